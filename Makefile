@@ -1,0 +1,54 @@
+# The only commands; CI runs the same. Each makes .venv if it is not there, and installs what it needs.
+
+MAKEFLAGS += --no-print-directory
+PYTHON_IN_VENV := .venv/bin/python
+TYPED := $(wildcard src tests examples benchmarks)
+
+.PHONY: help demo test check bench docs clean
+
+help:
+	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
+	@echo 'make test    run all tests                    (ARGS="-k append" runs some)'
+	@echo 'make check   format, lint, types, import contracts, the built wheel'
+	@echo 'make bench   run the benchmarks'
+	@echo 'make docs    build the documentation into site/'
+	@echo 'make clean   remove all that these commands made'
+
+demo: .venv/.ready-run
+	@.venv/bin/indelible demo $(ARGS)
+
+test: .venv/.ready-dev
+	@$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+check: .venv/.ready-dev
+	@echo '== format'
+	@.venv/bin/ruff format --check .
+	@echo '== lint'
+	@.venv/bin/ruff check .
+	@echo '== types'
+	@$(PYTHON_IN_VENV) -m mypy $(TYPED)
+	@echo '== imports'
+	@.venv/bin/lint-imports --no-logo
+	@echo '== wheel'
+	@.ci/wheel
+
+bench: .venv/.ready-bench
+	@set -e; for program in $(sort $(wildcard benchmarks/[!_]*.py)); do \
+		echo "== $$program"; $(PYTHON_IN_VENV) $$program $(ARGS); done
+
+docs: .venv/.ready-docs
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict --quiet
+	@echo 'site/index.html'
+
+clean:
+	@rm -rf .venv build dist site htmlcov .coverage .coverage.* .hypothesis \
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# .venv with the package in it (run), and with one dependency group more. Anew whenever
+# pyproject.toml changes.
+.venv/.ready-run: pyproject.toml .ci/venv
+	@.ci/venv run
+
+.venv/.ready-dev .venv/.ready-docs .venv/.ready-bench: .venv/.ready-%: .venv/.ready-run
+	@.ci/venv $*

@@ -1,0 +1,216 @@
+"""`indelible append`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Annotated, Any
+from uuid import UUID
+
+import msgspec
+import typer
+
+from indelible.errors import AppendRefused, IndelibleError, InvalidInput
+from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, NewEvent, uuid7
+from indelible.store import EventStore
+
+from . import options
+from .show import json_lines
+
+_EXPECTATIONS = {"any": ANY, "no-stream": NO_STREAM, "stream-exists": STREAM_EXISTS}
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """One line of NDJSON."""
+
+    stream: str
+    type: str
+    data: Any = {}
+    id: UUID | None = None
+    metadata: dict[str, Any] = {}
+    tags: list[str] = []
+    valid_at: datetime | None = None
+    expected: int | str | None = None
+    channel: str | None = None
+
+
+def append(
+    *,
+    stream: Annotated[str | None, typer.Argument(help="The stream.")] = None,
+    event_type: Annotated[str | None, typer.Argument(metavar="TYPE", help="Its type.")] = None,
+    data: Annotated[str, typer.Argument(help="Its data, as JSON.")] = "{}",
+    expected: Annotated[
+        str,
+        typer.Option(
+            "--expected",
+            "-e",
+            help="What the stream's last version is believed to be: a number, no-stream,"
+            " stream-exists or any. Of a file: before its first event of each stream.",
+        ),
+    ],
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file",
+            "-f",
+            help='NDJSON to append, "-" for standard input: objects with stream, type, data, and'
+            " where wanted id, metadata, tags, valid_at, channel, expected.",
+        ),
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option("--channel", help="The service that owns the stream.")
+    ] = None,
+    metadata: Annotated[
+        str, typer.Option("--metadata", help="What is known about the event, as a JSON object.")
+    ] = "{}",
+    event_id: Annotated[
+        str | None, typer.Option("--id", help="The event's UUID: a retry is stored once.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A label key:value.")] = None,
+    valid_at: Annotated[
+        str | None, typer.Option("--valid-at", help="When the fact holds, in ISO 8601.")
+    ] = None,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Append one event, or the events of a file.
+
+    indelible append order-17 OrderTipped '{"amount": 2}' --expected 4
+
+    A file is appended line by line. Where it stops in the middle, the lines before are stored;
+    with ids in it, it can be run again from the beginning.
+    """
+    wanted = _expected(expected)
+    if file is not None:
+        if stream is not None:
+            raise InvalidInput("give either an event or --file, not both")
+        with EventStore.connect(url, schema=schema, channel=channel) as store:
+            _append_file(store, file, wanted)
+        return
+    if stream is None or event_type is None:
+        raise InvalidInput("an event needs STREAM and TYPE; events of a file need --file")
+    line = Line(
+        stream=stream,
+        type=event_type,
+        data=_json("DATA", data, Any),
+        metadata=_json("--metadata", metadata, dict[str, Any]),
+        id=None if event_id is None else _read("--id", event_id, UUID),
+        tags=tag or [],
+        valid_at=None if valid_at is None else _read("--valid-at", valid_at, datetime),
+    )
+    with EventStore.connect(url, schema=schema, channel=channel) as store:
+        result = store.append(stream, _event(line), expected=wanted)
+    if json:
+        json_lines(
+            [
+                {
+                    "stream": result.stream,
+                    "version": str(result.version),
+                    "position": str(result.position),
+                    "recorded_at": result.recorded_at,
+                    "idempotent": result.idempotent,
+                }
+            ]
+        )
+    else:
+        again = " (it was there already)" if result.idempotent else ""
+        typer.echo(f"{stream} is at version {result.version}, position {result.position}{again}")
+
+
+def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) -> None:
+    versions: dict[str, int] = {}
+    number = 0
+    with _lines(file) as lines:
+        for number, text in enumerate(lines, start=1):
+            if not text.strip():
+                continue
+            try:
+                line = _json("the line", text, Line)
+                own = None if line.expected is None else _expected(str(line.expected))
+                following = expected if expected is ANY else versions.get(line.stream, expected)
+                result = store.append(
+                    line.stream,
+                    _event(line),
+                    expected=following if own is None else own,
+                    channel=line.channel,
+                )
+            except IndelibleError as error:
+                kind = AppendRefused if isinstance(error, AppendRefused) else type(error)
+                message = f"line {number}: {error} (the lines before it are stored)"
+                raise _told_again(kind, message) from error
+            versions[line.stream] = result.version
+    typer.echo(f"{number} lines appended")
+
+
+def _told_again(kind: type[IndelibleError], message: str) -> IndelibleError:
+    """The same kind of error with another message, whatever its constructor takes."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    return error
+
+
+@contextmanager
+def _lines(file: str) -> Iterator[Iterator[str]]:
+    """The lines of a file, with a progress bar on a terminal."""
+    if file == "-":
+        yield iter(sys.stdin)
+        return
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(Path(file).open(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidInput(f"cannot read {file}: {error.strerror}") from error
+        yield _with_progress(opened)
+
+
+def _with_progress(opened: IO[str]) -> Iterator[str]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    size = Path(opened.name).stat().st_size
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("appending", total=size)
+        for line in opened:
+            yield line
+            progress.advance(task, len(line.encode()))
+
+
+def _event(line: Line) -> NewEvent:
+    return NewEvent(
+        line.type,
+        line.data,
+        metadata=line.metadata,
+        id=line.id or uuid7(),
+        tags=line.tags,
+        valid_at=line.valid_at,
+    )
+
+
+def _expected(text: str) -> int | ExpectedVersion:
+    if text in _EXPECTATIONS:
+        return _EXPECTATIONS[text]
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInput(
+            f"--expected must be a version, no-stream, stream-exists or any, not {text!r}"
+        ) from None
+
+
+def _json(what: str, text: str, wanted: Any) -> Any:
+    try:
+        return msgspec.json.decode(text, type=wanted)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{what} is not the JSON that is wanted: {error}") from error
+
+
+def _read(what: str, text: str, wanted: Any) -> Any:
+    try:
+        return msgspec.convert(text, type=wanted, strict=False)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{what} is wrong: {error}") from error

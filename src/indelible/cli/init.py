@@ -1,0 +1,41 @@
+"""`indelible init`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import options
+
+
+def init(
+    *,
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles",
+            help="Make the roles SCHEMA_reader and SCHEMA_writer, too. They may read, or append"
+            " and read, and nothing else; GRANT them to the roles that log in.",
+        ),
+    ] = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Make a store, or bring it up to date. Running it again changes nothing."""
+    from indelible.opening import locate
+    from indelible.postgres import Settings, migrate_store
+    from indelible.schema import check_schema_name
+
+    check_schema_name(schema)
+    found, release = locate(url)
+    try:
+        applied = migrate_store(Settings(found, schema), roles=roles)
+    finally:
+        release()
+    for migration in applied:
+        typer.echo(f"applied {migration.version:04} {migration.name}")
+    if not applied:
+        typer.echo(f"the store in schema {schema} is up to date")
+    if roles:
+        typer.echo(f"roles {schema}_reader and {schema}_writer are there")

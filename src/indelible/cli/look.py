@@ -1,0 +1,125 @@
+"""`indelible read`, `log`, `streams` and `stats`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from indelible.query import Query
+from indelible.store import EventStore
+
+from . import options, show
+
+
+def read(
+    *,
+    stream: Annotated[str, typer.Argument(help="The stream.")],
+    from_version: Annotated[int, typer.Option("--from", help="The lowest version.")] = 0,
+    to_version: Annotated[int | None, typer.Option("--to", help="The highest version.")] = None,
+    backwards: options.Backwards = False,
+    limit: options.Limit = None,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Read a stream, in order of version."""
+    with EventStore.connect(url, schema=schema) as store:
+        events = store.read(
+            stream,
+            from_version=from_version,
+            to_version=to_version,
+            backwards=backwards,
+            limit=limit,
+            must_exist=True,
+        )
+        if json:
+            show.json_lines(map(show.event_json, events))
+        else:
+            show.columns(show.event_rows(events, of_one_stream=True))
+
+
+def log(
+    *,
+    event_type: Annotated[
+        list[str] | None, typer.Option("--type", help="Only events of this type, or these types.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="Only events with this tag, or all these.")
+    ] = None,
+    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel.")] = None,
+    stream_prefix: Annotated[
+        str | None, typer.Option("--stream-prefix", help="Only streams that start with this.")
+    ] = None,
+    after: Annotated[int, typer.Option("--after", help="The position to begin after.")] = 0,
+    backwards: options.Backwards = False,
+    limit: options.Limit = None,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Read the log, in order of position, up to the head."""
+    query = Query(
+        types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
+    )
+    with EventStore.connect(url, schema=schema) as store:
+        events = store.read_all(query, after=after, backwards=backwards, limit=limit)
+        if json:
+            show.json_lines(map(show.event_json, events))
+        else:
+            show.columns(show.event_rows(events, of_one_stream=False))
+
+
+def streams(
+    *,
+    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Only streams that start with this.")
+    ] = None,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """List the streams, in order of name."""
+    with EventStore.connect(url, schema=schema) as store:
+        found = store.streams(channel=channel, prefix=prefix)
+        if json:
+            show.json_lines(map(show.stream_json, found))
+        else:
+            show.columns(show.stream_rows(found))
+
+
+def stats(
+    *,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Say how large the store is, and how far its log is settled."""
+    with EventStore.connect(url, schema=schema) as store:
+        found = store.stats()
+    if json:
+        show.json_lines(
+            [
+                {
+                    "streams": found.streams,
+                    "events": found.events,
+                    "head": str(found.head),
+                    "last_position": str(found.last_position),
+                    "bytes": found.bytes,
+                    "channels": found.channels,
+                }
+            ]
+        )
+        return
+    rows = [("CHANNEL", "STREAMS", "EVENTS")]
+    rows += [
+        (channel.channel, f"{channel.streams:,}", f"{channel.events:,}")
+        for channel in found.channels
+    ]
+    rows.append(("all", f"{found.streams:,}", f"{found.events:,}"))
+    show.columns(iter(rows))
+    typer.echo(
+        f"\nhead {found.head:,} of {found.last_position:,} positions handed out; on disk"
+        f" {found.bytes / 1024 / 1024:,.1f} MiB"
+    )

@@ -1,0 +1,114 @@
+"""The command `indelible`: its commands, and what its end tells the shell."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from indelible.errors import (
+    AppendRefused,
+    ConnectionLost,
+    DatabaseUnreachable,
+    EmbeddedUnavailable,
+    IndelibleError,
+    InvalidInput,
+    SchemaError,
+    StreamNotFound,
+)
+
+from . import append, demo, init, look
+
+# ClickException, wherever this version of typer has it from.
+_UsageError = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="indelible",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(init.init)
+app.command("append")(append.append)
+app.command("read")(look.read)
+app.command("log")(look.log)
+app.command("streams")(look.streams)
+app.command("stats")(look.stats)
+app.command("demo")(demo.demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from indelible import __version__
+
+        typer.echo(f"indelible {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _indelible(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which one."),
+    ] = False,
+) -> None:
+    """Look into an event store, and write to it.
+
+    The database is `--url`, else `$INDELIBLE_URL`, else an embedded PostgreSQL.
+
+    Exit codes: 0 done · 1 the store refused (a wrong expected version, a duplicate, a stream that
+    is not there) · 2 wrong usage or input · 3 the database cannot be reached · 4 there is no store
+    in the schema, or one of another version · 5 any other failure · 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command, and end the process: errors are one line, never a traceback."""
+    logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        result = app(standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough, as `head` has. Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except IndelibleError as error:
+        return _fail(str(error), exit_code(error))
+    except Exception as error:
+        if not isinstance(error, _UsageError):
+            raise
+        told = error.format_message()  # type: ignore[attr-defined]
+        # Without a command there is no message: the help has been shown.
+        return _fail(f"{told} See indelible --help", 2) if told else 2
+
+
+def exit_code(error: IndelibleError) -> int:
+    """The exit code that an error ends the command with."""
+    match error:
+        case AppendRefused() | StreamNotFound():
+            return 1
+        case InvalidInput():
+            return 2
+        case DatabaseUnreachable() | ConnectionLost() | EmbeddedUnavailable():
+            return 3
+        case SchemaError():
+            return 4
+        case _:
+            return 5
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"indelible: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,118 @@
+"""How results look: lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+
+from indelible.events import RecordedEvent, StreamInfo
+
+_MEASURED = 200
+"""How many rows the widths of the columns are taken from; those after them keep to these."""
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_lines(values: Iterable[dict[str, Any]]) -> None:
+    """Print one JSON object a line."""
+    for value in values:
+        sys.stdout.write(_encode(value).decode() + "\n")
+
+
+def event_json(event: RecordedEvent) -> dict[str, Any]:
+    """Give an event as JSON has it.
+
+    Positions and versions are text, since some readers of JSON hold numbers in 53 bits.
+    """
+    return {
+        "position": str(event.position),
+        "stream": event.stream,
+        "version": str(event.version),
+        "id": event.id,
+        "type": event.type,
+        "channel": event.channel,
+        "data": event.data,
+        "metadata": event.metadata,
+        "tags": event.tags,
+        "recorded_at": event.recorded_at,
+        "valid_at": event.valid_at,
+    }
+
+
+def stream_json(stream: StreamInfo) -> dict[str, Any]:
+    """A stream as JSON has it."""
+    return {
+        "stream": stream.stream,
+        "channel": stream.channel,
+        "version": str(stream.version),
+        "position": str(stream.position),
+        "created_at": stream.created_at,
+        "recorded_at": stream.recorded_at,
+    }
+
+
+def event_rows(events: Iterable[RecordedEvent], *, of_one_stream: bool) -> Iterator[Sequence[str]]:
+    """The columns of events for people."""
+    yield ("VERSION" if of_one_stream else "POSITION", "RECORDED (UTC)", *(
+        () if of_one_stream else ("STREAM", "VERSION")
+    ), "TYPE", "DATA")  # fmt: skip
+    for event in events:
+        data = _encode(event.data).decode()
+        if of_one_stream:
+            yield (str(event.version), moment(event.recorded_at), event.type, data)
+        else:
+            yield (
+                str(event.position),
+                moment(event.recorded_at),
+                event.stream,
+                str(event.version),
+                event.type,
+                data,
+            )
+
+
+def stream_rows(streams: Iterable[StreamInfo]) -> Iterator[Sequence[str]]:
+    """The columns of streams for people."""
+    yield "STREAM", "CHANNEL", "VERSION", "LAST RECORDED (UTC)"
+    for stream in streams:
+        yield stream.stream, stream.channel, str(stream.version), moment(stream.recorded_at)
+
+
+def columns(rows: Iterator[Sequence[str]]) -> None:
+    """Print rows in columns, the first of them as their heads, however many there are.
+
+    Columns of numbers go to the right. On a terminal a line ends at its edge.
+    """
+    first = [[visible(cell) for cell in row] for row in islice(rows, _MEASURED)]
+    widths = [max(map(len, column)) for column in zip(*first, strict=True)]
+    numeric = [head in ("POSITION", "VERSION", "STREAMS", "EVENTS") for head in first[0]]
+    edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    rest = ([visible(cell) for cell in row] for row in rows)
+    for row in chain(first, rest):
+        cells = [
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, numeric, strict=True)
+        ]
+        line = "  ".join(cells).rstrip()
+        if edge is not None and len(line) > edge:
+            line = line[: edge - 1] + "…"
+        sys.stdout.write(line + "\n")
+
+
+def visible(text: str) -> str:
+    """Show what a terminal would act upon: stored text must not move its cursor."""
+    return _UNSEEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def moment(when: datetime) -> str:
+    """A moment for people, to the millisecond."""
+    return when.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")

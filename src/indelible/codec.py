@@ -1,0 +1,263 @@
+"""Event classes <-> type names and JSON.
+
+JSON is written and read by msgspec: dataclasses, attrs classes and msgspec Structs directly,
+pydantic models through pydantic's own JSON, so that their validators and aliases hold.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from typing import Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from .errors import (
+    DecodingFailed,
+    EncodingFailed,
+    InvalidInput,
+    UnknownEventType,
+    UnregisteredEventClass,
+)
+
+Unknown = Literal["raise", "keep"]
+EventClasses = Any
+"""What `events=` takes: classes, a union of classes, or a mapping from type names to classes."""
+
+# What may hide something that JSON or the store cannot keep. Written JSON is searched, which is
+# fast; only where one of these is found is the value itself looked at.
+_SUSPICIOUS = re.compile(
+    rb'null|\\u0000|"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?"',
+)
+
+
+class Codec:
+    """The registered event classes, and how their instances become JSON and back.
+
+    Args:
+        events: classes, a union of classes, an iterable of these, or a mapping from type names to
+            classes. The type of an event is its class's name, unless the mapping or a class
+            attribute `event_type` gives another.
+        unknown: what to do with a stored type that has no class: `raise` an `UnknownEventType`, or
+            `keep` its data as plain JSON. Without any class, plain data is always kept.
+
+    Raises:
+        InvalidInput: something that is no class, two classes for one type, or a class that
+            cannot be read from JSON.
+    """
+
+    def __init__(self, events: EventClasses = (), *, unknown: Unknown = "raise") -> None:
+        if unknown not in ("raise", "keep"):
+            raise InvalidInput(f'unknown must be "raise" or "keep", not {unknown!r}')
+        self._types: dict[type, str] = {}
+        self._classes: dict[str, type] = {}
+        self._decoders: dict[str, Callable[[bytes], Any]] = {}
+        for event_type, event_class in _registrations(events):
+            self._register(event_type, event_class)
+        self._keep_unknown = unknown == "keep" or not self._classes
+
+    @property
+    def classes(self) -> Mapping[str, type]:
+        """The registered classes by the type that they stand for."""
+        return types.MappingProxyType(self._classes)
+
+    def _register(self, event_type: str, event_class: type) -> None:
+        other = self._classes.get(event_type, event_class)
+        if other is not event_class:
+            raise InvalidInput(
+                f"event type {event_type!r} stands for two classes, {other.__qualname__} of"
+                f" {other.__module__} and {event_class.__qualname__} of {event_class.__module__}:"
+                " give one of them a class attribute event_type"
+            )
+        self._classes[event_type] = event_class
+        self._types.setdefault(event_class, event_type)
+        self._decoders[event_type] = _decoder(event_class)
+
+    def type_of(self, event: object) -> str:
+        """Name the type of an instance of a registered class.
+
+        Raises:
+            UnregisteredEventClass: its class is not registered.
+        """
+        try:
+            return self._types[type(event)]
+        except KeyError:
+            raise UnregisteredEventClass(type(event)) from None
+
+    def registered_type(self, data: object) -> str | None:
+        """Name the type of an instance of a registered class; None for anything else."""
+        return self._types.get(type(data))
+
+    def encode(self, event_type: str, data: object, *, field: str = "data") -> bytes:
+        """Write data as JSON.
+
+        Args:
+            event_type: for the error.
+            data: what to write.
+            field: what the data is called in the error.
+
+        Raises:
+            EncodingFailed: something has no JSON, or would not come back as it went in.
+        """
+        try:
+            written = _encoder.encode(data)
+        except Exception as error:
+            fault = _first_fault(data, field) or (field, f"cannot be written as JSON: {error}")
+            raise EncodingFailed(event_type, *fault) from error
+        if _SUSPICIOUS.search(written) and (found := _first_fault(data, field)):
+            raise EncodingFailed(event_type, *found)
+        return written
+
+    def decode(self, event_type: str, data: bytes) -> Any:
+        """Read stored data: an instance of the type's class, or plain JSON data.
+
+        Raises:
+            UnknownEventType: no class is registered for the type.
+            DecodingFailed: the data does not fit the class.
+        """
+        decoder = self._decoders.get(event_type)
+        if decoder is None:
+            if self._keep_unknown:
+                return _decode_plain(data)
+            raise UnknownEventType(event_type)
+        try:
+            return decoder(data)
+        except Exception as error:
+            raise DecodingFailed(event_type, self._classes[event_type], str(error)) from error
+
+
+def _encode_other(value: object) -> Any:
+    if _is_pydantic(type(value)):
+        return msgspec.Raw(value.model_dump_json(by_alias=True, round_trip=True).encode())  # type: ignore[attr-defined]
+    raise TypeError(f"objects of type {type(value).__qualname__} have no JSON")
+
+
+def _decode_other(wanted: type, value: Any) -> Any:
+    if _is_pydantic(wanted):
+        return wanted.model_validate_json(_encoder.encode(value))  # type: ignore[attr-defined]
+    raise TypeError(f"objects of type {wanted.__qualname__} cannot be read from JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_other)
+_decode_plain = msgspec.json.Decoder().decode
+decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
+"""Read the metadata of a stored event."""
+
+
+def _is_pydantic(event_class: type) -> bool:
+    return hasattr(event_class, "__pydantic_validator__") and hasattr(
+        event_class, "model_validate_json"
+    )
+
+
+def _decoder(event_class: type) -> Callable[[bytes], Any]:
+    if _is_pydantic(event_class):
+        validate: Callable[[bytes], Any] = event_class.model_validate_json  # type: ignore[attr-defined]
+        return validate
+    try:
+        msgspec.json.schema(event_class, schema_hook=lambda _: {})
+        return msgspec.json.Decoder(event_class, dec_hook=_decode_other).decode
+    except Exception as error:
+        raise InvalidInput(
+            f"{event_class.__qualname__} cannot be an event class: {error}"
+        ) from error
+
+
+def _registrations(events: EventClasses) -> Iterator[tuple[str, type]]:
+    origin: Any = get_origin(events)
+    if isinstance(events, Mapping):
+        for event_type, event_class in events.items():
+            _check_class(event_class)
+            yield event_type, event_class
+    elif origin in (types.UnionType, Union):
+        yield from _registrations(get_args(events))
+    elif isinstance(events, type):
+        _check_class(events)
+        event_type = getattr(events, "event_type", events.__name__)
+        if not isinstance(event_type, str) or not event_type:
+            raise InvalidInput(
+                f"event_type of {events.__qualname__} must be a class attribute with the type's"
+                f" name, not {event_type!r}"
+            )
+        yield event_type, events
+    elif isinstance(events, Iterable) and not isinstance(events, str | bytes):
+        for event_class in events:
+            yield from _registrations(event_class)
+    else:
+        raise InvalidInput(
+            "events= takes classes, a union of classes, or a mapping from type names to classes,"
+            f" not {events!r}"
+        )
+
+
+def _check_class(event_class: object) -> None:
+    is_event_class = isinstance(event_class, type) and (
+        is_dataclass(event_class)
+        or issubclass(event_class, msgspec.Struct)
+        or hasattr(event_class, "__attrs_attrs__")
+        or _is_pydantic(event_class)
+    )
+    if not is_event_class:
+        raise InvalidInput(
+            f"{event_class!r} cannot be an event class: use a dataclass, an attrs class, a msgspec"
+            " Struct or a pydantic model"
+        )
+
+
+def _first_fault(value: Any, path: str) -> tuple[str, str] | None:
+    """Find the first part of a value that cannot be kept: its path, and why."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else (path, f"is {value}, which JSON does not have")
+    if isinstance(value, str):
+        if "\x00" in value:
+            return path, "contains a NUL character, which PostgreSQL does not keep"
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return path, "contains half of a surrogate pair, which is no text"
+        return None
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            return path, "is a datetime without a time zone: which moment it means is not known"
+        return None
+    children = _children(value, path)
+    if children is not None:
+        return next(
+            (found for found in (_first_fault(*child) for child in children) if found), None
+        )
+    try:
+        _encoder.encode(value)
+    except Exception as error:
+        return path, f"cannot be written as JSON: {error}"
+    return None
+
+
+def _children(value: Any, path: str) -> Iterator[tuple[Any, str]] | None:
+    if isinstance(value, dict):
+        return (
+            child
+            for key, item in value.items()
+            for child in ((key, f"{path} key {key!r}"), (item, f"{path}.{key}"))
+        )
+    if isinstance(value, list | tuple | set | frozenset):
+        return ((item, f"{path}[{index}]") for index, item in enumerate(value))
+    if isinstance(value, type):
+        return None
+    names = _field_names(value)
+    if names is None:
+        return None
+    return ((getattr(value, name), f"{path}.{name}") for name in names)
+
+
+def _field_names(value: Any) -> list[str] | None:
+    if is_dataclass(value):
+        return [field.name for field in fields(value)]
+    if isinstance(value, msgspec.Struct):
+        return list(value.__struct_fields__)
+    if hasattr(type(value), "__attrs_attrs__"):
+        return [attribute.name for attribute in type(value).__attrs_attrs__]
+    if _is_pydantic(type(value)):
+        return list(type(value).model_fields)
+    return None

@@ -1,0 +1,322 @@
+"""Every error of the library, in one tree.
+
+IndelibleError
+├── InvalidInput (ValueError)        the call's arguments are wrong; nothing was sent
+│   ├── EncodingFailed               an event's data cannot be written as JSON
+│   ├── EventTooLarge                an event is over the size limit
+│   └── UnregisteredEventClass       an instance of a class that `events=` does not name
+├── AppendRefused                    the store took nothing
+│   ├── WrongExpectedVersion         the stream is at another version
+│   ├── ChannelMismatch              the stream belongs to another channel
+│   └── DuplicateEvent               an event id is in the store already
+├── StreamNotFound                   the stream was never written (and `must_exist=True`)
+├── UnknownEventType                 a stored type has no registered class
+├── DecodingFailed                   stored data does not fit the registered class
+├── SchemaError                      the database has no store that this library can use
+│   ├── SchemaMissing
+│   ├── SchemaOutdated
+│   └── SchemaTooNew
+├── TransactionConflict              the database undid the transaction; it may be run again
+├── IsolationTooStrict               the head was asked for in a snapshot that may be older
+├── PermissionDenied                 the role may not do this
+├── DatabaseError                    the database refused for a reason of its own
+├── DatabaseUnreachable              no connection could be made
+├── ConnectionLost                   the connection broke, and the outcome is unknown
+├── StoreClosed                      the store was closed before
+└── EmbeddedUnavailable              the embedded PostgreSQL cannot be used here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+class IndelibleError(Exception):
+    """The root of all errors that the library raises on purpose."""
+
+
+class InvalidInput(IndelibleError, ValueError):
+    """The arguments of a call are wrong. Nothing was sent to the database."""
+
+
+class EncodingFailed(InvalidInput):
+    """The data of an event cannot be written as JSON.
+
+    Attributes:
+        field: the path of the field at fault: `data.items[2].price`.
+    """
+
+    def __init__(self, event_type: str, field: str, reason: str) -> None:
+        self.event_type = event_type
+        self.field = field
+        super().__init__(f"event {event_type!r} cannot be stored: {field} {reason}")
+
+
+class EventTooLarge(InvalidInput):
+    """An event is larger than the store takes.
+
+    Attributes:
+        size: bytes of the event's data and metadata as JSON.
+        limit: bytes that the store takes, `max_event_bytes` of `connect`.
+    """
+
+    def __init__(self, event_type: str, size: int, limit: int) -> None:
+        self.event_type = event_type
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"event {event_type!r} has {size:,} bytes of data and metadata, over the limit of"
+            f" {limit:,}: store a reference to the large part, or connect with a larger"
+            " max_event_bytes"
+        )
+
+
+class UnregisteredEventClass(InvalidInput):
+    """An event is an instance of a class that the store was not told of."""
+
+    def __init__(self, event_class: type) -> None:
+        self.event_class = event_class
+        name = event_class.__qualname__
+        super().__init__(
+            f"{name} is not a registered event class: connect with events=[…, {name}],"
+            " or append a NewEvent with its type and data"
+        )
+
+
+class AppendRefused(IndelibleError):
+    """An append was refused as a whole. Nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionConflict:
+    """One failed check of an expected version.
+
+    Attributes:
+        stream: the stream.
+        expected: what the caller expected: a version, or the name of an expectation.
+        actual: the version of the stream's last event; -1 for a stream never written.
+        last_event_id: the id of that event, if there is one.
+        last_recorded_at: when that event was recorded.
+    """
+
+    stream: str
+    expected: int | str
+    actual: int
+    last_event_id: UUID | None
+    last_recorded_at: datetime | None
+
+    def __str__(self) -> str:
+        if self.last_event_id is None:
+            found = "it was never written (version -1)"
+        else:
+            found = f"it is at version {self.actual}, event {self.last_event_id}"
+            if self.last_recorded_at is not None:
+                found += f" of {self.last_recorded_at.isoformat()}"
+        return f"stream {self.stream!r} was expected at {self.expected}, but {found}"
+
+
+class WrongExpectedVersion(AppendRefused):
+    """Another writer was there first, or the caller expected what never was.
+
+    Load the stream again, decide anew, and append with the version found.
+
+    Attributes:
+        conflicts: every check of the call that failed, as `VersionConflict`.
+        stream, expected, actual, last_event_id, last_recorded_at: those of the first.
+    """
+
+    def __init__(self, conflicts: Sequence[VersionConflict]) -> None:
+        self.conflicts = tuple(conflicts)
+        first = self.conflicts[0]
+        self.stream = first.stream
+        self.expected = first.expected
+        self.actual = first.actual
+        self.last_event_id = first.last_event_id
+        self.last_recorded_at = first.last_recorded_at
+        found = "; ".join(str(conflict) for conflict in self.conflicts)
+        super().__init__(f"{found}. Nothing was stored; read the stream again and decide anew")
+
+
+class ChannelMismatch(AppendRefused):
+    """A stream belongs to one channel for ever, and the append named another.
+
+    Attributes:
+        stream, channel: what was asked for.
+        actual: the channel that the stream belongs to.
+    """
+
+    def __init__(self, stream: str, channel: str, actual: str) -> None:
+        self.stream = stream
+        self.channel = channel
+        self.actual = actual
+        super().__init__(
+            f"stream {stream!r} belongs to channel {actual!r}, not {channel!r}. Nothing was"
+            f" stored; append with channel={actual!r}, or to a stream of your own"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An event id of an append that the store has already.
+
+    Attributes:
+        id: the event id.
+        stream, version: where the stored event stands.
+        same_content: whether type, data, metadata, tags and valid time are the same.
+    """
+
+    id: UUID
+    stream: str
+    version: int
+    same_content: bool
+
+
+class DuplicateEvent(AppendRefused):
+    """Event ids are in the store already, and the append is no exact retry.
+
+    An exact retry (all ids there, in the same streams, in the same order, with the same content,
+    at the expected versions) is a success with `idempotent=True` and not this error.
+
+    Attributes:
+        duplicates: the ids found, as `Duplicate`.
+    """
+
+    def __init__(self, duplicates: Sequence[Duplicate]) -> None:
+        self.duplicates = tuple(duplicates)
+        found = "; ".join(
+            f"event {duplicate.id} stands in stream {duplicate.stream!r} at version"
+            f" {duplicate.version}" + ("" if duplicate.same_content else " with other content")
+            for duplicate in self.duplicates
+        )
+        super().__init__(f"{found}. Nothing was stored; give new events ids of their own")
+
+
+class StreamNotFound(IndelibleError):
+    """The stream was never written, and the caller said that it must exist."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        super().__init__(
+            f"stream {stream!r} was never written: check its name, or read without must_exist"
+        )
+
+
+class UnknownEventType(IndelibleError):
+    """A stored event has a type that no registered class stands for."""
+
+    def __init__(self, event_type: str) -> None:
+        self.event_type = event_type
+        super().__init__(
+            f"event type {event_type!r} has no registered class: add it to events= of connect,"
+            ' or connect with unknown="keep" to get its data as a dict'
+        )
+
+
+class DecodingFailed(IndelibleError):
+    """Stored data does not fit the class registered for its type."""
+
+    def __init__(self, event_type: str, event_class: type, reason: str) -> None:
+        self.event_type = event_type
+        self.event_class = event_class
+        super().__init__(
+            f"stored data of event type {event_type!r} does not fit"
+            f" {event_class.__qualname__}: {reason}. Give new fields a default, or read it with"
+            " a store that does not register the class"
+        )
+
+
+class SchemaError(IndelibleError):
+    """The database has no store that this library can use.
+
+    Attributes:
+        schema: the name of the PostgreSQL schema asked for.
+    """
+
+    def __init__(self, schema: str, message: str) -> None:
+        self.schema = schema
+        super().__init__(message)
+
+
+class SchemaMissing(SchemaError):
+    """There is no store in that schema."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(
+            schema,
+            f"there is no store in schema {schema!r}: run `indelible init --schema {schema}`,"
+            " or connect with migrate=True",
+        )
+
+
+class SchemaOutdated(SchemaError):
+    """The store was made by an older library."""
+
+    def __init__(self, schema: str, found: int, wanted: int) -> None:
+        self.found = found
+        self.wanted = wanted
+        super().__init__(
+            schema,
+            f"the store in schema {schema!r} is at version {found}, and this library needs"
+            f" {wanted}: run `indelible init --schema {schema}`, or connect with migrate=True",
+        )
+
+
+class SchemaTooNew(SchemaError):
+    """The store was made by a newer library."""
+
+    def __init__(self, schema: str, found: int, wanted: int) -> None:
+        self.found = found
+        self.wanted = wanted
+        super().__init__(
+            schema,
+            f"the store in schema {schema!r} is at version {found}, and this library knows"
+            f" {wanted} at most: run `pip install --upgrade indelible`",
+        )
+
+
+class TransactionConflict(IndelibleError):
+    """The database undid the transaction because of another one (deadlock, serialization)."""
+
+
+class IsolationTooStrict(IndelibleError):
+    """The log was read in a transaction whose snapshot may be older than the head."""
+
+
+class PermissionDenied(IndelibleError):
+    """The database role may not do what was asked."""
+
+
+class DatabaseError(IndelibleError):
+    """The database refused for a reason of its own; the message is the database's."""
+
+
+class DatabaseUnreachable(IndelibleError):
+    """No connection could be made; the message says where it was tried."""
+
+
+class ConnectionLost(IndelibleError):
+    """The connection broke while something was being written; the message says what is known.
+
+    Attributes:
+        event_ids: the ids of the events that were being appended, where it is known. Look for them
+            in their stream to learn the outcome, or append them again with these ids
+            (`NewEvent.id`): nothing is stored twice.
+    """
+
+    def __init__(self, message: str, event_ids: Sequence[UUID] = ()) -> None:
+        self.event_ids = tuple(event_ids)
+        super().__init__(message)
+
+
+class StoreClosed(IndelibleError):
+    """The store was used after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the store is closed: open another one with connect()")
+
+
+class EmbeddedUnavailable(IndelibleError):
+    """The embedded PostgreSQL cannot be used; the message says why and what to do."""

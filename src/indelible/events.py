@@ -1,0 +1,191 @@
+"""Values: events before and after they are stored, and what goes with them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+
+class ExpectedVersion(Enum):
+    """What a writer may believe of a stream other than a version.
+
+    The values are those of KurrentDB, and what the functions in the database take.
+    """
+
+    NO_STREAM = -1
+    ANY = -2
+    STREAM_EXISTS = -4
+
+
+NO_STREAM = ExpectedVersion.NO_STREAM
+"""The stream was never written. The same as version -1."""
+ANY = ExpectedVersion.ANY
+"""Append after whatever is there; never a conflict."""
+STREAM_EXISTS = ExpectedVersion.STREAM_EXISTS
+"""The stream has at least one event."""
+
+
+def uuid7() -> UUID:
+    """Make an event id: a UUID of version 7, which grows with time.
+
+    The 12 bits after the milliseconds hold the fraction of a millisecond (RFC 9562, method 3), so
+    that the ids of one process stay in order at the right edge of their index.
+
+    Returns:
+        A new id.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event before it is stored.
+
+    Attributes:
+        type: what kind of fact it is, 1 to 255 characters.
+        data: the fact: anything that can be written as JSON, or an instance of an event class.
+        metadata: what is known about the event, such as who caused it.
+        id: its identity. Appending the same events with the same ids again is a safe retry.
+        tags: labels `key:value`.
+        valid_at: when the fact holds in the world; by default when it is recorded.
+
+    Example:
+        ```python
+        NewEvent("DeliveryCanceled", {"reason": "no driver"}, metadata={"by": "ann"})
+        ```
+    """
+
+    type: str
+    data: Any
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    id: UUID = field(default_factory=uuid7)
+    tags: Sequence[str] = ()
+    valid_at: datetime | None = None
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as it stands in the store.
+
+    Attributes:
+        position: its place in the whole log; grows, may have gaps, starts at 1.
+        stream: the stream it belongs to.
+        version: its place in that stream: 0, 1, 2, … without gaps.
+        id: its identity, unique in the store.
+        type: what kind of fact it is.
+        data: the fact: an instance of the class registered for the type, else plain JSON data.
+        metadata: what is known about the event.
+        tags: labels `key:value`.
+        channel: the service that owns the stream.
+        recorded_at: when the store took the event (UTC).
+        valid_at: when the fact holds in the world (UTC).
+    """
+
+    position: int
+    stream: str
+    version: int
+    id: UUID
+    type: str
+    data: Any
+    metadata: dict[str, Any]
+    tags: tuple[str, ...]
+    channel: str
+    recorded_at: datetime
+    valid_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """What an append did; of several events, the facts of the last one.
+
+    Attributes:
+        stream: the stream appended to.
+        version: the version of the last event: the `expected` of the next append.
+        position: its place in the log; 0 for a pure check, which writes nothing.
+        recorded_at: when the store took it; for a pure check, when it was made.
+        idempotent: whether this was a retry of an append that had succeeded before.
+    """
+
+    stream: str
+    version: int
+    position: int
+    recorded_at: datetime
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAppend:
+    """One stream's part of `append_many`.
+
+    Attributes:
+        stream: the stream.
+        events: what to append; nothing makes it a pure check of the expected version.
+        expected: a version, `NO_STREAM`, `STREAM_EXISTS` or `ANY`.
+        channel: the stream's channel, as for `append`.
+    """
+
+    stream: str
+    events: Any
+    expected: int | ExpectedVersion
+    channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What the store knows of a stream.
+
+    Attributes:
+        stream: its name.
+        channel: the service that owns it.
+        version: the version of its last event.
+        position: the position of its last event.
+        created_at: when its first event was recorded.
+        recorded_at: when its last event was recorded.
+    """
+
+    stream: str
+    channel: str
+    version: int
+    position: int
+    created_at: datetime
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """The streams and events of one channel."""
+
+    channel: str
+    streams: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """The size of a store.
+
+    Attributes:
+        streams: how many streams there are.
+        events: how many events they hold.
+        head: the settled position.
+        last_position: the last position handed out, settled or not.
+        bytes: what the store's tables and indexes take on disk.
+        channels: the same per channel, in order of name.
+    """
+
+    streams: int
+    events: int
+    head: int
+    last_position: int
+    bytes: int
+    channels: tuple[ChannelStats, ...]

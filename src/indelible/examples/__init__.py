@@ -1,0 +1,1 @@
+"""Complete programs: `indelible demo` runs one of them."""

@@ -1,0 +1,86 @@
+"""The demo from beginning to end."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from indelible import IndelibleError
+
+from . import report
+from .business import Business
+from .generator import read_orders, write_orders
+
+
+class DemoFailed(IndelibleError):
+    """The store does not agree with what the services were told."""
+
+
+def main(
+    *,
+    orders: int = 3000,
+    seed: int = 1,
+    workers: int = 8,
+    url: str | None = None,
+    schema: str = "indelible_demo",
+    file: Path | None = None,
+) -> None:
+    """Run the demo, and print what came of it.
+
+    It may be run again: new orders come beside those of earlier runs.
+
+    Args:
+        orders: how many orders to make.
+        seed: what they are made from.
+        workers: how many threads work on them.
+        url: where the database is; by default `$INDELIBLE_URL`, else an embedded PostgreSQL.
+        schema: where the demo's store lives, made where it is missing.
+        file: a file of orders to use instead of making one.
+
+    Raises:
+        DemoFailed: what was stored is not what was done.
+    """
+    console = Console()
+    if file is None:
+        file = Path(tempfile.gettempdir()) / f"indelible-orders-{orders}-{seed}.ndjson"
+        write_orders(file, orders=orders, seed=seed)
+        console.print(f"Wrote {orders:,} orders to {file}", highlight=False, soft_wrap=True)
+    with Business(url, schema, workers) as business:
+        before = business.orders.stats().events
+        started = time.perf_counter()
+        lines = list(read_orders(file))
+        with _progress(console) as progress:
+            living = business.live_through(lines)
+            outcomes = list(progress.track(living, total=len(lines), description="orders"))
+        seconds = time.perf_counter() - started
+        events = business.orders.stats().events - before
+        report.channels(console, business.orders)
+        report.run(console, outcomes, events, seconds)
+        if outcomes:
+            told = next((one for one in outcomes if one.conflicts), outcomes[0])
+            report.history(console, business, told)
+        agrees = report.check(console, business, lines, outcomes)
+    console.print(
+        f"Look around: indelible streams --schema {schema}, indelible log --schema {schema}"
+        " --backwards --limit 10",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not agrees:
+        raise DemoFailed("the store does not agree with what was done: please report it")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

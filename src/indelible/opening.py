@@ -1,0 +1,95 @@
+"""What comes before a store: where its database is, its settings, its schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import embedded
+from .append import Writing, check_name
+from .codec import Codec, EventClasses, Unknown
+from .errors import InvalidInput
+from .postgres import Settings, migrate_store
+from .schema import check_schema_name
+
+URL_VARIABLE = "INDELIBLE_URL"
+"""The environment variable that says where the database is, where no URL is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """All that a store is opened with.
+
+    Attributes:
+        settings: how to reach its database.
+        writing: what its appends have in common.
+        release: to be called once the store is closed.
+    """
+
+    settings: Settings
+    writing: Writing
+    release: Callable[[], None]
+
+
+def prepare(
+    url: str | None,
+    *,
+    schema: str,
+    events: EventClasses,
+    unknown: Unknown,
+    channel: str | None,
+    migrate: bool | None,
+    max_event_bytes: int,
+    pool_size: int,
+    timeout: float,
+) -> Opening:
+    """Check the arguments of `EventStore.connect`, start the embedded database, migrate."""
+    check_schema_name(schema)
+    writing = Writing(
+        codec=Codec(events, unknown=unknown),
+        channel=None if channel is None else check_name("channel", channel),
+        max_event_bytes=int(_check_positive("max_event_bytes", max_event_bytes)),
+    )
+    _check_positive("pool_size", pool_size)
+    _check_positive("timeout", timeout)
+    found, release = locate(url)
+    settings = Settings(found, schema, pool_size=pool_size, timeout=timeout)
+    is_embedded = release is not _nothing
+    try:
+        if migrate or (migrate is None and is_embedded):
+            migrate_store(settings)
+    except BaseException:
+        release()
+        raise
+    return Opening(settings, writing, release)
+
+
+def locate(url: str | None) -> tuple[str, Callable[[], None]]:
+    """Find the database, starting the embedded one where that is meant.
+
+    Args:
+        url: what the caller gave; None for `$INDELIBLE_URL`, else the embedded database.
+
+    Returns:
+        A URL for the driver, and what to call when it is no longer used.
+
+    Raises:
+        EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
+    """
+    if url is None:
+        url = os.environ.get(URL_VARIABLE) or "embedded://"
+    if not url.startswith("embedded:"):
+        return url, _nothing
+    server = embedded.start(embedded.parse_url(url))
+    return server.url, server.close
+
+
+def _nothing() -> None:
+    """Release what needs no release."""
+
+
+def _check_positive(what: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return value
+    raise InvalidInput(f"{what} must be a number over 0, not {value!r}")

@@ -1,0 +1,77 @@
+"""How plans run.
+
+A plan is a generator that yields statements and receives their rows; it holds the rules and does
+no I/O, so that the sync and the async face run the same one (sans-IO, as in h11 and httpx). It
+returns its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+Rows = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One statement to run.
+
+    Attributes:
+        statement: the name of a file in `sql/`, without its ending.
+        parameters: its named parameters.
+        prepared: whether to keep its plan. Not for statements whose best plan depends on how many
+            rows are asked for.
+        writes: whether it changes anything, so that its outcome matters when it is lost.
+    """
+
+    statement: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    prepared: bool = True
+    writes: bool = False
+
+
+Plan = Generator[Call, Rows, T]
+
+
+def drive(plan: Plan[T], execute: Callable[[Call], Rows]) -> T:
+    """Run a plan to its end.
+
+    Args:
+        plan: the plan.
+        execute: runs one statement; an error that it raises is thrown into the plan.
+
+    Returns:
+        What the plan returns.
+    """
+    try:
+        call = next(plan)
+        while True:
+            try:
+                rows = execute(call)
+            except Exception as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(rows)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def drive_async(plan: Plan[T], execute: Callable[[Call], Awaitable[Rows]]) -> T:
+    """Run a plan to its end, as `drive` does, awaiting each statement."""
+    try:
+        call = next(plan)
+        while True:
+            try:
+                rows = await execute(call)
+            except Exception as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(rows)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result

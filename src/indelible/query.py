@@ -1,0 +1,83 @@
+"""Values: which events to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class QueryItem:
+    """One alternative of a query: all that it names must hold."""
+
+    types: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    channel: str | None = None
+    stream_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Query:
+    """Which events: any of the types, all of the tags, the channel and the stream's prefix.
+
+    Queries joined by `|` match what any of them matches. `Query()` matches every event.
+
+    Args:
+        types: names of event types, or one name; any of them.
+        tags: labels `key:value`, or one; all of them.
+        channel: the service that owns the stream.
+        stream_prefix: what the stream's name starts with.
+
+    Raises:
+        InvalidInput: something that is no text, or empty.
+
+    Example:
+        ```python
+        Query(types=["OrderCreated"], channel="ordering") | Query(tags="order:17")
+        ```
+    """
+
+    items: tuple[QueryItem, ...]
+
+    def __init__(
+        self,
+        types: str | Sequence[str] = (),
+        tags: str | Sequence[str] = (),
+        channel: str | None = None,
+        stream_prefix: str | None = None,
+    ) -> None:
+        item = QueryItem(
+            types=_names("types", types),
+            tags=_names("tags", tags),
+            channel=None if channel is None else _name("channel", channel),
+            stream_prefix=None if stream_prefix is None else _name("stream_prefix", stream_prefix),
+        )
+        object.__setattr__(self, "items", (item,))
+
+    def __or__(self, other: Query) -> Query:
+        """Match what either of the two matches."""
+        if not isinstance(other, Query):
+            return NotImplemented
+        joined = object.__new__(Query)
+        object.__setattr__(joined, "items", tuple(dict.fromkeys(self.items + other.items)))
+        return joined
+
+    @property
+    def matches_everything(self) -> bool:
+        """Whether some alternative names nothing, so that every event matches."""
+        return QueryItem() in self.items
+
+
+def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    values = (value,) if isinstance(value, str) else tuple(value)
+    return tuple(sorted({_name(field, name) for name in values}))
+
+
+def _name(field: str, value: object) -> str:
+    if not isinstance(value, str) or not value or "\x00" in value:
+        raise InvalidInput(
+            f"{field} of a query must be text that is not empty and has no NUL, not {value!r}"
+        )
+    return value

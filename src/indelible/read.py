@@ -1,0 +1,292 @@
+"""Plans: read a stream, the log, the head, and what streams there are.
+
+A reading holds where it is; each of its plans brings one page, so that memory stays bounded
+however much there is, and no connection is held while the caller is at work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from .append import check_name
+from .codec import Codec, decode_metadata
+from .errors import InvalidInput, StreamNotFound
+from .events import ChannelStats, RecordedEvent, StoreStats, StreamInfo
+from .plan import Call, Plan, Rows
+from .query import Query
+
+_FIRST_PAGE = 100
+_LARGEST_PAGE = 5_000
+_PAGE_BYTES = 4 * 1024 * 1024
+_FIRST_WINDOW = 20_000
+_LARGEST_WINDOW = 200_000
+_STREAMS_PAGE = 1_000
+
+
+class _Pages:
+    """How many events to ask for next: few at first, then as many as a page's bytes hold."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.left = limit
+        self.size = _FIRST_PAGE
+        self.asked = 0
+
+    def ask(self) -> int:
+        self.asked = self.size if self.left is None else min(self.size, self.left)
+        return self.asked
+
+    def take(self, received: int, received_bytes: int) -> bool:
+        """Note a page; return whether it was full, so that more may stand behind it."""
+        if self.left is not None:
+            self.left -= received
+        if received:
+            fitting = _PAGE_BYTES * received // max(received_bytes, 1)
+            self.size = max(1, min(_LARGEST_PAGE, self.asked * 10, fitting))
+        return received == self.asked
+
+
+class StreamReading:
+    """A reading of one stream; see `EventStore.read`."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        stream: str,
+        *,
+        from_version: int,
+        to_version: int | None,
+        backwards: bool,
+        limit: int | None,
+        must_exist: bool,
+    ) -> None:
+        self._codec = codec
+        self._stream = check_name("stream", stream)
+        self._lowest = check_count("from_version", from_version)
+        self._highest = 2**63 - 1 if to_version is None else check_count("to_version", to_version)
+        self._backwards = backwards
+        self._pages = _Pages(check_limit(limit))
+        self._must_exist = must_exist
+        self._done = False
+
+    def next_page(self) -> Plan[list[RecordedEvent]]:
+        """Bring the next events; none at the end."""
+        if self._done or self._pages.left == 0:
+            if self._must_exist:
+                yield from self._check_exists()
+            return []
+        rows = yield Call(
+            "read_stream_backwards" if self._backwards else "read_stream",
+            {
+                "stream": self._stream,
+                "from_version": self._lowest,
+                "to_version": self._highest,
+                "limit": self._pages.ask(),
+            },
+        )
+        if not rows and self._must_exist:
+            yield from self._check_exists()
+        self._must_exist = False
+        events, size = _decode_rows(self._codec, rows, self._stream)
+        self._done = not self._pages.take(len(events), size)
+        if events:
+            if self._backwards:
+                self._highest = events[-1].version - 1
+            else:
+                self._lowest = events[-1].version + 1
+        return events
+
+    def _check_exists(self) -> Plan[None]:
+        self._must_exist = False
+        if (yield from stream_info(self._stream)) is None:
+            raise StreamNotFound(self._stream)
+
+
+class LogReading:
+    """A reading of the log up to the head; see `EventStore.read_all`."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        query: Query | None,
+        *,
+        after: int,
+        backwards: bool,
+        limit: int | None,
+    ) -> None:
+        if query is not None and not isinstance(query, Query):
+            raise InvalidInput(f"query must be a Query, not {query!r}")
+        self._codec = codec
+        self._after = check_count("after", after)
+        self._upto = self._after
+        self._backwards = backwards
+        self._pages = _Pages(check_limit(limit))
+        self._statement, self._filters = _filters(query)
+        # Without filters a page ends at its limit; with them the bounds of a window end it, so
+        # that no single statement scans the whole log for the few events that match.
+        self._window = _FIRST_WINDOW if self._filters else 2**62
+        self.known_head: int | None = None
+
+    def start(self) -> Plan[int]:
+        """Find the head, which the reading goes up to; the same at every further call."""
+        if self.known_head is None:
+            self.known_head = self._upto = yield from head()
+        return self.known_head
+
+    def next_page(self) -> Plan[list[RecordedEvent]]:
+        """Bring the next events; none at the end."""
+        # The head is asked for in a statement before the one that reads up to it, which
+        # therefore sees all that is settled (docs/explanation/ordering.md).
+        yield from self.start()
+        while self._after < self._upto and self._pages.left != 0:
+            low, high = self._bounds()
+            rows = yield Call(
+                self._statement + ("_backwards" if self._backwards else ""),
+                {**self._filters, "after": low, "upto": high, "limit": self._pages.ask()},
+                # The best plan depends on how many rows are asked for, and on the filters.
+                prepared=False,
+            )
+            events, size = _decode_rows(self._codec, rows)
+            is_full = self._pages.take(len(events), size)
+            if self._backwards:
+                self._upto = events[-1].position - 1 if is_full else low
+            else:
+                self._after = events[-1].position if is_full else high
+            if events:
+                return events
+            self._window = min(self._window * 2, _LARGEST_WINDOW)
+        return []
+
+    def _bounds(self) -> tuple[int, int]:
+        """The positions to look at next: after the first, up to the second."""
+        if self._backwards:
+            return max(self._after, self._upto - self._window), self._upto
+        return self._after, min(self._upto, self._after + self._window)
+
+
+class StreamsReading:
+    """A reading of what streams there are; see `EventStore.streams`."""
+
+    def __init__(self, *, channel: str | None, prefix: str | None) -> None:
+        self._channel = None if channel is None else check_name("channel", channel)
+        self._prefix = None if prefix is None else check_name("prefix", prefix)
+        self._after = ""
+        self._done = False
+
+    def next_page(self) -> Plan[list[StreamInfo]]:
+        """Bring the next streams, in order of name; none at the end."""
+        if self._done:
+            return []
+        rows = yield Call(
+            "streams",
+            {
+                "channel": self._channel,
+                "prefix": self._prefix,
+                "after": self._after,
+                "limit": _STREAMS_PAGE,
+            },
+            prepared=False,
+        )
+        streams = [StreamInfo(*row) for row in rows]
+        self._done = len(streams) < _STREAMS_PAGE
+        if streams:
+            self._after = streams[-1].stream
+        return streams
+
+
+def head() -> Plan[int]:
+    """The settled position."""
+    ((position,),) = yield Call("head")
+    return int(position)
+
+
+def stream_info(stream: str) -> Plan[StreamInfo | None]:
+    """What the store knows of one stream."""
+    rows = yield Call("stream", {"stream": check_name("stream", stream)})
+    return StreamInfo(*rows[0]) if rows else None
+
+
+def stats() -> Plan[StoreStats]:
+    """The size of the store."""
+    settled = yield from head()
+    ((last_position, size),) = yield Call("stats")
+    channels = tuple(ChannelStats(*row) for row in (yield Call("channels")))
+    return StoreStats(
+        streams=sum(channel.streams for channel in channels),
+        events=sum(channel.events for channel in channels),
+        head=settled,
+        last_position=last_position,
+        bytes=size,
+        channels=channels,
+    )
+
+
+def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
+    """The statement for a query, and its parameters."""
+    if query is None or query.matches_everything:
+        return "read_all", {}
+    if len(query.items) > 1:
+        items = [
+            {
+                "types": item.types or None,
+                "tags": item.tags or None,
+                "channel": item.channel,
+                "stream_prefix": item.stream_prefix,
+            }
+            for item in query.items
+        ]
+        return "read_all_any", {"items": json.dumps(items)}
+    (item,) = query.items
+    return "read_all_matching", {
+        "types": list(item.types) or None,
+        "tags": list(item.tags) or None,
+        "channel": item.channel,
+        "stream_prefix": item.stream_prefix,
+    }
+
+
+def _decode_rows(
+    codec: Codec, rows: Rows, stream: str | None = None
+) -> tuple[list[RecordedEvent], int]:
+    """Make events of rows, and count the bytes of their data."""
+    decode: Callable[[str, bytes], Any] = codec.decode
+    events = []
+    size = 0
+    for (
+        position, name, version, event_id, event_type, data, metadata, tags, channel,
+        recorded_at, valid_at,
+    ) in rows:  # fmt: skip
+        size += len(data)
+        events.append(
+            RecordedEvent(
+                position,
+                stream or name,
+                version,
+                event_id,
+                event_type,
+                decode(event_type, data),
+                {} if metadata is None else decode_metadata(metadata),
+                () if tags is None else tuple(tags),
+                channel,
+                recorded_at,
+                valid_at,
+            )
+        )
+    return events, size
+
+
+def check_count(what: str, value: object) -> int:
+    """Check a version or a position to read from: a whole number, 0 or more.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    raise InvalidInput(f"{what} must be a whole number from 0 on, not {value!r}")
+
+
+def check_limit(limit: object) -> int | None:
+    """Check a limit: a whole number, 0 or more, or None for no limit."""
+    return None if limit is None else check_count("limit", limit)

@@ -1,0 +1,2 @@
+-- One row: the settled position.
+SELECT indelible.head()

@@ -1,0 +1,663 @@
+-- The store: its tables, and the functions that keep its guarantees.
+-- "indelible." stands for the store's schema: `indelible init --schema NAME` puts NAME in its place.
+
+CREATE SCHEMA IF NOT EXISTS indelible;
+
+CREATE TABLE indelible.migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT migrations_pkey PRIMARY KEY (version)
+);
+COMMENT ON TABLE indelible.migrations IS 'The migrations applied to this store, in order.';
+COMMENT ON COLUMN indelible.migrations.version IS 'The number that the file''s name starts with.';
+COMMENT ON COLUMN indelible.migrations.name IS 'The file''s name without its number.';
+COMMENT ON COLUMN indelible.migrations.applied_at IS 'When it was applied.';
+
+CREATE FUNCTION indelible.schema_version()
+RETURNS integer
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT max(version) FROM indelible.migrations
+$$;
+COMMENT ON FUNCTION indelible.schema_version() IS
+    'The number of the last migration applied: what a library compares with its own.';
+
+
+-- Streams and events -------------------------------------------------------------------------
+
+CREATE TABLE indelible.streams (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    version bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    channel text COLLATE "C" NOT NULL,
+    CONSTRAINT streams_pkey PRIMARY KEY (id),
+    CONSTRAINT streams_name_key UNIQUE (name),
+    CONSTRAINT streams_name_length CHECK (length(name) BETWEEN 1 AND 255),
+    CONSTRAINT streams_channel_length CHECK (length(channel) BETWEEN 1 AND 255),
+    CONSTRAINT streams_version_range CHECK (version >= -1)
+)
+-- Every append updates one row in place: half-empty pages keep that a heap-only update.
+WITH (fillfactor = 50);
+COMMENT ON TABLE indelible.streams IS
+    'One row a stream. Its row lock serialises the writers of that stream and of no other.';
+COMMENT ON COLUMN indelible.streams.id IS 'A short name for the stream inside the database.';
+COMMENT ON COLUMN indelible.streams.version IS 'The version of the stream''s last event.';
+COMMENT ON COLUMN indelible.streams.name IS 'The stream''s name: delivery-7f3c…';
+COMMENT ON COLUMN indelible.streams.channel IS
+    'The service that owns the stream; fixed by the stream''s first append.';
+
+-- MINVALUE 0 and a first value taken here: "handed out so far" is last_value from the start.
+CREATE SEQUENCE indelible.events_position MINVALUE 0 START 0;
+COMMENT ON SEQUENCE indelible.events_position IS 'Hands out positions. It never goes back.';
+SELECT nextval('indelible.events_position');
+
+CREATE TABLE indelible.events (
+    position bigint NOT NULL,
+    stream_id bigint NOT NULL,
+    version bigint NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    id uuid NOT NULL,
+    type text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL,
+    metadata jsonb,
+    tags text[] COLLATE "C",
+    valid_at timestamptz,
+    CONSTRAINT events_pkey PRIMARY KEY (position),
+    CONSTRAINT events_stream_version_key UNIQUE (stream_id, version),
+    CONSTRAINT events_id_key UNIQUE (id),
+    CONSTRAINT events_type_length CHECK (length(type) BETWEEN 1 AND 255)
+);
+COMMENT ON TABLE indelible.events IS
+    'The log: append-only. UPDATE, DELETE and TRUNCATE are refused by triggers.';
+COMMENT ON COLUMN indelible.events.position IS
+    'The event''s place in the whole log: grows, may have gaps.';
+COMMENT ON COLUMN indelible.events.stream_id IS 'The stream: streams.id.';
+COMMENT ON COLUMN indelible.events.version IS
+    'The event''s place in its stream: 0, 1, 2, … without gaps.';
+COMMENT ON COLUMN indelible.events.recorded_at IS 'When the store took the event.';
+COMMENT ON COLUMN indelible.events.id IS 'The event''s identity, unique in the store.';
+COMMENT ON COLUMN indelible.events.type IS 'What kind of fact it is: DeliveryCanceled.';
+COMMENT ON COLUMN indelible.events.data IS 'The fact itself.';
+COMMENT ON COLUMN indelible.events.metadata IS 'What is known about the event; null for nothing.';
+COMMENT ON COLUMN indelible.events.tags IS 'Labels key:value; null for none.';
+COMMENT ON COLUMN indelible.events.valid_at IS
+    'When the fact holds in the world; null where that is recorded_at.';
+
+-- Writing through any other path than the functions below is refused for everyone, the owner
+-- included, and also where session_replication_role switches ordinary triggers off.
+CREATE FUNCTION indelible.refuse_change()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RAISE EXCEPTION '% of %.% is refused: what is written stands',
+        tg_op, tg_table_schema, tg_table_name
+    USING ERRCODE = 'IND01',
+        HINT = 'Events are immutable. Append an event that corrects the earlier one.';
+END
+$$;
+COMMENT ON FUNCTION indelible.refuse_change() IS
+    'Raises IND01: the trigger that keeps stored events as they are.';
+
+CREATE TRIGGER events_are_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.events
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
+ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_are_immutable;
+
+CREATE TRIGGER streams_are_kept
+BEFORE UPDATE OF id, name, channel OR TRUNCATE ON indelible.streams
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
+ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER streams_are_kept;
+
+-- A row at version -1 never had an event: it is a lock that append_many takes back.
+CREATE TRIGGER written_streams_are_kept
+BEFORE DELETE ON indelible.streams
+FOR EACH ROW WHEN (old.version >= 0) EXECUTE FUNCTION indelible.refuse_change();
+ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER written_streams_are_kept;
+
+
+-- The settled position (docs/explanation/ordering.md) ----------------------------------------
+
+-- Advisory locks share one space per database, so each store has a number of its own in the top
+-- bits of its keys: 15 bits of its schema's oid, written into a function as a constant. Should
+-- two stores ever share a number, the worst is that one holds back the other's head for a moment.
+DO $do$
+BEGIN
+    EXECUTE format(
+        $f$
+        CREATE FUNCTION indelible.lock_number()
+        RETURNS bigint
+        LANGUAGE sql
+        IMMUTABLE PARALLEL SAFE
+        RETURN %s::bigint
+        $f$,
+        'indelible.events'::regclass::oid::bigint % 32767 + 1
+    );
+END
+$do$;
+COMMENT ON FUNCTION indelible.lock_number() IS
+    'This store''s number in the keys of its advisory locks: key = number << 48 | position.';
+
+CREATE FUNCTION indelible.hold_head()
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    -- The setting is local to the transaction and is undone by a rollback to a savepoint, as the
+    -- lock is: the two always agree.
+    setting constant text := 'indelible_holds.head_' || indelible.lock_number();
+    handed_out bigint;
+BEGIN
+    IF current_setting(setting, true) = 'yes' THEN
+        RETURN;
+    END IF;
+    SELECT last_value INTO handed_out FROM indelible.events_position;
+    PERFORM pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | handed_out);
+    PERFORM set_config(setting, 'yes', true);
+END
+$$;
+COMMENT ON FUNCTION indelible.hold_head() IS
+    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called before a transaction takes its first position.';
+
+CREATE FUNCTION indelible.head()
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    handed_out bigint;
+    held bigint;
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'the head is of no use in a % transaction: its snapshot may be older',
+            current_setting('transaction_isolation')
+        USING ERRCODE = 'IND02', HINT = 'Read the log in a READ COMMITTED transaction.';
+    END IF;
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'the head is not known on a standby: the locks of writers are not there'
+        USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
+    END IF;
+    -- The order of these two statements is the guarantee; see docs/explanation/ordering.md.
+    SELECT last_value INTO handed_out FROM indelible.events_position;
+    SELECT min((classid::bigint & 65535) << 32 | objid::bigint) INTO held
+    FROM pg_locks
+    WHERE locktype = 'advisory'
+        AND objsubid = 1
+        AND mode = 'ShareLock'
+        AND granted
+        AND classid::bigint >> 16 = indelible.lock_number()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RETURN least(handed_out, held);
+END
+$$;
+COMMENT ON FUNCTION indelible.head() IS
+    'The settled position: at and below it nothing can appear any more. Read up to it in a later statement.';
+
+
+-- Append --------------------------------------------------------------------------------------
+
+CREATE FUNCTION indelible.insert_events(
+    stream_id bigint,
+    first_version bigint,
+    new_events jsonb,
+    OUT last_position bigint,
+    OUT recorded_at timestamptz
+)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM indelible.hold_head();
+    recorded_at := clock_timestamp();
+    INSERT INTO indelible.events
+        (position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at)
+    SELECT
+        nextval('indelible.events_position'),
+        insert_events.stream_id,
+        first_version + place - 1,
+        insert_events.recorded_at,
+        (event ->> 'id')::uuid,
+        event ->> 'type',
+        event -> 'data',
+        event -> 'metadata',
+        CASE WHEN event ? 'tags'
+            THEN ARRAY(SELECT jsonb_array_elements_text(event -> 'tags'))
+        END,
+        (event ->> 'valid_at')::timestamptz
+    FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, place)
+    ORDER BY place;
+    last_position := currval('indelible.events_position');
+END
+$$;
+COMMENT ON FUNCTION indelible.insert_events(bigint, bigint, jsonb) IS
+    'Writes events at versions that the caller has already secured.';
+
+-- In PL/pgSQL and not in SQL: before PostgreSQL 18 a SQL function is planned anew at each call.
+CREATE FUNCTION indelible.has_any(new_events jsonb)
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT
+        FROM jsonb_array_elements(new_events) AS given (event)
+        JOIN indelible.events ON events.id = (event ->> 'id')::uuid
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.has_any(jsonb) IS 'Is the id of any of these events in the store?';
+
+CREATE FUNCTION indelible.recall(
+    appends jsonb,
+    OUT known bigint,
+    OUT is_retry boolean,
+    OUT results jsonb,
+    OUT duplicates jsonb
+)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    -- One row an event given: what stands under its id, and whether it is what is given now.
+    WITH given AS (
+        SELECT
+            entry,
+            place,
+            item ->> 'stream' AS stream,
+            (item ->> 'expected')::bigint AS expected,
+            event
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, entry),
+            jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, place)
+    ),
+    found AS (
+        SELECT
+            given.entry,
+            given.place,
+            given.event ->> 'id' AS id,
+            stored.position,
+            stored.version,
+            stored.recorded_at,
+            streams.name AS stream,
+            streams.name = given.stream
+                AND stored.version - given.place + 1
+                    = first_value(stored.version) OVER (PARTITION BY entry ORDER BY place)
+                AND (given.expected < -1 OR stored.version = given.expected + given.place)
+                AS same_place,
+            stored.type = given.event ->> 'type'
+                AND stored.data = given.event -> 'data'
+                AND coalesce(stored.metadata, '{}') = coalesce(given.event -> 'metadata', '{}')
+                AND coalesce(to_jsonb(stored.tags), '[]') = coalesce(given.event -> 'tags', '[]')
+                AND stored.valid_at IS NOT DISTINCT FROM (given.event ->> 'valid_at')::timestamptz
+                AS same_content
+        FROM given
+        LEFT JOIN indelible.events AS stored ON stored.id = (given.event ->> 'id')::uuid
+        LEFT JOIN indelible.streams ON streams.id = stored.stream_id
+    )
+    SELECT
+        count(position),
+        coalesce(bool_and(position IS NOT NULL AND same_place AND same_content), false),
+        jsonb_object_agg(
+            entry,
+            jsonb_build_object('version', version, 'position', position, 'recorded_at', recorded_at)
+            -- In order of place the last one of an entry stays: its last event.
+            ORDER BY place
+        ),
+        jsonb_agg(
+            jsonb_build_object(
+                'id', id, 'stream', stream, 'version', version, 'same_content', same_content
+            )
+            ORDER BY entry, place
+        ) FILTER (WHERE position IS NOT NULL)
+    INTO known, is_retry, results, duplicates
+    FROM found;
+END
+$$;
+COMMENT ON FUNCTION indelible.recall(jsonb) IS
+    'Looks up the ids of events that were refused: a retry of an append that succeeded, or duplicates.';
+
+CREATE FUNCTION indelible.last_event(of_stream bigint, at_version bigint)
+RETURNS jsonb
+LANGUAGE sql
+STABLE
+AS $$
+    SELECT jsonb_build_object('id', id, 'recorded_at', recorded_at)
+    FROM indelible.events
+    WHERE stream_id = of_stream AND version = at_version
+$$;
+COMMENT ON FUNCTION indelible.last_event(bigint, bigint) IS
+    'The id and time that a wrong expected version is reported with.';
+
+CREATE FUNCTION indelible.refuse_append(
+    stream_name text,
+    stream_channel text,
+    expected_version bigint,
+    new_events jsonb,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT last_position bigint,
+    OUT recorded_at timestamptz,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    stream record;
+    recalled record;
+BEGIN
+    SELECT streams.id, streams.version, streams.channel INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name;
+    IF stream.channel <> stream_channel THEN
+        outcome := 'channel_mismatch';
+        facts := jsonb_build_object('channel', stream.channel);
+        RETURN;
+    END IF;
+
+    SELECT * INTO recalled
+    FROM indelible.recall(jsonb_build_array(jsonb_build_object(
+        'stream', stream_name, 'expected', expected_version, 'events', new_events
+    )));
+    IF recalled.is_retry THEN
+        outcome := 'idempotent';
+        last_version := recalled.results -> '1' -> 'version';
+        last_position := recalled.results -> '1' -> 'position';
+        recorded_at := recalled.results -> '1' ->> 'recorded_at';
+    ELSIF recalled.known > 0 THEN
+        outcome := 'duplicate';
+        facts := recalled.duplicates;
+    ELSE
+        outcome := 'wrong_version';
+        last_version := coalesce(stream.version, -1);
+        facts := indelible.last_event(stream.id, last_version);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.refuse_append(text, text, bigint, jsonb) IS
+    'Why an append was refused, or the first result where it is a retry.';
+
+CREATE FUNCTION indelible.append(
+    stream_name text,
+    stream_channel text,
+    expected_version bigint,
+    new_events jsonb,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT last_position bigint,
+    OUT recorded_at timestamptz,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session, and for every function that is called from here. One made while
+-- a table was small would read it whole for long after it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    added constant bigint := jsonb_array_length(new_events);
+    found_id bigint;
+BEGIN
+    IF expected_version < -1 AND expected_version NOT IN (-2, -4) OR expected_version IS NULL THEN
+        RAISE EXCEPTION 'expected version % is not known', expected_version
+        USING ERRCODE = 'IND04',
+            HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
+    END IF;
+    IF added = 0 THEN
+        RAISE EXCEPTION 'there is nothing to append to stream %', stream_name
+        USING ERRCODE = 'IND04', HINT = 'A pure check of a version is append_many with no events.';
+    END IF;
+
+    LOOP
+        -- The optimistic lock: the row lock lets the writers of this stream through one by one,
+        -- and each finds the version that the one before it left.
+        IF expected_version <> -1 THEN
+            UPDATE indelible.streams
+            SET version = streams.version + added
+            WHERE streams.name = stream_name
+                AND (expected_version < 0 OR streams.version = expected_version)
+                AND (stream_channel IS NULL OR streams.channel = stream_channel)
+            RETURNING streams.id, streams.version INTO found_id, last_version;
+            -- The ids are asked for after the row lock, so that a retry sees the original that it
+            -- raced with, and before positions are taken, so that a refusal burns none.
+            IF found_id IS NOT NULL AND indelible.has_any(new_events) THEN
+                UPDATE indelible.streams
+                SET version = streams.version - added
+                WHERE streams.id = found_id;
+                found_id := NULL;
+            END IF;
+        END IF;
+        IF found_id IS NULL AND expected_version IN (-1, -2)
+            AND NOT indelible.has_any(new_events)
+        THEN
+            INSERT INTO indelible.streams (name, channel, version)
+            VALUES (
+                stream_name, coalesce(stream_channel, split_part(stream_name, '-', 1)), added - 1
+            )
+            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
+            RETURNING streams.id, streams.version INTO found_id, last_version;
+        END IF;
+        EXIT WHEN found_id IS NOT NULL;
+
+        SELECT refused.* INTO outcome, last_version, last_position, recorded_at, facts
+        FROM indelible.refuse_append(
+            stream_name, stream_channel, expected_version, new_events
+        ) AS refused;
+        -- Another writer may have made the stream, or brought it to the expected version, since.
+        IF outcome = 'wrong_version' AND (
+            last_version = expected_version
+            OR expected_version = -2
+            OR expected_version = -4 AND last_version >= 0
+        ) THEN
+            CONTINUE;
+        END IF;
+        RETURN;
+    END LOOP;
+
+    SELECT inserted.last_position, inserted.recorded_at INTO last_position, recorded_at
+    FROM indelible.insert_events(found_id, last_version - added + 1, new_events) AS inserted;
+    outcome := 'appended';
+END
+$$;
+COMMENT ON FUNCTION indelible.append(text, text, bigint, jsonb) IS
+    'Appends events to one stream. Outcome: appended; idempotent (a retry: the first result); wrong_version, channel_mismatch or duplicate (nothing is written, facts say why). Expected: a version, -1 no stream, -2 any, -4 stream exists.';
+
+
+CREATE FUNCTION indelible.append_many(appends jsonb)
+RETURNS TABLE (
+    place bigint,
+    outcome text,
+    last_version bigint,
+    last_position bigint,
+    recorded_at timestamptz,
+    facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session, and for every function that is called from here. One made while
+-- a table was small would read it whole for long after it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    item jsonb;
+    stream record;
+    recalled record;
+    expected bigint;
+    added bigint;
+    refused boolean := false;
+    -- The version of each stream as the list goes on: a stream may stand in it more than once.
+    versions jsonb := '{}';
+BEGIN
+    -- All rows are locked in one order before the first is looked at, so that two such calls
+    -- never wait for each other in a circle. A stream that is not there is made, its new row
+    -- being the lock, and is taken away below where nothing was appended to it.
+    FOR stream IN
+        SELECT DISTINCT ON (name)
+            (given ->> 'stream') COLLATE "C" AS name,
+            given ->> 'channel' AS channel
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, place)
+        ORDER BY name, jsonb_array_length(given -> 'events') = 0, place
+    LOOP
+        LOOP
+            PERFORM FROM indelible.streams
+            WHERE streams.name = stream.name
+            FOR NO KEY UPDATE;
+            EXIT WHEN FOUND;
+            INSERT INTO indelible.streams (name, channel, version)
+            VALUES (
+                stream.name,
+                -- A pure check needs no channel, and a name may begin with the dash.
+                coalesce(stream.channel, nullif(split_part(stream.name, '-', 1), ''), '-'),
+                -1
+            )
+            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END LOOP;
+
+    SELECT * INTO recalled FROM indelible.recall(appends);
+
+    FOR item, place IN
+        SELECT given, number
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+    LOOP
+        expected := item -> 'expected';
+        added := jsonb_array_length(item -> 'events');
+        IF expected IS NULL OR expected < -1 AND expected NOT IN (-2, -4) THEN
+            RAISE EXCEPTION 'expected version % is not known', expected
+            USING ERRCODE = 'IND04',
+                HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
+        END IF;
+        SELECT streams.id, streams.name, streams.version, streams.channel INTO stream
+        FROM indelible.streams
+        WHERE streams.name = item ->> 'stream';
+        outcome := 'checked';
+        last_version := coalesce((versions -> stream.name)::bigint, stream.version);
+        last_position := NULL;
+        recorded_at := clock_timestamp();
+        facts := NULL;
+        IF stream.channel <> item ->> 'channel' THEN
+            outcome := 'channel_mismatch';
+            facts := jsonb_build_object('channel', stream.channel);
+        ELSIF recalled.is_retry THEN
+            -- recall has seen that the versions fit; a check without events held at that time.
+            IF added > 0 THEN
+                outcome := 'idempotent';
+                last_version := recalled.results -> place::text -> 'version';
+                last_position := recalled.results -> place::text -> 'position';
+                recorded_at := recalled.results -> place::text ->> 'recorded_at';
+            END IF;
+        ELSIF recalled.known > 0 THEN
+            outcome := 'duplicate';
+            facts := recalled.duplicates;
+        ELSIF expected >= -1 AND last_version <> expected
+            OR expected = -4 AND last_version = -1
+        THEN
+            outcome := 'wrong_version';
+            facts := indelible.last_event(stream.id, stream.version);
+        ELSE
+            versions := versions || jsonb_build_object(stream.name, last_version + added);
+        END IF;
+        refused := refused OR outcome IN ('channel_mismatch', 'duplicate', 'wrong_version');
+        IF outcome <> 'checked' OR recalled.is_retry THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+
+    -- Only now is anything written, so that a refusal burns no position.
+    IF NOT refused AND NOT recalled.is_retry THEN
+        FOR item, place IN
+            SELECT given, number
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+        LOOP
+            outcome := 'checked';
+            last_position := NULL;
+            recorded_at := clock_timestamp();
+            facts := NULL;
+            added := jsonb_array_length(item -> 'events');
+            UPDATE indelible.streams
+            SET version = streams.version + added
+            WHERE streams.name = item ->> 'stream'
+            RETURNING streams.id, streams.version INTO stream;
+            last_version := stream.version;
+            IF added > 0 THEN
+                outcome := 'appended';
+                SELECT written.last_position, written.recorded_at INTO last_position, recorded_at
+                FROM indelible.insert_events(
+                    stream.id, last_version - added + 1, item -> 'events'
+                ) AS written;
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+    END IF;
+    DELETE FROM indelible.streams
+    WHERE streams.version = -1
+        AND streams.name IN (
+            SELECT given ->> 'stream' FROM jsonb_array_elements(appends) AS entries (given)
+        );
+END
+$$;
+COMMENT ON FUNCTION indelible.append_many(jsonb) IS
+    'Appends to several streams, [{stream, channel, expected, events}, …], all or none, in the order of the list. One row an entry: appended, checked (no events) or idempotent; or else the refused entries alone. Outcomes and expected versions as in append().';
+
+
+-- Read ----------------------------------------------------------------------------------------
+
+CREATE VIEW indelible.recorded_events AS
+SELECT
+    events.position,
+    events.stream_id,
+    streams.name AS stream,
+    events.version,
+    events.id,
+    events.type,
+    events.data,
+    events.metadata,
+    events.tags,
+    streams.channel,
+    events.recorded_at,
+    coalesce(events.valid_at, events.recorded_at) AS valid_at
+FROM indelible.events
+-- LEFT: where neither name nor channel is asked for, the planner leaves the join out.
+LEFT JOIN indelible.streams ON streams.id = events.stream_id;
+COMMENT ON VIEW indelible.recorded_events IS
+    'Every event with its stream''s name and channel. To follow the log, read up to head().';
+
+CREATE VIEW indelible.recorded_streams AS
+SELECT
+    streams.id AS stream_id,
+    streams.name AS stream,
+    streams.channel,
+    streams.version
+FROM indelible.streams;
+COMMENT ON VIEW indelible.recorded_streams IS
+    'Every stream with its channel and the version of its last event.';
+
+CREATE FUNCTION indelible.size(OUT last_position bigint, OUT bytes bigint)
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        (SELECT last_value FROM indelible.events_position),
+        pg_total_relation_size('indelible.events') + pg_total_relation_size('indelible.streams')
+$$;
+COMMENT ON FUNCTION indelible.size() IS
+    'The last position handed out, and what tables and indexes take on disk.';
+
+
+-- By default nobody but the owner may do anything; `indelible init --roles` grants what is needed.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

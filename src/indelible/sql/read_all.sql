@@ -1,0 +1,8 @@
+-- A row an event of the log, in order of position.
+SELECT
+    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+FROM indelible.recorded_events
+WHERE position > %(after)s
+    AND position <= %(upto)s
+ORDER BY position
+LIMIT %(limit)s

@@ -1,0 +1,21 @@
+-- A row an event of the log that matches any of the items, in order of position.
+WITH items AS MATERIALIZED (
+    SELECT types, tags, channel, stream_prefix
+    FROM jsonb_to_recordset(%(items)s::jsonb)
+        AS items (types text[], tags text[], channel text, stream_prefix text)
+)
+SELECT
+    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+FROM indelible.recorded_events AS recorded
+WHERE position > %(after)s
+    AND position <= %(upto)s
+    AND EXISTS (
+        SELECT
+        FROM items
+        WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
+            AND (items.tags IS NULL OR recorded.tags @> items.tags)
+            AND (items.channel IS NULL OR recorded.channel = items.channel)
+            AND (items.stream_prefix IS NULL OR starts_with(recorded.stream, items.stream_prefix))
+    )
+ORDER BY position
+LIMIT %(limit)s

@@ -1,0 +1,2 @@
+-- One row: the number of the last migration applied.
+SELECT indelible.schema_version()

@@ -1,0 +1,661 @@
+"""The two faces of the store: thin, and the same but for `async`.
+
+What a call means is in the plans (`append`, `read`); how it reaches the database in `postgres`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from . import append, opening, read
+from . import schema as schema_
+from .codec import EventClasses, Unknown
+from .errors import InvalidInput
+from .events import (
+    AppendResult,
+    ExpectedVersion,
+    RecordedEvent,
+    StoreStats,
+    StreamAppend,
+    StreamInfo,
+)
+from .plan import Plan
+from .postgres import (
+    AsyncBoundEngine,
+    AsyncConnection,
+    AsyncPoolEngine,
+    BoundEngine,
+    Connection,
+    PoolEngine,
+)
+from .query import Query
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+MAX_EVENT_BYTES = 1024 * 1024
+
+
+class EventStore:
+    """A store of events, for code without `async`. Open one with `connect`.
+
+    Any number of threads may use one store at once.
+
+    Example:
+        ```python
+        with EventStore.connect(events=[OrderCreated, OrderCanceled]) as store:
+            store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
+            for event in store.read("order-17"):
+                print(event.version, event.type, event.data)
+        ```
+    """
+
+    def __init__(self, engine: PoolEngine | BoundEngine, writing: append.Writing) -> None:
+        self._engine = engine
+        self._writing = writing
+
+    @classmethod
+    def connect(
+        cls,
+        url: str | None = None,
+        *,
+        schema: str = "indelible",
+        events: EventClasses = (),
+        unknown: Unknown = "raise",
+        channel: str | None = None,
+        migrate: bool | None = None,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        pool_size: int = 10,
+        timeout: float = 30.0,
+    ) -> EventStore:
+        """Open a store.
+
+        Args:
+            url: where the database is: `postgresql://…`, a connection string of libpq, or
+                `embedded://` for the embedded PostgreSQL (`embedded:///some/folder` for one in a
+                folder of its own). By default `$INDELIBLE_URL`, else the embedded one.
+            schema: the PostgreSQL schema that the store lives in; several stores may share a
+                database.
+            events: the event classes: classes, a union of classes, or a mapping from type names to
+                classes. Without any, the data of every event is plain JSON data.
+            unknown: what to do with a stored type that has no class: `"raise"` an
+                `UnknownEventType`, or `"keep"` its data as plain JSON data.
+            channel: the channel of every stream that this store appends to. By default a stream's
+                name up to the first `-`.
+            migrate: make the store, or bring it up to date, first. By default only for the
+                embedded database.
+            max_event_bytes: how many bytes of data and metadata an event may have.
+            pool_size: how many connections to open at most.
+            timeout: how many seconds a call may wait for a connection, and may go on trying when
+                one was lost.
+
+        Returns:
+            The store: a context manager that closes it.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+            DatabaseUnreachable: no connection could be made.
+            SchemaMissing, SchemaOutdated, SchemaTooNew: there is no store, or an older or newer
+                one, in the schema.
+            EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
+        """
+        opened = opening.prepare(
+            url,
+            schema=schema,
+            events=events,
+            unknown=unknown,
+            channel=channel,
+            migrate=migrate,
+            max_event_bytes=max_event_bytes,
+            pool_size=pool_size,
+            timeout=timeout,
+        )
+        engine = PoolEngine(opened.settings, on_close=opened.release)
+        try:
+            engine.open()
+            engine.run(schema_.check(schema))
+        except BaseException:
+            engine.close()
+            raise
+        return EventStore(engine, opened.writing)
+
+    def append(
+        self,
+        stream: str,
+        events: Any,
+        *,
+        expected: int | ExpectedVersion,
+        channel: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AppendResult:
+        """Append events to the end of a stream: all of them, or none.
+
+        A retry with the same event ids (`NewEvent.id`) is safe: it stores nothing twice and
+        returns the first result with `idempotent=True`.
+
+        Args:
+            stream: the stream, 1 to 255 characters.
+            events: one or many, in order: instances of registered classes, or `NewEvent`.
+            expected: what you believe the stream's last version to be: the version you read (-1
+                for a stream never written), `NO_STREAM`, `STREAM_EXISTS` or `ANY`.
+            channel: the service that owns the stream; fixed by the first append. By default the
+                store's channel, else the stream's name up to the first `-`.
+            metadata: what is known about all of these events; an event's own wins.
+
+        Returns:
+            The facts of the last event.
+
+        Raises:
+            WrongExpectedVersion: the stream is at another version.
+            ChannelMismatch: the stream belongs to another channel.
+            DuplicateEvent: an event id is in the store already, and this is no exact retry.
+            InvalidInput: an argument is wrong; nothing was sent.
+            ConnectionLost: the connection broke and could not be made again in time.
+
+        Example:
+            ```python
+            result = store.append("order-17", OrderTipped(2), expected=4)
+            store.append("order-17", OrderCanceled("late"), expected=result.version)
+            ```
+        """
+        return self._engine.run(
+            append.append(
+                self._writing, stream, events, expected=expected, channel=channel, metadata=metadata
+            )
+        )
+
+    def append_many(self, appends: Iterable[StreamAppend]) -> list[AppendResult]:
+        """Append to several streams in one transaction: all of it, or nothing.
+
+        Args:
+            appends: the parts; their order is the order in the log. A part without events is a
+                pure check of its stream's version.
+
+        Returns:
+            A result for each part.
+
+        Raises:
+            WrongExpectedVersion: with every check that failed in `conflicts`.
+            ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost: as for `append`.
+
+        Example:
+            ```python
+            store.append_many([
+                StreamAppend("order-17", OrderPaid(12), expected=4),
+                StreamAppend("account-3", [], expected=8),
+            ])
+            ```
+        """
+        return self._engine.run(append.append_many(self._writing, appends))
+
+    @contextmanager
+    def transaction(self) -> Iterator[BoundEventStore]:
+        """Open a transaction for several appends and reads, and for SQL of your own.
+
+        What it appended is there for all at once when the block ends, or not at all when an error
+        leaves the block. Keep it short: readers of the log wait behind it. An error of the store
+        inside (a wrong version, say) leaves the transaction usable; you may catch it and go on.
+
+        Returns:
+            A context manager that gives a store bound to the transaction; its `connection` is
+            psycopg's.
+
+        Example:
+            ```python
+            with store.transaction() as transaction:
+                transaction.append("order-17", OrderPaid(12), expected=4)
+                transaction.connection.execute("UPDATE …")
+            ```
+        """
+        with self._engine.transaction() as engine:
+            yield BoundEventStore(engine, self._writing)
+
+    def bind(self, connection: Connection) -> BoundEventStore:
+        """Use the store through a connection of yours, inside its transaction.
+
+        You commit; nothing is repeated when the connection is lost.
+
+        Args:
+            connection: a psycopg connection. Django's is `connection.connection`.
+
+        Returns:
+            A store that appends and reads through the connection.
+
+        Raises:
+            InvalidInput: it is no psycopg connection of this colour.
+
+        Example:
+            ```python
+            with django.db.transaction.atomic():
+                order.save()
+                store.bind(django.db.connection.connection).append(…)
+            ```
+        """
+        return BoundEventStore(self._engine.bind(connection), self._writing)
+
+    def read(
+        self,
+        stream: str,
+        *,
+        from_version: int = 0,
+        to_version: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        must_exist: bool = False,
+    ) -> Iterator[RecordedEvent]:
+        """Read a stream, in order of version.
+
+        Events are read in pages as you take them; memory stays bounded for any length.
+
+        Args:
+            stream: the stream.
+            from_version: the lowest version to read.
+            to_version: the highest version to read; None for no bound.
+            backwards: begin at the highest version.
+            limit: how many events to read at most.
+            must_exist: raise `StreamNotFound` for a stream never written, and give no events
+                otherwise.
+
+        Returns:
+            An iterator over the events.
+
+        Raises:
+            StreamNotFound: the stream was never written, and `must_exist` was asked for.
+            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            InvalidInput: an argument is wrong.
+
+        Example:
+            ```python
+            last = next(store.read("order-17", backwards=True, limit=1))
+            ```
+        """
+        return _pages(
+            self._engine,
+            read.StreamReading(
+                self._writing.codec,
+                stream,
+                from_version=from_version,
+                to_version=to_version,
+                backwards=backwards,
+                limit=limit,
+                must_exist=must_exist,
+            ),
+        )
+
+    def read_all(
+        self,
+        query: Query | None = None,
+        *,
+        after: int = 0,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> Log:
+        """Read the log, in order of position, up to the head.
+
+        What this returns never changes: no event can appear any more among those read.
+
+        Args:
+            query: which events; None for all.
+            after: the position after which to begin, such as the `head` of an earlier read.
+            backwards: begin at the head, and go down to `after`.
+            limit: how many events to read at most.
+
+        Returns:
+            An iterator over the events; its `head` is the position that it is complete up to.
+
+        Raises:
+            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
+            InvalidInput: an argument is wrong.
+
+        Example:
+            ```python
+            log = store.read_all(Query(channel="delivery"), after=checkpoint)
+            for event in log:
+                print(event.position, event.type)
+            checkpoint = log.head
+            ```
+        """
+        return Log(
+            self._engine,
+            read.LogReading(
+                self._writing.codec, query, after=after, backwards=backwards, limit=limit
+            ),
+        )
+
+    def head(self) -> int:
+        """Ask for the settled position: at and below it nothing can appear any more."""
+        return self._engine.run(read.head())
+
+    def stream(self, name: str) -> StreamInfo | None:
+        """Ask what the store knows of a stream.
+
+        Returns:
+            Its channel, version and times; None for a stream never written.
+        """
+        return self._engine.run(read.stream_info(name))
+
+    def streams(
+        self, *, channel: str | None = None, prefix: str | None = None
+    ) -> Iterator[StreamInfo]:
+        """Ask what streams there are, in order of name.
+
+        Args:
+            channel: only those of a channel.
+            prefix: only those whose name starts with it.
+
+        Returns:
+            An iterator over them; they are read in pages.
+        """
+        return _pages(self._engine, read.StreamsReading(channel=channel, prefix=prefix))
+
+    def stats(self) -> StoreStats:
+        """Ask how large the store is, per channel too."""
+        return self._engine.run(read.stats())
+
+    def close(self) -> None:
+        """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class BoundEventStore(EventStore):
+    """A store inside one transaction, from `transaction` or `bind`.
+
+    Closing it leaves the connection to its owner.
+    """
+
+    _engine: BoundEngine
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, for SQL of your own in the same transaction."""
+        return self._engine.connection
+
+
+class Log(Iterator[RecordedEvent]):
+    """The events of a reading of the log, and the position that it is complete up to."""
+
+    def __init__(self, engine: PoolEngine | BoundEngine, reading: read.LogReading) -> None:
+        self._engine = engine
+        self._reading = reading
+        self._events = _pages(engine, reading)
+
+    @property
+    def head(self) -> int:
+        """The settled position when the reading began: the `after` of the next one."""
+        return self._engine.run(self._reading.start())
+
+    def __next__(self) -> RecordedEvent:
+        return next(self._events)
+
+
+class _Reading(Protocol[T_co]):
+    def next_page(self) -> Plan[Sequence[T_co]]: ...
+
+
+def _pages(engine: PoolEngine | BoundEngine, reading: _Reading[T]) -> Iterator[T]:
+    while page := engine.run(reading.next_page()):
+        yield from page
+
+
+# The same, awaiting ----------------------------------------------------------------------------
+
+
+def _documented_as(face: type) -> Callable[[type[T]], type[T]]:
+    """Give each method the docstring of its twin."""
+
+    def document(twin: type[T]) -> type[T]:
+        for name, member in vars(twin).items():
+            if member.__doc__ is None and hasattr(face, name):
+                target = member.__func__ if isinstance(member, classmethod) else member
+                target.__doc__ = getattr(face, name).__doc__
+        return twin
+
+    return document
+
+
+@_documented_as(EventStore)
+class AsyncEventStore:
+    """A store of events, for `async` code: `EventStore` with `await`.
+
+    Any number of tasks of one event loop may use one store at once.
+
+    Example:
+        ```python
+        async with AsyncEventStore.connect(events=[OrderCreated, OrderCanceled]) as store:
+            await store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
+            async for event in store.read("order-17"):
+                print(event.version, event.type, event.data)
+        ```
+    """
+
+    def __init__(self, engine: AsyncPoolEngine | AsyncBoundEngine, writing: append.Writing) -> None:
+        self._engine = engine
+        self._writing = writing
+
+    @classmethod
+    def connect(
+        cls,
+        url: str | None = None,
+        *,
+        schema: str = "indelible",
+        events: EventClasses = (),
+        unknown: Unknown = "raise",
+        channel: str | None = None,
+        migrate: bool | None = None,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        pool_size: int = 10,
+        timeout: float = 30.0,
+    ) -> Connecting:
+        async def connect() -> AsyncEventStore:
+            opened = await asyncio.to_thread(
+                opening.prepare,
+                url,
+                schema=schema,
+                events=events,
+                unknown=unknown,
+                channel=channel,
+                migrate=migrate,
+                max_event_bytes=max_event_bytes,
+                pool_size=pool_size,
+                timeout=timeout,
+            )
+            engine = AsyncPoolEngine(opened.settings, on_close=opened.release)
+            try:
+                await engine.open()
+                await engine.run(schema_.check(schema))
+            except BaseException:
+                await engine.close()
+                raise
+            return AsyncEventStore(engine, opened.writing)
+
+        return Connecting(connect)
+
+    async def append(
+        self,
+        stream: str,
+        events: Any,
+        *,
+        expected: int | ExpectedVersion,
+        channel: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AppendResult:
+        return await self._engine.run(
+            append.append(
+                self._writing, stream, events, expected=expected, channel=channel, metadata=metadata
+            )
+        )
+
+    async def append_many(self, appends: Iterable[StreamAppend]) -> list[AppendResult]:
+        return await self._engine.run(append.append_many(self._writing, appends))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncBoundEventStore]:
+        async with self._engine.transaction() as engine:
+            yield AsyncBoundEventStore(engine, self._writing)
+
+    def bind(self, connection: AsyncConnection) -> AsyncBoundEventStore:
+        return AsyncBoundEventStore(self._engine.bind(connection), self._writing)
+
+    def read(
+        self,
+        stream: str,
+        *,
+        from_version: int = 0,
+        to_version: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        must_exist: bool = False,
+    ) -> AsyncIterator[RecordedEvent]:
+        return _async_pages(
+            self._engine,
+            read.StreamReading(
+                self._writing.codec,
+                stream,
+                from_version=from_version,
+                to_version=to_version,
+                backwards=backwards,
+                limit=limit,
+                must_exist=must_exist,
+            ),
+        )
+
+    def read_all(
+        self,
+        query: Query | None = None,
+        *,
+        after: int = 0,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncLog:
+        return AsyncLog(
+            self._engine,
+            read.LogReading(
+                self._writing.codec, query, after=after, backwards=backwards, limit=limit
+            ),
+        )
+
+    async def head(self) -> int:
+        return await self._engine.run(read.head())
+
+    async def stream(self, name: str) -> StreamInfo | None:
+        return await self._engine.run(read.stream_info(name))
+
+    def streams(
+        self, *, channel: str | None = None, prefix: str | None = None
+    ) -> AsyncIterator[StreamInfo]:
+        return _async_pages(self._engine, read.StreamsReading(channel=channel, prefix=prefix))
+
+    async def stats(self) -> StoreStats:
+        return await self._engine.run(read.stats())
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+@_documented_as(BoundEventStore)
+class AsyncBoundEventStore(AsyncEventStore):
+    """A store inside one transaction, from `transaction` or `bind`; see `BoundEventStore`."""
+
+    _engine: AsyncBoundEngine
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """The connection, for SQL of your own in the same transaction."""
+        return self._engine.connection
+
+
+class Connecting:
+    """A store about to be opened: `await` it, or enter it with `async with`."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._store: AsyncEventStore | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncEventStore]:
+        return self._connect().__await__()  # type: ignore[no-any-return]
+
+    async def __aenter__(self) -> AsyncEventStore:
+        self._store = await self
+        return self._store
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+
+class AsyncLog(AsyncIterator[RecordedEvent]):
+    """The events of a reading of the log, and the position that it is complete up to.
+
+    `await` it to begin the reading before the first event is taken.
+    """
+
+    def __init__(
+        self, engine: AsyncPoolEngine | AsyncBoundEngine, reading: read.LogReading
+    ) -> None:
+        self._engine = engine
+        self._reading = reading
+        self._events = _async_pages(engine, reading)
+
+    @property
+    def head(self) -> int:
+        """The settled position when the reading began: the `after` of the next one."""
+        if self._reading.known_head is None:
+            raise InvalidInput(
+                "the reading has not begun: take its events first, or await the result of read_all"
+            )
+        return self._reading.known_head
+
+    def __await__(self) -> Generator[Any, None, AsyncLog]:
+        yield from self._engine.run(self._reading.start()).__await__()
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        return await anext(self._events)
+
+
+async def _async_pages(
+    engine: AsyncPoolEngine | AsyncBoundEngine, reading: _Reading[T]
+) -> AsyncIterator[T]:
+    while page := await engine.run(reading.next_page()):
+        for item in page:
+            yield item

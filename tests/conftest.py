@@ -1,0 +1,135 @@
+"""The servers that the suite runs on, and stores on them.
+
+Every test of the contract runs in both colours on every server: the embedded PostgreSQL 18, a
+system PostgreSQL where there is one (15 on Debian 12), and `$INDELIBLE_TEST_URL` where it is given.
+Each test has a schema of its own, dropped afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from indelible import AsyncEventStore, EventStore, embedded
+from indelible.postgres import Settings, migrate_store
+from tests.faces import SyncFace
+from tests.servers import SystemServer, system_binaries
+
+
+def _server_names() -> list[str]:
+    names = ["embedded"]
+    if system_binaries() is not None:
+        names.append("system")
+    if os.environ.get("INDELIBLE_TEST_URL"):
+        names.append("given")
+    return names
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder below the system's temporary one, which the server's account can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="indelible-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", params=_server_names())
+def server_url(request: pytest.FixtureRequest, server_folder: Path) -> Iterator[str]:
+    """The URL of a database on one of the servers, as its superuser."""
+    if request.param == "given":
+        yield os.environ["INDELIBLE_TEST_URL"]
+    elif request.param == "system":
+        with SystemServer(server_folder / "system") as system:
+            yield system.url
+    else:
+        server = embedded.start(server_folder / "embedded")
+        yield server.url
+        server.close()
+
+
+@pytest.fixture
+def schema(server_url: str) -> Iterator[str]:
+    """The name of a schema that is not there, dropped after the test."""
+    name = f"test_{uuid4().hex[:12]}"
+    yield name
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+@pytest.fixture
+def url(server_url: str, schema: str) -> str:
+    """The URL of a database with a fresh store in `schema`."""
+    migrate_store(Settings(server_url, schema))
+    return server_url
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[psycopg.Connection]:
+    """A connection as the owner of the store, in autocommit, that finds its tables by name."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+class Connect:
+    """Opens stores of one colour on the test's schema, and closes them after the test."""
+
+    def __init__(self, colour: str, url: str, schema: str, runner: asyncio.Runner) -> None:
+        self.colour = colour
+        self._url = url
+        self._schema = schema
+        self._runner = runner
+        self._stores: list = []
+
+    def __call__(self, url: str | None = None, **options: Any) -> EventStore:
+        options = {"schema": self._schema, "pool_size": 4, **options}
+        store: Any
+        if self.colour == "sync":
+            store = EventStore.connect(url or self._url, **options)
+        else:
+            store = SyncFace(self._open(url or self._url, options), self._runner)
+        self._stores.append(store)
+        opened: EventStore = store
+        return opened
+
+    def _open(self, url: str, options: dict) -> AsyncEventStore:
+        async def connect() -> AsyncEventStore:
+            return await AsyncEventStore.connect(url, **options)
+
+        return self._runner.run(connect())
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def connect(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[Connect]:
+    """Opens stores in both colours; the async one is shown behind a synchronous face."""
+    with asyncio.Runner() as runner:
+        opened = Connect(request.param, url, schema, runner)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def store(connect: Connect) -> EventStore:
+    """A fresh store without registered classes, in both colours on every server."""
+    return connect()
+
+
+@pytest.fixture
+def sync_store(url: str, schema: str) -> Iterator[EventStore]:
+    """A fresh store in the sync colour only, for tests whose subject is not the face."""
+    with EventStore.connect(url, schema=schema, pool_size=20) as store:
+        yield store

@@ -1,0 +1,76 @@
+"""An `AsyncEventStore` behind the face of an `EventStore`, so that one test serves both colours."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
+
+
+class SyncFace:
+    """Runs on an event loop whatever a method of the wrapped object returns to be awaited."""
+
+    def __init__(self, wrapped: Any, runner: asyncio.Runner) -> None:
+        self._wrapped = wrapped
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._wrapped, name)
+        if not callable(member):
+            return member
+
+        def call(*args: Any, **options: Any) -> Any:
+            result = member(*args, **options)
+            if inspect.iscoroutine(result):
+                return self._runner.run(result)
+            if isinstance(result, AbstractAsyncContextManager) and not hasattr(result, "append"):
+                return _entered(result, self._runner)
+            if isinstance(result, AsyncIterator):
+                return SyncIterator(result, self._runner)
+            if hasattr(result, "append"):  # a bound store
+                return SyncFace(result, self._runner)
+            return result
+
+        return call
+
+
+class SyncIterator(Iterator[Any]):
+    """An asynchronous iterator, taken item by item on an event loop."""
+
+    def __init__(self, wrapped: Any, runner: asyncio.Runner) -> None:
+        self._wrapped = wrapped
+        self._runner = runner
+
+    def __next__(self) -> Any:
+        async def take() -> Any:
+            return await anext(self._wrapped)
+
+        try:
+            return self._runner.run(take())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    @property
+    def head(self) -> int:
+        async def begin() -> int:
+            return (await self._wrapped).head
+
+        return int(self._runner.run(begin()))
+
+
+@contextmanager
+def _entered(manager: Any, runner: asyncio.Runner) -> Iterator[SyncFace]:
+    entered = runner.run(_await(manager.__aenter__()))
+    try:
+        yield SyncFace(entered, runner)
+    except BaseException as error:
+        if not runner.run(_await(manager.__aexit__(type(error), error, error.__traceback__))):
+            raise
+    else:
+        runner.run(_await(manager.__aexit__(None, None, None)))
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable

@@ -1,0 +1,95 @@
+"""The smoke test of the built wheel: what a wheel can get wrong, and nothing else.
+
+It runs in an environment that holds the package alone, away from its sources, and needs nothing
+but the standard library: `python -I wheel.py`, and `python -I wheel.py --server` where the extra
+`embedded` is installed too.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from uuid import uuid4
+
+import indelible
+from indelible import NO_STREAM, EventStore, IndelibleError, NewEvent
+
+COMMAND = Path(sys.executable).with_name("indelible")
+
+
+def the_package_is_whole() -> None:
+    package = files("indelible")
+    assert "site-packages" in str(package), f"these are the sources, not the wheel: {package}"
+    assert (package / "py.typed").is_file()
+    assert (package / "sql" / "append.sql").is_file()
+    assert (package / "sql" / "migrations" / "0001_initial.sql").is_file()
+    assert indelible.__version__ == version("indelible")
+    for name in indelible.__all__:
+        getattr(indelible, name)
+
+
+def the_command_answers() -> None:
+    told = subprocess.run([COMMAND, "--help"], check=True, capture_output=True, text=True)
+    for command in ("init", "append", "read", "log", "streams", "stats", "demo"):
+        assert command in told.stdout, f"indelible --help does not tell of {command}"
+
+
+def without_the_extra_the_error_says_what_to_install() -> None:
+    os.environ.pop("INDELIBLE_URL", None)
+    try:
+        EventStore.connect()
+    except IndelibleError as error:
+        assert "indelible[embedded]" in str(error), str(error)
+    else:
+        raise AssertionError("there is an embedded PostgreSQL where none was installed")
+
+
+def an_event_is_appended_and_read() -> None:
+    folder = Path(tempfile.gettempdir()) / f"indelible-smoke-{uuid4().hex}"
+    try:
+        with EventStore.connect(f"embedded://{folder}") as store:
+            event = NewEvent("SmokeRose", {"height": 17})
+            result = store.append("chimney-1", event, expected=NO_STREAM)
+            [recorded] = store.read("chimney-1")
+        assert (result.version, recorded.version) == (0, 0)
+        assert recorded.id == event.id
+        assert recorded.data == {"height": 17}
+        assert within_ten_seconds(lambda: not any(folder.rglob("postmaster.pid"))), (
+            "the server goes on though nobody uses it any more"
+        )
+    finally:
+        within_ten_seconds(lambda: removed(folder))
+
+
+def removed(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def within_ten_seconds(holds: Callable[[], bool]) -> bool:
+    for _ in range(100):
+        time.sleep(0.1)  # the server and its keeper say nothing when they end
+        if holds():
+            return True
+    return False
+
+
+def main() -> None:
+    checks = [the_package_is_whole, the_command_answers]
+    if "--server" in sys.argv[1:]:
+        checks.append(an_event_is_appended_and_read)
+    else:
+        checks.append(without_the_extra_the_error_says_what_to_install)
+    for check in checks:
+        check()
+        print("ok:", check.__name__.replace("_", " "))
+
+
+if __name__ == "__main__":
+    main()
