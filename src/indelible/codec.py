@@ -142,7 +142,8 @@ def _decode_other(wanted: type, value: Any) -> Any:
     raise TypeError(f"objects of type {wanted.__qualname__} cannot be read from JSON")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_encode_other)
+# Sets in one order, so that the same event is the same JSON when it is appended again.
+_encoder = msgspec.json.Encoder(enc_hook=_encode_other, order="deterministic")
 _decode_plain = msgspec.json.Decoder().decode
 decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 """Read the metadata of a stored event."""

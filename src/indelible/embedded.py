@@ -165,6 +165,8 @@ def _default_folder() -> Path:
 
 def _make_folder(folder: Path, account: _Account) -> None:
     """Make the folder where it is missing. One that is there is left as it is."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file")
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True)
@@ -254,7 +256,7 @@ def _run_keeper(folder: Path, binaries: Path, account: _Account, socket_folder: 
         "account": account.options(),
     }
     keeper = subprocess.run(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))],
+        [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), str(folder)],
         input=json.dumps(task),
         stdout=subprocess.PIPE,  # until the keeper closes it, having said its line
         stderr=subprocess.DEVNULL,

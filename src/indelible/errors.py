@@ -109,12 +109,12 @@ class VersionConflict:
     last_recorded_at: datetime | None
 
     def __str__(self) -> str:
-        if self.last_event_id is None:
+        if self.actual < 0:
             found = "it was never written (version -1)"
         else:
-            found = f"it is at version {self.actual}, event {self.last_event_id}"
-            if self.last_recorded_at is not None:
-                found += f" of {self.last_recorded_at.isoformat()}"
+            found = f"it is at version {self.actual}"
+            if self.last_event_id is not None and self.last_recorded_at is not None:
+                found += f", event {self.last_event_id} of {self.last_recorded_at.isoformat()}"
         return f"stream {self.stream!r} was expected at {self.expected}, but {found}"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidInput
+
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,9 @@ def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _name(field: str, value: object) -> str:
-    if not isinstance(value, str) or not value or "\x00" in value:
+    if not isinstance(value, str) or not value or _UNSTORABLE.search(value):
         raise InvalidInput(
-            f"{field} of a query must be text that is not empty and has no NUL, not {value!r}"
+            f"{field} of a query must be text that is not empty, without NUL and half surrogate"
+            f" pairs, not {value!r}"
         )
     return value

@@ -98,9 +98,9 @@ def append(
         type=event_type,
         data=_json("DATA", data, Any),
         metadata=_json("--metadata", metadata, dict[str, Any]),
-        id=None if event_id is None else _read("--id", event_id, UUID),
+        id=None if event_id is None else _uuid(event_id),
         tags=tag or [],
-        valid_at=None if valid_at is None else _read("--valid-at", valid_at, datetime),
+        valid_at=None if valid_at is None else _moment(valid_at),
     )
     with EventStore.connect(url, schema=schema, channel=channel) as store:
         result = store.append(stream, _event(line), expected=wanted)
@@ -209,8 +209,17 @@ def _json(what: str, text: str, wanted: Any) -> Any:
         raise InvalidInput(f"{what} is not the JSON that is wanted: {error}") from error
 
 
-def _read(what: str, text: str, wanted: Any) -> Any:
+def _uuid(text: str) -> UUID:
     try:
-        return msgspec.convert(text, type=wanted, strict=False)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{what} is wrong: {error}") from error
+        return UUID(text)
+    except ValueError:
+        raise InvalidInput(f"--id must be a UUID, not {text!r}") from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"--valid-at must be a moment in ISO 8601 (2026-11-27T08:00:00+01:00), not {text!r}"
+        ) from None

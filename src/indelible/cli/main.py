@@ -21,6 +21,7 @@ from indelible.errors import (
 )
 
 from . import append, demo, init, look
+from .show import ReaderGone
 
 # ClickException, wherever this version of typer has it from.
 _UsageError = typer.BadParameter.__mro__[2]
@@ -80,8 +81,8 @@ def _run() -> int:
         return result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has had enough, as `head` has. Python would complain at its end.
+    except (ReaderGone, BrokenPipeError):
+        # Python would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except IndelibleError as error:

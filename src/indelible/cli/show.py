@@ -22,10 +22,22 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 _encode = msgspec.json.Encoder().encode
 
 
+class ReaderGone(Exception):
+    """Whoever read our output has had enough, as `head` has."""
+
+
+def _print(line: str) -> None:
+    try:
+        sys.stdout.write(line + "\n")
+    except BrokenPipeError:
+        # Said in our own words: typer would make a failure of it.
+        raise ReaderGone from None
+
+
 def json_lines(values: Iterable[dict[str, Any]]) -> None:
     """Print one JSON object a line."""
     for value in values:
-        sys.stdout.write(_encode(value).decode() + "\n")
+        _print(_encode(value).decode())
 
 
 def event_json(event: RecordedEvent) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def columns(rows: Iterator[Sequence[str]]) -> None:
         line = "  ".join(cells).rstrip()
         if edge is not None and len(line) > edge:
             line = line[: edge - 1] + "…"
-        sys.stdout.write(line + "\n")
+        _print(line)
 
 
 def visible(text: str) -> str:

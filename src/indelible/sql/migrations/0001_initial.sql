@@ -44,6 +44,7 @@ CREATE TABLE indelible.streams (
 WITH (fillfactor = 50);
 COMMENT ON TABLE indelible.streams IS
     'One row a stream. Its row lock serialises the writers of that stream and of no other.';
+COMMENT ON SEQUENCE indelible.streams_id_seq IS 'Hands out streams.id.';
 COMMENT ON COLUMN indelible.streams.id IS 'A short name for the stream inside the database.';
 COMMENT ON COLUMN indelible.streams.version IS 'The version of the stream''s last event.';
 COMMENT ON COLUMN indelible.streams.name IS 'The stream''s name: delivery-7f3c…';
@@ -283,9 +284,10 @@ BEGIN
             stored.recorded_at,
             streams.name AS stream,
             streams.name = given.stream
-                AND stored.version - given.place + 1
-                    = first_value(stored.version) OVER (PARTITION BY entry ORDER BY place)
-                AND (given.expected < -1 OR stored.version = given.expected + given.place)
+                -- Without gaps, over all parts of the list that are of one stream.
+                AND stored.version - row_number() OVER of_stream + 1
+                    = first_value(stored.version) OVER of_stream
+                AND (given.expected < -1 OR stored.version - given.place = given.expected)
                 AS same_place,
             stored.type = given.event ->> 'type'
                 AND stored.data = given.event -> 'data'
@@ -296,6 +298,7 @@ BEGIN
         FROM given
         LEFT JOIN indelible.events AS stored ON stored.id = (given.event ->> 'id')::uuid
         LEFT JOIN indelible.streams ON streams.id = stored.stream_id
+        WINDOW of_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.place)
     )
     SELECT
         count(position),

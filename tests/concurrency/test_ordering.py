@@ -1,0 +1,291 @@
+"""One order, nothing missed (G5): the argument is in docs/explanation/ordering.md."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+
+import psycopg
+import pytest
+
+from indelible import (
+    ANY,
+    NO_STREAM,
+    EventStore,
+    IsolationTooStrict,
+    NewEvent,
+    WrongExpectedVersion,
+)
+from indelible.postgres import Settings, migrate_store
+
+
+def event(number: int = 0) -> NewEvent:
+    return NewEvent("Happened", {"number": number})
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+@contextmanager
+def open_transaction(url: str) -> Iterator[psycopg.Connection]:
+    """A connection of a caller's own, with a transaction that the test ends."""
+    with psycopg.connect(url) as connection:
+        yield connection
+
+
+def positions(store: EventStore, after: int = 0) -> list[int]:
+    return [event.position for event in store.read_all(after=after)]
+
+
+def test_an_event_that_commits_late_below_others_is_not_passed_over(
+    sync_store: EventStore, url: str
+) -> None:
+    """A slow commit holds a lower position, and a reader comes by meanwhile."""
+    with open_transaction(url) as slow:
+        low = sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        high = sync_store.append("fast-1", event(), expected=NO_STREAM)
+        assert low.position < high.position
+
+        seen = sync_store.read_all()
+        assert [e.position for e in seen] == []
+        assert seen.head < low.position
+
+        slow.commit()
+
+    assert positions(sync_store, after=seen.head) == [low.position, high.position]
+
+
+def test_a_writer_sees_its_stream_while_the_head_is_held(sync_store: EventStore, url: str) -> None:
+    with open_transaction(url) as slow:
+        sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        sync_store.append("fast-1", event(), expected=NO_STREAM)
+
+        assert len(list(sync_store.read("fast-1"))) == 1
+        assert list(sync_store.read_all()) == []
+
+
+def test_a_rollback_lets_the_head_go_on(sync_store: EventStore, url: str) -> None:
+    with open_transaction(url) as slow:
+        sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        kept = sync_store.append("fast-1", event(), expected=NO_STREAM)
+        slow.rollback()
+
+        assert positions(sync_store) == [kept.position]
+
+
+def test_a_lost_backend_lets_the_head_go_on(sync_store: EventStore, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as other, pytest.raises(psycopg.OperationalError):
+        with psycopg.connect(url) as slow:
+            sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+            kept = sync_store.append("fast-1", event(), expected=NO_STREAM)
+            other.execute("SELECT pg_terminate_backend(%s)", [slow.info.backend_pid])
+            wait_until(lambda: positions(sync_store) == [kept.position])
+            slow.execute("SELECT 1")
+
+
+def test_an_unrelated_writing_transaction_holds_nobody_back(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    """The transaction has an id and a snapshot, and nothing to do with the store."""
+    with open_transaction(url) as unrelated:
+        unrelated.execute(f"CREATE TABLE {schema}.unrelated ()")
+        result = sync_store.append("fast-1", event(), expected=NO_STREAM)
+
+        assert sync_store.head() == result.position
+
+
+def test_a_transaction_that_only_read_holds_nobody_back(sync_store: EventStore, url: str) -> None:
+    with open_transaction(url) as reader:
+        list(sync_store.bind(reader).read("fast-1"))
+        list(sync_store.bind(reader).read_all())
+        result = sync_store.append("fast-1", event(), expected=NO_STREAM)
+
+        assert sync_store.head() == result.position
+
+
+def test_a_refused_append_burns_no_position_and_holds_no_head(
+    sync_store: EventStore, url: str
+) -> None:
+    before = sync_store.append("a-1", event(), expected=NO_STREAM)
+    with open_transaction(url) as refused:
+        with pytest.raises(WrongExpectedVersion):
+            sync_store.bind(refused).append("a-1", event(), expected=7)
+        after = sync_store.append("b-1", event(), expected=NO_STREAM)
+
+        assert after.position == before.position + 1
+        assert sync_store.head() == after.position
+
+
+def test_a_rollback_to_a_savepoint_gives_the_lock_back_and_the_next_append_takes_it_anew(
+    sync_store: EventStore, url: str
+) -> None:
+    with open_transaction(url) as slow:
+        bound = sync_store.bind(slow)
+        with pytest.raises(RuntimeError), bound.transaction() as inner:
+            inner.append("slow-1", event(), expected=NO_STREAM)
+            raise RuntimeError("undo")
+        settled = sync_store.append("fast-1", event(), expected=NO_STREAM)
+        assert sync_store.head() == settled.position
+
+        again = bound.append("slow-1", event(), expected=NO_STREAM)
+        sync_store.append("fast-1", event(), expected=0)
+        assert sync_store.head() < again.position
+        slow.commit()
+
+    assert len(positions(sync_store)) == 3
+
+
+def test_one_transaction_holds_one_lock_however_often_it_appends(
+    sync_store: EventStore, url: str
+) -> None:
+    with open_transaction(url) as slow:
+        for number in range(20):
+            sync_store.bind(slow).append("slow-1", event(), expected=number - 1)
+
+        locks = slow.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        ).fetchone()
+
+    assert locks == (1,)
+
+
+def test_a_prepared_transaction_holds_the_head_until_it_is_committed(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute("SHOW max_prepared_transactions").fetchone()
+        if row == ("0",):
+            pytest.skip("the server allows no prepared transactions")
+        connection.execute("BEGIN")
+        low = sync_store.bind(connection).append("slow-1", event(), expected=NO_STREAM)
+        connection.execute(f"PREPARE TRANSACTION '{schema}'")
+        high = sync_store.append("fast-1", event(), expected=NO_STREAM)
+        assert sync_store.head() < low.position
+
+        connection.execute(f"COMMIT PREPARED '{schema}'")
+
+    assert positions(sync_store) == [low.position, high.position]
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_the_log_is_not_read_in_a_snapshot_that_may_be_older_than_the_head(
+    sync_store: EventStore, url: str, level: str
+) -> None:
+    """Head and scan in one snapshot: an event would be skipped."""
+    with open_transaction(url) as strict:
+        strict.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        with pytest.raises(IsolationTooStrict, match="READ COMMITTED"):
+            list(sync_store.bind(strict).read_all())
+
+
+def test_two_stores_in_one_database_do_not_hold_each_other_back(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    """Advisory locks share one space per database."""
+    other = f"{schema}_b"
+    migrate_store(Settings(url, other))
+    try:
+        with open_transaction(url) as slow:
+            sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+            with EventStore.connect(url, schema=other) as neighbour:
+                result = neighbour.append("fast-1", event(), expected=NO_STREAM)
+
+                assert neighbour.head() == result.position
+                assert list(neighbour.read("slow-1")) == []
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA {other} CASCADE")
+
+
+def test_no_append_locks_a_table(sync_store: EventStore, url: str) -> None:
+    with open_transaction(url) as slow:
+        sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        strongest = slow.execute(
+            "SELECT DISTINCT mode FROM pg_locks WHERE locktype = 'relation'"
+            " AND pid = pg_backend_pid() AND mode NOT IN ('AccessShareLock', 'RowShareLock',"
+            " 'RowExclusiveLock')"
+        ).fetchall()
+
+    assert strongest == []
+
+
+def test_every_committed_event_is_read_once_in_order_under_load(sync_store: EventStore) -> None:
+    """Writers commit, roll back, use savepoints and conflict; readers follow from the start."""
+    writers, rounds, readers = 12, 40, 3
+    committed: list[int] = []
+    noting = threading.Lock()
+    writing_ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def write(number: int) -> None:
+        random = Random(number)
+        for round_ in range(rounds):
+            done: list[int] = []
+            try:
+                with sync_store.transaction() as transaction:
+                    # Rows are locked in one order, so that nobody waits in a circle.
+                    for part, chosen in enumerate(sorted(random.sample(range(20), 2))):
+                        stream = f"s-{chosen:02}"
+                        result = transaction.append(stream, event(round_), expected=ANY)
+                        done.append(result.position)
+                        if part == 1 and random.random() < 0.5:
+                            with pytest.raises(ValueError, match="undo"):
+                                with transaction.transaction() as inner:
+                                    inner.append(f"u-{number}", event(), expected=ANY)
+                                    raise ValueError("undo")
+                    if random.random() < 0.2:
+                        raise RuntimeError("roll back")
+            except RuntimeError:
+                continue
+            with noting:
+                committed.extend(done)
+
+    def read(seen: list[tuple[int, str, int]]) -> None:
+        checkpoint, last_round = 0, False
+        while True:
+            last_round = writing_ended.is_set()
+            log = sync_store.read_all(after=checkpoint)
+            seen.extend((e.position, e.stream, e.version) for e in log)
+            checkpoint = max(checkpoint, log.head)
+            if last_round:
+                return
+
+    def guarded(work: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                failures.append(error)
+
+        return run
+
+    seen: list[list[tuple[int, str, int]]] = [[] for _ in range(readers)]
+    reading = [threading.Thread(target=guarded(lambda s=s: read(s))) for s in seen]  # type: ignore[misc]
+    writing = [
+        threading.Thread(target=guarded(lambda n=n: write(n)))  # type: ignore[misc]
+        for n in range(writers)
+    ]
+    for thread in reading + writing:
+        thread.start()
+    for thread in writing:
+        thread.join()
+    writing_ended.set()
+    for thread in reading:
+        thread.join()
+
+    assert failures == []
+    assert len(committed) > rounds
+    for one in seen:
+        assert [position for position, _, _ in one] == sorted(committed)
+        versions = defaultdict(list)
+        for _, stream, version in one:
+            versions[stream].append(version)
+        assert all(found == list(range(len(found))) for found in versions.values())

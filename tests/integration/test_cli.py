@@ -1,0 +1,215 @@
+"""The command line, as a shell runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+COMMAND = [sys.executable, "-c", "from indelible.cli import main; main()"]
+
+
+@pytest.fixture
+def run(server_url: str, schema: str) -> Run:
+    """Runs `indelible` on a schema that holds no store yet."""
+
+    def indelible(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return indelible
+
+
+@pytest.fixture
+def made(run: Run) -> Run:
+    """The same on a schema with a fresh store."""
+    assert run("init").returncode == 0
+    return run
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_init_makes_a_store_and_a_second_one_finds_it(run: Run, schema: str) -> None:
+    assert run("init").stdout == "applied 0001 initial\n"
+    assert run("init").stdout == f"the store in schema {schema} is up to date\n"
+
+
+def test_an_event_is_appended_and_read(made: Run) -> None:
+    done = made("append", "order-1", "OrderTipped", '{"amount": 2}', "--expected", "no-stream")
+    assert done.stdout == "order-1 is at version 0, position 1\n"
+
+    (event,) = lines(made("read", "order-1", "--json"))
+    assert (event["stream"], event["type"], event["channel"]) == ("order-1", "OrderTipped", "order")
+    assert event["data"] == {"amount": 2}
+    # Some readers of JSON hold numbers in 53 bits.
+    assert (event["position"], event["version"]) == ("1", "0")
+
+
+def test_a_table_is_for_people(made: Run) -> None:
+    made("append", "order-1", "OrderTipped", '{"amount": 2}', "-e", "any")
+
+    head, row = made("log").stdout.splitlines()
+    assert head.split() == ["POSITION", "RECORDED", "(UTC)", "STREAM", "VERSION", "TYPE", "DATA"]
+    assert row.split()[0] == "1"
+    assert row.endswith('OrderTipped  {"amount":2}')
+    assert "order-1" in made("streams").stdout
+    assert "head 1 of 1 positions" in made("stats").stdout
+
+
+def test_stored_text_does_not_reach_the_terminal_as_commands(made: Run) -> None:
+    made("append", "order-\x9b31m", "Type\x85", '"\\u001b[2J\\u009b2J"', "-e", "any")
+
+    shown = made("log").stdout + made("read", "order-\x9b31m").stdout + made("streams").stdout
+    assert not set(shown) & {"\x1b", "\x9b", "\x85"}
+
+
+def test_events_of_a_pipe_follow_on_in_their_streams(made: Run) -> None:
+    given = "".join(
+        json.dumps({"stream": f"s-{n % 2}", "type": "Counted", "data": n, "tags": [f"n:{n}"]})
+        + "\n"
+        for n in range(6)
+    )
+
+    done = made("append", "--file", "-", "--expected", "no-stream", given=given)
+
+    assert done.stdout == "6 lines appended\n"
+    assert [event["data"] for event in lines(made("read", "s-1", "--json"))] == [1, 3, 5]
+    assert [event["data"] for event in lines(made("log", "--json", "--tag", "n:4"))] == [4]
+
+
+def test_a_file_with_ids_can_be_run_again_from_the_beginning(made: Run, tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    file.write_text(
+        '{"stream":"s-1","type":"A","id":"018f0000-0000-7000-8000-000000000001"}\n'
+        '{"stream":"s-1","type":"B","id":"018f0000-0000-7000-8000-000000000002"}\n'
+    )
+
+    for _ in range(2):
+        assert made("append", "-f", str(file), "-e", "no-stream").returncode == 0
+    assert len(lines(made("read", "s-1", "--json"))) == 2
+
+
+def test_a_file_that_goes_wrong_in_the_middle_says_where(made: Run) -> None:
+    given = '{"stream":"s-1","type":"A"}\n{"stream":"s-1","typ":"B"}\n'
+
+    done = made("append", "-f", "-", "-e", "any", given=given)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("indelible: line 2: ")
+    assert "`typ`" in done.stderr
+    assert len(lines(made("read", "s-1", "--json"))) == 1
+
+
+def test_the_log_is_filtered(made: Run) -> None:
+    for stream, kind in [("a-1", "A"), ("a-2", "B"), ("b-1", "A")]:
+        made("append", stream, kind, "-e", "any")
+
+    def found(*arguments: str) -> list[str]:
+        return [event["stream"] for event in lines(made("log", "--json", *arguments))]
+
+    assert found("--type", "A") == ["a-1", "b-1"]
+    assert found("--channel", "a") == ["a-1", "a-2"]
+    assert found("--stream-prefix", "a-2") == ["a-2"]
+    assert found("--after", "1", "--limit", "1") == ["a-2"]
+    assert found("--backwards", "-n", "2") == ["b-1", "a-2"]
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "told"),
+    [
+        (1, ["append", "a-1", "A", "--expected", "7"], "expected at 7"),
+        (1, ["read", "nowhere-1"], "never written"),
+        (2, ["append", "a-1", "A"], "--expected"),
+        (2, ["append", "a-1", "A", "{", "-e", "any"], "JSON"),
+        (2, ["append", "a-1", "A", "-e", "soon"], "soon"),
+        (2, ["append", "a-1", "A", "-e", "-2"], "-2"),
+        (2, ["append", "a-1", "A", "-e", "any", "--id", "x"], "--id"),
+        (2, ["append", "a-1", "A", "-e", "any", "--valid-at", "2026-01-01T00:00"], "time zone"),
+        (2, ["append", "a-1", "A", "-e", "any", "--valid-at", "soon"], "ISO 8601"),
+        (2, ["append", "-e", "any"], "STREAM"),
+        (2, ["append", "a-1", "A", "-e", "any", "-f", "x"], "not both"),
+        (2, ["append", "-e", "any", "-f", "/nowhere/x"], "/nowhere/x"),
+        (2, ["log", "--limit", "-1"], "limit"),
+        (2, ["unknown"], "unknown"),
+        (3, ["stats", "--url", "postgresql://u:secret@127.0.0.1:1/x"], "127.0.0.1:1/x"),
+        (4, ["stats", "--schema", "nowhere"], "indelible init --schema nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    made: Run, code: int, arguments: list[str], told: str
+) -> None:
+    done = made(*arguments)
+
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert done.stderr.startswith("indelible: ")
+    assert done.stderr.count("\n") == 1
+    assert told in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_error(made: Run, server_url: str, schema: str) -> None:
+    given = "".join(
+        json.dumps({"stream": "s-1", "type": "Counted", "data": "x" * 500}) + "\n"
+        for _ in range(300)
+    )
+    made("append", "-f", "-", "-e", "any", given=given)
+
+    with subprocess.Popen(
+        [*COMMAND, "log", "--json"],
+        env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_an_interrupt_ends_quietly(made: Run, server_url: str, schema: str) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "append", "-f", "-", "-e", "any"],
+        env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write('{"stream":"s-1","type":"A"}\n')
+        process.stdin.flush()
+        while not lines(made("streams", "--json")):  # until it waits for the next line
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
+        process.stdin.close()
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("command", ["init", "append", "read", "log", "streams", "stats", "demo"])
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    done = run(command, "--help")
+
+    assert done.returncode == 0
+    assert "--url" in done.stdout
+    assert "--schema" in done.stdout

@@ -1,0 +1,255 @@
+"""Making a store, bringing it up to date, its roles, and what the database itself refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from indelible import (
+    NO_STREAM,
+    DatabaseError,
+    EventStore,
+    InvalidInput,
+    NewEvent,
+    PermissionDenied,
+    SchemaError,
+    SchemaMissing,
+    SchemaOutdated,
+    SchemaTooNew,
+)
+from indelible.postgres import Settings, migrate_store
+from indelible.schema import migrations, newest_version
+
+
+def event() -> NewEvent:
+    return NewEvent("Happened", {"number": 1})
+
+
+def test_making_a_store_twice_changes_nothing(server_url: str, schema: str) -> None:
+    first = migrate_store(Settings(server_url, schema))
+    second = migrate_store(Settings(server_url, schema))
+
+    assert [migration.version for migration in first] == [m.version for m in migrations()]
+    assert second == []
+
+
+def test_making_a_store_from_many_places_at_once_makes_one(server_url: str, schema: str) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        applied = list(threads.map(lambda _: migrate_store(Settings(server_url, schema)), range(6)))
+
+    assert sorted(map(len, applied)) == [0] * 5 + [len(migrations())]
+
+
+def test_what_was_applied_is_recorded(connection: psycopg.Connection, schema: str) -> None:
+    rows = connection.execute(f"SELECT version, name FROM {schema}.migrations").fetchall()
+
+    assert rows == [(migration.version, migration.name) for migration in migrations()]
+
+
+def test_a_database_without_a_store_says_which_command_to_run(server_url: str, schema: str) -> None:
+    with pytest.raises(SchemaMissing, match=f"indelible init --schema {schema}"):
+        EventStore.connect(server_url, schema=schema)
+
+
+def test_a_store_of_a_newer_library_is_refused(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(f"INSERT INTO {schema}.migrations VALUES (9999, 'from the future')")
+
+    with pytest.raises(SchemaTooNew, match="pip install --upgrade indelible"):
+        EventStore.connect(url, schema=schema)
+    with pytest.raises(SchemaTooNew):
+        migrate_store(Settings(url, schema))
+
+
+def test_a_store_of_an_older_library_says_which_command_to_run(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(f"UPDATE {schema}.migrations SET version = 0")
+
+    with pytest.raises(SchemaOutdated, match="indelible init") as refusal:
+        EventStore.connect(url, schema=schema)
+    assert (refusal.value.found, refusal.value.wanted) == (0, newest_version())
+
+
+@pytest.mark.parametrize("table", ["events (id int)", "migrations (id int)"])
+def test_a_schema_with_something_else_in_it_is_left_alone(
+    server_url: str, schema: str, table: str
+) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        connection.execute(f"CREATE TABLE {schema}.{table}")
+
+    with pytest.raises(SchemaError, match="choose another name"):
+        migrate_store(Settings(server_url, schema))
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "pg_x", "1x", "a-b", 'a"b', "a b", "x" * 49, "a.b"])
+def test_a_schema_name_that_postgresql_would_take_otherwise_is_refused(
+    server_url: str, name: str
+) -> None:
+    with pytest.raises(InvalidInput, match="name of a schema"):
+        EventStore.connect(server_url, schema=name)
+
+
+def test_a_reserved_word_may_be_a_schema_name(server_url: str) -> None:
+    try:
+        with EventStore.connect(server_url, schema="order", migrate=True) as store:
+            store.append("a-1", event(), expected=NO_STREAM)
+            migrate_store(Settings(server_url, "order"), roles=True)
+            assert [e.stream for e in store.read_all()] == ["a-1"]
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute('DROP SCHEMA "order" CASCADE')
+            connection.execute("DROP ROLE order_reader, order_writer")
+
+
+def test_everything_that_a_person_may_meet_in_psql_is_commented(
+    connection: psycopg.Connection, schema: str
+) -> None:
+    without = connection.execute(
+        """
+        SELECT c.relname::text FROM pg_class c
+        WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'v', 'S')
+            AND obj_description(c.oid, 'pg_class') IS NULL
+        UNION ALL
+        SELECT c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+        WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind = 'r' AND a.attnum > 0
+            AND col_description(c.oid, a.attnum) IS NULL
+        UNION ALL
+        SELECT p.proname::text FROM pg_proc p
+        WHERE p.pronamespace = %(schema)s::regnamespace
+            AND obj_description(p.oid, 'pg_proc') IS NULL
+        """,
+        {"schema": schema},
+    ).fetchall()
+
+    assert without == []
+
+
+# What the database refuses ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET type = 'Other'",
+        "UPDATE events SET type = 'Other' WHERE false",
+        "DELETE FROM events",
+        "TRUNCATE events",
+        "DELETE FROM streams",
+        "TRUNCATE streams",
+        "UPDATE streams SET channel = 'other'",
+        "UPDATE streams SET name = 'other'",
+    ],
+)
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_the_database_refuses_to_change_what_is_written(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str, change: str, role: str
+) -> None:
+    sync_store.append("a-1", event(), expected=NO_STREAM)
+    before = list(sync_store.read_all())
+    connection.execute(f"SET search_path = {schema}")
+    connection.execute(f"SET session_replication_role = {role}")
+
+    with pytest.raises(psycopg.Error, match="what is written stands") as refusal:
+        connection.execute(change)
+
+    assert refusal.value.sqlstate == "IND01"
+    assert refusal.value.diag.message_hint is not None
+    assert list(sync_store.read_all()) == before
+
+
+# Roles -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def as_member_of(url: str, schema: str, kind: str) -> Iterator[str]:
+    """The URL of a login role that is a member of one of the store's roles."""
+    login = f"login_{schema}"
+    with psycopg.connect(url, autocommit=True) as owner:
+        migrate_store(Settings(url, schema), roles=True)
+        owner.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x'")
+        if kind != "none":
+            owner.execute(f"GRANT {schema}_{kind} TO {login}")
+        try:
+            yield psycopg.conninfo.make_conninfo(url, user=login, password="x")
+        finally:
+            owner.execute(f"DROP OWNED BY {schema}_reader, {schema}_writer, {login}")
+            owner.execute(f"DROP ROLE {login}, {schema}_reader, {schema}_writer")
+
+
+def test_a_writer_appends_and_reads_and_does_nothing_else(url: str, schema: str) -> None:
+    with as_member_of(url, schema, "writer") as member:
+        with EventStore.connect(member, schema=schema) as store:
+            store.append("a-1", event(), expected=NO_STREAM)
+            assert len(list(store.read("a-1"))) == len(list(store.read_all())) == 1
+            assert len(list(store.streams())) == store.stats().streams == 1
+        with psycopg.connect(member, autocommit=True) as connection:
+            for table in ("events", "streams", "migrations"):
+                for denied in (f"SELECT * FROM {schema}.{table}", f"DELETE FROM {schema}.{table}"):
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        connection.execute(denied)
+            for denied in (
+                f"SELECT nextval('{schema}.events_position')",
+                f"SELECT {schema}.insert_events(1, 9, '[]')",
+                f"CREATE TABLE {schema}.mine ()",
+                f"DELETE FROM {schema}.recorded_streams",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(denied)
+
+
+def test_a_reader_reads_and_does_not_append(url: str, schema: str) -> None:
+    with as_member_of(url, schema, "reader") as member:
+        with EventStore.connect(member, schema=schema) as store:
+            assert list(store.read_all()) == []
+            with pytest.raises(PermissionDenied, match=f"{schema}_writer"):
+                store.append("a-1", event(), expected=NO_STREAM)
+
+
+def test_a_role_without_rights_is_told_what_it_needs(url: str, schema: str) -> None:
+    with as_member_of(url, schema, "none") as stranger:
+        with pytest.raises(PermissionDenied, match="indelible init --roles"):
+            EventStore.connect(stranger, schema=schema)
+
+
+def test_a_writer_cannot_make_the_store_s_functions_run_its_own(url: str, schema: str) -> None:
+    """The functions run as their owner: what they call must not be found in the caller's path."""
+    with as_member_of(url, schema, "writer") as member:
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute(f"CREATE SCHEMA trap_{schema} AUTHORIZATION login_{schema}")
+        try:
+            with psycopg.connect(member, autocommit=True) as connection:
+                trap = f"trap_{schema}"
+                connection.execute(
+                    f"CREATE FUNCTION {trap}.jsonb_array_length(jsonb) RETURNS integer"
+                    " LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$"
+                )
+                connection.execute("CREATE TEMPORARY TABLE streams (id int)")
+                connection.execute(f"SET search_path = {trap}, pg_temp, pg_catalog")
+                row = connection.execute(
+                    f"SELECT outcome FROM {schema}.append('a-1', NULL, -1, %s)",
+                    ['[{"id":"018f0000-0000-7000-8000-000000000001","type":"A","data":1}]'],
+                ).fetchone()
+                assert row == ("appended",)
+        finally:
+            with psycopg.connect(url, autocommit=True) as owner:
+                owner.execute(f"DROP SCHEMA trap_{schema} CASCADE")
+
+
+def test_what_a_constraint_refuses_is_an_error_of_the_library(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        f"ALTER TABLE {schema}.events ADD CONSTRAINT ours CHECK (type <> 'Happened')"
+    )
+    with (
+        EventStore.connect(url, schema=schema) as store,
+        pytest.raises(DatabaseError, match="ours"),
+    ):
+        store.append("a-1", event(), expected=NO_STREAM)

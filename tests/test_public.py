@@ -1,0 +1,76 @@
+"""The public face: what is exported, documented, and the same in both colours."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import indelible
+from indelible import AsyncBoundEventStore, AsyncEventStore, BoundEventStore, EventStore, errors
+
+_REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def public_methods(face: type) -> dict[str, object]:
+    return {name: member for name, member in inspect.getmembers(face) if not name.startswith("_")}
+
+
+def words(text: str) -> str:
+    """A signature or a docstring with the words that differ between the colours made alike."""
+    return re.sub(r"Async(?=[A-Z])", "", text)
+
+
+def test_the_exports_are_sorted_and_there() -> None:
+    names = indelible.__all__
+    assert len(set(names)) == len(names)
+    assert all(hasattr(indelible, name) for name in names)
+
+
+def test_every_error_is_public_and_drawn_in_the_tree() -> None:
+    def branches(error: type) -> list[str]:
+        found = [error.__name__]
+        for child in error.__subclasses__():
+            if child.__module__ == "indelible.errors":
+                found += branches(child)
+        return found
+
+    real = branches(errors.IndelibleError)
+    drawn = re.findall(r"^\s*[│├└─ ]*([A-Z]\w+)", errors.__doc__ or "", flags=re.MULTILINE)
+    drawn = [name for name in drawn if hasattr(errors, name)]
+    assert sorted(drawn) == sorted(real)
+    assert set(real) <= set(indelible.__all__)
+
+
+@pytest.mark.parametrize(
+    ("sync", "twin"), [(EventStore, AsyncEventStore), (BoundEventStore, AsyncBoundEventStore)]
+)
+def test_the_two_faces_have_the_same_methods_signatures_and_docstrings(
+    sync: type, twin: type
+) -> None:
+    ours, theirs = public_methods(sync), public_methods(twin)
+    assert ours.keys() == theirs.keys()
+    for name, member in ours.items():
+        other = theirs[name]
+        assert inspect.getdoc(member), name
+        assert inspect.getdoc(member) == inspect.getdoc(other), name
+        if callable(member) and callable(other):
+            of_sync, of_twin = inspect.signature(member), inspect.signature(other)
+            assert [words(str(p)) for p in of_sync.parameters.values()] == [
+                words(str(p)) for p in of_twin.parameters.values()
+            ], name
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    for name in indelible.__all__:
+        value = getattr(indelible, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), name
+
+
+def test_every_public_name_stands_in_the_reference() -> None:
+    pages = "\n".join(page.read_text("utf-8") for page in _REFERENCE.glob("*.md"))
+    for name in indelible.__all__:
+        assert re.search(rf"\b{name}\b|::: indelible\.errors", pages), name
