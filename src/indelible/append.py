@@ -6,7 +6,6 @@ can be said without it: what the arguments mean, and what an outcome means for t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,12 +27,8 @@ from .errors import (
     WrongExpectedVersion,
 )
 from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend
+from .names import check_name
 from .plan import Call, Plan, Rows
-
-NAME_LENGTH = 255
-"""How many characters the name of a stream, a channel, a type or a tag may have."""
-
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -264,25 +259,6 @@ def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:
                     f"event id {event['id']} stands twice in one call: give each event its own"
                 )
             seen.add(event["id"])
-
-
-def check_name(what: str, name: object) -> str:
-    """Check the name of a stream, a channel, a type or a tag.
-
-    Raises:
-        InvalidInput: it is no text, empty, over 255 characters long, or holds a character that
-            cannot be stored or seen.
-    """
-    if not isinstance(name, str):
-        raise InvalidInput(f"a {what} must be text, not {name!r}")
-    if not name or len(name) > NAME_LENGTH:
-        shown = name if len(name) <= 40 else name[:40] + "…"
-        raise InvalidInput(
-            f"a {what} must have 1 to {NAME_LENGTH} characters; {shown!r} has {len(name)}"
-        )
-    if _UNSEEN.search(name):
-        raise InvalidInput(f"a {what} must not contain control characters (NUL, …): {name!r}")
-    return name
 
 
 def check_moment(what: str, moment: object) -> datetime:

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -23,6 +24,7 @@ from .errors import (
     UnknownEventType,
     UnregisteredEventClass,
 )
+from .names import check_name
 
 Unknown = Literal["raise", "keep"]
 EventClasses = Any
@@ -66,6 +68,7 @@ class Codec:
         return types.MappingProxyType(self._classes)
 
     def _register(self, event_type: str, event_class: type) -> None:
+        check_name("event type", event_type)
         other = self._classes.get(event_type, event_class)
         if other is not event_class:
             raise InvalidInput(
@@ -104,12 +107,17 @@ class Codec:
             EncodingFailed: something has no JSON, or would not come back as it went in.
         """
         try:
-            written = _encoder.encode(data)
+            written, is_plain = _encode(data)
+            is_suspicious = not is_plain or _SUSPICIOUS.search(written)
+            if is_suspicious and (found := _first_fault(data, field)):
+                raise EncodingFailed(event_type, *found)
+        except RecursionError as error:
+            reason = "is nested too deeply, or contains itself"
+            raise EncodingFailed(event_type, field, reason) from error
+        except EncodingFailed:
+            raise
         except Exception as error:
-            fault = _first_fault(data, field) or (field, f"cannot be written as JSON: {error}")
-            raise EncodingFailed(event_type, *fault) from error
-        if _SUSPICIOUS.search(written) and (found := _first_fault(data, field)):
-            raise EncodingFailed(event_type, *found)
+            raise EncodingFailed(event_type, *_why_not(data, field, error)) from error
         return written
 
     def decode(self, event_type: str, data: bytes) -> Any:
@@ -142,8 +150,20 @@ def _decode_other(wanted: type, value: Any) -> Any:
     raise TypeError(f"objects of type {wanted.__qualname__} cannot be read from JSON")
 
 
-# Sets in one order, so that the same event is the same JSON when it is appended again.
-_encoder = msgspec.json.Encoder(enc_hook=_encode_other, order="deterministic")
+# Sets in one order, so that the same event is the same JSON when it is appended again; but not
+# everything that stands in a set has an order, nor does a key that is no text.
+_ordered_encoder = msgspec.json.Encoder(enc_hook=_encode_other, order="deterministic")
+_encoder = msgspec.json.Encoder(enc_hook=_encode_other)
+
+
+def _encode(data: object) -> tuple[bytes, bool]:
+    """Write JSON; say also whether all keys were text and all sets had an order."""
+    try:
+        return _ordered_encoder.encode(data), True
+    except TypeError:
+        return _encoder.encode(data), False
+
+
 _decode_plain = msgspec.json.Decoder().decode
 decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 """Read the metadata of a stored event."""
@@ -155,12 +175,22 @@ def _is_pydantic(event_class: type) -> bool:
     )
 
 
+def _check_fields(event_class: type) -> None:
+    """Check that nothing of an instance is left out: msgspec skips private fields of attrs."""
+    for attribute in getattr(event_class, "__attrs_attrs__", ()):
+        if attribute.name.startswith("_"):
+            raise InvalidInput(
+                f"{event_class.__qualname__} cannot be an event class: its private field"
+                f" {attribute.name} would not be stored; give it a public name"
+            )
+
+
 def _decoder(event_class: type) -> Callable[[bytes], Any]:
     if _is_pydantic(event_class):
         validate: Callable[[bytes], Any] = event_class.model_validate_json  # type: ignore[attr-defined]
         return validate
+    _check_fields(event_class)
     try:
-        msgspec.json.schema(event_class, schema_hook=lambda _: {})
         return msgspec.json.Decoder(event_class, dec_hook=_decode_other).decode
     except Exception as error:
         raise InvalidInput(
@@ -176,14 +206,11 @@ def _registrations(events: EventClasses) -> Iterator[tuple[str, type]]:
             yield event_type, event_class
     elif origin in (types.UnionType, Union):
         yield from _registrations(get_args(events))
+    elif origin is not None:
+        raise InvalidInput(f"{events!r} cannot be an event class: give it without parameters")
     elif isinstance(events, type):
         _check_class(events)
         event_type = getattr(events, "event_type", events.__name__)
-        if not isinstance(event_type, str) or not event_type:
-            raise InvalidInput(
-                f"event_type of {events.__qualname__} must be a class attribute with the type's"
-                f" name, not {event_type!r}"
-            )
         yield event_type, events
     elif isinstance(events, Iterable) and not isinstance(events, str | bytes):
         for event_class in events:
@@ -209,8 +236,21 @@ def _check_class(event_class: object) -> None:
         )
 
 
+def _why_not(data: object, field: str, error: Exception) -> tuple[str, str]:
+    try:
+        return _first_fault(data, field) or (field, f"cannot be written as JSON: {error}")
+    except RecursionError:
+        return field, "is nested too deeply, or contains itself"
+
+
 def _first_fault(value: Any, path: str) -> tuple[str, str] | None:
     """Find the first part of a value that cannot be kept: its path, and why."""
+    if isinstance(value, Enum):
+        return _first_fault(value.value, path)
+    if value is msgspec.UNSET:
+        return None
+    if isinstance(value, dict) and (found := _key_fault(value, path)):
+        return found
     if isinstance(value, float):
         return None if math.isfinite(value) else (path, f"is {value}, which JSON does not have")
     if isinstance(value, str):
@@ -232,6 +272,19 @@ def _first_fault(value: Any, path: str) -> tuple[str, str] | None:
         _encoder.encode(value)
     except Exception as error:
         return path, f"cannot be written as JSON: {error}"
+    return None
+
+
+def _key_fault(value: dict[Any, Any], path: str) -> tuple[str, str] | None:
+    written = set()
+    for key in value:
+        try:
+            text = _encoder.encode({key: 0})
+        except Exception as error:
+            return f"{path} key {key!r}", f"cannot be written as JSON: {error}"
+        if text in written:
+            return f"{path} key {key!r}", "is the same in JSON as another key"
+        written.add(text)
     return None
 
 
@@ -260,5 +313,5 @@ def _field_names(value: Any) -> list[str] | None:
     if hasattr(type(value), "__attrs_attrs__"):
         return [attribute.name for attribute in type(value).__attrs_attrs__]
     if _is_pydantic(type(value)):
-        return list(type(value).model_fields)
+        return [*type(value).model_fields, *(value.model_extra or ())]
     return None

@@ -55,6 +55,9 @@ class NewEvent:
     Attributes:
         type: what kind of fact it is, 1 to 255 characters.
         data: the fact: anything that can be written as JSON, or an instance of an event class.
+            Plain data comes back as JSON has it: moments and ids as text, and a float of 1e16 or
+            more as the whole number that JSONB keeps. In the fields of a class all come back
+            exactly.
         metadata: what is known about the event, such as who caused it.
         id: its identity. Appending the same events with the same ids again is a safe retry.
         tags: labels `key:value`.

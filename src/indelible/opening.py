@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import embedded
-from .append import Writing, check_name
+from .append import Writing
 from .codec import Codec, EventClasses, Unknown
 from .errors import InvalidInput
+from .names import check_name
 from .postgres import Settings, migrate_store
 from .schema import check_schema_name
 

@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .append import check_name
 from .codec import Codec, decode_metadata
 from .errors import InvalidInput, StreamNotFound
 from .events import ChannelStats, RecordedEvent, StoreStats, StreamInfo
+from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import Query
 

@@ -1,0 +1,31 @@
+"""The names of streams, channels, types and tags: what they may be."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InvalidInput
+
+NAME_LENGTH = 255
+"""How many characters a name may have."""
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def check_name(what: str, name: object) -> str:
+    """Check the name of a stream, a channel, a type or a tag.
+
+    Raises:
+        InvalidInput: it is no text, empty, over 255 characters long, or holds a character that
+            cannot be stored or seen.
+    """
+    if not isinstance(name, str):
+        raise InvalidInput(f"a {what} must be text, not {name!r}")
+    if not name or len(name) > NAME_LENGTH:
+        shown = name if len(name) <= 40 else name[:40] + "…"
+        raise InvalidInput(
+            f"a {what} must have 1 to {NAME_LENGTH} characters; {shown!r} has {len(name)}"
+        )
+    if _UNSEEN.search(name):
+        raise InvalidInput(f"a {what} must not contain control characters (NUL, …): {name!r}")
+    return name
