@@ -13,16 +13,15 @@ _README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
 def test_the_tour_of_the_readme_runs_and_says_what_it_promises() -> None:
     (tour,) = re.findall(r"```python\n(.*?)```", _README, flags=re.DOTALL)
-    folder = Path(tempfile.mkdtemp(prefix="indelible-readme-"))
-    folder.chmod(0o755)
-
-    done = subprocess.run(
-        [sys.executable, "-c", tour],
-        env={"PATH": "/usr/bin:/bin", "INDELIBLE_URL": f"embedded://{folder}/store"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="indelible-docs-", ignore_cleanup_errors=True) as at:
+        Path(at).chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", tour],
+            env={"PATH": "/usr/bin:/bin", "INDELIBLE_URL": f"embedded://{at}/store"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     assert done.stderr == ""
     assert "expected at 0, but it is at version 1" in done.stdout

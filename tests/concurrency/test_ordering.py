@@ -269,10 +269,7 @@ def test_every_committed_event_is_read_once_in_order_under_load(sync_store: Even
 
     seen: list[list[tuple[int, str, int]]] = [[] for _ in range(readers)]
     reading = [threading.Thread(target=guarded(lambda s=s: read(s))) for s in seen]  # type: ignore[misc]
-    writing = [
-        threading.Thread(target=guarded(lambda n=n: write(n)))  # type: ignore[misc]
-        for n in range(writers)
-    ]
+    writing = [threading.Thread(target=guarded(lambda n=n: write(n))) for n in range(writers)]
     for thread in reading + writing:
         thread.start()
     for thread in writing:

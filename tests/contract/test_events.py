@@ -510,7 +510,7 @@ class NotFinite(Enum):
     NAN = math.nan
 
 
-NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - that is the point
+NAIVE = datetime(2024, 1, 1)
 HALF = "a\ud800"
 UNKEPT: list[Any] = [
     math.nan,

@@ -393,7 +393,7 @@ class AnyOf:
     value: Any
 
 
-NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 - that is the point
+NAIVE = datetime(2024, 1, 1)
 CANNOT = st.sampled_from([math.nan, math.inf, -math.inf, "\x00", "\udfff", NAIVE, object(), 1j])
 AROUND = st.recursive(
     CANNOT.map(lambda value: (value, "")),

@@ -1,0 +1,33 @@
+"""The code of the tutorial is run from its first line to its last."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("page", ["tutorial/food-delivery.md", "index.md"])
+def test_the_code_of_a_page_runs(page: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (_DOCS / page).read_text("utf-8"), flags=re.DOTALL)
+    with tempfile.TemporaryDirectory(prefix="indelible-docs-", ignore_cleanup_errors=True) as at:
+        Path(at).chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join(blocks)],
+            env={"PATH": "/usr/bin:/bin", "INDELIBLE_URL": f"embedded://{at}/store"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.stderr == ""
+    assert done.returncode == 0
+    if "tutorial" in page:
+        assert "a delivery that is canceled cannot be picked up" in done.stdout
+        assert "expected at 0, but it is at version 1" in done.stdout
