@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -269,4 +269,9 @@ def check_moment(what: str, moment: object) -> datetime:
     """
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise InvalidInput(f"{what} must be a datetime with a time zone, not {moment!r}")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(
+            f"{what} must lie in the years 1 to 9999 (UTC), not {moment!r}"
+        ) from None

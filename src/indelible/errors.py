@@ -31,11 +31,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 
 class IndelibleError(Exception):
     """The root of all errors that the library raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel between processes; their constructors take facts, and not the message.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    kind: type[IndelibleError], args: tuple[Any, ...], facts: dict[str, Any]
+) -> IndelibleError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class InvalidInput(IndelibleError, ValueError):

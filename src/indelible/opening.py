@@ -50,10 +50,10 @@ def prepare(
     writing = Writing(
         codec=Codec(events, unknown=unknown),
         channel=None if channel is None else check_name("channel", channel),
-        max_event_bytes=int(_check_positive("max_event_bytes", max_event_bytes)),
+        max_event_bytes=_check_whole("max_event_bytes", max_event_bytes),
     )
-    _check_positive("pool_size", pool_size)
-    _check_positive("timeout", timeout)
+    _check_whole("pool_size", pool_size)
+    _check_seconds("timeout", timeout)
     found, release = locate(url)
     settings = Settings(found, schema, pool_size=pool_size, timeout=timeout)
     is_embedded = release is not _nothing
@@ -90,7 +90,13 @@ def _nothing() -> None:
     """Release what needs no release."""
 
 
-def _check_positive(what: str, value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+def _check_whole(what: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    raise InvalidInput(f"{what} must be a number over 0, not {value!r}")
+    raise InvalidInput(f"{what} must be a whole number over 0, not {value!r}")
+
+
+def _check_seconds(what: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9:
+        return value
+    raise InvalidInput(f"{what} must be a number of seconds over 0, not {value!r}")

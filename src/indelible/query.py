@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidInput
@@ -74,6 +74,8 @@ class Query:
 
 
 def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(value, Iterable):
+        raise InvalidInput(f"{field} of a query must be text or a list of it, not {value!r}")
     values = (value,) if isinstance(value, str) else tuple(value)
     return tuple(sorted({_name(field, name) for name in values}))
 

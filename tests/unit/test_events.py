@@ -1,0 +1,89 @@
+"""Events as values, and their ids."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import RFC_4122, UUID
+
+import pytest
+
+from indelible import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, ExpectedVersion, NewEvent
+from indelible.events import uuid7
+
+
+def moment(id_: UUID) -> datetime:
+    return datetime.fromtimestamp((id_.int >> 80) / 1000, tz=UTC)
+
+
+def test_an_id_is_a_uuid_of_version_7() -> None:
+    for _ in range(1_000):
+        id_ = uuid7()
+        assert (id_.version, id_.variant) == (7, RFC_4122)
+
+
+def test_an_id_begins_with_the_time() -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+
+    id_ = uuid7()
+
+    assert before <= moment(id_) <= datetime.now(UTC)
+
+
+def test_the_ids_of_a_process_grow() -> None:
+    ids = [uuid7() for _ in range(20_000)]
+
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_ids_made_within_one_tick_of_the_clock_are_different(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+
+    assert len({uuid7() for _ in range(10_000)}) == 10_000
+
+
+def test_the_fraction_of_a_millisecond_never_spills_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rest in (0, 1, 499_999, 999_755, 999_999):
+        monkeypatch.setattr(time, "time_ns", lambda rest=rest: 1_700_000_000_123_000_000 + rest)
+        id_ = uuid7()
+        assert id_.version == 7
+        assert moment(id_) == datetime.fromtimestamp(1_700_000_000.123, tz=UTC)
+
+
+def test_a_new_event_has_an_id_of_its_own() -> None:
+    assert NewEvent("A", {}).id != NewEvent("A", {}).id
+    assert NewEvent("A", {}).id.version == 7
+
+
+def test_a_new_event_has_defaults_of_its_own() -> None:
+    first, second = NewEvent("A", {}), NewEvent("A", {})
+
+    assert (first.metadata, first.tags, first.valid_at) == ({}, (), None)
+    assert first.metadata is not second.metadata
+
+
+def test_values_cannot_be_changed() -> None:
+    event = NewEvent("A", {})
+    result = AppendResult("a", 0, 1, datetime.now(UTC))
+
+    with pytest.raises(AttributeError):
+        event.type = "B"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        result.version = 7  # type: ignore[misc]
+
+
+def test_expectations_have_the_values_that_the_database_takes() -> None:
+    assert {e.name: e.value for e in ExpectedVersion} == {
+        "NO_STREAM": -1,
+        "ANY": -2,
+        "STREAM_EXISTS": -4,
+    }
+    assert (NO_STREAM, ANY, STREAM_EXISTS) == (
+        ExpectedVersion.NO_STREAM,
+        ExpectedVersion.ANY,
+        ExpectedVersion.STREAM_EXISTS,
+    )
