@@ -217,20 +217,14 @@ def test_a_stale_snapshot_is_refused_and_never_believed(sync_store: EventStore, 
     assert [e.data["number"] for e in sync_store.read("a-1")] == [0, 1]
 
 
-def test_plans_made_on_empty_tables_stay_right_when_these_have_grown(
-    connection: psycopg.Connection, schema: str
+def test_plans_made_on_small_tables_stay_right_when_these_have_grown(
+    sync_store: EventStore, url: str, schema: str
 ) -> None:
     """A session keeps its plans; one that scans a table would be slower with every event."""
+    for number in range(3):
+        sync_store.append(f"s-{number}", event(), expected=NO_STREAM)
 
-    def append(number: int) -> None:
-        connection.execute(
-            f"SELECT {schema}.append(%s, NULL, -2, jsonb_build_array(jsonb_build_object("
-            "'id', gen_random_uuid(), 'type', 'Happened', 'data', 1)))",
-            [f"s-{number}"],
-            prepare=True,
-        )
-
-    def scans() -> int:
+    def scanned(connection: psycopg.Connection) -> int:
         connection.execute("SELECT pg_stat_force_next_flush()")
         row = connection.execute(
             "SELECT sum(seq_tup_read) FROM pg_stat_all_tables"
@@ -240,7 +234,12 @@ def test_plans_made_on_empty_tables_stay_right_when_these_have_grown(
         assert row is not None
         return int(row[0])
 
-    for number in range(300):
-        append(number)
+    with psycopg.connect(url, autocommit=True) as session:
+        # The planner knows that a scan of so few rows is cheaper than their index.
+        session.execute(f"ANALYZE {schema}.events, {schema}.streams")
+        before = scanned(session)
+        for number in range(100):
+            sync_store.bind(session).append(f"t-{number}", event(), expected=ANY)
+            sync_store.bind(session).append_many([StreamAppend(f"t-{number}", event(), 0)])
 
-    assert scans() == 0
+        assert scanned(session) == before
