@@ -51,6 +51,15 @@ def runs(folder: Path) -> bool:
     return (folder / "data" / "postmaster.pid").exists()
 
 
+def keeper_of(folder: Path) -> int:
+    (found,) = (
+        int(process.parent.name)
+        for process in Path("/proc").glob("[0-9]*/cmdline")
+        if process.read_bytes().endswith(f"keeper.py\0{folder}\0".encode())
+    )
+    return found
+
+
 def answer(url: str) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT 42").fetchone()
@@ -130,10 +139,7 @@ def test_a_killed_process_does_not_take_it_from_another(folder: Path) -> None:
 def test_a_server_whose_keeper_was_killed_is_kept_by_the_next_one(folder: Path) -> None:
     user = another_user(folder)
     started(user)
-    found = subprocess.run(
-        ["pgrep", "--full", f"keeper.py {folder}"], capture_output=True, text=True, check=True
-    )
-    os.kill(int(found.stdout), signal.SIGKILL)
+    os.kill(keeper_of(folder), signal.SIGKILL)
     server = embedded.start(folder)
     assert answer(server.url) == 42
     leave(user)

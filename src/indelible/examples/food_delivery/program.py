@@ -46,7 +46,7 @@ def main(
     """
     console = Console()
     if file is None:
-        file = Path(tempfile.gettempdir()) / f"indelible-orders-{orders}-{seed}.ndjson"
+        file = Path(tempfile.mkdtemp(prefix="indelible-demo-")) / "orders.ndjson"
         write_orders(file, orders=orders, seed=seed)
         console.print(f"Wrote {orders:,} orders to {file}", highlight=False, soft_wrap=True)
     with Business(url, schema, workers) as business:
