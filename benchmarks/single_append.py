@@ -1,7 +1,8 @@
-"""One client, one event per append: Indelible beside the `eventsourcing` library and pgbench.
+"""One client, one event per append: Indelible, the `eventsourcing` library, and the limits.
 
-All three run on the same server, started here with durable settings, in turns: each round gives
-each of them the same number of appends, so that a slow minute of the machine hits all alike.
+The limits are the same call through pgbench, and the barest INSERT per commit. All run on the same
+server, started here with durable settings, in turns: each round gives each of them the same number
+of appends, so that a slow minute of the machine hits all alike.
 
     python benchmarks/single_append.py [--rounds 7] [--appends 1000] [--url postgresql://…]
 """
@@ -9,6 +10,7 @@ each of them the same number of appends, so that a slow minute of the machine hi
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import shutil
 import statistics
@@ -16,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -25,6 +27,7 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.numeric import Int8
 
 from indelible import EventStore, embedded
 
@@ -118,6 +121,40 @@ class EventSourcing:
         self._datastore.close()
 
 
+class BareInsert:
+    """The limit: one prepared INSERT of such a row per commit, and nothing else."""
+
+    name = "bare INSERT"
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection.execute(
+            "DROP TABLE IF EXISTS bench_bare; CREATE TABLE bench_bare ("
+            "position bigserial PRIMARY KEY, stream bigint, version bigint, id uuid UNIQUE,"
+            " type text, data jsonb, recorded_at timestamptz DEFAULT clock_timestamp(),"
+            " UNIQUE (stream, version))"
+        )
+        self._number = 0
+
+    def append(self, number: int) -> None:
+        self._number += 1
+        event = _event(number)
+        self._connection.execute(
+            "INSERT INTO bench_bare (stream, version, id, type, data) VALUES (%s, %s, %s, %s, %s)",
+            (
+                Int8(number % _STREAMS),
+                Int8(self._number),
+                uuid4(),
+                "OrderCreated",
+                json.dumps({**asdict(event), "order_id": str(event.order_id)}),
+            ),
+            prepare=True,
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 def _seconds(append: Callable[[int], None], numbers: range) -> list[float]:
     taken = []
     for number in numbers:
@@ -144,7 +181,11 @@ def run(url: str, *, rounds: int, appends: int) -> None:
     script = Path(tempfile.mkdtemp()) / "append.sql"
     data = '{"order_id":"x","customer":"Ann Example","address":"12 Some Street","total":"1.90"}'
     script.write_text(_PGBENCH_SCRIPT.replace("{data}", data))
-    contenders: list[Indelible | EventSourcing] = [Indelible(url), EventSourcing(url)]
+    contenders: list[Indelible | EventSourcing | BareInsert] = [
+        Indelible(url),
+        EventSourcing(url),
+        BareInsert(url),
+    ]
     pgbench = shutil.which("pgbench") or next(
         (str(found) for found in Path("/usr/lib/postgresql").glob("*/bin/pgbench")), None
     )
