@@ -22,6 +22,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
+from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
 
@@ -417,7 +418,7 @@ class _MomentLoader(Loader):
 
 
 def _event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
-    cursor = psycopg.Cursor(connection)
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
     # On the cursor and not on the connection, which its owner uses for other things.
     cursor.adapters.register_loader("jsonb", _JsonLoader)
@@ -426,7 +427,7 @@ def _event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
 
 
 def _async_event_cursor(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
-    cursor = psycopg.AsyncCursor(connection)
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
     cursor.adapters.register_loader("jsonb", _JsonLoader)
     cursor.adapters.register_loader("timestamptz", _MomentLoader)

@@ -16,10 +16,6 @@ from .business import Business
 from .generator import read_orders, write_orders
 
 
-class DemoFailed(IndelibleError):
-    """The store does not agree with what the services were told."""
-
-
 def main(
     *,
     orders: int = 3000,
@@ -42,7 +38,7 @@ def main(
         file: a file of orders to use instead of making one.
 
     Raises:
-        DemoFailed: what was stored is not what was done.
+        IndelibleError: what was stored is not what was done.
     """
     console = Console()
     if file is None:
@@ -71,7 +67,7 @@ def main(
         soft_wrap=True,
     )
     if not agrees:
-        raise DemoFailed("the store does not agree with what was done: please report it")
+        raise IndelibleError("the store does not agree with what was done: please report it")
 
 
 def _progress(console: Console) -> Progress:

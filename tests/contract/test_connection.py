@@ -1,0 +1,139 @@
+"""Connections: those that cannot be made, that break, and those of the caller."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from indelible import (
+    NO_STREAM,
+    AsyncEventStore,
+    ConnectionLost,
+    DatabaseUnreachable,
+    EventStore,
+    InvalidInput,
+    NewEvent,
+    StoreClosed,
+    WrongExpectedVersion,
+)
+from tests.conftest import Connect
+
+KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+
+
+def event(number: int = 0) -> NewEvent:
+    return NewEvent("Happened", {"number": number})
+
+
+def test_an_unreachable_database_says_where_it_was_tried_and_no_password(connect: Connect) -> None:
+    with pytest.raises(DatabaseUnreachable, match=r"127\.0\.0\.1:1/shop") as error:
+        connect("postgresql://me:secret@127.0.0.1:1/shop", timeout=2)
+
+    assert "secret" not in str(error.value)
+
+
+def test_a_url_that_is_none_is_refused_without_repeating_it(connect: Connect) -> None:
+    with pytest.raises(InvalidInput, match="neither a PostgreSQL URL") as error:
+        connect("postgres//me:secret@host")
+
+    assert "secret" not in str(error.value)
+
+
+def test_a_closed_store_says_so(connect: Connect) -> None:
+    store = connect()
+    store.close()
+    store.close()
+
+    for use in (
+        lambda: store.append("a-1", event(), expected=NO_STREAM),
+        lambda: list(store.read("a-1")),
+        store.head,
+    ):
+        with pytest.raises(StoreClosed, match="closed"):
+            use()
+
+
+def test_a_lost_connection_is_made_again_and_the_append_stored_once(
+    connect: Connect, connection: psycopg.Connection, schema: str
+) -> None:
+    name = f"lost_{schema}"
+    store = connect(psycopg.conninfo.make_conninfo(connection.info.dsn, application_name=name))
+    for number in range(6):
+        connection.execute(KILL, [name])
+        assert store.append("a-1", event(number), expected=number - 1).version == number
+
+    assert [e.data["number"] for e in store.read("a-1")] == list(range(6))
+
+
+def test_a_connection_lost_in_a_transaction_stores_nothing_and_says_so(
+    connect: Connect, connection: psycopg.Connection, schema: str
+) -> None:
+    name = f"lost_{schema}"
+    store = connect(psycopg.conninfo.make_conninfo(connection.info.dsn, application_name=name))
+    with pytest.raises(ConnectionLost, match="nothing of it was stored") as error:
+        with store.transaction() as transaction:
+            transaction.append("a-1", event(), expected=NO_STREAM)
+            connection.execute(KILL, [name])
+            transaction.append("a-1", event(), expected=0)
+
+    assert len(error.value.event_ids) == 1
+    assert store.stream("a-1") is None
+
+
+def test_a_connection_lost_at_the_commit_says_that_the_outcome_is_unknown(
+    connect: Connect, connection: psycopg.Connection, schema: str
+) -> None:
+    name = f"lost_{schema}"
+    store = connect(psycopg.conninfo.make_conninfo(connection.info.dsn, application_name=name))
+    with pytest.raises(ConnectionLost, match="is not known"):
+        with store.transaction() as transaction:
+            transaction.append("a-1", event(), expected=NO_STREAM)
+            connection.execute(KILL, [name])
+
+
+def test_errors_of_the_caller_s_own_sql_stay_as_they_are(sync_store: EventStore) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero), sync_store.transaction() as transaction:
+        transaction.append("a-1", event(), expected=NO_STREAM)
+        transaction.connection.execute("SELECT 1 / 0")
+
+    assert sync_store.stream("a-1") is None
+
+
+def test_all_connections_in_use_says_so(connect: Connect) -> None:
+    store = connect(pool_size=1, timeout=0.2)
+    with store.transaction(), pytest.raises(DatabaseUnreachable, match="larger pool_size"):
+        store.head()
+
+
+def test_a_refusal_leaves_the_caller_s_transaction_usable(sync_store: EventStore, url: str) -> None:
+    with psycopg.connect(url) as own:
+        bound = sync_store.bind(own)
+        bound.append("a-1", event(0), expected=NO_STREAM)
+        with pytest.raises(WrongExpectedVersion) as refusal:
+            bound.append("a-1", event(1), expected=NO_STREAM)
+        bound.append("a-1", event(1), expected=refusal.value.actual)
+        assert sync_store.stream("a-1") is None  # not committed yet
+
+    assert len(list(sync_store.read("a-1"))) == 2
+
+
+def test_a_connection_with_settings_of_its_own_serves_as_well(
+    sync_store: EventStore, url: str
+) -> None:
+    with psycopg.connect(url, row_factory=dict_row, prepare_threshold=None) as own:
+        own.execute("SET TIME ZONE 'Asia/Kathmandu'")
+        own.execute("SET search_path = pg_temp")
+        bound = sync_store.bind(own)
+        result = bound.append("a-1", event(7), expected=NO_STREAM)
+        (stored,) = bound.read("a-1")
+        assert (stored.data, stored.recorded_at) == ({"number": 7}, result.recorded_at)
+        assert str(stored.recorded_at.tzinfo) == "UTC"
+        # What the caller reads is read as it was.
+        assert own.execute("""SELECT '{"a": 1}'::jsonb AS j""").fetchone() == {"j": {"a": 1}}
+
+
+def test_a_connection_of_the_other_colour_is_refused(sync_store: EventStore) -> None:
+    with pytest.raises(InvalidInput, match=r"psycopg\.Connection"):
+        sync_store.bind(object())
+    assert AsyncEventStore.bind.__doc__ == EventStore.bind.__doc__
