@@ -17,6 +17,10 @@ from indelible.events import RecordedEvent, StreamInfo
 _MEASURED = 200
 """How many rows the widths of the columns are taken from; those after them keep to these."""
 
+_STREAM_WIDTH = 18
+_DATA_WIDTH = 20
+"""On a narrow terminal: what is left of a stream's name, to leave this much for the data."""
+
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _encode = msgspec.json.Encoder().encode
@@ -108,8 +112,19 @@ def columns(rows: Iterator[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*first, strict=True)]
     numeric = [head in ("POSITION", "VERSION", "STREAMS", "EVENTS") for head in first[0]]
     edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if edge is not None and "STREAM" in first[0] and len(widths) > 2:
+        # Names with ids in them are long: rather their ends are cut than the columns after them.
+        wanted = sum(widths[:-1]) + 2 * len(widths) + _DATA_WIDTH - edge
+        place = first[0].index("STREAM")
+        widths[place] = max(min(widths[place], _STREAM_WIDTH), widths[place] - max(wanted, 0))
     rest = ([visible(cell) for cell in row] for row in rows)
     for row in chain(first, rest):
+        row = [
+            cell
+            if len(cell) <= width or place == len(row) - 1 or edge is None
+            else cell[: width - 1] + "…"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         cells = [
             cell.rjust(width) if is_number else cell.ljust(width)
             for cell, width, is_number in zip(row, widths, numeric, strict=True)
@@ -126,5 +141,6 @@ def visible(text: str) -> str:
 
 
 def moment(when: datetime) -> str:
-    """A moment for people, to the millisecond."""
-    return when.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    """A moment for people, to the second on a terminal, where room is short."""
+    precision = "seconds" if sys.stdout.isatty() else "milliseconds"
+    return when.isoformat(sep=" ", timespec=precision).removesuffix("+00:00")
