@@ -25,10 +25,10 @@ class SyncFace:
             result = member(*args, **options)
             if inspect.iscoroutine(result):
                 return self._runner.run(result)
-            if isinstance(result, AbstractAsyncContextManager) and not hasattr(result, "append"):
-                return _entered(result, self._runner)
             if isinstance(result, AsyncIterator):
                 return SyncIterator(result, self._runner)
+            if isinstance(result, AbstractAsyncContextManager) and not hasattr(result, "append"):
+                return _entered(result, self._runner)
             if hasattr(result, "append"):  # a bound store
                 return SyncFace(result, self._runner)
             return result
@@ -36,12 +36,8 @@ class SyncFace:
         return call
 
 
-class SyncIterator(Iterator[Any]):
+class SyncIterator(SyncFace, Iterator[Any]):
     """An asynchronous iterator, taken item by item on an event loop."""
-
-    def __init__(self, wrapped: Any, runner: asyncio.Runner) -> None:
-        self._wrapped = wrapped
-        self._runner = runner
 
     def __next__(self) -> Any:
         async def take() -> Any:
@@ -58,6 +54,13 @@ class SyncIterator(Iterator[Any]):
             return (await self._wrapped).head
 
         return int(self._runner.run(begin()))
+
+    def __enter__(self) -> SyncIterator:
+        self._runner.run(_await(self._wrapped.__aenter__()))
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._runner.run(_await(self._wrapped.__aexit__(*failure)))
 
 
 @contextmanager

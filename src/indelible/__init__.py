@@ -40,6 +40,8 @@ from .events import (
     AppendResult,
     ChannelStats,
     ExpectedVersion,
+    HeadHolder,
+    HeadInfo,
     NewEvent,
     RecordedEvent,
     StoreStats,
@@ -48,6 +50,8 @@ from .events import (
 )
 from .query import Query
 from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
+from .subscribe import Batch
+from .subscription import AsyncSubscription, Subscription
 
 __version__ = _version("indelible")
 
@@ -60,6 +64,8 @@ __all__ = [
     "AsyncBoundEventStore",
     "AsyncEventStore",
     "AsyncLog",
+    "AsyncSubscription",
+    "Batch",
     "BoundEventStore",
     "ChannelMismatch",
     "ChannelStats",
@@ -74,6 +80,8 @@ __all__ = [
     "EventStore",
     "EventTooLarge",
     "ExpectedVersion",
+    "HeadHolder",
+    "HeadInfo",
     "IndelibleError",
     "InvalidInput",
     "IsolationTooStrict",
@@ -91,6 +99,7 @@ __all__ = [
     "StreamAppend",
     "StreamInfo",
     "StreamNotFound",
+    "Subscription",
     "TransactionConflict",
     "UnknownEventType",
     "UnregisteredEventClass",

@@ -165,6 +165,50 @@ class StreamInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadHolder:
+    """A transaction that appended and has not ended, so that the head stands before its events.
+
+    Attributes:
+        pid: the process of its session in the server; None for a prepared transaction.
+        application: the session's `application_name`.
+        state: what the session does: `active`, `idle in transaction`, …, or `prepared`.
+        seconds: how long the transaction has been open; None where that is not known.
+        query: the session's last statement.
+    """
+
+    pid: int | None
+    application: str | None
+    state: str
+    seconds: float | None
+    query: str | None
+
+    def __str__(self) -> str:
+        who = "a prepared transaction" if self.pid is None else f"process {self.pid}"
+        if self.application:
+            who += f" ({self.application})"
+        age = "" if self.seconds is None else f" for {self.seconds:.1f} s"
+        query = "" if not self.query else f", last statement: {' '.join(self.query.split())[:80]}"
+        return f"{who}, {self.state}{age}{query}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadInfo:
+    """How far the log is settled, and who holds it back.
+
+    Attributes:
+        head: the settled position.
+        last_position: the last position handed out, settled or not.
+        waiting: how many committed events stand behind the head.
+        holders: the open transactions that hold it, the oldest first.
+    """
+
+    head: int
+    last_position: int
+    waiting: int
+    holders: tuple[HeadHolder, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelStats:
     """The streams and events of one channel."""
 

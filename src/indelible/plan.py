@@ -75,3 +75,21 @@ async def drive_async(plan: Plan[T], execute: Callable[[Call], Awaitable[Rows]])
     except StopIteration as stop:
         result: T = stop.value
         return result
+
+
+def documented_as(face: type) -> Callable[[type[T]], type[T]]:
+    """Give each method of the async twin of a face the docstring of the sync one."""
+
+    def document(twin: type[T]) -> type[T]:
+        for name, member in list(vars(twin).items()):
+            if getattr(member, "__doc__", None) is None and hasattr(face, name):
+                if isinstance(member, classmethod):
+                    member.__func__.__doc__ = getattr(face, name).__doc__
+                elif isinstance(member, property):
+                    doc = getattr(face, name).__doc__
+                    setattr(twin, name, property(member.fget, doc=doc))
+                else:
+                    member.__doc__ = getattr(face, name).__doc__
+        return twin
+
+    return document

@@ -12,7 +12,8 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, TypeVar
@@ -46,7 +47,14 @@ Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
 _Error = psycopg.Error
 
+_IMPATIENCE = 1.0
+"""Seconds that an impatient engine waits for a connection."""
+
 _log = logging.getLogger("indelible")
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,19 @@ class PoolEngine:
     Args:
         settings: how to reach the store.
         on_close: called when the engine is closed.
+        on_commit: called after something was written and committed; must return at once.
     """
 
-    def __init__(self, settings: Settings, *, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_close: Callable[[], None],
+        on_commit: Callable[[], None] = _nothing,
+    ) -> None:
         self._settings = settings
         self._on_close = on_close
+        self._on_commit = on_commit
         self._prepares = True
         _check_url(settings.url)
         self._pool = ConnectionPool(
@@ -109,7 +125,19 @@ class PoolEngine:
             connection.transaction(),
             body,
         ):
-            yield BoundEngine(connection, self._settings)
+            engine = BoundEngine(connection, self._settings)
+            yield engine
+        if engine.has_written:
+            self._on_commit()
+
+    def impatient(self) -> PoolEngine:
+        """Give an engine on the same pool that soon says that the database is not there.
+
+        For those who go on trying by themselves, and want to be stopped meanwhile.
+        """
+        twin = copy(self)
+        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return twin
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
@@ -138,7 +166,10 @@ class PoolEngine:
         while True:
             try:
                 with self._checkout() as connection:
-                    return _fetch(connection.event_cursor, call, self._settings, self._prepares)
+                    rows = _fetch(connection.event_cursor, call, self._settings, self._prepares)
+                if call.writes:
+                    self._on_commit()
+                return rows
             except _Error as error:
                 self._prepares = self._prepares and not _is_lost_preparation(error)
                 problem = translate(error, self._settings)
@@ -153,9 +184,16 @@ class PoolEngine:
 class AsyncPoolEngine:
     """Runs plans on a pool of connections, awaiting; the twin of `PoolEngine`."""
 
-    def __init__(self, settings: Settings, *, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_close: Callable[[], None],
+        on_commit: Callable[[], None] = _nothing,
+    ) -> None:
         self._settings = settings
         self._on_close = on_close
+        self._on_commit = on_commit
         self._prepares = True
         _check_url(settings.url)
         self._pool = AsyncConnectionPool(
@@ -185,7 +223,19 @@ class AsyncPoolEngine:
             with _commit_errors(self._settings) as body:
                 async with connection.transaction():
                     with body:
-                        yield AsyncBoundEngine(connection, self._settings)
+                        engine = AsyncBoundEngine(connection, self._settings)
+                        yield engine
+        if engine.has_written:
+            self._on_commit()
+
+    def impatient(self) -> AsyncPoolEngine:
+        """Give an engine on the same pool that soon says that the database is not there.
+
+        For those who go on trying by themselves, and want to be stopped meanwhile.
+        """
+        twin = copy(self)
+        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return twin
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
@@ -214,9 +264,12 @@ class AsyncPoolEngine:
         while True:
             try:
                 async with self._checkout() as connection:
-                    return await _fetch_async(
+                    rows = await _fetch_async(
                         connection.event_cursor, call, self._settings, self._prepares
                     )
+                if call.writes:
+                    self._on_commit()
+                return rows
             except _Error as error:
                 self._prepares = self._prepares and not _is_lost_preparation(error)
                 problem = translate(error, self._settings)
@@ -239,6 +292,7 @@ class BoundEngine:
                 " session.connection().connection.driver_connection"
             )
         self.connection = connection
+        self.has_written = False
         self._settings = settings
         self._cursor = _event_cursor(connection)
 
@@ -260,6 +314,7 @@ class BoundEngine:
         """Leave the connection to its owner."""
 
     def _execute(self, call: Call) -> Rows:
+        self.has_written = self.has_written or call.writes
         try:
             return _fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
         except _Error as error:
@@ -277,6 +332,7 @@ class AsyncBoundEngine:
                 ".driver_connection"
             )
         self.connection = connection
+        self.has_written = False
         self._settings = settings
         self._cursor = _async_event_cursor(connection)
 
@@ -300,6 +356,7 @@ class AsyncBoundEngine:
         """Leave the connection to its owner."""
 
     async def _execute(self, call: Call) -> Rows:
+        self.has_written = self.has_written or call.writes
         try:
             return await _fetch_async(
                 self._cursor, call, self._settings, self.connection.prepare_threshold
@@ -379,6 +436,16 @@ def _check_url(url: str) -> None:
 def _connection_options(settings: Settings) -> dict[str, Any]:
     given = conninfo_to_dict(settings.url)
     return {
+        # A silent network is found out in half a minute, and not in the two hours of the default.
+        **{
+            name: given.get(name, value)
+            for name, value in (
+                ("keepalives_idle", 10),
+                ("keepalives_interval", 5),
+                ("keepalives_count", 3),
+                ("tcp_user_timeout", 25_000),
+            )
+        },
         "autocommit": True,
         "application_name": given.get("application_name", "indelible"),
         "connect_timeout": given.get("connect_timeout", max(2, round(settings.timeout))),

@@ -12,7 +12,14 @@ from typing import Any
 
 from .codec import Codec, decode_metadata
 from .errors import InvalidInput, StreamNotFound
-from .events import ChannelStats, RecordedEvent, StoreStats, StreamInfo
+from .events import (
+    ChannelStats,
+    HeadHolder,
+    HeadInfo,
+    RecordedEvent,
+    StoreStats,
+    StreamInfo,
+)
 from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import Query
@@ -112,21 +119,24 @@ class LogReading:
         query: Query | None,
         *,
         after: int,
-        backwards: bool,
-        limit: int | None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> None:
-        if query is not None and not isinstance(query, Query):
-            raise InvalidInput(f"query must be a Query, not {query!r}")
         self._codec = codec
         self._after = check_count("after", after)
         self._upto = self._after
         self._backwards = backwards
         self._pages = _Pages(check_limit(limit))
-        self._statement, self._filters = _filters(query)
+        self._statement, self._filters = _filters(check_query(query))
         # Without filters a page ends at its limit; with them the bounds of a window end it, so
         # that no single statement scans the whole log for the few events that match.
         self._window = _FIRST_WINDOW if self._filters else 2**62
         self.known_head: int | None = None
+
+    @property
+    def position(self) -> int:
+        """Forwards: up to here everything that matches was brought."""
+        return self._after
 
     def start(self) -> Plan[int]:
         """Find the head, which the reading goes up to; the same at every further call."""
@@ -134,29 +144,38 @@ class LogReading:
             self.known_head = self._upto = yield from head()
         return self.known_head
 
+    def extend(self, known_head: int) -> None:
+        """Go on, forwards, up to a head found by somebody else. A lower one changes nothing."""
+        self.known_head = self._upto = max(known_head, self._upto)
+
     def next_page(self) -> Plan[list[RecordedEvent]]:
         """Bring the next events; none at the end."""
         # The head is asked for in a statement before the one that reads up to it, which
         # therefore sees all that is settled (docs/explanation/ordering.md).
         yield from self.start()
         while self._after < self._upto and self._pages.left != 0:
-            low, high = self._bounds()
-            rows = yield Call(
-                self._statement + ("_backwards" if self._backwards else ""),
-                {**self._filters, "after": low, "upto": high, "limit": self._pages.ask()},
-                # The best plan depends on how many rows are asked for, and on the filters.
-                prepared=False,
-            )
-            events, size = _decode_rows(self._codec, rows)
-            is_full = self._pages.take(len(events), size)
-            if self._backwards:
-                self._upto = events[-1].position - 1 if is_full else low
-            else:
-                self._after = events[-1].position if is_full else high
-            if events:
+            if events := (yield from self.next_window()):
                 return events
-            self._window = min(self._window * 2, _LARGEST_WINDOW)
         return []
+
+    def next_window(self) -> Plan[list[RecordedEvent]]:
+        """Look at the next positions; bring those of their events that match, maybe none."""
+        low, high = self._bounds()
+        rows = yield Call(
+            self._statement + ("_backwards" if self._backwards else ""),
+            {**self._filters, "after": low, "upto": high, "limit": self._pages.ask()},
+            # The best plan depends on how many rows are asked for, and on the filters.
+            prepared=False,
+        )
+        events, size = _decode_rows(self._codec, rows)
+        is_full = self._pages.take(len(events), size)
+        if self._backwards:
+            self._upto = events[-1].position - 1 if is_full else low
+        else:
+            self._after = events[-1].position if is_full else high
+        if not events:
+            self._window = min(self._window * 2, _LARGEST_WINDOW)
+        return events
 
     def _bounds(self) -> tuple[int, int]:
         """The positions to look at next: after the first, up to the second."""
@@ -201,6 +220,14 @@ def head() -> Plan[int]:
     return int(position)
 
 
+def head_info() -> Plan[HeadInfo]:
+    """The settled position, what waits behind it, and who holds it."""
+    settled = yield from head()
+    ((last_position, waiting),) = yield Call("head_info", {"head": settled})
+    holders = tuple(HeadHolder(*row) for row in (yield Call("head_holders")))
+    return HeadInfo(settled, last_position, waiting, holders if last_position > settled else ())
+
+
 def stream_info(stream: str) -> Plan[StreamInfo | None]:
     """What the store knows of one stream."""
     rows = yield Call("stream", {"stream": check_name("stream", stream)})
@@ -222,12 +249,23 @@ def stats() -> Plan[StoreStats]:
     )
 
 
-def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
-    """The statement for a query, and its parameters."""
+def check_query(query: object) -> Query | None:
+    """Check a query: a `Query`, or None for every event.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    if query is None or isinstance(query, Query):
+        return query
+    raise InvalidInput(f"query must be a Query, not {query!r}")
+
+
+def items_json(query: Query | None) -> str | None:
+    """The items of a query as JSON; None where every event matches."""
     if query is None or query.matches_everything:
-        return "read_all", {}
-    if len(query.items) > 1:
-        items = [
+        return None
+    return json.dumps(
+        [
             {
                 "types": item.types or None,
                 "tags": item.tags or None,
@@ -236,7 +274,15 @@ def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
             }
             for item in query.items
         ]
-        return "read_all_any", {"items": json.dumps(items)}
+    )
+
+
+def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
+    """The statement for a query, and its parameters."""
+    if query is None or query.matches_everything:
+        return "read_all", {}
+    if len(query.items) > 1:
+        return "read_all_any", {"items": items_json(query)}
     (item,) = query.items
     return "read_all_matching", {
         "types": list(item.types) or None,
@@ -274,6 +320,15 @@ def _decode_rows(
             )
         )
     return events, size
+
+
+def decode_row(codec: Codec, row: tuple[Any, ...]) -> RecordedEvent:
+    """Make an event of one row.
+
+    Raises:
+        UnknownEventType, DecodingFailed: it does not fit the registered classes.
+    """
+    return _decode_rows(codec, [row])[0][0]
 
 
 def check_count(what: str, value: object) -> int:

@@ -26,12 +26,13 @@ from .errors import InvalidInput
 from .events import (
     AppendResult,
     ExpectedVersion,
+    HeadInfo,
     RecordedEvent,
     StoreStats,
     StreamAppend,
     StreamInfo,
 )
-from .plan import Plan
+from .plan import Plan, documented_as
 from .postgres import (
     AsyncBoundEngine,
     AsyncConnection,
@@ -41,11 +42,18 @@ from .postgres import (
     PoolEngine,
 )
 from .query import Query
+from .subscribe import Following, Start
+from .subscription import AsyncSubscription, Subscription
+from .wakeup import Wakeup
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_EVENT_BYTES = 1024 * 1024
+
+_NOT_IN_A_TRANSACTION = (
+    "a transaction ends, and what follows the log does not: call this on the store itself"
+)
 
 
 class EventStore:
@@ -62,9 +70,15 @@ class EventStore:
         ```
     """
 
-    def __init__(self, engine: PoolEngine | BoundEngine, writing: append.Writing) -> None:
+    def __init__(
+        self,
+        engine: PoolEngine | BoundEngine,
+        writing: append.Writing,
+        wakeup: Wakeup | None = None,
+    ) -> None:
         self._engine = engine
         self._writing = writing
+        self._wakeup = wakeup
 
     @classmethod
     def connect(
@@ -122,14 +136,17 @@ class EventStore:
             pool_size=pool_size,
             timeout=timeout,
         )
-        engine = PoolEngine(opened.settings, on_close=opened.release)
+        wakeup = Wakeup(opened.settings)
+        engine = PoolEngine(
+            opened.settings, on_close=opened.release, on_commit=wakeup.doorbell.ring
+        )
         try:
             engine.open()
             engine.run(schema_.check(schema))
         except BaseException:
             engine.close()
             raise
-        return EventStore(engine, opened.writing)
+        return EventStore(engine, opened.writing, wakeup)
 
     def append(
         self,
@@ -335,9 +352,51 @@ class EventStore:
             ),
         )
 
+    def subscribe(self, query: Query | None = None, *, after: Start = 0) -> Subscription:
+        """Read the log, and go on with what comes.
+
+        Every event that matches is handed out once, in order of position. A lost connection or a
+        server that restarts only makes it wait: it goes on where it was, trying again less and
+        less often. Memory stays bounded: it reads on as you take.
+
+        Args:
+            query: which events; None for all.
+            after: the position after which to begin, such as the checkpoint that you kept; or
+                `"head"` for what comes from now on.
+
+        Returns:
+            An iterator over the events that never ends by itself, and a context manager that
+            stops it.
+
+        Raises:
+            InvalidInput: an argument is wrong, such as a position that this store never gave out.
+            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+
+        Example:
+            ```python
+            with store.subscribe(Query(channel="ordering"), after=checkpoint) as subscription:
+                for event in subscription:
+                    handle(event)
+                    checkpoint = subscription.position
+            ```
+        """
+        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        following = Following(self._writing.codec, query, after=after)
+        return Subscription(self._engine, self._wakeup.watch, following)
+
     def head(self) -> int:
         """Ask for the settled position: at and below it nothing can appear any more."""
         return self._engine.run(read.head())
+
+    def head_info(self) -> HeadInfo:
+        """Ask how far the log is settled, what waits behind the head, and who holds it back.
+
+        Returns:
+            The head, how many committed events stand behind it, and the open transactions that
+            appended: their process, application, age and last statement.
+        """
+        return self._engine.run(read.head_info())
 
     def stream(self, name: str) -> StreamInfo | None:
         """Ask what the store knows of a stream.
@@ -367,6 +426,8 @@ class EventStore:
 
     def close(self) -> None:
         """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""
+        if self._wakeup is not None:
+            self._wakeup.close()
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -424,20 +485,7 @@ def _pages(engine: PoolEngine | BoundEngine, reading: _Reading[T]) -> Iterator[T
 # The same, awaiting ----------------------------------------------------------------------------
 
 
-def _documented_as(face: type) -> Callable[[type[T]], type[T]]:
-    """Give each method the docstring of its twin."""
-
-    def document(twin: type[T]) -> type[T]:
-        for name, member in vars(twin).items():
-            if member.__doc__ is None and hasattr(face, name):
-                target = member.__func__ if isinstance(member, classmethod) else member
-                target.__doc__ = getattr(face, name).__doc__
-        return twin
-
-    return document
-
-
-@_documented_as(EventStore)
+@documented_as(EventStore)
 class AsyncEventStore:
     """A store of events, for `async` code: `EventStore` with `await`.
 
@@ -452,9 +500,15 @@ class AsyncEventStore:
         ```
     """
 
-    def __init__(self, engine: AsyncPoolEngine | AsyncBoundEngine, writing: append.Writing) -> None:
+    def __init__(
+        self,
+        engine: AsyncPoolEngine | AsyncBoundEngine,
+        writing: append.Writing,
+        wakeup: Wakeup | None = None,
+    ) -> None:
         self._engine = engine
         self._writing = writing
+        self._wakeup = wakeup
 
     @classmethod
     def connect(
@@ -483,14 +537,17 @@ class AsyncEventStore:
                 pool_size=pool_size,
                 timeout=timeout,
             )
-            engine = AsyncPoolEngine(opened.settings, on_close=opened.release)
+            wakeup = Wakeup(opened.settings)
+            engine = AsyncPoolEngine(
+                opened.settings, on_close=opened.release, on_commit=wakeup.doorbell.ring
+            )
             try:
                 await engine.open()
                 await engine.run(schema_.check(schema))
             except BaseException:
                 await engine.close()
                 raise
-            return AsyncEventStore(engine, opened.writing)
+            return AsyncEventStore(engine, opened.writing, wakeup)
 
         return Connecting(connect)
 
@@ -558,8 +615,17 @@ class AsyncEventStore:
             ),
         )
 
+    def subscribe(self, query: Query | None = None, *, after: Start = 0) -> AsyncSubscription:
+        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        following = Following(self._writing.codec, query, after=after)
+        return AsyncSubscription(self._engine, self._wakeup.watch, following)
+
     async def head(self) -> int:
         return await self._engine.run(read.head())
+
+    async def head_info(self) -> HeadInfo:
+        return await self._engine.run(read.head_info())
 
     async def stream(self, name: str) -> StreamInfo | None:
         return await self._engine.run(read.stream_info(name))
@@ -573,6 +639,8 @@ class AsyncEventStore:
         return await self._engine.run(read.stats())
 
     async def close(self) -> None:
+        if self._wakeup is not None:
+            await asyncio.to_thread(self._wakeup.close)
         await self._engine.close()
 
     async def __aenter__(self) -> Self:
@@ -587,7 +655,7 @@ class AsyncEventStore:
         await self.close()
 
 
-@_documented_as(BoundEventStore)
+@documented_as(BoundEventStore)
 class AsyncBoundEventStore(AsyncEventStore):
     """A store inside one transaction, from `transaction` or `bind`; see `BoundEventStore`."""
 

@@ -1,0 +1,691 @@
+-- Who holds the head back, and consumer groups: durable, named readers that workers share.
+-- docs/explanation/groups.md tells why nothing is lost, whoever crashes when.
+
+CREATE FUNCTION indelible.head_holders()
+RETURNS TABLE (
+    pid integer,
+    application text,
+    state text,
+    seconds double precision,
+    query text
+)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        locks.pid,
+        activity.application_name,
+        coalesce(activity.state, 'prepared'),
+        extract(epoch FROM clock_timestamp() - activity.xact_start),
+        activity.query
+    FROM pg_locks AS locks
+    LEFT JOIN pg_stat_activity AS activity USING (pid)
+    WHERE locks.locktype = 'advisory'
+        AND locks.objsubid = 1
+        AND locks.mode = 'ShareLock'
+        AND locks.granted
+        AND locks.classid::bigint >> 16 = indelible.lock_number()
+        AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ORDER BY activity.xact_start
+$$;
+COMMENT ON FUNCTION indelible.head_holders() IS
+    'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
+
+
+CREATE TABLE indelible.groups (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    name text COLLATE "C" NOT NULL,
+    query jsonb,
+    partition_by text,
+    start_position bigint NOT NULL,
+    max_attempts integer NOT NULL,
+    retry_seconds double precision NOT NULL,
+    lease_seconds double precision NOT NULL,
+    hold_back boolean NOT NULL,
+    last_token bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT groups_pkey PRIMARY KEY (id),
+    CONSTRAINT groups_name_key UNIQUE (name),
+    CONSTRAINT groups_name_length CHECK (length(name) BETWEEN 1 AND 255)
+);
+COMMENT ON TABLE indelible.groups IS 'One row a consumer group: what it reads, and how it retries.';
+COMMENT ON SEQUENCE indelible.groups_id_seq IS 'Hands out groups.id.';
+COMMENT ON COLUMN indelible.groups.id IS 'A short name for the group inside the database.';
+COMMENT ON COLUMN indelible.groups.name IS 'The group''s name.';
+COMMENT ON COLUMN indelible.groups.query IS 'The items of its query; null for every event.';
+COMMENT ON COLUMN indelible.groups.partition_by IS
+    'What is kept in order: null for the stream, tag:KEY or metadata:FIELD.';
+COMMENT ON COLUMN indelible.groups.start_position IS 'The position that it began after.';
+COMMENT ON COLUMN indelible.groups.max_attempts IS 'After how many attempts an event is parked.';
+COMMENT ON COLUMN indelible.groups.retry_seconds IS
+    'How long the first retry waits; each one after it twice as long.';
+COMMENT ON COLUMN indelible.groups.lease_seconds IS
+    'After how long without a beat a worker is taken for dead.';
+COMMENT ON COLUMN indelible.groups.hold_back IS
+    'Whether the later events of a stream wait behind a parked one.';
+COMMENT ON COLUMN indelible.groups.last_token IS 'The last fencing token: they only grow.';
+COMMENT ON COLUMN indelible.groups.created_at IS 'When it was created.';
+
+CREATE TABLE indelible.group_workers (
+    group_id bigint NOT NULL,
+    token bigint NOT NULL,
+    name text NOT NULL,
+    round integer NOT NULL DEFAULT 0,
+    checkpoint bigint NOT NULL DEFAULT 0,
+    delivered bigint NOT NULL DEFAULT 0,
+    joined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT group_workers_pkey PRIMARY KEY (group_id, token),
+    CONSTRAINT group_workers_group_fkey
+        FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE
+)
+-- Every beat updates one row in place.
+WITH (fillfactor = 50);
+COMMENT ON TABLE indelible.group_workers IS 'One row a worker that holds a lease.';
+COMMENT ON COLUMN indelible.group_workers.group_id IS 'The group: groups.id.';
+COMMENT ON COLUMN indelible.group_workers.token IS
+    'The fencing token: what a worker writes counts only while this row stands.';
+COMMENT ON COLUMN indelible.group_workers.name IS 'Host and process, for people.';
+COMMENT ON COLUMN indelible.group_workers.round IS
+    'How often its slices were dealt anew: a beat of an earlier round does not count.';
+COMMENT ON COLUMN indelible.group_workers.checkpoint IS
+    'Up to here the events of all its slices are finished, or stand in group_events.';
+COMMENT ON COLUMN indelible.group_workers.delivered IS
+    'No event beyond was handed to a handler.';
+COMMENT ON COLUMN indelible.group_workers.joined_at IS 'When it joined.';
+COMMENT ON COLUMN indelible.group_workers.expires_at IS 'When it is taken for dead.';
+
+CREATE TABLE indelible.group_slices (
+    group_id bigint NOT NULL,
+    slice smallint NOT NULL,
+    token bigint,
+    position bigint NOT NULL,
+    suspect bigint NOT NULL DEFAULT 0,
+    CONSTRAINT group_slices_pkey PRIMARY KEY (group_id, slice),
+    CONSTRAINT group_slices_group_fkey
+        FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE
+)
+WITH (fillfactor = 50);
+COMMENT ON TABLE indelible.group_slices IS
+    'The 1,024 slices of a group: an event falls into one by the hash of its key.';
+COMMENT ON COLUMN indelible.group_slices.group_id IS 'The group: groups.id.';
+COMMENT ON COLUMN indelible.group_slices.slice IS 'The number of the slice.';
+COMMENT ON COLUMN indelible.group_slices.token IS 'The worker that it belongs to; null for none.';
+COMMENT ON COLUMN indelible.group_slices.position IS
+    'Up to here, or its worker''s checkpoint if that is higher, its events are finished.';
+COMMENT ON COLUMN indelible.group_slices.suspect IS
+    'Up to here an event may have been under way when a worker died: attempts are counted first.';
+
+CREATE TABLE indelible.group_events (
+    group_id bigint NOT NULL,
+    position bigint NOT NULL,
+    slice smallint NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    state text NOT NULL,
+    attempts integer NOT NULL,
+    not_before timestamptz NOT NULL,
+    reason text,
+    error text,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT group_events_pkey PRIMARY KEY (group_id, position),
+    CONSTRAINT group_events_group_fkey
+        FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE,
+    CONSTRAINT group_events_state CHECK (state IN ('running', 'retry', 'queued', 'parked'))
+);
+CREATE INDEX group_events_key_index ON indelible.group_events (group_id, key, position);
+COMMENT ON TABLE indelible.group_events IS
+    'The events that a group has not simply finished: retried, parked, and queued behind those.';
+COMMENT ON COLUMN indelible.group_events.group_id IS 'The group: groups.id.';
+COMMENT ON COLUMN indelible.group_events.position IS 'The event: events.position.';
+COMMENT ON COLUMN indelible.group_events.slice IS 'The slice that it falls into.';
+COMMENT ON COLUMN indelible.group_events.key IS 'What is kept in order: its stream, tag or field.';
+COMMENT ON COLUMN indelible.group_events.state IS
+    'running: with a handler, or was when its worker died; retry: waits for its time; queued: waits behind an earlier one of its key; parked: waits for an operator.';
+COMMENT ON COLUMN indelible.group_events.attempts IS 'How often it was handed to a handler.';
+COMMENT ON COLUMN indelible.group_events.not_before IS 'When it may be tried again.';
+COMMENT ON COLUMN indelible.group_events.reason IS 'Why it was parked or is tried again.';
+COMMENT ON COLUMN indelible.group_events.error IS 'The text of the last error.';
+COMMENT ON COLUMN indelible.group_events.updated_at IS 'When this row was written last.';
+
+CREATE FUNCTION indelible.partition_key(
+    partition_by text, stream text, tags text[], metadata jsonb
+)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN coalesce(
+    CASE
+        WHEN partition_by IS NULL THEN stream
+        WHEN starts_with(partition_by, 'tag:') THEN (
+            SELECT min(tag) FROM unnest(tags) AS given (tag)
+            WHERE starts_with(tag, substr(partition_by, 5) || ':')
+        )
+        ELSE metadata ->> substr(partition_by, 10)
+    END,
+    stream
+);
+COMMENT ON FUNCTION indelible.partition_key(text, text, text[], jsonb) IS
+    'What keeps an event in order with others: its stream, or a tag or field of its metadata where the event has it.';
+
+CREATE FUNCTION indelible.slice_of(key text)
+RETURNS smallint
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN (hashtextextended(key, 0) & 1023)::smallint;
+COMMENT ON FUNCTION indelible.slice_of(text) IS 'The slice, 0 to 1023, that a key falls into.';
+
+
+CREATE FUNCTION indelible.group_create(
+    group_name text,
+    items jsonb,
+    partitioned_by text,
+    after_position bigint,
+    since timestamptz,
+    attempts integer,
+    retry_after double precision,
+    lease double precision,
+    holds_back boolean
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settled constant bigint := indelible.head();
+    created_id bigint;
+    begins bigint := coalesce(after_position, settled);
+BEGIN
+    IF since IS NOT NULL THEN
+        SELECT coalesce(min(events.position) - 1, settled) INTO begins
+        FROM indelible.events
+        WHERE events.recorded_at >= since AND events.position <= settled;
+    END IF;
+    INSERT INTO indelible.groups (
+        name, query, partition_by, start_position, max_attempts, retry_seconds, lease_seconds,
+        hold_back
+    )
+    VALUES (group_name, items, partitioned_by, begins, attempts, retry_after, lease, holds_back)
+    ON CONFLICT ON CONSTRAINT groups_name_key DO NOTHING
+    RETURNING id INTO created_id;
+    IF created_id IS NULL THEN
+        RETURN false;
+    END IF;
+    INSERT INTO indelible.group_slices (group_id, slice, position)
+    SELECT created_id, number, begins
+    FROM generate_series(0, 1023) AS slices (number);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_create(text, jsonb, text, bigint, timestamptz, integer, double precision, double precision, boolean) IS
+    'Creates a group that begins after a position, at a time, or (both null) at the head of this moment. False where it is there already.';
+
+CREATE FUNCTION indelible.group_change(
+    group_name text,
+    items jsonb,
+    partitioned_by text,
+    attempts integer,
+    retry_after double precision,
+    lease double precision,
+    holds_back boolean
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found record;
+BEGIN
+    SELECT id, partition_by INTO found
+    FROM indelible.groups WHERE name = group_name FOR UPDATE;
+    IF found.partition_by IS DISTINCT FROM partitioned_by THEN
+        RAISE EXCEPTION 'group % is partitioned by %', group_name,
+            coalesce(found.partition_by, 'stream')
+        USING ERRCODE = 'IND04',
+            HINT = 'What keeps events in order is fixed at creation: create another group.';
+    END IF;
+    UPDATE indelible.groups
+    SET query = items, max_attempts = attempts, retry_seconds = retry_after,
+        lease_seconds = lease, hold_back = holds_back
+    WHERE id = found.id;
+    -- Workers read with the query that they joined with: they join anew.
+    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE group_id = found.id;
+    PERFORM indelible.group_bury(found.id);
+END
+$$;
+COMMENT ON FUNCTION indelible.group_change(text, jsonb, text, integer, double precision, double precision, boolean) IS
+    'Gives a group another query or other settings from where it stands; its workers join anew.';
+
+CREATE FUNCTION indelible.group_delete(group_name text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM indelible.groups WHERE name = group_name;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_delete(text) IS
+    'Deletes a group with all that is noted for it; false where there is none.';
+
+CREATE FUNCTION indelible.group_reset(group_name text, after_position bigint, since timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settled constant bigint := indelible.head();
+    begins bigint := coalesce(after_position, settled);
+    reset_id bigint;
+BEGIN
+    IF since IS NOT NULL THEN
+        SELECT coalesce(min(events.position) - 1, settled) INTO begins
+        FROM indelible.events
+        WHERE events.recorded_at >= since AND events.position <= settled;
+    END IF;
+    SELECT id INTO reset_id FROM indelible.groups WHERE name = group_name FOR UPDATE;
+    IF reset_id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- Without their rows the workers of today write nothing more; they join anew.
+    DELETE FROM indelible.group_workers WHERE group_id = reset_id;
+    UPDATE indelible.group_slices
+    SET token = NULL, position = begins, suspect = 0
+    WHERE group_id = reset_id;
+    DELETE FROM indelible.group_events WHERE group_id = reset_id AND position > begins;
+    RETURN begins;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
+    'Sends a group to a position, a time, or (both null) the head. What was noted of events after it is forgotten: they come again.';
+
+
+-- Leases --------------------------------------------------------------------------------------
+
+CREATE FUNCTION indelible.group_join(
+    group_name text, worker_name text, OUT group_id bigint, OUT token bigint
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lease double precision;
+BEGIN
+    UPDATE indelible.groups
+    SET last_token = last_token + 1
+    WHERE name = group_name
+    RETURNING id, last_token, lease_seconds INTO group_id, token, lease;
+    IF group_id IS NOT NULL THEN
+        INSERT INTO indelible.group_workers (group_id, token, name, expires_at)
+        VALUES (group_id, token, worker_name, clock_timestamp() + make_interval(secs => lease));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_join(text, text) IS
+    'Gives a worker a token higher than all before it; nulls where there is no such group.';
+
+-- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
+-- that row first: so one of the two comes first, and the other sees it.
+CREATE FUNCTION indelible.group_fence(of_group bigint, of_token bigint)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM FROM indelible.group_workers
+    WHERE group_id = of_group AND token = of_token AND expires_at > clock_timestamp()
+    FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease of worker % is over', of_token
+        USING ERRCODE = 'IND05';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_fence(bigint, bigint) IS
+    'Raises IND05 unless the worker''s lease stands, and keeps it standing until the transaction ends.';
+
+CREATE FUNCTION indelible.group_bury(of_group bigint)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    dead record;
+BEGIN
+    FOR dead IN
+        SELECT token, checkpoint, delivered
+        FROM indelible.group_workers
+        WHERE group_id = of_group AND expires_at <= clock_timestamp()
+        FOR UPDATE SKIP LOCKED
+    LOOP
+        DELETE FROM indelible.group_workers WHERE group_id = of_group AND token = dead.token;
+        UPDATE indelible.group_slices
+        SET token = NULL,
+            position = greatest(position, dead.checkpoint),
+            -- It may have said so in advance: what is yet to be written was handed to nobody.
+            suspect = greatest(suspect, least(
+                dead.delivered, (SELECT last_value FROM indelible.events_position)
+            ))
+        WHERE group_id = of_group AND token = dead.token;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_bury(bigint) IS
+    'Takes their slices from workers whose lease is over.';
+
+CREATE FUNCTION indelible.group_beat(
+    of_group bigint,
+    of_token bigint,
+    of_round integer,
+    at_checkpoint bigint,
+    has_delivered bigint,
+    OUT share integer,
+    OUT unowned integer
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- A beat lost in a crash of the server costs a second delivery, which may happen anyway.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE indelible.group_workers
+    SET expires_at = clock_timestamp() + make_interval(secs => groups.lease_seconds),
+        checkpoint = at_checkpoint,
+        delivered = has_delivered
+    FROM indelible.groups
+    WHERE groups.id = of_group
+        AND group_workers.group_id = of_group
+        AND group_workers.token = of_token
+        AND group_workers.round = of_round
+        AND group_workers.expires_at > clock_timestamp();
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease of worker % is over', of_token
+        USING ERRCODE = 'IND05';
+    END IF;
+    PERFORM indelible.group_bury(of_group);
+    SELECT ceil(1024.0 / count(*)) INTO share
+    FROM indelible.group_workers WHERE group_id = of_group;
+    SELECT count(*) INTO unowned
+    FROM indelible.group_slices WHERE group_id = of_group AND token IS NULL;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_beat(bigint, bigint, integer, bigint, bigint) IS
+    'Renews a lease and notes how far the worker is; says how many slices are its share, and how many belong to nobody. Raises IND05 where the lease is over.';
+
+CREATE FUNCTION indelible.group_deal(
+    of_group bigint,
+    of_token bigint,
+    of_round integer,
+    slices smallint[],
+    positions bigint[],
+    given_back smallint[],
+    wanted integer
+)
+RETURNS TABLE (slice smallint, after_position bigint, suspect bigint)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM FROM indelible.group_workers
+    WHERE group_id = of_group AND token = of_token AND round = of_round
+        AND expires_at > clock_timestamp()
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease of worker % is over', of_token
+        USING ERRCODE = 'IND05';
+    END IF;
+    -- Each slice's own place is written down, since the checkpoint of all is about to go back to
+    -- the lowest of the slices that come.
+    UPDATE indelible.group_slices AS owned
+    SET position = greatest(owned.position, given.position),
+        token = CASE WHEN owned.slice = ANY(given_back) THEN NULL ELSE owned.token END
+    FROM unnest(slices, positions) AS given (slice, position)
+    WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice;
+    UPDATE indelible.group_slices AS taken
+    SET token = of_token
+    WHERE taken.group_id = of_group AND taken.slice IN (
+        SELECT free.slice
+        FROM indelible.group_slices AS free
+        WHERE free.group_id = of_group AND free.token IS NULL
+            AND NOT free.slice = ANY(given_back)
+        ORDER BY free.slice
+        LIMIT wanted
+        FOR UPDATE SKIP LOCKED
+    );
+    UPDATE indelible.group_workers
+    SET round = of_round + 1,
+        checkpoint = coalesce((
+            SELECT min(owned.position) FROM indelible.group_slices AS owned
+            WHERE owned.group_id = of_group AND owned.token = of_token
+        ), 0)
+    WHERE group_id = of_group AND token = of_token;
+    RETURN QUERY
+        SELECT owned.slice, owned.position, owned.suspect
+        FROM indelible.group_slices AS owned
+        WHERE owned.group_id = of_group AND owned.token = of_token;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_deal(bigint, bigint, integer, smallint[], bigint[], smallint[], integer) IS
+    'Writes down the places of a worker''s slices, gives some back, takes some that belong to nobody; returns all that it has then. Raises IND05 where the lease is over.';
+
+CREATE FUNCTION indelible.group_leave(
+    of_group bigint, of_token bigint, of_round integer, slices smallint[], positions bigint[]
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM indelible.group_deal(of_group, of_token, of_round, slices, positions, slices, 0);
+    DELETE FROM indelible.group_workers WHERE group_id = of_group AND token = of_token;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, integer, smallint[], bigint[]) IS
+    'Gives all slices back at their places, and ends the lease.';
+
+
+-- Events that are not simply finished -----------------------------------------------------------
+
+CREATE FUNCTION indelible.group_attempt(
+    of_group bigint, of_token bigint, at_position bigint, in_slice smallint, of_key text
+)
+RETURNS integer
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    counted integer;
+BEGIN
+    PERFORM indelible.group_fence(of_group, of_token);
+    INSERT INTO indelible.group_events AS noted
+        (group_id, position, slice, key, state, attempts, not_before)
+    -- The first attempt is the one that its worker may have died of.
+    VALUES (of_group, at_position, in_slice, of_key, 'running', 2, clock_timestamp())
+    ON CONFLICT ON CONSTRAINT group_events_pkey DO UPDATE
+    SET state = 'running', attempts = noted.attempts + 1, updated_at = clock_timestamp()
+    RETURNING attempts INTO counted;
+    RETURN counted;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_attempt(bigint, bigint, bigint, smallint, text) IS
+    'Counts an attempt before the handler has the event, so that one that kills its worker is found out.';
+
+CREATE FUNCTION indelible.group_note(
+    of_group bigint,
+    of_token bigint,
+    at_position bigint,
+    in_slice smallint,
+    of_key text,
+    new_state text,
+    made_attempts integer,
+    delay double precision,
+    why text,
+    error_text text
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM indelible.group_fence(of_group, of_token);
+    INSERT INTO indelible.group_events
+        (group_id, position, slice, key, state, attempts, not_before, reason, error)
+    VALUES (
+        of_group, at_position, in_slice, of_key, new_state, made_attempts,
+        clock_timestamp() + make_interval(secs => delay), why, error_text
+    )
+    ON CONFLICT ON CONSTRAINT group_events_pkey DO UPDATE
+    SET state = excluded.state, attempts = excluded.attempts, not_before = excluded.not_before,
+        reason = excluded.reason, error = excluded.error, updated_at = clock_timestamp();
+END
+$$;
+COMMENT ON FUNCTION indelible.group_note(bigint, bigint, bigint, smallint, text, text, integer, double precision, text, text) IS
+    'Notes an event to be tried again, or parked.';
+
+CREATE FUNCTION indelible.group_queue(
+    of_group bigint, of_token bigint, at_position bigint, in_slice smallint, of_key text
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM indelible.group_fence(of_group, of_token);
+    INSERT INTO indelible.group_events
+        (group_id, position, slice, key, state, attempts, not_before)
+    SELECT of_group, at_position, in_slice, of_key, 'queued', 0, clock_timestamp()
+    WHERE EXISTS (
+        SELECT
+        FROM indelible.group_events AS earlier
+        JOIN indelible.groups ON groups.id = earlier.group_id
+        WHERE earlier.group_id = of_group AND earlier.key = of_key
+            AND earlier.position < at_position
+            AND (groups.hold_back OR earlier.state <> 'parked')
+    )
+    ON CONFLICT ON CONSTRAINT group_events_pkey DO NOTHING;
+    RETURN EXISTS (
+        SELECT FROM indelible.group_events
+        WHERE group_id = of_group AND position = at_position
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.group_queue(bigint, bigint, bigint, smallint, text) IS
+    'Queues an event behind an earlier one of its key; false where none is left to wait for.';
+
+CREATE FUNCTION indelible.group_finish(
+    of_group bigint, of_token bigint, at_position bigint, in_slice smallint, is_noted boolean
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM indelible.group_fence(of_group, of_token);
+    IF is_noted THEN
+        DELETE FROM indelible.group_events
+        WHERE group_id = of_group AND position = at_position AND state = 'running';
+    ELSE
+        UPDATE indelible.group_slices
+        SET position = greatest(position, at_position)
+        WHERE group_id = of_group AND slice = in_slice AND token = of_token;
+    END IF;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the event at position % belongs to another worker now', at_position
+        USING ERRCODE = 'IND05';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_finish(bigint, bigint, bigint, smallint, boolean) IS
+    'Finishes one event, in the transaction of the caller: with it, or not at all.';
+
+CREATE FUNCTION indelible.group_replay(group_name text, at_position bigint, of_key text)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changed bigint;
+BEGIN
+    UPDATE indelible.group_events AS noted
+    SET state = 'retry', attempts = 0, not_before = clock_timestamp(),
+        reason = 'replayed by an operator', updated_at = clock_timestamp()
+    FROM indelible.groups
+    WHERE groups.name = group_name AND noted.group_id = groups.id AND noted.state = 'parked'
+        AND (at_position IS NULL OR noted.position = at_position)
+        AND (of_key IS NULL OR noted.key = of_key);
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_replay(text, bigint, text) IS
+    'Has parked events tried again: one, those of a key, or (both null) all. Returns how many.';
+
+CREATE FUNCTION indelible.group_discard(group_name text, at_position bigint, of_key text)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changed bigint;
+BEGIN
+    DELETE FROM indelible.group_events AS noted
+    USING indelible.groups
+    WHERE groups.name = group_name AND noted.group_id = groups.id AND noted.state = 'parked'
+        AND (at_position IS NULL OR noted.position = at_position)
+        AND (of_key IS NULL OR noted.key = of_key);
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_discard(text, bigint, text) IS
+    'Gives parked events up: one, those of a key, or (both null) all. Returns how many.';
+
+CREATE FUNCTION indelible.group_checkpoint(of_group bigint)
+RETURNS bigint
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT least(
+        (
+            SELECT min(greatest(slices.position, workers.checkpoint))
+            FROM indelible.group_slices AS slices
+            LEFT JOIN indelible.group_workers AS workers USING (group_id, token)
+            WHERE slices.group_id = of_group
+        ),
+        (
+            -- Not what is parked, nor what waits behind it: that is set aside.
+            SELECT min(noted.position) - 1
+            FROM indelible.group_events AS noted
+            JOIN indelible.groups ON groups.id = noted.group_id
+            WHERE noted.group_id = of_group AND noted.state <> 'parked'
+                AND NOT EXISTS (
+                    SELECT
+                    FROM indelible.group_events AS earlier
+                    WHERE earlier.group_id = of_group AND earlier.key = noted.key
+                        AND earlier.position < noted.position AND earlier.state = 'parked'
+                        AND groups.hold_back
+                )
+        )
+    )
+$$;
+COMMENT ON FUNCTION indelible.group_checkpoint(bigint) IS
+    'Below the lowest position that is not finished, counting what is in flight, retried or replayed; parked events are set aside.';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

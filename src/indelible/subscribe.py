@@ -1,0 +1,88 @@
+"""Plans: follow the log, first what is there, then what comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .codec import Codec
+from .errors import InvalidInput
+from .events import RecordedEvent
+from .plan import Plan
+from .query import Query
+from .read import LogReading, head, head_info
+
+Start = int | Literal["head"]
+"""Where a subscription begins: after a position, or with what comes after now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a subscription brought at once.
+
+    Attributes:
+        events: the events, in order of position; maybe none.
+        position: up to here everything that matches was brought: the checkpoint once the events
+            are handled.
+        is_caught_up: whether nothing more was settled when it was read.
+    """
+
+    events: tuple[RecordedEvent, ...]
+    position: int
+    is_caught_up: bool
+
+
+class Following:
+    """A reading of the log that goes on; see `EventStore.subscribe`."""
+
+    def __init__(self, codec: Codec, query: Query | None, *, after: Start) -> None:
+        self._codec = codec
+        self._query = query
+        self._begins_at_head = after == "head"
+        if isinstance(after, str) and not self._begins_at_head:
+            raise InvalidInput(f'after must be a position or "head", not {after!r}')
+        self._reading = LogReading(codec, query, after=0 if isinstance(after, str) else after)
+        self._has_begun = False
+
+    @property
+    def position(self) -> int:
+        """Up to here everything that matches was brought."""
+        return self._reading.position
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was settled at the last look was brought."""
+        return self._has_begun and self._reading.position >= (self._reading.known_head or 0)
+
+    def extend(self, known_head: int) -> None:
+        """Go on up to a head that was found since."""
+        self._reading.extend(known_head)
+
+    def begin(self) -> Plan[None]:
+        """Find the head for a start; the same at every further call.
+
+        Raises:
+            InvalidInput: the start is a position that was never handed out.
+        """
+        if self._has_begun:
+            return
+        if self._begins_at_head:
+            self._reading = LogReading(self._codec, self._query, after=(yield from head()))
+        known_head = yield from self._reading.start()
+        if self.position > known_head:
+            # Another reader may have seen a later head than we do; nobody saw more than this.
+            last_position = (yield from head_info()).last_position
+            if self.position > last_position:
+                raise InvalidInput(
+                    f"after={self.position} is beyond the last position, {last_position}: the"
+                    " position is another store's, or this store was restored to an earlier time;"
+                    " begin after a position that both have"
+                )
+            self._reading.extend(self.position)
+        self._has_begun = True
+
+    def next_batch(self) -> Plan[Batch]:
+        """Look at the next positions up to the known head."""
+        yield from self.begin()
+        events = [] if self.is_caught_up else (yield from self._reading.next_window())
+        return Batch(tuple(events), self.position, self.is_caught_up)

@@ -1,0 +1,281 @@
+"""The two faces of a subscription: a reader that goes on for ever, and can be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Iterator
+from types import TracebackType
+from typing import Self
+
+from .errors import StoreClosed
+from .events import RecordedEvent
+from .plan import documented_as
+from .postgres import AsyncPoolEngine, PoolEngine
+from .subscribe import Batch, Following
+from .wakeup import PASSING, Retries, Watch
+
+_log = logging.getLogger("indelible")
+
+
+class Subscription(Iterator[RecordedEvent]):
+    """The events of the log, those that are there and those that come; see `EventStore.subscribe`.
+
+    Iterate over it for events, or over `batches()` for events with the checkpoint to keep. One
+    thread takes from it; any thread may stop it.
+    """
+
+    def __init__(self, engine: PoolEngine, watch: Watch, following: Following) -> None:
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._following = following
+        self._events: deque[RecordedEvent] = deque()
+        self._handed_out: int | None = None
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._caught_up = threading.Event()
+        self._retries = Retries()
+        self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
+        engine.run(following.begin())
+
+    @property
+    def position(self) -> int:
+        """Up to here everything that matches was handed out: the `after` of a later reader."""
+        return self._following.position if self._handed_out is None else self._handed_out
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was settled at the last look was handed out."""
+        return self._following.is_caught_up and not self._events
+
+    def wait_until_caught_up(self, timeout: float | None = None) -> bool:
+        """Wait, in another thread or task than the one that takes, for the first time it is so.
+
+        Args:
+            timeout: seconds to wait at most; None for no bound.
+
+        Returns:
+            Whether it has caught up.
+        """
+        return self._caught_up.wait(timeout)
+
+    def batches(self) -> Iterator[Batch]:
+        """Take what comes in batches.
+
+        A batch may be empty: then nothing matched up to its `position`, which is worth keeping all
+        the same, since a later reader need not look there again.
+
+        Returns:
+            An iterator over them, which ends when the subscription is stopped.
+        """
+        while (batch := self._next_batch()) is not None:
+            self._handed_out = None
+            yield batch
+
+    def stop(self) -> None:
+        """End the iteration at once. Any thread or task may call it, and more than once."""
+        self._stopped.set()
+        self._woken.set()
+        self._finalizer()
+
+    def __next__(self) -> RecordedEvent:
+        while not self._events:
+            self._handed_out = None
+            batch = self._next_batch()
+            if batch is None:
+                raise StopIteration
+            self._events.extend(batch.events)
+        if self._stopped.is_set():
+            raise StopIteration
+        event = self._events.popleft()
+        self._handed_out = event.position
+        return event
+
+    def _next_batch(self) -> Batch | None:
+        while not self._stopped.is_set():
+            if self._following.is_caught_up:
+                self._caught_up.set()
+                if not self._wait_for_more():
+                    break
+            try:
+                batch = self._engine.run(self._following.next_batch())
+            except PASSING as error:
+                pause = self._retries.next_pause()
+                _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
+                self._stopped.wait(pause)
+            else:
+                self._retries.succeed()
+                return batch
+        return None
+
+    def _wait_for_more(self) -> bool:
+        """Wait until there is more to read; return whether there is, or it was stopped."""
+        self._watch.join(id(self._woken), self._woken.set)
+        while not self._stopped.is_set():
+            self._woken.clear()
+            _raise_what_ended(self._watch)
+            if self._watch.head > self._following.position:
+                self._following.extend(self._watch.head)
+                return True
+            self._woken.wait()
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _raise_what_ended(watch: Watch) -> None:
+    if watch.is_closed:
+        raise StoreClosed
+    if watch.problem is not None:
+        raise watch.problem
+
+
+@documented_as(Subscription)
+class AsyncSubscription(AsyncIterator[RecordedEvent]):
+    """The events of the log, those that are there and those that come; see `Subscription`.
+
+    `await` it to begin before the first event is taken: a subscription from the head begins then.
+    """
+
+    def __init__(self, engine: AsyncPoolEngine, watch: Watch, following: Following) -> None:
+        self._engine = engine.impatient()
+        self._patient_engine = engine
+        self._watch = watch
+        self._following = following
+        self._events: deque[RecordedEvent] = deque()
+        self._handed_out: int | None = None
+        self._woken = Bell()
+        self._stopped = False
+        self._caught_up = asyncio.Event()
+        self._retries = Retries()
+        self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
+
+    def __await__(self) -> Generator[object, None, Self]:
+        yield from self._patient_engine.run(self._following.begin()).__await__()
+        return self
+
+    @property
+    def position(self) -> int:
+        return self._following.position if self._handed_out is None else self._handed_out
+
+    @property
+    def is_caught_up(self) -> bool:
+        return self._following.is_caught_up and not self._events
+
+    async def wait_until_caught_up(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+        try:
+            async with asyncio.timeout(timeout):
+                await self._caught_up.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        while (batch := await self._next_batch()) is not None:
+            self._handed_out = None
+            yield batch
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._woken.ring()
+        self._finalizer()
+
+    async def __anext__(self) -> RecordedEvent:
+        while not self._events:
+            self._handed_out = None
+            batch = await self._next_batch()
+            if batch is None:
+                raise StopAsyncIteration
+            self._events.extend(batch.events)
+        if self._stopped:
+            raise StopAsyncIteration
+        event = self._events.popleft()
+        self._handed_out = event.position
+        return event
+
+    async def _next_batch(self) -> Batch | None:
+        if not self._stopped:
+            await self
+        while not self._stopped:
+            if self._following.is_caught_up:
+                self._caught_up.set()
+                if not await self._wait_for_more():
+                    break
+            try:
+                batch = await self._engine.run(self._following.next_batch())
+            except PASSING as error:
+                pause = self._retries.next_pause()
+                _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
+                self._woken.clear()
+                await self._woken.wait(pause)
+            else:
+                self._retries.succeed()
+                return batch
+        return None
+
+    async def _wait_for_more(self) -> bool:
+        self._woken.attach()
+        self._watch.join(id(self._woken), self._woken.ring)
+        while not self._stopped:
+            self._woken.clear()
+            _raise_what_ended(self._watch)
+            if self._watch.head > self._following.position:
+                self._following.extend(self._watch.head)
+                return True
+            await self._woken.wait()
+        return False
+
+    async def __aenter__(self) -> Self:
+        return await self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class Bell:
+    """An event of asyncio that any thread may set."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self) -> None:
+        """Know the loop of whoever waits."""
+        self._loop = asyncio.get_running_loop()
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        if self._loop is None:
+            self._event.set()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    def clear(self) -> None:
+        """Be ready for the next ring."""
+        self._event.clear()
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait for the next ring, or until the seconds are over."""
+        self.attach()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            pass
