@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
+from indelible import AsyncDelivery, AsyncGroup
+
 
 class SyncFace:
     """Runs on an event loop whatever a method of the wrapped object returns to be awaited."""
@@ -24,7 +26,11 @@ class SyncFace:
         def call(*args: Any, **options: Any) -> Any:
             result = member(*args, **options)
             if inspect.iscoroutine(result):
-                return self._runner.run(result)
+                result = self._runner.run(result)
+            if isinstance(result, AsyncDelivery):
+                return SyncDelivery(result, self._runner)
+            if isinstance(result, AsyncGroup):
+                return SyncFace(result, self._runner)
             if isinstance(result, AsyncIterator):
                 return SyncIterator(result, self._runner)
             if isinstance(result, AbstractAsyncContextManager) and not hasattr(result, "append"):
@@ -44,7 +50,10 @@ class SyncIterator(SyncFace, Iterator[Any]):
             return await anext(self._wrapped)
 
         try:
-            return self._runner.run(take())
+            taken = self._runner.run(take())
+            if isinstance(taken, AsyncDelivery):
+                return SyncDelivery(taken, self._runner)
+            return taken
         except StopAsyncIteration:
             raise StopIteration from None
 
@@ -61,6 +70,17 @@ class SyncIterator(SyncFace, Iterator[Any]):
 
     def __exit__(self, *failure: Any) -> None:
         self._runner.run(_await(self._wrapped.__aexit__(*failure)))
+
+
+class SyncDelivery(SyncFace):
+    """A delivery, which is entered without waiting in both colours."""
+
+    def __enter__(self) -> SyncDelivery:
+        self._wrapped.__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> bool:
+        return bool(self._wrapped.__exit__(*failure))
 
 
 @contextmanager

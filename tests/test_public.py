@@ -9,7 +9,21 @@ from pathlib import Path
 import pytest
 
 import indelible
-from indelible import AsyncBoundEventStore, AsyncEventStore, BoundEventStore, EventStore, errors
+from indelible import (
+    AsyncBoundEventStore,
+    AsyncConsumer,
+    AsyncDelivery,
+    AsyncEventStore,
+    AsyncGroup,
+    AsyncSubscription,
+    BoundEventStore,
+    Consumer,
+    Delivery,
+    EventStore,
+    Group,
+    Subscription,
+    errors,
+)
 
 _REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -45,7 +59,15 @@ def test_every_error_is_public_and_drawn_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sync", "twin"), [(EventStore, AsyncEventStore), (BoundEventStore, AsyncBoundEventStore)]
+    ("sync", "twin"),
+    [
+        (EventStore, AsyncEventStore),
+        (BoundEventStore, AsyncBoundEventStore),
+        (Subscription, AsyncSubscription),
+        (Group, AsyncGroup),
+        (Consumer, AsyncConsumer),
+        (Delivery, AsyncDelivery),
+    ],
 )
 def test_the_two_faces_have_the_same_methods_signatures_and_docstrings(
     sync: type, twin: type

@@ -5,6 +5,7 @@ Start with `EventStore.connect` or `AsyncEventStore.connect`.
 
 from importlib.metadata import version as _version
 
+from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .errors import (
     AppendRefused,
     ChannelMismatch,
@@ -17,9 +18,12 @@ from .errors import (
     EmbeddedUnavailable,
     EncodingFailed,
     EventTooLarge,
+    GroupExists,
+    GroupNotFound,
     IndelibleError,
     InvalidInput,
     IsolationTooStrict,
+    LeaseLost,
     PermissionDenied,
     SchemaError,
     SchemaMissing,
@@ -31,6 +35,7 @@ from .errors import (
     UnknownEventType,
     UnregisteredEventClass,
     VersionConflict,
+    WaitTimedOut,
     WrongExpectedVersion,
 )
 from .events import (
@@ -48,6 +53,8 @@ from .events import (
     StreamAppend,
     StreamInfo,
 )
+from .group import AsyncGroup, Group
+from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
 from .query import Query
 from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
 from .subscribe import Batch
@@ -62,7 +69,10 @@ __all__ = [
     "AppendRefused",
     "AppendResult",
     "AsyncBoundEventStore",
+    "AsyncConsumer",
+    "AsyncDelivery",
     "AsyncEventStore",
+    "AsyncGroup",
     "AsyncLog",
     "AsyncSubscription",
     "Batch",
@@ -70,9 +80,12 @@ __all__ = [
     "ChannelMismatch",
     "ChannelStats",
     "ConnectionLost",
+    "Consumer",
     "DatabaseError",
     "DatabaseUnreachable",
     "DecodingFailed",
+    "DeliveredEvent",
+    "Delivery",
     "Duplicate",
     "DuplicateEvent",
     "EmbeddedUnavailable",
@@ -80,13 +93,21 @@ __all__ = [
     "EventStore",
     "EventTooLarge",
     "ExpectedVersion",
+    "Group",
+    "GroupExists",
+    "GroupInfo",
+    "GroupNotFound",
+    "GroupSettings",
+    "GroupWorker",
     "HeadHolder",
     "HeadInfo",
     "IndelibleError",
     "InvalidInput",
     "IsolationTooStrict",
+    "LeaseLost",
     "Log",
     "NewEvent",
+    "ParkedEvent",
     "PermissionDenied",
     "Query",
     "RecordedEvent",
@@ -104,5 +125,6 @@ __all__ = [
     "UnknownEventType",
     "UnregisteredEventClass",
     "VersionConflict",
+    "WaitTimedOut",
     "WrongExpectedVersion",
 ]

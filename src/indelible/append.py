@@ -97,7 +97,7 @@ def _write(
     statement: str, parameters: Mapping[str, object], parts: Sequence[Mapping[str, Any]]
 ) -> Plan[Rows]:
     try:
-        return (yield Call(statement, parameters, writes=True))
+        return (yield Call(statement, parameters, appends=True))
     except ConnectionLost as lost:
         ids = [UUID(event["id"]) for part in parts for event in part["events"]]
         raise ConnectionLost(str(lost), ids) from lost

@@ -9,6 +9,10 @@ IndelibleError
 │   ├── WrongExpectedVersion         the stream is at another version
 │   ├── ChannelMismatch              the stream belongs to another channel
 │   └── DuplicateEvent               an event id is in the store already
+├── GroupExists                      a consumer group of that name has other settings
+├── GroupNotFound                    there is no consumer group of that name
+├── LeaseLost                        others have taken over what this worker held
+├── WaitTimedOut                     a reader did not come as far as was waited for
 ├── StreamNotFound                   the stream was never written (and `must_exist=True`)
 ├── UnknownEventType                 a stored type has no registered class
 ├── DecodingFailed                   stored data does not fit the registered class
@@ -205,6 +209,68 @@ class DuplicateEvent(AppendRefused):
             for duplicate in self.duplicates
         )
         super().__init__(f"{found}. Nothing was stored; give new events ids of their own")
+
+
+class GroupExists(IndelibleError):
+    """There is a consumer group of that name, with other settings."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(
+            f"there is a consumer group {group!r} with other settings: choose another name, or"
+            ' create it with exists="change" to change the settings from where it stands'
+        )
+
+
+class GroupNotFound(IndelibleError):
+    """There is no consumer group of that name.
+
+    Attributes:
+        group: the name asked for.
+        groups: the names of the groups that there are.
+    """
+
+    def __init__(self, group: str, groups: Sequence[str] = ()) -> None:
+        self.group = group
+        self.groups = tuple(groups)
+        found = f"there are {', '.join(map(repr, self.groups))}" if groups else "there is none yet"
+        super().__init__(
+            f"there is no consumer group {group!r}; {found}. Check the name, or create it:"
+            f" indelible groups create {group}"
+        )
+
+
+class LeaseLost(IndelibleError):
+    """A worker was taken for dead, and others have taken over what it held.
+
+    What was done in `Delivery.transaction` is undone; the event is handled by another worker.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the worker's lease is over and others have taken over its events: nothing of this"
+            " transaction was stored; if handlers or pauses take longer than the lease, create the"
+            " group with a longer one"
+        )
+
+
+class WaitTimedOut(IndelibleError, TimeoutError):
+    """A reader did not come as far as was waited for.
+
+    Attributes:
+        reader: the name of the group.
+        position: what was waited for.
+        checkpoint: how far it was at the end.
+    """
+
+    def __init__(self, reader: str, position: int, checkpoint: int, seconds: float) -> None:
+        self.reader = reader
+        self.position = position
+        self.checkpoint = checkpoint
+        super().__init__(
+            f"{reader!r} is at {checkpoint:,} and did not reach position {position:,} in"
+            f" {seconds:g} s: see `indelible groups show {reader}` for what it waits for"
+        )
 
 
 class StreamNotFound(IndelibleError):

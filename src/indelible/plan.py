@@ -25,13 +25,14 @@ class Call:
         parameters: its named parameters.
         prepared: whether to keep its plan. Not for statements whose best plan depends on how many
             rows are asked for.
-        writes: whether it changes anything, so that its outcome matters when it is lost.
+        appends: whether it appends events, so that readers are woken, and whoever called is told
+            when its outcome is not known.
     """
 
     statement: str
     parameters: Mapping[str, object] = field(default_factory=dict)
     prepared: bool = True
-    writes: bool = False
+    appends: bool = False
 
 
 Plan = Generator[Call, Rows, T]

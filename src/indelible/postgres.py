@@ -34,6 +34,7 @@ from .errors import (
     IndelibleError,
     InvalidInput,
     IsolationTooStrict,
+    LeaseLost,
     PermissionDenied,
     SchemaMissing,
     StoreClosed,
@@ -127,7 +128,7 @@ class PoolEngine:
         ):
             engine = BoundEngine(connection, self._settings)
             yield engine
-        if engine.has_written:
+        if engine.has_appended:
             self._on_commit()
 
     def impatient(self) -> PoolEngine:
@@ -167,7 +168,7 @@ class PoolEngine:
             try:
                 with self._checkout() as connection:
                     rows = _fetch(connection.event_cursor, call, self._settings, self._prepares)
-                if call.writes:
+                if call.appends:
                     self._on_commit()
                 return rows
             except _Error as error:
@@ -225,7 +226,7 @@ class AsyncPoolEngine:
                     with body:
                         engine = AsyncBoundEngine(connection, self._settings)
                         yield engine
-        if engine.has_written:
+        if engine.has_appended:
             self._on_commit()
 
     def impatient(self) -> AsyncPoolEngine:
@@ -267,7 +268,7 @@ class AsyncPoolEngine:
                     rows = await _fetch_async(
                         connection.event_cursor, call, self._settings, self._prepares
                     )
-                if call.writes:
+                if call.appends:
                     self._on_commit()
                 return rows
             except _Error as error:
@@ -292,7 +293,7 @@ class BoundEngine:
                 " session.connection().connection.driver_connection"
             )
         self.connection = connection
-        self.has_written = False
+        self.has_appended = False
         self._settings = settings
         self._cursor = _event_cursor(connection)
 
@@ -314,7 +315,7 @@ class BoundEngine:
         """Leave the connection to its owner."""
 
     def _execute(self, call: Call) -> Rows:
-        self.has_written = self.has_written or call.writes
+        self.has_appended = self.has_appended or call.appends
         try:
             return _fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
         except _Error as error:
@@ -332,7 +333,7 @@ class AsyncBoundEngine:
                 ".driver_connection"
             )
         self.connection = connection
-        self.has_written = False
+        self.has_appended = False
         self._settings = settings
         self._cursor = _async_event_cursor(connection)
 
@@ -356,7 +357,7 @@ class AsyncBoundEngine:
         """Leave the connection to its owner."""
 
     async def _execute(self, call: Call) -> Rows:
-        self.has_written = self.has_written or call.writes
+        self.has_appended = self.has_appended or call.appends
         try:
             return await _fetch_async(
                 self._cursor, call, self._settings, self.connection.prepare_threshold
@@ -558,7 +559,7 @@ class _Attempts:
         return self._pause / 2
 
     def _lost(self, problem: IndelibleError, error: _Error) -> IndelibleError:
-        if self._call.writes:
+        if self._call.appends:
             return ConnectionLost(
                 f"{problem}; whether the events were stored is not known: look for their ids"
                 " (error.event_ids) in the stream, or append them again with the same ids, which"
@@ -614,6 +615,8 @@ def translate(error: _Error, settings: Settings) -> IndelibleError:
     match error.sqlstate:
         case "IND02" | "IND03":
             return IsolationTooStrict(f"{text}. {hint}")
+        case "IND05":
+            return LeaseLost()
         case "IND04" | "22P02" | "22P05" | "22021":
             return InvalidInput(f"{text}. {hint}" if hint else text)
         case "3F000" | "42883" | "42P01":

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from . import append, opening, read
+from . import append, groups, opening, read
 from . import schema as schema_
 from .codec import EventClasses, Unknown
 from .errors import InvalidInput
@@ -32,6 +32,8 @@ from .events import (
     StreamAppend,
     StreamInfo,
 )
+from .group import AsyncGroup, Group
+from .groups import GroupInfo
 from .plan import Plan, documented_as
 from .postgres import (
     AsyncBoundEngine,
@@ -385,6 +387,49 @@ class EventStore:
         following = Following(self._writing.codec, query, after=after)
         return Subscription(self._engine, self._wakeup.watch, following)
 
+    def group(self, name: str) -> Group[BoundEventStore]:
+        """Give the face of a consumer group: create it, work for it, look after it.
+
+        Args:
+            name: its name, 1 to 255 characters; the group need not be there yet.
+
+        Returns:
+            The group.
+        """
+        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return Group(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
+
+    def groups(self) -> list[GroupInfo]:
+        """Ask how all consumer groups stand, in order of name."""
+        return self._engine.run(groups.infos())
+
+    def wait_for(self, group: str, position: int, timeout: float = 10.0) -> int:
+        """Wait until a consumer group is done up to a position, to read what you wrote.
+
+        Args:
+            group: its name.
+            position: such as that of an `AppendResult`.
+            timeout: seconds to wait at most.
+
+        Returns:
+            The group's checkpoint.
+
+        Raises:
+            GroupNotFound: there is no such group.
+            WaitTimedOut: it did not come that far in time.
+
+        Example:
+            ```python
+            result = store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
+            store.wait_for("delivery", result.position, timeout=2)
+            ```
+        """
+        return self.group(group).wait_for(position, timeout=timeout)
+
+    def _bound(self, engine: BoundEngine) -> BoundEventStore:
+        return BoundEventStore(engine, self._writing)
+
     def head(self) -> int:
         """Ask for the settled position: at and below it nothing can appear any more."""
         return self._engine.run(read.head())
@@ -620,6 +665,20 @@ class AsyncEventStore:
             raise InvalidInput(_NOT_IN_A_TRANSACTION)
         following = Following(self._writing.codec, query, after=after)
         return AsyncSubscription(self._engine, self._wakeup.watch, following)
+
+    def group(self, name: str) -> AsyncGroup[AsyncBoundEventStore]:
+        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return AsyncGroup(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
+
+    async def groups(self) -> list[GroupInfo]:
+        return await self._engine.run(groups.infos())
+
+    async def wait_for(self, group: str, position: int, timeout: float = 10.0) -> int:  # noqa: ASYNC109
+        return await self.group(group).wait_for(position, timeout=timeout)
+
+    def _bound(self, engine: AsyncBoundEngine) -> AsyncBoundEventStore:
+        return AsyncBoundEventStore(engine, self._writing)
 
     async def head(self) -> int:
         return await self._engine.run(read.head())

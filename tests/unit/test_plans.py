@@ -134,7 +134,7 @@ def test_an_append_is_one_statement() -> None:
     played = append(APPENDED, events=event, expected=3, channel="else")
 
     (call,) = played.calls
-    assert (call.statement, call.writes) == ("append", True)
+    assert (call.statement, call.appends) == ("append", True)
     events = json.loads(str(call.parameters["events"]))
     assert {**call.parameters, "events": events} == {
         "stream": "a-1",
@@ -259,7 +259,7 @@ def test_the_parts_of_append_many_are_one_statement() -> None:
     )
 
     (call,) = played.calls
-    assert (call.statement, call.writes) == ("append_many", True)
+    assert (call.statement, call.appends) == ("append_many", True)
     parts = json.loads(str(call.parameters["appends"]))
     assert [(p["stream"], p["channel"], p["expected"]) for p in parts] == [
         ("b-1", None, 3),

@@ -526,19 +526,30 @@ CREATE FUNCTION indelible.group_note(
     at_position bigint,
     in_slice smallint,
     of_key text,
+    is_noted boolean,
     new_state text,
     made_attempts integer,
     delay double precision,
     why text,
     error_text text
 )
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM indelible.group_fence(of_group, of_token);
+    -- The handler may have finished it in a transaction of which it only heard that the
+    -- connection was lost.
+    IF is_noted AND NOT EXISTS (
+        SELECT FROM indelible.group_events WHERE group_id = of_group AND position = at_position
+    ) OR NOT is_noted AND EXISTS (
+        SELECT FROM indelible.group_slices
+        WHERE group_id = of_group AND slice = in_slice AND position >= at_position
+    ) THEN
+        RETURN false;
+    END IF;
     INSERT INTO indelible.group_events
         (group_id, position, slice, key, state, attempts, not_before, reason, error)
     VALUES (
@@ -548,10 +559,11 @@ BEGIN
     ON CONFLICT ON CONSTRAINT group_events_pkey DO UPDATE
     SET state = excluded.state, attempts = excluded.attempts, not_before = excluded.not_before,
         reason = excluded.reason, error = excluded.error, updated_at = clock_timestamp();
+    RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_note(bigint, bigint, bigint, smallint, text, text, integer, double precision, text, text) IS
-    'Notes an event to be tried again, or parked.';
+COMMENT ON FUNCTION indelible.group_note(bigint, bigint, bigint, smallint, text, boolean, text, integer, double precision, text, text) IS
+    'Notes an event to be tried again, or parked; false where it is finished after all.';
 
 CREATE FUNCTION indelible.group_queue(
     of_group bigint, of_token bigint, at_position bigint, in_slice smallint, of_key text
@@ -594,13 +606,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM indelible.group_fence(of_group, of_token);
-    IF is_noted THEN
+    -- The events of a slice are handed out in order: those before this one are finished, or noted.
+    UPDATE indelible.group_slices
+    SET position = greatest(position, at_position)
+    WHERE group_id = of_group AND slice = in_slice AND token = of_token;
+    IF FOUND AND is_noted THEN
         DELETE FROM indelible.group_events
         WHERE group_id = of_group AND position = at_position AND state = 'running';
-    ELSE
-        UPDATE indelible.group_slices
-        SET position = greatest(position, at_position)
-        WHERE group_id = of_group AND slice = in_slice AND token = of_token;
     END IF;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the event at position % belongs to another worker now', at_position

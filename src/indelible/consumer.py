@@ -1,0 +1,541 @@
+"""The two faces of a worker of a consumer group: take an event, handle it, say how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from .errors import InvalidInput, LeaseLost
+from .events import RecordedEvent
+from .plan import documented_as
+from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
+from .subscription import Bell
+from .wakeup import PASSING, Retries, Watch
+from .worker import Item, Verdict, Worker, finish
+
+Bound = TypeVar("Bound")
+
+_AHEAD = 16
+"""How many events wait ready for whoever takes the next one."""
+
+_ERROR_LENGTH = 2_000
+
+_log = logging.getLogger("indelible")
+
+
+class DeliveredEvent:
+    """An event of a consumer group, in the hands of one handler.
+
+    Say how it went with `ack`, `nack`, `skip` or `park`; or enter it with `with`: the end of the
+    block acks it, an error nacks it and is logged, and the loop goes on. Until then no other event
+    of its stream is handed out.
+    """
+
+    def __init__(self, item: Item, event: RecordedEvent, tell: Callable[[Item], None]) -> None:
+        self._item = item
+        self._tell = tell
+        self.event = event
+        """The event as it stands in the store."""
+        self.attempt = item.attempt
+        """Which attempt this is: 1 for the first. A higher one may have run before, in part."""
+
+    @property
+    def position(self) -> int:
+        """The event's place in the log."""
+        return self.event.position
+
+    @property
+    def stream(self) -> str:
+        """The event's stream."""
+        return self.event.stream
+
+    @property
+    def version(self) -> int:
+        """The event's place in its stream."""
+        return self.event.version
+
+    @property
+    def data(self) -> Any:
+        """The event's data: an instance of its class where one is registered."""
+        return self.event.data
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known about the event."""
+        return self.event.metadata
+
+    def ack(self) -> None:
+        """Say that it is handled.
+
+        Raises:
+            InvalidInput: something was said of it before.
+        """
+        self._say("finished")
+
+    def nack(self, error: object = None) -> None:
+        """Say that it failed: it is tried again later, and parked after too many attempts.
+
+        Args:
+            error: why; kept with the event.
+
+        Raises:
+            InvalidInput: something was said of it before.
+        """
+        self._item.error = _text(error)
+        self._item.reason = "its handler failed"
+        self._say("retry")
+
+    def skip(self, reason: str = "") -> None:
+        """Say that it needs no handling: as `ack`, with a line in the log.
+
+        Raises:
+            InvalidInput: something was said of it before.
+        """
+        _log.info("skipped event %d of stream %r: %s", self.position, self.stream, reason)
+        self._say("finished")
+
+    def park(self, reason: str = "parked by its handler", error: object = None) -> None:
+        """Set it aside for an operator; later events of its stream wait behind it.
+
+        Args:
+            reason: why; kept with the event.
+            error: the error, if there was one; kept with the event.
+
+        Raises:
+            InvalidInput: something was said of it before.
+        """
+        self._item.error = _text(error)
+        self._item.reason = reason
+        self._say("park")
+
+    def _say(self, verdict: Verdict) -> None:
+        if self._item.verdict is not None:
+            raise InvalidInput(
+                f"event {self.position} was {self._item.verdict} already: say how it went once"
+            )
+        self._item.verdict = verdict
+        self._tell(self._item)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if self._item.verdict is not None:
+            return isinstance(error, Exception) and self._item.verdict == "retry"
+        if error is None:
+            self.ack()
+            return False
+        if not isinstance(error, Exception):
+            return False  # the process is to end: the event is given back
+        _log.error(
+            "attempt %d at event %d of stream %r failed",
+            self.attempt, self.position, self.stream, exc_info=error,
+        )  # fmt: skip
+        self.nack(error)
+        return True
+
+    # After the annotations that say type, which it would hide.
+    @property
+    def type(self) -> str:
+        """The event's type."""
+        return self.event.type
+
+
+class Delivery(DeliveredEvent, Generic[Bound]):
+    """An event of a consumer group, for code without `async`; see `DeliveredEvent`."""
+
+    def __init__(
+        self,
+        item: Item,
+        event: RecordedEvent,
+        tell: Callable[[Item], None],
+        engine: PoolEngine,
+        worker: Worker,
+        bind: Callable[[BoundEngine], Bound],
+    ) -> None:
+        super().__init__(item, event, tell)
+        self._engine = engine
+        self._worker = worker
+        self._bind = bind
+
+    @contextmanager
+    def transaction(self) -> Iterator[Bound]:
+        """Handle it exactly once: what is written and that it is handled commit together.
+
+        The end of the block acks the event. An error undoes the block's work and nacks nothing.
+
+        Returns:
+            A context manager that gives a store bound to the transaction, as
+            `EventStore.transaction` does.
+
+        Raises:
+            LeaseLost: others have taken the event over; the block's work is undone.
+
+        Example:
+            ```python
+            with delivery, delivery.transaction() as transaction:
+                transaction.connection.execute("UPDATE …")
+                transaction.append("delivery-17", DeliveryBooked(), expected=NO_STREAM)
+            ```
+        """
+        with self._engine.transaction() as engine:
+            yield self._bind(engine)
+            # Last, so that it holds its rows as short as can be.
+            engine.run(finish(self._worker, self._item))
+        self._say("settled")
+
+
+class AsyncDelivery(DeliveredEvent, Generic[Bound]):
+    """An event of a consumer group, for `async` code; see `DeliveredEvent`.
+
+    It is entered with `with`, since saying how it went waits for nothing.
+    """
+
+    def __init__(
+        self,
+        item: Item,
+        event: RecordedEvent,
+        tell: Callable[[Item], None],
+        engine: AsyncPoolEngine,
+        worker: Worker,
+        bind: Callable[[AsyncBoundEngine], Bound],
+    ) -> None:
+        super().__init__(item, event, tell)
+        self._engine = engine
+        self._worker = worker
+        self._bind = bind
+
+    def transaction(self) -> AbstractAsyncContextManager[Bound]:
+        return self._transaction()
+
+    transaction.__doc__ = Delivery.transaction.__doc__
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Bound]:
+        async with self._engine.transaction() as engine:
+            yield self._bind(engine)
+            await engine.run(finish(self._worker, self._item))
+        self._say("settled")
+
+
+class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
+    """A worker of a consumer group; see `Group.consume`.
+
+    A context manager: at its end what was not acked is given back at once. Any number of threads
+    may take from it, each its own events; events of one stream come in order, one at a time.
+    """
+
+    def __init__(
+        self,
+        engine: PoolEngine,
+        watch: Watch,
+        worker: Worker,
+        bind: Callable[[BoundEngine], Bound],
+    ) -> None:
+        self._patient_engine = engine
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._worker = worker
+        self._bind = bind
+        self._changed = threading.Condition()
+        self._queue: deque[Delivery[Bound]] = deque()
+        self._takers = 0
+        self._is_stopped = False
+        self._is_closed = False
+        self._problem: Exception | None = None
+        self._woken = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, name=f"indelible-worker-{worker.group}", daemon=True
+        )
+        engine.run(worker.check())
+        watch.join(id(self), self._woken.set)
+        self._thread.start()
+
+    @property
+    def slices(self) -> int:
+        """How many of the group's 1,024 slices this worker has."""
+        return self._worker.slices
+
+    def take(self, timeout: float | None = None) -> Delivery[Bound] | None:
+        """Take the next event.
+
+        Args:
+            timeout: seconds to wait at most; None for no bound.
+
+        Returns:
+            It; None when the time is over or the consumer was stopped.
+
+        Raises:
+            GroupNotFound: the group was deleted.
+        """
+        with self._changed:
+            self._takers += 1
+            try:
+                if not self._queue:
+                    self._woken.set()
+                    self._changed.wait_for(
+                        lambda: self._queue or self._is_stopped or self._problem, timeout
+                    )
+                if self._problem is not None:
+                    raise self._problem
+                if self._is_stopped or not self._queue:
+                    return None
+                return self._queue.popleft()
+            finally:
+                self._takers -= 1
+
+    def stop(self) -> None:
+        """Hand out nothing more, at once; what is in hands may still be acked until `close`."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+        self._woken.set()
+
+    def close(self) -> None:
+        """Stop, give back what was not acked, and end the lease. Closing twice is allowed."""
+        self.stop()
+        self._is_closed = True
+        self._woken.set()
+        self._thread.join()
+        self._watch.leave(id(self))
+
+    def __next__(self) -> Delivery[Bound]:
+        delivery = self.take()
+        if delivery is None:
+            raise StopIteration
+        return delivery
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tell(self, item: Item) -> None:
+        self._worker.verdicts.append(item)
+        self._woken.set()
+
+    def _work(self) -> None:
+        retries = Retries()
+        while not self._is_closed:
+            self._woken.clear()
+            try:
+                pause = self._turn()
+                retries.succeed()
+            except LeaseLost as error:
+                _log.warning("group %r: %s", self._worker.group, error)
+                pause = retries.next_pause()
+                with self._changed:
+                    self._worker.lose()
+                    self._queue.clear()
+            except PASSING as error:
+                pause = retries.next_pause()
+                _log.warning("a worker waits %.2f s for the database: %s", pause, error)
+            except Exception as error:
+                with self._changed:
+                    self._problem = error
+                    self._changed.notify_all()
+                return
+            self._woken.wait(pause)
+        try:
+            self._engine.run(self._worker.leave())
+        except (LeaseLost, *PASSING) as error:
+            _log.warning("a worker could not give back what it held: %s", error)
+
+    def _turn(self) -> float:
+        with self._changed:
+            wanted = wanted_noted = 0
+            if not self._is_stopped:
+                wanted = max(self._takers + _AHEAD - len(self._queue), 0)
+                wanted_noted = max(self._takers - len(self._queue), 0)
+        if self._watch.problem is not None:
+            raise self._watch.problem
+        head = self._watch.head
+        turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
+        found = self._engine.run(turn)
+        if found:
+            with self._changed:
+                self._queue.extend(map(self._delivery, found))
+                self._changed.notify_all()
+        return self._worker.pause(time.monotonic(), head)
+
+    def _delivery(self, item: Item) -> Delivery[Bound]:
+        return Delivery(item, _event(item), self._tell, self._engine, self._worker, self._bind)
+
+
+@documented_as(Consumer)
+class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
+    """A worker of a consumer group; see `AsyncGroup.consume`.
+
+    A context manager: at its end what was not acked is given back at once. Any number of tasks may
+    take from it, each its own events; events of one stream come in order, one at a time.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncPoolEngine,
+        watch: Watch,
+        worker: Worker,
+        bind: Callable[[AsyncBoundEngine], Bound],
+    ) -> None:
+        self._patient_engine = engine
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._worker = worker
+        self._bind = bind
+        self._changed = asyncio.Condition()
+        self._queue: deque[AsyncDelivery[Bound]] = deque()
+        self._takers = 0
+        self._is_stopped = False
+        self._is_closed = False
+        self._problem: Exception | None = None
+        self._woken = Bell()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def slices(self) -> int:
+        return self._worker.slices
+
+    async def take(self, timeout: float | None = None) -> AsyncDelivery[Bound] | None:  # noqa: ASYNC109
+        if self._task is None:
+            raise InvalidInput("enter the consumer first: async with group.consume() as consumer")
+        async with self._changed:
+            self._takers += 1
+            try:
+                if not self._queue:
+                    self._woken.ring()
+                    try:
+                        async with asyncio.timeout(timeout):
+                            await self._changed.wait_for(
+                                lambda: self._queue or self._is_stopped or self._problem
+                            )
+                    except TimeoutError:
+                        return None
+                if self._problem is not None:
+                    raise self._problem
+                if self._is_stopped or not self._queue:
+                    return None
+                return self._queue.popleft()
+            finally:
+                self._takers -= 1
+
+    async def stop(self) -> None:
+        async with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+        self._woken.ring()
+
+    async def close(self) -> None:
+        await self.stop()
+        self._is_closed = True
+        self._woken.ring()
+        if self._task is not None:
+            await self._task
+        self._watch.leave(id(self))
+
+    async def __anext__(self) -> AsyncDelivery[Bound]:
+        delivery = await self.take()
+        if delivery is None:
+            raise StopAsyncIteration
+        return delivery
+
+    async def __aenter__(self) -> Self:
+        await self._patient_engine.run(self._worker.check())
+        self._woken.attach()
+        self._watch.join(id(self), self._woken.ring)
+        self._task = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _tell(self, item: Item) -> None:
+        self._worker.verdicts.append(item)
+        self._woken.ring()
+
+    async def _work(self) -> None:
+        retries = Retries()
+        while not self._is_closed:
+            self._woken.clear()
+            try:
+                pause = await self._turn()
+                retries.succeed()
+            except LeaseLost as error:
+                _log.warning("group %r: %s", self._worker.group, error)
+                pause = retries.next_pause()
+                self._worker.lose()
+                self._queue.clear()
+            except PASSING as error:
+                pause = retries.next_pause()
+                _log.warning("a worker waits %.2f s for the database: %s", pause, error)
+            except Exception as error:
+                async with self._changed:
+                    self._problem = error
+                    self._changed.notify_all()
+                return
+            await self._woken.wait(pause)
+        try:
+            await self._engine.run(self._worker.leave())
+        except (LeaseLost, *PASSING) as error:
+            _log.warning("a worker could not give back what it held: %s", error)
+
+    async def _turn(self) -> float:
+        wanted = wanted_noted = 0
+        if not self._is_stopped:
+            wanted = max(self._takers + _AHEAD - len(self._queue), 0)
+            wanted_noted = max(self._takers - len(self._queue), 0)
+        if self._watch.problem is not None:
+            raise self._watch.problem
+        head = self._watch.head
+        turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
+        found = await self._engine.run(turn)
+        if found:
+            async with self._changed:
+                self._queue.extend(map(self._delivery, found))
+                self._changed.notify_all()
+        return self._worker.pause(time.monotonic(), head)
+
+    def _delivery(self, item: Item) -> AsyncDelivery[Bound]:
+        return AsyncDelivery(item, _event(item), self._tell, self._engine, self._worker, self._bind)
+
+
+def worker_name() -> str:
+    """Host and process, for people."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _event(item: Item) -> RecordedEvent:
+    if item.event is None:  # the worker hands out only what could be read
+        raise AssertionError(item)
+    return item.event
+
+
+def _text(error: object) -> str | None:
+    if error is None:
+        return None
+    told = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
+    return told.replace("\x00", "")[:_ERROR_LENGTH]

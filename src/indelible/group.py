@@ -1,0 +1,322 @@
+"""The two faces of a consumer group: create it, work for it, look after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Generic, Literal, TypeVar
+
+from . import groups
+from .codec import Codec
+from .consumer import AsyncConsumer, Consumer, worker_name
+from .errors import WaitTimedOut
+from .groups import GroupInfo, GroupSettings, GroupStart, ParkedEvent
+from .names import check_name
+from .plan import documented_as
+from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
+from .query import Query
+from .read import check_count
+from .wakeup import Watch
+from .worker import Worker
+
+Bound = TypeVar("Bound")
+
+_SHORTEST_LOOK = 0.01
+_LONGEST_LOOK = 0.1
+
+
+class Group(Generic[Bound]):
+    """A consumer group: a durable, named reader that any number of workers share.
+
+    Get one with `EventStore.group`; whether it is there shows only when it is used.
+
+    Example:
+        ```python
+        group = store.group("delivery")
+        group.create(Query(types="OrderCreated"))
+        with group.consume() as consumer:
+            for event in consumer:
+                with event:
+                    book_delivery(event.data)
+        ```
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: PoolEngine,
+        watch: Watch,
+        codec: Codec,
+        bind: Callable[[BoundEngine], Bound],
+    ) -> None:
+        self.name = check_name("group", name)
+        """Its name."""
+        self._engine = engine
+        self._watch = watch
+        self._codec = codec
+        self._bind = bind
+
+    def create(
+        self,
+        query: Query | None = None,
+        *,
+        start: GroupStart = "beginning",
+        partition_by: str = "stream",
+        max_attempts: int = 5,
+        retry_after: float = 1.0,
+        lease: float = 10.0,
+        hold_back: bool = True,
+        exists: Literal["raise", "change"] = "raise",
+    ) -> bool:
+        """Create the group. Creating it again with the same settings changes nothing.
+
+        Args:
+            query: which events; None for all.
+            start: where it begins: `"beginning"`, `"head"` (fixed at this moment), after a
+                position, or with what was recorded at a time or later. Counts for a new group.
+            partition_by: what is kept in order, one event at a time: `"stream"`, or events with
+                the same tag `"tag:KEY"` or the same value of `"metadata:FIELD"`; an event without
+                it is kept in order with its stream. Fixed for ever.
+            max_attempts: after how many attempts an event is parked.
+            retry_after: seconds that the first retry waits; each later one waits twice as long.
+            lease: seconds without a sign of life after which a worker loses what it held.
+            hold_back: whether the later events of a stream wait behind a parked one.
+            exists: what to do where there is a group of that name with other settings: `"raise"`,
+                or `"change"` them from where it stands.
+
+        Returns:
+            Whether it was created; False where it was there.
+
+        Raises:
+            GroupExists: it is there with other settings.
+            InvalidInput: an argument is wrong.
+        """
+        settings = GroupSettings(
+            query=query,
+            partition_by=partition_by,
+            max_attempts=max_attempts,
+            retry_after=retry_after,
+            lease=lease,
+            hold_back=hold_back,
+        )
+        return self._engine.run(groups.create(self.name, settings, start=start, exists=exists))
+
+    def info(self) -> GroupInfo:
+        """Ask how the group stands: checkpoint, lag, workers, what is retried and parked.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        return self._engine.run(groups.info(self.name))
+
+    def consume(self, *, name: str | None = None) -> Consumer[Bound]:
+        """Join the group as a worker. Workers in any number of processes share its events.
+
+        Args:
+            name: the worker's name, for people; by default host and process.
+
+        Returns:
+            An iterator over the events that fall to it, and a context manager that leaves.
+
+        Raises:
+            GroupNotFound: there is no such group.
+
+        Example:
+            ```python
+            with store.group("delivery").consume() as consumer:
+                for event in consumer:
+                    with event:              # acks; an error nacks
+                        handle(event.data)
+            ```
+        """
+        worker = Worker(self._codec, self.name, name or worker_name())
+        return Consumer(self._engine, self._watch, worker, self._bind)
+
+    def reset(self, to: GroupStart) -> int:
+        """Send the group back or forward. What its workers are at does not count any more.
+
+        What is parked or to be retried at or below the new position stays; what is above it comes
+        again.
+
+        Args:
+            to: as `start` of `create`.
+
+        Returns:
+            The position that it goes on after.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        return self._engine.run(groups.reset(self.name, to))
+
+    def delete(self) -> None:
+        """Delete the group with all that is noted for it; events stay as they are.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        self._engine.run(groups.delete(self.name))
+
+    def parked(self, *, stream: str | None = None, limit: int | None = None) -> list[ParkedEvent]:
+        """List what is parked, in order of position.
+
+        Args:
+            stream: only what is kept in order with this: a stream, or the tag or field that the
+                group is partitioned by.
+            limit: how many at most.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        return self._engine.run(groups.parked(self.name, key=stream, limit=limit))
+
+    def replay(self, *, position: int | None = None, stream: str | None = None) -> int:
+        """Have parked events tried again, from the first attempt on; what waits behind follows.
+
+        Args:
+            position: only this event.
+            stream: only those of this stream, as in `parked`.
+
+        Returns:
+            How many.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        return self._engine.run(
+            groups.act_on_parked(self.name, "replay", position=position, key=stream)
+        )
+
+    def discard(self, *, position: int | None = None, stream: str | None = None) -> int:
+        """Give parked events up; what waits behind follows.
+
+        Args:
+            position: only this event.
+            stream: only those of this stream, as in `parked`.
+
+        Returns:
+            How many.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        return self._engine.run(
+            groups.act_on_parked(self.name, "discard", position=position, key=stream)
+        )
+
+    def wait_for(self, position: int, *, timeout: float = 10.0) -> int:
+        """Wait until the group is done up to a position, so that you can read what you wrote.
+
+        Args:
+            position: such as that of an `AppendResult`.
+            timeout: seconds to wait at most.
+
+        Returns:
+            The group's checkpoint.
+
+        Raises:
+            GroupNotFound: there is no such group.
+            WaitTimedOut: it did not come that far in time.
+        """
+        check_count("position", position)
+        deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+        while (checkpoint := self._engine.run(groups.checkpoint(self.name))) < position:
+            if time.monotonic() >= deadline:
+                raise WaitTimedOut(self.name, position, checkpoint, timeout)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+        return checkpoint
+
+
+@documented_as(Group)
+class AsyncGroup(Generic[Bound]):
+    """A consumer group, for `async` code: `Group` with `await`.
+
+    Example:
+        ```python
+        group = store.group("delivery")
+        await group.create(Query(types="OrderCreated"))
+        async with group.consume() as consumer:
+            async for event in consumer:
+                with event:
+                    await book_delivery(event.data)
+        ```
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: AsyncPoolEngine,
+        watch: Watch,
+        codec: Codec,
+        bind: Callable[[AsyncBoundEngine], Bound],
+    ) -> None:
+        self.name = check_name("group", name)
+        """Its name."""
+        self._engine = engine
+        self._watch = watch
+        self._codec = codec
+        self._bind = bind
+
+    async def create(
+        self,
+        query: Query | None = None,
+        *,
+        start: GroupStart = "beginning",
+        partition_by: str = "stream",
+        max_attempts: int = 5,
+        retry_after: float = 1.0,
+        lease: float = 10.0,
+        hold_back: bool = True,
+        exists: Literal["raise", "change"] = "raise",
+    ) -> bool:
+        settings = GroupSettings(
+            query=query,
+            partition_by=partition_by,
+            max_attempts=max_attempts,
+            retry_after=retry_after,
+            lease=lease,
+            hold_back=hold_back,
+        )
+        return await self._engine.run(
+            groups.create(self.name, settings, start=start, exists=exists)
+        )
+
+    async def info(self) -> GroupInfo:
+        return await self._engine.run(groups.info(self.name))
+
+    def consume(self, *, name: str | None = None) -> AsyncConsumer[Bound]:
+        worker = Worker(self._codec, self.name, name or worker_name())
+        return AsyncConsumer(self._engine, self._watch, worker, self._bind)
+
+    async def reset(self, to: GroupStart) -> int:
+        return await self._engine.run(groups.reset(self.name, to))
+
+    async def delete(self) -> None:
+        await self._engine.run(groups.delete(self.name))
+
+    async def parked(
+        self, *, stream: str | None = None, limit: int | None = None
+    ) -> list[ParkedEvent]:
+        return await self._engine.run(groups.parked(self.name, key=stream, limit=limit))
+
+    async def replay(self, *, position: int | None = None, stream: str | None = None) -> int:
+        return await self._engine.run(
+            groups.act_on_parked(self.name, "replay", position=position, key=stream)
+        )
+
+    async def discard(self, *, position: int | None = None, stream: str | None = None) -> int:
+        return await self._engine.run(
+            groups.act_on_parked(self.name, "discard", position=position, key=stream)
+        )
+
+    async def wait_for(self, position: int, *, timeout: float = 10.0) -> int:  # noqa: ASYNC109
+        check_count("position", position)
+        deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+        while (checkpoint := await self._engine.run(groups.checkpoint(self.name))) < position:
+            if time.monotonic() >= deadline:
+                raise WaitTimedOut(self.name, position, checkpoint, timeout)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+        return checkpoint

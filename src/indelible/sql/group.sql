@@ -1,0 +1,20 @@
+-- A row for the group, if there is one: its settings, and how it stands.
+SELECT
+    groups.name,
+    groups.query,
+    groups.partition_by,
+    groups.max_attempts,
+    groups.retry_seconds,
+    groups.lease_seconds,
+    groups.hold_back,
+    groups.id,
+    groups.start_position,
+    groups.created_at,
+    indelible.group_checkpoint(groups.id),
+    count(noted.state) FILTER (WHERE noted.state IN ('retry', 'running')),
+    count(noted.state) FILTER (WHERE noted.state = 'queued'),
+    count(noted.state) FILTER (WHERE noted.state = 'parked')
+FROM indelible.groups
+LEFT JOIN indelible.group_events AS noted ON noted.group_id = groups.id
+WHERE groups.name = %(group)s
+GROUP BY groups.id

@@ -1,0 +1,4 @@
+-- One row without meaning: the event is finished when the transaction commits.
+SELECT indelible.group_finish(
+    %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(is_noted)s
+)

@@ -1,0 +1,4 @@
+-- One row without meaning: the worker has left.
+SELECT indelible.group_leave(
+    %(group_id)s, %(token)s, %(round)s::int, %(slices)s::smallint[], %(positions)s::bigint[]
+)

@@ -1,0 +1,25 @@
+-- A row a parked event of a group, in order of position.
+SELECT
+    noted.position,
+    recorded.stream,
+    recorded.version,
+    recorded.type,
+    noted.key,
+    noted.attempts,
+    noted.reason,
+    noted.error,
+    noted.updated_at,
+    (
+        SELECT count(*)
+        FROM indelible.group_events AS later
+        WHERE later.group_id = noted.group_id AND later.key = noted.key
+            AND later.position > noted.position AND later.state = 'queued'
+    )
+FROM indelible.groups
+JOIN indelible.group_events AS noted ON noted.group_id = groups.id
+JOIN indelible.recorded_events AS recorded ON recorded.position = noted.position
+WHERE groups.name = %(group)s
+    AND noted.state = 'parked'
+    AND (%(key)s::text IS NULL OR noted.key = %(key)s::text)
+ORDER BY noted.position
+LIMIT %(limit)s

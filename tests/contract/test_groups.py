@@ -1,0 +1,533 @@
+"""Consumer groups: in order within a stream, at least once, and what fails holds back its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from indelible import (
+    ANY,
+    NO_STREAM,
+    Consumer,
+    EventStore,
+    GroupExists,
+    GroupNotFound,
+    InvalidInput,
+    NewEvent,
+    Query,
+    WaitTimedOut,
+)
+from tests.conftest import Connect
+from tests.waiting import wait_until
+
+LONG = 20.0
+"""Seconds after which a test gives up."""
+SHORT = 0.3
+"""Seconds in which something is not to happen."""
+
+
+def event(number: int = 0, type_: str = "Happened", **facts: Any) -> NewEvent:
+    return NewEvent(type_, {"number": number}, **facts)
+
+
+def append(store: EventStore, stream: str, *numbers: int) -> int:
+    """Append events with these numbers; return the position of the last."""
+    return store.append(stream, [event(number) for number in numbers], expected=ANY).position
+
+
+def taken(consumer: Consumer) -> Any:
+    delivery = consumer.take(LONG)
+    assert delivery is not None, "nothing came"
+    return delivery
+
+
+def handled(consumer: Consumer, count: int) -> list[int]:
+    """Take and ack as many events; return their numbers."""
+    numbers = []
+    for _ in range(count):
+        with taken(consumer) as delivery:
+            numbers.append(delivery.data["number"])
+    return numbers
+
+
+# Create and look -------------------------------------------------------------------------------
+
+
+def test_a_group_is_created_once(store: EventStore) -> None:
+    group = store.group("mails")
+    assert group.create(Query(types="Happened"), max_attempts=3)
+    assert not group.create(Query(types="Happened"), max_attempts=3)
+    with pytest.raises(GroupExists, match="other settings"):
+        group.create(Query(types="Other"), max_attempts=3)
+
+
+def test_settings_come_back_as_they_were_given(store: EventStore) -> None:
+    query = Query(types=["A", "B"], tags="a:1", channel="c") | Query(stream_prefix="s")
+    store.group("mails").create(
+        query, partition_by="tag:a", max_attempts=7, retry_after=2, lease=3, hold_back=False
+    )
+    info = store.group("mails").info()
+    settings = info.settings
+    assert settings.query == query
+    assert (settings.partition_by, settings.max_attempts, settings.retry_after) == ("tag:a", 7, 2)
+    assert (settings.lease, settings.hold_back) == (3, False)
+    assert [found.name for found in store.groups()] == ["mails"]
+
+
+def test_settings_are_changed_from_where_the_group_stands(store: EventStore) -> None:
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create(Query(types="Happened"))
+    with group.consume() as consumer:
+        assert handled(consumer, 1) == [1]
+        group.create(Query(types=["Happened", "Other"]), exists="change")
+        store.append("a-1", event(2, "Other"), expected=ANY)
+        assert handled(consumer, 1) == [2]
+
+
+def test_what_keeps_events_in_order_cannot_be_changed(store: EventStore) -> None:
+    store.group("mails").create()
+    with pytest.raises(InvalidInput, match="fixed at creation"):
+        store.group("mails").create(partition_by="tag:a", exists="change")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": "start"},
+        {"start": -1},
+        {"start": True},
+        {"partition_by": "tag:"},
+        {"partition_by": "stream:x"},
+        {"max_attempts": 0},
+        {"max_attempts": True},
+        {"retry_after": -1},
+        {"lease": 0},
+        {"lease": float("nan")},
+        {"query": "Happened"},
+        {"exists": "ignore"},
+    ],
+)
+def test_wrong_settings_are_refused_and_create_nothing(store: EventStore, wrong: dict) -> None:
+    with pytest.raises(InvalidInput):
+        store.group("mails").create(**wrong)
+    assert store.groups() == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda group: group.info(),
+        lambda group: group.reset("head"),
+        lambda group: group.delete(),
+        lambda group: group.parked(),
+        lambda group: group.replay(),
+        lambda group: group.discard(),
+        lambda group: group.wait_for(0),
+        lambda group: group.consume().__enter__(),
+    ],
+)
+def test_a_group_that_is_not_there_is_told_with_those_that_are(
+    store: EventStore, call: Any
+) -> None:
+    store.group("mails").create()
+    with pytest.raises(GroupNotFound, match="'mials'; there are 'mails'"):
+        call(store.group("mials"))
+
+
+def test_starts(store: EventStore) -> None:
+    append(store, "a-1", 1)
+    second = store.append("a-1", event(2), expected=ANY)
+    store.group("beginning").create()
+    store.group("position").create(start=second.position - 1)
+    store.group("time").create(start=second.recorded_at)
+    store.group("later").create(start=second.recorded_at + timedelta(hours=1))
+    store.group("head").create(start="head")
+    append(store, "a-1", 3)
+
+    expected = {
+        "beginning": [1, 2, 3],
+        "position": [2, 3],
+        "time": [2, 3],
+        "head": [3],
+        "later": [3],
+    }
+    for name, numbers in expected.items():
+        with store.group(name).consume() as consumer:
+            assert handled(consumer, len(numbers)) == numbers, name
+
+
+def test_a_group_in_a_transaction_is_refused(store: EventStore) -> None:
+    with store.transaction() as transaction, pytest.raises(InvalidInput, match="itself"):
+        transaction.group("mails")
+
+
+# Deliver ---------------------------------------------------------------------------------------
+
+
+def test_the_events_of_a_stream_come_in_order_one_at_a_time(store: EventStore) -> None:
+    append(store, "a-1", 1, 2, 3)
+    append(store, "b-1", 10)
+    store.group("mails").create()
+    with store.group("mails").consume() as consumer:
+        first, other = taken(consumer), taken(consumer)
+        assert [first.data["number"], other.data["number"]] == [1, 10]
+        assert consumer.take(SHORT) is None
+        first.ack()
+        assert handled(consumer, 2) == [2, 3]
+        other.ack()
+
+
+def test_what_comes_is_delivered_too(store: EventStore) -> None:
+    store.group("mails").create(Query(types="Happened"))
+    with store.group("mails").consume() as consumer:
+        for number in range(5):
+            store.append("a-1", event(number, "Other"), expected=ANY)
+            append(store, "a-1", number)
+            assert handled(consumer, 1) == [number]
+
+
+def test_a_long_history_is_delivered_whole_and_in_order(store: EventStore) -> None:
+    for number in range(40):
+        append(store, f"a-{number % 13}", *range(number * 50, number * 50 + 50))
+    store.group("mails").create()
+    with store.group("mails").consume() as consumer:
+        seen: dict[str, list[int]] = {}
+        for _ in range(2000):
+            with taken(consumer) as delivery:
+                seen.setdefault(delivery.stream, []).append(delivery.version)
+    assert sum(map(len, seen.values())) == 2000
+    assert all(found == list(range(len(found))) for found in seen.values())
+
+
+def test_events_are_kept_in_order_by_a_tag_or_a_field(store: EventStore) -> None:
+    for stream in ("a-1", "b-1"):
+        store.append(
+            stream,
+            [event(1, tags=["course:c1"], metadata={"tenant": "t"})],
+            expected=NO_STREAM,
+        )
+    for partition_by in ("tag:course", "metadata:tenant"):
+        group = store.group(partition_by)
+        group.create(partition_by=partition_by)
+        with group.consume() as consumer:
+            first = taken(consumer)
+            assert first.stream == "a-1"
+            assert consumer.take(SHORT) is None
+            first.ack()
+            taken(consumer).ack()
+
+
+def test_the_end_of_a_block_acks_and_an_error_nacks(store: EventStore) -> None:
+    append(store, "a-1", 1)
+    store.group("mails").create(retry_after=0)
+    with store.group("mails").consume() as consumer:
+        with taken(consumer):
+            raise ValueError("no")
+        with taken(consumer) as again:
+            assert again.attempt == 2
+        assert consumer.take(SHORT) is None
+
+
+def test_saying_twice_how_it_went_is_refused(store: EventStore) -> None:
+    append(store, "a-1", 1)
+    store.group("mails").create()
+    with store.group("mails").consume() as consumer:
+        delivery = taken(consumer)
+        delivery.ack()
+        with pytest.raises(InvalidInput, match="once"):
+            delivery.nack()
+
+
+def test_a_skipped_event_is_done(store: EventStore) -> None:
+    append(store, "a-1", 1, 2)
+    store.group("mails").create()
+    with store.group("mails").consume() as consumer:
+        taken(consumer).skip("a test")
+        assert handled(consumer, 1) == [2]
+
+
+def test_unacked_events_are_given_back_at_the_end(store: EventStore) -> None:
+    append(store, "a-1", 1, 2)
+    append(store, "b-1", 3)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        taken(consumer)
+        taken(consumer).ack()
+    assert group.info().checkpoint == 0
+    with group.consume() as consumer:
+        assert handled(consumer, 2) == [1, 2]
+
+
+def test_stopping_hands_out_nothing_more(store: EventStore) -> None:
+    append(store, "a-1", 1)
+    append(store, "b-1", 2)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        delivery = taken(consumer)
+        consumer.stop()
+        assert consumer.take(LONG) is None
+        delivery.ack()
+    with group.consume() as consumer:
+        assert handled(consumer, 1) == [2]
+
+
+# Fail ------------------------------------------------------------------------------------------
+
+
+def test_a_failed_event_is_tried_again_and_then_parked_and_holds_back_only_its_stream(
+    store: EventStore,
+) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create(max_attempts=3, retry_after=0.01)
+    with group.consume() as consumer:
+        for attempt in (1, 2, 3):
+            delivery = taken(consumer)
+            assert (delivery.data["number"], delivery.attempt) == (1, attempt)
+            delivery.nack(ValueError("no"))
+        append(store, "b-1", 3)
+        assert handled(consumer, 1) == [3]
+        assert consumer.take(SHORT) is None
+
+        (parked,) = group.parked()
+        assert (parked.stream, parked.version, parked.attempts, parked.queued) == ("a-1", 0, 3, 1)
+        assert parked.error == "ValueError: no"
+        assert parked.reason == "failed 3 times: its handler failed"
+        info = group.info()
+        assert (info.parked, info.queued, info.retrying) == (1, 1, 0)
+
+
+def test_a_retry_waits_longer_each_time(store: EventStore) -> None:
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create(retry_after=1000)
+    with group.consume() as consumer:
+        taken(consumer).nack()
+        assert consumer.take(SHORT) is None
+        assert group.info().retrying == 1
+
+
+@pytest.mark.parametrize("choice", [{}, {"position": 1}, {"stream": "a-1"}])
+def test_replayed_events_come_again_and_what_waited_follows_in_order(
+    store: EventStore, choice: dict
+) -> None:
+    append(store, "a-1", 1, 2, 3)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        taken(consumer).park("not now")
+        wait_until(lambda: consumer.take(0.01) is None and group.info().queued == 2)
+        append(store, "a-1", 4)
+        assert consumer.take(SHORT) is None
+        assert group.replay(**choice) == 1
+        again = taken(consumer)
+        assert (again.data["number"], again.attempt) == (1, 1)
+        assert group.info().checkpoint == 0
+        again.ack()
+        assert handled(consumer, 3) == [2, 3, 4]
+        append(store, "a-1", 5)
+        assert handled(consumer, 1) == [5]
+        assert group.info().parked == group.info().queued == 0
+
+
+def test_discarded_events_are_gone_and_what_waited_follows(store: EventStore) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        taken(consumer).park()
+        wait_until(lambda: consumer.take(0.01) is None and group.info().queued == 1)
+        assert group.discard(stream="b-1") == 0
+        assert group.discard(stream="a-1") == 1
+        assert handled(consumer, 1) == [2]
+
+
+def test_parked_events_may_let_later_ones_pass(store: EventStore) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create(hold_back=False)
+    with group.consume() as consumer:
+        taken(consumer).park()
+        assert handled(consumer, 1) == [2]
+        assert [parked.version for parked in group.parked()] == [0]
+
+
+def test_a_parked_event_still_holds_back_its_stream_for_the_next_worker(store: EventStore) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        taken(consumer).park()
+    append(store, "a-1", 3)
+    with group.consume() as consumer:
+        assert consumer.take(SHORT) is None
+        group.replay()
+        assert handled(consumer, 3) == [1, 2, 3]
+
+
+def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(connect: Connect) -> None:
+    @dataclass
+    class Happened:
+        number: int
+
+    store = connect()
+    store.append("a-1", NewEvent("Happened", {"number": "many"}), expected=NO_STREAM)
+    append(store, "b-1", 2)
+    typed = connect(events=[Happened])
+    group = typed.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        with taken(consumer) as delivery:
+            assert delivery.data == Happened(2)
+        (parked,) = group.parked()
+        assert parked.reason == "it cannot be read"
+        assert "does not fit" in (parked.error or "")
+
+
+# Where it stands ---------------------------------------------------------------------------------
+
+
+def test_the_checkpoint_stays_below_what_is_not_finished(store: EventStore) -> None:
+    """A checkpoint runs ahead of unacked, retried or replayed events."""
+    first = append(store, "a-1", 1)
+    append(store, "b-1", 2)
+    last = append(store, "c-1", 3)
+    group = store.group("mails")
+    group.create(retry_after=0.01)
+    with group.consume() as consumer:
+        one, two, three = taken(consumer), taken(consumer), taken(consumer)
+        two.ack()
+        three.ack()
+        with pytest.raises(WaitTimedOut, match="did not reach position"):
+            group.wait_for(first, timeout=SHORT)
+        one.nack()
+        again = taken(consumer)
+        with pytest.raises(WaitTimedOut):
+            store.wait_for("mails", first, timeout=SHORT)
+        again.ack()
+        consumer.take(0.2)
+    assert group.wait_for(last) >= last
+
+
+def test_the_checkpoint_moves_on_over_events_that_do_not_match(store: EventStore) -> None:
+    group = store.group("mails")
+    group.create(Query(types="Never"))
+    last = append(store, "a-1", *range(10))
+    assert (group.info().lag_events, group.info().lag_seconds) == (0, 0)
+    with group.consume() as consumer:
+        wait_until(lambda: consumer.take(0.01) is None and group.info().checkpoint == last)
+
+
+def test_the_lag_is_told_in_events_and_seconds(store: EventStore) -> None:
+    group = store.group("mails")
+    group.create(Query(types="Happened"))
+    append(store, "a-1", 1, 2)
+    store.append("a-1", event(0, "Other"), expected=ANY)
+    info = group.info()
+    assert info.lag_events == 2
+    assert 0 < info.lag_seconds < 60
+
+
+def test_workers_are_told(store: EventStore) -> None:
+    group = store.group("mails")
+    group.create()
+    with group.consume(name="one") as consumer:
+        wait_until(lambda: consumer.take(0.01) is None and consumer.slices == 1024)
+        (worker,) = group.info().workers
+        assert (worker.name, worker.slices) == ("one", 1024)
+    assert group.info().workers == ()
+
+
+@pytest.mark.parametrize("to", ["beginning", 1])
+def test_a_group_is_sent_back_and_its_worker_goes_on_from_there(store: EventStore, to: Any) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        assert handled(consumer, 2) == [1, 2]
+        position = group.reset(to)
+        expected = [1, 2] if position == 0 else [2]
+        assert handled(consumer, len(expected)) == expected
+
+
+def test_a_group_is_sent_forward(store: EventStore) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create()
+    group.reset("head")
+    append(store, "a-1", 3)
+    with group.consume() as consumer:
+        assert handled(consumer, 1) == [3]
+
+
+def test_a_deleted_group_ends_its_workers(store: EventStore) -> None:
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        assert consumer.take(SHORT) is None
+        group.delete()
+        with pytest.raises(GroupNotFound):
+            consumer.take(LONG)
+    assert store.groups() == []
+
+
+# Exactly once ------------------------------------------------------------------------------------
+
+
+def test_in_a_transaction_the_work_and_the_ack_are_one(
+    store: EventStore, connection: psycopg.Connection
+) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create(Query(channel="a"), retry_after=0.01)
+    with group.consume() as consumer:
+        with taken(consumer) as delivery, delivery.transaction() as transaction:
+            transaction.append("out-1", event(1), expected=ANY)
+            raise ValueError("undo")
+        assert store.stream("out-1") is None
+        with taken(consumer) as delivery, delivery.transaction() as transaction:
+            assert (delivery.data["number"], delivery.attempt) == (1, 2)
+            transaction.append("out-1", event(1), expected=ANY)
+        with taken(consumer).transaction() as transaction:
+            transaction.append("out-1", event(2), expected=ANY)
+        # As if the worker died at once, before it wrote a checkpoint.
+        connection.execute("UPDATE group_workers SET checkpoint = 0, expires_at = '-infinity'")
+    with group.consume() as consumer:
+        assert consumer.take(SHORT) is None
+    assert [e.data["number"] for e in store.read("out-1")] == [1, 2]
+
+
+@pytest.fixture
+def connection(url: str, schema: str) -> Any:
+    """A connection as the owner of the store, which finds its tables by name."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SET search_path = {schema}")
+        yield connection
+
+
+def test_work_under_a_lease_that_is_over_is_undone(
+    store: EventStore, connection: psycopg.Connection
+) -> None:
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create(Query(channel="a"))
+    with group.consume() as consumer:
+        delivery = taken(consumer)
+        with delivery:
+            with delivery.transaction() as transaction:
+                transaction.append("out-1", event(1), expected=ANY)
+                connection.execute("DELETE FROM group_workers")
+                connection.execute("UPDATE group_slices SET token = NULL")
+        assert store.stream("out-1") is None
+        again = taken(consumer)
+        assert again.data["number"] == 1
+        with again.transaction() as transaction:
+            transaction.append("out-1", event(1), expected=ANY)
+    assert [e.version for e in store.read("out-1")] == [0]
