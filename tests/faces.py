@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from indelible import AsyncDelivery, AsyncGroup
+from indelible import AsyncDelivery, AsyncEventStore, AsyncGroup
 
 
 class SyncFace:
@@ -33,9 +33,11 @@ class SyncFace:
                 return SyncFace(result, self._runner)
             if isinstance(result, AsyncIterator):
                 return SyncIterator(result, self._runner)
-            if isinstance(result, AbstractAsyncContextManager) and not hasattr(result, "append"):
+            if isinstance(result, AbstractAsyncContextManager) and not isinstance(
+                result, AsyncEventStore
+            ):
                 return _entered(result, self._runner)
-            if hasattr(result, "append"):  # a bound store
+            if isinstance(result, AsyncEventStore):  # a bound store
                 return SyncFace(result, self._runner)
             return result
 

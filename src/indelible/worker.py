@@ -21,7 +21,7 @@ from .read import decode_row, items_json
 _ROOM = 1_000
 """How many events a worker holds that no handler has."""
 _PAGE = 500
-_FIRST_WINDOW = 20_000
+_SMALLEST_WINDOW = 1_000
 _LARGEST_WINDOW = 200_000
 _DELIVERED_AHEAD = 500
 """How many positions in advance a worker says that it hands out, so as to write that seldom."""
@@ -110,7 +110,7 @@ class Worker:
         self._knows_held = True
         self._careful: Item | None = None
         self._cursor = 0
-        self._window = _FIRST_WINDOW
+        self._window = _SMALLEST_WINDOW
         self._saved = self._delivered = 0
         self._share, self._unowned = 0, 0
         self._beat_at = self._due_at = 0.0
@@ -390,10 +390,15 @@ class Worker:
             # The best plan depends on the filters.
             prepared=False,
         )
+        is_full = len(rows) == _PAGE
+        reached = rows[-1][0] if is_full else upto
+        # So many positions as a page is likely to need: no statement looks at many in vain, and
+        # none at all of a log in which little matches.
+        self._window = 2 * (reached - self._cursor) if is_full else 2 * self._window
+        self._window = max(_SMALLEST_WINDOW, min(self._window, _LARGEST_WINDOW))
         if not rows:
             # Where the lease is over nothing is found either: that comes to light at the next
             # beat, which is what moves the checkpoint.
-            self._window = min(self._window * 2, _LARGEST_WINDOW)
             self._cursor = upto
             return
         last = rows[-1][0]
@@ -409,7 +414,7 @@ class Worker:
             self._waiting += 1
             if part.busy is None and len(part.pending) == 1:
                 self._ready.append(item.slice)
-        self._cursor = last if len(rows) == _PAGE else upto
+        self._cursor = reached
 
     def _say_delivered(self, upto: int) -> Plan[None]:
         yield Call(

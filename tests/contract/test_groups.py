@@ -84,6 +84,7 @@ def test_settings_are_changed_from_where_the_group_stands(store: EventStore) -> 
     group.create(Query(types="Happened"))
     with group.consume() as consumer:
         assert handled(consumer, 1) == [1]
+        wait_until(lambda: consumer.take(0.01) is None and group.info().checkpoint == 1)
         group.create(Query(types=["Happened", "Other"]), exists="change")
         store.append("a-1", event(2, "Other"), expected=ANY)
         assert handled(consumer, 1) == [2]
@@ -111,6 +112,7 @@ def test_what_keeps_events_in_order_cannot_be_changed(store: EventStore) -> None
         {"query": "Happened"},
         {"exists": "ignore"},
     ],
+    ids=str,
 )
 def test_wrong_settings_are_refused_and_create_nothing(store: EventStore, wrong: dict) -> None:
     with pytest.raises(InvalidInput):
@@ -130,6 +132,7 @@ def test_wrong_settings_are_refused_and_create_nothing(store: EventStore, wrong:
         lambda group: group.wait_for(0),
         lambda group: group.consume().__enter__(),
     ],
+    ids=["info", "reset", "delete", "parked", "replay", "discard", "wait_for", "consume"],
 )
 def test_a_group_that_is_not_there_is_told_with_those_that_are(
     store: EventStore, call: Any
@@ -314,7 +317,7 @@ def test_a_retry_waits_longer_each_time(store: EventStore) -> None:
         assert group.info().retrying == 1
 
 
-@pytest.mark.parametrize("choice", [{}, {"position": 1}, {"stream": "a-1"}])
+@pytest.mark.parametrize("choice", [{}, {"position": 1}, {"stream": "a-1"}], ids=str)
 def test_replayed_events_come_again_and_what_waited_follows_in_order(
     store: EventStore, choice: dict
 ) -> None:
