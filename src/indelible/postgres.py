@@ -110,7 +110,9 @@ class PoolEngine:
     def open(self) -> None:
         """Open the pool, or say why no connection can be made."""
         # A first connection of our own, since the pool does not say why it gets none.
-        open_connection(self._settings).close()
+        with open_connection(self._settings) as connection:
+            row = connection.execute("SELECT pg_backend_pid()").fetchone()
+            self._prepares = speaks_to_the_server(connection.info.backend_pid, row)
         self._pool.open()
 
     def run(self, plan: Plan[T]) -> T:
@@ -126,6 +128,8 @@ class PoolEngine:
             connection.transaction(),
             body,
         ):
+            if not self._prepares:
+                connection.prepare_threshold = None
             engine = BoundEngine(connection, self._settings)
             yield engine
         if engine.has_appended:
@@ -210,7 +214,10 @@ class AsyncPoolEngine:
 
     async def open(self) -> None:
         """Open the pool, or say why no connection can be made."""
-        await (await _open_async_connection(self._settings)).close()
+        # A first connection of our own, since the pool does not say why it gets none.
+        async with await _open_async_connection(self._settings) as connection:
+            row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+            self._prepares = speaks_to_the_server(connection.info.backend_pid, row)
         await self._pool.open()
 
     async def run(self, plan: Plan[T]) -> T:
@@ -224,6 +231,8 @@ class AsyncPoolEngine:
             with _commit_errors(self._settings) as body:
                 async with connection.transaction():
                     with body:
+                        if not self._prepares:
+                            connection.prepare_threshold = None
                         engine = AsyncBoundEngine(connection, self._settings)
                         yield engine
         if engine.has_appended:
@@ -401,6 +410,17 @@ async def _open_async_connection(settings: Settings) -> AsyncConnection:
         return await psycopg.AsyncConnection.connect(settings.url, **_connection_options(settings))
     except psycopg.OperationalError as error:
         raise _unreachable(settings, error) from error
+
+
+def speaks_to_the_server(told: int, row: tuple[Any, ...] | None) -> bool:
+    """Whether the session is the server's own, so that it keeps what is prepared in it.
+
+    A pooler makes up the number of the process that it tells when a connection is made.
+    """
+    is_direct = row is not None and row[0] == told
+    if not is_direct:
+        _log.info("there is a pooler before the server: going on without prepared statements")
+    return is_direct
 
 
 def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]:
@@ -604,7 +624,7 @@ def _is_lost_preparation(error: Exception) -> bool:
         error, psycopg.errors.DuplicatePreparedStatement | psycopg.errors.InvalidSqlStatementName
     )
     if lost:
-        _log.info("prepared statements do not work here (a pooler?): going on without them")
+        _log.info("prepared statements do not work here: going on without them")
     return lost
 
 

@@ -21,7 +21,14 @@ from uuid import uuid4
 import psycopg
 
 from .errors import ConnectionLost, DatabaseUnreachable, IndelibleError, TransactionConflict
-from .postgres import BoundEngine, Connection, Settings, open_connection, translate
+from .postgres import (
+    BoundEngine,
+    Connection,
+    Settings,
+    open_connection,
+    speaks_to_the_server,
+    translate,
+)
 from .read import head, head_info
 
 _RING_PAUSE = 0.003
@@ -208,6 +215,7 @@ class Watch:
             time.sleep(pause)
 
     def _watch(self, connection: Connection, retries: Retries) -> None:
+        connection.prepare_threshold = None  # behind a pooler the session is not ours
         engine = BoundEngine(connection, self._settings)
         longest = _LONGEST_POLL if self._listen(connection) else _LONGEST_POLL_ALONE
         pause = _SHORTEST_POLL
@@ -236,6 +244,9 @@ class Watch:
 
     def _listen(self, connection: Connection) -> bool:
         """Listen for the bell; return whether it is heard (behind some poolers it never is)."""
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        if not speaks_to_the_server(connection.info.backend_pid, row):
+            return self._tell_about_listen()
         bell, token = bell_name(self._settings.schema), str(uuid4())
         connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(bell)))
         connection.execute("SELECT pg_notify(%s, %s)", [bell, token])
@@ -244,6 +255,9 @@ class Watch:
             for notify in connection.notifies(timeout=left, stop_after=1):
                 if notify.payload == token:
                     return True
+        return self._tell_about_listen()
+
+    def _tell_about_listen(self) -> bool:
         if not self._told_about_listen:
             self._told_about_listen = True
             _log.warning(

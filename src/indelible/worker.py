@@ -67,6 +67,7 @@ class _Slice:
     after: int
     suspect: int
     taken: int  # the last position that came into memory
+    finished: int = 0  # the last position that a handler finished
     busy: Item | None = None
     pending: deque[Item] = field(default_factory=deque)
 
@@ -102,6 +103,7 @@ class Worker:
         self.token = 0
         self._round = 0
         self._slices: dict[int, _Slice] = {}
+        self._finished: set[int] = set()
         self._ready: deque[int] = deque()
         self._handed: list[Item] = []
         self._waiting = 0
@@ -170,7 +172,7 @@ class Worker:
         if self.verdicts or (self._slices and self._cursor < head and self._waiting < _ROOM):
             return 0
         soonest = min(self._beat_at, self._due_at)
-        if self._checkpoint() > self._saved:
+        if self._has_progress():
             soonest = min(soonest, self._beat_at - self._beat_pause() + _SAVE_PAUSE)
         return max(soonest - now, 0)
 
@@ -207,7 +209,7 @@ class Worker:
 
     def _keep_lease(self, now: float) -> Plan[None]:
         since = now - (self._beat_at - self._beat_pause())
-        if now >= self._beat_at or (since >= _SAVE_PAUSE and self._checkpoint() > self._saved):
+        if now >= self._beat_at or (since >= _SAVE_PAUSE and self._has_progress()):
             yield from self._beat(now)
         have = len(self._slices)
         if have > self._share:
@@ -216,18 +218,31 @@ class Worker:
             yield from self._deal([], self._share - have)
 
     def _beat(self, now: float) -> Plan[None]:
-        checkpoint = self._checkpoint()
+        yield from self._tell(self._checkpoint(), self._delivered)
+        self._beat_at = now + self._beat_pause()
+
+    def _tell(self, checkpoint: int, delivered: int) -> Plan[None]:
+        above = {
+            number: self._slices[number].finished
+            for number in self._finished
+            if number in self._slices and self._slices[number].finished > checkpoint
+        }
         ((self._share, self._unowned),) = yield Call(
             "group_beat",
             {
                 **self._lease(),
                 "round": self._round,
                 "checkpoint": checkpoint,
-                "delivered": self._delivered,
+                "delivered": delivered,
+                "slices": list(above),
+                "positions": list(above.values()),
             },
         )
-        self._saved = checkpoint
-        self._beat_at = now + self._beat_pause()
+        self._finished.clear()
+        self._saved, self._delivered = checkpoint, delivered
+
+    def _has_progress(self) -> bool:
+        return bool(self._finished) or self._checkpoint() > self._saved
 
     def _checkpoint(self) -> int:
         found = self._cursor
@@ -339,6 +354,8 @@ class Worker:
     def _release(self, item: Item) -> None:
         part = self._slices[item.slice]
         part.busy = None
+        part.finished = item.position
+        self._finished.add(item.slice)
         if item is self._careful:
             self._careful = None
         if part.pending:
@@ -403,7 +420,7 @@ class Worker:
             return
         last = rows[-1][0]
         if last > self._delivered:
-            yield from self._say_delivered(last + _DELIVERED_AHEAD)
+            yield from self._tell(self._saved, last + _DELIVERED_AHEAD)
         for row in rows:
             item = self._item(row)
             part = self._slices[item.slice]
@@ -415,18 +432,6 @@ class Worker:
             if part.busy is None and len(part.pending) == 1:
                 self._ready.append(item.slice)
         self._cursor = reached
-
-    def _say_delivered(self, upto: int) -> Plan[None]:
-        yield Call(
-            "group_beat",
-            {
-                **self._lease(),
-                "round": self._round,
-                "checkpoint": self._saved,
-                "delivered": upto,
-            },
-        )
-        self._delivered = upto
 
     def _item(self, row: tuple[object, ...]) -> Item:
         event, failure = None, None

@@ -384,6 +384,8 @@ CREATE FUNCTION indelible.group_beat(
     of_round integer,
     at_checkpoint bigint,
     has_delivered bigint,
+    slices smallint[],
+    positions bigint[],
     OUT share integer,
     OUT unowned integer
 )
@@ -408,6 +410,13 @@ BEGIN
         RAISE EXCEPTION 'the lease of worker % is over', of_token
         USING ERRCODE = 'IND05';
     END IF;
+    -- What is finished above the checkpoint, where one event keeps that down for long.
+    IF cardinality(slices) > 0 THEN
+        UPDATE indelible.group_slices AS owned
+        SET position = greatest(owned.position, given.position)
+        FROM unnest(slices, positions) AS given (slice, position)
+        WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice;
+    END IF;
     PERFORM indelible.group_bury(of_group);
     SELECT ceil(1024.0 / count(*)) INTO share
     FROM indelible.group_workers WHERE group_id = of_group;
@@ -415,7 +424,7 @@ BEGIN
     FROM indelible.group_slices WHERE group_id = of_group AND token IS NULL;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_beat(bigint, bigint, integer, bigint, bigint) IS
+COMMENT ON FUNCTION indelible.group_beat(bigint, bigint, integer, bigint, bigint, smallint[], bigint[]) IS
     'Renews a lease and notes how far the worker is; says how many slices are its share, and how many belong to nobody. Raises IND05 where the lease is over.';
 
 CREATE FUNCTION indelible.group_deal(
