@@ -5,6 +5,7 @@ Start with `EventStore.connect` or `AsyncEventStore.connect`.
 
 from importlib.metadata import version as _version
 
+from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .errors import (
     AppendRefused,
@@ -66,8 +67,10 @@ __all__ = [
     "ANY",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "App",
     "AppendRefused",
     "AppendResult",
+    "AsyncApp",
     "AsyncBoundEventStore",
     "AsyncConsumer",
     "AsyncDelivery",

@@ -86,10 +86,18 @@ class Codec:
         Raises:
             UnregisteredEventClass: its class is not registered.
         """
+        return self.type_of_class(type(event))
+
+    def type_of_class(self, event_class: type) -> str:
+        """Name the type that a registered class stands for.
+
+        Raises:
+            UnregisteredEventClass: it is not registered.
+        """
         try:
-            return self._types[type(event)]
+            return self._types[event_class]
         except KeyError:
-            raise UnregisteredEventClass(type(event)) from None
+            raise UnregisteredEventClass(event_class) from None
 
     def registered_type(self, data: object) -> str | None:
         """Name the type of an instance of a registered class; None for anything else."""

@@ -117,6 +117,16 @@ class DeliveredEvent:
         self._item.reason = reason
         self._say("park")
 
+    def facts(self) -> dict[str, object]:
+        """Give what names it in a log: its stream, version, position, type and attempt."""
+        return {
+            "stream": self.stream,
+            "version": self.version,
+            "position": self.position,
+            "type": self.event.type,
+            "attempt": self.attempt,
+        }
+
     def _say(self, verdict: Verdict) -> None:
         if self._item.verdict is not None:
             raise InvalidInput(
@@ -141,10 +151,7 @@ class DeliveredEvent:
             return False
         if not isinstance(error, Exception):
             return False  # the process is to end: the event is given back
-        _log.error(
-            "attempt %d at event %d of stream %r failed",
-            self.attempt, self.position, self.stream, exc_info=error,
-        )  # fmt: skip
+        _log.error("a handler failed", exc_info=error, extra=self.facts())
         self.nack(error)
         return True
 

@@ -46,7 +46,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict]:
 
 
 def test_init_makes_a_store_and_a_second_one_finds_it(run: Run, schema: str) -> None:
-    assert run("init").stdout == "applied 0001 initial\n"
+    assert run("init").stdout == "applied 0001 initial\napplied 0002 groups\n"
     assert run("init").stdout == f"the store in schema {schema} is up to date\n"
 
 
@@ -213,3 +213,154 @@ def test_every_command_explains_itself(run: Run, command: str) -> None:
     assert done.returncode == 0
     assert "--url" in done.stdout
     assert "--schema" in done.stdout
+
+
+# Follow ----------------------------------------------------------------------------------------
+
+
+def test_the_log_is_followed_until_interrupted(made: Run, server_url: str, schema: str) -> None:
+    made("append", "order-1", "Before", "1", "-e", "any")
+    follower = subprocess.Popen(
+        [
+            *COMMAND,
+            "log",
+            "--follow",
+            "--after",
+            "0",
+            "--json",
+            "--type",
+            "Before",
+            "--type",
+            "Now",
+        ],
+        env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert follower.stdout is not None
+    try:
+        assert json.loads(follower.stdout.readline())["type"] == "Before"
+        made("append", "order-1", "Other", "1", "-e", "any")
+        made("append", "order-1", "Now", "1", "-e", "any")
+        assert json.loads(follower.stdout.readline())["type"] == "Now"
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(20) == 130
+    finally:
+        follower.kill()
+        follower.communicate()
+
+
+def test_following_ends_at_a_limit_and_goes_forwards_only(made: Run) -> None:
+    made("append", "order-1", "Before", "1", "-e", "any")
+    assert made("log", "-f", "--after", "0", "-n", "1").stdout.count("order-1") == 1
+    assert made("log", "-f", "--backwards").returncode == 2
+
+
+# Groups ----------------------------------------------------------------------------------------
+
+
+def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
+    made("append", "order-1", "OrderTipped", "1", "-e", "any")
+    assert made("groups", "create", "mails", "--type", "OrderTipped").stdout == (
+        "group mails created\n"
+    )
+    assert made("groups", "create", "mails", "--type", "Other").returncode == 1
+    (row,) = lines(made("groups", "list", "--json"))
+    assert (row["name"], row["checkpoint"], row["lag_events"]) == ("mails", "0", 1)
+    shown = made("groups", "show", "mails").stdout
+    assert "type OrderTipped" in shown
+    assert "lag            1 events" in shown
+    heads, values = made("groups", "list").stdout.splitlines()
+    assert heads.split()[:2] == ["GROUP", "CHECKPOINT"]
+    assert values.split()[0] == "mails"
+
+    refused = made("groups", "reset", "mails", "--to", "head")
+    assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
+    assert made("groups", "reset", "mails", "--to", "head", "-y").stdout == (
+        "group mails goes on after position 1\n"
+    )
+    assert made("groups", "reset", "mails", "--to", "2020-01-01", "-y").stdout.endswith(" 0\n")
+    assert made("groups", "reset", "mails", "--to", "soon", "-y").returncode == 2
+    assert made("groups", "delete", "mails", "-y").stdout == "group mails deleted\n"
+    assert made("groups", "show", "mails").returncode == 1
+
+
+_APPLICATION = """
+import sys
+from indelible import {kind}, ANY, NewEvent
+
+app = {kind}("shop")
+app.group("shop", max_attempts=1)
+
+@app.on("OrderTipped")
+{define} thank(event):
+    if event.data == "no":
+        raise ValueError("no")
+    {with_} event.transaction() as transaction:
+        {call}transaction.append("thanks-1", NewEvent("Thanked", event.data), expected=ANY)
+
+@app.on("OrderTipped", group="audit")
+{define} audit(event):
+    pass
+"""
+
+
+@pytest.mark.parametrize("kind", ["App", "AsyncApp"])
+def test_an_application_is_run_and_stopped(
+    made: Run, server_url: str, schema: str, kind: str, tmp_path: Path
+) -> None:
+    is_async = kind == "AsyncApp"
+    text = _APPLICATION.format(
+        kind=kind,
+        define="async def" if is_async else "def",
+        with_="async with" if is_async else "with",
+        call="await " if is_async else "",
+    )
+    (tmp_path / "shop.py").write_text(text, "utf-8")
+    for number in range(3):
+        made("append", f"order-{number}", "OrderTipped", str(number), "-e", "any")
+    made("append", "order-9", "OrderTipped", '"no"', "-e", "any")
+    worker = subprocess.Popen(
+        [*COMMAND, "run", "shop:app", "--log-format", "json", "--report", "0.2"],
+        env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stderr is not None
+    said = []
+    waited_for = {("shop", 3), ("audit", 4)}
+    try:
+        while waited_for:
+            said.append(json.loads(worker.stderr.readline()))
+            waited_for.discard((said[-1].get("group"), said[-1].get("handled")))
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+    finally:
+        worker.kill()
+        worker.communicate()
+    (failure,) = [line for line in said if line["level"] == "ERROR"]
+    assert (failure["stream"], failure["attempt"]) == ("order-9", 1)
+    assert "ValueError: no" in failure["error"]
+
+    assert len(lines(made("read", "thanks-1", "--json"))) == 3
+    assert [row["workers"] for row in lines(made("groups", "list", "--json"))] == [[], []]
+    (parked,) = lines(made("groups", "parked", "shop", "--json"))
+    assert (parked["stream"], parked["error"]) == ("order-9", "ValueError: no")
+    assert "order-9" in made("groups", "parked", "shop").stdout
+    assert made("groups", "replay", "shop").returncode == 2
+    assert made("groups", "replay", "shop", "--stream", "order-9").stdout.startswith("1 event")
+    assert made("groups", "discard", "shop", "--all", "-y").stdout == "0 events given up\n"
+
+
+@pytest.mark.parametrize(
+    ("application", "says"),
+    [
+        ("shop", "write module:app"),
+        ("shop:app", "no module 'shop'"),
+        ("json:dumps", "is no App"),
+    ],
+)
+def test_what_is_no_application_is_told(made: Run, application: str, says: str) -> None:
+    done = made("run", application)
+    assert (done.returncode, says in done.stderr) == (2, True)

@@ -204,6 +204,43 @@ def test_a_writer_appends_and_reads_and_does_nothing_else(url: str, schema: str)
                     connection.execute(denied)
 
 
+def test_a_writer_works_for_groups_and_a_reader_looks_at_them(url: str, schema: str) -> None:
+    with as_member_of(url, schema, "writer") as member:
+        with EventStore.connect(member, schema=schema) as store:
+            store.append("a-1", [event(), event(), event()], expected=NO_STREAM)
+            group = store.group("mails")
+            group.create(retry_after=0)
+            with group.consume() as consumer:
+                for _ in range(2):
+                    delivery = consumer.take(20)
+                    assert delivery is not None
+                    delivery.nack()
+                delivery = consumer.take(20)
+                assert delivery is not None
+                with delivery.transaction() as transaction:
+                    transaction.append("b-1", event(), expected=NO_STREAM)
+                delivery = consumer.take(20)
+                assert delivery is not None
+                delivery.park()
+            group.replay()
+            group.discard()
+            group.create(max_attempts=7, exists="change")
+            group.reset("head")
+            assert store.head_info().holders == ()
+        with psycopg.connect(member, autocommit=True) as connection:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"UPDATE {schema}.group_slices SET position = 0")
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute(f"REVOKE {schema}_writer FROM login_{schema}")
+            owner.execute(f"GRANT {schema}_reader TO login_{schema}")
+        with EventStore.connect(member, schema=schema) as store:
+            assert [info.name for info in store.groups()] == ["mails"]
+            assert store.group("mails").parked() == []
+            with pytest.raises(PermissionDenied):
+                store.group("mails").delete()
+            store.subscribe().stop()
+
+
 def test_a_reader_reads_and_does_not_append(url: str, schema: str) -> None:
     with as_member_of(url, schema, "reader") as member:
         with EventStore.connect(member, schema=schema) as store:

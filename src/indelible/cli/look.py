@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Annotated
 
 import typer
 
+from indelible.errors import InvalidInput
+from indelible.events import RecordedEvent
 from indelible.query import Query
+from indelible.read import check_limit
 from indelible.store import EventStore
 
 from . import options, show
@@ -41,33 +46,41 @@ def read(
 
 def log(
     *,
-    event_type: Annotated[
-        list[str] | None, typer.Option("--type", help="Only events of this type, or these types.")
+    event_type: options.Types = None,
+    tag: options.Tags = None,
+    channel: options.Channel = None,
+    stream_prefix: options.StreamPrefix = None,
+    after: Annotated[
+        int | None, typer.Option("--after", help="The position to begin after.")
     ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="Only events with this tag, or all these.")
-    ] = None,
-    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel.")] = None,
-    stream_prefix: Annotated[
-        str | None, typer.Option("--stream-prefix", help="Only streams that start with this.")
-    ] = None,
-    after: Annotated[int, typer.Option("--after", help="The position to begin after.")] = 0,
     backwards: options.Backwards = False,
     limit: options.Limit = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on with what comes; without --after, only that."),
+    ] = False,
     json: options.Json = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
-    """Read the log, in order of position, up to the head."""
+    """Read the log, in order of position, up to the head or, with --follow, for ever."""
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
     )
+    if follow and backwards:
+        raise InvalidInput("--follow goes forwards: leave --backwards out")
     with EventStore.connect(url, schema=schema) as store:
-        events = store.read_all(query, after=after, backwards=backwards, limit=limit)
+        if follow:
+            show.flush_each_line()
+            subscription = store.subscribe(query, after="head" if after is None else after)
+            events: Iterable[RecordedEvent] = islice(subscription, check_limit(limit))
+        else:
+            events = store.read_all(query, after=after or 0, backwards=backwards, limit=limit)
         if json:
             show.json_lines(map(show.event_json, events))
         else:
-            show.columns(show.event_rows(events, of_one_stream=False))
+            rows = show.event_rows(events, of_one_stream=False)
+            show.columns(rows, widths=show.LIVE_WIDTHS if follow else None)
 
 
 def streams(
@@ -98,6 +111,7 @@ def stats(
     """Say how large the store is, and how far its log is settled."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.stats()
+        head = store.head_info()
     if json:
         show.json_lines(
             [
@@ -108,6 +122,8 @@ def stats(
                     "last_position": str(found.last_position),
                     "bytes": found.bytes,
                     "channels": found.channels,
+                    "waiting": head.waiting,
+                    "holders": head.holders,
                 }
             ]
         )
@@ -123,3 +139,7 @@ def stats(
         f"\nhead {found.head:,} of {found.last_position:,} positions handed out; on disk"
         f" {found.bytes / 1024 / 1024:,.1f} MiB"
     )
+    if head.holders:
+        typer.echo(f"{head.waiting:,} events wait behind the head, which is held by")
+        for holder in head.holders:
+            typer.echo(f"  {show.visible(str(holder))}")

@@ -14,13 +14,15 @@ from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
     EmbeddedUnavailable,
+    GroupExists,
+    GroupNotFound,
     IndelibleError,
     InvalidInput,
     SchemaError,
     StreamNotFound,
 )
 
-from . import append, demo, init, look
+from . import append, demo, groups, init, look, run
 from .show import ReaderGone
 
 # ClickException, wherever this version of typer has it from.
@@ -40,6 +42,8 @@ app.command("read")(look.read)
 app.command("log")(look.log)
 app.command("streams")(look.streams)
 app.command("stats")(look.stats)
+app.command("run")(run.run)
+app.add_typer(groups.app, name="groups")
 app.command("demo")(demo.demo)
 
 
@@ -62,9 +66,9 @@ def _indelible(
 
     The database is `--url`, else `$INDELIBLE_URL`, else an embedded PostgreSQL.
 
-    Exit codes: 0 done · 1 the store refused (a wrong expected version, a duplicate, a stream that
-    is not there) · 2 wrong usage or input · 3 the database cannot be reached · 4 there is no store
-    in the schema, or one of another version · 5 any other failure · 130 interrupted.
+    Exit codes: 0 done · 1 the store refused (a wrong expected version, a duplicate, a stream or
+    group that is not there) · 2 wrong usage or input · 3 the database cannot be reached · 4 there
+    is no store in the schema, or one of another version · 5 any other failure · 130 interrupted.
     """
 
 
@@ -98,7 +102,7 @@ def _run() -> int:
 def exit_code(error: IndelibleError) -> int:
     """The exit code that an error ends the command with."""
     match error:
-        case AppendRefused() | StreamNotFound():
+        case AppendRefused() | StreamNotFound() | GroupExists() | GroupNotFound():
             return 1
         case InvalidInput():
             return 2

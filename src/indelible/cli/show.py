@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
@@ -23,6 +24,16 @@ _DATA_WIDTH = 20
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+_NUMERIC = frozenset(
+    (
+        *("POSITION", "VERSION", "STREAMS", "EVENTS", "CHECKPOINT", "LAG", "LAG (S)", "WORKERS"),
+        *("RETRIED", "PARKED", "QUEUED", "TOKEN", "SLICES", "ATTEMPTS"),
+    )
+)
+
+LIVE_WIDTHS = (9, 23, 32, 7, 20, 0)
+"""The widest that columns of events are while they are still to come; the last takes the rest."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,6 +47,12 @@ def _print(line: str) -> None:
     except BrokenPipeError:
         # Said in our own words: typer would make a failure of it.
         raise ReaderGone from None
+
+
+def flush_each_line() -> None:
+    """Show each line at once, also to a pipe."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def json_lines(values: Iterable[dict[str, Any]]) -> None:
@@ -103,14 +120,19 @@ def stream_rows(streams: Iterable[StreamInfo]) -> Iterator[Sequence[str]]:
         yield stream.stream, stream.channel, str(stream.version), moment(stream.recorded_at)
 
 
-def columns(rows: Iterator[Sequence[str]]) -> None:
+def columns(rows: Iterator[Sequence[str]], *, widths: Sequence[int] | None = None) -> None:
     """Print rows in columns, the first of them as their heads, however many there are.
 
     Columns of numbers go to the right. On a terminal a line ends at its edge.
+
+    Args:
+        rows: the rows.
+        widths: how wide the columns are, where the rows are still to come and cannot be measured.
     """
-    first = [[visible(cell) for cell in row] for row in islice(rows, _MEASURED)]
-    widths = [max(map(len, column)) for column in zip(*first, strict=True)]
-    numeric = [head in ("POSITION", "VERSION", "STREAMS", "EVENTS") for head in first[0]]
+    measured = _MEASURED if widths is None else 1
+    first = [[visible(cell) for cell in row] for row in islice(rows, measured)]
+    widths = list(widths or [max(map(len, column)) for column in zip(*first, strict=True)])
+    numeric = [head in _NUMERIC for head in first[0]]
     edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if edge is not None and "STREAM" in first[0] and len(widths) > 2:
         # Names with ids in them are long: rather their ends are cut than the columns after them.

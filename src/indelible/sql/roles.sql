@@ -13,16 +13,25 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA indelible TO %I, %I', reader, writer);
     EXECUTE format('GRANT %I TO %I', reader, writer);
     EXECUTE format(
-        'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams TO %I', reader
-    );
-    EXECUTE format(
-        'GRANT EXECUTE ON FUNCTION'
-        ' indelible.head(), indelible.size(), indelible.schema_version() TO %I',
+        'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams, indelible.groups,'
+        ' indelible.group_workers, indelible.group_slices, indelible.group_events TO %I',
         reader
     );
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
-        ' indelible.append(text, text, bigint, jsonb), indelible.append_many(jsonb) TO %I',
+        ' indelible.head(), indelible.head_holders(), indelible.size(),'
+        ' indelible.schema_version(), indelible.group_checkpoint, indelible.partition_key,'
+        ' indelible.slice_of TO %I',
+        reader
+    );
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION'
+        ' indelible.append(text, text, bigint, jsonb), indelible.append_many(jsonb),'
+        ' indelible.group_create, indelible.group_change, indelible.group_delete,'
+        ' indelible.group_reset, indelible.group_join, indelible.group_beat,'
+        ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'
+        ' indelible.group_note, indelible.group_queue, indelible.group_finish,'
+        ' indelible.group_replay, indelible.group_discard TO %I',
         writer
     );
 END

@@ -1,0 +1,395 @@
+"""Applications: handlers by event type, run as the workers of consumer groups."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from .codec import Codec, EventClasses
+from .consumer import AsyncConsumer, AsyncDelivery, Consumer, Delivery
+from .errors import IndelibleError, InvalidInput
+from .groups import GroupInfo, GroupStart
+from .names import check_name
+from .query import Query
+from .read import check_count
+from .store import AsyncBoundEventStore, AsyncEventStore, BoundEventStore, EventStore
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_log = logging.getLogger("indelible.app")
+
+
+@dataclass(slots=True)
+class _Part(Generic[Handler]):
+    """One consumer group of an application."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    handled: int = 0
+    failed: int = 0
+
+    @property
+    def query(self) -> Query:
+        return Query(types=sorted(self.handlers))
+
+
+class _Registry(Generic[Handler]):
+    """What both colours of an application have in common."""
+
+    _is_async: bool
+
+    def __init__(
+        self,
+        group: str,
+        *,
+        events: EventClasses = (),
+        url: str | None = None,
+        schema: str = "indelible",
+        channel: str | None = None,
+        concurrency: int = 4,
+    ) -> None:
+        if check_count("concurrency", concurrency) == 0:
+            raise InvalidInput("concurrency must be 1 or more, not 0")
+        self.group_name = check_name("group", group)
+        self.events = events
+        self.url = url
+        self.schema = schema
+        self.channel = channel
+        self.concurrency = concurrency
+        self._parts: dict[str, _Part[Handler]] = {}
+
+    def group(
+        self,
+        name: str,
+        *,
+        start: GroupStart = "beginning",
+        partition_by: str = "stream",
+        max_attempts: int = 5,
+        retry_after: float = 1.0,
+        lease: float = 10.0,
+        hold_back: bool = True,
+    ) -> None:
+        """Say how a consumer group of this application reads; see `Group.create`.
+
+        Without this a group has the settings that are the defaults here.
+        """
+        self._part(name).options = {
+            "start": start,
+            "partition_by": partition_by,
+            "max_attempts": max_attempts,
+            "retry_after": retry_after,
+            "lease": lease,
+            "hold_back": hold_back,
+        }
+
+    def on(self, *types: type | str, group: str | None = None) -> Callable[[Handler], Handler]:
+        """Register a handler for event types.
+
+        The handler gets the delivered event (`event.data` is the instance of the class). When it
+        returns the event is acked; when it raises the event is tried again later.
+
+        Args:
+            types: event classes, or names of event types.
+            group: the consumer group that handles them; by default the application's.
+
+        Returns:
+            A decorator that gives the handler back as it is.
+
+        Raises:
+            InvalidInput: no types; a type that has a handler in this group; a handler of the
+                other colour.
+        """
+        if not types:
+            raise InvalidInput("on() needs the event types to handle: @app.on(OrderCreated)")
+        names = [
+            check_name("event type", found)
+            if isinstance(found, str)
+            else Codec(self.events).type_of_class(found)
+            for found in types
+        ]
+        part = self._part(group or self.group_name)
+
+        def register(handler: Handler) -> Handler:
+            if inspect.iscoroutinefunction(handler) != self._is_async:
+                raise InvalidInput(
+                    f"{type(self).__name__} takes {'coroutine' if self._is_async else 'plain'}"
+                    f" functions, and {handler!r} is none: use"
+                    f" {'App' if self._is_async else 'AsyncApp'} for it"
+                )
+            for name in names:
+                if name in part.handlers:
+                    raise InvalidInput(
+                        f"event type {name!r} has a handler in group {part.name!r} already:"
+                        " register this one with a group of its own, on(…, group=…)"
+                    )
+            part.handlers.update(dict.fromkeys(names, handler))
+            return handler
+
+        return register
+
+    def _part(self, name: str) -> _Part[Handler]:
+        return self._parts.setdefault(name, _Part(check_name("group", name)))
+
+    def _working(self) -> list[_Part[Handler]]:
+        parts = [part for part in self._parts.values() if part.handlers]
+        if not parts:
+            raise InvalidInput("the application has no handlers: register some with @app.on(…)")
+        return parts
+
+    def _report(self, part: _Part[Handler], info: GroupInfo) -> None:
+        _log.info(
+            "group stands",
+            extra={
+                "group": part.name,
+                "checkpoint": info.checkpoint,
+                "lag_events": info.lag_events,
+                "lag_seconds": round(info.lag_seconds, 3),
+                "handled": part.handled,
+                "failed": part.failed,
+                "retrying": info.retrying,
+                "parked": info.parked,
+                "workers": len(info.workers),
+            },
+        )
+
+
+class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
+    """An application of plain functions that react to events; `indelible run module:app` runs it.
+
+    Args:
+        group: the consumer group of handlers that name no other.
+        events: the event classes, as for `EventStore.connect`.
+        url: where the database is, as for `EventStore.connect`.
+        schema: the schema that the store lives in.
+        channel: the channel of the streams that its handlers append to.
+        concurrency: how many events of a group are handled at once, by as many threads.
+
+    Example:
+        ```python
+        app = App("delivery", events=[OrderCreated, DeliveryBooked])
+
+        @app.on(OrderCreated)
+        def book(event: Delivery) -> None:
+            with event.transaction() as transaction:     # exactly once
+                transaction.append(f"delivery-{event.data.order_id}", …, expected=NO_STREAM)
+        ```
+    """
+
+    _is_async = False
+
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        url: str | None = None,
+        schema: str | None = None,
+        report: float = 30.0,
+        grace: float = 30.0,
+    ) -> None:
+        """Create the groups that are not there, and work until told to stop.
+
+        Args:
+            stop: ends it when set: no new event is begun, those at work are finished.
+            url: another database than the application's own.
+            schema: another schema than the application's own.
+            report: seconds between two lines in the log that tell how the groups stand.
+            grace: seconds that handlers have to finish, after which their events are given back.
+
+        Raises:
+            InvalidInput: there is no handler.
+        """
+        parts = self._working()
+        size = self.concurrency * len(parts)
+        with EventStore.connect(
+            url or self.url,
+            schema=schema or self.schema,
+            events=self.events,
+            unknown="keep",
+            channel=self.channel,
+            pool_size=size + 2 * len(parts) + 2,
+        ) as store:
+            running: list[tuple[Consumer[BoundEventStore], list[threading.Thread]]] = []
+            failures: list[BaseException] = []
+            for part in parts:
+                group = store.group(part.name)
+                group.create(part.query, exists="change", **part.options)
+                consumer = group.consume()
+                threads = [
+                    threading.Thread(
+                        target=self._handle,
+                        args=(part, consumer, failures, stop),
+                        name=f"{part.name}-{number}",
+                        daemon=True,
+                    )
+                    for number in range(self.concurrency)
+                ]
+                running.append((consumer, threads))
+            for _, threads in running:
+                for thread in threads:
+                    thread.start()
+            while not stop.wait(report):
+                for part in parts:
+                    self._report(part, store.group(part.name).info())
+            for consumer, _ in running:
+                consumer.stop()
+            deadline = time.monotonic() + grace
+            for consumer, threads in running:
+                for thread in threads:
+                    thread.join(max(deadline - time.monotonic(), 0))
+                consumer.close()
+            for part in parts:
+                self._report(part, store.group(part.name).info())
+            if failures:
+                raise failures[0]
+
+    def _handle(
+        self,
+        part: _Part[Callable[[Delivery[BoundEventStore]], None]],
+        consumer: Consumer[BoundEventStore],
+        failures: list[BaseException],
+        stop: threading.Event,
+    ) -> None:
+        try:
+            for event in consumer:
+                begun = time.monotonic()
+                with event:
+                    try:
+                        part.handlers[event.type](event)
+                    except Exception:
+                        part.failed += 1
+                        raise
+                    part.handled += 1
+                    _log.debug(
+                        "handled",
+                        extra={**event.facts(), "seconds": time.monotonic() - begun},
+                    )
+        except IndelibleError as error:  # the group was deleted, say
+            failures.append(error)
+            stop.set()
+
+
+class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitable[None]]]):
+    """An application of coroutines that react to events: `App` with `async`.
+
+    Args:
+        group: the consumer group of handlers that name no other.
+        events: the event classes, as for `EventStore.connect`.
+        url: where the database is, as for `EventStore.connect`.
+        schema: the schema that the store lives in.
+        channel: the channel of the streams that its handlers append to.
+        concurrency: how many events of a group are handled at once, by as many tasks.
+
+    Example:
+        ```python
+        app = AsyncApp("delivery", events=[OrderCreated, DeliveryBooked])
+
+        @app.on(OrderCreated)
+        async def book(event: AsyncDelivery) -> None:
+            async with event.transaction() as transaction:     # exactly once
+                await transaction.append(f"delivery-{event.data.order_id}", …, expected=NO_STREAM)
+        ```
+    """
+
+    _is_async = True
+
+    async def run(
+        self,
+        stop: asyncio.Event,
+        *,
+        url: str | None = None,
+        schema: str | None = None,
+        report: float = 30.0,
+        grace: float = 30.0,
+    ) -> None:
+        """Create the groups that are not there, and work until told to stop.
+
+        Args:
+            stop: ends it when set: no new event is begun, those at work are finished.
+            url: another database than the application's own.
+            schema: another schema than the application's own.
+            report: seconds between two lines in the log that tell how the groups stand.
+            grace: seconds that handlers have to finish, after which they are cancelled and their
+                events given back.
+
+        Raises:
+            InvalidInput: there is no handler.
+        """
+        parts = self._working()
+        size = self.concurrency * len(parts)
+        async with AsyncEventStore.connect(
+            url or self.url,
+            schema=schema or self.schema,
+            events=self.events,
+            unknown="keep",
+            channel=self.channel,
+            pool_size=size + 2 * len(parts) + 2,
+        ) as store:
+            running: list[tuple[AsyncConsumer[AsyncBoundEventStore], list[asyncio.Task[None]]]] = []
+            failures: list[BaseException] = []
+            for part in parts:
+                group = store.group(part.name)
+                await group.create(part.query, exists="change", **part.options)
+                consumer = await group.consume().__aenter__()
+                tasks = [
+                    asyncio.create_task(self._handle(part, consumer, failures, stop))
+                    for _ in range(self.concurrency)
+                ]
+                running.append((consumer, tasks))
+            while not await _is_set(stop, report):
+                for part in parts:
+                    self._report(part, await store.group(part.name).info())
+            for consumer, _ in running:
+                await consumer.stop()
+            everything = [task for _, tasks in running for task in tasks]
+            _, late = await asyncio.wait(everything, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+            for consumer, _ in running:
+                await consumer.close()
+            for part in parts:
+                self._report(part, await store.group(part.name).info())
+            if failures:
+                raise failures[0]
+
+    async def _handle(
+        self,
+        part: _Part[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitable[None]]],
+        consumer: AsyncConsumer[AsyncBoundEventStore],
+        failures: list[BaseException],
+        stop: asyncio.Event,
+    ) -> None:
+        try:
+            async for event in consumer:
+                begun = time.monotonic()
+                with event:
+                    try:
+                        await part.handlers[event.type](event)
+                    except Exception:
+                        part.failed += 1
+                        raise
+                    part.handled += 1
+                    _log.debug(
+                        "handled",
+                        extra={**event.facts(), "seconds": time.monotonic() - begun},
+                    )
+        except IndelibleError as error:  # the group was deleted, say
+            failures.append(error)
+            stop.set()
+
+
+async def _is_set(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True

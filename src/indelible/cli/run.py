@@ -1,0 +1,168 @@
+"""`indelible run`: an application's handlers as a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from indelible.app import App, AsyncApp
+from indelible.errors import InvalidInput
+
+from . import options
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class LogFormat(StrEnum):
+    """How lines of the log look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def run(
+    *,
+    application: Annotated[
+        str, typer.Argument(metavar="MODULE:APP", help="Where the application is: module:app.")
+    ],
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", "-c", help="How many events a group handles at once."),
+    ] = None,
+    report: Annotated[
+        float, typer.Option("--report", help="Seconds between two reports in the log.")
+    ] = 30.0,
+    grace: Annotated[
+        float, typer.Option("--grace", help="Seconds that handlers have to finish at the end.")
+    ] = 30.0,
+    log_format: Annotated[
+        LogFormat, typer.Option("--log-format", help="Lines for people, or JSON.")
+    ] = LogFormat.TEXT,
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="DEBUG logs every event, INFO the reports.")
+    ] = "INFO",
+    url: options.Url = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema", envvar="INDELIBLE_SCHEMA", help="Another schema than the application's."
+        ),
+    ] = None,
+) -> None:
+    """Run an application's handlers as a worker process.
+
+    On SIGTERM or Ctrl-C it begins no new event, finishes those at work and gives back the rest; a
+    second signal ends it at once.
+    """
+    _log_to_stderr(log_format, log_level)
+    found = load(application)
+    if concurrency is not None:
+        if concurrency < 1:
+            raise InvalidInput(f"--concurrency must be 1 or more, not {concurrency}")
+        found.concurrency = concurrency
+    if isinstance(found, App):
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: _stop(number, stop.set))
+        found.run(stop, url=url, schema=schema, report=report, grace=grace)
+    else:
+        asyncio.run(_run_async(found, url, schema, report, grace))
+
+
+async def _run_async(
+    application: AsyncApp, url: str | None, schema: str | None, report: float, grace: float
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop.set)
+    await application.run(stop, url=url, schema=schema, report=report, grace=grace)
+
+
+def _stop(number: int, stop: Callable[[], None]) -> None:
+    logging.getLogger("indelible.app").info(
+        "stopping", extra={"signal": signal.Signals(number).name}
+    )
+    # A second one does what signals do by themselves.
+    signal.signal(number, signal.SIG_DFL)
+    stop()
+
+
+def load(application: str) -> App | AsyncApp:
+    """Find an application.
+
+    Args:
+        application: `module:app`; the module is looked for in the current folder, too.
+
+    Raises:
+        InvalidInput: there is none there.
+    """
+    module_name, _, name = application.partition(":")
+    if not module_name or not name:
+        raise InvalidInput(f"{application!r} names no application: write module:app")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise  # something that the module itself imports
+        raise InvalidInput(
+            f"there is no module {module_name!r} here: run it where the module is, or install it"
+        ) from error
+    found = getattr(module, name, None)
+    if not isinstance(found, App | AsyncApp):
+        raise InvalidInput(
+            f"{name!r} in {module_name!r} is no App and no AsyncApp: {name} = App('my-group', …)"
+        )
+    return found
+
+
+def _log_to_stderr(log_format: LogFormat, level: str) -> None:
+    numeric = logging.getLevelNamesMapping().get(level.upper())
+    if numeric is None:
+        raise InvalidInput(f"--log-level must be DEBUG, INFO, WARNING or ERROR, not {level!r}")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if log_format == LogFormat.JSON else _TextLines())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(max(numeric, logging.INFO))
+    logging.getLogger("indelible").setLevel(numeric)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class _TextLines(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
+        return super().formatMessage(record) + facts
+
+
+class _JsonLines(logging.Formatter):
+    default_msec_format = "%s.%03d"
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_facts(record),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
