@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from indelible import EventStore, WrongExpectedVersion
+from indelible import EventStore, Query, WrongExpectedVersion
 from indelible.examples.food_delivery import contest, delivery, main, ordering
 from indelible.examples.food_delivery.generator import read_orders, write_orders
 
@@ -105,6 +105,14 @@ def test_the_whole_of_it_runs_twice(
         assert "all as told" in told
         assert f"delivery │ {60 * run:>7,}" in told
         assert "Delivery created" in told
+        assert "events behind          │        0 │" in told
     with EventStore.connect(server_url, schema=schema) as store:
         assert {channel.channel for channel in store.stats().channels} == {"delivery", "ordering"}
         assert store.stream("delivery-nowhere") is None
+        info = store.group("delivery").info()
+        assert (info.lag_events, info.parked, info.workers) == (0, 0, ())
+        booked = [
+            event.data["order_id"] for event in store.read_all(Query(types="DeliveryCreated"))
+        ]
+        placed = [event.data["order_id"] for event in store.read_all(Query(types="OrderCreated"))]
+        assert sorted(booked) == sorted(placed)

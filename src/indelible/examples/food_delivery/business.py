@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from indelible import EventStore
 
 from . import contest, delivery, ordering
+from .dispatch import GROUP, Dispatch
 from .generator import OrderLine
 
 
@@ -48,10 +49,12 @@ class Business(AbstractContextManager["Business"]):
             self.deliveries = stack.enter_context(
                 EventStore.connect(
                     **options,  # type: ignore[arg-type]
-                    events=delivery.DeliveryEvent,
+                    # Its own events, and the one of the other service that it reacts to.
+                    events=delivery.DeliveryEvent | ordering.OrderCreated,
                     channel=delivery.CHANNEL,
                 )
             )
+            stack.enter_context(Dispatch(self.deliveries, threads=4))
             self._open = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -65,20 +68,31 @@ class Business(AbstractContextManager["Business"]):
     ) -> None:
         self._open.close()
 
-    def live_through(self, lines: Iterable[OrderLine]) -> Iterator[Outcome]:
+    def live_through(self, lines: Sequence[OrderLine]) -> Iterator[Outcome]:
         """Let each order live through its course, several at once; yield what became of it."""
         with ThreadPoolExecutor(self._workers) as threads:
-            for done in as_completed([threads.submit(self.order, line) for line in lines]):
+            placed = list(threads.map(self.place, lines))
+            if not placed:
+                return
+            # Meanwhile the delivery service has created deliveries; here we wait for the last one,
+            # so that we read what our own writes have led to.
+            self.deliveries.wait_for(GROUP, max(position for _, position in placed), timeout=300)
+            courses = [
+                threads.submit(self.take_course, order, line)
+                for (order, _), line in zip(placed, lines, strict=True)
+            ]
+            for done in as_completed(courses):
                 yield done.result()
 
-    def order(self, line: OrderLine) -> Outcome:
-        """Let one order live through its course."""
+    def place(self, line: OrderLine) -> tuple[ordering.Order, int]:
+        """Place an order; return it with the position of its event."""
         order = ordering.Order(uuid4())
         order.create(line.customer, line.address, line.restaurant, line.items, line.ordered_at)
-        ordering.save(self.orders, order)
+        return order, ordering.save(self.orders, order)
 
-        shipment = delivery.Delivery(uuid4())
-        shipment.create(order.order_id, line.address)
+    def take_course(self, order: ordering.Order, line: OrderLine) -> Outcome:
+        """Let the delivery of a placed order live through its course."""
+        shipment = delivery.load(self.deliveries, delivery.id_for(order.order_id))
         shipment.assign(line.courier)
         delivery.save(self.deliveries, shipment)
 

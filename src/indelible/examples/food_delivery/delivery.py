@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from indelible import EventStore, WrongExpectedVersion
 
@@ -133,6 +133,11 @@ class Delivery:
                 self.state = State.DELIVERED
             case DeliveryCanceled():
                 self.state = State.CANCELED
+
+
+def id_for(order_id: UUID) -> UUID:
+    """The id of the delivery of an order: the same whoever asks, and however often."""
+    return uuid5(order_id, "delivery")
 
 
 def stream_of(delivery_id: UUID) -> str:

@@ -114,8 +114,9 @@ def load(store: EventStore, order_id: UUID) -> Order:
     return order
 
 
-def save(store: EventStore, order: Order) -> None:
-    """Append what has happened to an order since it was loaded."""
+def save(store: EventStore, order: Order) -> int:
+    """Append what has happened to an order since it was loaded; return the last position."""
     result = store.append(stream_of(order.order_id), order.changes, expected=order.version)
     order.version = result.version
     order.changes.clear()
+    return result.position

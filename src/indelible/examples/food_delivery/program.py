@@ -55,6 +55,7 @@ def main(
         seconds = time.perf_counter() - started
         events = business.orders.stats().events - before
         report.channels(console, business.orders)
+        report.group(console, business.deliveries)
         report.run(console, outcomes, events, seconds)
         if outcomes:
             told = next((one for one in outcomes if one.conflicts), outcomes[0])
@@ -62,7 +63,7 @@ def main(
         agrees = report.check(console, business, lines, outcomes)
     console.print(
         f"Look around: indelible streams --schema {schema}, indelible log --schema {schema}"
-        " --backwards --limit 10",
+        f" --backwards --limit 10, indelible groups list --schema {schema}",
         highlight=False,
         soft_wrap=True,
     )

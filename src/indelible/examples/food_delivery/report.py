@@ -14,6 +14,7 @@ from indelible import EventStore
 
 from . import delivery, ordering
 from .business import Business, Outcome
+from .dispatch import GROUP
 from .generator import OrderLine
 
 
@@ -24,6 +25,18 @@ def channels(console: Console, store: EventStore) -> None:
     table.add_column("events", justify="right")
     for channel in store.stats().channels:
         table.add_row(channel.channel, f"{channel.streams:,}", f"{channel.events:,}")
+    console.print(table)
+
+
+def group(console: Console, store: EventStore) -> None:
+    found = store.group(GROUP).info()
+    table = Table(title="Delivery reacts to OrderCreated", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("consumer group", found.name)
+    table.add_row("handled up to position", f"{found.checkpoint:,}")
+    table.add_row("events behind", f"{found.lag_events:,}")
+    table.add_row("parked", f"{found.parked:,}")
     console.print(table)
 
 

@@ -1,0 +1,51 @@
+"""The delivery service reacts to the orders of the ordering service, through a consumer group.
+
+No event bus stands in between: the group follows the log that both services share. A delivery is
+created in the transaction that finishes the event, so that each order gets exactly one, whoever
+crashes when.
+"""
+
+from __future__ import annotations
+
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+from indelible import BoundEventStore, Consumer, EventStore, Query
+
+from . import delivery, ordering
+
+GROUP = "delivery"
+
+
+class Dispatch:
+    """A worker of the group, with several threads; a context manager that stops it."""
+
+    def __init__(self, store: EventStore, threads: int) -> None:
+        group = store.group(GROUP)
+        group.create(Query(types="OrderCreated", channel=ordering.CHANNEL))
+        self._consumer: Consumer[BoundEventStore] = group.consume()
+        self._threads = [Thread(target=self._work) for _ in range(threads)]
+
+    def _work(self) -> None:
+        for event in self._consumer:
+            with event, event.transaction() as transaction:
+                shipment = delivery.Delivery(delivery.id_for(event.data.order_id))
+                shipment.create(event.data.order_id, event.data.address)
+                delivery.save(transaction, shipment)
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._consumer.stop()
+        for thread in self._threads:
+            thread.join()
+        self._consumer.close()
