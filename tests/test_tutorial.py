@@ -1,4 +1,4 @@
-"""The code of the tutorial is run from its first line to its last."""
+"""The code of the tutorial and the guides is run from its first line to its last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 _DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["tutorial/food-delivery.md", "index.md"])
+@pytest.mark.parametrize("page", ["tutorial/food-delivery.md", "howto/react-to-events.md", "index.md"])
 def test_the_code_of_a_page_runs(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (_DOCS / page).read_text("utf-8"), flags=re.DOTALL)
     with tempfile.TemporaryDirectory(prefix="indelible-docs-", ignore_cleanup_errors=True) as at:
@@ -28,6 +28,10 @@ def test_the_code_of_a_page_runs(page: str) -> None:
 
     assert done.stderr == ""
     assert done.returncode == 0
+    if "react" in page:
+        assert "cook 1 attempt 1" in done.stdout
+        assert "did not reach position 2" in done.stdout
+        assert "2 OrderCreated(order='2', address='3 Mill Lane')" in done.stdout
     if "tutorial" in page:
         assert "a delivery that is canceled cannot be picked up" in done.stdout
         assert "expected at 0, but it is at version 1" in done.stdout
