@@ -51,6 +51,7 @@ def _made_again(
     kind: type[IndelibleError], args: tuple[Any, ...], facts: dict[str, Any]
 ) -> IndelibleError:
     error = kind.__new__(kind, *args)
+    error.args = args  # TimeoutError takes them in its constructor only
     error.__dict__.update(facts)
     return error
 
