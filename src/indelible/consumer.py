@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from .errors import InvalidInput, LeaseLost
+from .errors import IndelibleError, InvalidInput, LeaseLost
 from .events import RecordedEvent
 from .plan import documented_as
 from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
@@ -365,7 +365,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
             self._woken.wait(pause)
         try:
             self._engine.run(self._worker.leave())
-        except (LeaseLost, *PASSING) as error:
+        except IndelibleError as error:  # the lease ends by itself
             _log.warning("a worker could not give back what it held: %s", error)
 
     def _turn(self) -> float:
@@ -507,7 +507,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
             await self._woken.wait(pause)
         try:
             await self._engine.run(self._worker.leave())
-        except (LeaseLost, *PASSING) as error:
+        except IndelibleError as error:  # the lease ends by itself
             _log.warning("a worker could not give back what it held: %s", error)
 
     async def _turn(self) -> float:

@@ -534,3 +534,49 @@ def test_work_under_a_lease_that_is_over_is_undone(
         with again.transaction() as transaction:
             transaction.append("out-1", event(1), expected=ANY)
     assert [e.version for e in store.read("out-1")] == [0]
+
+
+def test_what_a_worker_says_after_its_lease_is_over_does_not_count(
+    store: EventStore, connection: psycopg.Connection
+) -> None:
+    """Two workers hold the same event; the one whose token is gone writes nothing."""
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create(retry_after=0)
+    with group.consume() as consumer:
+        delivery = taken(consumer)
+        connection.execute(
+            "WITH gone AS (DELETE FROM group_workers) UPDATE group_slices SET token = NULL"
+        )
+        delivery.nack("too late")
+        again = taken(consumer)
+        assert (again.data["number"], again.attempt) == (1, 1)
+        again.ack()
+        assert consumer.take(SHORT) is None
+
+
+def test_two_streams_in_one_slice_do_not_hold_each_other_back_for_long(
+    store: EventStore, connection: psycopg.Connection
+) -> None:
+    """A retried event of one and a new event of the other are handed out one after the other."""
+    row = connection.execute(
+        "SELECT array_agg(name) FROM (SELECT 's-' || n AS name FROM generate_series(1, 20000) n)"
+        " AS streams GROUP BY slice_of(name) ORDER BY count(*) DESC LIMIT 1"
+    ).fetchone()
+    assert row is not None
+    one, two = row[0][:2]
+    append(store, one, 1)
+    append(store, two, 2)
+    append(store, one, 3)
+    group = store.group("mails")
+    group.create(retry_after=0)
+    with group.consume() as consumer:
+        taken(consumer).nack()
+        seen = []
+        for _ in range(3):
+            delivery = taken(consumer)
+            assert consumer.take(0.05) is None
+            seen.append((delivery.stream, delivery.data["number"]))
+            delivery.ack()
+    assert sorted(seen) == sorted([(one, 1), (two, 2), (one, 3)])
+    assert seen.index((one, 1)) < seen.index((one, 3))
