@@ -9,6 +9,7 @@ IndelibleError
 │   ├── WrongExpectedVersion         the stream is at another version
 │   ├── ChannelMismatch              the stream belongs to another channel
 │   └── DuplicateEvent               an event id is in the store already
+├── EpochChanged                     a checkpoint is of another history of the store
 ├── GroupExists                      a consumer group of that name has other settings
 ├── GroupNotFound                    there is no consumer group of that name
 ├── LeaseLost                        others have taken over what this worker held
@@ -210,6 +211,24 @@ class DuplicateEvent(AppendRefused):
             for duplicate in self.duplicates
         )
         super().__init__(f"{found}. Nothing was stored; give new events ids of their own")
+
+
+class EpochChanged(IndelibleError):
+    """A checkpoint is of another history of the store: it was restored to an earlier time.
+
+    Attributes:
+        checkpoint: the epoch of the checkpoint.
+        epoch: the store's.
+    """
+
+    def __init__(self, checkpoint: UUID, epoch: UUID) -> None:
+        self.checkpoint = checkpoint
+        self.epoch = epoch
+        super().__init__(
+            f"the checkpoint is of epoch {checkpoint}, and the store is at epoch {epoch}: it was"
+            " restored to an earlier time, or is another store. Events that were read may be gone"
+            " and others stand at their positions: begin anew, or after a position that both have"
+        )
 
 
 class GroupExists(IndelibleError):

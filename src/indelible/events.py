@@ -13,6 +13,8 @@ from uuid import UUID
 
 import msgspec
 
+from .errors import InvalidInput
+
 
 class ExpectedVersion(Enum):
     """What a writer may believe of a stream other than a version.
@@ -162,6 +164,39 @@ class StreamInfo:
     position: int
     created_at: datetime
     recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Up to where a reader is done, and in which history of the store.
+
+    Its text (`str(checkpoint)`) is what to keep; `Checkpoint.parse` reads it again.
+
+    Attributes:
+        position: everything up to here was handed out.
+        epoch: the store's epoch: another one after a restore to an earlier time.
+    """
+
+    position: int
+    epoch: UUID
+
+    def __str__(self) -> str:
+        return f"{self.position}@{self.epoch}"
+
+    @classmethod
+    def parse(cls, text: str) -> Checkpoint:
+        """Read a checkpoint from its text.
+
+        Raises:
+            InvalidInput: it is no text of a checkpoint.
+        """
+        position, _, epoch = text.partition("@")
+        try:
+            return cls(int(position), UUID(epoch))
+        except ValueError as error:
+            raise InvalidInput(
+                f"{text!r} is no checkpoint: it looks like {cls(17, UUID(int=0))}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

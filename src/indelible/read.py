@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from .codec import Codec, decode_metadata
 from .errors import InvalidInput, StreamNotFound
@@ -218,6 +219,18 @@ def head() -> Plan[int]:
     """The settled position."""
     ((position,),) = yield Call("head")
     return int(position)
+
+
+def epoch() -> Plan[UUID]:
+    """The store's epoch."""
+    ((found,),) = yield Call("epoch")
+    return UUID(str(found))
+
+
+def renew_epoch() -> Plan[UUID]:
+    """Begin a new epoch."""
+    ((found,),) = yield Call("renew_epoch")
+    return UUID(str(found))
 
 
 def head_info() -> Plan[HeadInfo]:

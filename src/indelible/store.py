@@ -18,6 +18,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
+from uuid import UUID
 
 from . import append, groups, opening, read
 from . import schema as schema_
@@ -363,14 +364,15 @@ class EventStore:
 
         Args:
             query: which events; None for all.
-            after: the position after which to begin, such as the checkpoint that you kept; or
-                `"head"` for what comes from now on.
+            after: the checkpoint or position after which to begin, such as the `checkpoint` that
+                you kept; or `"head"` for what comes from now on.
 
         Returns:
             An iterator over the events that never ends by itself, and a context manager that
             stops it.
 
         Raises:
+            EpochChanged: the checkpoint is of a history before the store was restored.
             InvalidInput: an argument is wrong, such as a position that this store never gave out.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
 
@@ -379,7 +381,7 @@ class EventStore:
             with store.subscribe(Query(channel="ordering"), after=checkpoint) as subscription:
                 for event in subscription:
                     handle(event)
-                    checkpoint = subscription.position
+                    checkpoint = subscription.checkpoint
             ```
         """
         if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
@@ -442,6 +444,24 @@ class EventStore:
             appended: their process, application, age and last statement.
         """
         return self._engine.run(read.head_info())
+
+    def epoch(self) -> UUID:
+        """Ask for the store's epoch: a random id, another one after a restore."""
+        return self._engine.run(read.epoch())
+
+    def renew_epoch(self) -> UUID:
+        """Begin a new epoch, once the store was restored to an earlier time.
+
+        Readers that come with a checkpoint of before are told so (`EpochChanged`), instead of
+        going on in a log that is not the one that they read. Only the owner of the store may.
+
+        Returns:
+            The new epoch.
+
+        Raises:
+            PermissionDenied: the role may not.
+        """
+        return self._engine.run(read.renew_epoch())
 
     def stream(self, name: str) -> StreamInfo | None:
         """Ask what the store knows of a stream.
@@ -685,6 +705,12 @@ class AsyncEventStore:
 
     async def head_info(self) -> HeadInfo:
         return await self._engine.run(read.head_info())
+
+    async def epoch(self) -> UUID:
+        return await self._engine.run(read.epoch())
+
+    async def renew_epoch(self) -> UUID:
+        return await self._engine.run(read.renew_epoch())
 
     async def stream(self, name: str) -> StreamInfo | None:
         return await self._engine.run(read.stream_info(name))

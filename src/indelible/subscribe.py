@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .codec import Codec
-from .errors import InvalidInput
-from .events import RecordedEvent
-from .plan import Plan
+from .errors import EpochChanged, InvalidInput
+from .events import Checkpoint, RecordedEvent
+from .plan import Call, Plan
 from .query import Query
 from .read import LogReading, head, head_info
 
-Start = int | Literal["head"]
-"""Where a subscription begins: after a position, or with what comes after now."""
+Start = int | Checkpoint | Literal["head"]
+"""Where a subscription begins: after a position or checkpoint, or with what comes after now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,22 @@ class Following:
         self._query = query
         self._begins_at_head = after == "head"
         if isinstance(after, str) and not self._begins_at_head:
-            raise InvalidInput(f'after must be a position or "head", not {after!r}')
-        self._reading = LogReading(codec, query, after=0 if isinstance(after, str) else after)
+            raise InvalidInput(f'after must be a position, a checkpoint or "head", not {after!r}')
+        self._epoch = after.epoch if isinstance(after, Checkpoint) else None
+        position = after.position if isinstance(after, Checkpoint) else after
+        self._reading = LogReading(codec, query, after=0 if isinstance(position, str) else position)
         self._has_begun = False
 
     @property
     def position(self) -> int:
         """Up to here everything that matches was brought."""
         return self._reading.position
+
+    def checkpoint(self, position: int) -> Checkpoint:
+        """A checkpoint at a position, in the history that this reading is of."""
+        if self._epoch is None:
+            raise InvalidInput("the subscription has not begun: take its events first, or await it")
+        return Checkpoint(position, self._epoch)
 
     @property
     def is_caught_up(self) -> bool:
@@ -62,10 +70,15 @@ class Following:
         """Find the head for a start; the same at every further call.
 
         Raises:
+            EpochChanged: the start is a checkpoint of another history.
             InvalidInput: the start is a position that was never handed out.
         """
         if self._has_begun:
             return
+        ((epoch,),) = yield Call("epoch")
+        if self._epoch is not None and self._epoch != epoch:
+            raise EpochChanged(self._epoch, epoch)
+        self._epoch = epoch
         if self._begins_at_head:
             self._reading = LogReading(self._codec, self._query, after=(yield from head()))
         known_head = yield from self._reading.start()

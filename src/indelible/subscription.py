@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from .errors import StoreClosed
-from .events import RecordedEvent
+from .events import Checkpoint, RecordedEvent
 from .plan import documented_as
 from .postgres import AsyncPoolEngine, PoolEngine
 from .subscribe import Batch, Following
@@ -45,6 +45,15 @@ class Subscription(Iterator[RecordedEvent]):
     def position(self) -> int:
         """Up to here everything that matches was handed out: the `after` of a later reader."""
         return self._following.position if self._handed_out is None else self._handed_out
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The same with the store's epoch: keep this, and a restored store is noticed.
+
+        Raises:
+            InvalidInput: an awaited subscription has not begun.
+        """
+        return self._following.checkpoint(self.position)
 
     @property
     def is_caught_up(self) -> bool:
@@ -169,6 +178,10 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
     @property
     def position(self) -> int:
         return self._following.position if self._handed_out is None else self._handed_out
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self._following.checkpoint(self.position)
 
     @property
     def is_caught_up(self) -> bool:

@@ -270,6 +270,29 @@ def test_readers_go_on_by_themselves_after_the_server_was_stopped_and_started(
         break
 
 
+def test_a_reader_of_history_waits_for_a_server_that_is_away(
+    server: SystemServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("indelible.read._FIRST_PAGE", 10)
+    monkeypatch.setattr("indelible.read._LARGEST_PAGE", 10)
+    monkeypatch.setattr("indelible.postgres._IMPATIENCE", 0.1)
+    migrate_store(Settings(server.url))
+    crew = Crew()
+    with EventStore.connect(server.url) as store:
+        store.append("s-1", [event(number) for number in range(100)], expected=ANY)
+        subscription = store.subscribe()
+        seen = [next(subscription).position for _ in range(10)]
+        server.stop("immediate")
+        rest: list[tuple[int, str, int]] = []
+        crew.start(follow, subscription, rest)
+        wait_until(lambda: "a subscription waits" in caplog.text)
+        server.start()
+        wait_until(lambda: crew.is_well() and len(rest) == 90)
+        subscription.stop()
+        crew.join()
+    assert [*seen, *(position for position, _, _ in rest)] == list(range(1, 101))
+
+
 # Poolers -----------------------------------------------------------------------------------------
 
 

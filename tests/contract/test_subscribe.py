@@ -8,7 +8,17 @@ from itertools import islice
 import psycopg
 import pytest
 
-from indelible import ANY, NO_STREAM, EventStore, InvalidInput, NewEvent, Query, StoreClosed
+from indelible import (
+    ANY,
+    NO_STREAM,
+    Checkpoint,
+    EpochChanged,
+    EventStore,
+    InvalidInput,
+    NewEvent,
+    Query,
+    StoreClosed,
+)
 from indelible import wakeup as wakeup_module
 from tests.conftest import Connect
 from tests.waiting import wait_until
@@ -267,3 +277,47 @@ def test_a_head_held_for_long_is_warned_of(
             subscription.stop()
             reader.join(20)
     assert "1 positions wait" in caplog.text or "wait behind it" in caplog.text
+
+
+def test_the_bell_wakes_a_reader_that_polls_seldom(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
+    with sync_store.subscribe() as subscription:
+        threading.Timer(0.2, lambda: sync_store.append("a-1", event(7), expected=NO_STREAM)).start()
+        threading.Timer(20, subscription.stop).start()
+        assert next(subscription).data["number"] == 7
+
+
+# Checkpoints -------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_kept_as_text_and_resumes_with_the_next_event(store: EventStore) -> None:
+    store.append("a-1", [event(n) for n in range(3)], expected=NO_STREAM)
+    with store.subscribe() as subscription:
+        next(subscription)
+        kept = str(subscription.checkpoint)
+    with store.subscribe(after=Checkpoint.parse(kept)) as subscription:
+        assert next(subscription).data["number"] == 1
+    assert Checkpoint.parse(kept) == Checkpoint(1, store.epoch())
+
+
+def test_a_checkpoint_of_before_a_restore_is_refused(store: EventStore) -> None:
+    """A reader that is ahead of a restored log must not go on in silence."""
+    store.append("a-1", event(), expected=NO_STREAM)
+    with store.subscribe() as subscription:
+        next(subscription)
+        checkpoint = subscription.checkpoint
+    epoch = store.renew_epoch()
+    assert store.epoch() == epoch != checkpoint.epoch
+    with pytest.raises(EpochChanged, match="restored to an earlier time"):
+        next(store.subscribe(after=checkpoint))
+    with store.subscribe(after=checkpoint.position) as subscription:
+        store.append("a-1", event(1), expected=0)
+        assert next(subscription).data["number"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "17", "17@x", "x@00000000-0000-0000-0000-000000000000"])
+def test_a_text_that_is_no_checkpoint_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="looks like 17@"):
+        Checkpoint.parse(text)

@@ -364,3 +364,10 @@ def test_an_application_is_run_and_stopped(
 def test_what_is_no_application_is_told(made: Run, application: str, says: str) -> None:
     done = made("run", application)
     assert (done.returncode, says in done.stderr) == (2, True)
+
+
+def test_the_epoch_is_told_and_renewed(made: Run) -> None:
+    before = made("epoch").stdout
+    assert made("epoch", "--renew").returncode == 2
+    renewed = made("epoch", "--renew", "--yes").stdout
+    assert before != renewed == made("epoch").stdout

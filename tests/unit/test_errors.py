@@ -28,6 +28,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.WrongExpectedVersion([CONFLICT, NEVER_WRITTEN]),
     errors.ChannelMismatch("a-1", "delivery", "ordering"),
     errors.DuplicateEvent([Duplicate(uuid4(), "a-1", 2, same_content=False)]),
+    errors.EpochChanged(uuid4(), uuid4()),
     errors.GroupExists("mails"),
     errors.GroupNotFound("mials", ["mails"]),
     errors.LeaseLost(),

@@ -143,3 +143,23 @@ def stats(
         typer.echo(f"{head.waiting:,} events wait behind the head, which is held by")
         for holder in head.holders:
             typer.echo(f"  {show.visible(str(holder))}")
+
+
+def epoch(
+    *,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Begin a new one: the store was just restored.")
+    ] = False,
+    yes: options.Yes = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Say the store's epoch, which checkpoints carry; begin a new one after a restore.
+
+    After a restore to an earlier time readers may be ahead of the log. With a new epoch their
+    checkpoints are refused, instead of passing over what is written now.
+    """
+    with EventStore.connect(url, schema=schema) as store:
+        if renew:
+            options.confirm(yes, "begin a new epoch, so that all checkpoints kept are refused?")
+        typer.echo(store.renew_epoch() if renew else store.epoch())

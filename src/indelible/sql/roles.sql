@@ -19,7 +19,7 @@ BEGIN
     );
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
-        ' indelible.head(), indelible.head_holders(), indelible.size(),'
+        ' indelible.head(), indelible.head_holders(), indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.partition_key,'
         ' indelible.slice_of TO %I',
         reader

@@ -1,5 +1,5 @@
--- Who holds the head back, and consumer groups: durable, named readers that workers share.
--- docs/explanation/groups.md tells why nothing is lost, whoever crashes when.
+-- Who holds the head back, the epoch, and consumer groups: durable, named readers that workers
+-- share. docs/explanation/groups.md tells why nothing is lost, whoever crashes when.
 
 CREATE FUNCTION indelible.head_holders()
 RETURNS TABLE (
@@ -32,6 +32,41 @@ AS $$
 $$;
 COMMENT ON FUNCTION indelible.head_holders() IS
     'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
+
+
+CREATE TABLE indelible.epochs (
+    number integer GENERATED ALWAYS AS IDENTITY,
+    epoch uuid NOT NULL DEFAULT gen_random_uuid(),
+    began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT epochs_pkey PRIMARY KEY (number)
+);
+COMMENT ON TABLE indelible.epochs IS
+    'The histories of this store: a new one begins after a restore to an earlier time.';
+COMMENT ON SEQUENCE indelible.epochs_number_seq IS 'Hands out epochs.number.';
+COMMENT ON COLUMN indelible.epochs.number IS 'The epochs in order.';
+COMMENT ON COLUMN indelible.epochs.epoch IS 'The random id that checkpoints carry.';
+COMMENT ON COLUMN indelible.epochs.began_at IS 'When it began.';
+INSERT INTO indelible.epochs DEFAULT VALUES;
+
+CREATE FUNCTION indelible.epoch()
+RETURNS uuid
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION indelible.epoch() IS 'The epoch of today.';
+
+CREATE FUNCTION indelible.renew_epoch()
+RETURNS uuid
+LANGUAGE sql
+AS $$
+    INSERT INTO indelible.epochs DEFAULT VALUES RETURNING epoch
+$$;
+COMMENT ON FUNCTION indelible.renew_epoch() IS
+    'Begins a new epoch: after a restore to an earlier time, so that readers that are ahead find out.';
 
 
 CREATE TABLE indelible.groups (

@@ -1,0 +1,2 @@
+-- One row: the store's epoch.
+SELECT indelible.epoch()

@@ -1,0 +1,2 @@
+-- One row: the epoch that begins now.
+SELECT indelible.renew_epoch()
