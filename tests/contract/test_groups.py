@@ -21,6 +21,7 @@ from indelible import (
     Query,
     WaitTimedOut,
 )
+from indelible.worker import finish
 from tests.conftest import Connect
 from tests.waiting import wait_until
 
@@ -580,3 +581,26 @@ def test_two_streams_in_one_slice_do_not_hold_each_other_back_for_long(
             delivery.ack()
     assert sorted(seen) == sorted([(one, 1), (two, 2), (one, 3)])
     assert seen.index((one, 1)) < seen.index((one, 3))
+
+
+def test_an_event_whose_commit_was_not_heard_of_is_not_handled_again(
+    sync_store: EventStore,
+) -> None:
+    """The connection broke at the commit, and the handler could only say that it failed."""
+    append(sync_store, "a-1", 1, 2)
+    group = sync_store.group("mails")
+    group.create(Query(channel="a"), retry_after=0)
+
+    def handle_and_lose(delivery: Any, consumer: Any) -> None:
+        with sync_store.transaction() as transaction:
+            transaction.append("out-1", event(delivery.attempt), expected=ANY)
+            transaction._engine.run(finish(consumer._worker, delivery._item))
+        delivery.nack("the connection was lost at the commit")
+
+    with group.consume() as consumer:
+        handle_and_lose(taken(consumer), consumer)
+        taken(consumer).nack("once, so that it has a row")
+        handle_and_lose(taken(consumer), consumer)
+        assert consumer.take(SHORT) is None
+        assert group.info().retrying == 0
+    assert [e.data["number"] for e in sync_store.read("out-1")] == [1, 2]
