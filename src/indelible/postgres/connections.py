@@ -1,0 +1,219 @@
+"""Connections: how one is made, and how a statement is run on it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, Final
+
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Format
+from psycopg.rows import tuple_row
+from psycopg.types.numeric import Int8
+
+from indelible.errors import InvalidInput
+from indelible.plan import Call, Rows
+from indelible.schema import Migration, create_roles, migrate, statements
+
+from .failures import translate, unreachable
+from .settings import Settings
+
+Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
+
+_log = logging.getLogger("indelible")
+
+
+class PooledConnection(psycopg.Connection[Any]):
+    """A connection of the pool, with the cursor that all its statements use."""
+
+    @cached_property
+    def event_cursor(self) -> psycopg.Cursor[Any]:
+        """Made once, since it takes longer than the statement."""
+        return event_cursor(self)
+
+
+class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
+    """The same, awaiting."""
+
+    @cached_property
+    def event_cursor(self) -> psycopg.AsyncCursor[Any]:
+        """Made once, since it takes longer than the statement."""
+        return async_event_cursor(self)
+
+
+def open_connection(settings: Settings) -> Connection:
+    """Open one connection.
+
+    Raises:
+        InvalidInput: the URL is none.
+        DatabaseUnreachable: it could not be made.
+    """
+    check_url(settings.url)
+    try:
+        return psycopg.connect(settings.url, **connection_options(settings))
+    except psycopg.OperationalError as error:
+        raise unreachable(settings, error) from error
+
+
+async def open_async_connection(settings: Settings) -> AsyncConnection:
+    """Open one connection, as `open_connection` does."""
+    check_url(settings.url)
+    try:
+        return await psycopg.AsyncConnection.connect(settings.url, **connection_options(settings))
+    except psycopg.OperationalError as error:
+        raise unreachable(settings, error) from error
+
+
+def speaks_to_the_server(told: int, row: tuple[Any, ...] | None) -> bool:
+    """Whether the session is the server's own, so that it keeps what is prepared in it.
+
+    A pooler makes up the number of the process that it tells when a connection is made.
+    """
+    is_direct = row is not None and row[0] == told
+    if not is_direct:
+        _log.info("there is a pooler before the server: going on without prepared statements")
+    return is_direct
+
+
+def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]:
+    """Bring a store up to date, making it where there is none.
+
+    Args:
+        settings: how to reach it.
+        roles: whether to make its roles, too.
+
+    Returns:
+        The migrations that were applied.
+    """
+    with open_connection(settings) as connection:
+        try:
+            applied = migrate(connection, settings.schema)
+            if roles:
+                create_roles(connection, settings.schema)
+        except psycopg.Error as error:
+            raise translate(error, settings) from error
+        return applied
+
+
+def check_url(url: str) -> None:
+    """Check that a URL is one, without repeating its password.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        # The text of the error may repeat the URL, and so its password.
+        raise InvalidInput(
+            "the URL is neither a PostgreSQL URL (postgresql://user@host:5432/database), nor a"
+            " connection string (host=… dbname=…), nor embedded://"
+        ) from error
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """What a connection is made with, where the URL does not say otherwise."""
+    given = conninfo_to_dict(settings.url)
+    return {
+        # A silent network is found out in half a minute, and not in the two hours of the default.
+        **{
+            name: given.get(name, value)
+            for name, value in (
+                ("keepalives_idle", 10),
+                ("keepalives_interval", 5),
+                ("keepalives_count", 3),
+                ("tcp_user_timeout", 25_000),
+            )
+        },
+        "autocommit": True,
+        "application_name": given.get("application_name", "indelible"),
+        "connect_timeout": given.get("connect_timeout", max(2, round(settings.timeout))),
+    }
+
+
+def configure(connection: Connection) -> None:
+    """Set up a connection of the pool."""
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+
+
+async def configure_async(connection: AsyncConnection) -> None:
+    """Set up a connection of the pool."""
+    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+
+
+# Statements ------------------------------------------------------------------------------------
+
+
+class _JsonLoader(Loader):
+    """JSON as the bytes that it is: the codec reads it."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)[1:]  # the first byte is the version of the jsonb format
+
+
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class _MomentLoader(Loader):
+    """A moment in UTC, whatever the time zone of the session."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> datetime:
+        return _EPOCH + timedelta(microseconds=int.from_bytes(bytes(data), "big", signed=True))
+
+
+def event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
+    """A cursor that reads events: JSON as bytes, moments in UTC."""
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    # On the cursor and not on the connection, which its owner uses for other things.
+    cursor.adapters.register_loader("jsonb", _JsonLoader)
+    cursor.adapters.register_loader("timestamptz", _MomentLoader)
+    return cursor
+
+
+def async_event_cursor(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
+    """A cursor that reads events, as `event_cursor` makes one."""
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    cursor.adapters.register_loader("jsonb", _JsonLoader)
+    cursor.adapters.register_loader("timestamptz", _MomentLoader)
+    return cursor
+
+
+def fetch(cursor: psycopg.Cursor[Any], call: Call, settings: Settings, prepares: object) -> Rows:
+    """Run a statement, and give its rows."""
+    statement = statements(settings.schema)[call.statement]
+    cursor.execute(statement, _parameters(call), prepare=_prepare(call, prepares))
+    return cursor.fetchall()
+
+
+async def fetch_async(
+    cursor: psycopg.AsyncCursor[Any], call: Call, settings: Settings, prepares: object
+) -> Rows:
+    """Run a statement, and give its rows."""
+    statement = statements(settings.schema)[call.statement]
+    await cursor.execute(statement, _parameters(call), prepare=_prepare(call, prepares))
+    return await cursor.fetchall()
+
+
+def _prepare(call: Call, prepares: object) -> bool:
+    # At the first call already: a process runs few statements, and each of them often.
+    return call.prepared and prepares not in (False, None)
+
+
+def _parameters(call: Call) -> dict[str, object]:
+    # By itself psycopg sends the smallest type that holds a number, and each type would have a
+    # prepared statement of its own.
+    return {
+        name: Int8(value) if type(value) is int else value
+        for name, value in call.parameters.items()
+    }

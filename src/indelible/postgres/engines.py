@@ -1,0 +1,353 @@
+"""The engines, which run plans: on a pool, or on one connection of the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from copy import copy
+from dataclasses import replace
+from typing import TypeVar
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
+
+from indelible.errors import ConnectionLost, DatabaseUnreachable, InvalidInput, StoreClosed
+from indelible.plan import Call, Plan, Rows, drive, drive_async
+
+from .connections import (
+    AsyncConnection,
+    AsyncPooledConnection,
+    Connection,
+    PooledConnection,
+    async_event_cursor,
+    check_url,
+    configure,
+    configure_async,
+    connection_options,
+    event_cursor,
+    fetch,
+    fetch_async,
+    open_async_connection,
+    open_connection,
+    speaks_to_the_server,
+)
+from .failures import (
+    Attempts,
+    commit_errors,
+    in_transaction,
+    is_lost_preparation,
+    no_connection,
+    translate,
+)
+from .settings import Settings
+
+T = TypeVar("T")
+
+_IMPATIENCE = 1.0
+"""Seconds that an impatient engine waits for a connection."""
+
+
+def _nothing() -> None:
+    """Tell nobody."""
+
+
+class PoolEngine:
+    """Runs plans on a pool of connections.
+
+    Args:
+        settings: how to reach the store.
+        on_close: called when the engine is closed.
+        on_commit: called after something was written and committed; must return at once.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_close: Callable[[], None],
+        on_commit: Callable[[], None] = _nothing,
+    ) -> None:
+        self._settings = settings
+        self._on_close = on_close
+        self._on_commit = on_commit
+        self._prepares = True
+        check_url(settings.url)
+        self._pool = ConnectionPool(
+            settings.url,
+            connection_class=PooledConnection,
+            min_size=1,
+            max_size=settings.pool_size,
+            kwargs=connection_options(settings),
+            configure=configure,
+            open=False,
+            name="indelible",
+        )
+
+    def open(self) -> None:
+        """Open the pool, or say why no connection can be made."""
+        # A first connection of our own, since the pool does not say why it gets none.
+        with open_connection(self._settings) as connection:
+            row = connection.execute("SELECT pg_backend_pid()").fetchone()
+            self._prepares = speaks_to_the_server(connection.info.backend_pid, row)
+        self._pool.open()
+
+    def run(self, plan: Plan[T]) -> T:
+        """Run a plan to its end."""
+        return drive(plan, self._execute)
+
+    @contextmanager
+    def transaction(self) -> Iterator[BoundEngine]:
+        """Open a transaction, and give an engine that runs plans inside it."""
+        with (
+            self._checkout() as connection,
+            commit_errors(self._settings) as body,
+            connection.transaction(),
+            body,
+        ):
+            if not self._prepares:
+                connection.prepare_threshold = None
+            engine = BoundEngine(connection, self._settings)
+            yield engine
+        if engine.has_appended:
+            self._on_commit()
+
+    def impatient(self) -> PoolEngine:
+        """Give an engine on the same pool that soon says that the database is not there.
+
+        For those who go on trying by themselves, and want to be stopped meanwhile.
+        """
+        twin = copy(self)
+        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return twin
+
+    def bind(self, connection: Connection) -> BoundEngine:
+        """Give an engine that runs plans on a connection of the caller's."""
+        return BoundEngine(connection, self._settings)
+
+    def close(self) -> None:
+        """Close all connections. Closing twice is allowed."""
+        self._pool.close()
+        self._on_close()
+
+    @contextmanager
+    def _checkout(self) -> Iterator[PooledConnection]:
+        try:
+            connection = self._pool.getconn(timeout=self._settings.timeout)
+        except PoolClosed as error:
+            raise StoreClosed from error
+        except PoolTimeout as error:
+            raise no_connection(self._settings, self._pool.get_stats()) from error
+        try:
+            yield connection
+        finally:
+            self._pool.putconn(connection)
+
+    def _execute(self, call: Call) -> Rows:
+        attempts = Attempts(self._settings, call)
+        while True:
+            try:
+                with self._checkout() as connection:
+                    rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
+                if call.appends:
+                    self._on_commit()
+                return rows
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if isinstance(problem, ConnectionLost):
+                self._pool.check()
+            time.sleep(pause)
+
+
+class AsyncPoolEngine:
+    """Runs plans on a pool of connections, awaiting; the twin of `PoolEngine`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_close: Callable[[], None],
+        on_commit: Callable[[], None] = _nothing,
+    ) -> None:
+        self._settings = settings
+        self._on_close = on_close
+        self._on_commit = on_commit
+        self._prepares = True
+        check_url(settings.url)
+        self._pool = AsyncConnectionPool(
+            settings.url,
+            connection_class=AsyncPooledConnection,
+            min_size=1,
+            max_size=settings.pool_size,
+            kwargs=connection_options(settings),
+            configure=configure_async,
+            open=False,
+            name="indelible",
+        )
+
+    async def open(self) -> None:
+        """Open the pool, or say why no connection can be made."""
+        # A first connection of our own, since the pool does not say why it gets none.
+        async with await open_async_connection(self._settings) as connection:
+            row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+            self._prepares = speaks_to_the_server(connection.info.backend_pid, row)
+        await self._pool.open()
+
+    async def run(self, plan: Plan[T]) -> T:
+        """Run a plan to its end."""
+        return await drive_async(plan, self._execute)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction, and give an engine that runs plans inside it."""
+        async with self._checkout() as connection:
+            with commit_errors(self._settings) as body:
+                async with connection.transaction():
+                    with body:
+                        if not self._prepares:
+                            connection.prepare_threshold = None
+                        engine = AsyncBoundEngine(connection, self._settings)
+                        yield engine
+        if engine.has_appended:
+            self._on_commit()
+
+    def impatient(self) -> AsyncPoolEngine:
+        """Give an engine on the same pool that soon says that the database is not there.
+
+        For those who go on trying by themselves, and want to be stopped meanwhile.
+        """
+        twin = copy(self)
+        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return twin
+
+    def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
+        """Give an engine that runs plans on a connection of the caller's."""
+        return AsyncBoundEngine(connection, self._settings)
+
+    async def close(self) -> None:
+        """Close all connections. Closing twice is allowed."""
+        await self._pool.close()
+        self._on_close()
+
+    @asynccontextmanager
+    async def _checkout(self) -> AsyncIterator[AsyncPooledConnection]:
+        try:
+            connection = await self._pool.getconn(timeout=self._settings.timeout)
+        except PoolClosed as error:
+            raise StoreClosed from error
+        except PoolTimeout as error:
+            raise no_connection(self._settings, self._pool.get_stats()) from error
+        try:
+            yield connection
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _execute(self, call: Call) -> Rows:
+        attempts = Attempts(self._settings, call)
+        while True:
+            try:
+                async with self._checkout() as connection:
+                    rows = await fetch_async(
+                        connection.event_cursor, call, self._settings, self._prepares
+                    )
+                if call.appends:
+                    self._on_commit()
+                return rows
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if isinstance(problem, ConnectionLost):
+                await self._pool.check()
+            await asyncio.sleep(pause)
+
+
+class BoundEngine:
+    """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        if not isinstance(connection, psycopg.Connection):
+            raise InvalidInput(
+                f"bind takes a psycopg.Connection, not {type(connection).__name__}: Django's is"
+                " connection.connection, SQLAlchemy's is"
+                " session.connection().connection.driver_connection"
+            )
+        self.connection = connection
+        self.has_appended = False
+        self._settings = settings
+        self._cursor = event_cursor(connection)
+
+    def run(self, plan: Plan[T]) -> T:
+        """Run a plan to its end."""
+        return drive(plan, self._execute)
+
+    @contextmanager
+    def transaction(self) -> Iterator[BoundEngine]:
+        """Open a transaction, or a savepoint inside the one that is open."""
+        with commit_errors(self._settings) as body, self.connection.transaction(), body:
+            yield self
+
+    def bind(self, connection: Connection) -> BoundEngine:
+        """Give an engine that runs plans on another connection of the caller's."""
+        return BoundEngine(connection, self._settings)
+
+    def close(self) -> None:
+        """Leave the connection to its owner."""
+
+    def _execute(self, call: Call) -> Rows:
+        self.has_appended = self.has_appended or call.appends
+        try:
+            return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
+        except psycopg.Error as error:
+            raise in_transaction(error, self._settings) from error
+
+
+class AsyncBoundEngine:
+    """Runs plans on one connection, awaiting; the twin of `BoundEngine`."""
+
+    def __init__(self, connection: AsyncConnection, settings: Settings) -> None:
+        if not isinstance(connection, psycopg.AsyncConnection):
+            raise InvalidInput(
+                f"bind takes a psycopg.AsyncConnection, not {type(connection).__name__}:"
+                " SQLAlchemy's is (await session.connection()).get_raw_connection()"
+                ".driver_connection"
+            )
+        self.connection = connection
+        self.has_appended = False
+        self._settings = settings
+        self._cursor = async_event_cursor(connection)
+
+    async def run(self, plan: Plan[T]) -> T:
+        """Run a plan to its end."""
+        return await drive_async(plan, self._execute)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction, or a savepoint inside the one that is open."""
+        with commit_errors(self._settings) as body:
+            async with self.connection.transaction():
+                with body:
+                    yield self
+
+    def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
+        """Give an engine that runs plans on another connection of the caller's."""
+        return AsyncBoundEngine(connection, self._settings)
+
+    async def close(self) -> None:
+        """Leave the connection to its owner."""
+
+    async def _execute(self, call: Call) -> Rows:
+        self.has_appended = self.has_appended or call.appends
+        try:
+            return await fetch_async(
+                self._cursor, call, self._settings, self.connection.prepare_threshold
+            )
+        except psycopg.Error as error:
+            raise in_transaction(error, self._settings) from error

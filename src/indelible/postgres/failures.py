@@ -1,0 +1,187 @@
+"""What the driver's errors mean, and when a statement is worth repeating."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from indelible.errors import (
+    ConnectionLost,
+    DatabaseError,
+    DatabaseUnreachable,
+    IndelibleError,
+    InvalidInput,
+    IsolationTooStrict,
+    LeaseLost,
+    PermissionDenied,
+    SchemaMissing,
+    TransactionConflict,
+)
+from indelible.plan import Call
+
+from .settings import Settings
+
+_log = logging.getLogger("indelible")
+
+
+class Attempts:
+    """When a statement is repeated, and when it is given up.
+
+    Every statement of the library may be repeated: reads change nothing, and an append with the
+    same event ids is taken once.
+    """
+
+    def __init__(self, settings: Settings, call: Call) -> None:
+        self._settings = settings
+        self._call = call
+        self._deadline = time.monotonic() + settings.timeout
+        self._pause = 0.01
+        self.loss: IndelibleError | None = None
+
+    def pause_after(self, problem: IndelibleError, error: psycopg.Error) -> float:
+        """Say how many seconds to wait before the next attempt, or raise the problem."""
+        if isinstance(problem, ConnectionLost):
+            problem = self.loss = self._lost(problem, error)
+        elif not (isinstance(problem, TransactionConflict) or is_lost_preparation(error)):
+            raise problem from error
+        if time.monotonic() + self._pause > self._deadline:
+            raise problem from error
+        self._pause = min(self._pause * 2, 1.0)
+        return self._pause / 2
+
+    def _lost(self, problem: IndelibleError, error: psycopg.Error) -> IndelibleError:
+        if self._call.appends:
+            return ConnectionLost(
+                f"{problem}; whether the events were stored is not known: look for their ids"
+                " (error.event_ids) in the stream, or append them again with the same ids, which"
+                " stores nothing twice"
+            )
+        return unreachable(self._settings, error)
+
+
+class _Body:
+    """Notes whether the body of a transaction failed by itself."""
+
+    failed = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self.failed = error is not None
+
+
+@contextmanager
+def commit_errors(settings: Settings) -> Iterator[_Body]:
+    """Translate errors of BEGIN and COMMIT; those of the caller's own SQL stay as they are."""
+    body = _Body()
+    try:
+        yield body
+    except psycopg.Error as error:
+        if body.failed:
+            raise
+        problem = translate(error, settings)
+        if isinstance(problem, ConnectionLost):
+            problem = ConnectionLost(
+                f"{problem} at the commit; whether the transaction was carried out is not known:"
+                " look for what it appended"
+            )
+        raise problem from error
+
+
+def is_lost_preparation(error: Exception) -> bool:
+    """Whether a prepared statement is another session's: a pooler is in between."""
+    lost = isinstance(
+        error, psycopg.errors.DuplicatePreparedStatement | psycopg.errors.InvalidSqlStatementName
+    )
+    if lost:
+        _log.info("prepared statements do not work here: going on without them")
+    return lost
+
+
+def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
+    """Say in the library's terms what an error of the driver means."""
+    text = _first_line(error)
+    hint = error.diag.message_hint
+    match error.sqlstate:
+        case "IND02" | "IND03":
+            return IsolationTooStrict(f"{text}. {hint}")
+        case "IND05":
+            return LeaseLost()
+        case "IND04" | "22P02" | "22P05" | "22021":
+            return InvalidInput(f"{text}. {hint}" if hint else text)
+        case "3F000" | "42883" | "42P01":
+            return SchemaMissing(settings.schema)
+        case "42501":
+            return PermissionDenied(
+                f"{text}: connect as the owner of the store, or as a member of the role"
+                f" {settings.schema}_writer or {settings.schema}_reader"
+                " (`indelible init --roles` makes them)"
+            )
+        case "40001" | "40P01":
+            return TransactionConflict(
+                f"the database undid the transaction ({text}): run the whole transaction again"
+            )
+        case "23505" if error.diag.constraint_name == "events_id_key":
+            # Another transaction appended the same id at the same moment, to another stream.
+            return TransactionConflict(
+                f"an event with the same id was appended at the same moment ({text}): run the"
+                " whole transaction again to learn where it stands"
+            )
+    if _is_loss(error):
+        return ConnectionLost(f"the connection to {_target(settings.url)} was lost ({text})")
+    return DatabaseError(f"the database refused: {text}" + (f". {hint}" if hint else ""))
+
+
+def in_transaction(error: psycopg.Error, settings: Settings) -> IndelibleError:
+    """Say what an error in the middle of a transaction means."""
+    problem = translate(error, settings)
+    if isinstance(problem, ConnectionLost):
+        return ConnectionLost(
+            f"{problem} and the transaction with it; nothing of it was stored: run it again"
+        )
+    return problem
+
+
+def _is_loss(error: psycopg.Error) -> bool:
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(("08", "57P"))
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return error.diag.message_primary or str(error).strip().partition("\n")[0]
+
+
+def unreachable(settings: Settings, error: psycopg.Error) -> DatabaseUnreachable:
+    """Say that no connection could be made, and where it was tried."""
+    reason = " ".join(str(error).split())
+    return DatabaseUnreachable(
+        f"cannot reach the database at {_target(settings.url)} ({reason.rstrip('?.')}): check the"
+        " URL, and that the server runs"
+    )
+
+
+def no_connection(settings: Settings, stats: dict[str, int]) -> DatabaseUnreachable:
+    """Say why the pool gave no connection."""
+    if stats.get("pool_size", 0) >= settings.pool_size and not stats.get("connections_errors"):
+        return DatabaseUnreachable(
+            f"all {settings.pool_size} connections were in use for {settings.timeout:g} s: finish"
+            " transactions sooner, or connect with a larger pool_size"
+        )
+    return DatabaseUnreachable(
+        f"cannot reach the database at {_target(settings.url)} for {settings.timeout:g} s: check"
+        " that the server runs"
+    )
+
+
+def _target(url: str) -> str:
+    """Where the database is, for messages: never with its password."""
+    given = conninfo_to_dict(url)
+    host = given.get("host") or given.get("hostaddr") or "the default host"
+    return f"{host}:{given.get('port', 5432)}/{given.get('dbname', '')}"

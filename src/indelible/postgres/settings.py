@@ -1,0 +1,22 @@
+"""How to reach a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach a store.
+
+    Attributes:
+        url: a PostgreSQL URL or connection string.
+        schema: where the store lives.
+        pool_size: how many connections a store opens at most.
+        timeout: seconds that a call may wait for a connection, and try again after a lost one.
+    """
+
+    url: str
+    schema: str = "indelible"
+    pool_size: int = 10
+    timeout: float = 30.0
