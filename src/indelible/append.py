@@ -26,7 +26,7 @@ from .errors import (
     VersionConflict,
     WrongExpectedVersion,
 )
-from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend
+from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend, uuid7_hex
 from .names import check_name
 from .plan import Call, Plan, Rows
 
@@ -52,7 +52,7 @@ def append(
     metadata: Mapping[str, Any] | None,
 ) -> Plan[AppendResult]:
     """Append to one stream; see `EventStore.append`."""
-    part = _check(writing, StreamAppend(stream, events, expected, channel), metadata)
+    part = _check(writing, stream, events, expected, channel, metadata)
     if not part["events"]:
         raise InvalidInput(
             f"there is nothing to append to stream {stream!r}: pass at least one event; a pure"
@@ -68,8 +68,9 @@ def append(
             "events": _encode(part["events"]).decode(),
         },
         [part],
+        may_share=True,
     )
-    (outcome,) = (_Outcome(0, *row) for row in rows)
+    outcome = _Outcome(0, *rows[0])
     if outcome.is_refusal:
         raise _refusal([part], [outcome])
     return outcome.result(part)
@@ -81,7 +82,9 @@ def append_many(writing: Writing, appends: Iterable[StreamAppend]) -> Plan[list[
     for append_ in appends:
         if not isinstance(append_, StreamAppend):
             raise InvalidInput(f"append_many takes StreamAppend values, not {append_!r}")
-        parts.append(_check(writing, append_, None))
+        parts.append(
+            _check(writing, append_.stream, append_.events, append_.expected, append_.channel, None)
+        )
     if not parts:
         return []
     _check_ids(parts)
@@ -94,17 +97,20 @@ def append_many(writing: Writing, appends: Iterable[StreamAppend]) -> Plan[list[
 
 
 def _write(
-    statement: str, parameters: Mapping[str, object], parts: Sequence[Mapping[str, Any]]
+    statement: str,
+    parameters: Mapping[str, object],
+    parts: Sequence[Mapping[str, Any]],
+    *,
+    may_share: bool = False,
 ) -> Plan[Rows]:
     try:
-        return (yield Call(statement, parameters, appends=True))
+        return (yield Call(statement, parameters, appends=True, may_share=may_share))
     except ConnectionLost as lost:
         ids = [UUID(event["id"]) for part in parts for event in part["events"]]
         raise ConnectionLost(str(lost), ids) from lost
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Outcome(msgspec.Struct, frozen=True, gc=False):
     """A row of the functions `append` and `append_many`."""
 
     place: int
@@ -162,14 +168,17 @@ def _refusal(parts: Sequence[Mapping[str, Any]], refused: Sequence[_Outcome]) ->
 
 
 def _check(
-    writing: Writing, append_: StreamAppend, metadata: Mapping[str, Any] | None
+    writing: Writing,
+    stream: str,
+    events: Any,
+    expected: object,
+    channel: str | None,
+    metadata: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Turn a stream's part into what the database takes, or say what is wrong with it."""
-    stream = check_name("stream", append_.stream)
-    events = append_.events
-    if isinstance(events, NewEvent) or not isinstance(events, list | tuple):
+    check_name("stream", stream)
+    if not isinstance(events, list | tuple):
         events = [events]
-    channel = append_.channel
     if channel is None and events:  # a pure check may look at another service's stream
         channel = writing.channel
     if channel is not None:
@@ -182,7 +191,7 @@ def _check(
     return {
         "stream": stream,
         "channel": channel,
-        "expected": _expected(append_.expected),
+        "expected": _expected(expected),
         "events": [_event(writing, event, metadata) for event in events],
     }
 
@@ -200,7 +209,32 @@ def _expected(expected: object) -> int:
 
 def _event(writing: Writing, given: object, common: Mapping[str, Any] | None) -> dict[str, Any]:
     codec = writing.codec
-    event = given if isinstance(given, NewEvent) else NewEvent(codec.type_of(given), given)
+    if isinstance(given, NewEvent):
+        event_type, data = _check_type(codec, given), given.data
+        event_id = _id(event_type, given.id).hex
+    else:
+        event_type, data = codec.type_of(given), given
+        event_id = uuid7_hex()
+    written = codec.encode(event_type, data)
+    size = len(written)
+    stored: dict[str, Any] = {"id": event_id, "type": event_type, "data": msgspec.Raw(written)}
+    if isinstance(given, NewEvent) or common is not None:
+        own = given.metadata if isinstance(given, NewEvent) else None
+        if metadata := _metadata(event_type, own, common):
+            written = codec.encode(event_type, metadata, field="metadata")
+            size += len(written)
+            stored["metadata"] = msgspec.Raw(written)
+    if size > writing.max_event_bytes:
+        raise EventTooLarge(event_type, size, writing.max_event_bytes)
+    if isinstance(given, NewEvent):
+        if given.tags:
+            stored["tags"] = _tags(given.tags)
+        if given.valid_at is not None:
+            stored["valid_at"] = check_moment("valid_at", given.valid_at).isoformat()
+    return stored
+
+
+def _check_type(codec: Codec, event: NewEvent) -> str:
     event_type = check_name("event type", event.type)
     registered = codec.registered_type(event.data)
     if registered is not None and codec.classes.get(event_type) is not type(event.data):
@@ -208,25 +242,7 @@ def _event(writing: Writing, given: object, common: Mapping[str, Any] | None) ->
             f"a {type(event.data).__qualname__} is registered as {registered!r} and cannot be"
             f" appended as {event_type!r}"
         )
-    data = codec.encode(event_type, event.data)
-    size = len(data)
-    stored: dict[str, Any] = {
-        "id": str(_id(event_type, event.id)),
-        "type": event_type,
-        "data": msgspec.Raw(data),
-    }
-    metadata = _metadata(event_type, event.metadata, common)
-    if metadata:
-        written = codec.encode(event_type, metadata, field="metadata")
-        size += len(written)
-        stored["metadata"] = msgspec.Raw(written)
-    if size > writing.max_event_bytes:
-        raise EventTooLarge(event_type, size, writing.max_event_bytes)
-    if event.tags:
-        stored["tags"] = _tags(event.tags)
-    if event.valid_at is not None:
-        stored["valid_at"] = check_moment("valid_at", event.valid_at).isoformat()
-    return stored
+    return event_type
 
 
 def _id(event_type: str, given: object) -> UUID:
@@ -256,7 +272,8 @@ def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:
         for event in part["events"]:
             if event["id"] in seen:
                 raise InvalidInput(
-                    f"event id {event['id']} stands twice in one call: give each event its own"
+                    f"event id {UUID(event['id'])} stands twice in one call: give each event its"
+                    " own"
                 )
             seen.add(event["id"])
 

@@ -60,12 +60,13 @@ class Codec:
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
         for event_type, event_class in _registrations(events):
             self._register(event_type, event_class)
+        self._known_classes = types.MappingProxyType(self._classes)
         self._keep_unknown = unknown == "keep" or not self._classes
 
     @property
     def classes(self) -> Mapping[str, type]:
         """The registered classes by the type that they stand for."""
-        return types.MappingProxyType(self._classes)
+        return self._known_classes
 
     def _register(self, event_type: str, event_class: type) -> None:
         check_name("event type", event_type)

@@ -44,10 +44,19 @@ def uuid7() -> UUID:
     Returns:
         A new id.
     """
+    return UUID(int=_uuid7())
+
+
+def uuid7_hex() -> str:
+    """Make an event id as 32 hexadecimal digits: `uuid7` without the object around it."""
+    return f"{_uuid7():032x}"
+
+
+def _uuid7() -> int:
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     fraction = rest * 4096 // 1_000_000
     random = int.from_bytes(os.urandom(8), "big") >> 2
-    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random)
+    return milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +118,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     valid_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class AppendResult:
+class AppendResult(msgspec.Struct, frozen=True, gc=False):
     """What an append did; of several events, the facts of the last one.
 
     Attributes:

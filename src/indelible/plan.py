@@ -8,16 +8,16 @@ returns its result.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
 Rows = list[tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One statement to run.
 
     Attributes:
@@ -27,12 +27,16 @@ class Call:
             rows are asked for.
         appends: whether it appends events, so that readers are woken, and whoever called is told
             when its outcome is not known.
+        may_share: whether it may be sent together with others that may: an append to one stream.
+        survives_conflicts: whether it is repeated where the database undid its transaction.
     """
 
     statement: str
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, object] = {}
     prepared: bool = True
     appends: bool = False
+    may_share: bool = False
+    survives_conflicts: bool = True
 
 
 Plan = Generator[Call, Rows, T]

@@ -142,7 +142,7 @@ def test_an_append_is_one_statement() -> None:
         "expected": 3,
         "events": [
             {
-                "id": str(event.id),
+                "id": event.id.hex,
                 "type": "Happened",
                 "data": {"n": 1},
                 "metadata": {"by": "ann"},

@@ -41,6 +41,7 @@ from .failures import (
     no_connection,
     translate,
 )
+from .group_commit import AsyncGroupCommit, GroupCommit
 from .settings import Settings
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class PoolEngine:
         self._on_close = on_close
         self._on_commit = on_commit
         self._prepares = True
+        self._group_commit = GroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
         self._pool = ConnectionPool(
             settings.url,
@@ -95,7 +97,7 @@ class PoolEngine:
 
     def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
-        return drive(plan, self._execute)
+        return drive(plan, self._share_or_execute)
 
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
@@ -144,6 +146,9 @@ class PoolEngine:
         finally:
             self._pool.putconn(connection)
 
+    def _share_or_execute(self, call: Call) -> Rows:
+        return self._group_commit.append(call) if call.may_share else self._execute(call)
+
     def _execute(self, call: Call) -> Rows:
         attempts = Attempts(self._settings, call)
         while True:
@@ -178,6 +183,7 @@ class AsyncPoolEngine:
         self._on_close = on_close
         self._on_commit = on_commit
         self._prepares = True
+        self._group_commit = AsyncGroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
         self._pool = AsyncConnectionPool(
             settings.url,
@@ -200,7 +206,7 @@ class AsyncPoolEngine:
 
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
-        return await drive_async(plan, self._execute)
+        return await drive_async(plan, self._share_or_execute)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
@@ -246,6 +252,11 @@ class AsyncPoolEngine:
             yield connection
         finally:
             await self._pool.putconn(connection)
+
+    async def _share_or_execute(self, call: Call) -> Rows:
+        if call.may_share:
+            return await self._group_commit.append(call)
+        return await self._execute(call)
 
     async def _execute(self, call: Call) -> Rows:
         attempts = Attempts(self._settings, call)

@@ -47,7 +47,10 @@ class Attempts:
         """Say how many seconds to wait before the next attempt, or raise the problem."""
         if isinstance(problem, ConnectionLost):
             problem = self.loss = self._lost(problem, error)
-        elif not (isinstance(problem, TransactionConflict) or is_lost_preparation(error)):
+        elif not (
+            (isinstance(problem, TransactionConflict) and self._call.survives_conflicts)
+            or is_lost_preparation(error)
+        ):
             raise problem from error
         if time.monotonic() + self._pause > self._deadline:
             raise problem from error

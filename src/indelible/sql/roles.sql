@@ -27,6 +27,7 @@ BEGIN
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.append(text, text, bigint, jsonb), indelible.append_many(jsonb),'
+        ' indelible.append_batch(jsonb),'
         ' indelible.group_create, indelible.group_change, indelible.group_delete,'
         ' indelible.group_reset, indelible.group_join, indelible.group_beat,'
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'

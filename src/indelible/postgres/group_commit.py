@@ -1,0 +1,379 @@
+"""Group commit: appends that come while others are under way share a statement and a commit.
+
+An append that finds a worker free goes at once, alone. Where all are at work it waits for the first
+to be free, which takes all that have come by then: nobody waits in order to be joined. In the
+database each is stored or refused alone (`append_batch`). What could make neighbours wait, or fail,
+steps aside and goes alone: a stream that another transaction holds, or an append that the database
+cannot take.
+
+`Line` decides who goes with whom, and does no I/O. The worker is a thread that waits for its own
+append anyway, or a task. docs/explanation/appends.md says why nothing is lost or turned round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from indelible.errors import DatabaseError, InvalidInput, StoreClosed, TransactionConflict
+from indelible.plan import Call, Rows
+
+_WORKERS = 2
+"""How many statements are under way at once; more make the batches smaller, and no faster."""
+_SMALLEST_SHARE = 32
+_LARGEST_BATCH = 250
+_LARGEST_BATCH_BYTES = 2 * 1024 * 1024
+_PATIENCE = 0.05
+"""Seconds that an append waits for a worker before there is one more: those that there are may be
+waiting for streams that other transactions hold."""
+
+_OF_ONE = (DatabaseError, InvalidInput, TransactionConflict)
+"""Errors that a single append may have brought upon its batch."""
+
+_json = msgspec.json.Encoder().encode
+
+
+class Entry:
+    """An append that waits for its outcome; `signal` wakes whoever waits."""
+
+    __slots__ = ("call", "is_abandoned", "problem", "rows", "signal", "stream", "work")
+
+    def __init__(self, call: Call, signal: Any = None) -> None:
+        self.call = call
+        self.stream: Any = call.parameters["stream"]
+        self.signal = signal
+        self.rows: Rows | None = None
+        self.problem: BaseException | None = None
+        self.is_abandoned = False
+        self.work: Work | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcome is known."""
+        return self.rows is not None or self.problem is not None
+
+    def outcome(self) -> Rows:
+        """Give the rows, or raise the problem."""
+        if self.rows is None:
+            assert self.problem is not None  # noqa: S101
+            raise self.problem
+        return self.rows
+
+    def text(self) -> str:
+        """The append as `append_batch` takes it."""
+        given = self.call.parameters
+        stream, channel = _json(self.stream).decode(), _json(given["channel"]).decode()
+        return (
+            f'{{"stream":{stream},"channel":{channel},"expected":{given["expected"]},'
+            f'"events":{given["events"]}}}'
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What a worker is to run: one statement for all its entries.
+
+    Attributes:
+        entries: the appends, in order.
+        takes_place: whether it takes the place of a worker; not what may have to wait for long.
+        begun: when it began.
+    """
+
+    entries: list[Entry]
+    takes_place: bool = True
+    begun: float = field(default_factory=time.monotonic)
+
+    def call(self) -> Call:
+        """The statement."""
+        if len(self.entries) == 1:
+            return self.entries[0].call
+        appends = ",".join(entry.text() for entry in self.entries)
+        return Call(
+            "append_batch", {"appends": f"[{appends}]"}, appends=True, survives_conflicts=False
+        )
+
+
+class Line:
+    """Who goes with whom. Appends to one stream go in the order in which they came."""
+
+    def __init__(self, workers: int) -> None:
+        self._free = workers
+        self._running: set[Work] = set()
+        self._at_work: set[str] = set()
+        """The streams of what is under way."""
+        self._waiting: dict[str, deque[Entry]] = {}
+        """What waits, by its stream."""
+        self._ready: deque[str] = deque()
+        """The streams of what waits that are not at work."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._running
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether something waits for a worker."""
+        return bool(self._ready)
+
+    def enter(self, entry: Entry) -> Work | None:
+        """Take a place; return what is to be run at once, if a worker is free."""
+        if self._free and entry.stream not in self._at_work:
+            return self._begin([entry])
+        self.queue(entry)
+        return None
+
+    def queue(self, entry: Entry) -> bool:
+        """Take a place; return whether there is a worker for what waits."""
+        waiting = self._waiting.get(entry.stream)
+        if waiting is not None:
+            waiting.append(entry)
+        else:
+            self._waiting[entry.stream] = deque((entry,))
+            if entry.stream not in self._at_work:
+                self._ready.append(entry.stream)
+        return self._free > 0 and bool(self._ready)
+
+    def settle(self, work: Work, outcome: Rows | BaseException) -> list[Work]:
+        """Note the outcome of what was run; return what is to be run next."""
+        self._running.discard(work)
+        self._free += work.takes_place
+        aside: dict[str, list[Entry]] = {}
+        for entry in self._note(work, outcome):
+            aside.setdefault(entry.stream, []).append(entry)
+        following = []
+        for stream in {entry.stream: None for entry in work.entries}:
+            self._at_work.discard(stream)
+            if stream in aside:
+                first, *rest = aside[stream]
+                following.append(self._begin([first], takes_place=False))
+                if rest:
+                    self._waiting[stream] = deque((*rest, *self._waiting.get(stream, ())))
+            elif stream in self._waiting:
+                self._ready.append(stream)
+        return following + self.go_on()
+
+    def _note(self, work: Work, outcome: Rows | BaseException) -> list[Entry]:
+        """Note outcomes; return the appends that are to go alone."""
+        entries = work.entries
+        if isinstance(outcome, BaseException):
+            if not isinstance(outcome, Exception):  # the first is told to end; not its neighbours
+                entries[0].problem = outcome
+                return entries[1:]
+            if len(entries) > 1 and isinstance(outcome, _OF_ONE):
+                return entries
+            entries[0].problem = outcome
+            for entry in entries[1:]:
+                entry.problem = copy(outcome)
+                entry.problem.__cause__ = outcome
+            return []
+        if len(entries) == 1:
+            entries[0].rows = outcome
+            return []
+        aside = []
+        for place, *row in outcome:
+            entry = entries[place - 1]
+            if row[0] == "busy":
+                aside.append(entry)
+            else:
+                entry.rows = [tuple(row)]
+        return aside
+
+    def relieve(self) -> list[Work]:
+        """Return what more workers are to run, where those that there are take long."""
+        if self._ready:
+            latest = time.monotonic() - _PATIENCE
+            for work in self._running:
+                if work.takes_place and work.begun < latest:
+                    work.takes_place = False
+                    self._free += 1
+        return self.go_on()
+
+    def go_on(self) -> list[Work]:
+        """Return what is to be run now, as far as there are workers."""
+        following = []
+        while self._free and (entries := self._gather()):
+            following.append(self._begin(entries))
+        return following
+
+    def _gather(self) -> list[Entry]:
+        """Take what waits for a worker, up to the size of a batch."""
+        entries: list[Entry] = []
+        # Half of what waits, so that the database is at work while outcomes are told here.
+        room = min(_LARGEST_BATCH, max(_SMALLEST_SHARE, len(self._ready) // 2))
+        size = 0
+        while self._ready and room > 0 and size < _LARGEST_BATCH_BYTES:
+            stream = self._ready.popleft()
+            waiting = self._waiting.pop(stream)
+            while waiting and room > 0 and size < _LARGEST_BATCH_BYTES:
+                entry = waiting.popleft()
+                if not entry.is_abandoned:
+                    entries.append(entry)
+                    room -= 1
+                    size += len(entry.call.parameters["events"])  # type: ignore[arg-type]
+            if waiting:  # until these are done
+                self._waiting[stream] = waiting
+        return entries
+
+    def _begin(self, entries: list[Entry], *, takes_place: bool = True) -> Work:
+        work = Work(entries, takes_place)
+        self._running.add(work)
+        self._free -= takes_place
+        self._at_work.update(entry.stream for entry in entries)
+        return work
+
+
+class GroupCommit:
+    """Group commit for threads: one that waits for its own append runs the batch that it is in.
+
+    Args:
+        execute: runs one statement, on a connection of its own.
+        connections: how many of these there are at most.
+    """
+
+    def __init__(self, execute: Callable[[Call], Rows], connections: int) -> None:
+        self._execute = execute
+        self._guard = threading.Lock()
+        self._line = Line(min(_WORKERS, connections))
+
+    def append(self, call: Call) -> Rows:
+        """Append, with others where they are many."""
+        entry = Entry(call, threading.Lock())
+        entry.signal.acquire()
+        with self._guard:
+            work = self._line.enter(entry)
+        if work is None:
+            work = self._wait(entry)
+        while work is not None:
+            self._run(work, entry)
+            work = None if entry.is_settled else self._wait(entry)
+        return entry.outcome()
+
+    def _wait(self, entry: Entry) -> Work | None:
+        """Wait until the outcome is known, or until this thread is to run something."""
+        try:
+            while not entry.signal.acquire(timeout=_PATIENCE):
+                with self._guard:
+                    following = self._line.relieve()
+                self._hand_on(following)
+        except BaseException:
+            # Somebody else's appends may have been put into the hands of this thread.
+            with self._guard:
+                entry.is_abandoned = True
+                work = entry.work
+            if work is not None:
+                self._run(work, entry)
+            raise
+        work, entry.work = entry.work, None
+        return work
+
+    def _run(self, work: Work, own: Entry) -> None:
+        outcome: Rows | BaseException
+        try:
+            outcome = self._execute(work.call())
+        except BaseException as error:
+            outcome = error
+        with self._guard:
+            following = self._line.settle(work, outcome)
+        for entry in work.entries:
+            if entry is not own and entry.is_settled:
+                entry.signal.release()
+        self._hand_on(following)
+
+    def _hand_on(self, following: list[Work]) -> None:
+        """Wake a thread for each statement: one of those that wait for it."""
+        for work in following:
+            with self._guard:
+                waiting = [entry for entry in work.entries if not entry.is_abandoned]
+                if waiting:
+                    waiting[0].work = work
+            if waiting:
+                waiting[0].signal.release()
+            else:
+                self._run(work, work.entries[0])
+
+
+class AsyncGroupCommit:
+    """Group commit for tasks; a batch is a task of its own, so that cancelling one harms nobody.
+
+    Args:
+        execute: runs one statement, on a connection of its own.
+        connections: how many of these there are at most.
+    """
+
+    def __init__(self, execute: Callable[[Call], Awaitable[Rows]], connections: int) -> None:
+        self._execute = execute
+        self._line = Line(min(_WORKERS, connections))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._goes_on = False
+        self._relief: asyncio.TimerHandle | None = None
+
+    async def append(self, call: Call) -> Rows:
+        """Append, with others where they are many."""
+        entry = Entry(call)
+        if self._line.is_idle and (work := self._line.enter(entry)):
+            return await self._alone(work)
+        loop = asyncio.get_running_loop()
+        entry.signal = loop.create_future()
+        if self._line.queue(entry):
+            if not self._goes_on:
+                self._goes_on = True  # when all that is ready to run has run
+                loop.call_soon(self._go_on)
+        elif self._relief is None:
+            self._relief = loop.call_later(_PATIENCE, self._relieve)
+        try:
+            await entry.signal
+        except asyncio.CancelledError:
+            entry.is_abandoned = True
+            raise
+        return entry.outcome()
+
+    async def _alone(self, work: Work) -> Rows:
+        try:
+            rows = await self._execute(work.call())
+        except BaseException as error:
+            self._begin(self._line.settle(work, error))
+            raise
+        self._begin(self._line.settle(work, rows))
+        return rows
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._begin(self._line.go_on())
+
+    def _relieve(self) -> None:
+        self._relief = None
+        self._begin(self._line.relieve())
+        if self._line.is_waited_for:
+            self._relief = asyncio.get_running_loop().call_later(_PATIENCE, self._relieve)
+
+    def _begin(self, following: list[Work]) -> None:
+        for work in following:
+            task = asyncio.create_task(self._run(work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, work: Work) -> None:
+        outcome: Rows | BaseException
+        try:
+            outcome = await self._execute(work.call())
+        except Exception as error:
+            outcome = error
+        except BaseException:  # the loop ends
+            self._settle(work, StoreClosed())
+            raise
+        self._settle(work, outcome)
+
+    def _settle(self, work: Work, outcome: Rows | BaseException) -> None:
+        self._begin(self._line.settle(work, outcome))
+        for entry in work.entries:
+            if entry.is_settled and not entry.signal.done():
+                entry.signal.set_result(None)

@@ -1,0 +1,286 @@
+-- Group commit: the appends of many callers in one statement and one commit, each with an outcome
+-- of its own. docs/explanation/appends.md tells why none of them harms another.
+
+CREATE FUNCTION indelible.refuse_appends(appends jsonb, places bigint[])
+RETURNS TABLE (
+    place bigint,
+    outcome text,
+    last_version bigint,
+    last_position bigint,
+    recorded_at timestamptz,
+    facts jsonb
+)
+LANGUAGE sql
+AS $$
+    SELECT
+        places.place,
+        CASE
+            -- It holds after all: others have been at work since it was looked at.
+            WHEN refused.outcome = 'wrong_version' AND (
+                refused.last_version = (item ->> 'expected')::bigint
+                OR (item ->> 'expected')::bigint = -2
+                OR (item ->> 'expected')::bigint = -4 AND refused.last_version >= 0
+            ) THEN 'busy'
+            ELSE refused.outcome
+        END,
+        refused.last_version,
+        refused.last_position,
+        refused.recorded_at,
+        refused.facts
+    FROM unnest(places) AS places (place)
+    CROSS JOIN LATERAL (SELECT appends -> (places.place - 1)::integer AS item) AS entries
+    CROSS JOIN LATERAL indelible.refuse_append(
+        item ->> 'stream', item ->> 'channel', (item ->> 'expected')::bigint, item -> 'events'
+    ) AS refused
+$$;
+COMMENT ON FUNCTION indelible.refuse_appends(jsonb, bigint[]) IS
+    'Why some appends of a batch were refused, or the first result where one is a retry.';
+
+CREATE FUNCTION indelible.append_batch(appends jsonb)
+RETURNS TABLE (
+    place bigint,
+    outcome text,
+    last_version bigint,
+    last_position bigint,
+    recorded_at timestamptz,
+    facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- As in append(): plans are held to indexes, whatever the size of the tables was.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+-- What cannot be passed over (a stream that is just being made, an id that is just being stored) fails
+-- the batch soon, and its appends are made one by one.
+SET lock_timeout = '50ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    size constant integer := jsonb_array_length(appends);
+    -- By place in the list.
+    names text[];
+    wanted_channels text[];
+    expectations bigint[];
+    counts bigint[];
+    ids bigint[];
+    versions bigint[];
+    channels text[];
+    outcomes text[] := array_fill(NULL::text, ARRAY[size]);
+    last_versions bigint[] := array_fill(NULL::bigint, ARRAY[size]);
+    -- The streams that this batch makes, in order of name.
+    new_ids bigint[] := '{}';
+    new_names text[] := '{}';
+    new_channels text[] := '{}';
+    new_versions bigint[] := '{}';
+    -- Those that it moves on.
+    moved_ids bigint[] := '{}';
+    moved_versions bigint[] := '{}';
+    -- The places of what is refused: by what was there before this batch, and by what is then.
+    refused_before bigint[] := '{}';
+    refused_after bigint[] := '{}';
+    entry record;
+    of_name text;
+    of_id bigint;
+    of_channel text;
+    at_version bigint;
+    is_new boolean;
+    is_moved boolean;
+    is_refused boolean;
+    is_busy boolean;
+    made bigint;
+    not_made bigint[];
+    positions bigint[];
+    taken_at timestamptz;
+BEGIN
+    -- The rows of the streams, locked: each version is the one that its last writer left. A row
+    -- that another transaction holds is passed over, so that nobody waits for a neighbour.
+    SELECT
+        array_agg(name), array_agg(wanted_channel), array_agg(expected), array_agg(added),
+        array_agg(id), array_agg(version), array_agg(channel)
+    INTO names, wanted_channels, expectations, counts, ids, versions, channels
+    FROM (
+        SELECT
+            item ->> 'stream' AS name,
+            item ->> 'channel' AS wanted_channel,
+            (item ->> 'expected')::bigint AS expected,
+            jsonb_array_length(item -> 'events')::bigint AS added,
+            locked.id,
+            locked.version,
+            locked.channel
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
+        LEFT JOIN LATERAL (
+            SELECT streams.id, streams.version, streams.channel
+            FROM indelible.streams
+            WHERE streams.name = item ->> 'stream'
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS locked ON true
+        ORDER BY number
+    ) AS given;
+
+    -- The appends to one stream in their order, each at the version that the one before it leaves.
+    -- In a later statement than the locks, which sees all that was committed before them.
+    FOR entry IN
+        SELECT
+            given.*,
+            id IS NULL AND EXISTS (
+                SELECT FROM indelible.streams WHERE streams.name = given.name
+            ) AS is_occupied,
+            EXISTS (
+                SELECT
+                FROM jsonb_array_elements(item -> 'events') AS events (event)
+                JOIN indelible.events AS stored ON stored.id = (event ->> 'id')::uuid
+            ) AS is_known
+        FROM ROWS FROM (
+                jsonb_array_elements(appends),
+                unnest(names), unnest(wanted_channels), unnest(expectations), unnest(counts),
+                unnest(ids), unnest(versions), unnest(channels)
+            ) WITH ORDINALITY AS given (
+                item, name, wanted_channel, expected, added, id, version, channel, number
+            )
+        ORDER BY name COLLATE "C", number
+    LOOP
+        IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
+            OR entry.added = 0
+        THEN
+            RAISE EXCEPTION 'entry % is no append', entry.number
+            USING ERRCODE = 'IND04',
+                HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists), and at least one event.';
+        END IF;
+        IF of_name IS DISTINCT FROM entry.name THEN
+            of_name := entry.name;
+            of_id := entry.id;
+            of_channel := entry.channel;
+            at_version := coalesce(entry.version, -1);
+            is_new := of_id IS NULL;
+            is_moved := false;
+            is_refused := false;
+            is_busy := entry.is_occupied;
+        END IF;
+        IF is_busy THEN
+            outcomes[entry.number] := 'busy';
+        ELSIF entry.is_known
+            OR entry.wanted_channel <> of_channel
+            OR entry.expected >= -1 AND entry.expected <> at_version
+            OR entry.expected = -4 AND at_version = -1
+        THEN
+            IF is_moved THEN
+                is_refused := true;
+                refused_after := refused_after || entry.number;
+            ELSE
+                refused_before := refused_before || entry.number;
+            END IF;
+        ELSIF is_refused THEN
+            -- What was refused would have to be told what was there between two appends of this
+            -- batch: the rest of the stream waits for another.
+            is_busy := true;
+            outcomes[entry.number] := 'busy';
+        ELSE
+            at_version := at_version + entry.added;
+            IF is_moved THEN
+                IF is_new THEN
+                    new_versions[cardinality(new_versions)] := at_version;
+                ELSE
+                    moved_versions[cardinality(moved_versions)] := at_version;
+                END IF;
+            ELSIF is_new THEN
+                of_id := nextval('indelible.streams_id_seq');
+                of_channel := coalesce(entry.wanted_channel, split_part(of_name, '-', 1));
+                new_ids := new_ids || of_id;
+                new_names := new_names || of_name;
+                new_channels := new_channels || of_channel;
+                new_versions := new_versions || at_version;
+            ELSE
+                moved_ids := moved_ids || of_id;
+                moved_versions := moved_versions || at_version;
+            END IF;
+            is_moved := true;
+            outcomes[entry.number] := 'appended';
+            ids[entry.number] := of_id;
+            last_versions[entry.number] := at_version;
+        END IF;
+    END LOOP;
+
+    IF cardinality(refused_before) > 0 THEN
+        RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_before);
+    END IF;
+    IF cardinality(new_ids) > 0 THEN
+        INSERT INTO indelible.streams (id, name, channel, version)
+        OVERRIDING SYSTEM VALUE
+        SELECT id, name, channel, version
+        FROM unnest(new_ids, new_names, new_channels, new_versions)
+            AS given (id, name, channel, version)
+        ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        IF made < cardinality(new_ids) THEN  -- others made the same streams meanwhile
+            SELECT array_agg(given.id) INTO not_made
+            FROM unnest(new_ids) AS given (id)
+            LEFT JOIN indelible.streams ON streams.id = given.id
+            WHERE streams.id IS NULL;
+            SELECT array_agg(CASE WHEN id = ANY(not_made) THEN 'busy' ELSE outcome END ORDER BY number)
+            INTO outcomes
+            FROM unnest(ids, outcomes) WITH ORDINALITY AS given (id, outcome, number);
+        END IF;
+    END IF;
+    IF cardinality(moved_ids) > 0 THEN
+        UPDATE indelible.streams
+        SET version = moved.version
+        FROM unnest(moved_ids, moved_versions) AS moved (id, version)
+        WHERE streams.id = moved.id;
+    END IF;
+
+    IF 'appended' = ANY(outcomes) THEN
+        PERFORM indelible.hold_head();
+        taken_at := clock_timestamp();
+        WITH inserted AS (
+            INSERT INTO indelible.events
+                (position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at)
+            SELECT
+                nextval('indelible.events_position'),
+                given.id,
+                given.last_version - given.added + event_place,
+                taken_at,
+                (event ->> 'id')::uuid,
+                event ->> 'type',
+                event -> 'data',
+                event -> 'metadata',
+                CASE WHEN event ? 'tags'
+                    THEN ARRAY(SELECT jsonb_array_elements_text(event -> 'tags'))
+                END,
+                (event ->> 'valid_at')::timestamptz
+            FROM ROWS FROM (
+                    jsonb_array_elements(appends),
+                    unnest(outcomes), unnest(ids), unnest(last_versions), unnest(counts)
+                ) WITH ORDINALITY AS given (item, outcome, id, last_version, added, number),
+                jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, event_place)
+            WHERE given.outcome = 'appended'
+            ORDER BY number, event_place
+            RETURNING position
+        )
+        -- In the order in which they were inserted.
+        SELECT array_agg(position) INTO positions FROM inserted;
+    END IF;
+
+    RETURN QUERY
+        SELECT
+            number,
+            given.outcome,
+            given.last_version,
+            positions[sum(given.added) FILTER (WHERE given.outcome = 'appended') OVER (ORDER BY number)],
+            taken_at,
+            NULL::jsonb
+        FROM unnest(outcomes, last_versions, counts)
+            WITH ORDINALITY AS given (outcome, last_version, added, number)
+        WHERE given.outcome IS NOT NULL;
+    IF cardinality(refused_after) > 0 THEN
+        RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_after);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.append_batch(jsonb) IS
+    'Appends to streams, [{stream, channel, expected, events}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), or busy: not looked at, since another transaction is at work on its stream.';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
