@@ -267,8 +267,8 @@ def test_the_parts_of_append_many_are_one_statement() -> None:
         ("c-1", None, -1),
     ]
     assert [[event["id"] for event in p["events"]] for p in parts] == [
-        [str(one.id)],
-        [str(two.id)],
+        [one.id.hex],
+        [two.id.hex],
         [],
     ]
     assert [(r.stream, r.version, r.position) for r in played.result] == [
