@@ -27,6 +27,7 @@ from .errors import (
 from .names import check_name
 
 Unknown = Literal["raise", "keep"]
+Decoder = Callable[[bytes], Any]
 EventClasses = Any
 """What `events=` takes: classes, a union of classes, or a mapping from type names to classes."""
 
@@ -57,11 +58,12 @@ class Codec:
             raise InvalidInput(f'unknown must be "raise" or "keep", not {unknown!r}')
         self._types: dict[type, str] = {}
         self._classes: dict[str, type] = {}
-        self._decoders: dict[str, Callable[[bytes], Any]] = {}
+        self.decoders = _Decoders()
+        """What reads the data of a type: data is all it takes, and its errors are its own."""
         for event_type, event_class in _registrations(events):
             self._register(event_type, event_class)
         self._known_classes = types.MappingProxyType(self._classes)
-        self._keep_unknown = unknown == "keep" or not self._classes
+        self.decoders.keep_unknown = unknown == "keep" or not self._classes
 
     @property
     def classes(self) -> Mapping[str, type]:
@@ -79,7 +81,7 @@ class Codec:
             )
         self._classes[event_type] = event_class
         self._types.setdefault(event_class, event_type)
-        self._decoders[event_type] = _decoder(event_class)
+        self.decoders[event_type] = _decoder(event_class)
 
     def type_of(self, event: object) -> str:
         """Name the type of an instance of a registered class.
@@ -136,15 +138,26 @@ class Codec:
             UnknownEventType: no class is registered for the type.
             DecodingFailed: the data does not fit the class.
         """
-        decoder = self._decoders.get(event_type)
-        if decoder is None:
-            if self._keep_unknown:
-                return _decode_plain(data)
-            raise UnknownEventType(event_type)
+        decoder = self.decoders[event_type]
         try:
             return decoder(data)
         except Exception as error:
-            raise DecodingFailed(event_type, self._classes[event_type], str(error)) from error
+            raise self.failure(event_type, error) from error
+
+    def failure(self, event_type: str, error: Exception) -> DecodingFailed:
+        """Say that stored data does not fit the class of its type."""
+        return DecodingFailed(event_type, self._classes[event_type], str(error))
+
+
+class _Decoders(dict[str, Decoder]):
+    """What reads the data of a type; plain data where no class is registered, if that is kept."""
+
+    keep_unknown = True
+
+    def __missing__(self, event_type: str) -> Decoder:
+        if not self.keep_unknown:
+            raise UnknownEventType(event_type)
+        return _decode_plain
 
 
 def _encode_other(value: object) -> Any:

@@ -7,12 +7,11 @@ however much there is, and no connection is held while the caller is at work.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from .codec import Codec, decode_metadata
-from .errors import InvalidInput, StreamNotFound
+from .errors import InvalidInput, StreamNotFound, UnknownEventType
 from .events import (
     ChannelStats,
     HeadHolder,
@@ -21,6 +20,7 @@ from .events import (
     StoreStats,
     StreamInfo,
 )
+from .garbage import Uncollected
 from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import Query
@@ -309,29 +309,36 @@ def _decode_rows(
     codec: Codec, rows: Rows, stream: str | None = None
 ) -> tuple[list[RecordedEvent], int]:
     """Make events of rows, and count the bytes of their data."""
-    decode: Callable[[str, bytes], Any] = codec.decode
-    events = []
+    decoders = codec.decoders
+    events: list[RecordedEvent] = []
     size = 0
-    for (
-        position, name, version, event_id, event_type, data, metadata, tags, channel,
-        recorded_at, valid_at,
-    ) in rows:  # fmt: skip
-        size += len(data)
-        events.append(
-            RecordedEvent(
-                position,
-                stream or name,
-                version,
-                event_id,
-                event_type,
-                decode(event_type, data),
-                {} if metadata is None else decode_metadata(metadata),
-                () if tags is None else tuple(tags),
-                channel,
-                recorded_at,
-                valid_at,
-            )
-        )
+    event_type = ""
+    with Uncollected():
+        try:
+            for (
+                position, name, version, event_id, event_type, data, metadata, tags, channel,
+                recorded_at, valid_at,
+            ) in rows:  # fmt: skip
+                size += len(data)
+                events.append(
+                    RecordedEvent(
+                        position,
+                        stream or name,
+                        version,
+                        event_id,
+                        event_type,
+                        decoders[event_type](data),
+                        {} if metadata is None else decode_metadata(metadata),
+                        () if tags is None else tuple(tags),
+                        channel,
+                        recorded_at,
+                        valid_at,
+                    )
+                )
+        except UnknownEventType:
+            raise
+        except Exception as error:
+            raise codec.failure(event_type, error) from error
     return events, size
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
+from psycopg import abc
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import AdaptersMap, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 
 from indelible.errors import InvalidInput
+from indelible.garbage import Uncollected
 from indelible.plan import Call, Rows
 from indelible.schema import Migration, create_roles, migrate, statements
 
@@ -155,28 +156,40 @@ class _JsonLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> bytes:
-        return bytes(data)[1:]  # the first byte is the version of the jsonb format
+        return bytes(data[1:])  # the first byte is the version of the jsonb format
 
 
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_MOMENTS: Final = psycopg.adapters.types["timestamptz"].oid
 
 
-class _MomentLoader(Loader):
-    """A moment in UTC, whatever the time zone of the session."""
+class _MomentLoaders:
+    """Makes psycopg's own loaders of moments, in C, without a session that they would ask its zone.
+
+    So moments are in UTC, whatever the time zone of the session. Used in place of a class.
+    """
 
     format = Format.BINARY
 
-    def load(self, data: Buffer) -> datetime:
-        return _EPOCH + timedelta(microseconds=int.from_bytes(bytes(data), "big", signed=True))
+    def __call__(self, oid: int, context: AdaptContext | None = None) -> abc.Loader:
+        made = psycopg.adapters.get_loader(_MOMENTS, Format.BINARY)
+        assert made is not None  # noqa: S101
+        return made(oid, None)
+
+
+_moment_loaders = cast("type[Loader]", _MomentLoaders())
+
+
+def _adapt(adapters: AdaptersMap) -> None:
+    # On the cursor and not on the connection, which its owner uses for other things.
+    adapters.register_loader("jsonb", _JsonLoader)
+    adapters.register_loader("timestamptz", _moment_loaders)
 
 
 def event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
     """A cursor that reads events: JSON as bytes, moments in UTC."""
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
-    # On the cursor and not on the connection, which its owner uses for other things.
-    cursor.adapters.register_loader("jsonb", _JsonLoader)
-    cursor.adapters.register_loader("timestamptz", _MomentLoader)
+    _adapt(cursor.adapters)
     return cursor
 
 
@@ -184,8 +197,7 @@ def async_event_cursor(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
     """A cursor that reads events, as `event_cursor` makes one."""
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
-    cursor.adapters.register_loader("jsonb", _JsonLoader)
-    cursor.adapters.register_loader("timestamptz", _MomentLoader)
+    _adapt(cursor.adapters)
     return cursor
 
 
@@ -193,7 +205,8 @@ def fetch(cursor: psycopg.Cursor[Any], call: Call, settings: Settings, prepares:
     """Run a statement, and give its rows."""
     statement = statements(settings.schema)[call.statement]
     cursor.execute(statement, _parameters(call), prepare=_prepare(call, prepares))
-    return cursor.fetchall()
+    with Uncollected():
+        return cursor.fetchall()
 
 
 async def fetch_async(
@@ -202,7 +215,8 @@ async def fetch_async(
     """Run a statement, and give its rows."""
     statement = statements(settings.schema)[call.statement]
     await cursor.execute(statement, _parameters(call), prepare=_prepare(call, prepares))
-    return await cursor.fetchall()
+    with Uncollected():
+        return await cursor.fetchall()
 
 
 def _prepare(call: Call, prepares: object) -> bool:
