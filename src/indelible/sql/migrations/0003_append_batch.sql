@@ -61,16 +61,14 @@ AS $$
 #variable_conflict use_column
 DECLARE
     size constant integer := jsonb_array_length(appends);
-    -- By place in the list.
-    names text[];
-    wanted_channels text[];
-    expectations bigint[];
-    counts bigint[];
-    ids bigint[];
-    versions bigint[];
-    channels text[];
+    -- By place in the list: the outcome, the stream and its version then; -1 where nothing is
+    -- appended.
     outcomes text[] := array_fill(NULL::text, ARRAY[size]);
-    last_versions bigint[] := array_fill(NULL::bigint, ARRAY[size]);
+    ids bigint[] := array_fill(0::bigint, ARRAY[size]);
+    last_versions bigint[] := array_fill(-1::bigint, ARRAY[size]);
+    counts bigint[] := array_fill(0::bigint, ARRAY[size]);
+    -- The places of appends with an event that is in the store already.
+    known bigint[];
     -- The streams that this batch makes, in order of name.
     new_ids bigint[] := '{}';
     new_names text[] := '{}';
@@ -97,17 +95,16 @@ DECLARE
     taken_at timestamptz;
 BEGIN
     -- The rows of the streams, locked: each version is the one that its last writer left. A row
-    -- that another transaction holds is passed over, so that nobody waits for a neighbour.
-    SELECT
-        array_agg(name), array_agg(wanted_channel), array_agg(expected), array_agg(added),
-        array_agg(id), array_agg(version), array_agg(channel)
-    INTO names, wanted_channels, expectations, counts, ids, versions, channels
-    FROM (
+    -- that another transaction holds is passed over, so that nobody waits for a neighbour. The
+    -- order makes all locks come before the first turn of the loop; in it the appends to one stream
+    -- follow each other, each at the version that the one before it leaves.
+    FOR entry IN
         SELECT
+            number,
             item ->> 'stream' AS name,
             item ->> 'channel' AS wanted_channel,
             (item ->> 'expected')::bigint AS expected,
-            jsonb_array_length(item -> 'events')::bigint AS added,
+            jsonb_array_length(item -> 'events') AS added,
             locked.id,
             locked.version,
             locked.channel
@@ -118,31 +115,17 @@ BEGIN
             WHERE streams.name = item ->> 'stream'
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS locked ON true
-        ORDER BY number
-    ) AS given;
-
-    -- The appends to one stream in their order, each at the version that the one before it leaves.
-    -- In a later statement than the locks, which sees all that was committed before them.
-    FOR entry IN
-        SELECT
-            given.*,
-            id IS NULL AND EXISTS (
-                SELECT FROM indelible.streams WHERE streams.name = given.name
-            ) AS is_occupied,
-            EXISTS (
-                SELECT
-                FROM jsonb_array_elements(item -> 'events') AS events (event)
-                JOIN indelible.events AS stored ON stored.id = (event ->> 'id')::uuid
-            ) AS is_known
-        FROM ROWS FROM (
-                jsonb_array_elements(appends),
-                unnest(names), unnest(wanted_channels), unnest(expectations), unnest(counts),
-                unnest(ids), unnest(versions), unnest(channels)
-            ) WITH ORDINALITY AS given (
-                item, name, wanted_channel, expected, added, id, version, channel, number
-            )
-        ORDER BY name COLLATE "C", number
+        ORDER BY (item ->> 'stream') COLLATE "C", number
     LOOP
+        IF known IS NULL THEN
+            -- A later statement than the locks, which sees all that was committed before them.
+            known := ARRAY(
+                SELECT number
+                FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
+                    jsonb_array_elements(item -> 'events') AS events (event)
+                JOIN indelible.events AS stored ON stored.id = (event ->> 'id')::uuid
+            );
+        END IF;
         IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
             OR entry.added = 0
         THEN
@@ -158,11 +141,13 @@ BEGIN
             is_new := of_id IS NULL;
             is_moved := false;
             is_refused := false;
-            is_busy := entry.is_occupied;
+            is_busy := is_new AND EXISTS (
+                SELECT FROM indelible.streams WHERE streams.name = of_name
+            );
         END IF;
         IF is_busy THEN
             outcomes[entry.number] := 'busy';
-        ELSIF entry.is_known
+        ELSIF entry.number = ANY(known)
             OR entry.wanted_channel <> of_channel
             OR entry.expected >= -1 AND entry.expected <> at_version
             OR entry.expected = -4 AND at_version = -1
@@ -201,6 +186,7 @@ BEGIN
             outcomes[entry.number] := 'appended';
             ids[entry.number] := of_id;
             last_versions[entry.number] := at_version;
+            counts[entry.number] := entry.added;
         END IF;
     END LOOP;
 
@@ -220,9 +206,12 @@ BEGIN
             FROM unnest(new_ids) AS given (id)
             LEFT JOIN indelible.streams ON streams.id = given.id
             WHERE streams.id IS NULL;
-            SELECT array_agg(CASE WHEN id = ANY(not_made) THEN 'busy' ELSE outcome END ORDER BY number)
-            INTO outcomes
-            FROM unnest(ids, outcomes) WITH ORDINALITY AS given (id, outcome, number);
+            FOR place IN 1 .. size LOOP
+                IF ids[place] = ANY(not_made) THEN
+                    outcomes[place] := 'busy';
+                    last_versions[place] := -1;
+                END IF;
+            END LOOP;
         END IF;
     END IF;
     IF cardinality(moved_ids) > 0 THEN
@@ -240,8 +229,8 @@ BEGIN
                 (position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at)
             SELECT
                 nextval('indelible.events_position'),
-                given.id,
-                given.last_version - given.added + event_place,
+                ids[number],
+                last_versions[number] - counts[number] + event_place,
                 taken_at,
                 (event ->> 'id')::uuid,
                 event ->> 'type',
@@ -251,12 +240,9 @@ BEGIN
                     THEN ARRAY(SELECT jsonb_array_elements_text(event -> 'tags'))
                 END,
                 (event ->> 'valid_at')::timestamptz
-            FROM ROWS FROM (
-                    jsonb_array_elements(appends),
-                    unnest(outcomes), unnest(ids), unnest(last_versions), unnest(counts)
-                ) WITH ORDINALITY AS given (item, outcome, id, last_version, added, number),
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
                 jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, event_place)
-            WHERE given.outcome = 'appended'
+            WHERE last_versions[number] >= 0
             ORDER BY number, event_place
             RETURNING position
         )
@@ -269,7 +255,8 @@ BEGIN
             number,
             given.outcome,
             given.last_version,
-            positions[sum(given.added) FILTER (WHERE given.outcome = 'appended') OVER (ORDER BY number)],
+            positions[sum(CASE WHEN given.outcome = 'appended' THEN given.added END)
+                OVER (ORDER BY number)],
             taken_at,
             NULL::jsonb
         FROM unnest(outcomes, last_versions, counts)
@@ -284,3 +271,21 @@ COMMENT ON FUNCTION indelible.append_batch(jsonb) IS
     'Appends to streams, [{stream, channel, expected, events}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), or busy: not looked at, since another transaction is at work on its stream.';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
+
+
+-- Storage: what is written once and never changes is frozen with the first vacuum that comes by, a
+-- little at a time, and not all at once when transaction ids run short; small parts keep the
+-- visibility map fresh. The row of a stream changes with every append to it, in place, for which
+-- its page needs room soon.
+
+ALTER TABLE indelible.events SET (
+    autovacuum_freeze_min_age = 0,
+    autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_vacuum_insert_scale_factor = 0.01,
+    autovacuum_analyze_threshold = 10000,
+    autovacuum_analyze_scale_factor = 0.02
+);
+ALTER TABLE indelible.streams SET (
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_scale_factor = 0.02
+);
