@@ -1,0 +1,1 @@
+"""Other stores, each run as its documentation recommends, and the limits."""
