@@ -386,7 +386,8 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         return self._worker.pause(time.monotonic(), head)
 
     def _delivery(self, item: Item) -> Delivery[Bound]:
-        return Delivery(item, _event(item), self._tell, self._engine, self._worker, self._bind)
+        engine = self._patient_engine
+        return Delivery(item, _event(item), self._tell, engine, self._worker, self._bind)
 
 
 @documented_as(Consumer)
@@ -527,7 +528,8 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         return self._worker.pause(time.monotonic(), head)
 
     def _delivery(self, item: Item) -> AsyncDelivery[Bound]:
-        return AsyncDelivery(item, _event(item), self._tell, self._engine, self._worker, self._bind)
+        engine = self._patient_engine
+        return AsyncDelivery(item, _event(item), self._tell, engine, self._worker, self._bind)
 
 
 def worker_name() -> str:

@@ -152,15 +152,21 @@ class Watch:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._guard = threading.Lock()
+        # Reentrant: the garbage collector may end a subscription, which leaves, at any point.
+        self._guard = threading.RLock()
         self._sleepers: dict[object, Sleeper] = {}
         self._thread: threading.Thread | None = None
         self._told_about_listen = False
+        self._closing = threading.Event()
         self.head = 0
         """The highest head seen so far."""
-        self.is_closed = False
         self.problem: IndelibleError | None = None
         """Why the watch has ended, where that does not pass by itself."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._closing.is_set()
 
     def join(self, key: object, sleeper: Sleeper) -> None:
         """Wake somebody from now on, whenever the head has moved."""
@@ -178,7 +184,7 @@ class Watch:
     def close(self) -> None:
         """End, waking everybody. Closing twice is allowed."""
         with self._guard:
-            self.is_closed = True
+            self._closing.set()
             thread = self._thread
         self._wake()
         if thread is not None and thread is not threading.current_thread():
@@ -212,7 +218,7 @@ class Watch:
                 return
             pause = retries.next_pause()
             _log.warning("the log cannot be watched (%s); trying again in %.2f s", problem, pause)
-            time.sleep(pause)
+            self._closing.wait(pause)
 
     def _watch(self, connection: Connection, retries: Retries) -> None:
         connection.prepare_threshold = None  # behind a pooler the session is not ours

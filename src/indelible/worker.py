@@ -171,7 +171,8 @@ class Worker:
         """Say for how many seconds there is nothing to do unless something happens."""
         if self.verdicts or (self._slices and self._cursor < head and self._waiting < _ROOM):
             return 0
-        soonest = min(self._beat_at, self._due_at)
+        # What is due already waits for somebody who takes it.
+        soonest = self._beat_at if self._due else min(self._beat_at, self._due_at)
         if self._has_progress():
             soonest = min(soonest, self._beat_at - self._beat_pause() + _SAVE_PAUSE)
         return max(soonest - now, 0)

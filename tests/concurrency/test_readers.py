@@ -279,7 +279,7 @@ def test_readers_go_on_by_themselves_after_the_server_was_stopped_and_started(
 def test_what_is_written_after_a_crash_stands_above_what_readers_have_passed(
     server_folder: Path,
 ) -> None:
-    """Positions of a transaction that was undone: the sequence that took them is not on disk yet."""
+    """Also of positions of a transaction that was undone: the sequence is not on disk yet."""
     folder = server_folder / f"crashed-{uuid4().hex}"
     with SystemServer(folder, wheel_binaries(), wal_writer_delay="10s") as server:
         migrate_store(Settings(server.url))

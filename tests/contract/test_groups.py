@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from indelible import (
     Query,
     WaitTimedOut,
 )
+from indelible.schema import statements
 from indelible.worker import finish
 from tests.conftest import Connect
 from tests.waiting import wait_until
@@ -163,6 +165,18 @@ def test_starts(store: EventStore) -> None:
     for name, numbers in expected.items():
         with store.group(name).consume() as consumer:
             assert handled(consumer, len(numbers)) == numbers, name
+
+
+def test_a_position_that_was_never_given_out_is_no_start(store: EventStore) -> None:
+    last = append(store, "a-1", 1)
+    with pytest.raises(InvalidInput, match=f"position 99 is beyond the last position, {last}"):
+        store.group("mails").create(start=99)
+    assert store.groups() == []
+    group = store.group("mails")
+    group.create(start=last)
+    with pytest.raises(InvalidInput, match="beyond the last position"):
+        group.reset(99)
+    assert group.info().checkpoint == last
 
 
 def test_a_group_in_a_transaction_is_refused(store: EventStore) -> None:
@@ -556,6 +570,61 @@ def test_what_a_worker_says_after_its_lease_is_over_does_not_count(
         assert consumer.take(SHORT) is None
 
 
+@pytest.mark.parametrize("act", ["reset", "delete"])
+def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
+    sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str, act: str
+) -> None:
+    """The worker holds its own row and then needs the group's; the operator needs both, too."""
+    append(sync_store, "a-1", 1)
+    group = sync_store.group("mails")
+    group.create()
+    acts = {"reset": lambda: group.reset("beginning"), "delete": group.delete}
+    operators = Thread(target=acts[act])
+    with psycopg.connect(url) as worker:
+        worker.execute(f"SET search_path = {schema}; SET deadlock_timeout = '30s'")
+        row = worker.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+        assert row is not None
+        worker.commit()
+        worker.execute("SELECT group_fence(%s, %s)", row)
+        operators.start()
+        wait_until(
+            lambda: connection.execute(
+                "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
+                " WHERE NOT granted AND query LIKE %s",
+                [f"%{schema}%group_{act}%"],
+            ).fetchone()
+        )
+        worker.execute("SET LOCAL lock_timeout = '5s'")
+        worker.execute(
+            "SELECT group_note(%s, %s, 1, 7::smallint, 'a-1', false, 'retry', 1, 0, '', '')", row
+        )
+    operators.join(LONG)
+    assert not operators.is_alive()
+    assert connection.execute("SELECT FROM group_events").fetchone() is None
+
+
+def test_thousands_of_events_behind_one_cost_no_more_than_a_few(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    """What is due, and where the checkpoint is, is found by the first event of each stream."""
+    append(sync_store, "a-1", *range(30))
+    group = sync_store.group("mails")
+    group.create()
+    connection.execute(
+        "INSERT INTO group_events (group_id, position, slice, key, state, attempts, not_before)"
+        " SELECT id, number, slice_of('a-1'), 'a-1',"
+        " CASE number WHEN 1 THEN 'retry' ELSE 'queued' END, 0, now()"
+        " FROM groups, generate_series(1, 30000) AS numbers (number)"
+    )
+    connection.execute("SET statement_timeout = '1s'")
+    assert connection.execute("SELECT group_checkpoint(id) FROM groups").fetchone() == (0,)
+    connection.execute("UPDATE group_slices SET token = 1")
+    for statement in ("group_due", "group_held"):
+        text = statements(schema)[statement]
+        rows = connection.execute(text, {"group_id": 1, "token": 1, "hold_back": True}).fetchall()
+        assert len(rows) == 1
+
+
 def test_two_streams_in_one_slice_do_not_hold_each_other_back_for_long(
     store: EventStore, connection: psycopg.Connection
 ) -> None:
@@ -604,3 +673,49 @@ def test_an_event_whose_commit_was_not_heard_of_is_not_handled_again(
         assert consumer.take(SHORT) is None
         assert group.info().retrying == 0
     assert [e.data["number"] for e in sync_store.read("out-1")] == [1, 2]
+
+
+def test_a_handler_waits_for_a_connection_as_long_as_others_do(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is told at once that the pool is empty, and tries again; a handler waits."""
+    monkeypatch.setattr("indelible.postgres.engines._IMPATIENCE", 0.05)
+    store = connect(timeout=0.5)
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        assert taken(consumer)._engine._settings.timeout == 0.5
+
+
+def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.worker._DUE_PAUSE", 0.01)
+    append(sync_store, "a-1", 1)
+    append(sync_store, "b-1", 2)
+    group = sync_store.group("mails")
+    group.create(lease=0.3, retry_after=0.001)
+    with group.consume() as consumer:
+        worker = consumer._worker
+        taken(consumer).nack()
+        busy = taken(consumer)
+        wait_until(lambda: worker._due)
+        turns = beats = 0
+
+        def turn(*arguments: Any) -> Any:
+            nonlocal turns
+            turns += 1
+            return type(worker).turn(worker, *arguments)
+
+        def beat(*arguments: Any) -> Any:
+            nonlocal beats
+            beats += 1
+            return type(worker)._beat(worker, *arguments)
+
+        monkeypatch.setattr(worker, "turn", turn)
+        monkeypatch.setattr(worker, "_beat", beat)
+        wait_until(lambda: beats == 3)
+        assert turns < 10
+        busy.ack()
+        taken(consumer).ack()
