@@ -181,12 +181,18 @@ class Watch:
         with self._guard:
             self._sleepers.pop(key, None)
 
-    def close(self) -> None:
-        """End, waking everybody. Closing twice is allowed."""
+    def close(self) -> bool:
+        """Begin to end, waking everybody; return whether a bell has to wake the watch itself."""
         with self._guard:
             self._closing.set()
             thread = self._thread
         self._wake()
+        return thread is not None and thread.is_alive()
+
+    def wait_closed(self) -> None:
+        """Wait until it has ended."""
+        with self._guard:
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=2)
 
@@ -277,7 +283,7 @@ class Watch:
         found = engine.run(head_info())
         if found.waiting and found.holders:
             _log.warning(
-                "the head stands at position %d and %d positions wait behind it: %s",
+                "the head stands at position %d, and events wait behind it (%d): %s",
                 found.head,
                 found.waiting,
                 "; ".join(map(str, found.holders)),
@@ -297,8 +303,10 @@ class Wakeup:
 
     def close(self) -> None:
         """End both. Closing twice is allowed."""
-        self.watch.close()
+        if self.watch.close():
+            self.doorbell.ring()
         self.doorbell.close()
+        self.watch.wait_closed()
 
 
 def _start(run: Callable[[], None], name: str) -> threading.Thread:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from itertools import islice
 
 import psycopg
@@ -260,6 +261,7 @@ def test_who_holds_the_head_is_named(store: EventStore, sync_store: EventStore, 
             (slow.info.backend_pid, "slow import", "idle in transaction")
         ]
         assert "slow import" in str(found.holders[0])
+        assert "last statement: SELECT" in str(found.holders[0])
         slow.rollback()
     assert store.head_info().holders == ()
 
@@ -280,7 +282,7 @@ def test_a_head_held_for_long_is_warned_of(
             wait_until(lambda: "slow import" in caplog.text)
             subscription.stop()
             reader.join(20)
-    assert "1 positions wait" in caplog.text or "wait behind it" in caplog.text
+    assert "events wait behind it (1): process" in caplog.text
 
 
 def test_the_bell_wakes_a_reader_that_polls_seldom(
@@ -289,8 +291,29 @@ def test_the_bell_wakes_a_reader_that_polls_seldom(
     monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
     with sync_store.subscribe() as subscription:
         threading.Timer(0.2, lambda: sync_store.append("a-1", event(7), expected=NO_STREAM)).start()
-        threading.Timer(20, subscription.stop).start()
         assert next(subscription).data["number"] == 7
+
+
+def test_closing_the_store_does_not_wait_for_the_next_look(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
+    with EventStore.connect(url, schema=schema) as store:
+        watch = store._wakeup.watch  # type: ignore[union-attr]
+        store.append("a-1", event(), expected=NO_STREAM)
+
+        def read() -> None:
+            with suppress(StoreClosed):
+                list(store.subscribe())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        wait_until(lambda: watch.head)
+        thread = watch._thread
+    assert thread is not None
+    assert not thread.is_alive()
+    reader.join(10)
+    assert not reader.is_alive()
 
 
 # Checkpoints -------------------------------------------------------------------------------------
