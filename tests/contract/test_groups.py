@@ -570,6 +570,52 @@ def test_what_a_worker_says_after_its_lease_is_over_does_not_count(
         assert consumer.take(SHORT) is None
 
 
+def test_a_beat_of_before_slices_were_dealt_does_not_count(
+    sync_store: EventStore, connection: psycopg.Connection
+) -> None:
+    """It is late on its way; its checkpoint is above what the slices that came since are at."""
+    append(sync_store, "a-1", 1, 2, 3)
+    sync_store.group("mails").create()
+    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    assert lease is not None
+    beat = "SELECT share FROM group_beat(%s, %s, %s, 3, 3, '{}', '{}')"
+    assert connection.execute(beat, [*lease, 0]).fetchone() == (1024,)
+    connection.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', 1024)", lease)
+    with pytest.raises(psycopg.Error) as refused:
+        connection.execute(beat, [*lease, 0])
+    assert refused.value.sqlstate == "IND05"
+    assert sync_store.group("mails").info().checkpoint == 0
+
+
+def test_an_event_of_a_slice_that_others_have_is_not_finished(
+    sync_store: EventStore, connection: psycopg.Connection
+) -> None:
+    append(sync_store, "a-1", 1)
+    sync_store.group("mails").create()
+    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    assert lease is not None
+    with pytest.raises(psycopg.Error) as refused:
+        connection.execute("SELECT group_finish(%s, %s, 1, slice_of('a-1'), false)", lease)
+    assert refused.value.sqlstate == "IND05"
+    assert sync_store.group("mails").info().checkpoint == 0
+
+
+def test_a_worker_is_not_buried_while_it_writes(
+    sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str
+) -> None:
+    """What it writes would come after another has taken the event over."""
+    sync_store.group("mails").create()
+    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    assert lease is not None
+    with psycopg.connect(url) as worker:
+        worker.execute(f"SELECT {schema}.group_fence(%s, %s)", lease)
+        connection.execute("UPDATE group_workers SET expires_at = '-infinity'")
+        connection.execute("SELECT group_bury(%s)", lease[:1])
+        assert connection.execute("SELECT token FROM group_workers").fetchall() == [lease[1:]]
+    connection.execute("SELECT group_bury(%s)", lease[:1])
+    assert connection.execute("SELECT token FROM group_workers").fetchall() == []
+
+
 @pytest.mark.parametrize("act", ["reset", "delete"])
 def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
     sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str, act: str
@@ -581,7 +627,7 @@ def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
     acts = {"reset": lambda: group.reset("beginning"), "delete": group.delete}
     operators = Thread(target=acts[act])
     with psycopg.connect(url) as worker:
-        worker.execute(f"SET search_path = {schema}; SET deadlock_timeout = '30s'")
+        worker.execute(f"SET search_path = {schema}")
         row = worker.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
         assert row is not None
         worker.commit()
@@ -594,7 +640,7 @@ def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
                 [f"%{schema}%group_{act}%"],
             ).fetchone()
         )
-        worker.execute("SET LOCAL lock_timeout = '5s'")
+        worker.execute("SET LOCAL lock_timeout = '300ms'")
         worker.execute(
             "SELECT group_note(%s, %s, 1, 7::smallint, 'a-1', false, 'retry', 1, 0, '', '')", row
         )
