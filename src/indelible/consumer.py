@@ -456,9 +456,11 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         await self.stop()
         self._is_closed = True
         self._woken.ring()
-        if self._task is not None:
-            await self._task
-        self._watch.leave(id(self))
+        try:
+            if self._task is not None:
+                await self._task
+        finally:
+            self._watch.leave(id(self))
 
     async def __anext__(self) -> AsyncDelivery[Bound]:
         delivery = await self.take()

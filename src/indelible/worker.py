@@ -314,15 +314,7 @@ class Worker:
 
     def _judge(self, item: Item) -> Plan[None]:
         if item.verdict == "finished" and item.is_noted:
-            yield Call(
-                "group_finish",
-                {
-                    **self._lease(),
-                    "position": item.position,
-                    "slice": item.slice,
-                    "is_noted": True,
-                },
-            )
+            yield from self._finish_noted(item)
         elif item.verdict == "retry":
             if item.attempt < self.settings.max_attempts:
                 delay = min(self.settings.retry_after * 2 ** (item.attempt - 1), _LONGEST_RETRY)
@@ -332,6 +324,12 @@ class Worker:
                 yield from self._note(item, "parked", item.attempt, 0)
         elif item.verdict == "park":
             yield from self._note(item, "parked", item.attempt, 0)
+
+    def _finish_noted(self, item: Item) -> Plan[None]:
+        yield Call(
+            "group_finish",
+            {**self._lease(), "position": item.position, "slice": item.slice, "is_noted": True},
+        )
 
     def _note(self, item: Item, state: groups.State, attempts: int, delay: float) -> Plan[None]:
         ((noted,),) = yield Call(
@@ -381,7 +379,11 @@ class Worker:
             part = self._slices.get(item.slice)
             if part is None or part.busy is not None:
                 continue
-            if state == "running" and attempts >= self.settings.max_attempts:
+            if row[1] is None:  # nobody can handle it, and others wait for it
+                yield from self._attempt(item)
+                yield from self._finish_noted(item)
+                self._due_at = 0.0
+            elif state == "running" and attempts >= self.settings.max_attempts:
                 item.reason = f"its worker died at attempt {attempts}"
                 yield from self._note(item, "parked", attempts, 0)
             elif item.failure is not None:
@@ -437,7 +439,8 @@ class Worker:
     def _item(self, row: tuple[object, ...]) -> Item:
         event, failure = None, None
         try:
-            event = decode_row(self._codec, row[:11])
+            if row[1] is not None:
+                event = decode_row(self._codec, row[:11])
         except (UnknownEventType, DecodingFailed) as error:
             failure = str(error)
         position, key, number = row[0], row[11], row[12]

@@ -102,6 +102,22 @@ def test_an_unrelated_writing_transaction_holds_nobody_back(
         assert sync_store.head() == result.position
 
 
+def test_a_transaction_that_began_early_and_appends_late_comes_late(
+    sync_store: EventStore, url: str
+) -> None:
+    """It has its transaction id before the others, and its event after them."""
+    with open_transaction(url) as early:
+        early.execute("CREATE TEMPORARY TABLE mine (number integer)")
+        first = sync_store.append("a-1", event(1), expected=NO_STREAM)
+        assert sync_store.head() == first.position
+        second = sync_store.bind(early).append("a-1", event(2), expected=0)
+        early.commit()
+    assert [(e.position, e.version) for e in sync_store.read_all()] == [
+        (first.position, 0),
+        (second.position, 1),
+    ]
+
+
 def test_a_transaction_that_only_read_holds_nobody_back(sync_store: EventStore, url: str) -> None:
     with open_transaction(url) as reader:
         list(sync_store.bind(reader).read("fast-1"))

@@ -161,9 +161,10 @@ def test_nothing_is_missed_under_load_with_backends_ended_at_random(
 
 
 def test_workers_come_and_go_and_every_stream_stays_in_order(
-    sync_store: EventStore, url: str, schema: str
+    sync_store: EventStore, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Partitioned delivery turns round the order of one stream when workers come or go."""
+    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
     crew = Crew()
     seen: list[tuple[int, str, int]] = []
     group = sync_store.group("moving")
@@ -191,7 +192,8 @@ def test_workers_come_and_go_and_every_stream_stays_in_order(
     assert_in_order(seen, once=False)
 
 
-def test_slices_are_shared_evenly(sync_store: EventStore, url: str, schema: str) -> None:
+def test_slices_are_shared_evenly(sync_store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
     group = sync_store.group("shared")
     group.create()
     with group.consume() as one, group.consume() as two, group.consume() as three:

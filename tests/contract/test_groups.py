@@ -57,6 +57,13 @@ def handled(consumer: Consumer, count: int) -> list[int]:
     return numbers
 
 
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers look more often, so that no test waits for a second."""
+    monkeypatch.setattr("indelible.worker._DUE_PAUSE", 0.05)
+    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
+
+
 # Create and look -------------------------------------------------------------------------------
 
 
@@ -614,6 +621,22 @@ def test_a_worker_is_not_buried_while_it_writes(
         assert connection.execute("SELECT token FROM group_workers").fetchall() == [lease[1:]]
     connection.execute("SELECT group_bury(%s)", lease[:1])
     assert connection.execute("SELECT token FROM group_workers").fetchall() == []
+
+
+def test_an_event_that_is_no_longer_in_the_log_stops_nobody(
+    store: EventStore, connection: psycopg.Connection
+) -> None:
+    """It was to be tried again when it was taken out of the log."""
+    append(store, "a-1", 1, 2, 3)
+    group = store.group("mails")
+    group.create(retry_after=0.5)
+    with group.consume() as consumer:
+        taken(consumer).nack()
+        wait_until(lambda: group.info().queued == 2)
+        connection.execute("ALTER TABLE events DISABLE TRIGGER ALL")
+        connection.execute("DELETE FROM events WHERE position = 1")
+        assert handled(consumer, 2) == [2, 3]
+        assert group.wait_for(3, timeout=LONG) == 3
 
 
 @pytest.mark.parametrize("act", ["reset", "delete"])
