@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Thread
@@ -287,6 +288,20 @@ def test_unacked_events_are_given_back_at_the_end(store: EventStore) -> None:
     assert group.info().checkpoint == 0
     with group.consume() as consumer:
         assert handled(consumer, 2) == [1, 2]
+
+
+def test_a_consumer_that_is_forgotten_gives_back_what_it_held(sync_store: EventStore) -> None:
+    append(sync_store, "a-1", 1)
+    append(sync_store, "b-1", 2)
+    group = sync_store.group("mails")
+    group.create(lease=600)
+    consumer = group.consume()
+    taken(consumer).ack()
+    del consumer
+    gc.collect()
+    wait_until(lambda: group.info().workers == ())
+    with group.consume() as another:
+        assert handled(another, 1) == [2]
 
 
 def test_stopping_hands_out_nothing_more(store: EventStore) -> None:
