@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -45,9 +46,10 @@ def wheel_binaries() -> Path:
 class SystemServer:
     """A server made of the machine's own binaries; a context manager that stops it."""
 
-    def __init__(self, folder: Path, binaries: Path | None = None) -> None:
+    def __init__(self, folder: Path, binaries: Path | None = None, **settings: str) -> None:
         self.folder = folder
         self.port = free_port()
+        self._settings = {**_SETTINGS, **settings}
         binaries = binaries or system_binaries()
         assert binaries is not None
         self._binaries = binaries
@@ -71,7 +73,7 @@ class SystemServer:
         self.stop("immediate")
 
     def start(self) -> None:
-        options = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         self._run(
             "pg_ctl", "start", "--wait", f"--log={self.folder}/log",
             f"--options=-p {self.port} -k {self.folder} {options}",
@@ -79,6 +81,19 @@ class SystemServer:
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "stop", "--wait", f"--mode={mode}")
+
+    def kill(self) -> None:
+        """End it with SIGKILL, and wait until its last process has noticed."""
+        lock = self.folder / "data" / "postmaster.pid"
+        lines = lock.read_text("ascii").splitlines()
+        os.kill(int(lines[0]), signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while _is_attached(int(lines[6].split()[1])):
+            assert time.monotonic() < deadline, "processes of the server are left"
+            time.sleep(0.01)
+        # In a container nobody may reap it, and its number looks alive for ever.
+        lock.unlink()
+        (self.folder / f".s.PGSQL.{self.port}.lock").unlink()
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -140,6 +155,12 @@ ignore_startup_parameters = extra_float_digits
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+
+
+def _is_attached(memory: int) -> bool:
+    """Whether a process is left that uses a segment of shared memory."""
+    rows = [row.split() for row in Path("/proc/sysvipc/shm").read_text("ascii").splitlines()]
+    return any(row[1] == str(memory) and row[6] != "0" for row in rows[1:])
 
 
 def _as_account() -> dict[str, Any]:

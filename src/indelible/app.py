@@ -7,7 +7,8 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -143,6 +144,14 @@ class _Registry(Generic[Handler]):
             raise InvalidInput("the application has no handlers: register some with @app.on(…)")
         return parts
 
+    @contextmanager
+    def _asking(self, part: _Part[Handler]) -> Iterator[None]:
+        """Go on without a report where the database cannot be asked: the workers do, too."""
+        try:
+            yield
+        except IndelibleError as error:
+            _log.warning("group %r cannot be asked how it stands: %s", part.name, error)
+
     def _report(self, part: _Part[Handler], info: GroupInfo) -> None:
         _log.info(
             "group stands",
@@ -207,20 +216,23 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
         """
         parts = self._working()
         size = self.concurrency * len(parts)
-        with EventStore.connect(
-            url or self.url,
-            schema=schema or self.schema,
-            events=self.events,
-            unknown="keep",
-            channel=self.channel,
-            pool_size=size + 2 * len(parts) + 2,
-        ) as store:
+        with (
+            EventStore.connect(
+                url or self.url,
+                schema=schema or self.schema,
+                events=self.events,
+                unknown="keep",
+                channel=self.channel,
+                pool_size=size + 2 * len(parts) + 2,
+            ) as store,
+            ExitStack() as opened,
+        ):
             running: list[tuple[Consumer[BoundEventStore], list[threading.Thread]]] = []
             failures: list[BaseException] = []
             for part in parts:
                 group = store.group(part.name)
                 group.create(part.query, exists="change", **part.options)
-                consumer = group.consume()
+                consumer = opened.enter_context(group.consume())
                 threads = [
                     threading.Thread(
                         target=self._handle,
@@ -236,7 +248,8 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                     thread.start()
             while not stop.wait(report):
                 for part in parts:
-                    self._report(part, store.group(part.name).info())
+                    with self._asking(part):
+                        self._report(part, store.group(part.name).info())
             for consumer, _ in running:
                 consumer.stop()
             deadline = time.monotonic() + grace
@@ -245,7 +258,8 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                     thread.join(max(deadline - time.monotonic(), 0))
                 consumer.close()
             for part in parts:
-                self._report(part, store.group(part.name).info())
+                with self._asking(part):
+                    self._report(part, store.group(part.name).info())
             if failures:
                 raise failures[0]
 
@@ -270,7 +284,7 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                         "handled",
                         extra={**event.facts(), "seconds": time.monotonic() - begun},
                     )
-        except IndelibleError as error:  # the group was deleted, say
+        except BaseException as error:  # the group was deleted, say, or a handler called sys.exit
             failures.append(error)
             stop.set()
 
@@ -323,20 +337,23 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
         """
         parts = self._working()
         size = self.concurrency * len(parts)
-        async with AsyncEventStore.connect(
-            url or self.url,
-            schema=schema or self.schema,
-            events=self.events,
-            unknown="keep",
-            channel=self.channel,
-            pool_size=size + 2 * len(parts) + 2,
-        ) as store:
+        async with (
+            AsyncEventStore.connect(
+                url or self.url,
+                schema=schema or self.schema,
+                events=self.events,
+                unknown="keep",
+                channel=self.channel,
+                pool_size=size + 2 * len(parts) + 2,
+            ) as store,
+            AsyncExitStack() as opened,
+        ):
             running: list[tuple[AsyncConsumer[AsyncBoundEventStore], list[asyncio.Task[None]]]] = []
             failures: list[BaseException] = []
             for part in parts:
                 group = store.group(part.name)
                 await group.create(part.query, exists="change", **part.options)
-                consumer = await group.consume().__aenter__()
+                consumer = await opened.enter_async_context(group.consume())
                 tasks = [
                     asyncio.create_task(self._handle(part, consumer, failures, stop))
                     for _ in range(self.concurrency)
@@ -344,7 +361,8 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
                 running.append((consumer, tasks))
             while not await _is_set(stop, report):
                 for part in parts:
-                    self._report(part, await store.group(part.name).info())
+                    with self._asking(part):
+                        self._report(part, await store.group(part.name).info())
             for consumer, _ in running:
                 await consumer.stop()
             everything = [task for _, tasks in running for task in tasks]
@@ -356,7 +374,8 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
             for consumer, _ in running:
                 await consumer.close()
             for part in parts:
-                self._report(part, await store.group(part.name).info())
+                with self._asking(part):
+                    self._report(part, await store.group(part.name).info())
             if failures:
                 raise failures[0]
 

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -265,11 +266,16 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._is_closed = False
         self._problem: Exception | None = None
         self._woken = threading.Event()
+        self._retries = Retries()
         self._thread = threading.Thread(
-            target=self._work, name=f"indelible-worker-{worker.group}", daemon=True
+            target=_work,
+            args=(weakref.ref(self), self._engine, worker, self._woken),
+            name=f"indelible-worker-{worker.group}",
+            daemon=True,
         )
         engine.run(worker.check())
-        watch.join(id(self), self._woken.set)
+        watch.join(id(self._woken), self._woken.set)
+        self._forgotten = weakref.finalize(self, _leave, watch, self._woken)
         self._thread.start()
 
     @property
@@ -318,7 +324,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._is_closed = True
         self._woken.set()
         self._thread.join()
-        self._watch.leave(id(self))
+        self._forgotten()
 
     def __next__(self) -> Delivery[Bound]:
         delivery = self.take()
@@ -341,32 +347,26 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._worker.verdicts.append(item)
         self._woken.set()
 
-    def _work(self) -> None:
-        retries = Retries()
-        while not self._is_closed:
-            self._woken.clear()
-            try:
-                pause = self._turn()
-                retries.succeed()
-            except LeaseLost as error:
-                _log.warning("group %r: %s", self._worker.group, error)
-                pause = retries.next_pause()
-                with self._changed:
-                    self._worker.lose()
-                    self._queue.clear()
-            except PASSING as error:
-                pause = retries.next_pause()
-                _log.warning("a worker waits %.2f s for the database: %s", pause, error)
-            except Exception as error:
-                with self._changed:
-                    self._problem = error
-                    self._changed.notify_all()
-                return
-            self._woken.wait(pause)
+    def _step(self) -> float | None:
+        """Do what there is to do; return how long to rest then, or None where it has ended."""
         try:
-            self._engine.run(self._worker.leave())
-        except IndelibleError as error:  # the lease ends by itself
-            _log.warning("a worker could not give back what it held: %s", error)
+            pause = self._turn()
+            self._retries.succeed()
+        except LeaseLost as error:
+            _log.warning("group %r: %s", self._worker.group, error)
+            pause = self._retries.next_pause()
+            with self._changed:
+                self._worker.lose()
+                self._queue.clear()
+        except PASSING as error:
+            pause = self._retries.next_pause()
+            _log.warning("a worker waits %.2f s for the database: %s", pause, error)
+        except Exception as error:
+            with self._changed:
+                self._problem = error
+                self._changed.notify_all()
+            return None
+        return pause
 
     def _turn(self) -> float:
         with self._changed:
@@ -386,7 +386,34 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         return self._worker.pause(time.monotonic(), head)
 
     def _delivery(self, item: Item) -> Delivery[Bound]:
-        return Delivery(item, _event(item), self._tell, self._engine, self._worker, self._bind)
+        engine = self._patient_engine
+        return Delivery(item, _event(item), self._tell, engine, self._worker, self._bind)
+
+
+def _work(
+    reference: weakref.ref[Consumer[Any]],
+    engine: PoolEngine,
+    worker: Worker,
+    woken: threading.Event,
+) -> None:
+    # Holding no consumer while it rests: one that is forgotten gives back what it held.
+    while (consumer := reference()) is not None and not consumer._is_closed:
+        woken.clear()
+        pause = consumer._step()
+        del consumer
+        if pause is None:
+            return
+        woken.wait(pause)
+    del consumer
+    try:
+        engine.run(worker.leave())
+    except IndelibleError as error:  # the lease ends by itself
+        _log.warning("a worker could not give back what it held: %s", error)
+
+
+def _leave(watch: Watch, woken: threading.Event) -> None:
+    watch.leave(id(woken))
+    woken.set()
 
 
 @documented_as(Consumer)
@@ -455,9 +482,11 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         await self.stop()
         self._is_closed = True
         self._woken.ring()
-        if self._task is not None:
-            await self._task
-        self._watch.leave(id(self))
+        try:
+            if self._task is not None:
+                await self._task
+        finally:
+            self._watch.leave(id(self))
 
     async def __anext__(self) -> AsyncDelivery[Bound]:
         delivery = await self.take()
@@ -527,7 +556,8 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         return self._worker.pause(time.monotonic(), head)
 
     def _delivery(self, item: Item) -> AsyncDelivery[Bound]:
-        return AsyncDelivery(item, _event(item), self._tell, self._engine, self._worker, self._bind)
+        engine = self._patient_engine
+        return AsyncDelivery(item, _event(item), self._tell, engine, self._worker, self._bind)
 
 
 def worker_name() -> str:

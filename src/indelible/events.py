@@ -230,8 +230,9 @@ class HeadHolder:
         if self.application:
             who += f" ({self.application})"
         age = "" if self.seconds is None else f" for {self.seconds:.1f} s"
-        query = "" if not self.query else f", last statement: {' '.join(self.query.split())[:80]}"
-        return f"{who}, {self.state}{age}{query}"
+        lines = (line for line in (self.query or "").splitlines() if not line.startswith("--"))
+        query = " ".join(" ".join(lines).split())[:80]
+        return f"{who}, {self.state}{age}" + (f", last statement: {query}" if query else "")
 
 
 @dataclass(frozen=True, slots=True)

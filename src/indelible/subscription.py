@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +37,8 @@ class Subscription(Iterator[RecordedEvent]):
         self._handed_out: int | None = None
         self._woken = threading.Event()
         self._stopped = threading.Event()
-        self._caught_up = threading.Event()
+        self._has_caught_up = False
+        self._settled = threading.Event()  # it has caught up, or never will
         self._retries = Retries()
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
         engine.run(following.begin())
@@ -67,9 +69,10 @@ class Subscription(Iterator[RecordedEvent]):
             timeout: seconds to wait at most; None for no bound.
 
         Returns:
-            Whether it has caught up.
+            Whether it has caught up; False when the time is over, or it was stopped before.
         """
-        return self._caught_up.wait(timeout)
+        self._settled.wait(timeout)
+        return self._has_caught_up
 
     def batches(self) -> Iterator[Batch]:
         """Take what comes in batches.
@@ -88,6 +91,7 @@ class Subscription(Iterator[RecordedEvent]):
         """End the iteration at once. Any thread or task may call it, and more than once."""
         self._stopped.set()
         self._woken.set()
+        self._settled.set()
         self._finalizer()
 
     def __next__(self) -> RecordedEvent:
@@ -106,7 +110,8 @@ class Subscription(Iterator[RecordedEvent]):
     def _next_batch(self) -> Batch | None:
         while not self._stopped.is_set():
             if self._following.is_caught_up:
-                self._caught_up.set()
+                self._has_caught_up = True
+                self._settled.set()
                 if not self._wait_for_more():
                     break
             try:
@@ -130,6 +135,7 @@ class Subscription(Iterator[RecordedEvent]):
                 self._following.extend(self._watch.head)
                 return True
             self._woken.wait()
+        self._watch.leave(id(self._woken))  # it may have been stopped before it joined
         return False
 
     def __enter__(self) -> Self:
@@ -167,7 +173,8 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
         self._handed_out: int | None = None
         self._woken = Bell()
         self._stopped = False
-        self._caught_up = asyncio.Event()
+        self._has_caught_up = False
+        self._settled = Bell()
         self._retries = Retries()
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
 
@@ -188,12 +195,8 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
         return self._following.is_caught_up and not self._events
 
     async def wait_until_caught_up(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        try:
-            async with asyncio.timeout(timeout):
-                await self._caught_up.wait()
-        except TimeoutError:
-            return False
-        return True
+        await self._settled.wait(timeout)
+        return self._has_caught_up
 
     async def batches(self) -> AsyncIterator[Batch]:
         while (batch := await self._next_batch()) is not None:
@@ -203,6 +206,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
     def stop(self) -> None:
         self._stopped = True
         self._woken.ring()
+        self._settled.ring()
         self._finalizer()
 
     async def __anext__(self) -> RecordedEvent:
@@ -223,7 +227,8 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
             await self
         while not self._stopped:
             if self._following.is_caught_up:
-                self._caught_up.set()
+                self._has_caught_up = True
+                self._settled.ring()
                 if not await self._wait_for_more():
                     break
             try:
@@ -232,7 +237,8 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
                 pause = self._retries.next_pause()
                 _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
                 self._woken.clear()
-                await self._woken.wait(pause)
+                if not self._stopped:  # else its ring may just have been taken back
+                    await self._woken.wait(pause)
             else:
                 self._retries.succeed()
                 return batch
@@ -248,6 +254,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
                 self._following.extend(self._watch.head)
                 return True
             await self._woken.wait()
+        self._watch.leave(id(self._woken))
         return False
 
     async def __aenter__(self) -> Self:
@@ -277,8 +284,10 @@ class Bell:
         """Wake whoever waits."""
         if self._loop is None:
             self._event.set()
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._event.set)
+        else:
+            # The loop may be closed at any moment, with whoever waited there.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._event.set)
 
     def clear(self) -> None:
         """Be ready for the next ring."""

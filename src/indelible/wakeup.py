@@ -152,15 +152,21 @@ class Watch:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._guard = threading.Lock()
+        # Reentrant: the garbage collector may end a subscription, which leaves, at any point.
+        self._guard = threading.RLock()
         self._sleepers: dict[object, Sleeper] = {}
         self._thread: threading.Thread | None = None
         self._told_about_listen = False
+        self._closing = threading.Event()
         self.head = 0
         """The highest head seen so far."""
-        self.is_closed = False
         self.problem: IndelibleError | None = None
         """Why the watch has ended, where that does not pass by itself."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._closing.is_set()
 
     def join(self, key: object, sleeper: Sleeper) -> None:
         """Wake somebody from now on, whenever the head has moved."""
@@ -175,12 +181,18 @@ class Watch:
         with self._guard:
             self._sleepers.pop(key, None)
 
-    def close(self) -> None:
-        """End, waking everybody. Closing twice is allowed."""
+    def close(self) -> bool:
+        """Begin to end, waking everybody; return whether a bell has to wake the watch itself."""
         with self._guard:
-            self.is_closed = True
+            self._closing.set()
             thread = self._thread
         self._wake()
+        return thread is not None and thread.is_alive()
+
+    def wait_closed(self) -> None:
+        """Wait until it has ended."""
+        with self._guard:
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=2)
 
@@ -212,7 +224,7 @@ class Watch:
                 return
             pause = retries.next_pause()
             _log.warning("the log cannot be watched (%s); trying again in %.2f s", problem, pause)
-            time.sleep(pause)
+            self._closing.wait(pause)
 
     def _watch(self, connection: Connection, retries: Retries) -> None:
         connection.prepare_threshold = None  # behind a pooler the session is not ours
@@ -271,7 +283,7 @@ class Watch:
         found = engine.run(head_info())
         if found.waiting and found.holders:
             _log.warning(
-                "the head stands at position %d and %d positions wait behind it: %s",
+                "the head stands at position %d, and events wait behind it (%d): %s",
                 found.head,
                 found.waiting,
                 "; ".join(map(str, found.holders)),
@@ -291,8 +303,10 @@ class Wakeup:
 
     def close(self) -> None:
         """End both. Closing twice is allowed."""
-        self.watch.close()
+        if self.watch.close():
+            self.doorbell.ring()
         self.doorbell.close()
+        self.watch.wait_closed()
 
 
 def _start(run: Callable[[], None], name: str) -> threading.Thread:

@@ -171,7 +171,8 @@ class Worker:
         """Say for how many seconds there is nothing to do unless something happens."""
         if self.verdicts or (self._slices and self._cursor < head and self._waiting < _ROOM):
             return 0
-        soonest = min(self._beat_at, self._due_at)
+        # What is due already waits for somebody who takes it.
+        soonest = self._beat_at if self._due else min(self._beat_at, self._due_at)
         if self._has_progress():
             soonest = min(soonest, self._beat_at - self._beat_pause() + _SAVE_PAUSE)
         return max(soonest - now, 0)
@@ -313,15 +314,7 @@ class Worker:
 
     def _judge(self, item: Item) -> Plan[None]:
         if item.verdict == "finished" and item.is_noted:
-            yield Call(
-                "group_finish",
-                {
-                    **self._lease(),
-                    "position": item.position,
-                    "slice": item.slice,
-                    "is_noted": True,
-                },
-            )
+            yield from self._finish_noted(item)
         elif item.verdict == "retry":
             if item.attempt < self.settings.max_attempts:
                 delay = min(self.settings.retry_after * 2 ** (item.attempt - 1), _LONGEST_RETRY)
@@ -331,6 +324,12 @@ class Worker:
                 yield from self._note(item, "parked", item.attempt, 0)
         elif item.verdict == "park":
             yield from self._note(item, "parked", item.attempt, 0)
+
+    def _finish_noted(self, item: Item) -> Plan[None]:
+        yield Call(
+            "group_finish",
+            {**self._lease(), "position": item.position, "slice": item.slice, "is_noted": True},
+        )
 
     def _note(self, item: Item, state: groups.State, attempts: int, delay: float) -> Plan[None]:
         ((noted,),) = yield Call(
@@ -380,7 +379,11 @@ class Worker:
             part = self._slices.get(item.slice)
             if part is None or part.busy is not None:
                 continue
-            if state == "running" and attempts >= self.settings.max_attempts:
+            if row[1] is None:  # nobody can handle it, and others wait for it
+                yield from self._attempt(item)
+                yield from self._finish_noted(item)
+                self._due_at = 0.0
+            elif state == "running" and attempts >= self.settings.max_attempts:
                 item.reason = f"its worker died at attempt {attempts}"
                 yield from self._note(item, "parked", attempts, 0)
             elif item.failure is not None:
@@ -436,7 +439,8 @@ class Worker:
     def _item(self, row: tuple[object, ...]) -> Item:
         event, failure = None, None
         try:
-            event = decode_row(self._codec, row[:11])
+            if row[1] is not None:
+                event = decode_row(self._codec, row[:11])
         except (UnknownEventType, DecodingFailed) as error:
             failure = str(error)
         position, key, number = row[0], row[11], row[12]

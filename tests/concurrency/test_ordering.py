@@ -102,6 +102,22 @@ def test_an_unrelated_writing_transaction_holds_nobody_back(
         assert sync_store.head() == result.position
 
 
+def test_a_transaction_that_began_early_and_appends_late_comes_late(
+    sync_store: EventStore, url: str
+) -> None:
+    """It has its transaction id before the others, and its event after them."""
+    with open_transaction(url) as early:
+        early.execute("CREATE TEMPORARY TABLE mine (number integer)")
+        first = sync_store.append("a-1", event(1), expected=NO_STREAM)
+        assert sync_store.head() == first.position
+        second = sync_store.bind(early).append("a-1", event(2), expected=0)
+        early.commit()
+    assert [(e.position, e.version) for e in sync_store.read_all()] == [
+        (first.position, 0),
+        (second.position, 1),
+    ]
+
+
 def test_a_transaction_that_only_read_holds_nobody_back(sync_store: EventStore, url: str) -> None:
     with open_transaction(url) as reader:
         list(sync_store.bind(reader).read("fast-1"))
@@ -286,3 +302,52 @@ def test_every_committed_event_is_read_once_in_order_under_load(sync_store: Even
         for _, stream, version in one:
             versions[stream].append(version)
         assert all(found == list(range(len(found))) for found in versions.values())
+
+
+def test_the_head_is_right_whatever_happens_between_its_two_looks(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    """After the look at the locks a writer begins, and another one commits above it.
+
+    The function that names the store in the keys of locks stops the reader there: it is asked
+    for each lock that was found.
+    """
+    before = sync_store.append("a-1", event(), expected=ANY)
+    found: list[int] = []
+
+    def look() -> None:
+        with psycopg.connect(url, autocommit=True, application_name="stopped") as reader:
+            row = reader.execute(f"SELECT {schema}.head()").fetchone()
+            assert row is not None
+            found.append(row[0])
+
+    with psycopg.connect(url, autocommit=True) as admin, psycopg.connect(url) as slow:
+        row = admin.execute(f"SELECT {schema}.lock_number()").fetchone()
+        assert row is not None
+        # Above all positions, so that it is no writer's.
+        admin.execute(
+            "SELECT pg_advisory_lock_shared(%s::bigint << 48 | ((1::bigint << 48) - 1))", row
+        )
+        admin.execute("SELECT pg_advisory_lock(20, 26)")
+        admin.execute(
+            f"CREATE OR REPLACE FUNCTION {schema}.lock_number() RETURNS bigint"
+            " LANGUAGE plpgsql VOLATILE AS $$ BEGIN"
+            " IF current_setting('application_name') = 'stopped' THEN"
+            "   PERFORM pg_advisory_xact_lock_shared(20, 26);"
+            f" END IF; RETURN {row[0]}; END $$"
+        )
+        reader = threading.Thread(target=look)
+        reader.start()
+        wait_until(
+            lambda: bool(
+                admin.execute(
+                    "SELECT 1 FROM pg_locks WHERE NOT granted AND (classid, objid) = (20, 26)"
+                ).fetchone()
+            )
+        )
+        low = sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        high = sync_store.append("fast-1", event(), expected=NO_STREAM)
+        admin.execute("SELECT pg_advisory_unlock(20, 26)")
+        reader.join(20)
+        assert found == [before.position]
+        assert found[0] < low.position < high.position

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -21,6 +23,7 @@ from indelible import (
     Query,
     WaitTimedOut,
 )
+from indelible.schema import statements
 from indelible.worker import finish
 from tests.conftest import Connect
 from tests.waiting import wait_until
@@ -53,6 +56,13 @@ def handled(consumer: Consumer, count: int) -> list[int]:
         with taken(consumer) as delivery:
             numbers.append(delivery.data["number"])
     return numbers
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers look more often, so that no test waits for a second."""
+    monkeypatch.setattr("indelible.worker._DUE_PAUSE", 0.05)
+    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
 
 
 # Create and look -------------------------------------------------------------------------------
@@ -165,6 +175,18 @@ def test_starts(store: EventStore) -> None:
             assert handled(consumer, len(numbers)) == numbers, name
 
 
+def test_a_position_that_was_never_given_out_is_no_start(store: EventStore) -> None:
+    last = append(store, "a-1", 1)
+    with pytest.raises(InvalidInput, match=f"position 99 is beyond the last position, {last}"):
+        store.group("mails").create(start=99)
+    assert store.groups() == []
+    group = store.group("mails")
+    group.create(start=last)
+    with pytest.raises(InvalidInput, match="beyond the last position"):
+        group.reset(99)
+    assert group.info().checkpoint == last
+
+
 def test_a_group_in_a_transaction_is_refused(store: EventStore) -> None:
     with store.transaction() as transaction, pytest.raises(InvalidInput, match="itself"):
         transaction.group("mails")
@@ -266,6 +288,20 @@ def test_unacked_events_are_given_back_at_the_end(store: EventStore) -> None:
     assert group.info().checkpoint == 0
     with group.consume() as consumer:
         assert handled(consumer, 2) == [1, 2]
+
+
+def test_a_consumer_that_is_forgotten_gives_back_what_it_held(sync_store: EventStore) -> None:
+    append(sync_store, "a-1", 1)
+    append(sync_store, "b-1", 2)
+    group = sync_store.group("mails")
+    group.create(lease=600)
+    consumer = group.consume()
+    taken(consumer).ack()
+    del consumer
+    gc.collect()
+    wait_until(lambda: group.info().workers == ())
+    with group.consume() as another:
+        assert handled(another, 1) == [2]
 
 
 def test_stopping_hands_out_nothing_more(store: EventStore) -> None:
@@ -556,6 +592,123 @@ def test_what_a_worker_says_after_its_lease_is_over_does_not_count(
         assert consumer.take(SHORT) is None
 
 
+def test_a_beat_of_before_slices_were_dealt_does_not_count(
+    sync_store: EventStore, connection: psycopg.Connection
+) -> None:
+    """It is late on its way; its checkpoint is above what the slices that came since are at."""
+    append(sync_store, "a-1", 1, 2, 3)
+    sync_store.group("mails").create()
+    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    assert lease is not None
+    beat = "SELECT share FROM group_beat(%s, %s, %s, 3, 3, '{}', '{}')"
+    assert connection.execute(beat, [*lease, 0]).fetchone() == (1024,)
+    connection.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', 1024)", lease)
+    with pytest.raises(psycopg.Error) as refused:
+        connection.execute(beat, [*lease, 0])
+    assert refused.value.sqlstate == "IND05"
+    assert sync_store.group("mails").info().checkpoint == 0
+
+
+def test_an_event_of_a_slice_that_others_have_is_not_finished(
+    sync_store: EventStore, connection: psycopg.Connection
+) -> None:
+    append(sync_store, "a-1", 1)
+    sync_store.group("mails").create()
+    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    assert lease is not None
+    with pytest.raises(psycopg.Error) as refused:
+        connection.execute("SELECT group_finish(%s, %s, 1, slice_of('a-1'), false)", lease)
+    assert refused.value.sqlstate == "IND05"
+    assert sync_store.group("mails").info().checkpoint == 0
+
+
+def test_a_worker_is_not_buried_while_it_writes(
+    sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str
+) -> None:
+    """What it writes would come after another has taken the event over."""
+    sync_store.group("mails").create()
+    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    assert lease is not None
+    with psycopg.connect(url) as worker:
+        worker.execute(f"SELECT {schema}.group_fence(%s, %s)", lease)
+        connection.execute("UPDATE group_workers SET expires_at = '-infinity'")
+        connection.execute("SELECT group_bury(%s)", lease[:1])
+        assert connection.execute("SELECT token FROM group_workers").fetchall() == [lease[1:]]
+    connection.execute("SELECT group_bury(%s)", lease[:1])
+    assert connection.execute("SELECT token FROM group_workers").fetchall() == []
+
+
+def test_an_event_that_is_no_longer_in_the_log_stops_nobody(
+    store: EventStore, connection: psycopg.Connection
+) -> None:
+    """It was to be tried again when it was taken out of the log."""
+    append(store, "a-1", 1, 2, 3)
+    group = store.group("mails")
+    group.create(retry_after=0.5)
+    with group.consume() as consumer:
+        taken(consumer).nack()
+        wait_until(lambda: group.info().queued == 2)
+        connection.execute("ALTER TABLE events DISABLE TRIGGER ALL")
+        connection.execute("DELETE FROM events WHERE position = 1")
+        assert handled(consumer, 2) == [2, 3]
+        assert group.wait_for(3, timeout=LONG) == 3
+
+
+@pytest.mark.parametrize("act", ["reset", "delete"])
+def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
+    sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str, act: str
+) -> None:
+    """The worker holds its own row and then needs the group's; the operator needs both, too."""
+    append(sync_store, "a-1", 1)
+    group = sync_store.group("mails")
+    group.create()
+    acts = {"reset": lambda: group.reset("beginning"), "delete": group.delete}
+    operators = Thread(target=acts[act])
+    with psycopg.connect(url) as worker:
+        worker.execute(f"SET search_path = {schema}")
+        row = worker.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+        assert row is not None
+        worker.commit()
+        worker.execute("SELECT group_fence(%s, %s)", row)
+        operators.start()
+        wait_until(
+            lambda: connection.execute(
+                "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
+                " WHERE NOT granted AND query LIKE %s",
+                [f"%{schema}%group_{act}%"],
+            ).fetchone()
+        )
+        worker.execute("SET LOCAL lock_timeout = '300ms'")
+        worker.execute(
+            "SELECT group_note(%s, %s, 1, 7::smallint, 'a-1', false, 'retry', 1, 0, '', '')", row
+        )
+    operators.join(LONG)
+    assert not operators.is_alive()
+    assert connection.execute("SELECT FROM group_events").fetchone() is None
+
+
+def test_thousands_of_events_behind_one_cost_no_more_than_a_few(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    """What is due, and where the checkpoint is, is found by the first event of each stream."""
+    append(sync_store, "a-1", *range(30))
+    group = sync_store.group("mails")
+    group.create()
+    connection.execute(
+        "INSERT INTO group_events (group_id, position, slice, key, state, attempts, not_before)"
+        " SELECT id, number, slice_of('a-1'), 'a-1',"
+        " CASE number WHEN 1 THEN 'retry' ELSE 'queued' END, 0, now()"
+        " FROM groups, generate_series(1, 30000) AS numbers (number)"
+    )
+    connection.execute("SET statement_timeout = '1s'")
+    assert connection.execute("SELECT group_checkpoint(id) FROM groups").fetchone() == (0,)
+    connection.execute("UPDATE group_slices SET token = 1")
+    for statement in ("group_due", "group_held"):
+        text = statements(schema)[statement]
+        rows = connection.execute(text, {"group_id": 1, "token": 1, "hold_back": True}).fetchall()
+        assert len(rows) == 1
+
+
 def test_two_streams_in_one_slice_do_not_hold_each_other_back_for_long(
     store: EventStore, connection: psycopg.Connection
 ) -> None:
@@ -604,3 +757,49 @@ def test_an_event_whose_commit_was_not_heard_of_is_not_handled_again(
         assert consumer.take(SHORT) is None
         assert group.info().retrying == 0
     assert [e.data["number"] for e in sync_store.read("out-1")] == [1, 2]
+
+
+def test_a_handler_waits_for_a_connection_as_long_as_others_do(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is told at once that the pool is empty, and tries again; a handler waits."""
+    monkeypatch.setattr("indelible.postgres.engines._IMPATIENCE", 0.05)
+    store = connect(timeout=0.5)
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        assert taken(consumer)._engine._settings.timeout == 0.5
+
+
+def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.worker._DUE_PAUSE", 0.01)
+    append(sync_store, "a-1", 1)
+    append(sync_store, "b-1", 2)
+    group = sync_store.group("mails")
+    group.create(lease=0.3, retry_after=0.001)
+    with group.consume() as consumer:
+        worker = consumer._worker
+        taken(consumer).nack()
+        busy = taken(consumer)
+        wait_until(lambda: worker._due)
+        turns = beats = 0
+
+        def turn(*arguments: Any) -> Any:
+            nonlocal turns
+            turns += 1
+            return type(worker).turn(worker, *arguments)
+
+        def beat(*arguments: Any) -> Any:
+            nonlocal beats
+            beats += 1
+            return type(worker)._beat(worker, *arguments)
+
+        monkeypatch.setattr(worker, "turn", turn)
+        monkeypatch.setattr(worker, "_beat", beat)
+        wait_until(lambda: beats == 3)
+        assert turns < 10
+        busy.ack()
+        taken(consumer).ack()

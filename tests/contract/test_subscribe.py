@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from contextlib import suppress
 from itertools import islice
 
 import psycopg
@@ -11,7 +13,9 @@ import pytest
 from indelible import (
     ANY,
     NO_STREAM,
+    AsyncEventStore,
     Checkpoint,
+    DatabaseUnreachable,
     EpochChanged,
     EventStore,
     InvalidInput,
@@ -20,6 +24,7 @@ from indelible import (
     StoreClosed,
 )
 from indelible import wakeup as wakeup_module
+from indelible.subscription import Bell
 from tests.conftest import Connect
 from tests.waiting import wait_until
 
@@ -256,6 +261,7 @@ def test_who_holds_the_head_is_named(store: EventStore, sync_store: EventStore, 
             (slow.info.backend_pid, "slow import", "idle in transaction")
         ]
         assert "slow import" in str(found.holders[0])
+        assert "last statement: SELECT" in str(found.holders[0])
         slow.rollback()
     assert store.head_info().holders == ()
 
@@ -276,7 +282,7 @@ def test_a_head_held_for_long_is_warned_of(
             wait_until(lambda: "slow import" in caplog.text)
             subscription.stop()
             reader.join(20)
-    assert "1 positions wait" in caplog.text or "wait behind it" in caplog.text
+    assert "events wait behind it (1): process" in caplog.text
 
 
 def test_the_bell_wakes_a_reader_that_polls_seldom(
@@ -285,8 +291,29 @@ def test_the_bell_wakes_a_reader_that_polls_seldom(
     monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
     with sync_store.subscribe() as subscription:
         threading.Timer(0.2, lambda: sync_store.append("a-1", event(7), expected=NO_STREAM)).start()
-        threading.Timer(20, subscription.stop).start()
         assert next(subscription).data["number"] == 7
+
+
+def test_closing_the_store_does_not_wait_for_the_next_look(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
+    with EventStore.connect(url, schema=schema) as store:
+        watch = store._wakeup.watch  # type: ignore[union-attr]
+        store.append("a-1", event(), expected=NO_STREAM)
+
+        def read() -> None:
+            with suppress(StoreClosed):
+                list(store.subscribe())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        wait_until(lambda: watch.head)
+        thread = watch._thread
+    assert thread is not None
+    assert not thread.is_alive()
+    reader.join(10)
+    assert not reader.is_alive()
 
 
 # Checkpoints -------------------------------------------------------------------------------------
@@ -321,3 +348,65 @@ def test_a_checkpoint_of_before_a_restore_is_refused(store: EventStore) -> None:
 def test_a_text_that_is_no_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="looks like 17@"):
         Checkpoint.parse(text)
+
+
+def test_who_waits_until_it_has_caught_up_is_told_that_it_was_stopped(store: EventStore) -> None:
+    subscription = store.subscribe()
+    told: list[bool] = []
+    subscription.stop()
+    waiting = threading.Thread(
+        target=lambda: told.append(subscription.wait_until_caught_up()), daemon=True
+    )
+    waiting.start()
+    waiting.join(10)
+    assert told == [False]
+
+
+def test_stopping_does_not_wait_for_a_database_that_is_away(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while it finds out that the database is away, before it waits."""
+    monkeypatch.setattr("indelible.wakeup._SHORTEST_RETRY", 60.0)
+
+    async def stop_and_fail() -> None:
+        async with await AsyncEventStore.connect(url, schema=schema) as store:
+            await store.append("a-1", event(), expected=ANY)
+            subscription = await store.subscribe()
+
+            class Away:
+                async def run(self, plan: object) -> None:
+                    subscription.stop()
+                    await asyncio.sleep(0)
+                    raise DatabaseUnreachable("away")
+
+            subscription._engine = Away()  # type: ignore[assignment]
+            async with asyncio.timeout(10):
+                assert [found async for found in subscription] == []
+
+    asyncio.run(stop_and_fail())
+
+
+def test_a_subscription_that_is_forgotten_at_a_bad_moment_blocks_nobody(
+    sync_store: EventStore,
+) -> None:
+    """The garbage collector may end it in the middle of anything."""
+    watch = sync_store._wakeup.watch  # type: ignore[union-attr]
+    subscription = sync_store.subscribe()
+    woken = threading.Event()
+
+    def forget() -> None:
+        with watch._guard:
+            subscription.stop()
+        woken.set()
+
+    threading.Thread(target=forget, daemon=True).start()
+    assert woken.wait(10)
+
+
+def test_a_loop_that_was_closed_ends_no_watch() -> None:
+    async def forgotten() -> Bell:
+        bell = Bell()
+        bell.attach()
+        return bell
+
+    asyncio.run(forgotten()).ring()

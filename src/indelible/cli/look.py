@@ -140,7 +140,8 @@ def stats(
         f" {found.bytes / 1024 / 1024:,.1f} MiB"
     )
     if head.holders:
-        typer.echo(f"{head.waiting:,} events wait behind the head, which is held by")
+        waiting = "1 event waits" if head.waiting == 1 else f"{head.waiting:,} events wait"
+        typer.echo(f"{waiting} behind the head, which is held by")
         for holder in head.holders:
             typer.echo(f"  {show.visible(str(holder))}")
 

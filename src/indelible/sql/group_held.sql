@@ -1,9 +1,8 @@
 -- A row a key of a worker's that has an event before which later ones must wait.
-SELECT DISTINCT noted.key
-FROM indelible.group_events AS noted
-JOIN indelible.group_slices AS slices
-    ON slices.group_id = noted.group_id
-    AND slices.slice = noted.slice
-    AND slices.token = %(token)s
-WHERE noted.group_id = %(group_id)s
-    AND (%(hold_back)s OR noted.state <> 'parked')
+SELECT first.key
+FROM indelible.group_firsts(%(group_id)s, %(hold_back)s) AS first
+WHERE %(token)s = (
+    SELECT slices.token
+    FROM indelible.group_slices AS slices
+    WHERE slices.group_id = %(group_id)s AND slices.slice = first.slice
+)

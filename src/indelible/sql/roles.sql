@@ -20,8 +20,8 @@ BEGIN
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.head(), indelible.head_holders(), indelible.size(), indelible.epoch(),'
-        ' indelible.schema_version(), indelible.group_checkpoint, indelible.partition_key,'
-        ' indelible.slice_of TO %I',
+        ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
+        ' indelible.partition_key, indelible.slice_of TO %I',
         reader
     );
     EXECUTE format(

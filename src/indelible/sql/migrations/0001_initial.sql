@@ -193,7 +193,11 @@ BEGIN
         AND granted
         AND classid::bigint >> 16 = indelible.lock_number()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    RETURN least(handed_out, held);
+    -- Not beyond the last event that stands: positions taken by a transaction that was undone are
+    -- not safe on disk, and after a crash they are handed out anew.
+    RETURN coalesce((
+        SELECT max(position) FROM indelible.events WHERE position <= least(handed_out, held)
+    ), 0);
 END
 $$;
 COMMENT ON FUNCTION indelible.head() IS

@@ -212,6 +212,32 @@ RETURN (hashtextextended(key, 0) & 1023)::smallint;
 COMMENT ON FUNCTION indelible.slice_of(text) IS 'The slice, 0 to 1023, that a key falls into.';
 
 
+CREATE FUNCTION indelible.group_begin(after_position bigint, since timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    settled constant bigint := indelible.head();
+    last_position constant bigint := (SELECT last_value FROM indelible.events_position);
+BEGIN
+    IF since IS NOT NULL THEN
+        RETURN (
+            SELECT coalesce(min(events.position) - 1, settled)
+            FROM indelible.events
+            WHERE events.recorded_at >= since AND events.position <= settled
+        );
+    END IF;
+    IF after_position > last_position THEN
+        RAISE EXCEPTION 'position % is beyond the last position, %', after_position, last_position
+        USING ERRCODE = 'IND04',
+            HINT = 'It is another store''s, or this store was restored to an earlier time: begin after a position that both have, or at the head.';
+    END IF;
+    RETURN coalesce(after_position, settled);
+END
+$$;
+COMMENT ON FUNCTION indelible.group_begin(bigint, timestamptz) IS
+    'The position that a group begins after: the one given, that before a time, or (both null) the head.';
+
 CREATE FUNCTION indelible.group_create(
     group_name text,
     items jsonb,
@@ -229,15 +255,9 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    settled constant bigint := indelible.head();
+    begins constant bigint := indelible.group_begin(after_position, since);
     created_id bigint;
-    begins bigint := coalesce(after_position, settled);
 BEGIN
-    IF since IS NOT NULL THEN
-        SELECT coalesce(min(events.position) - 1, settled) INTO begins
-        FROM indelible.events
-        WHERE events.recorded_at >= since AND events.position <= settled;
-    END IF;
     INSERT INTO indelible.groups (
         name, query, partition_by, start_position, max_attempts, retry_seconds, lease_seconds,
         hold_back
@@ -275,7 +295,7 @@ DECLARE
     found record;
 BEGIN
     SELECT id, partition_by INTO found
-    FROM indelible.groups WHERE name = group_name FOR UPDATE;
+    FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
     IF found.partition_by IS DISTINCT FROM partitioned_by THEN
         RAISE EXCEPTION 'group % is partitioned by %', group_name,
             coalesce(found.partition_by, 'stream')
@@ -301,6 +321,10 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- First the rows that a worker holds while it writes, which then needs the group's.
+    DELETE FROM indelible.group_workers
+    USING indelible.groups
+    WHERE groups.name = group_name AND group_workers.group_id = groups.id;
     DELETE FROM indelible.groups WHERE name = group_name;
     RETURN FOUND;
 END
@@ -315,16 +339,12 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    settled constant bigint := indelible.head();
-    begins bigint := coalesce(after_position, settled);
+    begins constant bigint := indelible.group_begin(after_position, since);
     reset_id bigint;
 BEGIN
-    IF since IS NOT NULL THEN
-        SELECT coalesce(min(events.position) - 1, settled) INTO begins
-        FROM indelible.events
-        WHERE events.recorded_at >= since AND events.position <= settled;
-    END IF;
-    SELECT id INTO reset_id FROM indelible.groups WHERE name = group_name FOR UPDATE;
+    -- Not FOR UPDATE, for which the foreign keys of what workers write would have to wait, and the
+    -- workers' rows after that for each other.
+    SELECT id INTO reset_id FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
     IF reset_id IS NULL THEN
         RETURN NULL;
     END IF;
@@ -711,6 +731,48 @@ $$;
 COMMENT ON FUNCTION indelible.group_discard(text, bigint, text) IS
     'Gives parked events up: one, those of a key, or (both null) all. Returns how many.';
 
+CREATE FUNCTION indelible.group_firsts(of_group bigint, holds_back boolean)
+RETURNS TABLE (
+    key text,
+    "position" bigint,
+    slice smallint,
+    state text,
+    attempts integer,
+    not_before timestamptz
+)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- From key to key by the index: thousands may be queued behind each.
+    WITH RECURSIVE firsts AS (
+        (
+            SELECT noted.key, noted.position, noted.slice, noted.state, noted.attempts,
+                noted.not_before
+            FROM indelible.group_events AS noted
+            WHERE noted.group_id = of_group AND (holds_back OR noted.state <> 'parked')
+            ORDER BY noted.key, noted.position
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT later.*
+        FROM firsts
+        CROSS JOIN LATERAL (
+            SELECT noted.key, noted.position, noted.slice, noted.state, noted.attempts,
+                noted.not_before
+            FROM indelible.group_events AS noted
+            WHERE noted.group_id = of_group AND noted.key > firsts.key
+                AND (holds_back OR noted.state <> 'parked')
+            ORDER BY noted.key, noted.position
+            LIMIT 1
+        ) AS later
+    )
+    SELECT firsts.* FROM firsts
+$$;
+COMMENT ON FUNCTION indelible.group_firsts(bigint, boolean) IS
+    'The first noted event of each key: later ones of the key wait for it. Parked ones are left out where they hold nothing back.';
+
 CREATE FUNCTION indelible.group_checkpoint(of_group bigint)
 RETURNS bigint
 LANGUAGE sql
@@ -727,17 +789,10 @@ AS $$
         ),
         (
             -- Not what is parked, nor what waits behind it: that is set aside.
-            SELECT min(noted.position) - 1
-            FROM indelible.group_events AS noted
-            JOIN indelible.groups ON groups.id = noted.group_id
-            WHERE noted.group_id = of_group AND noted.state <> 'parked'
-                AND NOT EXISTS (
-                    SELECT
-                    FROM indelible.group_events AS earlier
-                    WHERE earlier.group_id = of_group AND earlier.key = noted.key
-                        AND earlier.position < noted.position AND earlier.state = 'parked'
-                        AND groups.hold_back
-                )
+            SELECT min(firsts.position) - 1
+            FROM indelible.groups
+            CROSS JOIN LATERAL indelible.group_firsts(groups.id, groups.hold_back) AS firsts
+            WHERE groups.id = of_group AND firsts.state <> 'parked'
         )
     )
 $$;

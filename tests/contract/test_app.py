@@ -1,0 +1,111 @@
+"""Applications at work: what goes wrong around their handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from indelible import ANY, App, AsyncApp, EventStore, InvalidInput, NewEvent
+from tests.waiting import wait_until
+
+
+class Running:
+    """An application of one colour, at work in a thread."""
+
+    def __init__(self, colour: str, url: str, schema: str, **options: Any) -> None:
+        self.app: Any = (App if colour == "sync" else AsyncApp)("mails", url=url, schema=schema)
+        self.seen: list[int] = []
+        self.failure: BaseException | None = None
+        self._options = options
+        self._stop: Any = None
+
+        def see(event: Any) -> None:
+            self.seen.append(event.position)
+
+        async def see_async(event: Any) -> None:
+            see(event)
+
+        self.app.on("Happened")(see if colour == "sync" else see_async)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop()
+        self.join()
+
+    def join(self) -> None:
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            if isinstance(self.app, App):
+                stop = threading.Event()
+                self._stop = stop.set
+                self.app.run(stop, **self._options)
+            else:
+                asyncio.run(self._run_async())
+        except BaseException as error:
+            self.failure = error
+
+    async def _run_async(self) -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._stop = lambda: loop.call_soon_threadsafe(stop.set)
+        await self.app.run(stop, **self._options)
+
+
+@pytest.fixture(params=["sync", "async"])
+def running(request: pytest.FixtureRequest, url: str, schema: str) -> Running:
+    return Running(request.param, url, schema, report=0.02)
+
+
+def test_an_application_goes_on_where_it_cannot_report(
+    running: Running,
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "indelible.app")
+    running.start()
+    wait_until(lambda: "group stands" in caplog.text)
+    connection.execute(f"ALTER FUNCTION {schema}.group_checkpoint RENAME TO gone")
+    wait_until(lambda: "cannot be asked how it stands" in caplog.text)
+    last = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
+    wait_until(lambda: running.seen == [last])
+    connection.execute(f"ALTER FUNCTION {schema}.gone RENAME TO group_checkpoint")
+    running.stop()
+    assert running.failure is None
+    assert sync_store.group("mails").info().checkpoint == last
+
+
+def test_an_application_whose_second_group_is_refused_leaves_the_first(
+    running: Running, sync_store: EventStore
+) -> None:
+    sync_store.group("other").create(partition_by="tag:course")
+    other = running.app.on("Happened", group="other")
+    other(running.app._parts["mails"].handlers["Happened"])
+    running.start()
+    running.join()
+    assert isinstance(running.failure, InvalidInput)
+    assert sync_store.group("mails").info().workers == ()
+
+
+def test_a_handler_that_ends_its_thread_ends_the_application(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    """Otherwise the event would be held for ever, by nobody."""
+    app = App("mails", url=url, schema=schema)
+    app.on("Happened")(lambda event: sys.exit(3))
+    sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY)
+    with pytest.raises(SystemExit, match="3"):
+        app.run(threading.Event())
+    assert sync_store.group("mails").info().checkpoint == 0
