@@ -8,6 +8,7 @@ from importlib.metadata import version as _version
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .errors import (
+    AppendConditionFailed,
     AppendRefused,
     ChannelMismatch,
     ConnectionLost,
@@ -58,7 +59,8 @@ from .events import (
 )
 from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
-from .query import Query
+from .query import AppendCondition, Marker, Query
+from .read import Matching
 from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
 from .subscribe import Batch
 from .subscription import AsyncSubscription, Subscription
@@ -70,6 +72,8 @@ __all__ = [
     "NO_STREAM",
     "STREAM_EXISTS",
     "App",
+    "AppendCondition",
+    "AppendConditionFailed",
     "AppendRefused",
     "AppendResult",
     "AsyncApp",
@@ -113,6 +117,8 @@ __all__ = [
     "IsolationTooStrict",
     "LeaseLost",
     "Log",
+    "Marker",
+    "Matching",
     "NewEvent",
     "ParkedEvent",
     "PermissionDenied",
