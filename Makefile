@@ -4,13 +4,14 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
 	@echo 'make test    run all tests                    (ARGS="-k append" runs some)'
 	@echo 'make check   format, lint, types, import contracts, the built wheel'
-	@echo 'make bench   run the benchmarks'
+	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
+	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
 	@echo 'make docs    build the documentation into site/'
 	@echo 'make clean   remove all that these commands made'
 
@@ -33,8 +34,13 @@ check: .venv/.ready-dev
 	@.ci/wheel
 
 bench: .venv/.ready-bench
-	@set -e; for program in $(sort $(wildcard benchmarks/[!_]*.py)); do \
-		echo "== $$program"; $(PYTHON_IN_VENV) $$program $(ARGS); done
+	@$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
+
+bench-quick: .venv/.ready-bench
+	@$(PYTHON_IN_VENV) -m benchmarks --quick $(ARGS)
+
+bench-correctness: .venv/.ready-bench
+	@$(PYTHON_IN_VENV) -m benchmarks --correctness $(ARGS)
 
 docs: .venv/.ready-docs
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict --quiet
