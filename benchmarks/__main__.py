@@ -50,6 +50,9 @@ def main() -> int:
         if arguments.correctness:
             return correctness.run(bench, arguments.out or (RESULTS if scale == FULL else PARTIAL))
         failed = [name for name in chosen if not _is_done(name, bench, console)]
+        if arguments.quick and chosen == list(WORK):
+            console.rule("correctness")
+            failed += ["correctness"] * correctness.run(bench, arguments.out or PARTIAL)
     is_whole = chosen == list(WORK) and scale == FULL and not arguments.alone and not failed
     folder = arguments.out or (RESULTS if is_whole else PARTIAL)
     seconds = time.monotonic() - begun

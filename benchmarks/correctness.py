@@ -19,6 +19,7 @@ from rich.table import Table
 from benchmarks.harness.bench import Bench
 from benchmarks.harness.findings import Finding, compare
 from benchmarks.peers import Peer, eventsourcing
+from benchmarks.peers.emmett import EMMETT
 from benchmarks.peers.indelible import GROUP, INDELIBLE
 from benchmarks.peers.message_db import MESSAGE_DB
 from benchmarks.peers.umadb import UMADB
@@ -27,8 +28,6 @@ _PROCESSES = 2
 _THREADS = 8
 _SLOW = 0.2
 _UNDONE = 0.1
-_PATIENCE = 5.0
-"""Seconds without a new event after which the rest counts as lost."""
 
 COLUMNS = (
     "store", "mode", "writers", "reader", "committed", "undone", "lost", "doubled", "out of order",
@@ -53,6 +52,13 @@ CASES = (
     Case(eventsourcing.DEFAULT, "insert_events(), some fail", "recorder.subscribe()", _POOL),
     Case(eventsourcing.FUNCTIONS, "insert_events(), some fail", "recorder.subscribe()", _POOL),
     Case(eventsourcing.DCB, "append() without condition", "recorder.subscribe()", _POOL),
+    Case(
+        eventsourcing.CONDITIONAL_DCB,
+        "append() under a condition, some fail",
+        "recorder.subscribe()",
+        _POOL,
+    ),
+    Case(EMMETT, "appendToStream()", "a consumer with a reactor", {}),
     Case(UMADB, "append() without condition", "client.subscribe()", {}),
     Case(
         MESSAGE_DB,
@@ -77,7 +83,6 @@ def run(bench: Bench, folder: Path) -> int:
             case.peer.name, case.peer.mode, case.writers, case.reader,
             *(f"{value:,}" for value in facts.values()),
         )  # fmt: skip
-        bench.say(" · ".join(row))
         rows.append(row)
         findings.append(dict(zip(COLUMNS[:4], row[:4], strict=True)) | facts)
         if case.peer.kind == "indelible" and not finding.is_clean:
@@ -117,7 +122,8 @@ def _check(bench: Bench, case: Case) -> Finding | None:
             for answer in answers
             for stream, number in answer["committed"]
         ]
-        reader.ask("followed", timeout=600, events=len(committed), patience=_PATIENCE)
+        patience = bench.scale.check_patience
+        reader.ask("followed", timeout=600, events=len(committed), patience=patience)
         seen = [(str(stream), int(number)) for stream, number in reader.ask("seen")["seen"]]
     return compare(committed, seen, sum(answer["undone"] for answer in answers))
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks.peers import Peer
 
 from .budgets import Budget
-from .driver import Driver, python_driver
+from .driver import Driver, DriverFailed, python_driver
 from .histogram import PERCENTILES
 from .rounds import Contender, NotRun, Result, Sample, alternate
 from .scale import Scale
@@ -111,11 +111,11 @@ class Field:
             fill: what is appended first, as arguments of `fill`; the streams become an argument.
             **arguments: those of the command.
         """
-        driver = self._start(peer, options)
+        driver, streams = self._start(peer, options, fill)
         if driver is None:
             return None
         if fill is not None:
-            arguments["streams"] = driver.ask("fill", timeout=600, **fill)["streams"]
+            arguments["streams"] = streams
         return self.contender_of(peer, driver, do, mode=mode, **arguments)
 
     def contender_of(
@@ -132,14 +132,22 @@ class Field:
 
     def filled(self, peer: Peer, fill: Mapping[str, Any]) -> Driver | None:
         """Start a driver whose store is filled; None where the peer cannot take part."""
-        driver = self._start(peer, None)
-        if driver is not None:
-            driver.ask("fill", timeout=600, **fill)
-        return driver
+        return self._start(peer, None, fill)[0]
 
-    def _start(self, peer: Peer, options: Mapping[str, Any] | None) -> Driver | None:
+    def _start(
+        self, peer: Peer, options: Mapping[str, Any] | None, fill: Mapping[str, Any] | None
+    ) -> tuple[Driver | None, list[str]]:
         place = self.place_or_none(peer)
-        return None if place is None else self.beside(peer, place, options)
+        if place is None:
+            return None, []
+        driver = self.beside(peer, place, options)
+        try:
+            return driver, driver.ask("fill", timeout=600, **fill)["streams"] if fill else []
+        except DriverFailed as error:
+            if peer.kind == "indelible":
+                raise
+            self._bench.note_absent(peer.label, error)
+            return None, []
 
     def add(self, opening: AbstractContextManager[Contender]) -> Contender | None:
         """Prepare a contender that needs no driver."""
@@ -275,9 +283,8 @@ class Bench:
                 f"{amount(result.figure(name))} {name}" for name in result.samples[0].figures
             )
             table.add_row(
-                result.name, " · ".join(filter(None, (result.mode, more))),
-                amount(result.rate), *times, ratio,
-            )  # fmt: skip
+                " · ".join(filter(None, (result.label, more))), amount(result.rate), *times, ratio
+            )
         self._console.print(table)
 
 

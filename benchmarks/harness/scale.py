@@ -14,6 +14,8 @@ class Scale:
         seconds: how long a turn is, where the work is not a fixed one.
         warm_up: whether each contender gets a turn before the first round.
         streams_stored: streams of ten events whose bytes on disk are counted.
+        check_seconds: how long is written where lost events are counted.
+        check_patience: how many seconds without a new event end the wait for the rest.
         growth: how many events are in the store when appends and loads are measured.
     """
 
@@ -34,6 +36,7 @@ class Scale:
     imported: int
     growth: tuple[int, ...]
     check_seconds: float
+    check_patience: float
 
 
 FULL = Scale(
@@ -54,6 +57,7 @@ FULL = Scale(
     imported=200_000,
     growth=(10_000, 1_000_000, 10_000_000),
     check_seconds=20,
+    check_patience=5,
 )
 QUICK = Scale(
     name="quick",
@@ -72,5 +76,6 @@ QUICK = Scale(
     streams_stored=100,
     imported=5_000,
     growth=(1_000, 10_000),
-    check_seconds=2,
+    check_seconds=1,
+    check_patience=2,
 )

@@ -9,24 +9,29 @@ import readline from "node:readline";
 import process from "node:process";
 
 const STREAMS = 500;
+const FIRST_NUMBER = 10_000_000;
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const options = JSON.parse((await lines.next()).value);
 const require = createRequire(`${options.packages}/`);
-const { getPostgreSQLEventStore } = await import(
+const { getPostgreSQLEventStore, postgreSQLEventStoreConsumer } = await import(
   pathToFileURL(require.resolve("@event-driven-io/emmett-postgresql"))
 );
 const store = getPostgreSQLEventStore(options.url);
 await store.schema.migrate();
 
+let consumer;
+const seen = [];
+
 const now = () => Number(process.hrtime.bigint() / 1000n);
-const placed = (number) => ({
+const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds * 1e3));
+const placed = (number, order = randomUUID()) => ({
   type: "OrderPlaced",
   data: {
-    order_id: randomUUID(),
+    order_id: order,
     customer: "Ann Exampleton Jr.",
     address: "12 Some Street, 10115 Berlin",
     total: `${(number % 90) + 10}.90`,
-    number: 10_000_000 + number,
+    number: FIRST_NUMBER + number,
     at: 1_000_000_000_000_000,
   },
 });
@@ -91,6 +96,53 @@ const commands = {
     }
     return { operations: events, seconds: (now() - begun) / 1e6, latencies };
   },
+
+  open: async () => ({}),
+
+  // A call is a transaction: it can be neither slow nor undone.
+  async write_for_check({ writers, seconds }) {
+    const committed = [];
+    const deadline = now() + seconds * 1e6;
+    const write = async () => {
+      const stream = randomUUID();
+      for (let count = 0; now() < deadline; ) {
+        const size = [1, 2, 5, 20][Math.floor(Math.random() * 4)];
+        const events = Array.from({ length: size }, (_, place) => placed(count + place, stream));
+        await store.appendToStream(`order-${stream}`, events);
+        for (let place = 0; place < size; place++) committed.push([stream, count + place]);
+        count += size;
+      }
+    };
+    await Promise.all(Array.from({ length: writers }, write));
+    return { committed, undone: 0 };
+  },
+
+  async follow() {
+    consumer = postgreSQLEventStoreConsumer({ connectionString: options.url });
+    consumer.reactor({
+      processorId: randomUUID(),
+      eachMessage: ({ data }) => {
+        seen.push([data.order_id, data.number - FIRST_NUMBER]);
+      },
+    });
+    consumer.start().catch(console.error);
+    return {};
+  },
+
+  async followed({ events, patience }) {
+    let changed = now();
+    for (let count = -1; seen.length < events && now() - changed < patience * 1e6; ) {
+      if (seen.length !== count) {
+        count = seen.length;
+        changed = now();
+      }
+      await sleep(0.01);
+    }
+    await consumer.close();
+    return { operations: seen.length, seconds: 0 };
+  },
+
+  seen: async () => ({ seen }),
 };
 
 for await (const line of { [Symbol.asyncIterator]: () => lines }) {

@@ -158,15 +158,7 @@ class DCBRecorder(Store):
         self._recorder.append([self._event(event, stream.name) for event in events])
 
     def append_if_none(self, tag: str, event: Event, after: int | None) -> int:
-        query = self._api.DCBQuery(items=[self._api.DCBQueryItem(types=[], tags=[tag])])
-        try:
-            position: int = self._recorder.append(
-                [self._event(event, tag)],
-                self._api.DCBAppendCondition(fail_if_events_match=query, after=after),
-            )
-        except self._integrity_error as error:
-            raise Conflict from error
-        return position
+        return self._append_if(tag, [event], after)
 
     def follow(self, note: Callable[[Event], None], *, at_end: bool) -> Callable[[], None]:
         last = self._recorder.read(limit=None).head if at_end else None
@@ -193,8 +185,34 @@ class DCBRecorder(Store):
     def close(self) -> None:
         self._factory.close()
 
+    def _append_if(self, tag: str, events: Sequence[Event], after: int | None) -> int:
+        query = self._api.DCBQuery(items=[self._api.DCBQueryItem(types=[], tags=[tag])])
+        condition = self._api.DCBAppendCondition(fail_if_events_match=query, after=after)
+        try:
+            return int(
+                self._recorder.append([self._event(event, tag) for event in events], condition)
+            )
+        except self._integrity_error as error:
+            raise Conflict from error
+
     def _event(self, event: Event, tag: str) -> Any:
         return self._api.DCBEvent(type=type(event).__name__, data=encode(event), tags=[tag])
+
+
+class ConditionalDCBRecorder(DCBRecorder):
+    """The same, whose lists are appended under a condition on the stream's tag."""
+
+    def __init__(self, url: str, connections: int = 5) -> None:
+        super().__init__(url, connections)
+        self._positions: dict[Stream, int] = {}
+
+    def write(self, stream: Stream, events: Sequence[Event], *, slow: bool, fail: bool) -> bool:
+        after = None if fail else self._positions.get(stream)
+        try:
+            self._positions[stream] = self._append_if(stream.name, events, after)
+        except Conflict:
+            return False
+        return True
 
 
 def _decode(found: Any) -> Event:
@@ -221,3 +239,6 @@ FUNCTIONS = Peer(
     _database,
 )
 DCB = Peer("eventsourcing", "DCB", "peer", f"{_MODULE}:DCBRecorder", _database)
+CONDITIONAL_DCB = Peer(
+    "eventsourcing", "DCB, conditional", "peer", f"{_MODULE}:ConditionalDCBRecorder", _database
+)
