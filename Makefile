@@ -10,8 +10,8 @@ help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
 	@echo 'make test    run all tests                    (ARGS="-k append" runs some)'
 	@echo 'make check   format, lint, types, import contracts, the built wheel'
-	@echo 'make bench   run the benchmarks                 (ARGS="--only latency" runs some)'
-	@echo 'make bench-quick, bench-correctness              all in small; is anything missed?'
+	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
+	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
 	@echo 'make docs    build the documentation into site/'
 	@echo 'make clean   remove all that these commands made'
 
@@ -40,7 +40,7 @@ bench-quick: .venv/.ready-bench
 	@$(PYTHON_IN_VENV) -m benchmarks --quick $(ARGS)
 
 bench-correctness: .venv/.ready-bench
-	@$(PYTHON_IN_VENV) -m benchmarks.correctness $(ARGS)
+	@$(PYTHON_IN_VENV) -m benchmarks --correctness $(ARGS)
 
 docs: .venv/.ready-docs
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict --quiet

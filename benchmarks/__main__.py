@@ -1,83 +1,78 @@
-"""Run the benchmarks: Indelible, its peers and the limits, side by side on one durable server.
-
-python -m benchmarks [--quick] [--only WORD …] [--rounds N] [--seconds S] [--url postgresql://…]
-"""
+"""The command: `python -m benchmarks`. See docs/explanation/performance.md."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from contextlib import ExitStack
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import appends, bulk, mixed, reactions, reads, report, size
-from benchmarks.harness import Comparison, Work, compare
-from benchmarks.machine import Bench, durable_server, facts
+from benchmarks import correctness
+from benchmarks.harness import report, server
+from benchmarks.harness.bench import Bench
+from benchmarks.harness.scale import FULL, QUICK
+from benchmarks.work import WORK
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PARTIAL = RESULTS / "partial"
+"""Where the results of quick runs and of some works go, apart from those of the last whole run."""
 
 
-def works(*, is_quick: bool) -> list[Work]:
-    return [
-        *appends.WORKS,
-        *mixed.WORKS,
-        *reads.works(is_quick=is_quick),
-        *reactions.works(is_quick=is_quick),
-        *bulk.works(is_quick=is_quick),
-    ]
-
-
-FIGURES = {"bytes": size.bytes_per_event, "growth and memory": size.growth}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0]
+def main() -> int:
+    """Run what was asked for; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="everything once, in small")
+    parser.add_argument(
+        "--correctness", action="store_true", help="who loses events, not who is fast"
     )
-    parser.add_argument("--quick", action="store_true", help="everything once and in small")
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="only works whose name has it")
+    parser.add_argument("--only", default="", help=f"some of {','.join(WORK)}, with commas between")
+    parser.add_argument(
+        "--out", type=Path, help="the folder for results; by default benchmarks/results"
+    )
+    parser.add_argument("--alone", action="store_true", help="without the other stores")
     parser.add_argument("--rounds", type=int, help="turns of each contender")
-    parser.add_argument("--seconds", type=float, help="length of a turn")
-    parser.add_argument("--url", help="a database to use, instead of a server of its own")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
+    chosen = [name for name in arguments.only.split(",") if name] or list(WORK)
+    if unknown := [name for name in chosen if name not in WORK]:
+        parser.error(f"there is no work {', '.join(unknown)}: choose of {', '.join(WORK)}")
+
     console = Console(width=None if sys.stdout.isatty() else 150)
-    with ExitStack() as stack:
-        if given.url:
-            url = given.url
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="indelible-")))
-        else:
-            url, folder = stack.enter_context(durable_server())
-        bench = Bench(
-            url=url,
-            folder=folder,
-            rounds=given.rounds or (1 if given.quick else 5),
-            seconds=given.seconds or (0.3 if given.quick else 2.0),
-            is_quick=given.quick,
-        )
-        known = facts(url)
-        console.print("; ".join(f"{name} {value}" for name, value in known.items()), "")
+    scale = QUICK if arguments.quick else FULL
+    if arguments.rounds:
+        scale = replace(scale, rounds=arguments.rounds)
+    begun = time.monotonic()
+    with server.start() as started:
+        report.introduce(console, started, scale)
+        bench = Bench(started, scale, console, is_alone=arguments.alone)
+        if arguments.correctness:
+            return correctness.run(bench, arguments.out or (RESULTS if scale == FULL else PARTIAL))
+        failed = [name for name in chosen if not _is_done(name, bench, console)]
+        if arguments.quick and chosen == list(WORK):
+            console.rule("correctness")
+            failed += ["correctness"] * correctness.run(bench, arguments.out or PARTIAL)
+    is_whole = chosen == list(WORK) and scale == FULL and not arguments.alone and not failed
+    folder = arguments.out or (RESULTS if is_whole else PARTIAL)
+    seconds = time.monotonic() - begun
+    report.conclude(console, bench, folder, seconds, for_docs=folder.resolve() == RESULTS)
+    return 1 if failed else 0
 
-        def is_wanted(name: str) -> bool:
-            return not given.only or any(word in name for word in given.only)
 
-        comparisons: list[Comparison] = []
-        for work in works(is_quick=given.quick):
-            if is_wanted(work.name):
-                comparisons.append(compare(work, bench))
-                report.show_comparison(comparisons[-1], console)
-        figures = [
-            figure
-            for name, measure in FIGURES.items()
-            if is_wanted(name)
-            for figure in measure(bench)
-        ]
-        rows = report.verdicts(comparisons, figures)
-        report.show_verdicts(rows, console)
-        if not given.only:
-            for path in report.write(known, comparisons, figures, rows):
-                console.print(f"wrote {path.relative_to(Path(__file__).parents[1])}")
+def _is_done(name: str, bench: Bench, console: Console) -> bool:
+    """Do one kind of work; where it fails the others are done all the same."""
+    console.rule(name)
+    begun = time.monotonic()
+    try:
+        WORK[name](bench)
+    except Exception as error:
+        console.print_exception()
+        bench.note_absent(name, f"{type(error).__name__}: {error}")
+        return False
+    bench.say(f"{name}: {time.monotonic() - begun:.0f} s")
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

