@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 from psycopg.abc import Buffer
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 
+from indelible.columns import EPOCH, Column
 from indelible.errors import InvalidInput
 from indelible.plan import Call, Rows
 from indelible.schema import Migration, create_roles, migrate, statements
@@ -158,7 +159,13 @@ class _JsonLoader(Loader):
         return bytes(data)[1:]  # the first byte is the version of the jsonb format
 
 
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+class _ColumnDumper(Dumper):
+    """A column as it is; the statement casts it to its type."""
+
+    format = Format.BINARY
+
+    def dump(self, column: Column) -> bytes:
+        return column.binary
 
 
 class _MomentLoader(Loader):
@@ -167,26 +174,29 @@ class _MomentLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> datetime:
-        return _EPOCH + timedelta(microseconds=int.from_bytes(bytes(data), "big", signed=True))
+        return EPOCH + timedelta(microseconds=int.from_bytes(bytes(data), "big", signed=True))
 
 
 def event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
     """A cursor that reads events: JSON as bytes, moments in UTC."""
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-    cursor.format = Format.BINARY
-    # On the cursor and not on the connection, which its owner uses for other things.
-    cursor.adapters.register_loader("jsonb", _JsonLoader)
-    cursor.adapters.register_loader("timestamptz", _MomentLoader)
+    _adapt(cursor)
     return cursor
 
 
 def async_event_cursor(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
     """A cursor that reads events, as `event_cursor` makes one."""
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    _adapt(cursor)
+    return cursor
+
+
+def _adapt(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
     cursor.format = Format.BINARY
+    # On the cursor and not on the connection, which its owner uses for other things.
     cursor.adapters.register_loader("jsonb", _JsonLoader)
     cursor.adapters.register_loader("timestamptz", _MomentLoader)
-    return cursor
+    cursor.adapters.register_dumper(Column, _ColumnDumper)
 
 
 def fetch(cursor: psycopg.Cursor[Any], call: Call, settings: Settings, prepares: object) -> Rows:
