@@ -68,6 +68,17 @@ def schema(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def second_schema(server_url: str) -> Iterator[str]:
+    """The name of a schema with a second store, dropped after the test."""
+    name = f"test_{uuid4().hex[:12]}"
+    migrate_store(Settings(server_url, name))
+    yield name
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+@pytest.fixture
 def url(server_url: str, schema: str) -> str:
     """The URL of a database with a fresh store in `schema`."""
     migrate_store(Settings(server_url, schema))
@@ -132,4 +143,11 @@ def store(connect: Connect) -> EventStore:
 def sync_store(url: str, schema: str) -> Iterator[EventStore]:
     """A fresh store in the sync colour only, for tests whose subject is not the face."""
     with EventStore.connect(url, schema=schema, pool_size=20) as store:
+        yield store
+
+
+@pytest.fixture
+def second_store(server_url: str, second_schema: str) -> Iterator[EventStore]:
+    """Another store of its own beside `sync_store`."""
+    with EventStore.connect(server_url, schema=second_schema) as store:
         yield store

@@ -82,7 +82,7 @@ class Indelible(Store):
 
     def import_lines(self, lines: Sequence[bytes]) -> None:
         """Import NDJSON in bulk."""
-        self.store.import_events(lines)  # type: ignore[attr-defined]
+        self.store.import_events(lines)
 
     def close(self) -> None:
         self.store.close()

@@ -259,21 +259,31 @@ def _check(
     check_name("stream", stream)
     if not isinstance(events, list | tuple):
         events = [events]
-    if channel is None and events:  # a pure check may look at another service's stream
-        channel = writing.channel
-    if channel is not None:
-        check_name("channel", channel)
-    elif stream.startswith("-") and events:
-        raise InvalidInput(
-            f"stream {stream!r} has nothing before its first '-' that could be its channel:"
-            " pass channel=…"
-        )
+    if events or channel is not None:  # a pure check may look at another service's stream
+        channel = check_channel(writing, stream, channel)
     return {
         "stream": stream,
         "channel": channel,
         "expected": _expected(expected),
         "events": [_event(writing, event, metadata) for event in events],
     }
+
+
+def check_channel(writing: Writing, stream: str, channel: str | None) -> str | None:
+    """Check the channel that a stream is appended to under; None for that of its name.
+
+    Raises:
+        InvalidInput: it is no name, or the stream's name says none.
+    """
+    channel = writing.channel if channel is None else channel
+    if channel is not None:
+        return check_name("channel", channel)
+    if stream.startswith("-"):
+        raise InvalidInput(
+            f"stream {stream!r} has nothing before its first '-' that could be its channel:"
+            " pass channel=…"
+        )
+    return None
 
 
 def _expected(expected: object) -> int:
@@ -289,45 +299,70 @@ def _expected(expected: object) -> int:
 
 def _event(writing: Writing, given: object, common: Mapping[str, Any] | None) -> dict[str, Any]:
     codec = writing.codec
+    stored: dict[str, Any]
     if isinstance(given, NewEvent):
-        event_type, data = _check_type(codec, given), given.data
-        event_id = _id(event_type, given.id).hex
-    else:
-        event_type, data = codec.type_of(given), given
-        event_id = uuid7_hex()
-    written = codec.encode(event_type, data)
-    size = len(written)
-    stored: dict[str, Any] = {"id": event_id, "type": event_type, "data": msgspec.Raw(written)}
-    if isinstance(given, NewEvent) or common is not None:
-        own = given.metadata if isinstance(given, NewEvent) else None
-        if metadata := _metadata(event_type, own, common):
-            written = codec.encode(event_type, metadata, field="metadata")
-            size += len(written)
-            stored["metadata"] = msgspec.Raw(written)
-    if size > writing.max_event_bytes:
-        raise EventTooLarge(event_type, size, writing.max_event_bytes)
-    tags = codec.tags_of(data)
-    if isinstance(given, NewEvent):
-        tags = [*tags, *_checked_tags(given.tags)] if given.tags else tags
+        event_type = check_name("event type", given.type)
+        data, metadata = written(writing, event_type, given.data, given.metadata, common)
+        stored = {"id": check_id(event_type, given.id).hex}
+        tags = [*codec.tags_of(given.data), *given_tags(given.tags)]
         if given.valid_at is not None:
             stored["valid_at"] = check_moment("valid_at", given.valid_at).isoformat()
+    else:
+        event_type = codec.type_of(given)
+        data, metadata = written(writing, event_type, given, None, common)
+        stored = {"id": uuid7_hex()}
+        tags = codec.tags_of(given)
+    stored["type"] = event_type
+    stored["data"] = msgspec.Raw(data)
+    if metadata:
+        stored["metadata"] = msgspec.Raw(metadata)
     if tags:
-        stored["tags"] = sorted({check_name("tag", tag) for tag in tags})
+        stored["tags"] = check_tags(tags)
     return stored
 
 
-def _check_type(codec: Codec, event: NewEvent) -> str:
-    event_type = check_name("event type", event.type)
-    registered = codec.registered_type(event.data)
-    if registered is not None and codec.classes.get(event_type) is not type(event.data):
+def written(
+    writing: Writing,
+    event_type: str,
+    data: object,
+    metadata: object,
+    common: Mapping[str, Any] | None = None,
+) -> tuple[bytes, bytes | None]:
+    """Write an event's data and metadata as JSON.
+
+    Raises:
+        InvalidInput: one of them cannot be stored, or both are too large.
+    """
+    codec = writing.codec
+    registered = codec.registered_type(data)
+    if registered is not None and codec.classes.get(event_type) is not type(data):
         raise InvalidInput(
-            f"a {type(event.data).__qualname__} is registered as {registered!r} and cannot be"
+            f"a {type(data).__qualname__} is registered as {registered!r} and cannot be"
             f" appended as {event_type!r}"
         )
-    return event_type
+    written_data = codec.encode(event_type, data)
+    known = _metadata(event_type, metadata, common)
+    written_metadata = codec.encode(event_type, known, field="metadata") if known else None
+    check_size(writing, event_type, len(written_data) + len(written_metadata or b""))
+    return written_data, written_metadata
 
 
-def _id(event_type: str, given: object) -> UUID:
+def check_size(writing: Writing, event_type: str, size: int) -> None:
+    """Check that an event is not too large.
+
+    Raises:
+        EventTooLarge: it is.
+    """
+    if size > writing.max_event_bytes:
+        raise EventTooLarge(event_type, size, writing.max_event_bytes)
+
+
+def check_id(event_type: str, given: object) -> UUID:
+    """Check that the id of an event is a UUID.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
     if not isinstance(given, UUID):
         raise InvalidInput(f"the id of event {event_type!r} must be a UUID, not {given!r}")
     return given
@@ -342,10 +377,27 @@ def _metadata(event_type: str, own: object, common: Mapping[str, Any] | None) ->
     return {**(common or {}), **(own or {})}  # type: ignore[dict-item]
 
 
-def _checked_tags(given: object) -> Iterable[str]:
+def given_tags(given: object) -> Iterable[str]:
+    """Check that the tags that an event was given are a sequence.
+
+    Raises:
+        InvalidInput: they are something else.
+    """
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise InvalidInput(f"tags must be a sequence of texts key:value, not {given!r}")
     return given
+
+
+def check_tags(given: object) -> list[str]:
+    """Check the tags of an event.
+
+    Returns:
+        Them in order, each once.
+
+    Raises:
+        InvalidInput: they are no sequence of tags.
+    """
+    return sorted({check_name("tag", tag) for tag in given_tags(given)})
 
 
 def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:

@@ -38,6 +38,9 @@ _SUSPICIOUS = re.compile(
     rb'null|\\u0000|"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?"',
 )
 
+# The same for JSON from elsewhere, in which null is nothing but null.
+_ESCAPES = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
 
 class Codec:
     """The registered event classes, and how their instances become JSON and back.
@@ -152,6 +155,31 @@ class Codec:
         except Exception as error:
             raise EncodingFailed(event_type, *_why_not(data, field, error)) from error
         return written
+
+    def check(self, event_type: str, written: bytes, *, field: str = "data") -> Any:
+        """Check that JSON from elsewhere can be stored and read again, as it is.
+
+        Args:
+            event_type: for the error.
+            written: the JSON.
+            field: what it is called in the error.
+
+        Returns:
+            What it says.
+
+        Raises:
+            EncodingFailed: it is no JSON, or holds something that the store does not keep.
+        """
+        try:
+            value = _decode_plain(written)
+            if _ESCAPES.search(written) and (found := _first_fault(value, field)):
+                raise EncodingFailed(event_type, *found)
+        except RecursionError as error:
+            raise EncodingFailed(event_type, field, "is nested too deeply") from error
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            reason = f"is no JSON that can be stored: {error}"
+            raise EncodingFailed(event_type, field, reason) from error
+        return value
 
     def decode(self, event_type: str, data: bytes) -> Any:
         """Read stored data: an instance of the type's class, or plain JSON data.

@@ -37,21 +37,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self, TypeVar
 from uuid import UUID
+
+E = TypeVar("E", bound="IndelibleError")
 
 
 class IndelibleError(Exception):
     """The root of all errors that the library raises on purpose."""
+
+    def placed(self, where: str) -> Self:
+        """Give the same error, saying first where it happened: `line 17`."""
+        return _made_again(type(self), (f"{where}: {self}",), self.__dict__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes; their constructors take facts, and not the message.
         return _made_again, (type(self), self.args, self.__dict__)
 
 
-def _made_again(
-    kind: type[IndelibleError], args: tuple[Any, ...], facts: dict[str, Any]
-) -> IndelibleError:
+def _made_again(kind: type[E], args: tuple[Any, ...], facts: dict[str, Any]) -> E:
     error = kind.__new__(kind, *args)
     error.args = args  # TimeoutError takes them in its constructor only
     error.__dict__.update(facts)

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
-from . import append, groups, opening, read
+from . import append, groups, importer, opening, read
 from . import schema as schema_
 from .codec import EventClasses, Unknown
 from .errors import InvalidInput
@@ -28,6 +28,7 @@ from .events import (
     AppendResult,
     ExpectedVersion,
     HeadInfo,
+    ImportResult,
     RecordedEvent,
     StoreStats,
     StreamAppend,
@@ -35,6 +36,7 @@ from .events import (
 )
 from .group import AsyncGroup, Group
 from .groups import GroupInfo
+from .importing import AsyncImportable, Importable, Importing
 from .plan import Plan, documented_as
 from .postgres import (
     AsyncBoundEngine,
@@ -57,6 +59,10 @@ MAX_EVENT_BYTES = 1024 * 1024
 
 _NOT_IN_A_TRANSACTION = (
     "a transaction ends, and what follows the log does not: call this on the store itself"
+)
+_COMMITS_BY_ITSELF = (
+    "an import commits chunk by chunk, since readers of the log wait behind an open transaction:"
+    " call this on the store itself"
 )
 
 
@@ -238,6 +244,55 @@ class EventStore:
             ```
         """
         return self._engine.run(append.append_many(self._writing, appends, condition=condition))
+
+    def import_events(
+        self,
+        events: Importable,
+        *,
+        source: str | None = None,
+        keep_recorded_at: bool = False,
+    ) -> ImportResult:
+        """Append very many events, such as those of another store, in their order.
+
+        They are stored in chunks of up to 10,000 events, each whole or not at all, beside whatever
+        else is appended; memory stays bounded. After an interruption run it again with the same
+        events: what is there is skipped. A stream that others append to meanwhile gets their
+        events between two chunks.
+
+        Args:
+            events: lines of NDJSON, as `indelible log --json` writes them (of which `stream`,
+                `type` and `data` must be there), `ImportEvent`, or the `RecordedEvent` of another
+                store. An id is kept; a version is checked against the place that the event gets.
+            source: a name for what the events come from, other for other events. Needed where
+                events have no id: it is made from the source and the event's place in it, so that
+                they are known again.
+            keep_recorded_at: keep the time at which an event was recorded first, where it has one,
+                and do not take the present time for it. It must not be in the future.
+
+        Returns:
+            How many events were imported, and how many were there already.
+
+        Raises:
+            InvalidInput: an event cannot be stored. As with the errors below, the message says
+                which line or event it is; nothing of its chunk is stored, the chunks before stay.
+            DuplicateEvent: an id is there with other content, in another place or another order.
+            WrongExpectedVersion: the version that an event has is not the next one of its stream.
+            ChannelMismatch: the stream belongs to another channel.
+            PermissionDenied: only the owner of the store may.
+            ConnectionLost: the connection broke and could not be made again in time.
+
+        Example:
+            ```python
+            with open("log.ndjson", "rb") as lines:
+                result = store.import_events(lines, keep_recorded_at=True)
+            print(result.imported, "imported,", result.skipped, "were there")
+            ```
+        """
+        if not isinstance(self._engine, PoolEngine):
+            raise InvalidInput(_COMMITS_BY_ITSELF)
+        importing = Importing(self._writing, source=source, keep_recorded_at=keep_recorded_at)
+        importer.import_events(self._engine, importing, events)
+        return importing.result
 
     @contextmanager
     def transaction(self) -> Iterator[BoundEventStore]:
@@ -698,6 +753,19 @@ class AsyncEventStore:
         return await self._engine.run(
             append.append_many(self._writing, appends, condition=condition)
         )
+
+    async def import_events(
+        self,
+        events: AsyncImportable,
+        *,
+        source: str | None = None,
+        keep_recorded_at: bool = False,
+    ) -> ImportResult:
+        if not isinstance(self._engine, AsyncPoolEngine):
+            raise InvalidInput(_COMMITS_BY_ITSELF)
+        importing = Importing(self._writing, source=source, keep_recorded_at=keep_recorded_at)
+        await importer.import_events_async(self._engine, importing, events)
+        return importing.result
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEventStore]:

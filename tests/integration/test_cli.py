@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
+
+from indelible.schema import migrations
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-c", "from indelible.cli import main; main()"]
@@ -46,7 +50,8 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[dict]:
 
 
 def test_init_makes_a_store_and_a_second_one_finds_it(run: Run, schema: str) -> None:
-    assert run("init").stdout == "applied 0001 initial\napplied 0002 groups\n"
+    applied = "".join(f"applied {m.version:04} {m.name}\n" for m in migrations())
+    assert run("init").stdout == applied
     assert run("init").stdout == f"the store in schema {schema} is up to date\n"
 
 
@@ -371,3 +376,86 @@ def test_the_epoch_is_told_and_renewed(made: Run) -> None:
     assert made("epoch", "--renew").returncode == 2
     renewed = made("epoch", "--renew", "--yes").stdout
     assert before != renewed == made("epoch").stdout
+
+
+def exported(made: Run) -> str:
+    made("append", "order-1", "Created", '{"total": 12}', "-e", "no-stream", "--tag", "k:v")
+    made("append", "order-1", "Paid", '{"by": "ann"}', "-e", "0", "--valid-at", "2020-01-01T00:00Z")
+    made("append", "bill-1", "Sent", "[1, null]", "-e", "any", "--metadata", '{"x": "ü"}')
+    return made("log", "--json").stdout
+
+
+@pytest.mark.parametrize("packed", ["plain", "gzip", "zstd"])
+def test_an_exported_log_is_imported_as_it_is(
+    made: Run, second_schema: str, tmp_path: Path, packed: str
+) -> None:
+    log = exported(made)
+    pack = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}
+    file = tmp_path / "log"  # no name tells how it is packed
+    file.write_bytes(pack[packed](log.encode()))
+
+    to = ("--schema", second_schema, "--keep-recorded-at")
+    assert made("import", str(file), *to).stdout == "3 events imported\n"
+    assert made("log", "--json", "--schema", second_schema).stdout == log
+    again = made("import", str(file), *to)
+    assert again.stdout == "0 events imported, 3 were there already\n"
+
+
+def test_standard_input_is_imported_and_needs_a_source_where_ids_are_missing(made: Run) -> None:
+    line = '{"stream": "a-1", "type": "A", "data": {}}\n'
+
+    done = made("import", "-", given=line)
+    assert done.returncode == 2
+    assert done.stderr.startswith("indelible: line 1: it has no id: give it one, or")
+    assert made("import", "-", "--source", "x", given=line).stdout == "1 events imported\n"
+
+
+def test_a_check_writes_nothing_and_needs_no_database(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "events"
+    file.write_text('{"stream": "a-1", "type": "A", "data": {}}\n\n{"stream": "a-1"}\n', "utf-8")
+
+    done = run("import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
+    assert done.returncode == 2
+    assert "line 3: it is not the JSON that is wanted" in done.stderr
+
+    file.write_text('{"stream": "a-1", "type": "A", "data": {}}\n', "utf-8")
+    done = run("import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
+    assert done.stdout.startswith("1 events can be imported")
+
+
+def test_a_refused_line_is_named_with_an_exit_code(made: Run, tmp_path: Path) -> None:
+    file = tmp_path / "events"
+    good = '{"stream": "a-1", "type": "A", "data": {}}\n'
+    file.write_text(good + '{"stream": "a-1", "type": "A", "data": {}, "version": 7}\n', "utf-8")
+    made("append", "a-1", "A", "{}", "-e", "any")
+
+    done = made("import", str(file))
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("indelible: line 1: stream 'a-1' was expected at 5, but")
+    assert made("import", str(tmp_path / "nothing")).returncode == 2
+
+
+@pytest.mark.parametrize("packed", ["gzip", "zstd"])
+def test_a_file_that_is_cut_off_says_so(made: Run, tmp_path: Path, packed: str) -> None:
+    text = "".join(
+        f'{{"stream": "a-{n}", "type": "A", "data": "{n * 7919}"}}\n' for n in range(2_000)
+    ).encode()
+    pack = {"gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}[packed](text)
+    file = tmp_path / "events"
+    file.write_bytes(pack[: len(pack) // 2])
+
+    done = made("import", str(file))
+
+    assert done.returncode == 2
+    assert "is cut off or damaged" in done.stderr
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory(made: Run, tmp_path: Path) -> None:
+    file = tmp_path / "events"
+    file.write_bytes(b" " * (3 * 1024 * 1024))
+
+    done = made("import", str(file))
+
+    assert done.returncode == 2
+    assert "has a line of over 2,097,152 bytes" in done.stderr

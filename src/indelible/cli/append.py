@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from indelible.errors import AppendRefused, IndelibleError, InvalidInput
+from indelible.errors import IndelibleError, InvalidInput
 from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, NewEvent, uuid7
 from indelible.store import EventStore
 
@@ -139,18 +139,9 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                     channel=line.channel,
                 )
             except IndelibleError as error:
-                kind = AppendRefused if isinstance(error, AppendRefused) else type(error)
-                message = f"line {number}: {error} (the lines before it are stored)"
-                raise _told_again(kind, message) from error
+                raise error.placed(f"line {number}") from error
             versions[line.stream] = result.version
     typer.echo(f"{number} lines appended")
-
-
-def _told_again(kind: type[IndelibleError], message: str) -> IndelibleError:
-    """The same kind of error with another message, whatever its constructor takes."""
-    error = kind.__new__(kind)
-    Exception.__init__(error, message)
-    return error
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from indelible.errors import (
     StreamNotFound,
 )
 
-from . import append, demo, groups, init, look, run
+from . import append, demo, groups, importing, init, look, run
 from .show import ReaderGone
 
 # ClickException, wherever this version of typer has it from.
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("append")(append.append)
+app.command("import")(importing.import_)
 app.command("read")(look.read)
 app.command("log")(look.log)
 app.command("streams")(look.streams)

@@ -9,12 +9,13 @@ from typing import Any, Final, cast
 import psycopg
 from psycopg import abc
 from psycopg.abc import AdaptContext, Buffer
-from psycopg.adapt import AdaptersMap, Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 
+from indelible.columns import Column
 from indelible.errors import InvalidInput
 from indelible.garbage import Uncollected
 from indelible.plan import Call, Rows
@@ -162,6 +163,15 @@ class _JsonLoader(Loader):
 _MOMENTS: Final = psycopg.adapters.types["timestamptz"].oid
 
 
+class _ColumnDumper(Dumper):
+    """A column as it is; the statement casts it to its type."""
+
+    format = Format.BINARY
+
+    def dump(self, column: Column) -> bytes:
+        return column.binary
+
+
 class _MomentLoaders:
     """Makes psycopg's own loaders of moments, in C, without a session that they would ask its zone.
 
@@ -179,26 +189,26 @@ class _MomentLoaders:
 _moment_loaders = cast("type[Loader]", _MomentLoaders())
 
 
-def _adapt(adapters: AdaptersMap) -> None:
-    # On the cursor and not on the connection, which its owner uses for other things.
-    adapters.register_loader("jsonb", _JsonLoader)
-    adapters.register_loader("timestamptz", _moment_loaders)
-
-
 def event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
     """A cursor that reads events: JSON as bytes, moments in UTC."""
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-    cursor.format = Format.BINARY
-    _adapt(cursor.adapters)
+    _adapt(cursor)
     return cursor
 
 
 def async_event_cursor(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
     """A cursor that reads events, as `event_cursor` makes one."""
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-    cursor.format = Format.BINARY
-    _adapt(cursor.adapters)
+    _adapt(cursor)
     return cursor
+
+
+def _adapt(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
+    cursor.format = Format.BINARY
+    # On the cursor and not on the connection, which its owner uses for other things.
+    cursor.adapters.register_loader("jsonb", _JsonLoader)
+    cursor.adapters.register_loader("timestamptz", _moment_loaders)
+    cursor.adapters.register_dumper(Column, _ColumnDumper)
 
 
 def fetch(cursor: psycopg.Cursor[Any], call: Call, settings: Settings, prepares: object) -> Rows:

@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTi
 
 from indelible.errors import ConnectionLost, DatabaseUnreachable, InvalidInput, StoreClosed
 from indelible.plan import Call, Plan, Rows, drive, drive_async
+from indelible.schema import statements
 
 from .connections import (
     AsyncConnection,
@@ -98,6 +99,52 @@ class PoolEngine:
     def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
         return drive(plan, self._share_or_execute)
+
+    def load(
+        self,
+        call: Call,
+        statement: str,
+        rows: Callable[[Rows], Iterator[bytes] | None],
+        meanwhile: Callable[[], None],
+    ) -> Rows:
+        """Run a statement, and copy rows into a table, in one transaction.
+
+        Args:
+            call: the statement; it must bear being repeated, and the rows with it.
+            statement: the name of the COPY.
+            rows: makes the rows, in parts, from what the statement gave; None undoes the
+                transaction.
+            meanwhile: called after each part, while the database takes it; must not wait.
+
+        Returns:
+            What the statement gave.
+        """
+        attempts = Attempts(self._settings, call)
+        copy_in = statements(self._settings.schema)[statement]
+        while True:
+            try:
+                with self._checkout() as connection, connection.transaction():
+                    cursor = connection.event_cursor
+                    given = fetch(cursor, call, self._settings, self._prepares)
+                    copied = rows(given)
+                    if copied is None:
+                        raise psycopg.Rollback
+                    with cursor.copy(copy_in) as copy:
+                        for part in copied:
+                            copy.write(part)
+                            meanwhile()
+                if copied is not None:
+                    self._on_commit()
+                return given
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if isinstance(problem, ConnectionLost):
+                self._pool.check()
+            time.sleep(pause)
 
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
@@ -207,6 +254,41 @@ class AsyncPoolEngine:
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
         return await drive_async(plan, self._share_or_execute)
+
+    async def load(
+        self,
+        call: Call,
+        statement: str,
+        rows: Callable[[Rows], Iterator[bytes] | None],
+        meanwhile: Callable[[], None],
+    ) -> Rows:
+        """Run a statement, and copy rows into a table, as `PoolEngine.load` does."""
+        attempts = Attempts(self._settings, call)
+        copy_in = statements(self._settings.schema)[statement]
+        while True:
+            try:
+                async with self._checkout() as connection, connection.transaction():
+                    cursor = connection.event_cursor
+                    given = await fetch_async(cursor, call, self._settings, self._prepares)
+                    copied = rows(given)
+                    if copied is None:
+                        raise psycopg.Rollback
+                    async with cursor.copy(copy_in) as copy:
+                        for part in copied:
+                            await copy.write(part)
+                            meanwhile()
+                if copied is not None:
+                    self._on_commit()
+                return given
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if isinstance(problem, ConnectionLost):
+                await self._pool.check()
+            await asyncio.sleep(pause)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:

@@ -1,0 +1,123 @@
+"""Imports in both colours: a chunk is made while the database takes the one before.
+
+Nothing is open while the next events are waited for: what they come from may be slow, and readers
+of the log wait for an open transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from .errors import ConnectionLost, InvalidInput
+from .importing import (
+    STEP,
+    AsyncImportable,
+    Chunk,
+    Importable,
+    Importing,
+    is_full,
+    size_of,
+    take,
+)
+from .postgres import AsyncPoolEngine, PoolEngine
+
+
+class _Making:
+    """A chunk in the making: step by step, where there is time for it."""
+
+    def __init__(self, importing: Importing, events: list[Any]) -> None:
+        self._importing = importing
+        self._remaining = iter(events)
+        self._error: Exception | None = None
+
+    def step(self) -> None:
+        """Make some of it, or note what is wrong: that does not concern the chunk before."""
+        if self._error is None:
+            try:
+                self._importing.add(islice(self._remaining, STEP))
+            except Exception as error:
+                self._error = error
+
+    def chunk(self) -> Chunk:
+        """Give all of it, or say what is wrong with it."""
+        if self._error is None:
+            self._importing.add(self._remaining)
+            return self._importing.finish()
+        raise self._error
+
+
+def import_events(engine: PoolEngine, importing: Importing, events: Importable) -> None:
+    """Import all events."""
+    remaining = iter(_checked(events))
+    taken = take(remaining)
+    making = _Making(importing, taken)
+    while taken:
+        chunk = making.chunk()
+        taken = take(remaining)
+        making = _Making(importing, taken)
+        while chunk:
+            try:
+                secured = engine.load(
+                    importing.begin(chunk),
+                    "import_copy",
+                    partial(importing.rows, chunk),
+                    making.step,
+                )
+            except ConnectionLost as loss:
+                raise importing.lost(chunk, loss) from loss
+            chunk = engine.run(importing.go_on(chunk, secured))
+
+
+async def import_events_async(
+    engine: AsyncPoolEngine, importing: Importing, events: AsyncImportable
+) -> None:
+    """Import all events, awaiting."""
+    remaining = _batches(events)
+    taken: list[Any] = await anext(remaining, [])
+    making = _Making(importing, taken)
+    while taken:
+        chunk = await asyncio.to_thread(making.chunk)
+        taken = await anext(remaining, [])
+        making = _Making(importing, taken)
+        while chunk:
+            try:
+                secured = await engine.load(
+                    importing.begin(chunk),
+                    "import_copy",
+                    partial(importing.rows, chunk),
+                    making.step,
+                )
+            except ConnectionLost as loss:
+                raise importing.lost(chunk, loss) from loss
+            chunk = await engine.run(importing.go_on(chunk, secured))
+
+
+async def _batches(events: AsyncImportable) -> AsyncIterator[list[Any]]:
+    """Take the events of a chunk at a time. To take them may wait, as for a file."""
+    if isinstance(events, AsyncIterable):
+        taken: list[Any] = []
+        size = 0
+        async for event in events:
+            taken.append(event)
+            size += size_of((event,))
+            if is_full(len(taken), size):
+                yield taken
+                taken, size = [], 0
+        yield taken
+        return
+    remaining = iter(_checked(events))
+    while batch := await asyncio.to_thread(take, remaining):
+        yield batch
+
+
+def _checked(events: Any) -> Iterable[Any]:
+    if isinstance(events, str | bytes) or not isinstance(events, Iterable):
+        raise InvalidInput(
+            "import_events takes an iterable of lines or events, such as an open file, not"
+            f" {type(events).__name__}"
+        )
+    return events

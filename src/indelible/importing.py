@@ -1,0 +1,544 @@
+"""Plans: bulk import, in chunks that are stored whole or not at all.
+
+What must hold under concurrency lives in the database (`sql/migrations/0004_import.sql`); here
+events of every form become rows, rows become chunks, and outcomes become errors that say at which
+line they arose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from hashlib import blake2b
+from itertools import islice
+from struct import Struct
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from .append import (
+    Writing,
+    check_channel,
+    check_id,
+    check_moment,
+    check_size,
+    check_tags,
+    given_tags,
+    written,
+)
+from .columns import COPY_END, COPY_HEAD, NULL, array, column, microseconds, sized
+from .errors import (
+    ChannelMismatch,
+    ConnectionLost,
+    Duplicate,
+    DuplicateEvent,
+    IndelibleError,
+    InvalidInput,
+    VersionConflict,
+    WrongExpectedVersion,
+)
+from .events import ImportEvent, ImportResult, RecordedEvent
+from .names import check_name
+from .plan import Call, Plan, Rows
+
+Importable = Iterable[bytes | str | ImportEvent | RecordedEvent]
+"""What `import_events` takes."""
+
+AsyncImportable = Importable | AsyncIterable[bytes | str | ImportEvent | RecordedEvent]
+"""What its async twin takes."""
+
+CHUNK_EVENTS = 10_000
+CHUNK_BYTES = 8 * 1024 * 1024
+"""How many events, or bytes of lines, fill a chunk: readers of the log wait for its transaction."""
+
+STEP = 200
+"""How many events are made, or sent, in one go."""
+
+_SHOWN = 10
+"""How many duplicates an error names at most."""
+
+_TYPES_REMEMBERED = 10_000
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What a chunk knows of one of its streams.
+
+    Attributes:
+        given: the channel that its first event gave.
+        channel: the channel that is meant; None for that of its name.
+        count: how many events of it the chunk has.
+        before: the version that it must have before the first of them; None for any.
+    """
+
+    given: str | None
+    channel: str | None
+    count: int = 0
+    before: int | None = None
+
+    def follow(self, stream: str, version: int | None) -> None:
+        """Note one event more, and check that its version follows the one before it."""
+        if version is not None:
+            before = version - self.count - 1
+            if self.before is None:
+                self.before = before
+            elif self.before != before:
+                raise InvalidInput(
+                    f"version {version} of stream {stream!r} does not follow version"
+                    f" {self.before + self.count} before it: versions have no gaps"
+                )
+        self.count += 1
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Events that have been checked, field by field.
+
+    Lists of values, and not values of lists: millions of small objects keep Python's garbage
+    collection busy.
+    """
+
+    places: list[int] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+    versions: list[int | None] = field(default_factory=list)
+    ids: list[bytes] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
+    metadata: list[bytes | None] = field(default_factory=list)
+    tags: list[list[str] | None] = field(default_factory=list)
+    valid_at: list[datetime | None] = field(default_factory=list)
+    recorded_at: list[datetime | None] = field(default_factory=list)
+    of_streams: dict[str, _Stream] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def after(self, known: int) -> Chunk:
+        """Give it without the events at its beginning."""
+        rest = Chunk()
+        for listed in fields(self):
+            if listed.name != "of_streams":
+                getattr(rest, listed.name).extend(getattr(self, listed.name)[known:])
+        for stream, version in zip(rest.streams, rest.versions, strict=True):
+            given = self.of_streams[stream]
+            found = rest.of_streams.setdefault(stream, replace(given, count=0, before=None))
+            found.follow(stream, version)
+        return rest
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the streams in order of their bytes, which is that of code points."""
+        return sorted(self.of_streams)
+
+    def keys(self) -> dict[str, object]:
+        """Give what tells the places of the events."""
+        names = self.names
+        of_streams = [self.of_streams[name] for name in names]
+        return {
+            "names": column("text", names),
+            "channels": column("text", [stream.channel for stream in of_streams]),
+            "counts": column("bigint", [stream.count for stream in of_streams]),
+            "versions": column("bigint", [stream.before for stream in of_streams]),
+            "ids": column("uuid", self.ids),
+            # Whether other ids stand between these two is asked before each is looked up.
+            "id_range": column("uuid", [min(self.ids), max(self.ids)]),
+            **self._tags(),
+            "latest": max(filter(None, self.recorded_at), default=None),
+        }
+
+    def _tags(self) -> dict[str, object]:
+        pairs = [(tag, place) for place, tags in enumerate(self.tags, 1) for tag in tags or ()]
+        return {
+            "tags": column("text", [tag for tag, _ in pairs]),
+            "tag_places": column("integer", [place for _, place in pairs]),
+        }
+
+    def contents(self) -> dict[str, object]:
+        """Give all that the events say."""
+        names = self.names
+        numbers = {name: number for number, name in enumerate(names, start=1)}
+        tags = [None if tags is None else _encode(tags) for tags in self.tags]
+        return {
+            "names": column("text", names),
+            "numbers": column("integer", [numbers[stream] for stream in self.streams]),
+            "versions": column("bigint", self.versions),
+            "ids": column("uuid", self.ids),
+            "types": column("text", self.types),
+            "data": column("jsonb", self.data),
+            "metadata": column("jsonb", self.metadata),
+            "tags": column("jsonb", tags),
+            "valid_at": column("timestamptz", self.valid_at),
+            "recorded_at": column("timestamptz", self.recorded_at),
+        }
+
+    def rows(
+        self,
+        taken_at: datetime,
+        stream_ids: Sequence[int],
+        last_versions: Sequence[int],
+        positions: Sequence[int],
+    ) -> Iterator[bytes]:
+        """Give the events as a binary COPY takes them, at the places that are secured for them."""
+        names = self.names
+        ids = dict(zip(names, stream_ids, strict=True))
+        versions = dict(zip(names, last_versions, strict=True))
+        types = {name: sized(name.encode()) for name in set(self.types)}
+        taken = microseconds(taken_at)
+        parts = [COPY_HEAD]
+        for number, (
+            position,
+            stream,
+            event_id,
+            event_type,
+            data,
+            metadata,
+            tags,
+            valid_at,
+            recorded_at,
+        ) in enumerate(
+            zip(
+                positions,
+                self.streams,
+                self.ids,
+                self.types,
+                self.data,
+                self.metadata,
+                self.tags,
+                self.valid_at,
+                self.recorded_at,
+                strict=True,
+            ),
+            start=1,
+        ):
+            version = versions[stream] = versions[stream] + 1
+            recorded = taken if recorded_at is None else microseconds(recorded_at)
+            valid = None if valid_at is None else microseconds(valid_at)
+            parts += (
+                _row(10, 8, position, 8, ids[stream], 8, version, 8, recorded, 16, event_id),
+                types[event_type],
+                _json(len(data) + 1, 1),
+                data,
+                NULL if metadata is None else _json(len(metadata) + 1, 1) + metadata,
+                NULL if tags is None else sized(array("text", tags)),
+                NULL if valid is None or valid == recorded else _moment(8, valid),
+            )
+            if number % STEP == 0:
+                yield b"".join(parts)
+                parts.clear()
+        parts.append(COPY_END)
+        yield b"".join(parts)
+
+
+_row = Struct(">hiqiqiqiqi16s").pack
+_json = Struct(">ib").pack  # its length, and the version of the format
+_moment = Struct(">iq").pack
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One line of NDJSON: what `indelible log --json` writes, or as little as three fields."""
+
+    stream: str
+    type: str
+    data: msgspec.Raw
+    id: UUID | None = None
+    version: int | str | None = None
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    tags: tuple[str, ...] | None = None
+    channel: str | None = None
+    recorded_at: datetime | None = None
+    valid_at: datetime | None = None
+    position: Any = None
+    """Where it stood in the other store: not kept."""
+
+
+_read_line = msgspec.json.Decoder(_Line).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def take(events: Iterator[Any]) -> list[Any]:
+    """Take as many events as a chunk has; none at the end."""
+    taken: list[Any] = []
+    size = 0
+    while some := list(islice(events, min(STEP, CHUNK_EVENTS - len(taken)))):
+        taken += some
+        size += size_of(some)
+        if is_full(len(taken), size):
+            break
+    return taken
+
+
+def size_of(events: Sequence[Any]) -> int:
+    """How much events count towards the size of a chunk: lines their length, others nothing."""
+    return sum(len(event) for event in events if isinstance(event, bytes | str))
+
+
+def is_full(count: int, size: int) -> bool:
+    """Whether so many events of such a size fill a chunk."""
+    return count >= CHUNK_EVENTS or size >= CHUNK_BYTES
+
+
+class Importing:
+    """One run of an import: takes events, gives chunks, and writes them.
+
+    Args:
+        writing: the store's codec and settings.
+        source: what the events come from; ids are made from it where an event has none.
+        keep_recorded_at: whether to keep the time at which an event was recorded first.
+    """
+
+    def __init__(
+        self, writing: Writing, *, source: str | None = None, keep_recorded_at: bool = False
+    ) -> None:
+        self._writing = writing
+        self._source = None if source is None else check_name("source", source).encode()
+        self._keep_recorded_at = keep_recorded_at
+        self._taken = 0
+        self._unit = "event"
+        self._chunk = Chunk()
+        self._types: set[str] = set()
+        self.result = ImportResult(imported=0, skipped=0, position=0)
+
+    def add(self, events: Iterable[Any]) -> None:
+        """Check events, and add them to the chunk that is being made.
+
+        Raises:
+            InvalidInput: one of them cannot be stored.
+        """
+        for event in events:
+            self._taken += 1
+            try:
+                if isinstance(event, bytes | str):
+                    self._unit = "line"
+                    self._take_line(event)
+                else:
+                    self._unit = "event"
+                    self._take_value(event)
+            except IndelibleError as error:
+                raise error.placed(f"{self._unit} {self._taken:,}") from error
+
+    def finish(self) -> Chunk:
+        """Give the chunk that was being made; the next one begins.
+
+        Raises:
+            InvalidInput: an id stands in it twice.
+        """
+        made, self._chunk = self._chunk, Chunk()
+        if len(set(made.ids)) < len(made):
+            index = next(n for n, given in enumerate(made.ids) if given in made.ids[:n])
+            raise InvalidInput(
+                f"{self._unit} {made.places[index]:,}: event id {UUID(bytes=made.ids[index])}"
+                " stands twice: give each event its own"
+            )
+        return made
+
+    def begin(self, chunk: Chunk) -> Call:
+        """Give the statement that secures the places of the events."""
+        return Call("import_begin", chunk.keys(), appends=True)
+
+    def rows(self, chunk: Chunk, secured: Rows) -> Iterator[bytes] | None:
+        """Give the rows to be copied; None where the transaction is to be undone."""
+        ((outcome, _, taken_at, stream_ids, versions, first, positions),) = secured
+        if outcome != "ready":
+            return None
+        if positions is None:
+            positions = range(first, first + len(chunk))
+        return chunk.rows(taken_at, stream_ids, versions, positions)
+
+    def go_on(self, chunk: Chunk, secured: Rows) -> Plan[Chunk]:
+        """Note what became of a chunk.
+
+        Returns:
+            What is left of it: nothing where it was imported or was there, or else what comes
+            after the events at its beginning that were there.
+
+        Raises:
+            DuplicateEvent, WrongExpectedVersion, ChannelMismatch, InvalidInput: nothing of the
+                chunk was stored.
+        """
+        ((outcome, facts, _, _, _, first, positions),) = secured
+        if outcome == "ready":
+            imported = self.result.imported + len(chunk)
+            last = positions[-1] if positions else first + len(chunk) - 1
+            self.result = replace(self.result, imported=imported, position=last)
+            return Chunk()
+        if outcome == "known":
+            parameters = {**chunk.contents(), "after": self.result.position}
+            ((known, position, facts),) = yield Call("import_recall", parameters)
+            if facts is None:
+                skipped = self.result.skipped + known
+                self.result = replace(self.result, skipped=skipped, position=position)
+                return chunk.after(known)
+        index, error = _refusal(outcome, facts, chunk)
+        raise error.placed(f"{self._unit} {chunk.places[index]:,}")
+
+    def lost(self, chunk: Chunk, loss: ConnectionLost) -> ConnectionLost:
+        """Say what to do where it is not known whether a chunk was stored."""
+        return ConnectionLost(
+            f"{loss}; or run the import again, which skips what is there",
+            [UUID(bytes=event_id) for event_id in chunk.ids],
+        )
+
+    # Events of every form -----------------------------------------------------------------
+
+    def _take_value(self, event: object) -> None:
+        if isinstance(event, ImportEvent):
+            event_type = event.type
+            if event_type is None:
+                event_type = self._writing.codec.type_of(event.data)
+        elif isinstance(event, RecordedEvent):
+            event_type = event.type
+        else:
+            raise InvalidInput(
+                "import_events takes lines of NDJSON, ImportEvent or RecordedEvent values, not"
+                f" {event!r}"
+            )
+        of_stream = self._stream(event.stream, event.channel)
+        self._check_type(event_type)
+        data, metadata = written(self._writing, event_type, event.data, event.metadata)
+        event_id = None if event.id is None else check_id(event_type, event.id)
+        class_tags = self._writing.codec.tags_of(event.data)
+        self._keep(event, of_stream, event_id, event_type, data, metadata, class_tags)
+
+    def _take_line(self, text: bytes | str) -> None:
+        if not text.strip():
+            return
+        try:
+            line = _read_line(text)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise InvalidInput(f"it is not the JSON that is wanted: {error}") from error
+        event_type = line.type
+        of_stream = self._stream(line.stream, line.channel)
+        self._check_type(event_type)
+        codec = self._writing.codec
+        # Read whole, and then kept as it is: to write it again would take longer.
+        data, metadata = bytes(line.data), bytes(line.metadata)
+        codec.check(event_type, data)
+        if metadata in (b"{}", b"null"):
+            metadata = b""
+        elif not isinstance(codec.check(event_type, metadata, field="metadata"), dict):
+            raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
+        check_size(self._writing, event_type, len(data) + len(metadata))
+        self._keep(line, of_stream, line.id, event_type, data, metadata or None)
+
+    def _keep(
+        self,
+        event: ImportEvent | RecordedEvent | _Line,
+        of_stream: _Stream,
+        event_id: UUID | None,
+        event_type: str,
+        data: bytes,
+        metadata: bytes | None,
+        class_tags: Sequence[str] = (),
+    ) -> None:
+        version = None if event.version is None else _version(event.version)
+        made = self._made_id() if event_id is None else event_id.bytes
+        tags = check_tags([*given_tags(event.tags or ()), *class_tags]) or None
+        valid_at, recorded_at = event.valid_at, event.recorded_at
+        if valid_at is not None:
+            valid_at = check_moment("valid_at", valid_at)
+        if recorded_at is not None:
+            recorded_at = check_moment("recorded_at", recorded_at)
+        of_stream.follow(event.stream, version)
+        chunk = self._chunk
+        chunk.places.append(self._taken)
+        chunk.streams.append(event.stream)
+        chunk.versions.append(version)
+        chunk.ids.append(made)
+        chunk.types.append(event_type)
+        chunk.data.append(data)
+        chunk.metadata.append(metadata)
+        chunk.tags.append(tags)
+        chunk.valid_at.append(valid_at)
+        chunk.recorded_at.append(recorded_at if self._keep_recorded_at else None)
+
+    def _stream(self, stream: Any, given: str | None) -> _Stream:
+        of_streams = self._chunk.of_streams
+        found = of_streams.get(stream) if isinstance(stream, str) else None
+        if found is None:
+            check_name("stream", stream)
+            channel = check_channel(self._writing, stream, given)
+            found = of_streams[stream] = _Stream(given, channel)
+        elif given != found.given:
+            raise InvalidInput(
+                f"stream {stream!r} is given channel {given!r} here and {found.given!r} shortly"
+                " before: a stream belongs to one channel for ever"
+            )
+        return found
+
+    def _check_type(self, event_type: Any) -> None:
+        if isinstance(event_type, str) and event_type in self._types:
+            return
+        check_name("event type", event_type)
+        if len(self._types) >= _TYPES_REMEMBERED:
+            self._types.clear()
+        self._types.add(event_type)
+
+    def _made_id(self) -> bytes:
+        """The id of an event that has none: the same in each run of the import.
+
+        A UUID of version 8 that begins with the event's place in its source, so that ids of a
+        source stand together in their index, in order.
+        """
+        if self._source is None:
+            raise InvalidInput(
+                "it has no id: give it one, or give the import a source=… that ids are made from,"
+                " so that it can be run again"
+            )
+        digest = blake2b(b"%d %b" % (self._taken, self._source), digest_size=10).digest()
+        hashed = int.from_bytes(digest, "big")
+        made = self._taken << 80 | 8 << 76 | (hashed >> 68) << 64 | 2 << 62 | hashed & (2**62 - 1)
+        return made.to_bytes(16, "big")
+
+
+def _version(given: object) -> int:
+    if isinstance(given, str) and given.isdecimal() and given.isascii():
+        given = int(given)
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**63:
+        return given
+    raise InvalidInput(f"version must be a whole number from 0 on, not {given!r}")
+
+
+class _Fact(msgspec.Struct):
+    """Why a chunk was refused: the matter with one of its events or streams, counted from 1."""
+
+    place: int
+    id: UUID | None = None
+    stream: str = ""
+    version: int = -1
+    same_content: bool = False
+    channel: str = ""
+    recorded_at: datetime | None = None
+
+
+def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleError]:
+    """The index of the event that the chunk was refused for, and the error that says why."""
+    if outcome == "in_future":
+        latest = max(filter(None, chunk.recorded_at))
+        return chunk.recorded_at.index(latest), InvalidInput(
+            f"recorded_at {latest} is in the future: an event is recorded when it has happened"
+        )
+    if outcome == "known":
+        found = msgspec.json.decode(facts, type=list[_Fact])
+        return found[0].place - 1, DuplicateEvent(
+            [
+                Duplicate(fact.id or UUID(int=0), fact.stream, fact.version, fact.same_content)
+                for fact in found[:_SHOWN]
+            ]
+        )
+    fact = msgspec.json.decode(facts, type=_Fact)
+    stream = chunk.names[fact.place - 1]
+    of_stream = chunk.of_streams[stream]
+    if outcome == "channel_mismatch":
+        error: IndelibleError = ChannelMismatch(stream, of_stream.channel or "", fact.channel)
+    else:
+        conflict = VersionConflict(
+            stream=stream,
+            expected=-1 if of_stream.before is None else of_stream.before,
+            actual=fact.version,
+            last_event_id=fact.id,
+            last_recorded_at=fact.recorded_at and fact.recorded_at.astimezone(UTC),
+        )
+        error = WrongExpectedVersion([conflict])
+    return chunk.streams.index(stream), error

@@ -1,0 +1,218 @@
+-- Bulk import: a transaction secures the places of many events of many streams, and then copies
+-- them into the table. docs/explanation/import.md tells why that is safe beside live appenders.
+
+CREATE FUNCTION indelible.recall_import(
+    stream_names text[],
+    stream_numbers integer[],
+    new_versions bigint[],
+    new_ids uuid[],
+    new_types text[],
+    new_data jsonb[],
+    new_metadata jsonb[],
+    new_tags jsonb[],
+    new_valid_at timestamptz[],
+    new_recorded_at timestamptz[],
+    after_position bigint,
+    OUT known bigint,
+    OUT last_position bigint,
+    OUT duplicates jsonb
+)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+    -- A variable of its own: PL/pgSQL takes it apart once, and not at each look into it.
+    names text[] := stream_names;
+BEGIN
+    WITH given AS (
+        SELECT *
+        FROM unnest(
+            stream_numbers, new_versions, new_ids, new_types, new_data, new_metadata, new_tags,
+            new_valid_at, new_recorded_at
+        ) WITH ORDINALITY AS entries (
+            number, version, id, type, data, metadata, tags, valid_at, recorded_at, place
+        )
+    ),
+    found AS (
+        SELECT
+            given.place,
+            given.id,
+            stored.position,
+            stored.version,
+            streams.name AS stream,
+            -- Where one is not there, none after it may be: only what stands at the beginning, in
+            -- the order of the input, is what an earlier run has left.
+            bool_and(stored.position IS NOT NULL) OVER so_far
+                AND stored.position > coalesce(lag(stored.position) OVER so_far, after_position)
+                AND streams.name = names[given.number]
+                AND stored.version = coalesce(given.version, stored.version)
+                AS same_place,
+            stored.type = given.type
+                AND stored.data = given.data
+                AND coalesce(stored.metadata, '{}') = coalesce(given.metadata, '{}')
+                AND coalesce(to_jsonb(stored.tags), '[]') = coalesce(given.tags, '[]')
+                AND coalesce(stored.valid_at, stored.recorded_at)
+                    = coalesce(given.valid_at, stored.recorded_at)
+                AND stored.recorded_at = coalesce(given.recorded_at, stored.recorded_at)
+                AS same_content
+        FROM given
+        LEFT JOIN indelible.events AS stored ON stored.id = given.id
+        LEFT JOIN indelible.streams ON streams.id = stored.stream_id
+        WINDOW so_far AS (ORDER BY given.place)
+    )
+    SELECT
+        count(position) FILTER (WHERE same_place AND same_content),
+        max(position) FILTER (WHERE same_place AND same_content),
+        jsonb_agg(
+            jsonb_build_object(
+                'place', place,
+                'id', id,
+                'stream', stream,
+                'version', version,
+                'same_content', same_content
+            )
+            ORDER BY place
+        ) FILTER (WHERE position IS NOT NULL AND NOT (same_place AND same_content))
+    INTO known, last_position, duplicates
+    FROM found;
+END
+$$;
+COMMENT ON FUNCTION indelible.recall_import IS
+    'How many events at the beginning of a list are there already, as they are given; and those that are there otherwise.';
+
+CREATE FUNCTION indelible.begin_import(
+    stream_names text[],
+    stream_channels text[],
+    stream_counts bigint[],
+    stream_versions bigint[],
+    new_ids uuid[],
+    id_range uuid[],
+    tags text[],
+    tag_places integer[],
+    latest timestamptz,
+    OUT outcome text,
+    OUT facts jsonb,
+    OUT taken_at timestamptz,
+    OUT stream_ids bigint[],
+    OUT last_versions bigint[],
+    OUT first_position bigint,
+    OUT positions bigint[]
+)
+LANGUAGE plpgsql
+-- As in append(): plans that stay right when the tables have grown.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+    actual_channels text[];
+BEGIN
+    IF EXISTS (
+        SELECT
+        FROM unnest(stream_names, stream_names[2:]) AS given (name, next_name)
+        WHERE given.name >= given.next_name COLLATE "C"
+    ) THEN
+        RAISE EXCEPTION 'the names of streams must be in order, each once'
+        USING ERRCODE = 'IND04', HINT = 'Sort them by their bytes.';
+    END IF;
+    IF latest > clock_timestamp() THEN
+        outcome := 'in_future';
+        RETURN;
+    END IF;
+    -- What an earlier run stored stands at the beginning: then no row need be touched.
+    IF EXISTS (SELECT FROM indelible.events WHERE events.id = new_ids[1]) THEN
+        outcome := 'known';
+        RETURN;
+    END IF;
+
+    -- Before the rows of streams: locks are taken in one order by all.
+    PERFORM indelible.lock_for_append(
+        ARRAY(SELECT DISTINCT tag FROM unnest(coalesce(tags, '{}')) AS given (tag))
+    );
+    -- The rows of the streams are locked in order of name, as append_many() locks them, and moved
+    -- on in the same step. Whoever calls undoes the transaction where the events are refused.
+    WITH moved AS (
+        INSERT INTO indelible.streams AS stream (name, channel, version)
+        SELECT
+            given.name,
+            coalesce(given.channel, split_part(given.name, '-', 1)),
+            given.added - 1
+        FROM unnest(stream_names, stream_channels, stream_counts) AS given (name, channel, added)
+        ORDER BY given.name COLLATE "C"
+        ON CONFLICT ON CONSTRAINT streams_name_key
+        DO UPDATE SET version = stream.version + excluded.version + 1
+        RETURNING stream.id, stream.version, stream.channel, stream.name
+    ),
+    ordered AS (
+        SELECT moved.id, moved.version, moved.channel, row_number() OVER (ORDER BY moved.name)
+        FROM moved
+    )
+    SELECT
+        array_agg(ordered.id ORDER BY ordered.row_number),
+        array_agg(
+            ordered.version - stream_counts[ordered.row_number] ORDER BY ordered.row_number
+        ),
+        array_agg(ordered.channel ORDER BY ordered.row_number)
+    INTO stream_ids, last_versions, actual_channels
+    FROM ordered;
+
+    -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
+    -- Those of a fresh import mostly lie where no other is: one look at the smallest and the
+    -- largest tells. Were these told wrongly, the unique key would refuse the rows.
+    IF EXISTS (
+        SELECT FROM indelible.events WHERE events.id BETWEEN id_range[1] AND id_range[2]
+    ) AND EXISTS (
+        SELECT
+        FROM unnest(new_ids) AS given (id)
+        JOIN indelible.events ON events.id = given.id
+    ) THEN
+        outcome := 'known';
+        RETURN;
+    END IF;
+
+    SELECT
+        CASE
+            WHEN given.channel <> given.actual_channel THEN 'channel_mismatch'
+            ELSE 'wrong_version'
+        END,
+        jsonb_build_object(
+            'place', given.number,
+            'channel', given.actual_channel,
+            'version', given.last_version
+        ) || coalesce(indelible.last_event(given.stream_id, given.last_version), '{}')
+    INTO outcome, facts
+    FROM unnest(stream_channels, actual_channels, stream_versions, last_versions, stream_ids)
+        WITH ORDINALITY AS given (
+            channel, actual_channel, version, last_version, stream_id, number
+        )
+    WHERE given.channel <> given.actual_channel OR given.version <> given.last_version
+    ORDER BY given.number
+    LIMIT 1;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+
+    PERFORM indelible.hold_head();
+    taken_at := clock_timestamp();
+    SELECT array_agg(nextval('indelible.events_position')) INTO positions
+    FROM generate_series(1, cardinality(new_ids));
+    IF tags <> '{}' THEN
+        INSERT INTO indelible.event_tags (tag, position)
+        SELECT DISTINCT given.tag, positions[given.place]
+        FROM unnest(tags, tag_places) AS given (tag, place);
+    END IF;
+    first_position := positions[1];
+    -- Mostly nobody else took one in between, and the first tells the others.
+    IF positions[cardinality(positions)] - first_position = cardinality(positions) - 1 THEN
+        positions := NULL;
+    END IF;
+    outcome := 'ready';
+END
+$$;
+COMMENT ON FUNCTION indelible.begin_import IS
+    'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
+
+REVOKE ALL ON FUNCTION indelible.recall_import, indelible.begin_import FROM PUBLIC;
