@@ -14,7 +14,13 @@ _DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.parametrize(
-    "page", ["tutorial/food-delivery.md", "howto/react-to-events.md", "index.md"]
+    "page",
+    [
+        "tutorial/food-delivery.md",
+        "howto/decide-across-streams.md",
+        "howto/react-to-events.md",
+        "index.md",
+    ],
 )
 def test_the_code_of_a_page_runs(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (_DOCS / page).read_text("utf-8"), flags=re.DOTALL)
@@ -34,6 +40,12 @@ def test_the_code_of_a_page_runs(page: str) -> None:
         assert "cook 1 attempt 1" in done.stdout
         assert "did not reach position 2" in done.stdout
         assert "2 OrderCreated(order='2', address='3 Mill Lane')" in done.stdout
+    if "decide" in page:
+        assert "subscribed at position 2" in done.stdout
+        assert "s3: the course is full" in done.stdout
+        assert "the name ann belongs to u1" in done.stdout
+        assert "ann is u2" in done.stdout
+        assert "[1, 2, 3]" in done.stdout
     if "tutorial" in page:
         assert "a delivery that is canceled cannot be picked up" in done.stdout
         assert "expected at 0, but it is at version 1" in done.stdout

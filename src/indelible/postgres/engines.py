@@ -99,6 +99,10 @@ class PoolEngine:
         """Run a plan to its end."""
         return drive(plan, self._share_or_execute)
 
+    def wait(self, seconds: float) -> None:
+        """Wait before a decision is made anew."""
+        time.sleep(seconds)
+
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, and give an engine that runs plans inside it."""
@@ -208,6 +212,10 @@ class AsyncPoolEngine:
         """Run a plan to its end."""
         return await drive_async(plan, self._share_or_execute)
 
+    async def wait(self, seconds: float) -> None:
+        """Wait before a decision is made anew."""
+        await asyncio.sleep(seconds)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction, and give an engine that runs plans inside it."""
@@ -299,6 +307,9 @@ class BoundEngine:
         """Run a plan to its end."""
         return drive(plan, self._execute)
 
+    def wait(self, seconds: float) -> None:
+        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
+
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
@@ -338,6 +349,9 @@ class AsyncBoundEngine:
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
         return await drive_async(plan, self._execute)
+
+    async def wait(self, seconds: float) -> None:
+        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
