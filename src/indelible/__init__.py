@@ -9,6 +9,7 @@ from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .decisions import Decision, DecisionModel
 from .errors import (
+    AppendConditionFailed,
     AppendRefused,
     ChannelMismatch,
     ConnectionLost,
@@ -59,7 +60,8 @@ from .events import (
 )
 from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
-from .query import Query
+from .query import AppendCondition, Marker, Query
+from .read import Matching
 from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
 from .subscribe import Batch
 from .subscription import AsyncSubscription, Subscription
@@ -71,6 +73,8 @@ __all__ = [
     "NO_STREAM",
     "STREAM_EXISTS",
     "App",
+    "AppendCondition",
+    "AppendConditionFailed",
     "AppendRefused",
     "AppendResult",
     "AsyncApp",
@@ -116,6 +120,8 @@ __all__ = [
     "IsolationTooStrict",
     "LeaseLost",
     "Log",
+    "Marker",
+    "Matching",
     "NewEvent",
     "ParkedEvent",
     "PermissionDenied",

@@ -16,6 +16,7 @@ import msgspec
 
 from .codec import Codec
 from .errors import (
+    AppendConditionFailed,
     ChannelMismatch,
     ConnectionLost,
     Duplicate,
@@ -29,6 +30,8 @@ from .errors import (
 from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend, uuid7_hex
 from .names import check_name
 from .plan import Call, Plan, Rows
+from .query import AppendCondition
+from .read import at_positions, items
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,16 +45,29 @@ class Writing:
     max_event_bytes: int
 
 
+Conditions = AppendCondition | Sequence[AppendCondition] | None
+
+
 def append(
     writing: Writing,
-    stream: str,
+    stream: str | None,
     events: Any,
     *,
-    expected: int | ExpectedVersion,
+    expected: int | ExpectedVersion | None,
     channel: str | None,
     metadata: Mapping[str, Any] | None,
+    condition: Conditions = None,
 ) -> Plan[AppendResult]:
     """Append to one stream; see `EventStore.append`."""
+    if stream is None:
+        return (yield from _append_alone(writing, events, expected, condition, channel, metadata))
+    if expected is None:
+        if condition is None:
+            raise InvalidInput(
+                f"expected must be said of stream {stream!r}: the version that you read, NO_STREAM,"
+                " STREAM_EXISTS or ANY; only a condition may stand in its place"
+            )
+        expected = ExpectedVersion.ANY
     part = _check(writing, stream, events, expected, channel, metadata)
     if not part["events"]:
         raise InvalidInput(
@@ -59,6 +75,9 @@ def append(
             " check of a version is append_many with a StreamAppend without events"
         )
     _check_ids([part])
+    if condition is not None:
+        (result,) = yield from _append_if(writing, [part], condition)
+        return result
     rows = yield from _write(
         "append",
         {
@@ -76,7 +95,36 @@ def append(
     return outcome.result(part)
 
 
-def append_many(writing: Writing, appends: Iterable[StreamAppend]) -> Plan[list[AppendResult]]:
+def _append_alone(
+    writing: Writing,
+    events: Any,
+    expected: object,
+    condition: Conditions,
+    channel: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Plan[AppendResult]:
+    """Append events that belong to no stream: each gets one of its own, named by its id."""
+    if expected not in (None, ExpectedVersion.ANY):
+        raise InvalidInput(
+            f"events without a stream have no version to expect, and {expected!r} was given: leave"
+            " expected out, or name the stream"
+        )
+    given = events if isinstance(events, list | tuple) else [events]
+    if not given:
+        raise InvalidInput("there is nothing to append: pass at least one event")
+    parts = []
+    for event in given:
+        part = _check(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
+        part["stream"] = f"event-{UUID(part['events'][0]['id'])}"
+        parts.append(part)
+    _check_ids(parts)
+    results = yield from _append_if(writing, parts, condition)
+    return results[-1]
+
+
+def append_many(
+    writing: Writing, appends: Iterable[StreamAppend], *, condition: Conditions = None
+) -> Plan[list[AppendResult]]:
     """Append to several streams, all or none; see `EventStore.append_many`."""
     parts = []
     for append_ in appends:
@@ -88,12 +136,44 @@ def append_many(writing: Writing, appends: Iterable[StreamAppend]) -> Plan[list[
     if not parts:
         return []
     _check_ids(parts)
-    rows = yield from _write("append_many", {"appends": _encode(parts).decode()}, parts)
+    return (yield from _append_if(writing, parts, condition))
+
+
+def _append_if(
+    writing: Writing, parts: Sequence[Mapping[str, Any]], condition: Conditions
+) -> Plan[list[AppendResult]]:
+    """Append the parts, all or none, under conditions if there are any."""
+    conditions = _conditions(condition)
+    parameters: dict[str, object] = {"appends": _encode(parts).decode()}
+    if conditions:
+        parameters["conditions"] = _encode(conditions).decode()
+    rows = yield from _write("append_if" if conditions else "append_many", parameters, parts)
+    if rows and rows[0][1] == "condition_failed":
+        positions = msgspec.json.decode(rows[0][5], type=list[int])
+        raise AppendConditionFailed((yield from at_positions(writing.codec, positions)))
     outcomes = [_Outcome(place - 1, *row) for place, *row in rows]
     refused = [outcome for outcome in outcomes if outcome.is_refusal]
     if refused:
         raise _refusal(parts, refused)
     return [outcome.result(parts[outcome.place]) for outcome in outcomes]
+
+
+def _conditions(condition: object) -> list[dict[str, Any]]:
+    given = condition if isinstance(condition, list | tuple) else [condition]
+    found = []
+    for one in given:
+        if one is None:
+            continue
+        if not isinstance(one, AppendCondition):
+            raise InvalidInput(f"condition must be an AppendCondition or several, not {one!r}")
+        found.append(
+            {
+                "items": items(one.query),
+                "after": one.marker.head,
+                "seen": sorted(one.marker.seen),
+            }
+        )
+    return found
 
 
 def _write(
@@ -226,11 +306,13 @@ def _event(writing: Writing, given: object, common: Mapping[str, Any] | None) ->
             stored["metadata"] = msgspec.Raw(written)
     if size > writing.max_event_bytes:
         raise EventTooLarge(event_type, size, writing.max_event_bytes)
+    tags = codec.tags_of(data)
     if isinstance(given, NewEvent):
-        if given.tags:
-            stored["tags"] = _tags(given.tags)
+        tags = [*tags, *_checked_tags(given.tags)] if given.tags else tags
         if given.valid_at is not None:
             stored["valid_at"] = check_moment("valid_at", given.valid_at).isoformat()
+    if tags:
+        stored["tags"] = sorted({check_name("tag", tag) for tag in tags})
     return stored
 
 
@@ -260,10 +342,10 @@ def _metadata(event_type: str, own: object, common: Mapping[str, Any] | None) ->
     return {**(common or {}), **(own or {})}  # type: ignore[dict-item]
 
 
-def _tags(given: object) -> list[str]:
+def _checked_tags(given: object) -> Iterable[str]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise InvalidInput(f"tags must be a sequence of texts key:value, not {given!r}")
-    return sorted({check_name("tag", tag) for tag in given})
+    return given
 
 
 def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:

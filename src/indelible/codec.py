@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
+from string import Formatter
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -57,6 +58,7 @@ class Codec:
         if unknown not in ("raise", "keep"):
             raise InvalidInput(f'unknown must be "raise" or "keep", not {unknown!r}')
         self._types: dict[type, str] = {}
+        self._tags: dict[type, tuple[str, ...]] = {}
         self._classes: dict[str, type] = {}
         self.decoders = _Decoders()
         """What reads the data of a type: data is all it takes, and its errors are its own."""
@@ -82,6 +84,8 @@ class Codec:
         self._classes[event_type] = event_class
         self._types.setdefault(event_class, event_type)
         self.decoders[event_type] = _decoder(event_class)
+        if templates := _tag_templates(event_class):
+            self._tags[event_class] = templates
 
     def type_of(self, event: object) -> str:
         """Name the type of an instance of a registered class.
@@ -105,6 +109,24 @@ class Codec:
     def registered_type(self, data: object) -> str | None:
         """Name the type of an instance of a registered class; None for anything else."""
         return self._types.get(type(data))
+
+    def tags_of(self, event: object) -> list[str]:
+        """Give the tags that the class of an event declares, with the event's values.
+
+        `event_tags = ("course:{course}", "student:{student}")` on a registered class; one of
+        which a value is None is left out.
+        """
+        templates = self._tags.get(type(event))
+        if templates is None:
+            return []
+        values = _Values(event)
+        tags = []
+        for template in templates:
+            try:
+                tags.append(template.format_map(values))
+            except _NoValue:
+                continue
+        return tags
 
     def encode(self, event_type: str, data: object, *, field: str = "data") -> bytes:
         """Write data as JSON.
@@ -218,6 +240,55 @@ def _decoder(event_class: type) -> Callable[[bytes], Any]:
         raise InvalidInput(
             f"{event_class.__qualname__} cannot be an event class: {error}"
         ) from error
+
+
+class _NoValue(Exception):
+    """A field that a tag needs is None."""
+
+
+class _Values(dict[str, Any]):
+    """The values of an event's fields, by name."""
+
+    def __init__(self, event: object) -> None:
+        super().__init__()
+        self._event = event
+
+    def __missing__(self, name: str) -> Any:
+        value = getattr(self._event, name)
+        if value is None:
+            raise _NoValue
+        return value
+
+
+def _tag_templates(event_class: type) -> tuple[str, ...]:
+    given = getattr(event_class, "event_tags", ())
+    templates = (given,) if isinstance(given, str) else tuple(given)
+    known = _names_of_fields(event_class)
+    for template in templates:
+        try:
+            names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"event_tags of {event_class.__qualname__} must be texts such as"
+                f' "course:{{course}}", not {template!r} ({error})'
+            ) from error
+        for name in names:
+            if name not in known:
+                raise InvalidInput(
+                    f"event_tags of {event_class.__qualname__}: {template!r} names {name!r}, which"
+                    f" is none of its fields ({', '.join(known)})"
+                )
+    return templates
+
+
+def _names_of_fields(event_class: type) -> list[str]:
+    if is_dataclass(event_class):
+        return [field.name for field in fields(event_class)]
+    if issubclass(event_class, msgspec.Struct):
+        return list(event_class.__struct_fields__)
+    if hasattr(event_class, "__attrs_attrs__"):
+        return [attribute.name for attribute in event_class.__attrs_attrs__]
+    return list(getattr(event_class, "model_fields", ()))
 
 
 def _registrations(events: EventClasses) -> Iterator[tuple[str, type]]:

@@ -7,6 +7,7 @@ IndelibleError
 │   └── UnregisteredEventClass       an instance of a class that `events=` does not name
 ├── AppendRefused                    the store took nothing
 │   ├── WrongExpectedVersion         the stream is at another version
+│   ├── AppendConditionFailed        an event stands in the way of the append's condition
 │   ├── ChannelMismatch              the stream belongs to another channel
 │   └── DuplicateEvent               an event id is in the store already
 ├── EpochChanged                     a checkpoint is of another history of the store
@@ -157,6 +158,28 @@ class WrongExpectedVersion(AppendRefused):
         self.last_recorded_at = first.last_recorded_at
         found = "; ".join(str(conflict) for conflict in self.conflicts)
         super().__init__(f"{found}. Nothing was stored; read the stream again and decide anew")
+
+
+class AppendConditionFailed(AppendRefused):
+    """Something that the decision has not seen stands in the way of the append's condition.
+
+    Read again what you decide on (`read_matching`), decide anew, and append with the new marker.
+
+    Attributes:
+        events: the events in the way, as `RecordedEvent`, in order of position; ten at most.
+    """
+
+    def __init__(self, events: Sequence[Any]) -> None:
+        self.events = tuple(events)
+        found = "; ".join(
+            f"{event.type} at position {event.position} of stream {event.stream!r}"
+            for event in self.events[:3]
+        )
+        more = ", and more" if len(self.events) > 3 else ""
+        super().__init__(
+            f"the condition of the append does not hold: {found}{more} came since it was read."
+            " Nothing was stored; read again and decide anew"
+        )
 
 
 class ChannelMismatch(AppendRefused):

@@ -87,6 +87,64 @@ class Query:
         return any(item.matches(event) for item in self.items)
 
 
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a decision has seen of the log: the `after` of an `AppendCondition`.
+
+    Everything up to the head was settled when it read; above it some events were there already,
+    and those are not held against it, while anything else that stands there is.
+
+    Attributes:
+        head: the settled position before it read.
+        seen: the positions above the head of the matching events that it read.
+    """
+
+    head: int
+    seen: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AppendCondition:
+    """Append only if no event that matches a query stands after what was seen.
+
+    The rule of a Dynamic Consistency Boundary (https://dcb.events). It holds under any
+    concurrency; only decisions whose queries and events share tags wait for each other.
+
+    Args:
+        query: which events would change the decision. Name tags in it: an item without tags makes
+            all appends wait for this one.
+        after: the marker of `read_matching`, or a position that was a head (0: no such event at
+            all).
+
+    Raises:
+        InvalidInput: the query is none, or `after` is neither marker nor position.
+
+    Example:
+        ```python
+        AppendCondition(Query(tags="username:ann"), after=0)  # the name was never taken
+        ```
+    """
+
+    query: Query
+    after: Marker | int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.query, Query):
+            raise InvalidInput(f"query of a condition must be a Query, not {self.query!r}")
+        after: object = self.after
+        is_position = isinstance(after, int) and not isinstance(after, bool) and 0 <= after < 2**63
+        if not isinstance(after, Marker) and not is_position:
+            raise InvalidInput(
+                "after of a condition must be a marker, or a position that was a head, not"
+                f" {after!r}"
+            )
+
+    @property
+    def marker(self) -> Marker:
+        """What was seen, as a marker."""
+        return self.after if isinstance(self.after, Marker) else Marker(self.after)
+
+
 def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:
     if not isinstance(value, Iterable):
         raise InvalidInput(f"{field} of a query must be text or a list of it, not {value!r}")

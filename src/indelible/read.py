@@ -7,11 +7,13 @@ however much there is, and no connection is held while the caller is at work.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from .codec import Codec, decode_metadata
-from .errors import InvalidInput, StreamNotFound, UnknownEventType
+from .errors import DecodingFailed, InvalidInput, StreamNotFound, UnknownEventType
 from .events import (
     ChannelStats,
     HeadHolder,
@@ -23,13 +25,15 @@ from .events import (
 from .garbage import Uncollected
 from .names import check_name
 from .plan import Call, Plan, Rows
-from .query import Query
+from .query import Marker, Query
 
 _FIRST_PAGE = 100
 _LARGEST_PAGE = 5_000
 _PAGE_BYTES = 4 * 1024 * 1024
 _FIRST_WINDOW = 20_000
 _LARGEST_WINDOW = 200_000
+_LARGEST_TAGGED_WINDOW = 50_000_000
+"""How many positions one statement looks at; far more where an index leads to those with a tag."""
 _STREAMS_PAGE = 1_000
 
 
@@ -132,6 +136,8 @@ class LogReading:
         # Without filters a page ends at its limit; with them the bounds of a window end it, so
         # that no single statement scans the whole log for the few events that match.
         self._window = _FIRST_WINDOW if self._filters else 2**62
+        is_tagged = self._statement == "read_all_tagged"
+        self._largest_window = _LARGEST_TAGGED_WINDOW if is_tagged else _LARGEST_WINDOW
         self.known_head: int | None = None
 
     @property
@@ -175,7 +181,7 @@ class LogReading:
         else:
             self._after = events[-1].position if is_full else high
         if not events:
-            self._window = min(self._window * 2, _LARGEST_WINDOW)
+            self._window = min(self._window * 2, self._largest_window)
         return events
 
     def _bounds(self) -> tuple[int, int]:
@@ -213,6 +219,45 @@ class StreamsReading:
         if streams:
             self._after = streams[-1].stream
         return streams
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """What a decision is made on: the events that match, and the marker of having seen them.
+
+    Attributes:
+        events: every visible event that matches, settled or not, in order of position.
+        marker: the `after` of the condition under which the decision is appended.
+    """
+
+    events: tuple[RecordedEvent, ...]
+    marker: Marker
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+def matching(codec: Codec, query: Query) -> Plan[Matching]:
+    """Read what a decision is made on; see `EventStore.read_matching`."""
+    if check_query(query) is None:
+        raise InvalidInput("read_matching needs a Query: Query() for every event")
+    rows = yield Call("read_matching", {"items": json.dumps(items(query))})
+    settled = int(rows[0][0])
+    events, _ = _decode_rows(codec, [row[1:] for row in rows if row[1] is not None])
+    seen = frozenset(event.position for event in events if event.position > settled)
+    return Matching(tuple(events), Marker(settled, seen))
+
+
+def at_positions(codec: Codec, positions: Sequence[int]) -> Plan[list[RecordedEvent]]:
+    """Read the events at some positions, as plain data where they do not fit the classes."""
+    rows = yield Call("read_positions", {"positions": list(positions)})
+    try:
+        return _decode_rows(codec, rows)[0]
+    except (UnknownEventType, DecodingFailed):
+        return _decode_rows(Codec(), rows)[0]
 
 
 def head() -> Plan[int]:
@@ -277,23 +322,28 @@ def items_json(query: Query | None) -> str | None:
     """The items of a query as JSON; None where every event matches."""
     if query is None or query.matches_everything:
         return None
-    return json.dumps(
-        [
-            {
-                "types": item.types or None,
-                "tags": item.tags or None,
-                "channel": item.channel,
-                "stream_prefix": item.stream_prefix,
-            }
-            for item in query.items
-        ]
-    )
+    return json.dumps(items(query))
+
+
+def items(query: Query) -> list[dict[str, Any]]:
+    """The items of a query as the functions in the database take them."""
+    return [
+        {
+            "types": item.types or None,
+            "tags": item.tags or None,
+            "channel": item.channel,
+            "stream_prefix": item.stream_prefix,
+        }
+        for item in query.items
+    ]
 
 
 def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
     """The statement for a query, and its parameters."""
     if query is None or query.matches_everything:
         return "read_all", {}
+    if all(item.tags for item in query.items):
+        return "read_all_tagged", {"items": items_json(query)}
     if len(query.items) > 1:
         return "read_all_any", {"items": items_json(query)}
     (item,) = query.items

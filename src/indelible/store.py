@@ -50,7 +50,8 @@ from .postgres import (
     Connection,
     PoolEngine,
 )
-from .query import Query
+from .query import AppendCondition, Query
+from .read import Matching
 from .subscribe import Following, Start
 from .subscription import AsyncSubscription, Subscription
 from .wakeup import Wakeup
@@ -167,10 +168,11 @@ class EventStore:
 
     def append(
         self,
-        stream: str,
+        stream: str | None,
         events: Any,
         *,
-        expected: int | ExpectedVersion,
+        expected: int | ExpectedVersion | None = None,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AppendResult:
@@ -180,10 +182,13 @@ class EventStore:
         returns the first result with `idempotent=True`.
 
         Args:
-            stream: the stream, 1 to 255 characters.
+            stream: the stream, 1 to 255 characters. None for events that belong to no stream, for
+                those who work with tags alone: each gets one of its own, `event-<id>`.
             events: one or many, in order: instances of registered classes, or `NewEvent`.
             expected: what you believe the stream's last version to be: the version you read (-1
-                for a stream never written), `NO_STREAM`, `STREAM_EXISTS` or `ANY`.
+                for a stream never written), `NO_STREAM`, `STREAM_EXISTS` or `ANY`. It may be left
+                out only where there is a condition, or no stream.
+            condition: what must not stand in the log, one or several; see `AppendCondition`.
             channel: the service that owns the stream; fixed by the first append. By default the
                 store's channel, else the stream's name up to the first `-`.
             metadata: what is known about all of these events; an event's own wins.
@@ -193,6 +198,7 @@ class EventStore:
 
         Raises:
             WrongExpectedVersion: the stream is at another version.
+            AppendConditionFailed: an event stands in the way of the condition.
             ChannelMismatch: the stream belongs to another channel.
             DuplicateEvent: an event id is in the store already, and this is no exact retry.
             InvalidInput: an argument is wrong; nothing was sent.
@@ -206,23 +212,36 @@ class EventStore:
         """
         return self._engine.run(
             append.append(
-                self._writing, stream, events, expected=expected, channel=channel, metadata=metadata
+                self._writing,
+                stream,
+                events,
+                expected=expected,
+                condition=condition,
+                channel=channel,
+                metadata=metadata,
             )
         )
 
-    def append_many(self, appends: Iterable[StreamAppend]) -> list[AppendResult]:
+    def append_many(
+        self,
+        appends: Iterable[StreamAppend],
+        *,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
+    ) -> list[AppendResult]:
         """Append to several streams in one transaction: all of it, or nothing.
 
         Args:
             appends: the parts; their order is the order in the log. A part without events is a
                 pure check of its stream's version.
+            condition: what must not stand in the log, one or several; see `AppendCondition`.
 
         Returns:
             A result for each part.
 
         Raises:
             WrongExpectedVersion: with every check that failed in `conflicts`.
-            ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost: as for `append`.
+            AppendConditionFailed, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost: as
+                for `append`.
 
         Example:
             ```python
@@ -232,7 +251,7 @@ class EventStore:
             ])
             ```
         """
-        return self._engine.run(append.append_many(self._writing, appends))
+        return self._engine.run(append.append_many(self._writing, appends, condition=condition))
 
     @contextmanager
     def transaction(self) -> Iterator[BoundEventStore]:
@@ -369,6 +388,38 @@ class EventStore:
             ),
         )
 
+    def read_matching(self, query: Query) -> Matching:
+        """Read what a decision is made on: every visible event that matches a query.
+
+        Not only up to the head: the append condition that takes the result's `marker` holds all
+        against the decision that was not read. All comes at once, in one round trip; name tags in
+        the query, which an index leads to.
+
+        Args:
+            query: which events.
+
+        Returns:
+            The events, in order of position, and the marker.
+
+        Raises:
+            InvalidInput: the query is none.
+            IsolationTooStrict: in a transaction whose snapshot may be older than the head.
+            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+
+        Example:
+            ```python
+            seats = Query(types=["SeatTaken", "SeatFreed"], tags="flight:LH400")
+            found = store.read_matching(seats)
+            if taken(found) < 200:
+                store.append(
+                    None,
+                    NewEvent("SeatTaken", {"seat": "12A"}, tags=["flight:LH400"]),
+                    condition=AppendCondition(seats, after=found.marker),
+                )
+            ```
+        """
+        return self._engine.run(read.matching(self._writing.codec, query))
+
     @overload
     def decide(self, a: DecisionModel[A], /) -> Deciding[tuple[A]]: ...
 
@@ -415,8 +466,9 @@ class EventStore:
             A context manager that gives the `Decision`.
 
         Raises:
-            AppendConditionFailed: such an event has come; its facts are in `events`. The block
-                cannot be run again by itself: `decide_with` can.
+            AppendConditionFailed: such an event has come; it is in the error's `events`. A block
+                cannot be run again; `decide_with` can.
+            IsolationTooStrict: in a transaction whose snapshot may be older than the head.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
             WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
                 as for `append_many`, when the block ends.
@@ -456,6 +508,7 @@ class EventStore:
 
         Raises:
             AppendConditionFailed: somebody was faster at every attempt.
+            IsolationTooStrict: in a transaction whose snapshot may be older than the head.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
             WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
                 as for `append_many`.
@@ -741,21 +794,35 @@ class AsyncEventStore:
 
     async def append(
         self,
-        stream: str,
+        stream: str | None,
         events: Any,
         *,
-        expected: int | ExpectedVersion,
+        expected: int | ExpectedVersion | None = None,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AppendResult:
         return await self._engine.run(
             append.append(
-                self._writing, stream, events, expected=expected, channel=channel, metadata=metadata
+                self._writing,
+                stream,
+                events,
+                expected=expected,
+                condition=condition,
+                channel=channel,
+                metadata=metadata,
             )
         )
 
-    async def append_many(self, appends: Iterable[StreamAppend]) -> list[AppendResult]:
-        return await self._engine.run(append.append_many(self._writing, appends))
+    async def append_many(
+        self,
+        appends: Iterable[StreamAppend],
+        *,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
+    ) -> list[AppendResult]:
+        return await self._engine.run(
+            append.append_many(self._writing, appends, condition=condition)
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEventStore]:
@@ -802,6 +869,9 @@ class AsyncEventStore:
                 self._writing.codec, query, after=after, backwards=backwards, limit=limit
             ),
         )
+
+    async def read_matching(self, query: Query) -> Matching:
+        return await self._engine.run(read.matching(self._writing.codec, query))
 
     @overload
     def decide(self, a: DecisionModel[A], /) -> AsyncDeciding[tuple[A]]: ...

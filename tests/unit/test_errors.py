@@ -12,10 +12,13 @@ from uuid import uuid4
 import pytest
 
 import indelible
-from indelible import errors
+from indelible import RecordedEvent, errors
 from indelible.errors import Duplicate, IndelibleError, InvalidInput, VersionConflict
 
 CONFLICT = VersionConflict("a-1", 3, 4, uuid4(), datetime(2024, 1, 1, tzinfo=UTC))
+RECORDED = RecordedEvent(
+    7, "a-1", 0, uuid4(), "Happened", {}, {}, (), "a", *2 * [datetime(2024, 1, 1, tzinfo=UTC)]
+)
 NEVER_WRITTEN = VersionConflict("b-1", "STREAM_EXISTS", -1, None, None)
 
 EXAMPLES: list[IndelibleError] = [
@@ -26,6 +29,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.UnregisteredEventClass(dict),
     errors.AppendRefused("x"),
     errors.WrongExpectedVersion([CONFLICT, NEVER_WRITTEN]),
+    errors.AppendConditionFailed([RECORDED]),
     errors.ChannelMismatch("a-1", "delivery", "ordering"),
     errors.DuplicateEvent([Duplicate(uuid4(), "a-1", 2, same_content=False)]),
     errors.EpochChanged(uuid4(), uuid4()),

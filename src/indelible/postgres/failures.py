@@ -112,8 +112,10 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
     text = _first_line(error)
     hint = error.diag.message_hint
     match error.sqlstate:
-        case "IND02" | "IND03":
+        case "IND02":
             return IsolationTooStrict(f"{text}. {hint}")
+        case "IND03":  # it passes: with the next connection, or when the standby is promoted
+            return DatabaseUnreachable(f"{text}. {hint}")
         case "IND05":
             return LeaseLost()
         case "IND04" | "22P02" | "22P05" | "22021":

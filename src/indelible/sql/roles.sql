@@ -13,13 +13,14 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA indelible TO %I, %I', reader, writer);
     EXECUTE format('GRANT %I TO %I', reader, writer);
     EXECUTE format(
-        'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams, indelible.groups,'
+        'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams,'
+        ' indelible.event_tags, indelible.groups,'
         ' indelible.group_workers, indelible.group_slices, indelible.group_events TO %I',
         reader
     );
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
-        ' indelible.head(), indelible.head_holders(), indelible.size(), indelible.epoch(),'
+        ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(), indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
         ' indelible.partition_key, indelible.slice_of TO %I',
         reader
@@ -27,7 +28,7 @@ BEGIN
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.append(text, text, bigint, jsonb), indelible.append_many(jsonb),'
-        ' indelible.append_batch(jsonb),'
+        ' indelible.append_batch(jsonb), indelible.append_if(jsonb, jsonb),'
         ' indelible.group_create, indelible.group_change, indelible.group_delete,'
         ' indelible.group_reset, indelible.group_join, indelible.group_beat,'
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'

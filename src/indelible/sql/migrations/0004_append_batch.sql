@@ -80,6 +80,9 @@ DECLARE
     -- The places of what is refused: by what was there before this batch, and by what is then.
     refused_before bigint[] := '{}';
     refused_after bigint[] := '{}';
+    tags constant text[] := indelible.tags_of(appends);
+    -- Tags that a condition which is under way has locked.
+    locked_tags text[] := '{}';
     entry record;
     of_name text;
     of_id bigint;
@@ -94,6 +97,14 @@ DECLARE
     positions bigint[];
     taken_at timestamptz;
 BEGIN
+    LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+    IF tags <> '{}' THEN
+        SELECT coalesce(array_agg(tag), '{}') INTO locked_tags
+        FROM unnest(tags) AS given (tag)
+        WHERE NOT pg_try_advisory_xact_lock_shared(
+            indelible.lock_number()::integer, indelible.tag_key(tag)
+        );
+    END IF;
     -- The rows of the streams, locked: each version is the one that its last writer left. A row
     -- that another transaction holds is passed over, so that nobody waits for a neighbour. The
     -- order makes all locks come before the first turn of the loop; in it the appends to one stream
@@ -101,6 +112,7 @@ BEGIN
     FOR entry IN
         SELECT
             number,
+            item,
             item ->> 'stream' AS name,
             item ->> 'channel' AS wanted_channel,
             (item ->> 'expected')::bigint AS expected,
@@ -145,6 +157,8 @@ BEGIN
                 SELECT FROM indelible.streams WHERE streams.name = of_name
             );
         END IF;
+        is_busy := is_busy
+            OR locked_tags <> '{}' AND indelible.tags_of(jsonb_build_array(entry.item)) && locked_tags;
         IF is_busy THEN
             outcomes[entry.number] := 'busy';
         ELSIF entry.number = ANY(known)
@@ -248,6 +262,13 @@ BEGIN
         )
         -- In the order in which they were inserted.
         SELECT array_agg(position) INTO positions FROM inserted;
+        IF tags <> '{}' THEN
+            INSERT INTO indelible.event_tags (tag, position)
+            SELECT DISTINCT tag, events.position
+            FROM unnest(positions) AS written (position)
+            JOIN indelible.events ON events.position = written.position
+            CROSS JOIN LATERAL unnest(events.tags) AS given (tag);
+        END IF;
     END IF;
 
     RETURN QUERY
