@@ -17,6 +17,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
     "page",
     [
         "tutorial/food-delivery.md",
+        "howto/decide-across-streams.md",
         "howto/react-to-events.md",
         "howto/migrate-from-another-store.md",
         "index.md",
@@ -40,6 +41,12 @@ def test_the_code_of_a_page_runs(page: str) -> None:
         assert "cook 1 attempt 1" in done.stdout
         assert "did not reach position 2" in done.stdout
         assert "2 OrderCreated(order='2', address='3 Mill Lane')" in done.stdout
+    if "decide" in page:
+        assert "subscribed at position 2" in done.stdout
+        assert "s3: the course is full" in done.stdout
+        assert "the name ann belongs to u1" in done.stdout
+        assert "ann is u2" in done.stdout
+        assert "[1, 2, 3]" in done.stdout
     if "tutorial" in page:
         assert "a delivery that is canceled cannot be picked up" in done.stdout
         assert "expected at 0, but it is at version 1" in done.stdout

@@ -7,6 +7,7 @@ from importlib.metadata import version as _version
 
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
+from .decisions import Decision, DecisionModel
 from .errors import (
     AppendConditionFailed,
     AppendRefused,
@@ -95,6 +96,8 @@ __all__ = [
     "Consumer",
     "DatabaseError",
     "DatabaseUnreachable",
+    "Decision",
+    "DecisionModel",
     "DecodingFailed",
     "DeliveredEvent",
     "Delivery",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidInput
+from .events import RecordedEvent
 
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -19,6 +20,15 @@ class QueryItem:
     tags: tuple[str, ...] = ()
     channel: str | None = None
     stream_prefix: str | None = None
+
+    def matches(self, event: RecordedEvent) -> bool:
+        """Whether all that is named holds for an event."""
+        return (
+            (not self.types or event.type in self.types)
+            and all(tag in event.tags for tag in self.tags)
+            and (self.channel is None or event.channel == self.channel)
+            and (self.stream_prefix is None or event.stream.startswith(self.stream_prefix))
+        )
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -71,6 +81,10 @@ class Query:
     def matches_everything(self) -> bool:
         """Whether some alternative names nothing, so that every event matches."""
         return QueryItem() in self.items
+
+    def matches(self, event: RecordedEvent) -> bool:
+        """Whether an event is among those that the query names, as the store would say."""
+        return any(item.matches(event) for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)

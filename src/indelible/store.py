@@ -15,15 +15,21 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, overload
 from uuid import UUID
 
-from . import append, groups, importer, opening, read
+from . import append, decisions, groups, importer, opening, read
 from . import schema as schema_
 from .codec import EventClasses, Unknown
-from .errors import InvalidInput
+from .decisions import Decision, DecisionModel, States
+from .errors import AppendConditionFailed, InvalidInput
 from .events import (
     AppendResult,
     ExpectedVersion,
@@ -54,6 +60,14 @@ from .wakeup import Wakeup
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+
+Deciding: TypeAlias = AbstractContextManager[Decision[States]]
+AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
 
 MAX_EVENT_BYTES = 1024 * 1024
 
@@ -461,6 +475,117 @@ class EventStore:
         """
         return self._engine.run(read.matching(self._writing.codec, query))
 
+    @overload
+    def decide(self, a: DecisionModel[A], /) -> Deciding[tuple[A]]: ...
+
+    @overload
+    def decide(self, a: DecisionModel[A], b: DecisionModel[B], /) -> Deciding[tuple[A, B]]: ...
+
+    @overload
+    def decide(
+        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], /
+    ) -> Deciding[tuple[A, B, C]]: ...
+
+    @overload
+    def decide(
+        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], d: DecisionModel[D], /
+    ) -> Deciding[tuple[A, B, C, D]]: ...
+
+    @overload
+    def decide(
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        c: DecisionModel[C],
+        d: DecisionModel[D],
+        e: DecisionModel[E],
+        /,
+    ) -> Deciding[tuple[A, B, C, D, E]]: ...
+
+    @overload
+    def decide(self, *models: DecisionModel[Any]) -> Deciding[tuple[Any, ...]]: ...
+
+    @contextmanager
+    def decide(self, *models: DecisionModel[Any]) -> Iterator[Decision[Any]]:
+        """Decide on what several models say, across streams.
+
+        All of them are read at once. What the block notes with `decision.append` is appended when
+        it ends, all or none, if no event that any of the models would have seen has come
+        meanwhile. Nothing is sent where nothing was noted, or an error leaves the block. Nothing is
+        locked while you decide.
+
+        Args:
+            models: what the decision must know.
+
+        Returns:
+            A context manager that gives the `Decision`.
+
+        Raises:
+            AppendConditionFailed: such an event has come; it is in the error's `events`. A block
+                cannot be run again; `decide_with` can.
+            IsolationTooStrict: in a transaction whose snapshot may be older than the head.
+            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
+                as for `append_many`, when the block ends.
+
+        Example:
+            ```python
+            with store.decide(course_exists("c1"), course_capacity("c1")) as decision:
+                exists, capacity = decision.states
+                if not exists or capacity < 1:
+                    raise CourseFull("c1")
+                decision.append(None, StudentSubscribed(course="c1", student="s1"))
+            ```
+        """
+        decision = self._engine.run(decisions.begin(self._writing.codec, models))
+        yield decision
+        self._engine.run(decisions.finish(self._writing, decision))
+
+    def decide_with(
+        self,
+        decide: Callable[..., Any],
+        *models: DecisionModel[Any],
+        attempts: int = 10,
+    ) -> list[AppendResult]:
+        """Decide with a function, and anew where somebody was faster.
+
+        Args:
+            decide: takes what the models say, in their order, and returns what to append: nothing
+                (None), an event, a `StreamAppend`, or a list of these. An event gets a stream of
+                its own. Called at each attempt, so it should do nothing else; a plain function in
+                both colours.
+            models: what the decision must know.
+            attempts: how often to decide at most. Between two attempts it waits for a moment of
+                random length.
+
+        Returns:
+            A result for each event without a stream and each `StreamAppend`, in their order.
+
+        Raises:
+            AppendConditionFailed: somebody was faster at every attempt.
+            IsolationTooStrict: in a transaction whose snapshot may be older than the head.
+            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
+                as for `append_many`.
+
+        Example:
+            ```python
+            def subscribe(exists: bool, capacity: int) -> StudentSubscribed:
+                if not exists or capacity < 1:
+                    raise CourseFull("c1")
+                return StudentSubscribed(course="c1", student="s1")
+
+            store.decide_with(subscribe, course_exists("c1"), course_capacity("c1"))
+            ```
+        """
+        left = decisions.Attempts(attempts)
+        while True:
+            try:
+                return self._engine.run(decisions.decide_with(self._writing, decide, models))
+            except AppendConditionFailed as refusal:
+                pause = left.pause_after(refusal)
+            self._engine.wait(pause)
+
     def subscribe(self, query: Query | None = None, *, after: Start = 0) -> Subscription:
         """Read the log, and go on with what comes.
 
@@ -815,6 +940,56 @@ class AsyncEventStore:
 
     async def read_matching(self, query: Query) -> Matching:
         return await self._engine.run(read.matching(self._writing.codec, query))
+
+    @overload
+    def decide(self, a: DecisionModel[A], /) -> AsyncDeciding[tuple[A]]: ...
+
+    @overload
+    def decide(self, a: DecisionModel[A], b: DecisionModel[B], /) -> AsyncDeciding[tuple[A, B]]: ...
+
+    @overload
+    def decide(
+        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], /
+    ) -> AsyncDeciding[tuple[A, B, C]]: ...
+
+    @overload
+    def decide(
+        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], d: DecisionModel[D], /
+    ) -> AsyncDeciding[tuple[A, B, C, D]]: ...
+
+    @overload
+    def decide(
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        c: DecisionModel[C],
+        d: DecisionModel[D],
+        e: DecisionModel[E],
+        /,
+    ) -> AsyncDeciding[tuple[A, B, C, D, E]]: ...
+
+    @overload
+    def decide(self, *models: DecisionModel[Any]) -> AsyncDeciding[tuple[Any, ...]]: ...
+
+    @asynccontextmanager
+    async def decide(self, *models: DecisionModel[Any]) -> AsyncIterator[Decision[Any]]:
+        decision = await self._engine.run(decisions.begin(self._writing.codec, models))
+        yield decision
+        await self._engine.run(decisions.finish(self._writing, decision))
+
+    async def decide_with(
+        self,
+        decide: Callable[..., Any],
+        *models: DecisionModel[Any],
+        attempts: int = 10,
+    ) -> list[AppendResult]:
+        left = decisions.Attempts(attempts)
+        while True:
+            try:
+                return await self._engine.run(decisions.decide_with(self._writing, decide, models))
+            except AppendConditionFailed as refusal:
+                pause = left.pause_after(refusal)
+            await self._engine.wait(pause)
 
     def subscribe(self, query: Query | None = None, *, after: Start = 0) -> AsyncSubscription:
         if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:

@@ -146,6 +146,10 @@ class PoolEngine:
                 self._pool.check()
             time.sleep(pause)
 
+    def wait(self, seconds: float) -> None:
+        """Wait before a decision is made anew."""
+        time.sleep(seconds)
+
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, and give an engine that runs plans inside it."""
@@ -290,6 +294,10 @@ class AsyncPoolEngine:
                 await self._pool.check()
             await asyncio.sleep(pause)
 
+    async def wait(self, seconds: float) -> None:
+        """Wait before a decision is made anew."""
+        await asyncio.sleep(seconds)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction, and give an engine that runs plans inside it."""
@@ -381,6 +389,9 @@ class BoundEngine:
         """Run a plan to its end."""
         return drive(plan, self._execute)
 
+    def wait(self, seconds: float) -> None:
+        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
+
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
@@ -420,6 +431,9 @@ class AsyncBoundEngine:
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
         return await drive_async(plan, self._execute)
+
+    async def wait(self, seconds: float) -> None:
+        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
