@@ -223,7 +223,7 @@ def test_random_mixed_appends_never_deadlock(wide_store: EventStore, url: str) -
 
     def work(number: int) -> None:
         chance = random.Random(number)
-        for _ in range(120):
+        for _ in range(310):  # 10,000 appends on both servers together
             tags = [f"k:{chance.randrange(6)}" for _ in range(chance.randrange(1, 4))]
             streams = [f"s-{chance.randrange(5)}" for _ in range(chance.randrange(1, 3))]
             parts = [StreamAppend(stream, tagged(*tags), ANY) for stream in streams]

@@ -75,6 +75,7 @@ BEGIN
         LOCK TABLE indelible.append_gate IN SHARE ROW EXCLUSIVE MODE;
         RETURN;
     END IF;
+    LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
     IF shared_tags = '{}' AND exclusive_tags = '{}' THEN
         RETURN;
     END IF;
