@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from .errors import (
     WrongExpectedVersion,
 )
 from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend
+from .moments import check_moment
 from .names import check_name
 from .plan import Call, Plan, Rows
 
@@ -259,19 +260,3 @@ def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:
                     f"event id {event['id']} stands twice in one call: give each event its own"
                 )
             seen.add(event["id"])
-
-
-def check_moment(what: str, moment: object) -> datetime:
-    """Check that a moment is a datetime with a time zone.
-
-    Raises:
-        InvalidInput: it is something else.
-    """
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
-        raise InvalidInput(f"{what} must be a datetime with a time zone, not {moment!r}")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise InvalidInput(
-            f"{what} must lie in the years 1 to 9999 (UTC), not {moment!r}"
-        ) from None

@@ -16,11 +16,12 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
-from . import append, groups, opening, read
+from . import append, groups, opening, read, spans, valid
 from . import schema as schema_
 from .codec import EventClasses, Unknown
 from .errors import InvalidInput
@@ -35,6 +36,7 @@ from .events import (
 )
 from .group import AsyncGroup, Group
 from .groups import GroupInfo
+from .moments import AsOf, Between
 from .plan import Plan, documented_as
 from .postgres import (
     AsyncBoundEngine,
@@ -274,6 +276,10 @@ class EventStore:
         backwards: bool = False,
         limit: int | None = None,
         must_exist: bool = False,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> Iterator[RecordedEvent]:
         """Read a stream, in order of version.
 
@@ -287,23 +293,35 @@ class EventStore:
             limit: how many events to read at most.
             must_exist: raise `StreamNotFound` for a stream never written, and give no events
                 otherwise.
+            as_of: only what was recorded by then: a moment, or the position or checkpoint that
+                stands for one.
+            recorded_between: only what was recorded from the first moment on and before the
+                second.
+            valid_at: only the facts that hold at a moment: those with this valid time or an
+                earlier one; in order of valid time, and of position where that is the same.
+            valid_between: only the facts with a valid time from the first moment on and before
+                the second, in that order.
 
         Returns:
             An iterator over the events.
 
         Raises:
             StreamNotFound: the stream was never written, and `must_exist` was asked for.
+            EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
+            IsolationTooStrict: a moment of recorded time in a REPEATABLE READ or SERIALIZABLE
+                transaction of `bind`.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
             InvalidInput: an argument is wrong.
 
         Example:
             ```python
             last = next(store.read("order-17", backwards=True, limit=1))
+            believed = store.read("menu-3", as_of=monday, valid_at=friday)
             ```
         """
         return _pages(
             self._engine,
-            read.StreamReading(
+            valid.stream_reading(
                 self._writing.codec,
                 stream,
                 from_version=from_version,
@@ -311,6 +329,10 @@ class EventStore:
                 backwards=backwards,
                 limit=limit,
                 must_exist=must_exist,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -321,6 +343,10 @@ class EventStore:
         after: int = 0,
         backwards: bool = False,
         limit: int | None = None,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> Log:
         """Read the log, in order of position, up to the head.
 
@@ -331,11 +357,21 @@ class EventStore:
             after: the position after which to begin, such as the `head` of an earlier read.
             backwards: begin at the head, and go down to `after`.
             limit: how many events to read at most.
+            as_of: only what was recorded by then: a moment, or the position or checkpoint that
+                stands for one. Once the head `has_passed` the moment, the answer is the same for
+                ever.
+            recorded_between: only what was recorded from the first moment on and before the
+                second.
+            valid_at: only the facts that hold at a moment: those with this valid time or an
+                earlier one; in order of valid time, and of position where that is the same.
+            valid_between: only the facts with a valid time from the first moment on and before
+                the second, in that order.
 
         Returns:
             An iterator over the events; its `head` is the position that it is complete up to.
 
         Raises:
+            EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
             IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
             InvalidInput: an argument is wrong.
@@ -350,8 +386,16 @@ class EventStore:
         """
         return Log(
             self._engine,
-            read.LogReading(
-                self._writing.codec, query, after=after, backwards=backwards, limit=limit
+            valid.log_reading(
+                self._writing.codec,
+                query,
+                after=after,
+                backwards=backwards,
+                limit=limit,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -365,7 +409,8 @@ class EventStore:
         Args:
             query: which events; None for all.
             after: the checkpoint or position after which to begin, such as the `checkpoint` that
-                you kept; or `"head"` for what comes from now on.
+                you kept; a moment, for what was recorded after it; or `"head"` for what comes
+                from now on.
 
         Returns:
             An iterator over the events that never ends by itself, and a context manager that
@@ -435,6 +480,43 @@ class EventStore:
     def head(self) -> int:
         """Ask for the settled position: at and below it nothing can appear any more."""
         return self._engine.run(read.head())
+
+    def position_at(self, moment: datetime) -> int:
+        """Ask for the position that stands for a moment: everything up to it was recorded by then.
+
+        It is the one before the first event that was recorded later. Where no such event is
+        settled yet it is the head, and grows; once the head `has_passed` the moment, it never
+        changes.
+
+        Args:
+            moment: a moment, with a time zone.
+
+        Returns:
+            The position, to read `as_of` or to begin `after`.
+
+        Raises:
+            InvalidInput: the moment has no time zone.
+            IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
+        """
+        return self._engine.run(spans.position_at(moment))
+
+    def has_passed(self, moment: datetime) -> bool:
+        """Ask whether the head has passed a moment: an event recorded later is settled.
+
+        Then everything recorded up to the moment is settled too, and what is read `as_of` it is
+        the same for ever. Before, transactions may still be under way that began earlier.
+
+        Args:
+            moment: a moment, with a time zone.
+
+        Returns:
+            Whether it has.
+
+        Raises:
+            InvalidInput: the moment has no time zone.
+            IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
+        """
+        return self._engine.run(spans.has_passed(moment))
 
     def head_info(self) -> HeadInfo:
         """Ask how far the log is settled, what waits behind the head, and who holds it back.
@@ -524,14 +606,20 @@ class BoundEventStore(EventStore):
 class Log(Iterator[RecordedEvent]):
     """The events of a reading of the log, and the position that it is complete up to."""
 
-    def __init__(self, engine: PoolEngine | BoundEngine, reading: read.LogReading) -> None:
+    def __init__(
+        self, engine: PoolEngine | BoundEngine, reading: read.LogReading | valid.ValidLogReading
+    ) -> None:
         self._engine = engine
         self._reading = reading
         self._events = _pages(engine, reading)
 
     @property
     def head(self) -> int:
-        """The settled position when the reading began: the `after` of the next one."""
+        """The position that the reading is complete up to: the `after` of the next one.
+
+        The settled position when it began, or a lower one that stands for the recorded time asked
+        for.
+        """
         return self._engine.run(self._reading.start())
 
     def __next__(self) -> RecordedEvent:
@@ -651,10 +739,14 @@ class AsyncEventStore:
         backwards: bool = False,
         limit: int | None = None,
         must_exist: bool = False,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         return _async_pages(
             self._engine,
-            read.StreamReading(
+            valid.stream_reading(
                 self._writing.codec,
                 stream,
                 from_version=from_version,
@@ -662,6 +754,10 @@ class AsyncEventStore:
                 backwards=backwards,
                 limit=limit,
                 must_exist=must_exist,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -672,11 +768,23 @@ class AsyncEventStore:
         after: int = 0,
         backwards: bool = False,
         limit: int | None = None,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> AsyncLog:
         return AsyncLog(
             self._engine,
-            read.LogReading(
-                self._writing.codec, query, after=after, backwards=backwards, limit=limit
+            valid.log_reading(
+                self._writing.codec,
+                query,
+                after=after,
+                backwards=backwards,
+                limit=limit,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -702,6 +810,12 @@ class AsyncEventStore:
 
     async def head(self) -> int:
         return await self._engine.run(read.head())
+
+    async def position_at(self, moment: datetime) -> int:
+        return await self._engine.run(spans.position_at(moment))
+
+    async def has_passed(self, moment: datetime) -> bool:
+        return await self._engine.run(spans.has_passed(moment))
 
     async def head_info(self) -> HeadInfo:
         return await self._engine.run(read.head_info())
@@ -783,7 +897,9 @@ class AsyncLog(AsyncIterator[RecordedEvent]):
     """
 
     def __init__(
-        self, engine: AsyncPoolEngine | AsyncBoundEngine, reading: read.LogReading
+        self,
+        engine: AsyncPoolEngine | AsyncBoundEngine,
+        reading: read.LogReading | valid.ValidLogReading,
     ) -> None:
         self._engine = engine
         self._reading = reading
@@ -791,7 +907,11 @@ class AsyncLog(AsyncIterator[RecordedEvent]):
 
     @property
     def head(self) -> int:
-        """The settled position when the reading began: the `after` of the next one."""
+        """The position that the reading is complete up to: the `after` of the next one.
+
+        The settled position when it began, or a lower one that stands for the recorded time asked
+        for.
+        """
         if self._reading.known_head is None:
             raise InvalidInput(
                 "the reading has not begun: take its events first, or await the result of read_all"

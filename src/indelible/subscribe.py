@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from .codec import Codec
-from .errors import EpochChanged, InvalidInput
+from .errors import InvalidInput
 from .events import Checkpoint, RecordedEvent
+from .moments import check_moment
 from .plan import Call, Plan
 from .query import Query
 from .read import LogReading, head, head_info
+from .spans import check_epoch, position_at
 
-Start = int | Checkpoint | Literal["head"]
-"""Where a subscription begins: after a position or checkpoint, or with what comes after now."""
+Start = int | Checkpoint | datetime | Literal["head"]
+"""Where a subscription begins: after a position or checkpoint, with the first event recorded after
+a moment, or with what comes after now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,16 @@ class Following:
     def __init__(self, codec: Codec, query: Query | None, *, after: Start) -> None:
         self._codec = codec
         self._query = query
-        self._begins_at_head = after == "head"
-        if isinstance(after, str) and not self._begins_at_head:
-            raise InvalidInput(f'after must be a position, a checkpoint or "head", not {after!r}')
+        if isinstance(after, str) and after != "head":
+            raise InvalidInput(
+                f'after must be a position, a checkpoint, a moment or "head", not {after!r}'
+            )
+        self._begins = check_moment("after", after) if isinstance(after, datetime) else after
         self._epoch = after.epoch if isinstance(after, Checkpoint) else None
         position = after.position if isinstance(after, Checkpoint) else after
-        self._reading = LogReading(codec, query, after=0 if isinstance(position, str) else position)
+        self._reading = LogReading(
+            codec, query, after=0 if isinstance(position, str | datetime) else position
+        )
         self._has_begun = False
 
     @property
@@ -75,12 +83,14 @@ class Following:
         """
         if self._has_begun:
             return
-        ((epoch,),) = yield Call("epoch")
-        if self._epoch is not None and self._epoch != epoch:
-            raise EpochChanged(self._epoch, epoch)
-        self._epoch = epoch
-        if self._begins_at_head:
-            self._reading = LogReading(self._codec, self._query, after=(yield from head()))
+        if self._epoch is None:
+            ((self._epoch,),) = yield Call("epoch")
+        else:
+            yield from check_epoch(self._epoch)
+        if isinstance(self._begins, str | datetime):
+            moment = self._begins
+            begins = yield from (head() if isinstance(moment, str) else position_at(moment))
+            self._reading = LogReading(self._codec, self._query, after=begins)
         known_head = yield from self._reading.start()
         if self.position > known_head:
             # Another reader may have seen a later head than we do; nobody saw more than this.

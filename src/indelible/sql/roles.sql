@@ -14,14 +14,16 @@ BEGIN
     EXECUTE format('GRANT %I TO %I', reader, writer);
     EXECUTE format(
         'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams, indelible.groups,'
-        ' indelible.group_workers, indelible.group_slices, indelible.group_events TO %I',
+        ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
+        ' indelible.periods TO %I',
         reader
     );
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.head(), indelible.head_holders(), indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.partition_key,'
-        ' indelible.slice_of TO %I',
+        ' indelible.slice_of, indelible.known_periods, indelible.learn_periods,'
+        ' indelible.position_at, indelible.version_at TO %I',
         reader
     );
     EXECUTE format(
