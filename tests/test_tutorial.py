@@ -15,7 +15,13 @@ _DOCS = Path(__file__).parents[1] / "docs"
 
 @pytest.mark.parametrize(
     "page",
-    ["tutorial/food-delivery.md", "howto/react-to-events.md", "index.md", "explanation/time.md"],
+    [
+        "tutorial/food-delivery.md",
+        "howto/react-to-events.md",
+        "index.md",
+        "explanation/streams.md",
+        "explanation/time.md",
+    ],
 )
 def test_the_code_of_a_page_runs(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (_DOCS / page).read_text("utf-8"), flags=re.DOTALL)

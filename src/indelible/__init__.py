@@ -32,6 +32,8 @@ from .errors import (
     SchemaOutdated,
     SchemaTooNew,
     StoreClosed,
+    StreamClosed,
+    StreamNotClosed,
     StreamNotFound,
     TransactionConflict,
     UnknownEventType,
@@ -42,11 +44,13 @@ from .errors import (
 )
 from .events import (
     ANY,
+    ERASED,
     NO_STREAM,
     STREAM_EXISTS,
     AppendResult,
     ChannelStats,
     Checkpoint,
+    Erased,
     ExpectedVersion,
     HeadHolder,
     HeadInfo,
@@ -54,6 +58,7 @@ from .events import (
     RecordedEvent,
     StoreStats,
     StreamAppend,
+    StreamChange,
     StreamInfo,
 )
 from .group import AsyncGroup, Group
@@ -67,6 +72,7 @@ __version__ = _version("indelible")
 
 __all__ = [
     "ANY",
+    "ERASED",
     "NO_STREAM",
     "STREAM_EXISTS",
     "App",
@@ -97,6 +103,7 @@ __all__ = [
     "EmbeddedUnavailable",
     "EncodingFailed",
     "EpochChanged",
+    "Erased",
     "EventStore",
     "EventTooLarge",
     "ExpectedVersion",
@@ -125,7 +132,10 @@ __all__ = [
     "StoreClosed",
     "StoreStats",
     "StreamAppend",
+    "StreamChange",
+    "StreamClosed",
     "StreamInfo",
+    "StreamNotClosed",
     "StreamNotFound",
     "Subscription",
     "TransactionConflict",

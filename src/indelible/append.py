@@ -23,6 +23,7 @@ from .errors import (
     EventTooLarge,
     IndelibleError,
     InvalidInput,
+    StreamClosed,
     VersionConflict,
     WrongExpectedVersion,
 )
@@ -129,7 +130,9 @@ class _Outcome:
         )
 
 
-class _LastEvent(msgspec.Struct):
+class LastEvent(msgspec.Struct):
+    """What a wrong expected version is reported with."""
+
     id: UUID | None = None
     recorded_at: datetime | None = None
 
@@ -145,15 +148,19 @@ def _refusal(parts: Sequence[Mapping[str, Any]], refused: Sequence[_Outcome]) ->
     for outcome in refused:
         if outcome.outcome == "duplicate":
             return DuplicateEvent(msgspec.json.decode(outcome.facts or b"[]", type=list[Duplicate]))
+    for outcome in refused:
+        if outcome.outcome == "closed":
+            closed_at = msgspec.json.decode(outcome.facts or b"{}", type=dict[str, datetime])
+            version = -1 if outcome.last_version is None else outcome.last_version
+            return StreamClosed(parts[outcome.place]["stream"], version, closed_at["closed_at"])
     conflicts = []
     for outcome in refused:
         part = parts[outcome.place]
-        last = msgspec.json.decode(outcome.facts or b"{}", type=_LastEvent)
-        expected = part["expected"]
+        last = msgspec.json.decode(outcome.facts or b"{}", type=LastEvent)
         conflicts.append(
             VersionConflict(
                 stream=part["stream"],
-                expected=expected if expected >= 0 else ExpectedVersion(expected).name,
+                expected=expected_name(part["expected"]),
                 actual=-1 if outcome.last_version is None else outcome.last_version,
                 last_event_id=last.id,
                 last_recorded_at=last.recorded_at,
@@ -183,12 +190,22 @@ def _check(
     return {
         "stream": stream,
         "channel": channel,
-        "expected": _expected(append_.expected),
+        "expected": check_expected(append_.expected),
         "events": [_event(writing, event, metadata) for event in events],
     }
 
 
-def _expected(expected: object) -> int:
+def expected_name(expected: int) -> int | str:
+    """An expected version as errors tell it."""
+    return expected if expected >= 0 else ExpectedVersion(expected).name
+
+
+def check_expected(expected: object) -> int:
+    """Check an expected version, and give it as the functions in the database take it.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     if isinstance(expected, ExpectedVersion):
         return expected.value
     if isinstance(expected, int) and not isinstance(expected, bool) and -1 <= expected < 2**63:

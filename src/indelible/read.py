@@ -14,6 +14,7 @@ from uuid import UUID
 from .codec import Codec, decode_metadata
 from .errors import InvalidInput, StreamNotFound
 from .events import (
+    ERASED,
     ChannelStats,
     HeadHolder,
     HeadInfo,
@@ -367,7 +368,7 @@ def decode_rows(
         position, name, version, event_id, event_type, data, metadata, tags, channel,
         recorded_at, valid_at,
     ) in rows:  # fmt: skip
-        size += len(data)
+        size += len(data or b"")
         events.append(
             RecordedEvent(
                 position,
@@ -375,7 +376,7 @@ def decode_rows(
                 version,
                 event_id,
                 event_type,
-                decode(event_type, data),
+                ERASED if data is None else decode(event_type, data),
                 {} if metadata is None else decode_metadata(metadata),
                 () if tags is None else tuple(tags),
                 channel,

@@ -313,15 +313,7 @@ class Worker:
 
     def _judge(self, item: Item) -> Plan[None]:
         if item.verdict == "finished" and item.is_noted:
-            yield Call(
-                "group_finish",
-                {
-                    **self._lease(),
-                    "position": item.position,
-                    "slice": item.slice,
-                    "is_noted": True,
-                },
-            )
+            yield from self._finish(item)
         elif item.verdict == "retry":
             if item.attempt < self.settings.max_attempts:
                 delay = min(self.settings.retry_after * 2 ** (item.attempt - 1), _LONGEST_RETRY)
@@ -331,6 +323,12 @@ class Worker:
                 yield from self._note(item, "parked", item.attempt, 0)
         elif item.verdict == "park":
             yield from self._note(item, "parked", item.attempt, 0)
+
+    def _finish(self, item: Item) -> Plan[None]:
+        yield Call(
+            "group_finish",
+            {**self._lease(), "position": item.position, "slice": item.slice, "is_noted": True},
+        )
 
     def _note(self, item: Item, state: groups.State, attempts: int, delay: float) -> Plan[None]:
         ((noted,),) = yield Call(
@@ -386,6 +384,11 @@ class Worker:
             elif item.failure is not None:
                 item.reason, item.error = "it cannot be read", item.failure
                 yield from self._note(item, "parked", attempts, 0)
+            elif item.event is not None and item.event.is_erased:
+                # Since it was noted: nobody is to handle it any more.
+                yield from self._attempt(item)
+                yield from self._finish(item)
+                self._due_at = 0.0
             else:
                 self._held.add(item.key)
                 self._due.append(item)

@@ -53,7 +53,7 @@ def fill(connection: psycopg.Connection, schema: str) -> None:
 
 
 class Explained:
-    """Runs plans, and notes of each statement how many rows its plan looked at."""
+    """Runs plans, and notes of each statement how many events its plan looked at."""
 
     def __init__(self, connection: psycopg.Connection, schema: str) -> None:
         self._connection = connection
@@ -98,8 +98,8 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def rows_of(node: dict[str, Any]) -> int:
-    """How many rows of a table a node of a plan looked at."""
-    if "Relation Name" not in node:
+    """How many events a node of a plan looked at."""
+    if node.get("Relation Name") not in ("events", "archived_events"):
         return 0
     seen = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
     return int(seen * node["Actual Loops"])

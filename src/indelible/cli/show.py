@@ -73,7 +73,8 @@ def event_json(event: RecordedEvent) -> dict[str, Any]:
         "id": event.id,
         "type": event.type,
         "channel": event.channel,
-        "data": event.data,
+        "data": None if event.is_erased else event.data,
+        **({"erased": True} if event.is_erased else {}),
         "metadata": event.metadata,
         "tags": event.tags,
         "recorded_at": event.recorded_at,
@@ -99,7 +100,7 @@ def event_rows(events: Iterable[RecordedEvent], *, of_one_stream: bool) -> Itera
         () if of_one_stream else ("STREAM", "VERSION")
     ), "TYPE", "DATA")  # fmt: skip
     for event in events:
-        data = _encode(event.data).decode()
+        data = "(erased)" if event.is_erased else _encode(event.data).decode()
         if of_one_stream:
             yield (str(event.version), moment(event.recorded_at), event.type, data)
         else:

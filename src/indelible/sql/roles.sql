@@ -3,19 +3,21 @@ DO $do$
 DECLARE
     reader constant text := current_schema || '_reader';
     writer constant text := current_schema || '_writer';
+    maintainer constant text := current_schema || '_maintainer';
     role text;
 BEGIN
-    FOREACH role IN ARRAY ARRAY[reader, writer] LOOP
+    FOREACH role IN ARRAY ARRAY[reader, writer, maintainer] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role);
         END IF;
     END LOOP;
-    EXECUTE format('GRANT USAGE ON SCHEMA indelible TO %I, %I', reader, writer);
+    EXECUTE format('GRANT USAGE ON SCHEMA indelible TO %I', reader);
     EXECUTE format('GRANT %I TO %I', reader, writer);
+    EXECUTE format('GRANT %I TO %I', writer, maintainer);
     EXECUTE format(
         'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams, indelible.groups,'
         ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
-        ' indelible.periods TO %I',
+        ' indelible.periods, indelible.stream_changes TO %I',
         reader
     );
     EXECUTE format(
@@ -33,8 +35,13 @@ BEGIN
         ' indelible.group_reset, indelible.group_join, indelible.group_beat,'
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'
         ' indelible.group_note, indelible.group_queue, indelible.group_finish,'
-        ' indelible.group_replay, indelible.group_discard TO %I',
+        ' indelible.group_replay, indelible.group_discard, indelible.close_stream,'
+        ' indelible.reopen_stream TO %I',
         writer
+    );
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION indelible.archive_stream, indelible.erase_stream TO %I',
+        maintainer
     );
 END
 $do$

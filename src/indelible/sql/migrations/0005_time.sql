@@ -1,5 +1,6 @@
--- Time: which position stands for a moment, and the facts that are valid at one.
--- docs/explanation/time.md tells what the answers mean, and why they do not change.
+-- Time: which position stands for a moment, and the facts that are valid at one. Streams that end:
+-- closed, archived, erased. docs/explanation/time.md and streams.md tell what the answers mean, and
+-- why they do not change.
 
 ALTER TABLE indelible.events
     ADD CONSTRAINT events_valid_at_range
@@ -154,6 +155,69 @@ $$;
 COMMENT ON FUNCTION indelible.version_at(text, bigint) IS
     'The version that a stream had at a position; -1 where it had none.';
 
+
+-- The life of a stream --------------------------------------------------------------------------
+
+ALTER TABLE indelible.streams
+    ADD COLUMN closed_at timestamptz,
+    ADD COLUMN archived_at timestamptz,
+    ADD COLUMN erased_at timestamptz;
+COMMENT ON COLUMN indelible.streams.closed_at IS 'When it was closed; null for an open stream.';
+COMMENT ON COLUMN indelible.streams.archived_at IS
+    'When its events were moved to archived_events last; null for never.';
+COMMENT ON COLUMN indelible.streams.erased_at IS
+    'When the data of its events was erased last; null for never.';
+
+CREATE OR REPLACE VIEW indelible.recorded_streams AS
+SELECT
+    streams.id AS stream_id,
+    streams.name AS stream,
+    streams.channel,
+    streams.version,
+    streams.closed_at,
+    streams.archived_at,
+    streams.erased_at
+FROM indelible.streams;
+
+CREATE TABLE indelible.stream_changes (
+    number bigint GENERATED ALWAYS AS IDENTITY,
+    stream_id bigint NOT NULL,
+    operation text NOT NULL,
+    events bigint,
+    changed_by text NOT NULL DEFAULT session_user,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    reason text,
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CONSTRAINT stream_changes_pkey PRIMARY KEY (number),
+    CONSTRAINT stream_changes_operation
+        CHECK (operation IN ('close', 'reopen', 'archive', 'erase'))
+);
+CREATE INDEX stream_changes_stream_index ON indelible.stream_changes (stream_id, number);
+CREATE INDEX stream_changes_transaction_index ON indelible.stream_changes (transaction_id);
+COMMENT ON TABLE indelible.stream_changes IS
+    'Who closed, reopened, archived or erased a stream, when and why. Append-only: a row is what lets its transaction do it.';
+COMMENT ON SEQUENCE indelible.stream_changes_number_seq IS 'Hands out stream_changes.number.';
+COMMENT ON COLUMN indelible.stream_changes.number IS 'The changes in order.';
+COMMENT ON COLUMN indelible.stream_changes.stream_id IS 'The stream: streams.id.';
+COMMENT ON COLUMN indelible.stream_changes.operation IS 'close, reopen, archive or erase.';
+COMMENT ON COLUMN indelible.stream_changes.events IS
+    'How many events were moved or erased; null where none is touched.';
+COMMENT ON COLUMN indelible.stream_changes.changed_by IS 'The role that was logged in.';
+COMMENT ON COLUMN indelible.stream_changes.changed_at IS 'When its transaction began.';
+COMMENT ON COLUMN indelible.stream_changes.reason IS 'Why; null where nothing was said.';
+COMMENT ON COLUMN indelible.stream_changes.transaction_id IS 'The transaction that did it.';
+
+CREATE TRIGGER stream_changes_are_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.stream_changes
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
+ALTER TABLE indelible.stream_changes ENABLE ALWAYS TRIGGER stream_changes_are_immutable;
+
+-- A column that is null takes no room.
+ALTER TABLE indelible.events ADD COLUMN erasure bigint;
+COMMENT ON COLUMN indelible.events.data IS 'The fact itself; JSON''s null where it was erased.';
+COMMENT ON COLUMN indelible.events.erasure IS
+    'By which change it was erased: stream_changes.number; null where it was not.';
+
 CREATE OR REPLACE VIEW indelible.recorded_events AS
 SELECT
     events.position,
@@ -162,7 +226,7 @@ SELECT
     events.version,
     events.id,
     events.type,
-    events.data,
+    CASE WHEN events.erasure IS NULL THEN events.data END AS data,
     events.metadata,
     events.tags,
     streams.channel,
@@ -172,5 +236,638 @@ SELECT
 FROM indelible.events
 -- LEFT: where neither name nor channel is asked for, the planner leaves the join out.
 LEFT JOIN indelible.streams ON streams.id = events.stream_id;
+
+-- Whoever reads events reads these as well, at the same positions: a child of the table. Appends
+-- write to the table alone. Columns that events are given later come here too.
+CREATE TABLE indelible.archived_events (
+    CONSTRAINT archived_events_pkey PRIMARY KEY (position),
+    CONSTRAINT archived_events_stream_version_key UNIQUE (stream_id, version),
+    CONSTRAINT archived_events_id_key UNIQUE (id)
+)
+INHERITS (indelible.events);
+CREATE INDEX archived_events_valid_at_index ON indelible.archived_events (valid_at, position)
+WHERE valid_at IS NOT NULL;
+COMMENT ON TABLE indelible.archived_events IS
+    'The events of archived streams: the part of events that is no longer written to.';
+DO $do$
+DECLARE
+    described record;
+BEGIN
+    FOR described IN
+        SELECT attname, col_description(attrelid, attnum) AS description
+        FROM pg_attribute
+        WHERE attrelid = 'indelible.events'::regclass AND attnum > 0 AND NOT attisdropped
+    LOOP
+        EXECUTE format(
+            'COMMENT ON COLUMN indelible.archived_events.%I IS %L',
+            described.attname, described.description
+        );
+    END LOOP;
+END
+$do$;
+
+-- What lets a change through is the record of it, made in the same transaction: there is no other
+-- way, for the owner either, and none without a trace. Not the number of the transaction alone: in
+-- a store restored elsewhere numbers come again, and not at the same microsecond.
+CREATE FUNCTION indelible.is_recorded_change(of_stream bigint, by_operation text)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+AS $$
+    SELECT EXISTS (
+        SELECT FROM indelible.stream_changes
+        WHERE transaction_id = pg_current_xact_id()
+            AND changed_at = now()
+            AND (of_stream IS NULL OR stream_id = of_stream)
+            AND operation = by_operation
+    )
+$$;
+COMMENT ON FUNCTION indelible.is_recorded_change(bigint, text) IS
+    'Whether this transaction has recorded that it does this to a stream, or (null) to any.';
+
+CREATE FUNCTION indelible.refuse_unrecorded_change()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    kept constant text[] := ARRAY['data', 'metadata', 'erasure'];
+    operation constant text := CASE tg_op WHEN 'UPDATE' THEN 'erase' WHEN 'DELETE' THEN 'archive' END;
+    stream bigint;
+BEGIN
+    IF tg_level = 'ROW' THEN
+        stream := old.stream_id;
+    END IF;
+    IF operation IS NOT NULL AND indelible.is_recorded_change(stream, operation) THEN
+        IF tg_level = 'STATEMENT' THEN
+            RETURN NULL;
+        ELSIF tg_op = 'UPDATE' THEN
+            -- Only the data goes; the event's place stays, and so does all that says where it is.
+            IF new.data = 'null' AND new.metadata IS NULL AND new.erasure IS NOT NULL
+                AND to_jsonb(new) - kept = to_jsonb(old) - kept
+            THEN
+                RETURN new;
+            END IF;
+        ELSIF EXISTS (
+            SELECT FROM ONLY indelible.archived_events AS archived
+            WHERE archived.position = old.position AND to_jsonb(archived) = to_jsonb(old)
+        ) AND tg_table_name = 'events' THEN
+            RETURN old;
+        END IF;
+    END IF;
+    RAISE EXCEPTION '% of %.% is refused: what is written stands',
+        tg_op, tg_table_schema, tg_table_name
+    USING ERRCODE = 'IND01',
+        HINT = 'Events are immutable. Append an event that corrects the earlier one.';
+END
+$$;
+COMMENT ON FUNCTION indelible.refuse_unrecorded_change() IS
+    'Raises IND01 unless the change is one of archive_stream() or erase_stream(), and recorded.';
+
+DROP TRIGGER events_are_immutable ON indelible.events;
+
+CREATE TRIGGER events_are_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.events
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_are_immutable;
+
+CREATE TRIGGER events_change_as_recorded
+BEFORE UPDATE OR DELETE ON indelible.events
+FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_change_as_recorded;
+
+CREATE TRIGGER archived_events_are_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.archived_events
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_are_immutable;
+
+CREATE TRIGGER archived_events_change_as_recorded
+BEFORE UPDATE OR DELETE ON indelible.archived_events
+FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_change_as_recorded;
+
+CREATE FUNCTION indelible.record_change(
+    of_stream bigint, by_operation text, of_events bigint, why text
+)
+RETURNS bigint
+LANGUAGE sql
+AS $$
+    INSERT INTO indelible.stream_changes (stream_id, operation, events, reason)
+    VALUES (of_stream, by_operation, of_events, why)
+    RETURNING number
+$$;
+COMMENT ON FUNCTION indelible.record_change(bigint, text, bigint, text) IS
+    'Says who changes a stream, when and why: without it the change is refused.';
+
+CREATE FUNCTION indelible.close_stream(
+    stream_name text,
+    expected_version bigint,
+    why text,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stream record;
+BEGIN
+    -- The row lock lets the writers before it end, and those after it find it closed.
+    SELECT streams.id, streams.version, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    last_version := coalesce(stream.version, -1);
+    IF stream.id IS NULL THEN
+        outcome := 'missing';
+    ELSIF expected_version >= -1 AND expected_version <> stream.version THEN
+        outcome := 'wrong_version';
+        facts := indelible.last_event(stream.id, stream.version);
+    ELSE
+        outcome := 'done';
+        IF stream.closed_at IS NULL THEN
+            UPDATE indelible.streams SET closed_at = clock_timestamp() WHERE streams.id = stream.id;
+            PERFORM indelible.record_change(stream.id, 'close', NULL, why);
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.close_stream(text, bigint, text) IS
+    'Closes a stream at an expected version, -2 or -4 for any: appends are refused from then on. Outcome: done, missing or wrong_version.';
+
+CREATE FUNCTION indelible.reopen_stream(stream_name text, why text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stream record;
+BEGIN
+    SELECT streams.id, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    IF stream.id IS NULL THEN
+        RETURN 'missing';
+    END IF;
+    IF stream.closed_at IS NOT NULL THEN
+        UPDATE indelible.streams SET closed_at = NULL WHERE streams.id = stream.id;
+        PERFORM indelible.record_change(stream.id, 'reopen', NULL, why);
+    END IF;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION indelible.reopen_stream(text, text) IS
+    'Opens a closed stream again, at the version where it stands. Outcome: done or missing.';
+
+CREATE FUNCTION indelible.archive_stream(stream_name text, why text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stream record;
+    to_move bigint;
+BEGIN
+    SELECT streams.id, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    IF stream.id IS NULL THEN
+        RETURN 'missing';
+    ELSIF stream.closed_at IS NULL THEN
+        RETURN 'open';
+    END IF;
+    SELECT count(*) INTO to_move FROM ONLY indelible.events WHERE stream_id = stream.id;
+    IF to_move > 0 THEN
+        PERFORM indelible.record_change(stream.id, 'archive', to_move, why);
+        -- All columns, also those that later migrations add to both.
+        INSERT INTO indelible.archived_events
+        SELECT events.* FROM ONLY indelible.events WHERE stream_id = stream.id;
+        DELETE FROM ONLY indelible.events WHERE stream_id = stream.id;
+        UPDATE indelible.streams SET archived_at = clock_timestamp() WHERE streams.id = stream.id;
+    END IF;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION indelible.archive_stream(text, text) IS
+    'Moves the events of a closed stream to archived_events; they keep their places. Outcome: done, missing or open.';
+
+CREATE FUNCTION indelible.erase_stream(stream_name text, why text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    of_stream bigint;
+    to_erase bigint;
+    change bigint;
+BEGIN
+    IF coalesce(why, '') = '' THEN
+        RAISE EXCEPTION 'nothing is erased without a reason'
+        USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
+    END IF;
+    SELECT streams.id INTO of_stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    IF of_stream IS NULL THEN
+        RETURN 'missing';
+    END IF;
+    SELECT count(*) INTO to_erase
+    FROM indelible.events WHERE stream_id = of_stream AND erasure IS NULL;
+    IF to_erase > 0 THEN
+        change := indelible.record_change(of_stream, 'erase', to_erase, why);
+        UPDATE indelible.events
+        SET data = 'null', metadata = NULL, erasure = change
+        WHERE stream_id = of_stream AND erasure IS NULL;
+        -- What consumer groups noted of them: the texts of errors may repeat what they held.
+        DELETE FROM indelible.group_events
+        USING indelible.events
+        WHERE events.stream_id = of_stream AND group_events.position = events.position
+            AND events.erasure = change;
+        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
+    END IF;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION indelible.erase_stream(text, text) IS
+    'Destroys the data and metadata of a stream''s events; their places stay. Outcome: done or missing.';
+
+
+-- As before, and: a closed stream takes no events; an archive is read and measured with the rest.
+
+CREATE OR REPLACE FUNCTION indelible.recall(
+    appends jsonb,
+    OUT known bigint,
+    OUT is_retry boolean,
+    OUT results jsonb,
+    OUT duplicates jsonb
+)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    -- One row an event given: what stands under its id, and whether it is what is given now.
+    WITH given AS (
+        SELECT
+            entry,
+            place,
+            item ->> 'stream' AS stream,
+            (item ->> 'expected')::bigint AS expected,
+            event
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, entry),
+            jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, place)
+    ),
+    found AS (
+        SELECT
+            given.entry,
+            given.place,
+            given.event ->> 'id' AS id,
+            stored.position,
+            stored.version,
+            stored.recorded_at,
+            streams.name AS stream,
+            streams.name = given.stream
+                -- Without gaps, over all parts of the list that are of one stream.
+                AND stored.version - row_number() OVER of_stream + 1
+                    = first_value(stored.version) OVER of_stream
+                AND (given.expected < -1 OR stored.version - given.place = given.expected)
+                AS same_place,
+            stored.type = given.event ->> 'type'
+                -- Of an erased event nobody knows any more what it was.
+                AND (
+                    stored.erasure IS NOT NULL
+                    OR stored.data = given.event -> 'data'
+                    AND coalesce(stored.metadata, '{}') = coalesce(given.event -> 'metadata', '{}')
+                )
+                AND coalesce(to_jsonb(stored.tags), '[]') = coalesce(given.event -> 'tags', '[]')
+                AND stored.valid_at IS NOT DISTINCT FROM (given.event ->> 'valid_at')::timestamptz
+                AS same_content
+        FROM given
+        LEFT JOIN indelible.events AS stored ON stored.id = (given.event ->> 'id')::uuid
+        LEFT JOIN indelible.streams ON streams.id = stored.stream_id
+        WINDOW of_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.place)
+    )
+    SELECT
+        count(position),
+        coalesce(bool_and(position IS NOT NULL AND same_place AND same_content), false),
+        jsonb_object_agg(
+            entry,
+            jsonb_build_object('version', version, 'position', position, 'recorded_at', recorded_at)
+            -- In order of place the last one of an entry stays: its last event.
+            ORDER BY place
+        ),
+        jsonb_agg(
+            jsonb_build_object(
+                'id', id, 'stream', stream, 'version', version, 'same_content', same_content
+            )
+            ORDER BY entry, place
+        ) FILTER (WHERE position IS NOT NULL)
+    INTO known, is_retry, results, duplicates
+    FROM found;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.refuse_append(
+    stream_name text,
+    stream_channel text,
+    expected_version bigint,
+    new_events jsonb,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT last_position bigint,
+    OUT recorded_at timestamptz,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    stream record;
+    recalled record;
+BEGIN
+    SELECT streams.id, streams.version, streams.channel, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name;
+    IF stream.channel <> stream_channel THEN
+        outcome := 'channel_mismatch';
+        facts := jsonb_build_object('channel', stream.channel);
+        RETURN;
+    END IF;
+
+    SELECT * INTO recalled
+    FROM indelible.recall(jsonb_build_array(jsonb_build_object(
+        'stream', stream_name, 'expected', expected_version, 'events', new_events
+    )));
+    IF recalled.is_retry THEN
+        outcome := 'idempotent';
+        last_version := recalled.results -> '1' -> 'version';
+        last_position := recalled.results -> '1' -> 'position';
+        recorded_at := recalled.results -> '1' ->> 'recorded_at';
+    ELSIF recalled.known > 0 THEN
+        outcome := 'duplicate';
+        facts := recalled.duplicates;
+    ELSIF stream.closed_at IS NOT NULL THEN
+        outcome := 'closed';
+        last_version := stream.version;
+        facts := jsonb_build_object('closed_at', stream.closed_at);
+    ELSE
+        outcome := 'wrong_version';
+        last_version := coalesce(stream.version, -1);
+        facts := indelible.last_event(stream.id, last_version);
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.append(
+    stream_name text,
+    stream_channel text,
+    expected_version bigint,
+    new_events jsonb,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT last_position bigint,
+    OUT recorded_at timestamptz,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session, and for every function that is called from here. One made while
+-- a table was small would read it whole for long after it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    added constant bigint := jsonb_array_length(new_events);
+    found_id bigint;
+BEGIN
+    IF expected_version < -1 AND expected_version NOT IN (-2, -4) OR expected_version IS NULL THEN
+        RAISE EXCEPTION 'expected version % is not known', expected_version
+        USING ERRCODE = 'IND04',
+            HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
+    END IF;
+    IF added = 0 THEN
+        RAISE EXCEPTION 'there is nothing to append to stream %', stream_name
+        USING ERRCODE = 'IND04', HINT = 'A pure check of a version is append_many with no events.';
+    END IF;
+
+    LOOP
+        -- The optimistic lock: the row lock lets the writers of this stream through one by one,
+        -- and each finds the version that the one before it left.
+        IF expected_version <> -1 THEN
+            UPDATE indelible.streams
+            SET version = streams.version + added
+            WHERE streams.name = stream_name
+                AND streams.closed_at IS NULL
+                AND (expected_version < 0 OR streams.version = expected_version)
+                AND (stream_channel IS NULL OR streams.channel = stream_channel)
+            RETURNING streams.id, streams.version INTO found_id, last_version;
+            -- The ids are asked for after the row lock, so that a retry sees the original that it
+            -- raced with, and before positions are taken, so that a refusal burns none.
+            IF found_id IS NOT NULL AND indelible.has_any(new_events) THEN
+                UPDATE indelible.streams
+                SET version = streams.version - added
+                WHERE streams.id = found_id;
+                found_id := NULL;
+            END IF;
+        END IF;
+        IF found_id IS NULL AND expected_version IN (-1, -2)
+            AND NOT indelible.has_any(new_events)
+        THEN
+            INSERT INTO indelible.streams (name, channel, version)
+            VALUES (
+                stream_name, coalesce(stream_channel, split_part(stream_name, '-', 1)), added - 1
+            )
+            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
+            RETURNING streams.id, streams.version INTO found_id, last_version;
+        END IF;
+        EXIT WHEN found_id IS NOT NULL;
+
+        SELECT refused.* INTO outcome, last_version, last_position, recorded_at, facts
+        FROM indelible.refuse_append(
+            stream_name, stream_channel, expected_version, new_events
+        ) AS refused;
+        -- Another writer may have made the stream, or brought it to the expected version, since.
+        IF outcome = 'wrong_version' AND (
+            last_version = expected_version
+            OR expected_version = -2
+            OR expected_version = -4 AND last_version >= 0
+        ) THEN
+            CONTINUE;
+        END IF;
+        RETURN;
+    END LOOP;
+
+    SELECT inserted.last_position, inserted.recorded_at INTO last_position, recorded_at
+    FROM indelible.insert_events(found_id, last_version - added + 1, new_events) AS inserted;
+    outcome := 'appended';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.append_many(appends jsonb)
+RETURNS TABLE (
+    place bigint,
+    outcome text,
+    last_version bigint,
+    last_position bigint,
+    recorded_at timestamptz,
+    facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session, and for every function that is called from here. One made while
+-- a table was small would read it whole for long after it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    item jsonb;
+    stream record;
+    recalled record;
+    expected bigint;
+    added bigint;
+    refused boolean := false;
+    -- The version of each stream as the list goes on: a stream may stand in it more than once.
+    versions jsonb := '{}';
+BEGIN
+    -- All rows are locked in one order before the first is looked at, so that two such calls
+    -- never wait for each other in a circle. A stream that is not there is made, its new row
+    -- being the lock, and is taken away below where nothing was appended to it.
+    FOR stream IN
+        SELECT DISTINCT ON (name)
+            (given ->> 'stream') COLLATE "C" AS name,
+            given ->> 'channel' AS channel
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, place)
+        ORDER BY name, jsonb_array_length(given -> 'events') = 0, place
+    LOOP
+        LOOP
+            PERFORM FROM indelible.streams
+            WHERE streams.name = stream.name
+            FOR NO KEY UPDATE;
+            EXIT WHEN FOUND;
+            INSERT INTO indelible.streams (name, channel, version)
+            VALUES (
+                stream.name,
+                -- A pure check needs no channel, and a name may begin with the dash.
+                coalesce(stream.channel, nullif(split_part(stream.name, '-', 1), ''), '-'),
+                -1
+            )
+            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END LOOP;
+
+    SELECT * INTO recalled FROM indelible.recall(appends);
+
+    FOR item, place IN
+        SELECT given, number
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+    LOOP
+        expected := item -> 'expected';
+        added := jsonb_array_length(item -> 'events');
+        IF expected IS NULL OR expected < -1 AND expected NOT IN (-2, -4) THEN
+            RAISE EXCEPTION 'expected version % is not known', expected
+            USING ERRCODE = 'IND04',
+                HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
+        END IF;
+        SELECT streams.id, streams.name, streams.version, streams.channel, streams.closed_at
+        INTO stream
+        FROM indelible.streams
+        WHERE streams.name = item ->> 'stream';
+        outcome := 'checked';
+        last_version := coalesce((versions -> stream.name)::bigint, stream.version);
+        last_position := NULL;
+        recorded_at := clock_timestamp();
+        facts := NULL;
+        IF stream.channel <> item ->> 'channel' THEN
+            outcome := 'channel_mismatch';
+            facts := jsonb_build_object('channel', stream.channel);
+        ELSIF recalled.is_retry THEN
+            -- recall has seen that the versions fit; a check without events held at that time.
+            IF added > 0 THEN
+                outcome := 'idempotent';
+                last_version := recalled.results -> place::text -> 'version';
+                last_position := recalled.results -> place::text -> 'position';
+                recorded_at := recalled.results -> place::text ->> 'recorded_at';
+            END IF;
+        ELSIF recalled.known > 0 THEN
+            outcome := 'duplicate';
+            facts := recalled.duplicates;
+        ELSIF stream.closed_at IS NOT NULL AND added > 0 THEN
+            outcome := 'closed';
+            facts := jsonb_build_object('closed_at', stream.closed_at);
+        ELSIF expected >= -1 AND last_version <> expected
+            OR expected = -4 AND last_version = -1
+        THEN
+            outcome := 'wrong_version';
+            facts := indelible.last_event(stream.id, stream.version);
+        ELSE
+            versions := versions || jsonb_build_object(stream.name, last_version + added);
+        END IF;
+        refused := refused
+            OR outcome IN ('channel_mismatch', 'duplicate', 'closed', 'wrong_version');
+        IF outcome <> 'checked' OR recalled.is_retry THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+
+    -- Only now is anything written, so that a refusal burns no position.
+    IF NOT refused AND NOT recalled.is_retry THEN
+        FOR item, place IN
+            SELECT given, number
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+        LOOP
+            outcome := 'checked';
+            last_position := NULL;
+            recorded_at := clock_timestamp();
+            facts := NULL;
+            added := jsonb_array_length(item -> 'events');
+            UPDATE indelible.streams
+            SET version = streams.version + added
+            WHERE streams.name = item ->> 'stream'
+            RETURNING streams.id, streams.version INTO stream;
+            last_version := stream.version;
+            IF added > 0 THEN
+                outcome := 'appended';
+                SELECT written.last_position, written.recorded_at INTO last_position, recorded_at
+                FROM indelible.insert_events(
+                    stream.id, last_version - added + 1, item -> 'events'
+                ) AS written;
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+    END IF;
+    DELETE FROM indelible.streams
+    WHERE streams.version = -1
+        AND streams.name IN (
+            SELECT given ->> 'stream' FROM jsonb_array_elements(appends) AS entries (given)
+        );
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.size(OUT last_position bigint, OUT bytes bigint)
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        (SELECT last_value FROM indelible.events_position),
+        pg_total_relation_size('indelible.events')
+            + pg_total_relation_size('indelible.archived_events')
+            + pg_total_relation_size('indelible.streams')
+$$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
