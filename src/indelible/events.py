@@ -216,13 +216,17 @@ class Checkpoint:
     Attributes:
         position: everything up to here was handed out.
         epoch: the store's epoch: another one after a restore to an earlier time.
+        due: of a subscription to what is due: everything up to this valid time, and of that up to
+            this position, was handed out; None for any other reader.
     """
 
     position: int
     epoch: UUID
+    due: tuple[datetime, int] | None = None
 
     def __str__(self) -> str:
-        return f"{self.position}@{self.epoch}"
+        text = f"{self.position}@{self.epoch}"
+        return text if self.due is None else f"{text}@{self.due[0].isoformat()}/{self.due[1]}"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
@@ -231,9 +235,15 @@ class Checkpoint:
         Raises:
             InvalidInput: it is no text of a checkpoint.
         """
-        position, _, epoch = text.partition("@")
+        position, _, rest = text.partition("@")
+        epoch, _, due = rest.partition("@")
+        moment, _, place = due.partition("/")
         try:
-            return cls(int(position), UUID(epoch))
+            return cls(
+                int(position),
+                UUID(epoch),
+                (datetime.fromisoformat(moment), int(place)) if due else None,
+            )
         except ValueError as error:
             raise InvalidInput(
                 f"{text!r} is no checkpoint: it looks like {cls(17, UUID(int=0))}"

@@ -24,6 +24,7 @@ from uuid import UUID
 from . import append, groups, life, opening, read, spans, valid
 from . import schema as schema_
 from .codec import EventClasses, Unknown
+from .due import DueFollowing
 from .errors import InvalidInput
 from .events import (
     AppendResult,
@@ -402,7 +403,9 @@ class EventStore:
             ),
         )
 
-    def subscribe(self, query: Query | None = None, *, after: Start = 0) -> Subscription:
+    def subscribe(
+        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+    ) -> Subscription:
         """Read the log, and go on with what comes.
 
         Every event that matches is handed out once, in order of position. A lost connection or a
@@ -414,6 +417,10 @@ class EventStore:
             after: the checkpoint or position after which to begin, such as the `checkpoint` that
                 you kept; a moment, for what was recorded after it; or `"head"` for what comes
                 from now on.
+            due: hand out each event when its valid time comes, facts that are known late at once.
+                What was recorded before the start and is valid after it comes too. The order is
+                that of the log for what is due when it comes, and that of valid time for the rest.
+                Keep the `checkpoint`: a position alone does not say how far the time had come.
 
         Returns:
             An iterator over the events that never ends by itself, and a context manager that
@@ -434,7 +441,7 @@ class EventStore:
         """
         if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
             raise InvalidInput(_NOT_IN_A_TRANSACTION)
-        following = Following(self._writing.codec, query, after=after)
+        following = (DueFollowing if due else Following)(self._writing.codec, query, after=after)
         return Subscription(self._engine, self._wakeup.watch, following)
 
     def group(self, name: str) -> Group[BoundEventStore]:
@@ -880,10 +887,12 @@ class AsyncEventStore:
             ),
         )
 
-    def subscribe(self, query: Query | None = None, *, after: Start = 0) -> AsyncSubscription:
+    def subscribe(
+        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+    ) -> AsyncSubscription:
         if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
             raise InvalidInput(_NOT_IN_A_TRANSACTION)
-        following = Following(self._writing.codec, query, after=after)
+        following = (DueFollowing if due else Following)(self._writing.codec, query, after=after)
         return AsyncSubscription(self._engine, self._wakeup.watch, following)
 
     def group(self, name: str) -> AsyncGroup[AsyncBoundEventStore]:

@@ -39,12 +39,18 @@ class Batch:
 class Following:
     """A reading of the log that goes on; see `EventStore.subscribe`."""
 
+    _is_by_valid_time = False
+
     def __init__(self, codec: Codec, query: Query | None, *, after: Start) -> None:
         self._codec = codec
         self._query = query
         if isinstance(after, str) and after != "head":
             raise InvalidInput(
                 f'after must be a position, a checkpoint, a moment or "head", not {after!r}'
+            )
+        if isinstance(after, Checkpoint) and after.due is not None and not self._is_by_valid_time:
+            raise InvalidInput(
+                f"{after} is a checkpoint of a subscription to what is due: subscribe with due=True"
             )
         self._begins = check_moment("after", after) if isinstance(after, datetime) else after
         self._epoch = after.epoch if isinstance(after, Checkpoint) else None
@@ -59,11 +65,23 @@ class Following:
         """Up to here everything that matches was brought."""
         return self._reading.position
 
-    def checkpoint(self, position: int) -> Checkpoint:
-        """A checkpoint at a position, in the history that this reading is of."""
+    def position_after(self, event: RecordedEvent | None) -> int:
+        """Where it is once an event of the last batch, or (None) the whole of it is handled."""
+        return self.position if event is None else event.position
+
+    def checkpoint_after(self, event: RecordedEvent | None) -> Checkpoint:
+        """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
         if self._epoch is None:
             raise InvalidInput("the subscription has not begun: take its events first, or await it")
-        return Checkpoint(position, self._epoch)
+        return Checkpoint(self.position_after(event), self._epoch)
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """After how many seconds to look again, though no head was found; None for never."""
+        return None
+
+    def look_again(self) -> None:
+        """Look again at the next batch."""
 
     @property
     def is_caught_up(self) -> bool:
