@@ -70,7 +70,8 @@ BAD_NAMES: list[tuple[Any, str]] = [
 def test_bad_names_of_streams(store: EventStore) -> None:
     for name, match in BAD_NAMES:
         for call in (
-            lambda name=name: store.append(name, happened(), expected=ANY),
+            # No stream is a stream of its own; of a list's parts each needs its name.
+            lambda name=name: store.append([] if name is None else name, happened(), expected=ANY),
             lambda name=name: store.append_many([StreamAppend(name, happened(), ANY)]),
             lambda name=name: store.append_many([StreamAppend(name, [], ANY)]),
             lambda name=name: store.read(name),
