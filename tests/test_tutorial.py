@@ -21,6 +21,8 @@ _DOCS = Path(__file__).parents[1] / "docs"
         "howto/react-to-events.md",
         "howto/migrate-from-another-store.md",
         "index.md",
+        "explanation/streams.md",
+        "explanation/time.md",
     ],
 )
 def test_the_code_of_a_page_runs(page: str) -> None:

@@ -34,6 +34,8 @@ from .errors import (
     SchemaOutdated,
     SchemaTooNew,
     StoreClosed,
+    StreamClosed,
+    StreamNotClosed,
     StreamNotFound,
     TransactionConflict,
     UnknownEventType,
@@ -44,11 +46,13 @@ from .errors import (
 )
 from .events import (
     ANY,
+    ERASED,
     NO_STREAM,
     STREAM_EXISTS,
     AppendResult,
     ChannelStats,
     Checkpoint,
+    Erased,
     ExpectedVersion,
     HeadHolder,
     HeadInfo,
@@ -58,6 +62,7 @@ from .events import (
     RecordedEvent,
     StoreStats,
     StreamAppend,
+    StreamChange,
     StreamInfo,
 )
 from .group import AsyncGroup, Group
@@ -72,6 +77,7 @@ __version__ = _version("indelible")
 
 __all__ = [
     "ANY",
+    "ERASED",
     "NO_STREAM",
     "STREAM_EXISTS",
     "App",
@@ -106,6 +112,7 @@ __all__ = [
     "EmbeddedUnavailable",
     "EncodingFailed",
     "EpochChanged",
+    "Erased",
     "EventStore",
     "EventTooLarge",
     "ExpectedVersion",
@@ -138,7 +145,10 @@ __all__ = [
     "StoreClosed",
     "StoreStats",
     "StreamAppend",
+    "StreamChange",
+    "StreamClosed",
     "StreamInfo",
+    "StreamNotClosed",
     "StreamNotFound",
     "Subscription",
     "TransactionConflict",

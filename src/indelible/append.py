@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,10 +24,12 @@ from .errors import (
     EventTooLarge,
     IndelibleError,
     InvalidInput,
+    StreamClosed,
     VersionConflict,
     WrongExpectedVersion,
 )
 from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend, uuid7_hex
+from .moments import check_moment
 from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import AppendCondition
@@ -214,7 +216,9 @@ class _Outcome(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class _LastEvent(msgspec.Struct):
+class LastEvent(msgspec.Struct):
+    """What a wrong expected version is reported with."""
+
     id: UUID | None = None
     recorded_at: datetime | None = None
 
@@ -230,15 +234,19 @@ def _refusal(parts: Sequence[Mapping[str, Any]], refused: Sequence[_Outcome]) ->
     for outcome in refused:
         if outcome.outcome == "duplicate":
             return DuplicateEvent(msgspec.json.decode(outcome.facts or b"[]", type=list[Duplicate]))
+    for outcome in refused:
+        if outcome.outcome == "closed":
+            closed_at = msgspec.json.decode(outcome.facts or b"{}", type=dict[str, datetime])
+            version = -1 if outcome.last_version is None else outcome.last_version
+            return StreamClosed(parts[outcome.place]["stream"], version, closed_at["closed_at"])
     conflicts = []
     for outcome in refused:
         part = parts[outcome.place]
-        last = msgspec.json.decode(outcome.facts or b"{}", type=_LastEvent)
-        expected = part["expected"]
+        last = msgspec.json.decode(outcome.facts or b"{}", type=LastEvent)
         conflicts.append(
             VersionConflict(
                 stream=part["stream"],
-                expected=expected if expected >= 0 else ExpectedVersion(expected).name,
+                expected=expected_name(part["expected"]),
                 actual=-1 if outcome.last_version is None else outcome.last_version,
                 last_event_id=last.id,
                 last_recorded_at=last.recorded_at,
@@ -264,7 +272,7 @@ def _check(
     return {
         "stream": stream,
         "channel": channel,
-        "expected": _expected(expected),
+        "expected": check_expected(expected),
         "events": [_event(writing, event, metadata) for event in events],
     }
 
@@ -286,7 +294,17 @@ def check_channel(writing: Writing, stream: str, channel: str | None) -> str | N
     return None
 
 
-def _expected(expected: object) -> int:
+def expected_name(expected: int) -> int | str:
+    """An expected version as errors tell it."""
+    return expected if expected >= 0 else ExpectedVersion(expected).name
+
+
+def check_expected(expected: object) -> int:
+    """Check an expected version, and give it as the functions in the database take it.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     if isinstance(expected, ExpectedVersion):
         return expected.value
     if isinstance(expected, int) and not isinstance(expected, bool) and -1 <= expected < 2**63:
@@ -410,19 +428,3 @@ def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:
                     " own"
                 )
             seen.add(event["id"])
-
-
-def check_moment(what: str, moment: object) -> datetime:
-    """Check that a moment is a datetime with a time zone.
-
-    Raises:
-        InvalidInput: it is something else.
-    """
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
-        raise InvalidInput(f"{what} must be a datetime with a time zone, not {moment!r}")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise InvalidInput(
-            f"{what} must lie in the years 1 to 9999 (UTC), not {moment!r}"
-        ) from None

@@ -9,12 +9,14 @@ IndelibleError
 │   ├── WrongExpectedVersion         the stream is at another version
 │   ├── AppendConditionFailed        an event stands in the way of the append's condition
 │   ├── ChannelMismatch              the stream belongs to another channel
-│   └── DuplicateEvent               an event id is in the store already
+│   ├── DuplicateEvent               an event id is in the store already
+│   └── StreamClosed                 the stream takes no more events
 ├── EpochChanged                     a checkpoint is of another history of the store
 ├── GroupExists                      a consumer group of that name has other settings
 ├── GroupNotFound                    there is no consumer group of that name
 ├── LeaseLost                        others have taken over what this worker held
 ├── WaitTimedOut                     a reader did not come as far as was waited for
+├── StreamNotClosed                  only a closed stream can be archived
 ├── StreamNotFound                   the stream was never written (and `must_exist=True`)
 ├── UnknownEventType                 a stored type has no registered class
 ├── DecodingFailed                   stored data does not fit the registered class
@@ -240,6 +242,26 @@ class DuplicateEvent(AppendRefused):
         super().__init__(f"{found}. Nothing was stored; give new events ids of their own")
 
 
+class StreamClosed(AppendRefused):
+    """The stream was closed: it takes no more events, whatever version is expected.
+
+    Attributes:
+        stream: the stream.
+        version: the version of its last event.
+        closed_at: when it was closed.
+    """
+
+    def __init__(self, stream: str, version: int, closed_at: datetime) -> None:
+        self.stream = stream
+        self.version = version
+        self.closed_at = closed_at
+        super().__init__(
+            f"stream {stream!r} was closed at {closed_at.isoformat()}, at version {version}."
+            " Nothing was stored; append to another stream, or reopen it:"
+            f" indelible stream reopen {stream}"
+        )
+
+
 class EpochChanged(IndelibleError):
     """A checkpoint is of another history of the store: it was restored to an earlier time.
 
@@ -320,8 +342,19 @@ class WaitTimedOut(IndelibleError, TimeoutError):
         )
 
 
+class StreamNotClosed(IndelibleError):
+    """The stream is open, and only a closed stream can be archived."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        super().__init__(
+            f"stream {stream!r} is open, and only a closed one can be archived: close it first:"
+            f" indelible stream close {stream}"
+        )
+
+
 class StreamNotFound(IndelibleError):
-    """The stream was never written, and the caller said that it must exist."""
+    """The stream was never written, and what was asked for needs it."""
 
     def __init__(self, stream: str) -> None:
         self.stream = stream

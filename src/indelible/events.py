@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -33,6 +33,16 @@ ANY = ExpectedVersion.ANY
 """Append after whatever is there; never a conflict."""
 STREAM_EXISTS = ExpectedVersion.STREAM_EXISTS
 """The stream has at least one event."""
+
+
+class Erased(Enum):
+    """What stands in the place of data that was erased."""
+
+    ERASED = "erased"
+
+
+ERASED = Erased.ERASED
+"""The data of an erased event: `event.data is ERASED`."""
 
 
 def uuid7() -> UUID:
@@ -97,8 +107,9 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
         version: its place in that stream: 0, 1, 2, … without gaps.
         id: its identity, unique in the store.
         type: what kind of fact it is.
-        data: the fact: an instance of the class registered for the type, else plain JSON data.
-        metadata: what is known about the event.
+        data: the fact: an instance of the class registered for the type, else plain JSON data;
+            `ERASED` where it was erased.
+        metadata: what is known about the event; nothing where it was erased.
         tags: labels `key:value`.
         channel: the service that owns the stream.
         recorded_at: when the store took the event (UTC).
@@ -116,6 +127,11 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     channel: str
     recorded_at: datetime
     valid_at: datetime
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether its data was erased: then it holds its place, and says no more what happened."""
+        return self.data is ERASED
 
 
 class AppendResult(msgspec.Struct, frozen=True, gc=False):
@@ -208,6 +224,9 @@ class StreamInfo:
         position: the position of its last event.
         created_at: when its first event was recorded.
         recorded_at: when its last event was recorded.
+        closed_at: when it was closed; None for an open stream.
+        archived_at: when its events were moved out of the way last; None for never.
+        erased_at: when the data of its events was erased last; None for never.
     """
 
     stream: str
@@ -216,6 +235,28 @@ class StreamInfo:
     position: int
     created_at: datetime
     recorded_at: datetime
+    closed_at: datetime | None = None
+    archived_at: datetime | None = None
+    erased_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChange:
+    """Something done to a stream as a whole.
+
+    Attributes:
+        operation: `close`, `reopen`, `archive` or `erase`.
+        events: how many events were moved or erased; None where none is touched.
+        changed_by: the database role that was logged in.
+        changed_at: when.
+        reason: why; None where nothing was said.
+    """
+
+    operation: Literal["close", "reopen", "archive", "erase"]
+    events: int | None
+    changed_by: str
+    changed_at: datetime
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +268,17 @@ class Checkpoint:
     Attributes:
         position: everything up to here was handed out.
         epoch: the store's epoch: another one after a restore to an earlier time.
+        due: of a subscription to what is due: everything up to this valid time, and of that up to
+            this position, was handed out; None for any other reader.
     """
 
     position: int
     epoch: UUID
+    due: tuple[datetime, int] | None = None
 
     def __str__(self) -> str:
-        return f"{self.position}@{self.epoch}"
+        text = f"{self.position}@{self.epoch}"
+        return text if self.due is None else f"{text}@{self.due[0].isoformat()}/{self.due[1]}"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
@@ -242,9 +287,15 @@ class Checkpoint:
         Raises:
             InvalidInput: it is no text of a checkpoint.
         """
-        position, _, epoch = text.partition("@")
+        position, _, rest = text.partition("@")
+        epoch, _, due = rest.partition("@")
+        moment, _, place = due.partition("/")
         try:
-            return cls(int(position), UUID(epoch))
+            return cls(
+                int(position),
+                UUID(epoch),
+                (datetime.fromisoformat(moment), int(place)) if due else None,
+            )
         except ValueError as error:
             raise InvalidInput(
                 f"{text!r} is no checkpoint: it looks like {cls(17, UUID(int=0))}"

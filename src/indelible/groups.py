@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NoReturn
 
-from .append import check_moment
 from .errors import GroupExists, GroupNotFound, InvalidInput
+from .moments import check_moment
 from .names import check_name
 from .plan import Call, Plan
 from .query import Query
 from .read import check_count, check_query, head, items_json
+from .spans import position_before
 
 GroupStart = int | datetime | Literal["beginning", "head"]
 """Where a group begins: after a position, with the first event recorded at a time or later, with
@@ -134,7 +135,9 @@ def create(
     if exists not in ("raise", "change"):
         raise InvalidInput(f'exists must be "raise" or "change", not {exists!r}')
     parameters = _settings_parameters(settings)
-    ((created,),) = yield Call("group_create", {"group": name, **_start(start), **parameters})
+    ((created,),) = yield Call(
+        "group_create", {"group": name, **(yield from _start(start)), **parameters}
+    )
     if created:
         return True
     found = yield from settings_of(name)
@@ -214,7 +217,8 @@ def checkpoint(name: str) -> Plan[int]:
 
 def reset(name: str, to: GroupStart) -> Plan[int]:
     """Send a group to another position."""
-    ((position,),) = yield Call("group_reset", {"group": check_name("group", name), **_start(to)})
+    check_name("group", name)
+    ((position,),) = yield Call("group_reset", {"group": name, **(yield from _start(to))})
     if position is None:
         yield from not_found(name)
     return int(position)
@@ -262,20 +266,23 @@ def not_found(name: str) -> Plan[NoReturn]:
     raise GroupNotFound(name, (yield from names()))
 
 
-def _start(start: object) -> dict[str, object]:
+def _start(start: object) -> Plan[dict[str, object]]:
+    after: int | None
     match start:
         case "beginning":
-            return {"after": 0, "since": None}
+            after = 0
         case "head":
-            return {"after": None, "since": None}
+            after = None
         case datetime():
-            return {"after": None, "since": check_moment("start", start)}
+            after = yield from position_before(check_moment("start", start))
         case int() if not isinstance(start, bool) and 0 <= start < 2**63:
-            return {"after": start, "since": None}
-    raise InvalidInput(
-        'a group begins at "beginning", at "head", after a position or at a moment, not at'
-        f" {start!r}"
-    )
+            after = start
+        case _:
+            raise InvalidInput(
+                'a group begins at "beginning", at "head", after a position or at a moment, not'
+                f" at {start!r}"
+            )
+    return {"after": after, "since": None}
 
 
 def _settings_parameters(settings: GroupSettings) -> dict[str, object]:

@@ -22,7 +22,6 @@ from .append import (
     Writing,
     check_channel,
     check_id,
-    check_moment,
     check_size,
     check_tags,
     given_tags,
@@ -36,10 +35,12 @@ from .errors import (
     DuplicateEvent,
     IndelibleError,
     InvalidInput,
+    StreamClosed,
     VersionConflict,
     WrongExpectedVersion,
 )
 from .events import ImportEvent, ImportResult, RecordedEvent
+from .moments import check_moment
 from .names import check_name
 from .plan import Call, Plan, Rows
 
@@ -510,6 +511,7 @@ class _Fact(msgspec.Struct):
     same_content: bool = False
     channel: str = ""
     recorded_at: datetime | None = None
+    closed_at: datetime | None = None
 
 
 def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleError]:
@@ -530,8 +532,12 @@ def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleEr
     fact = msgspec.json.decode(facts, type=_Fact)
     stream = chunk.names[fact.place - 1]
     of_stream = chunk.of_streams[stream]
-    if outcome == "channel_mismatch":
-        error: IndelibleError = ChannelMismatch(stream, of_stream.channel or "", fact.channel)
+    if outcome == "closed":
+        error: IndelibleError = StreamClosed(
+            stream, fact.version, fact.closed_at or datetime.now(UTC)
+        )
+    elif outcome == "channel_mismatch":
+        error = ChannelMismatch(stream, of_stream.channel or "", fact.channel)
     else:
         conflict = VersionConflict(
             stream=stream,

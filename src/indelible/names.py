@@ -9,6 +9,7 @@ from .errors import InvalidInput
 NAME_LENGTH = 255
 """How many characters a name may have."""
 
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -29,3 +30,17 @@ def check_name(what: str, name: object) -> str:
     if _UNSEEN.search(name):
         raise InvalidInput(f"a {what} must not contain control characters (NUL, …): {name!r}")
     return name
+
+
+def check_text(what: str, text: object) -> str:
+    """Check a text for people.
+
+    Raises:
+        InvalidInput: it is no text, says nothing, or holds a character that cannot be stored.
+    """
+    if not isinstance(text, str) or not text.strip() or _UNSTORABLE.search(text):
+        raise InvalidInput(
+            f"{what} must be text that says something, without NUL and half surrogate pairs, not"
+            f" {text!r}"
+        )
+    return text

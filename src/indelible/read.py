@@ -15,6 +15,7 @@ from uuid import UUID
 from .codec import Codec, decode_metadata
 from .errors import DecodingFailed, InvalidInput, StreamNotFound, UnknownEventType
 from .events import (
+    ERASED,
     ChannelStats,
     HeadHolder,
     HeadInfo,
@@ -26,6 +27,7 @@ from .garbage import Uncollected
 from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import Marker, Query
+from .spans import LAST, Span
 
 _FIRST_PAGE = 100
 _LARGEST_PAGE = 5_000
@@ -37,7 +39,7 @@ _LARGEST_TAGGED_WINDOW = 50_000_000
 _STREAMS_PAGE = 1_000
 
 
-class _Pages:
+class Pages:
     """How many events to ask for next: few at first, then as many as a page's bytes hold."""
 
     def __init__(self, limit: int | None) -> None:
@@ -46,6 +48,7 @@ class _Pages:
         self.asked = 0
 
     def ask(self) -> int:
+        """Say how many events to ask for."""
         self.asked = self.size if self.left is None else min(self.size, self.left)
         return self.asked
 
@@ -72,14 +75,16 @@ class StreamReading:
         backwards: bool,
         limit: int | None,
         must_exist: bool,
+        span: Span,
     ) -> None:
         self._codec = codec
         self._stream = check_name("stream", stream)
-        self._lowest = check_count("from_version", from_version)
-        self._highest = 2**63 - 1 if to_version is None else check_count("to_version", to_version)
+        self._versions = Versions(stream, from_version, to_version, span)
+        self._lowest, self._highest = 0, LAST
         self._backwards = backwards
-        self._pages = _Pages(check_limit(limit))
+        self._pages = Pages(check_limit(limit))
         self._must_exist = must_exist
+        self._has_begun = False
         self._done = False
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
@@ -88,6 +93,9 @@ class StreamReading:
             if self._must_exist:
                 yield from self._check_exists()
             return []
+        if not self._has_begun:
+            self._lowest, self._highest = yield from self._versions.find()
+            self._has_begun = True
         rows = yield Call(
             "read_stream_backwards" if self._backwards else "read_stream",
             {
@@ -100,7 +108,7 @@ class StreamReading:
         if not rows and self._must_exist:
             yield from self._check_exists()
         self._must_exist = False
-        events, size = _decode_rows(self._codec, rows, self._stream)
+        events, size = decode_rows(self._codec, rows, self._stream)
         self._done = not self._pages.take(len(events), size)
         if events:
             if self._backwards:
@@ -111,8 +119,31 @@ class StreamReading:
 
     def _check_exists(self) -> Plan[None]:
         self._must_exist = False
-        if (yield from stream_info(self._stream)) is None:
-            raise StreamNotFound(self._stream)
+        yield from check_exists(self._stream)
+
+
+class Versions:
+    """The versions of a stream that a reading is about: those asked for, of those recorded then."""
+
+    def __init__(self, stream: str, lowest: int, highest: int | None, span: Span) -> None:
+        self._stream = stream
+        self._lowest = check_count("from_version", lowest)
+        self._highest = LAST if highest is None else check_count("to_version", highest)
+        self._span = span
+
+    def find(self) -> Plan[tuple[int, int]]:
+        """Find the lowest and the highest."""
+        if self._span.is_everything:
+            return self._lowest, self._highest
+        after, upto = yield from self._span.positions()
+        before = (yield from self._version_at(after)) if after else -1
+        return max(self._lowest, before + 1), min(
+            self._highest, (yield from self._version_at(upto))
+        )
+
+    def _version_at(self, position: int) -> Plan[int]:
+        ((version,),) = yield Call("version_at", {"stream": self._stream, "position": position})
+        return int(version)
 
 
 class LogReading:
@@ -126,12 +157,14 @@ class LogReading:
         after: int,
         backwards: bool = False,
         limit: int | None = None,
+        span: Span | None = None,
     ) -> None:
         self._codec = codec
+        self._span = span
         self._after = check_count("after", after)
         self._upto = self._after
         self._backwards = backwards
-        self._pages = _Pages(check_limit(limit))
+        self._pages = Pages(check_limit(limit))
         self._statement, self._filters = _filters(check_query(query))
         # Without filters a page ends at its limit; with them the bounds of a window end it, so
         # that no single statement scans the whole log for the few events that match.
@@ -146,9 +179,10 @@ class LogReading:
         return self._after
 
     def start(self) -> Plan[int]:
-        """Find the head, which the reading goes up to; the same at every further call."""
+        """Find the position which the reading goes up to; the same at every further call."""
         if self.known_head is None:
-            self.known_head = self._upto = yield from head()
+            self._after, self._upto = yield from log_bounds(self._after, self._span)
+            self.known_head = self._upto
         return self.known_head
 
     def extend(self, known_head: int) -> None:
@@ -174,7 +208,7 @@ class LogReading:
             # The best plan depends on how many rows are asked for, and on the filters.
             prepared=False,
         )
-        events, size = _decode_rows(self._codec, rows)
+        events, size = decode_rows(self._codec, rows)
         is_full = self._pages.take(len(events), size)
         if self._backwards:
             self._upto = events[-1].position - 1 if is_full else low
@@ -246,7 +280,7 @@ def matching(codec: Codec, query: Query) -> Plan[Matching]:
         raise InvalidInput("read_matching needs a Query: Query() for every event")
     rows = yield Call("read_matching", {"items": json.dumps(items(query))})
     settled = int(rows[0][0])
-    events, _ = _decode_rows(codec, [row[1:] for row in rows if row[1] is not None])
+    events, _ = decode_rows(codec, [row[1:] for row in rows if row[1] is not None])
     seen = frozenset(event.position for event in events if event.position > settled)
     return Matching(tuple(events), Marker(settled, seen))
 
@@ -255,9 +289,17 @@ def at_positions(codec: Codec, positions: Sequence[int]) -> Plan[list[RecordedEv
     """Read the events at some positions, as plain data where they do not fit the classes."""
     rows = yield Call("read_positions", {"positions": list(positions)})
     try:
-        return _decode_rows(codec, rows)[0]
+        return decode_rows(codec, rows)[0]
     except (UnknownEventType, DecodingFailed):
-        return _decode_rows(Codec(), rows)[0]
+        return decode_rows(Codec(), rows)[0]
+
+
+def log_bounds(after: int, span: Span | None) -> Plan[tuple[int, int]]:
+    """The positions to read: after the first, up to the second, which is the head at most."""
+    begins, ends = (0, LAST) if span is None else (yield from span.positions())
+    if span is None or not span.is_settled:
+        ends = min(ends, (yield from head()))
+    return max(after, begins), ends
 
 
 def head() -> Plan[int]:
@@ -284,6 +326,16 @@ def head_info() -> Plan[HeadInfo]:
     ((last_position, waiting),) = yield Call("head_info", {"head": settled})
     holders = tuple(HeadHolder(*row) for row in (yield Call("head_holders")))
     return HeadInfo(settled, last_position, waiting, holders if last_position > settled else ())
+
+
+def check_exists(stream: str) -> Plan[None]:
+    """Check that a stream was written.
+
+    Raises:
+        StreamNotFound: it never was.
+    """
+    if (yield from stream_info(stream)) is None:
+        raise StreamNotFound(stream)
 
 
 def stream_info(stream: str) -> Plan[StreamInfo | None]:
@@ -355,7 +407,7 @@ def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _decode_rows(
+def decode_rows(
     codec: Codec, rows: Rows, stream: str | None = None
 ) -> tuple[list[RecordedEvent], int]:
     """Make events of rows, and count the bytes of their data."""
@@ -369,7 +421,7 @@ def _decode_rows(
                 position, name, version, event_id, event_type, data, metadata, tags, channel,
                 recorded_at, valid_at,
             ) in rows:  # fmt: skip
-                size += len(data)
+                size += len(data or b"")
                 events.append(
                     RecordedEvent(
                         position,
@@ -377,7 +429,7 @@ def _decode_rows(
                         version,
                         event_id,
                         event_type,
-                        decoders[event_type](data),
+                        ERASED if data is None else decoders[event_type](data),
                         {} if metadata is None else decode_metadata(metadata),
                         () if tags is None else tuple(tags),
                         channel,
@@ -398,7 +450,7 @@ def decode_row(codec: Codec, row: tuple[Any, ...]) -> RecordedEvent:
     Raises:
         UnknownEventType, DecodingFailed: it does not fit the registered classes.
     """
-    return _decode_rows(codec, [row])[0][0]
+    return decode_rows(codec, [row])[0][0]
 
 
 def check_count(what: str, value: object) -> int:

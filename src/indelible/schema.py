@@ -158,20 +158,16 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
     return pending
 
 
-def create_roles(connection: psycopg.Connection, schema: str) -> tuple[str, str]:
-    """Make the roles SCHEMA_reader and SCHEMA_writer, or bring their rights up to date.
+def create_roles(connection: psycopg.Connection, schema: str) -> None:
+    """Make the roles SCHEMA_reader, _writer and _maintainer, or bring their rights up to date.
 
     Args:
         connection: a connection as a role that may make roles, outside a transaction.
         schema: where the store lives.
-
-    Returns:
-        The names of the reader's and the writer's role.
     """
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
         cursor.execute(statements(schema)["roles"])
-    return f"{schema}_reader", f"{schema}_writer"
 
 
 def _check_server(connection: psycopg.Connection, schema: str) -> None:

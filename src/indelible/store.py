@@ -21,14 +21,16 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, overload
 from uuid import UUID
 
-from . import append, decisions, groups, importer, opening, read
+from . import append, decisions, groups, importer, life, opening, read, spans, valid
 from . import schema as schema_
 from .codec import EventClasses, Unknown
 from .decisions import Decision, DecisionModel, States
+from .due import DueFollowing
 from .errors import AppendConditionFailed, InvalidInput
 from .events import (
     AppendResult,
@@ -38,11 +40,13 @@ from .events import (
     RecordedEvent,
     StoreStats,
     StreamAppend,
+    StreamChange,
     StreamInfo,
 )
 from .group import AsyncGroup, Group
 from .groups import GroupInfo
 from .importing import AsyncImportable, Importable, Importing
+from .moments import AsOf, Between
 from .plan import Plan, documented_as
 from .postgres import (
     AsyncBoundEngine,
@@ -205,6 +209,7 @@ class EventStore:
         Raises:
             WrongExpectedVersion: the stream is at another version.
             AppendConditionFailed: an event stands in the way of the condition.
+            StreamClosed: the stream takes no more events.
             ChannelMismatch: the stream belongs to another channel.
             DuplicateEvent: an event id is in the store already, and this is no exact retry.
             InvalidInput: an argument is wrong; nothing was sent.
@@ -246,8 +251,8 @@ class EventStore:
 
         Raises:
             WrongExpectedVersion: with every check that failed in `conflicts`.
-            AppendConditionFailed, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost: as
-                for `append`.
+            AppendConditionFailed, StreamClosed, ChannelMismatch, DuplicateEvent, InvalidInput,
+                ConnectionLost: as for `append`.
 
         Example:
             ```python
@@ -362,6 +367,10 @@ class EventStore:
         backwards: bool = False,
         limit: int | None = None,
         must_exist: bool = False,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> Iterator[RecordedEvent]:
         """Read a stream, in order of version.
 
@@ -375,23 +384,35 @@ class EventStore:
             limit: how many events to read at most.
             must_exist: raise `StreamNotFound` for a stream never written, and give no events
                 otherwise.
+            as_of: only what was recorded by then: a moment, or the position or checkpoint that
+                stands for one.
+            recorded_between: only what was recorded from the first moment on and before the
+                second.
+            valid_at: only the facts that hold at a moment: those with this valid time or an
+                earlier one; in order of valid time, and of position where that is the same.
+            valid_between: only the facts with a valid time from the first moment on and before
+                the second, in that order.
 
         Returns:
             An iterator over the events.
 
         Raises:
             StreamNotFound: the stream was never written, and `must_exist` was asked for.
+            EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
+            IsolationTooStrict: a moment of recorded time in a REPEATABLE READ or SERIALIZABLE
+                transaction of `bind`.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
             InvalidInput: an argument is wrong.
 
         Example:
             ```python
             last = next(store.read("order-17", backwards=True, limit=1))
+            believed = store.read("menu-3", as_of=monday, valid_at=friday)
             ```
         """
         return _pages(
             self._engine,
-            read.StreamReading(
+            valid.stream_reading(
                 self._writing.codec,
                 stream,
                 from_version=from_version,
@@ -399,6 +420,10 @@ class EventStore:
                 backwards=backwards,
                 limit=limit,
                 must_exist=must_exist,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -409,6 +434,10 @@ class EventStore:
         after: int = 0,
         backwards: bool = False,
         limit: int | None = None,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> Log:
         """Read the log, in order of position, up to the head.
 
@@ -419,11 +448,21 @@ class EventStore:
             after: the position after which to begin, such as the `head` of an earlier read.
             backwards: begin at the head, and go down to `after`.
             limit: how many events to read at most.
+            as_of: only what was recorded by then: a moment, or the position or checkpoint that
+                stands for one. Once the head `has_passed` the moment, the answer is the same for
+                ever.
+            recorded_between: only what was recorded from the first moment on and before the
+                second.
+            valid_at: only the facts that hold at a moment: those with this valid time or an
+                earlier one; in order of valid time, and of position where that is the same.
+            valid_between: only the facts with a valid time from the first moment on and before
+                the second, in that order.
 
         Returns:
             An iterator over the events; its `head` is the position that it is complete up to.
 
         Raises:
+            EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
             IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
             InvalidInput: an argument is wrong.
@@ -438,8 +477,16 @@ class EventStore:
         """
         return Log(
             self._engine,
-            read.LogReading(
-                self._writing.codec, query, after=after, backwards=backwards, limit=limit
+            valid.log_reading(
+                self._writing.codec,
+                query,
+                after=after,
+                backwards=backwards,
+                limit=limit,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -586,7 +633,9 @@ class EventStore:
                 pause = left.pause_after(refusal)
             self._engine.wait(pause)
 
-    def subscribe(self, query: Query | None = None, *, after: Start = 0) -> Subscription:
+    def subscribe(
+        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+    ) -> Subscription:
         """Read the log, and go on with what comes.
 
         Every event that matches is handed out once, in order of position. A lost connection or a
@@ -596,7 +645,12 @@ class EventStore:
         Args:
             query: which events; None for all.
             after: the checkpoint or position after which to begin, such as the `checkpoint` that
-                you kept; or `"head"` for what comes from now on.
+                you kept; a moment, for what was recorded after it; or `"head"` for what comes
+                from now on.
+            due: hand out each event when its valid time comes, facts that are known late at once.
+                What was recorded before the start and is valid after it comes too. The order is
+                that of the log for what is due when it comes, and that of valid time for the rest.
+                Keep the `checkpoint`: a position alone does not say how far the time had come.
 
         Returns:
             An iterator over the events that never ends by itself, and a context manager that
@@ -617,7 +671,7 @@ class EventStore:
         """
         if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
             raise InvalidInput(_NOT_IN_A_TRANSACTION)
-        following = Following(self._writing.codec, query, after=after)
+        following = (DueFollowing if due else Following)(self._writing.codec, query, after=after)
         return Subscription(self._engine, self._wakeup.watch, following)
 
     def group(self, name: str) -> Group[BoundEventStore]:
@@ -666,6 +720,43 @@ class EventStore:
     def head(self) -> int:
         """Ask for the settled position: at and below it nothing can appear any more."""
         return self._engine.run(read.head())
+
+    def position_at(self, moment: datetime) -> int:
+        """Ask for the position that stands for a moment: everything up to it was recorded by then.
+
+        It is the one before the first event that was recorded later. Where no such event is
+        settled yet it is the head, and grows; once the head `has_passed` the moment, it never
+        changes.
+
+        Args:
+            moment: a moment, with a time zone.
+
+        Returns:
+            The position, to read `as_of` or to begin `after`.
+
+        Raises:
+            InvalidInput: the moment has no time zone.
+            IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
+        """
+        return self._engine.run(spans.position_at(moment))
+
+    def has_passed(self, moment: datetime) -> bool:
+        """Ask whether the head has passed a moment: an event recorded later is settled.
+
+        Then everything recorded up to the moment is settled too, and what is read `as_of` it is
+        the same for ever. Before, transactions may still be under way that began earlier.
+
+        Args:
+            moment: a moment, with a time zone.
+
+        Returns:
+            Whether it has.
+
+        Raises:
+            InvalidInput: the moment has no time zone.
+            IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
+        """
+        return self._engine.run(spans.has_passed(moment))
 
     def head_info(self) -> HeadInfo:
         """Ask how far the log is settled, what waits behind the head, and who holds it back.
@@ -716,6 +807,95 @@ class EventStore:
         """
         return _pages(self._engine, read.StreamsReading(channel=channel, prefix=prefix))
 
+    def close_stream(
+        self, stream: str, *, expected: int | ExpectedVersion, reason: str | None = None
+    ) -> StreamInfo:
+        """Close a stream: it takes no more events, until it is reopened.
+
+        Its events stay where they are, and are read as before. Closing a closed stream changes
+        nothing.
+
+        Args:
+            stream: the stream.
+            expected: what you believe its last version to be, as for `append`.
+            reason: why, for the record (`stream_changes`).
+
+        Returns:
+            The stream as it is then.
+
+        Raises:
+            WrongExpectedVersion: the stream is at another version.
+            StreamNotFound: it was never written.
+
+        Example:
+            ```python
+            last = store.append("order-17", OrderPaid(12), expected=4)
+            store.close_stream("order-17", expected=last.version)
+            ```
+        """
+        return self._engine.run(life.close_stream(stream, expected=expected, reason=reason))
+
+    def reopen_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
+        """Open a closed stream again; it goes on at the version where it stands.
+
+        Args:
+            stream: the stream.
+            reason: why, for the record (`stream_changes`).
+
+        Returns:
+            The stream as it is then.
+
+        Raises:
+            StreamNotFound: it was never written.
+        """
+        return self._engine.run(life.change_stream(stream, "reopen", reason=reason))
+
+    def archive_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
+        """Move the events of a closed stream out of the way of those that are still written to.
+
+        They keep their places, and every reader finds them there. Needs the role
+        SCHEMA_maintainer. Archiving again moves what came since.
+
+        Args:
+            stream: the stream.
+            reason: why, for the record (`stream_changes`).
+
+        Returns:
+            The stream as it is then.
+
+        Raises:
+            StreamNotClosed: it is open.
+            StreamNotFound: it was never written.
+            PermissionDenied: the role may not.
+        """
+        return self._engine.run(life.change_stream(stream, "archive", reason=reason))
+
+    def erase_stream(self, stream: str, *, reason: str) -> StreamInfo:
+        """Destroy the data and the metadata of a stream's events, for good.
+
+        Their places, ids, types, tags and times stay; `event.data is ERASED` from then on, and
+        consumer groups pass them over. The stream stays open or closed as it is. Needs the role
+        SCHEMA_maintainer. Old copies go with the next VACUUM; backups and the write-ahead log
+        keep theirs until they expire.
+
+        Args:
+            stream: the stream.
+            reason: why, for the record (`stream_changes`).
+
+        Returns:
+            The stream as it is then.
+
+        Raises:
+            StreamNotFound: it was never written.
+            PermissionDenied: the role may not.
+            InvalidInput: no reason is given.
+        """
+        return self._engine.run(life.change_stream(stream, "erase", reason=reason))
+
+    def stream_changes(self, stream: str) -> list[StreamChange]:
+        """Ask who closed, reopened, archived or erased a stream, when and why, in order."""
+        return self._engine.run(life.stream_changes(stream))
+
     def stats(self) -> StoreStats:
         """Ask how large the store is, per channel too."""
         return self._engine.run(read.stats())
@@ -755,14 +935,20 @@ class BoundEventStore(EventStore):
 class Log(Iterator[RecordedEvent]):
     """The events of a reading of the log, and the position that it is complete up to."""
 
-    def __init__(self, engine: PoolEngine | BoundEngine, reading: read.LogReading) -> None:
+    def __init__(
+        self, engine: PoolEngine | BoundEngine, reading: read.LogReading | valid.ValidLogReading
+    ) -> None:
         self._engine = engine
         self._reading = reading
         self._events = _pages(engine, reading)
 
     @property
     def head(self) -> int:
-        """The settled position when the reading began: the `after` of the next one."""
+        """The position that the reading is complete up to: the `after` of the next one.
+
+        The settled position when it began, or a lower one that stands for the recorded time asked
+        for.
+        """
         return self._engine.run(self._reading.start())
 
     def __next__(self) -> RecordedEvent:
@@ -909,10 +1095,14 @@ class AsyncEventStore:
         backwards: bool = False,
         limit: int | None = None,
         must_exist: bool = False,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> AsyncIterator[RecordedEvent]:
         return _async_pages(
             self._engine,
-            read.StreamReading(
+            valid.stream_reading(
                 self._writing.codec,
                 stream,
                 from_version=from_version,
@@ -920,6 +1110,10 @@ class AsyncEventStore:
                 backwards=backwards,
                 limit=limit,
                 must_exist=must_exist,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -930,11 +1124,23 @@ class AsyncEventStore:
         after: int = 0,
         backwards: bool = False,
         limit: int | None = None,
+        as_of: AsOf | None = None,
+        recorded_between: Between | None = None,
+        valid_at: datetime | None = None,
+        valid_between: Between | None = None,
     ) -> AsyncLog:
         return AsyncLog(
             self._engine,
-            read.LogReading(
-                self._writing.codec, query, after=after, backwards=backwards, limit=limit
+            valid.log_reading(
+                self._writing.codec,
+                query,
+                after=after,
+                backwards=backwards,
+                limit=limit,
+                as_of=as_of,
+                recorded_between=recorded_between,
+                valid_at=valid_at,
+                valid_between=valid_between,
             ),
         )
 
@@ -991,10 +1197,12 @@ class AsyncEventStore:
                 pause = left.pause_after(refusal)
             await self._engine.wait(pause)
 
-    def subscribe(self, query: Query | None = None, *, after: Start = 0) -> AsyncSubscription:
+    def subscribe(
+        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+    ) -> AsyncSubscription:
         if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
             raise InvalidInput(_NOT_IN_A_TRANSACTION)
-        following = Following(self._writing.codec, query, after=after)
+        following = (DueFollowing if due else Following)(self._writing.codec, query, after=after)
         return AsyncSubscription(self._engine, self._wakeup.watch, following)
 
     def group(self, name: str) -> AsyncGroup[AsyncBoundEventStore]:
@@ -1014,6 +1222,12 @@ class AsyncEventStore:
     async def head(self) -> int:
         return await self._engine.run(read.head())
 
+    async def position_at(self, moment: datetime) -> int:
+        return await self._engine.run(spans.position_at(moment))
+
+    async def has_passed(self, moment: datetime) -> bool:
+        return await self._engine.run(spans.has_passed(moment))
+
     async def head_info(self) -> HeadInfo:
         return await self._engine.run(read.head_info())
 
@@ -1030,6 +1244,23 @@ class AsyncEventStore:
         self, *, channel: str | None = None, prefix: str | None = None
     ) -> AsyncIterator[StreamInfo]:
         return _async_pages(self._engine, read.StreamsReading(channel=channel, prefix=prefix))
+
+    async def close_stream(
+        self, stream: str, *, expected: int | ExpectedVersion, reason: str | None = None
+    ) -> StreamInfo:
+        return await self._engine.run(life.close_stream(stream, expected=expected, reason=reason))
+
+    async def reopen_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
+        return await self._engine.run(life.change_stream(stream, "reopen", reason=reason))
+
+    async def archive_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
+        return await self._engine.run(life.change_stream(stream, "archive", reason=reason))
+
+    async def erase_stream(self, stream: str, *, reason: str) -> StreamInfo:
+        return await self._engine.run(life.change_stream(stream, "erase", reason=reason))
+
+    async def stream_changes(self, stream: str) -> list[StreamChange]:
+        return await self._engine.run(life.stream_changes(stream))
 
     async def stats(self) -> StoreStats:
         return await self._engine.run(read.stats())
@@ -1094,7 +1325,9 @@ class AsyncLog(AsyncIterator[RecordedEvent]):
     """
 
     def __init__(
-        self, engine: AsyncPoolEngine | AsyncBoundEngine, reading: read.LogReading
+        self,
+        engine: AsyncPoolEngine | AsyncBoundEngine,
+        reading: read.LogReading | valid.ValidLogReading,
     ) -> None:
         self._engine = engine
         self._reading = reading
@@ -1102,7 +1335,11 @@ class AsyncLog(AsyncIterator[RecordedEvent]):
 
     @property
     def head(self) -> int:
-        """The settled position when the reading began: the `after` of the next one."""
+        """The position that the reading is complete up to: the `after` of the next one.
+
+        The settled position when it began, or a lower one that stands for the recorded time asked
+        for.
+        """
         if self._reading.known_head is None:
             raise InvalidInput(
                 "the reading has not begun: take its events first, or await the result of read_all"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from .codec import Codec
-from .errors import EpochChanged, InvalidInput
+from .errors import InvalidInput
 from .events import Checkpoint, RecordedEvent
+from .moments import check_moment
 from .plan import Call, Plan
 from .query import Query
 from .read import LogReading, head, head_info
+from .spans import check_epoch, position_at
 
-Start = int | Checkpoint | Literal["head"]
-"""Where a subscription begins: after a position or checkpoint, or with what comes after now."""
+Start = int | Checkpoint | datetime | Literal["head"]
+"""Where a subscription begins: after a position or checkpoint, with the first event recorded after
+a moment, or with what comes after now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +39,25 @@ class Batch:
 class Following:
     """A reading of the log that goes on; see `EventStore.subscribe`."""
 
+    _is_by_valid_time = False
+
     def __init__(self, codec: Codec, query: Query | None, *, after: Start) -> None:
         self._codec = codec
         self._query = query
-        self._begins_at_head = after == "head"
-        if isinstance(after, str) and not self._begins_at_head:
-            raise InvalidInput(f'after must be a position, a checkpoint or "head", not {after!r}')
+        if isinstance(after, str) and after != "head":
+            raise InvalidInput(
+                f'after must be a position, a checkpoint, a moment or "head", not {after!r}'
+            )
+        if isinstance(after, Checkpoint) and after.due is not None and not self._is_by_valid_time:
+            raise InvalidInput(
+                f"{after} is a checkpoint of a subscription to what is due: subscribe with due=True"
+            )
+        self._begins = check_moment("after", after) if isinstance(after, datetime) else after
         self._epoch = after.epoch if isinstance(after, Checkpoint) else None
         position = after.position if isinstance(after, Checkpoint) else after
-        self._reading = LogReading(codec, query, after=0 if isinstance(position, str) else position)
+        self._reading = LogReading(
+            codec, query, after=0 if isinstance(position, str | datetime) else position
+        )
         self._has_begun = False
 
     @property
@@ -51,11 +65,23 @@ class Following:
         """Up to here everything that matches was brought."""
         return self._reading.position
 
-    def checkpoint(self, position: int) -> Checkpoint:
-        """A checkpoint at a position, in the history that this reading is of."""
+    def position_after(self, event: RecordedEvent | None) -> int:
+        """Where it is once an event of the last batch, or (None) the whole of it is handled."""
+        return self.position if event is None else event.position
+
+    def checkpoint_after(self, event: RecordedEvent | None) -> Checkpoint:
+        """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
         if self._epoch is None:
             raise InvalidInput("the subscription has not begun: take its events first, or await it")
-        return Checkpoint(position, self._epoch)
+        return Checkpoint(self.position_after(event), self._epoch)
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """After how many seconds to look again, though no head was found; None for never."""
+        return None
+
+    def look_again(self) -> None:
+        """Look again at the next batch."""
 
     @property
     def is_caught_up(self) -> bool:
@@ -75,12 +101,14 @@ class Following:
         """
         if self._has_begun:
             return
-        ((epoch,),) = yield Call("epoch")
-        if self._epoch is not None and self._epoch != epoch:
-            raise EpochChanged(self._epoch, epoch)
-        self._epoch = epoch
-        if self._begins_at_head:
-            self._reading = LogReading(self._codec, self._query, after=(yield from head()))
+        if self._epoch is None:
+            ((self._epoch,),) = yield Call("epoch")
+        else:
+            yield from check_epoch(self._epoch)
+        if isinstance(self._begins, str | datetime):
+            moment = self._begins
+            begins = yield from (head() if isinstance(moment, str) else position_at(moment))
+            self._reading = LogReading(self._codec, self._query, after=begins)
         known_head = yield from self._reading.start()
         if self.position > known_head:
             # Another reader may have seen a later head than we do; nobody saw more than this.

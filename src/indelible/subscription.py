@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -34,7 +35,7 @@ class Subscription(Iterator[RecordedEvent]):
         self._watch = watch
         self._following = following
         self._events: deque[RecordedEvent] = deque()
-        self._handed_out: int | None = None
+        self._handed_out: RecordedEvent | None = None
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._has_caught_up = False
@@ -46,7 +47,7 @@ class Subscription(Iterator[RecordedEvent]):
     @property
     def position(self) -> int:
         """Up to here everything that matches was handed out: the `after` of a later reader."""
-        return self._following.position if self._handed_out is None else self._handed_out
+        return self._following.position_after(self._handed_out)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -55,7 +56,7 @@ class Subscription(Iterator[RecordedEvent]):
         Raises:
             InvalidInput: an awaited subscription has not begun.
         """
-        return self._following.checkpoint(self.position)
+        return self._following.checkpoint_after(self._handed_out)
 
     @property
     def is_caught_up(self) -> bool:
@@ -104,7 +105,7 @@ class Subscription(Iterator[RecordedEvent]):
         if self._stopped.is_set():
             raise StopIteration
         event = self._events.popleft()
-        self._handed_out = event.position
+        self._handed_out = event
         return event
 
     def _next_batch(self) -> Batch | None:
@@ -128,13 +129,16 @@ class Subscription(Iterator[RecordedEvent]):
     def _wait_for_more(self) -> bool:
         """Wait until there is more to read; return whether there is, or it was stopped."""
         self._watch.join(id(self._woken), self._woken.set)
+        deadline = _deadline(self._following)
         while not self._stopped.is_set():
             self._woken.clear()
             _raise_what_ended(self._watch)
             if self._watch.head > self._following.position:
                 self._following.extend(self._watch.head)
                 return True
-            self._woken.wait()
+            if not self._woken.wait(_seconds_until(deadline)):
+                self._following.look_again()
+                return True
         self._watch.leave(id(self._woken))  # it may have been stopped before it joined
         return False
 
@@ -148,6 +152,15 @@ class Subscription(Iterator[RecordedEvent]):
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _deadline(following: Following) -> float | None:
+    seconds = following.wait_seconds
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def _seconds_until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0)
 
 
 def _raise_what_ended(watch: Watch) -> None:
@@ -170,7 +183,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
         self._watch = watch
         self._following = following
         self._events: deque[RecordedEvent] = deque()
-        self._handed_out: int | None = None
+        self._handed_out: RecordedEvent | None = None
         self._woken = Bell()
         self._stopped = False
         self._has_caught_up = False
@@ -184,11 +197,11 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
 
     @property
     def position(self) -> int:
-        return self._following.position if self._handed_out is None else self._handed_out
+        return self._following.position_after(self._handed_out)
 
     @property
     def checkpoint(self) -> Checkpoint:
-        return self._following.checkpoint(self.position)
+        return self._following.checkpoint_after(self._handed_out)
 
     @property
     def is_caught_up(self) -> bool:
@@ -219,7 +232,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
         if self._stopped:
             raise StopAsyncIteration
         event = self._events.popleft()
-        self._handed_out = event.position
+        self._handed_out = event
         return event
 
     async def _next_batch(self) -> Batch | None:
@@ -247,13 +260,16 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
     async def _wait_for_more(self) -> bool:
         self._woken.attach()
         self._watch.join(id(self._woken), self._woken.ring)
+        deadline = _deadline(self._following)
         while not self._stopped:
             self._woken.clear()
             _raise_what_ended(self._watch)
             if self._watch.head > self._following.position:
                 self._following.extend(self._watch.head)
                 return True
-            await self._woken.wait()
+            if not await self._woken.wait(_seconds_until(deadline)):
+                self._following.look_again()
+                return True
         self._watch.leave(id(self._woken))
         return False
 
@@ -293,11 +309,11 @@ class Bell:
         """Be ready for the next ring."""
         self._event.clear()
 
-    async def wait(self, seconds: float | None = None) -> None:
-        """Wait for the next ring, or until the seconds are over."""
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the next ring, or until the seconds are over; return whether it rang."""
         self.attach()
         try:
             async with asyncio.timeout(seconds):
-                await self._event.wait()
+                return await self._event.wait()
         except TimeoutError:
-            pass
+            return False

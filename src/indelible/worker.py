@@ -314,7 +314,7 @@ class Worker:
 
     def _judge(self, item: Item) -> Plan[None]:
         if item.verdict == "finished" and item.is_noted:
-            yield from self._finish_noted(item)
+            yield from self._finish(item)
         elif item.verdict == "retry":
             if item.attempt < self.settings.max_attempts:
                 delay = min(self.settings.retry_after * 2 ** (item.attempt - 1), _LONGEST_RETRY)
@@ -325,7 +325,7 @@ class Worker:
         elif item.verdict == "park":
             yield from self._note(item, "parked", item.attempt, 0)
 
-    def _finish_noted(self, item: Item) -> Plan[None]:
+    def _finish(self, item: Item) -> Plan[None]:
         yield Call(
             "group_finish",
             {**self._lease(), "position": item.position, "slice": item.slice, "is_noted": True},
@@ -381,7 +381,7 @@ class Worker:
                 continue
             if row[1] is None:  # nobody can handle it, and others wait for it
                 yield from self._attempt(item)
-                yield from self._finish_noted(item)
+                yield from self._finish(item)
                 self._due_at = 0.0
             elif state == "running" and attempts >= self.settings.max_attempts:
                 item.reason = f"its worker died at attempt {attempts}"
@@ -389,6 +389,11 @@ class Worker:
             elif item.failure is not None:
                 item.reason, item.error = "it cannot be read", item.failure
                 yield from self._note(item, "parked", attempts, 0)
+            elif item.event is not None and item.event.is_erased:
+                # Since it was noted: nobody is to handle it any more.
+                yield from self._attempt(item)
+                yield from self._finish(item)
+                self._due_at = 0.0
             else:
                 self._held.add(item.key)
                 self._due.append(item)

@@ -160,6 +160,15 @@ def test_a_stream_that_others_hold_is_passed_over(
     assert found == {1: "busy", 2: "appended", 3: "busy"}
 
 
+def test_a_closed_stream_takes_nothing_and_its_neighbours_do(
+    connection: psycopg.Connection, schema: str
+) -> None:
+    outcomes(connection, schema, an_append(-2))
+    connection.execute(f"SELECT {schema}.close_stream('a-1', -2, NULL)")
+    found = outcomes(connection, schema, an_append(-2), an_append(0), an_append(-2, stream="b"))
+    assert found == {1: "closed", 2: "closed", 3: "appended"}
+
+
 def test_a_stream_that_others_are_making_is_not_waited_for_long(
     connection: psycopg.Connection, schema: str, url: str
 ) -> None:

@@ -31,6 +31,7 @@ from indelible import (
     PermissionDenied,
     Query,
     RecordedEvent,
+    StreamClosed,
     UnregisteredEventClass,
     WrongExpectedVersion,
     importing,
@@ -504,3 +505,13 @@ def test_imported_tags_are_found_and_conditions_see_them(
         store.append("b-1", NewEvent("T", {}), condition=AppendCondition(Query(tags="k:5"), 0))
     indexed = connection.execute(f"SELECT count(*) FROM {schema}.event_tags").fetchone()
     assert indexed == (1_401,)
+
+
+def test_a_closed_stream_takes_no_import(connect: Connect) -> None:
+    store = connect()
+    store.append("a-1", NewEvent("Happened", {}), expected=ANY)
+    store.close_stream("a-1", expected=ANY)
+    line = f'{{"stream":"a-1","type":"T","data":1,"id":"{uuid4()}"}}'
+    with pytest.raises(StreamClosed, match="line 1"):
+        store.import_events([line])
+    assert len(list(store.read("a-1"))) == 1

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -459,3 +460,75 @@ def test_a_line_without_an_end_does_not_fill_the_memory(made: Run, tmp_path: Pat
 
     assert done.returncode == 2
     assert "has a line of over 2,097,152 bytes" in done.stderr
+
+
+# Times, and the life of a stream ----------------------------------------------------------------
+
+
+def test_what_was_known_and_what_holds_are_read(made: Run) -> None:
+    ahead = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    made("append", "menu-1", "Priced", "1", "-e", "any")
+    made("append", "menu-1", "Priced", "2", "-e", "any", "--valid-at", ahead)
+    made("append", "menu-1", "Priced", "3", "-e", "any", "--valid-at", "2020-02-02T00:00Z")
+
+    def data(*options: str) -> list[int]:
+        of_stream = [event["data"] for event in lines(made("read", "menu-1", "--json", *options))]
+        of_log = [event["data"] for event in lines(made("log", "--json", *options))]
+        assert of_stream == of_log
+        return of_stream
+
+    assert data("--as-of", "1 hour ago") == []
+    assert data("--as-of", "2") == [1, 2]
+    assert data("--as-of", "in 1 minute") == [1, 2, 3]
+    assert data("--valid-at", "in 1 hour") == [3, 1]
+    assert data("--valid-at", "in 4 days", "--backwards", "--limit", "1") == [2]
+    assert data("--as-of", "1", "--valid-at", "in 4 days") == [1]
+    epoch = made("epoch").stdout.strip()
+    assert data("--as-of", f"2@{epoch}") == [1, 2]
+    head, row = made("read", "menu-1", "--valid-at", "2020-02-02T00:00:00Z").stdout.splitlines()
+    assert head.split()[:5] == ["VERSION", "RECORDED", "(UTC)", "VALID", "(UTC)"]
+    assert "2020-02-02 00:00:00.000" in row
+
+
+def test_a_moment_that_is_none_is_refused_with_examples(made: Run) -> None:
+    for given in ("banana", "2026-13-45", ""):
+        done = made("log", "--as-of", given)
+        assert done.returncode == 2
+        assert "last monday" in done.stderr
+    done = made("log", "--follow", "--as-of", "now")
+    assert (done.returncode, "--as-of" in done.stderr) == (2, True)
+
+
+def test_a_stream_is_closed_reopened_archived_and_erased(made: Run) -> None:
+    made("append", "order-1", "OrderTipped", '{"amount": 2}', "-e", "any")
+
+    assert made("stream", "archive", "order-1").returncode == 1
+    assert made("stream", "close", "order-1", "-e", "7").returncode == 1
+    assert "closed at" in made("stream", "close", "order-1", "-e", "0", "--reason", "x").stdout
+    refused = made("append", "order-1", "OrderTipped", "-e", "any")
+    assert refused.returncode == 1
+    assert "indelible stream reopen order-1" in refused.stderr
+    assert ", open" in made("stream", "reopen", "order-1").stdout
+    made("stream", "close", "order-1", "-e", "stream-exists")
+    assert "archived at" in made("stream", "archive", "order-1").stdout
+    asked = made("stream", "erase", "order-1", "--reason", "request 7")
+    assert (asked.returncode, "--yes" in asked.stderr) == (2, True)
+    assert "erased at" in made("stream", "erase", "order-1", "--reason", "request 7", "-y").stdout
+    assert made("read", "order-1").stdout.splitlines()[1].endswith("(erased)")
+    (event,) = lines(made("log", "--json"))
+    assert (event["data"], event["erased"]) == (None, True)
+
+    told = made("stream", "show", "order-1").stdout
+    assert [word in told for word in ("close", "reopen", "archive", "erase", "request 7")] == (
+        [True] * 5
+    )
+    (shown,) = lines(made("stream", "show", "order-1", "--json"))
+    assert [change["operation"] for change in shown["changes"]] == [
+        "close",
+        "reopen",
+        "close",
+        "archive",
+        "erase",
+    ]
+    assert made("stream", "show", "order-2").returncode == 1
+    assert made("stream", "erase", "order-2", "--reason", "x", "-y").returncode == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from indelible import EventStore, Query, WrongExpectedVersion
-from indelible.examples.food_delivery import contest, delivery, main, ordering
+from indelible.examples.food_delivery import contest, delivery, main, ordering, pricing
 from indelible.examples.food_delivery.generator import read_orders, write_orders
 
 
@@ -96,6 +97,55 @@ def test_of_two_threads_one_is_refused_and_decides_anew(url: str, schema: str) -
             assert delivery.load(store, made.delivery_id).state is delivery.State.CANCELED
 
 
+def test_a_discount_is_known_ahead_and_holds_for_its_day(url: str, schema: str) -> None:
+    with EventStore.connect(
+        url, schema=schema, events=pricing.PriceEvent, channel=pricing.CHANNEL
+    ) as store:
+        version = pricing.set_price(store, "dish-1", Decimal(10), -1)
+        now = next(store.read("dish-1")).recorded_at
+        friday = pricing.black_friday(now)
+        discount = pricing.DiscountSet("Black Friday", 25)
+        version = pricing.announce(store, "dish-1", discount, friday, version)
+        pricing.set_price(store, "dish-1", Decimal(12), version)
+
+        def price(moment: datetime, known: datetime | None = None) -> Decimal | None:
+            return pricing.price_at(store, "dish-1", moment, known)
+
+        assert price(now) == 10
+        assert price(friday - timedelta(microseconds=1)) == 12
+        assert price(friday) == 9
+        assert price(friday + timedelta(days=1)) == 12
+        assert price(friday, known=now) == 10
+        assert price(now - timedelta(days=1)) is None
+
+
+def test_black_friday_is_the_day_after_the_fourth_thursday_of_november() -> None:
+    for day in ((2024, 11, 29), (2025, 11, 28), (2026, 11, 27), (2028, 11, 24)):
+        friday = datetime(*day, tzinfo=UTC)
+        assert pricing.black_friday(friday - timedelta(days=1)) == friday
+        assert pricing.black_friday(friday).year == friday.year + 1
+
+
+def test_of_a_time_that_was_told_and_one_that_corrects_it_the_later_recorded_counts(
+    url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, events=delivery.DeliveryEvent) as store:
+        made = prepared()
+        made.pick_up()
+        delivery.save(store, made)
+        with pytest.raises(delivery.DeliveryRule, match="only what was delivered"):
+            delivery.correct_time(store, made.delivery_id, datetime.now(UTC), "x")
+        assert delivery.delivered_at(store, made.delivery_id) is None
+        made.deliver("Ann")
+        delivery.save(store, made)
+        told = delivery.delivered_at(store, made.delivery_id)
+        assert told is not None
+        delivery.correct_time(store, made.delivery_id, told - timedelta(minutes=12), "offline")
+
+        assert delivery.delivered_at(store, made.delivery_id) == told - timedelta(minutes=12)
+        assert delivery.delivered_at(store, made.delivery_id, known=told) == told
+
+
 def test_the_whole_of_it_runs_twice(
     server_url: str, schema: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,9 +155,19 @@ def test_the_whole_of_it_runs_twice(
         assert "all as told" in told
         assert f"delivery │ {60 * run:>7,}" in told
         assert "Delivery created" in told
+        before, ahead, corrected = re.findall(
+            r"│ (?:before the|weeks ahead|after a late)[^│]*│([^\n]*)│", told
+        )
+        assert before.split()[:5:2] == ["10.90", "10.90", "10.90"]
+        assert ahead.split()[:5:2] == corrected.split()[:5:2] == ["10.90", "8.72", "10.90"]
+        assert before.split()[-1] == ahead.split()[-1] != corrected.split()[-1]
         assert "events behind          │        0 │" in told
     with EventStore.connect(server_url, schema=schema) as store:
-        assert {channel.channel for channel in store.stats().channels} == {"delivery", "ordering"}
+        assert {channel.channel for channel in store.stats().channels} == {
+            "delivery",
+            "ordering",
+            "pricing",
+        }
         assert store.stream("delivery-nowhere") is None
         info = store.group("delivery").info()
         assert (info.lag_events, info.parked, info.workers) == (0, 0, ())

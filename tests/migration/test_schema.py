@@ -105,7 +105,7 @@ def test_a_reserved_word_may_be_a_schema_name(server_url: str) -> None:
     finally:
         with psycopg.connect(server_url, autocommit=True) as connection:
             connection.execute('DROP SCHEMA "order" CASCADE')
-            connection.execute("DROP ROLE order_reader, order_writer")
+            connection.execute("DROP ROLE order_reader, order_writer, order_maintainer")
 
 
 def test_everything_that_a_person_may_meet_in_psql_is_commented(
@@ -179,8 +179,9 @@ def as_member_of(url: str, schema: str, kind: str) -> Iterator[str]:
         try:
             yield psycopg.conninfo.make_conninfo(url, user=login, password="x")
         finally:
-            owner.execute(f"DROP OWNED BY {schema}_reader, {schema}_writer, {login}")
-            owner.execute(f"DROP ROLE {login}, {schema}_reader, {schema}_writer")
+            roles = f"{login}, {schema}_reader, {schema}_writer, {schema}_maintainer"
+            owner.execute(f"DROP OWNED BY {roles}")
+            owner.execute(f"DROP ROLE {roles}")
 
 
 def test_a_writer_appends_and_reads_and_does_nothing_else(url: str, schema: str) -> None:

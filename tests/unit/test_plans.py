@@ -32,6 +32,7 @@ from indelible import read as read_plans
 from indelible import schema as schema_plans
 from indelible.codec import Codec
 from indelible.plan import Call, Plan, drive, drive_async
+from indelible.spans import Span
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 WRITING = append_plans.Writing(codec=Codec(), channel=None, max_event_bytes=1_000)
@@ -311,6 +312,7 @@ def stream_reading(**options: Any) -> read_plans.StreamReading:
         "backwards": False,
         "limit": None,
         "must_exist": False,
+        "span": Span(None, None),
         **options,
     }
     return read_plans.StreamReading(Codec(), "a-1", **given)

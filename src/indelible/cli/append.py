@@ -14,13 +14,11 @@ import msgspec
 import typer
 
 from indelible.errors import IndelibleError, InvalidInput
-from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, NewEvent, uuid7
+from indelible.events import ANY, ExpectedVersion, NewEvent, uuid7
 from indelible.store import EventStore
 
 from . import options
 from .show import json_lines
-
-_EXPECTATIONS = {"any": ANY, "no-stream": NO_STREAM, "stream-exists": STREAM_EXISTS}
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,15 +40,7 @@ def append(
     stream: Annotated[str | None, typer.Argument(help="The stream.")] = None,
     event_type: Annotated[str | None, typer.Argument(metavar="TYPE", help="Its type.")] = None,
     data: Annotated[str, typer.Argument(help="Its data, as JSON.")] = "{}",
-    expected: Annotated[
-        str,
-        typer.Option(
-            "--expected",
-            "-e",
-            help="What the stream's last version is believed to be: a number, no-stream,"
-            " stream-exists or any. Of a file: before its first event of each stream.",
-        ),
-    ],
+    expected: options.Expected,
     file: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +74,7 @@ def append(
     A file is appended line by line. Where it stops in the middle, the lines before are stored;
     with ids in it, it can be run again from the beginning.
     """
-    wanted = _expected(expected)
+    wanted = options.expected_version(expected)
     if file is not None:
         if stream is not None:
             raise InvalidInput("give either an event or --file, not both")
@@ -130,7 +120,9 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                 continue
             try:
                 line = _json("the line", text, Line)
-                own = None if line.expected is None else _expected(str(line.expected))
+                own = (
+                    None if line.expected is None else options.expected_version(str(line.expected))
+                )
                 following = expected if expected is ANY else versions.get(line.stream, expected)
                 result = store.append(
                     line.stream,
@@ -180,17 +172,6 @@ def _event(line: Line) -> NewEvent:
         tags=line.tags,
         valid_at=line.valid_at,
     )
-
-
-def _expected(text: str) -> int | ExpectedVersion:
-    if text in _EXPECTATIONS:
-        return _EXPECTATIONS[text]
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInput(
-            f"--expected must be a version, no-stream, stream-exists or any, not {text!r}"
-        ) from None
 
 
 def _json(what: str, text: str, wanted: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from indelible.groups import GroupInfo, GroupStart, ParkedEvent
 from indelible.query import Query
 from indelible.store import EventStore
 
-from . import options, show
+from . import options, show, times
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -315,14 +314,7 @@ def _start(text: str) -> GroupStart:
             return "head"
         case _ if text.isdecimal():
             return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(
-            f"{text!r} is no start: write beginning, head, a position, or a moment such as"
-            " 2026-11-24T12:00Z"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return times.moment(text)
 
 
 def _check_choice(position: int | None, stream: str | None, every: bool) -> None:

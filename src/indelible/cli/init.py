@@ -15,8 +15,9 @@ def init(
         bool,
         typer.Option(
             "--roles",
-            help="Make the roles SCHEMA_reader and SCHEMA_writer, too. They may read, or append"
-            " and read, and nothing else; GRANT them to the roles that log in.",
+            help="Make the roles SCHEMA_reader, SCHEMA_writer and SCHEMA_maintainer, too. They may"
+            " read; append and read; archive and erase as well; and nothing else. GRANT them to"
+            " the roles that log in.",
         ),
     ] = False,
     url: options.Url = None,
@@ -38,4 +39,4 @@ def init(
     if not applied:
         typer.echo(f"the store in schema {schema} is up to date")
     if roles:
-        typer.echo(f"roles {schema}_reader and {schema}_writer are there")
+        typer.echo(f"roles {schema}_reader, {schema}_writer and {schema}_maintainer are there")

@@ -14,7 +14,7 @@ from indelible.query import Query
 from indelible.read import check_limit
 from indelible.store import EventStore
 
-from . import options, show
+from . import options, show, times
 
 
 def read(
@@ -24,11 +24,17 @@ def read(
     to_version: Annotated[int | None, typer.Option("--to", help="The highest version.")] = None,
     backwards: options.Backwards = False,
     limit: options.Limit = None,
+    as_of: options.AsOf = None,
+    valid_at: options.ValidAt = None,
     json: options.Json = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
-    """Read a stream, in order of version."""
+    """Read a stream, in order of version; with --valid-at in order of valid time.
+
+    indelible read menu-3 --as-of "last monday" --valid-at 2026-11-27
+    """
+    holds = times.optional_moment(valid_at)
     with EventStore.connect(url, schema=schema) as store:
         events = store.read(
             stream,
@@ -37,11 +43,14 @@ def read(
             backwards=backwards,
             limit=limit,
             must_exist=True,
+            as_of=times.as_of(as_of),
+            valid_at=holds,
         )
         if json:
             show.json_lines(map(show.event_json, events))
         else:
-            show.columns(show.event_rows(events, of_one_stream=True))
+            rows = show.event_rows(events, of_one_stream=True, by_valid_time=holds is not None)
+            show.columns(rows)
 
 
 def log(
@@ -59,27 +68,42 @@ def log(
         bool,
         typer.Option("--follow", "-f", help="Go on with what comes; without --after, only that."),
     ] = False,
+    as_of: options.AsOf = None,
+    valid_at: options.ValidAt = None,
     json: options.Json = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
-    """Read the log, in order of position, up to the head or, with --follow, for ever."""
+    """Read the log, in order of position, up to the head or, with --follow, for ever.
+
+    With --valid-at it is in order of valid time.
+    """
+    holds = times.optional_moment(valid_at)
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
     )
     if follow and backwards:
         raise InvalidInput("--follow goes forwards: leave --backwards out")
+    if follow and (as_of is not None or holds is not None):
+        raise InvalidInput("--follow goes on with what comes: leave --as-of and --valid-at out")
     with EventStore.connect(url, schema=schema) as store:
         if follow:
             show.flush_each_line()
             subscription = store.subscribe(query, after="head" if after is None else after)
             events: Iterable[RecordedEvent] = islice(subscription, check_limit(limit))
         else:
-            events = store.read_all(query, after=after or 0, backwards=backwards, limit=limit)
+            events = store.read_all(
+                query,
+                after=after or 0,
+                backwards=backwards,
+                limit=limit,
+                as_of=times.as_of(as_of),
+                valid_at=holds,
+            )
         if json:
             show.json_lines(map(show.event_json, events))
         else:
-            rows = show.event_rows(events, of_one_stream=False)
+            rows = show.event_rows(events, of_one_stream=False, by_valid_time=holds is not None)
             show.columns(rows, widths=show.LIVE_WIDTHS if follow else None)
 
 

@@ -19,10 +19,11 @@ from indelible.errors import (
     IndelibleError,
     InvalidInput,
     SchemaError,
+    StreamNotClosed,
     StreamNotFound,
 )
 
-from . import append, demo, groups, importing, init, look, run
+from . import append, demo, groups, importing, init, look, run, stream
 from .show import ReaderGone
 
 # ClickException, wherever this version of typer has it from.
@@ -42,6 +43,7 @@ app.command("import")(importing.import_)
 app.command("read")(look.read)
 app.command("log")(look.log)
 app.command("streams")(look.streams)
+app.add_typer(stream.app, name="stream")
 app.command("stats")(look.stats)
 app.command("epoch")(look.epoch)
 app.command("run")(run.run)
@@ -104,7 +106,9 @@ def _run() -> int:
 def exit_code(error: IndelibleError) -> int:
     """The exit code that an error ends the command with."""
     match error:
-        case AppendRefused() | StreamNotFound() | GroupExists() | GroupNotFound():
+        case (
+            AppendRefused() | StreamNotFound() | StreamNotClosed() | GroupExists() | GroupNotFound()
+        ):
             return 1
         case InvalidInput():
             return 2

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from indelible.errors import InvalidInput
+from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion
 
 Url = Annotated[
     str | None,
@@ -38,8 +39,47 @@ Channel = Annotated[str | None, typer.Option("--channel", help="Only this channe
 StreamPrefix = Annotated[
     str | None, typer.Option("--stream-prefix", help="Only streams that start with this.")
 ]
+Expected = Annotated[
+    str,
+    typer.Option(
+        "--expected",
+        "-e",
+        help="What the stream's last version is believed to be: a number, no-stream, stream-exists"
+        " or any. Of a file: before its first event of each stream.",
+    ),
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        help="What was known then: ISO 8601, words (last monday), a position or a checkpoint.",
+    ),
+]
+ValidAt = Annotated[
+    str | None,
+    typer.Option("--valid-at", help="What holds then: ISO 8601, or words (2 hours ago)."),
+]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+_EXPECTATIONS = {"any": ANY, "no-stream": NO_STREAM, "stream-exists": STREAM_EXISTS}
+
+
+def expected_version(text: str) -> int | ExpectedVersion:
+    """Read an expected version.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if text in _EXPECTATIONS:
+        return _EXPECTATIONS[text]
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInput(
+            f"--expected must be a version, no-stream, stream-exists or any, not {text!r}"
+        ) from None
 
 
 def confirm(yes: bool, question: str) -> None:

@@ -73,7 +73,8 @@ def event_json(event: RecordedEvent) -> dict[str, Any]:
         "id": event.id,
         "type": event.type,
         "channel": event.channel,
-        "data": event.data,
+        "data": None if event.is_erased else event.data,
+        **({"erased": True} if event.is_erased else {}),
         "metadata": event.metadata,
         "tags": event.tags,
         "recorded_at": event.recorded_at,
@@ -90,27 +91,33 @@ def stream_json(stream: StreamInfo) -> dict[str, Any]:
         "position": str(stream.position),
         "created_at": stream.created_at,
         "recorded_at": stream.recorded_at,
+        "closed_at": stream.closed_at,
+        "archived_at": stream.archived_at,
+        "erased_at": stream.erased_at,
     }
 
 
-def event_rows(events: Iterable[RecordedEvent], *, of_one_stream: bool) -> Iterator[Sequence[str]]:
+def event_rows(
+    events: Iterable[RecordedEvent], *, of_one_stream: bool, by_valid_time: bool = False
+) -> Iterator[Sequence[str]]:
     """The columns of events for people."""
-    yield ("VERSION" if of_one_stream else "POSITION", "RECORDED (UTC)", *(
-        () if of_one_stream else ("STREAM", "VERSION")
-    ), "TYPE", "DATA")  # fmt: skip
+    yield (
+        "VERSION" if of_one_stream else "POSITION",
+        "RECORDED (UTC)",
+        *(("VALID (UTC)",) if by_valid_time else ()),
+        *(() if of_one_stream else ("STREAM", "VERSION")),
+        "TYPE",
+        "DATA",
+    )
     for event in events:
-        data = _encode(event.data).decode()
-        if of_one_stream:
-            yield (str(event.version), moment(event.recorded_at), event.type, data)
-        else:
-            yield (
-                str(event.position),
-                moment(event.recorded_at),
-                event.stream,
-                str(event.version),
-                event.type,
-                data,
-            )
+        yield (
+            str(event.version if of_one_stream else event.position),
+            moment(event.recorded_at),
+            *((moment(event.valid_at),) if by_valid_time else ()),
+            *(() if of_one_stream else (event.stream, str(event.version))),
+            event.type,
+            "(erased)" if event.is_erased else _encode(event.data).decode(),
+        )
 
 
 def stream_rows(streams: Iterable[StreamInfo]) -> Iterator[Sequence[str]]:

@@ -125,7 +125,8 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
         case "42501":
             return PermissionDenied(
                 f"{text}: connect as the owner of the store, or as a member of the role"
-                f" {settings.schema}_writer or {settings.schema}_reader"
+                f" {settings.schema}_maintainer, {settings.schema}_writer or"
+                f" {settings.schema}_reader"
                 " (`indelible init --roles` makes them)"
             )
         case "40001" | "40P01":

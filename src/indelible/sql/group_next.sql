@@ -23,6 +23,7 @@ CROSS JOIN LATERAL (
 WHERE recorded.position > %(after)s
     AND recorded.position <= %(upto)s
     AND recorded.position > owned.position
+    AND recorded.data IS NOT NULL -- what was erased is nobody's any more
     AND (
         %(items)s::jsonb IS NULL
         OR EXISTS (

@@ -3,26 +3,31 @@ DO $do$
 DECLARE
     reader constant text := current_schema || '_reader';
     writer constant text := current_schema || '_writer';
+    maintainer constant text := current_schema || '_maintainer';
     role text;
 BEGIN
-    FOREACH role IN ARRAY ARRAY[reader, writer] LOOP
+    FOREACH role IN ARRAY ARRAY[reader, writer, maintainer] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role);
         END IF;
     END LOOP;
-    EXECUTE format('GRANT USAGE ON SCHEMA indelible TO %I, %I', reader, writer);
+    EXECUTE format('GRANT USAGE ON SCHEMA indelible TO %I', reader);
     EXECUTE format('GRANT %I TO %I', reader, writer);
+    EXECUTE format('GRANT %I TO %I', writer, maintainer);
     EXECUTE format(
         'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams,'
         ' indelible.event_tags, indelible.groups,'
-        ' indelible.group_workers, indelible.group_slices, indelible.group_events TO %I',
+        ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
+        ' indelible.periods, indelible.stream_changes TO %I',
         reader
     );
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
-        ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(), indelible.size(), indelible.epoch(),'
+        ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(),'
+        ' indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
-        ' indelible.partition_key, indelible.slice_of TO %I',
+        ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
+        ' indelible.learn_periods, indelible.position_at, indelible.version_at TO %I',
         reader
     );
     EXECUTE format(
@@ -33,8 +38,13 @@ BEGIN
         ' indelible.group_reset, indelible.group_join, indelible.group_beat,'
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'
         ' indelible.group_note, indelible.group_queue, indelible.group_finish,'
-        ' indelible.group_replay, indelible.group_discard TO %I',
+        ' indelible.group_replay, indelible.group_discard, indelible.close_stream,'
+        ' indelible.reopen_stream TO %I',
         writer
+    );
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION indelible.archive_stream, indelible.erase_stream TO %I',
+        maintainer
     );
 END
 $do$

@@ -1,14 +1,17 @@
--- A row a stream, in order of name: stream, channel, version, position of the last event, and the
--- times of the first and the last.
+-- A row a stream, in order of name: stream, channel, version, position of the last event, the
+-- times of the first and the last, and when it was closed, archived and erased.
 SELECT
     streams.stream,
     streams.channel,
     streams.version,
     last.position,
     first.recorded_at AS created_at,
-    last.recorded_at
+    last.recorded_at,
+    streams.closed_at,
+    streams.archived_at,
+    streams.erased_at
 FROM (
-    SELECT stream_id, stream, channel, version
+    SELECT stream_id, stream, channel, version, closed_at, archived_at, erased_at
     FROM indelible.recorded_streams
     WHERE stream > %(after)s
         AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from indelible import EventStore
 
-from . import contest, delivery, ordering
+from . import contest, delivery, ordering, pricing
 from .dispatch import GROUP, Dispatch
 from .generator import OrderLine
 
@@ -32,7 +32,7 @@ class Outcome:
 
 
 class Business(AbstractContextManager["Business"]):
-    """The two services: each has its channel and its events, both have the one store."""
+    """The services: each has its channel and its events, all have the one store."""
 
     def __init__(self, url: str | None, schema: str, workers: int) -> None:
         self._workers = workers
@@ -52,6 +52,13 @@ class Business(AbstractContextManager["Business"]):
                     # Its own events, and the one of the other service that it reacts to.
                     events=delivery.DeliveryEvent | ordering.OrderCreated,
                     channel=delivery.CHANNEL,
+                )
+            )
+            self.prices = stack.enter_context(
+                EventStore.connect(
+                    **options,  # type: ignore[arg-type]
+                    events=pricing.PriceEvent,
+                    channel=pricing.CHANNEL,
                 )
             )
             stack.enter_context(Dispatch(self.deliveries, threads=4))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from uuid import UUID, uuid5
 
-from indelible import EventStore, WrongExpectedVersion
+from indelible import EventStore, NewEvent, WrongExpectedVersion
 
 CHANNEL = "delivery"
 
@@ -40,6 +41,13 @@ class DeliveryDelivered:
 
 
 @dataclass(frozen=True)
+class DeliveryTimeCorrected:
+    """It was delivered at the valid time of this event, and not when it was told."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class DeliveryCanceled:
     reason: str
 
@@ -50,6 +58,7 @@ DeliveryEvent = (
     | DeliveryPrepared
     | DeliveryPickedUp
     | DeliveryDelivered
+    | DeliveryTimeCorrected
     | DeliveryCanceled
 )
 
@@ -129,7 +138,7 @@ class Delivery:
                 self.is_prepared = True
             case DeliveryPickedUp():
                 self.state = State.PICKED_UP
-            case DeliveryDelivered():
+            case DeliveryDelivered() | DeliveryTimeCorrected():
                 self.state = State.DELIVERED
             case DeliveryCanceled():
                 self.state = State.CANCELED
@@ -160,6 +169,27 @@ def save(store: EventStore, delivery: Delivery) -> None:
     )
     delivery.version = result.version
     delivery.changes.clear()
+
+
+def delivered_at(
+    store: EventStore, delivery_id: UUID, known: datetime | None = None
+) -> datetime | None:
+    """When it was delivered, by what was known at a moment; None where it was not yet told."""
+    found = None
+    for event in store.read(stream_of(delivery_id), as_of=known):
+        if isinstance(event.data, DeliveryDelivered | DeliveryTimeCorrected):
+            found = event.valid_at  # of two that tell, the one recorded later knows better
+    return found
+
+
+def correct_time(store: EventStore, delivery_id: UUID, moment: datetime, reason: str) -> datetime:
+    """Record that it was delivered at another time than was told; return when that was recorded."""
+    delivery = load(store, delivery_id)
+    if delivery.state is not State.DELIVERED:
+        raise DeliveryRule("only what was delivered has a time of delivery")
+    correction = NewEvent("DeliveryTimeCorrected", DeliveryTimeCorrected(reason), valid_at=moment)
+    result = store.append(stream_of(delivery_id), correction, expected=delivery.version)
+    return result.recorded_at
 
 
 def change(

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from indelible import IndelibleError
 
-from . import report
+from . import hindsight, report
 from .business import Business
 from .generator import read_orders, write_orders
 
@@ -60,6 +60,9 @@ def main(
         if outcomes:
             told = next((one for one in outcomes if one.conflicts), outcomes[0])
             report.history(console, business, told)
+        delivered = next((one for one in outcomes if not one.is_canceled), None)
+        if delivered is not None:
+            hindsight.tell(console, business, delivered.delivery_id)
         agrees = report.check(console, business, lines, outcomes)
     console.print(
         f"Look around: indelible streams --schema {schema}, indelible log --schema {schema}"

@@ -1,0 +1,128 @@
+"""Plans: follow the log, and have each fact when its valid time comes.
+
+What was handed out is always the events up to a position whose valid time is up to a moment; a look
+at the log raises the position, a look at the index of valid times raises the moment. Why each event
+is in exactly one of these looks is told in docs/explanation/time.md.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from .codec import Codec
+from .events import Checkpoint, RecordedEvent
+from .plan import Call, Plan
+from .query import Query
+from .read import decode_rows, items_json
+from .spans import LAST
+from .subscribe import Batch, Following, Start
+
+_PAGE = 1_000
+_LONGEST_WAIT = 60.0
+_SHORTEST_WAIT = 0.001
+
+
+class DueFollowing(Following):
+    """A reading of the log by valid time that goes on; see `EventStore.subscribe`."""
+
+    _is_by_valid_time = True
+
+    def __init__(self, codec: Codec, query: Query | None, *, after: Start) -> None:
+        super().__init__(codec, query, after=after)
+        self._reached = after.due if isinstance(after, Checkpoint) else None
+        self._has_looked = False
+        self._comes_from_index = False
+        self._seconds: float | None = None
+
+    def checkpoint_after(self, event: RecordedEvent | None) -> Checkpoint:
+        """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
+        checkpoint = super().checkpoint_after(None)
+        position, reached = checkpoint.position, self._reached
+        if event is not None and self._comes_from_index:
+            reached = event.valid_at, event.position
+        elif event is not None:
+            position = event.position
+        return Checkpoint(position, checkpoint.epoch, reached)
+
+    def position_after(self, event: RecordedEvent | None) -> int:
+        """Up to here the log was looked at."""
+        return self.position if self._comes_from_index else super().position_after(event)
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was settled and due at the last look was brought."""
+        return self._has_looked and super().is_caught_up
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """In how many seconds the next event that is known is due; None where there is none."""
+        return self._seconds
+
+    def look_again(self) -> None:
+        """Look what is due by now."""
+        self._has_looked = False
+
+    def begin(self) -> Plan[None]:
+        """Find the head, and the time, for a start; the same at every further call."""
+        yield from super().begin()
+        if self._reached is None:
+            now, _ = yield from self._next_due((datetime.max.replace(tzinfo=UTC), LAST))
+            self._reached = now, LAST
+
+    def next_batch(self) -> Plan[Batch]:
+        """Look at the next positions up to the known head; at the end, at what is due by now."""
+        yield from self.begin()
+        assert self._reached is not None  # noqa: S101
+        if not super().is_caught_up:
+            self._has_looked = self._comes_from_index = False
+            window = yield from self._reading.next_window()
+            return self._batch([event for event in window if not self._is_yet_to_come(event)])
+        now, next_due = yield from self._next_due(self._reached)
+        if next_due is None or next_due > now:
+            self._seconds = None
+            if next_due is not None:
+                seconds = (next_due - now).total_seconds()
+                self._seconds = min(max(seconds, _SHORTEST_WAIT), _LONGEST_WAIT)
+            # Never back, where the server's clock was put back.
+            self._reached = max(self._reached, (now, LAST))
+            self._has_looked = True
+            return self._batch([])
+        rows = yield Call(
+            "due",
+            {
+                "items": items_json(self._query),
+                "upto": self.position,
+                "above_moment": self._reached[0],
+                "above_position": self._reached[1],
+                "until": now,
+                "limit": _PAGE,
+            },
+            prepared=False,
+        )
+        events, _ = decode_rows(self._codec, rows)
+        self._comes_from_index = True
+        is_full = len(events) == _PAGE
+        self._reached = (events[-1].valid_at, events[-1].position) if is_full else (now, LAST)
+        return self._batch(events)
+
+    def _batch(self, events: list[RecordedEvent]) -> Batch:
+        return Batch(tuple(events), self.position, self.is_caught_up)
+
+    def _is_yet_to_come(self, event: RecordedEvent) -> bool:
+        # What holds from when it was recorded is due at once, whatever a clock says.
+        assert self._reached is not None  # noqa: S101
+        return (
+            event.valid_at != event.recorded_at and (event.valid_at, event.position) > self._reached
+        )
+
+    def _next_due(self, reached: tuple[datetime, int]) -> Plan[tuple[datetime, datetime | None]]:
+        """The time of the database, and the next valid time after the one that was reached."""
+        ((now, next_due),) = yield Call(
+            "next_due",
+            {
+                "upto": self.position,
+                "above_moment": reached[0],
+                "above_position": reached[1],
+            },
+        )
+        return now, next_due

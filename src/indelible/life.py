@@ -1,0 +1,69 @@
+"""Plans: the life of a stream: close and reopen it, archive and erase its events."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from .append import LastEvent, check_expected, expected_name
+from .errors import (
+    InvalidInput,
+    StreamNotClosed,
+    StreamNotFound,
+    VersionConflict,
+    WrongExpectedVersion,
+)
+from .events import ExpectedVersion, StreamChange, StreamInfo
+from .names import check_name, check_text
+from .plan import Call, Plan
+from .read import stream_info
+
+
+def close_stream(
+    stream: str, *, expected: int | ExpectedVersion, reason: str | None
+) -> Plan[StreamInfo]:
+    """Take no more events for a stream; see `EventStore.close_stream`."""
+    check_name("stream", stream)
+    believed = check_expected(expected)
+    ((outcome, version, facts),) = yield Call(
+        "close_stream", {"stream": stream, "expected": believed, "reason": _check_reason(reason)}
+    )
+    if outcome == "wrong_version":
+        last = msgspec.json.decode(facts, type=LastEvent)
+        raise WrongExpectedVersion(
+            [VersionConflict(stream, expected_name(believed), version, last.id, last.recorded_at)]
+        )
+    return (yield from _changed(stream, outcome))
+
+
+def change_stream(
+    stream: str, operation: Literal["reopen", "archive", "erase"], *, reason: str | None
+) -> Plan[StreamInfo]:
+    """Reopen, archive or erase a stream; see `EventStore.reopen_stream` and so on."""
+    check_name("stream", stream)
+    if operation == "erase" and reason is None:
+        raise InvalidInput("nothing is erased without a reason: say why, it is all that stays")
+    ((outcome,),) = yield Call(
+        f"{operation}_stream", {"stream": stream, "reason": _check_reason(reason)}
+    )
+    return (yield from _changed(stream, outcome))
+
+
+def stream_changes(stream: str) -> Plan[list[StreamChange]]:
+    """What was done to a stream, in order."""
+    rows = yield Call("stream_changes", {"stream": check_name("stream", stream)})
+    return [StreamChange(*row) for row in rows]
+
+
+def _changed(stream: str, outcome: str) -> Plan[StreamInfo]:
+    info = yield from stream_info(stream)
+    if outcome == "missing" or info is None:
+        raise StreamNotFound(stream)
+    if outcome == "open":
+        raise StreamNotClosed(stream)
+    return info
+
+
+def _check_reason(reason: object) -> str | None:
+    return None if reason is None else check_text("a reason", reason)

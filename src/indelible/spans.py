@@ -1,0 +1,124 @@
+"""Plans: which positions a recorded time stands for (docs/explanation/time.md)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from .errors import EpochChanged, InvalidInput
+from .events import Checkpoint
+from .moments import AsOf, Between, before, check_between, check_moment
+from .plan import Call, Plan
+
+LAST = 2**63 - 1
+"""No position or version is as high."""
+
+_LEARNED_AT_ONCE = 200_000
+"""How many positions one statement looks at for what readers keep of them."""
+
+
+class Span:
+    """A part of the log by recorded time, for one reading.
+
+    Args:
+        as_of: what was recorded up to a moment, or up to the position or checkpoint that stands
+            for one; None for everything.
+        recorded_between: what was recorded from a moment on and before another.
+
+    Raises:
+        InvalidInput: it is something else, or both are given.
+    """
+
+    def __init__(self, as_of: AsOf | None, recorded_between: Between | None) -> None:
+        if as_of is not None and recorded_between is not None:
+            raise InvalidInput("as_of and recorded_between both bound the recorded time: give one")
+        self._as_of = _check_as_of(as_of)
+        self._between = check_between("recorded_between", recorded_between)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing was asked for."""
+        return self._as_of is None and self._between is None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its positions are found below the head: those that stand for moments are."""
+        return self._between is not None or isinstance(self._as_of, datetime)
+
+    def positions(self) -> Plan[tuple[int, int]]:
+        """The positions: after the first, up to the second.
+
+        Raises:
+            EpochChanged: a checkpoint is of another history.
+        """
+        if self._between is not None:
+            begins, ends = self._between
+            return (yield from position_before(begins)), (yield from position_before(ends))
+        match self._as_of:
+            case None:
+                return 0, LAST
+            case datetime() as moment:
+                return 0, (yield from position_at(moment))
+            case Checkpoint(position, epoch):
+                yield from check_epoch(epoch)
+                return 0, position
+            case position:
+                return 0, position
+
+
+def position_at(moment: datetime) -> Plan[int]:
+    """The position that stands for a moment; see `EventStore.position_at`."""
+    position, _ = yield from _look_up(moment)
+    return position
+
+
+def has_passed(moment: datetime) -> Plan[bool]:
+    """Whether the position that stands for a moment never changes; see `EventStore.has_passed`."""
+    _, passed = yield from _look_up(moment)
+    return passed
+
+
+def _look_up(moment: datetime) -> Plan[tuple[int, bool]]:
+    moment = check_moment("the moment", moment)
+    ((settled,),) = yield Call("head")
+    yield from learn_periods()
+    ((position, passed),) = yield Call("position_at", {"moment": moment, "head": settled})
+    return int(position), bool(passed)
+
+
+def position_before(moment: datetime) -> Plan[int]:
+    """The position after which begins what was recorded at a moment or later."""
+    last = before(moment)
+    return 0 if last is None else (yield from position_at(last))
+
+
+def learn_periods() -> Plan[None]:
+    """Note in which time settled positions were recorded, as far as it is not noted yet."""
+    has_more = True
+    while has_more:
+        ((has_more,),) = yield Call("learn_periods", {"most": _LEARNED_AT_ONCE})
+
+
+def check_epoch(epoch: UUID) -> Plan[UUID]:
+    """Check that a checkpoint's epoch is the store's; return it.
+
+    Raises:
+        EpochChanged: it is another one.
+    """
+    ((found,),) = yield Call("epoch")
+    if found != epoch:
+        raise EpochChanged(epoch, found)
+    return epoch
+
+
+def _check_as_of(given: object) -> AsOf | None:
+    if given is None or isinstance(given, Checkpoint):
+        return given
+    if isinstance(given, datetime):
+        return check_moment("as_of", given)
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**63:
+        return given
+    raise InvalidInput(
+        "as_of must be a datetime with a time zone, or a position or checkpoint that stands for a"
+        f" moment, not {given!r}"
+    )

@@ -1,0 +1,2 @@
+-- One row: whether there is more to learn.
+SELECT indelible.learn_periods(%(most)s)

@@ -1,0 +1,1280 @@
+-- Time: which position stands for a moment, and the facts that are valid at one. Streams that end:
+-- closed, archived, erased. docs/explanation/time.md and streams.md tell what the answers mean, and
+-- why they do not change.
+
+ALTER TABLE indelible.events
+    ADD CONSTRAINT events_valid_at_range
+    CHECK (valid_at >= '0001-01-01 00:00+00' AND valid_at < '10000-01-01 00:00+00');
+
+-- Nothing for the events whose valid time is their recorded time.
+CREATE INDEX events_valid_at_index ON indelible.events (valid_at, position)
+WHERE valid_at IS NOT NULL;
+
+CREATE TABLE indelible.periods (
+    position bigint NOT NULL,
+    earliest timestamptz,
+    latest timestamptz,
+    moment timestamptz NOT NULL,
+    CONSTRAINT periods_pkey PRIMARY KEY (position)
+);
+CREATE INDEX periods_moment_index ON indelible.periods (moment, position);
+COMMENT ON TABLE indelible.periods IS
+    'A row for each 1,000 settled positions: in which time they were recorded. Readers add to it; appends do not.';
+COMMENT ON COLUMN indelible.periods.position IS 'The last of its positions: a multiple of 1,000.';
+COMMENT ON COLUMN indelible.periods.earliest IS
+    'The earliest recorded_at of its events; null where there is none.';
+COMMENT ON COLUMN indelible.periods.latest IS
+    'The latest recorded_at of its events; null where there is none.';
+COMMENT ON COLUMN indelible.periods.moment IS
+    'The latest recorded_at of all events up to here.';
+
+CREATE FUNCTION indelible.known_periods()
+RETURNS bigint
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(max(position), 0) FROM indelible.periods
+$$;
+COMMENT ON FUNCTION indelible.known_periods() IS 'The last position that a row of periods covers.';
+
+CREATE FUNCTION indelible.learn_periods(most bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settled constant bigint := indelible.head();
+    known bigint := indelible.known_periods();
+    upto bigint;
+BEGIN
+    IF settled - known < 1000 THEN
+        RETURN false;
+    END IF;
+    -- One at a time; nobody waits for it, since everything can be answered without it. Bit 47 of
+    -- the key is no position's. (Not ShareLock, which is what head() looks for.)
+    IF current_setting('transaction_read_only') = 'on'
+        OR NOT pg_try_advisory_xact_lock(indelible.lock_number() << 48 | 1::bigint << 47)
+    THEN
+        RETURN false;
+    END IF;
+    known := indelible.known_periods();
+    upto := least(settled, known + most) / 1000 * 1000;
+    INSERT INTO indelible.periods (position, earliest, latest, moment)
+    SELECT
+        periods.number * 1000,
+        found.earliest,
+        found.latest,
+        greatest(
+            (SELECT before.moment FROM indelible.periods AS before WHERE before.position = known),
+            coalesce(max(found.latest) OVER (ORDER BY periods.number), '-infinity')
+        )
+    FROM generate_series(known / 1000 + 1, upto / 1000) AS periods (number)
+    LEFT JOIN (
+        SELECT
+            (events.position + 999) / 1000 AS number,
+            min(events.recorded_at) AS earliest,
+            max(events.recorded_at) AS latest
+        FROM indelible.events
+        WHERE events.position > known AND events.position <= upto
+        GROUP BY 1
+    ) AS found USING (number);
+    RETURN settled - upto >= 1000;
+END
+$$;
+COMMENT ON FUNCTION indelible.learn_periods(bigint) IS
+    'Adds to periods what was settled since, so many positions at most; true where there is more.';
+
+CREATE FUNCTION indelible.position_at(
+    at_moment timestamptz, settled bigint, OUT stands_for bigint, OUT has_passed boolean
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    low bigint;
+    high bigint;
+    later bigint;
+BEGIN
+    SELECT position - 1000, position INTO low, high
+    FROM indelible.periods
+    WHERE moment > at_moment
+    ORDER BY moment, position
+    LIMIT 1;
+    IF high IS NULL OR high > settled THEN
+        low := least(coalesce(low, indelible.known_periods()), settled);
+        high := settled;
+    END IF;
+    SELECT events.position INTO later
+    FROM indelible.events
+    WHERE events.position > low AND events.position <= high AND events.recorded_at > at_moment
+    ORDER BY events.position
+    LIMIT 1;
+    stands_for := coalesce(later - 1, settled);
+    has_passed := later IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION indelible.position_at(timestamptz, bigint) IS
+    'The position that stands for a moment: before the first event recorded later; the settled position where there is none, and the moment has not passed.';
+
+CREATE FUNCTION indelible.version_at(stream_name text, at_position bigint)
+RETURNS bigint
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    of_stream bigint;
+    low bigint := -1;
+    high bigint;
+    middle bigint;
+BEGIN
+    SELECT streams.id, streams.version INTO of_stream, high
+    FROM indelible.streams
+    WHERE streams.name = stream_name;
+    -- Positions grow with versions: the last version at or below the position lies in low..high.
+    WHILE low < high LOOP
+        middle := (low + high + 1) / 2;
+        IF EXISTS (
+            SELECT FROM indelible.events
+            WHERE events.stream_id = of_stream AND events.version = middle
+                AND events.position <= at_position
+        ) THEN
+            low := middle;
+        ELSE
+            high := middle - 1;
+        END IF;
+    END LOOP;
+    RETURN low;
+END
+$$;
+COMMENT ON FUNCTION indelible.version_at(text, bigint) IS
+    'The version that a stream had at a position; -1 where it had none.';
+
+
+-- The life of a stream --------------------------------------------------------------------------
+
+ALTER TABLE indelible.streams
+    ADD COLUMN closed_at timestamptz,
+    ADD COLUMN archived_at timestamptz,
+    ADD COLUMN erased_at timestamptz;
+COMMENT ON COLUMN indelible.streams.closed_at IS 'When it was closed; null for an open stream.';
+COMMENT ON COLUMN indelible.streams.archived_at IS
+    'When its events were moved to archived_events last; null for never.';
+COMMENT ON COLUMN indelible.streams.erased_at IS
+    'When the data of its events was erased last; null for never.';
+
+CREATE OR REPLACE VIEW indelible.recorded_streams AS
+SELECT
+    streams.id AS stream_id,
+    streams.name AS stream,
+    streams.channel,
+    streams.version,
+    streams.closed_at,
+    streams.archived_at,
+    streams.erased_at
+FROM indelible.streams;
+
+CREATE TABLE indelible.stream_changes (
+    number bigint GENERATED ALWAYS AS IDENTITY,
+    stream_id bigint NOT NULL,
+    operation text NOT NULL,
+    events bigint,
+    changed_by text NOT NULL DEFAULT session_user,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    reason text,
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CONSTRAINT stream_changes_pkey PRIMARY KEY (number),
+    CONSTRAINT stream_changes_operation
+        CHECK (operation IN ('close', 'reopen', 'archive', 'erase'))
+);
+CREATE INDEX stream_changes_stream_index ON indelible.stream_changes (stream_id, number);
+CREATE INDEX stream_changes_transaction_index ON indelible.stream_changes (transaction_id);
+COMMENT ON TABLE indelible.stream_changes IS
+    'Who closed, reopened, archived or erased a stream, when and why. Append-only: a row is what lets its transaction do it.';
+COMMENT ON SEQUENCE indelible.stream_changes_number_seq IS 'Hands out stream_changes.number.';
+COMMENT ON COLUMN indelible.stream_changes.number IS 'The changes in order.';
+COMMENT ON COLUMN indelible.stream_changes.stream_id IS 'The stream: streams.id.';
+COMMENT ON COLUMN indelible.stream_changes.operation IS 'close, reopen, archive or erase.';
+COMMENT ON COLUMN indelible.stream_changes.events IS
+    'How many events were moved or erased; null where none is touched.';
+COMMENT ON COLUMN indelible.stream_changes.changed_by IS 'The role that was logged in.';
+COMMENT ON COLUMN indelible.stream_changes.changed_at IS 'When its transaction began.';
+COMMENT ON COLUMN indelible.stream_changes.reason IS 'Why; null where nothing was said.';
+COMMENT ON COLUMN indelible.stream_changes.transaction_id IS 'The transaction that did it.';
+
+CREATE TRIGGER stream_changes_are_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.stream_changes
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
+ALTER TABLE indelible.stream_changes ENABLE ALWAYS TRIGGER stream_changes_are_immutable;
+
+-- A column that is null takes no room.
+ALTER TABLE indelible.events ADD COLUMN erasure bigint;
+COMMENT ON COLUMN indelible.events.data IS 'The fact itself; JSON''s null where it was erased.';
+COMMENT ON COLUMN indelible.events.erasure IS
+    'By which change it was erased: stream_changes.number; null where it was not.';
+
+CREATE OR REPLACE VIEW indelible.recorded_events AS
+SELECT
+    events.position,
+    events.stream_id,
+    streams.name AS stream,
+    events.version,
+    events.id,
+    events.type,
+    CASE WHEN events.erasure IS NULL THEN events.data END AS data,
+    events.metadata,
+    events.tags,
+    streams.channel,
+    events.recorded_at,
+    coalesce(events.valid_at, events.recorded_at) AS valid_at,
+    events.valid_at AS given_valid_at
+FROM indelible.events
+-- LEFT: where neither name nor channel is asked for, the planner leaves the join out.
+LEFT JOIN indelible.streams ON streams.id = events.stream_id;
+
+-- Whoever reads events reads these as well, at the same positions: a child of the table. Appends
+-- write to the table alone. Columns that events are given later come here too.
+CREATE TABLE indelible.archived_events (
+    CONSTRAINT archived_events_pkey PRIMARY KEY (position),
+    CONSTRAINT archived_events_stream_version_key UNIQUE (stream_id, version),
+    CONSTRAINT archived_events_id_key UNIQUE (id)
+)
+INHERITS (indelible.events);
+CREATE INDEX archived_events_valid_at_index ON indelible.archived_events (valid_at, position)
+WHERE valid_at IS NOT NULL;
+COMMENT ON TABLE indelible.archived_events IS
+    'The events of archived streams: the part of events that is no longer written to.';
+DO $do$
+DECLARE
+    described record;
+BEGIN
+    FOR described IN
+        SELECT attname, col_description(attrelid, attnum) AS description
+        FROM pg_attribute
+        WHERE attrelid = 'indelible.events'::regclass AND attnum > 0 AND NOT attisdropped
+    LOOP
+        EXECUTE format(
+            'COMMENT ON COLUMN indelible.archived_events.%I IS %L',
+            described.attname, described.description
+        );
+    END LOOP;
+END
+$do$;
+
+-- What lets a change through is the record of it, made in the same transaction: there is no other
+-- way, for the owner either, and none without a trace. Not the number of the transaction alone: in
+-- a store restored elsewhere numbers come again, and not at the same microsecond.
+CREATE FUNCTION indelible.is_recorded_change(of_stream bigint, by_operation text)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+AS $$
+    SELECT EXISTS (
+        SELECT FROM indelible.stream_changes
+        WHERE transaction_id = pg_current_xact_id()
+            AND changed_at = now()
+            AND (of_stream IS NULL OR stream_id = of_stream)
+            AND operation = by_operation
+    )
+$$;
+COMMENT ON FUNCTION indelible.is_recorded_change(bigint, text) IS
+    'Whether this transaction has recorded that it does this to a stream, or (null) to any.';
+
+CREATE FUNCTION indelible.refuse_unrecorded_change()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    kept constant text[] := ARRAY['data', 'metadata', 'erasure'];
+    operation constant text := CASE tg_op WHEN 'UPDATE' THEN 'erase' WHEN 'DELETE' THEN 'archive' END;
+    stream bigint;
+BEGIN
+    IF tg_level = 'ROW' THEN
+        stream := old.stream_id;
+    END IF;
+    IF operation IS NOT NULL AND indelible.is_recorded_change(stream, operation) THEN
+        IF tg_level = 'STATEMENT' THEN
+            RETURN NULL;
+        ELSIF tg_op = 'UPDATE' THEN
+            -- Only the data goes; the event's place stays, and so does all that says where it is.
+            IF new.data = 'null' AND new.metadata IS NULL AND new.erasure IS NOT NULL
+                AND to_jsonb(new) - kept = to_jsonb(old) - kept
+            THEN
+                RETURN new;
+            END IF;
+        ELSIF EXISTS (
+            SELECT FROM ONLY indelible.archived_events AS archived
+            WHERE archived.position = old.position AND to_jsonb(archived) = to_jsonb(old)
+        ) AND tg_table_name = 'events' THEN
+            RETURN old;
+        END IF;
+    END IF;
+    RAISE EXCEPTION '% of %.% is refused: what is written stands',
+        tg_op, tg_table_schema, tg_table_name
+    USING ERRCODE = 'IND01',
+        HINT = 'Events are immutable. Append an event that corrects the earlier one.';
+END
+$$;
+COMMENT ON FUNCTION indelible.refuse_unrecorded_change() IS
+    'Raises IND01 unless the change is one of archive_stream() or erase_stream(), and recorded.';
+
+DROP TRIGGER events_are_immutable ON indelible.events;
+
+CREATE TRIGGER events_are_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.events
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_are_immutable;
+
+CREATE TRIGGER events_change_as_recorded
+BEFORE UPDATE OR DELETE ON indelible.events
+FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_change_as_recorded;
+
+CREATE TRIGGER archived_events_are_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.archived_events
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_are_immutable;
+
+CREATE TRIGGER archived_events_change_as_recorded
+BEFORE UPDATE OR DELETE ON indelible.archived_events
+FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_change_as_recorded;
+
+CREATE FUNCTION indelible.record_change(
+    of_stream bigint, by_operation text, of_events bigint, why text
+)
+RETURNS bigint
+LANGUAGE sql
+AS $$
+    INSERT INTO indelible.stream_changes (stream_id, operation, events, reason)
+    VALUES (of_stream, by_operation, of_events, why)
+    RETURNING number
+$$;
+COMMENT ON FUNCTION indelible.record_change(bigint, text, bigint, text) IS
+    'Says who changes a stream, when and why: without it the change is refused.';
+
+CREATE FUNCTION indelible.close_stream(
+    stream_name text,
+    expected_version bigint,
+    why text,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stream record;
+BEGIN
+    -- The row lock lets the writers before it end, and those after it find it closed.
+    SELECT streams.id, streams.version, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    last_version := coalesce(stream.version, -1);
+    IF stream.id IS NULL THEN
+        outcome := 'missing';
+    ELSIF expected_version >= -1 AND expected_version <> stream.version THEN
+        outcome := 'wrong_version';
+        facts := indelible.last_event(stream.id, stream.version);
+    ELSE
+        outcome := 'done';
+        IF stream.closed_at IS NULL THEN
+            UPDATE indelible.streams SET closed_at = clock_timestamp() WHERE streams.id = stream.id;
+            PERFORM indelible.record_change(stream.id, 'close', NULL, why);
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.close_stream(text, bigint, text) IS
+    'Closes a stream at an expected version, -2 or -4 for any: appends are refused from then on. Outcome: done, missing or wrong_version.';
+
+CREATE FUNCTION indelible.reopen_stream(stream_name text, why text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stream record;
+BEGIN
+    SELECT streams.id, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    IF stream.id IS NULL THEN
+        RETURN 'missing';
+    END IF;
+    IF stream.closed_at IS NOT NULL THEN
+        UPDATE indelible.streams SET closed_at = NULL WHERE streams.id = stream.id;
+        PERFORM indelible.record_change(stream.id, 'reopen', NULL, why);
+    END IF;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION indelible.reopen_stream(text, text) IS
+    'Opens a closed stream again, at the version where it stands. Outcome: done or missing.';
+
+CREATE FUNCTION indelible.archive_stream(stream_name text, why text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stream record;
+    to_move bigint;
+BEGIN
+    SELECT streams.id, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    IF stream.id IS NULL THEN
+        RETURN 'missing';
+    ELSIF stream.closed_at IS NULL THEN
+        RETURN 'open';
+    END IF;
+    SELECT count(*) INTO to_move FROM ONLY indelible.events WHERE stream_id = stream.id;
+    IF to_move > 0 THEN
+        PERFORM indelible.record_change(stream.id, 'archive', to_move, why);
+        -- All columns, also those that later migrations add to both.
+        INSERT INTO indelible.archived_events
+        SELECT events.* FROM ONLY indelible.events WHERE stream_id = stream.id;
+        DELETE FROM ONLY indelible.events WHERE stream_id = stream.id;
+        UPDATE indelible.streams SET archived_at = clock_timestamp() WHERE streams.id = stream.id;
+    END IF;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION indelible.archive_stream(text, text) IS
+    'Moves the events of a closed stream to archived_events; they keep their places. Outcome: done, missing or open.';
+
+CREATE FUNCTION indelible.erase_stream(stream_name text, why text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    of_stream bigint;
+    to_erase bigint;
+    change bigint;
+BEGIN
+    IF coalesce(why, '') = '' THEN
+        RAISE EXCEPTION 'nothing is erased without a reason'
+        USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
+    END IF;
+    SELECT streams.id INTO of_stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    FOR NO KEY UPDATE;
+    IF of_stream IS NULL THEN
+        RETURN 'missing';
+    END IF;
+    SELECT count(*) INTO to_erase
+    FROM indelible.events WHERE stream_id = of_stream AND erasure IS NULL;
+    IF to_erase > 0 THEN
+        change := indelible.record_change(of_stream, 'erase', to_erase, why);
+        UPDATE indelible.events
+        SET data = 'null', metadata = NULL, erasure = change
+        WHERE stream_id = of_stream AND erasure IS NULL;
+        -- What consumer groups noted of them: the texts of errors may repeat what they held.
+        DELETE FROM indelible.group_events
+        USING indelible.events
+        WHERE events.stream_id = of_stream AND group_events.position = events.position
+            AND events.erasure = change;
+        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
+    END IF;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION indelible.erase_stream(text, text) IS
+    'Destroys the data and metadata of a stream''s events; their places stay. Outcome: done or missing.';
+
+
+-- As before, and: a closed stream takes no events; an archive is read and measured with the rest.
+
+CREATE OR REPLACE FUNCTION indelible.recall(
+    appends jsonb,
+    OUT known bigint,
+    OUT is_retry boolean,
+    OUT results jsonb,
+    OUT duplicates jsonb
+)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    -- One row an event given: what stands under its id, and whether it is what is given now.
+    WITH given AS (
+        SELECT
+            entry,
+            place,
+            item ->> 'stream' AS stream,
+            (item ->> 'expected')::bigint AS expected,
+            event
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, entry),
+            jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, place)
+    ),
+    found AS (
+        SELECT
+            given.entry,
+            given.place,
+            given.event ->> 'id' AS id,
+            stored.position,
+            stored.version,
+            stored.recorded_at,
+            streams.name AS stream,
+            streams.name = given.stream
+                -- Without gaps, over all parts of the list that are of one stream.
+                AND stored.version - row_number() OVER of_stream + 1
+                    = first_value(stored.version) OVER of_stream
+                AND (given.expected < -1 OR stored.version - given.place = given.expected)
+                AS same_place,
+            stored.type = given.event ->> 'type'
+                -- Of an erased event nobody knows any more what it was.
+                AND (
+                    stored.erasure IS NOT NULL
+                    OR stored.data = given.event -> 'data'
+                    AND coalesce(stored.metadata, '{}') = coalesce(given.event -> 'metadata', '{}')
+                )
+                AND coalesce(to_jsonb(stored.tags), '[]') = coalesce(given.event -> 'tags', '[]')
+                AND stored.valid_at IS NOT DISTINCT FROM (given.event ->> 'valid_at')::timestamptz
+                AS same_content
+        FROM given
+        LEFT JOIN indelible.events AS stored ON stored.id = (given.event ->> 'id')::uuid
+        LEFT JOIN indelible.streams ON streams.id = stored.stream_id
+        WINDOW of_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.place)
+    )
+    SELECT
+        count(position),
+        coalesce(bool_and(position IS NOT NULL AND same_place AND same_content), false),
+        jsonb_object_agg(
+            entry,
+            jsonb_build_object('version', version, 'position', position, 'recorded_at', recorded_at)
+            -- In order of place the last one of an entry stays: its last event.
+            ORDER BY place
+        ),
+        jsonb_agg(
+            jsonb_build_object(
+                'id', id, 'stream', stream, 'version', version, 'same_content', same_content
+            )
+            ORDER BY entry, place
+        ) FILTER (WHERE position IS NOT NULL)
+    INTO known, is_retry, results, duplicates
+    FROM found;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.refuse_append(
+    stream_name text,
+    stream_channel text,
+    expected_version bigint,
+    new_events jsonb,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT last_position bigint,
+    OUT recorded_at timestamptz,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    stream record;
+    recalled record;
+BEGIN
+    SELECT streams.id, streams.version, streams.channel, streams.closed_at INTO stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name;
+    IF stream.channel <> stream_channel THEN
+        outcome := 'channel_mismatch';
+        facts := jsonb_build_object('channel', stream.channel);
+        RETURN;
+    END IF;
+
+    SELECT * INTO recalled
+    FROM indelible.recall(jsonb_build_array(jsonb_build_object(
+        'stream', stream_name, 'expected', expected_version, 'events', new_events
+    )));
+    IF recalled.is_retry THEN
+        outcome := 'idempotent';
+        last_version := recalled.results -> '1' -> 'version';
+        last_position := recalled.results -> '1' -> 'position';
+        recorded_at := recalled.results -> '1' ->> 'recorded_at';
+    ELSIF recalled.known > 0 THEN
+        outcome := 'duplicate';
+        facts := recalled.duplicates;
+    ELSIF stream.closed_at IS NOT NULL THEN
+        outcome := 'closed';
+        last_version := stream.version;
+        facts := jsonb_build_object('closed_at', stream.closed_at);
+    ELSE
+        outcome := 'wrong_version';
+        last_version := coalesce(stream.version, -1);
+        facts := indelible.last_event(stream.id, last_version);
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.append(
+    stream_name text,
+    stream_channel text,
+    expected_version bigint,
+    new_events jsonb,
+    OUT outcome text,
+    OUT last_version bigint,
+    OUT last_position bigint,
+    OUT recorded_at timestamptz,
+    OUT facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session, and for every function that is called from here. One made while
+-- a table was small would read it whole for long after it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    added constant bigint := jsonb_array_length(new_events);
+    found_id bigint;
+BEGIN
+    IF expected_version < -1 AND expected_version NOT IN (-2, -4) OR expected_version IS NULL THEN
+        RAISE EXCEPTION 'expected version % is not known', expected_version
+        USING ERRCODE = 'IND04',
+            HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
+    END IF;
+    IF added = 0 THEN
+        RAISE EXCEPTION 'there is nothing to append to stream %', stream_name
+        USING ERRCODE = 'IND04', HINT = 'A pure check of a version is append_many with no events.';
+    END IF;
+
+    -- Before the stream's row: locks are taken in one order by all.
+    IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
+        PERFORM indelible.lock_for_append(
+            indelible.tags_of(jsonb_build_array(jsonb_build_object('events', new_events)))
+        );
+    ELSE
+        LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+    END IF;
+    LOOP
+        -- The optimistic lock: the row lock lets the writers of this stream through one by one,
+        -- and each finds the version that the one before it left.
+        IF expected_version <> -1 THEN
+            UPDATE indelible.streams
+            SET version = streams.version + added
+            WHERE streams.name = stream_name
+                AND streams.closed_at IS NULL
+                AND (expected_version < 0 OR streams.version = expected_version)
+                AND (stream_channel IS NULL OR streams.channel = stream_channel)
+            RETURNING streams.id, streams.version INTO found_id, last_version;
+            -- The ids are asked for after the row lock, so that a retry sees the original that it
+            -- raced with, and before positions are taken, so that a refusal burns none.
+            IF found_id IS NOT NULL AND indelible.has_any(new_events) THEN
+                UPDATE indelible.streams
+                SET version = streams.version - added
+                WHERE streams.id = found_id;
+                found_id := NULL;
+            END IF;
+        END IF;
+        IF found_id IS NULL AND expected_version IN (-1, -2)
+            AND NOT indelible.has_any(new_events)
+        THEN
+            INSERT INTO indelible.streams (name, channel, version)
+            VALUES (
+                stream_name, coalesce(stream_channel, split_part(stream_name, '-', 1)), added - 1
+            )
+            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
+            RETURNING streams.id, streams.version INTO found_id, last_version;
+        END IF;
+        EXIT WHEN found_id IS NOT NULL;
+
+        SELECT refused.* INTO outcome, last_version, last_position, recorded_at, facts
+        FROM indelible.refuse_append(
+            stream_name, stream_channel, expected_version, new_events
+        ) AS refused;
+        -- Another writer may have made the stream, or brought it to the expected version, since.
+        IF outcome = 'wrong_version' AND (
+            last_version = expected_version
+            OR expected_version = -2
+            OR expected_version = -4 AND last_version >= 0
+        ) THEN
+            CONTINUE;
+        END IF;
+        RETURN;
+    END LOOP;
+
+    SELECT inserted.last_position, inserted.recorded_at INTO last_position, recorded_at
+    FROM indelible.insert_events(found_id, last_version - added + 1, new_events) AS inserted;
+    outcome := 'appended';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.append_many(appends jsonb)
+RETURNS TABLE (
+    place bigint,
+    outcome text,
+    last_version bigint,
+    last_position bigint,
+    recorded_at timestamptz,
+    facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session, and for every function that is called from here. One made while
+-- a table was small would read it whole for long after it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    item jsonb;
+    stream record;
+    recalled record;
+    expected bigint;
+    added bigint;
+    refused boolean := false;
+    -- The version of each stream as the list goes on: a stream may stand in it more than once.
+    versions jsonb := '{}';
+BEGIN
+    -- Before the rows of streams: locks are taken in one order by all.
+    PERFORM indelible.lock_for_append(indelible.tags_of(appends));
+    -- All rows are locked in one order before the first is looked at, so that two such calls
+    -- never wait for each other in a circle. A stream that is not there is made, its new row
+    -- being the lock, and is taken away below where nothing was appended to it.
+    FOR stream IN
+        SELECT DISTINCT ON (name)
+            (given ->> 'stream') COLLATE "C" AS name,
+            given ->> 'channel' AS channel
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, place)
+        ORDER BY name, jsonb_array_length(given -> 'events') = 0, place
+    LOOP
+        LOOP
+            PERFORM FROM indelible.streams
+            WHERE streams.name = stream.name
+            FOR NO KEY UPDATE;
+            EXIT WHEN FOUND;
+            INSERT INTO indelible.streams (name, channel, version)
+            VALUES (
+                stream.name,
+                -- A pure check needs no channel, and a name may begin with the dash.
+                coalesce(stream.channel, nullif(split_part(stream.name, '-', 1), ''), '-'),
+                -1
+            )
+            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END LOOP;
+
+    SELECT * INTO recalled FROM indelible.recall(appends);
+
+    FOR item, place IN
+        SELECT given, number
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+    LOOP
+        expected := item -> 'expected';
+        added := jsonb_array_length(item -> 'events');
+        IF expected IS NULL OR expected < -1 AND expected NOT IN (-2, -4) THEN
+            RAISE EXCEPTION 'expected version % is not known', expected
+            USING ERRCODE = 'IND04',
+                HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
+        END IF;
+        SELECT streams.id, streams.name, streams.version, streams.channel, streams.closed_at
+        INTO stream
+        FROM indelible.streams
+        WHERE streams.name = item ->> 'stream';
+        outcome := 'checked';
+        last_version := coalesce((versions -> stream.name)::bigint, stream.version);
+        last_position := NULL;
+        recorded_at := clock_timestamp();
+        facts := NULL;
+        IF stream.channel <> item ->> 'channel' THEN
+            outcome := 'channel_mismatch';
+            facts := jsonb_build_object('channel', stream.channel);
+        ELSIF recalled.is_retry THEN
+            -- recall has seen that the versions fit; a check without events held at that time.
+            IF added > 0 THEN
+                outcome := 'idempotent';
+                last_version := recalled.results -> place::text -> 'version';
+                last_position := recalled.results -> place::text -> 'position';
+                recorded_at := recalled.results -> place::text ->> 'recorded_at';
+            END IF;
+        ELSIF recalled.known > 0 THEN
+            outcome := 'duplicate';
+            facts := recalled.duplicates;
+        ELSIF stream.closed_at IS NOT NULL AND added > 0 THEN
+            outcome := 'closed';
+            facts := jsonb_build_object('closed_at', stream.closed_at);
+        ELSIF expected >= -1 AND last_version <> expected
+            OR expected = -4 AND last_version = -1
+        THEN
+            outcome := 'wrong_version';
+            facts := indelible.last_event(stream.id, stream.version);
+        ELSE
+            versions := versions || jsonb_build_object(stream.name, last_version + added);
+        END IF;
+        refused := refused
+            OR outcome IN ('channel_mismatch', 'duplicate', 'closed', 'wrong_version');
+        IF outcome <> 'checked' OR recalled.is_retry THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+
+    -- Only now is anything written, so that a refusal burns no position.
+    IF NOT refused AND NOT recalled.is_retry THEN
+        FOR item, place IN
+            SELECT given, number
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+        LOOP
+            outcome := 'checked';
+            last_position := NULL;
+            recorded_at := clock_timestamp();
+            facts := NULL;
+            added := jsonb_array_length(item -> 'events');
+            UPDATE indelible.streams
+            SET version = streams.version + added
+            WHERE streams.name = item ->> 'stream'
+            RETURNING streams.id, streams.version INTO stream;
+            last_version := stream.version;
+            IF added > 0 THEN
+                outcome := 'appended';
+                SELECT written.last_position, written.recorded_at INTO last_position, recorded_at
+                FROM indelible.insert_events(
+                    stream.id, last_version - added + 1, item -> 'events'
+                ) AS written;
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+    END IF;
+    DELETE FROM indelible.streams
+    WHERE streams.version = -1
+        AND streams.name IN (
+            SELECT given ->> 'stream' FROM jsonb_array_elements(appends) AS entries (given)
+        );
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.append_batch(appends jsonb)
+RETURNS TABLE (
+    place bigint,
+    outcome text,
+    last_version bigint,
+    last_position bigint,
+    recorded_at timestamptz,
+    facts jsonb
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- As in append(): plans are held to indexes, whatever the size of the tables was.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+-- What cannot be passed over (a stream that is just being made, an id that is just being stored) fails
+-- the batch soon, and its appends are made one by one.
+SET lock_timeout = '50ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    size constant integer := jsonb_array_length(appends);
+    -- By place in the list: the outcome, the stream and its version then; -1 where nothing is
+    -- appended.
+    outcomes text[] := array_fill(NULL::text, ARRAY[size]);
+    ids bigint[] := array_fill(0::bigint, ARRAY[size]);
+    last_versions bigint[] := array_fill(-1::bigint, ARRAY[size]);
+    counts bigint[] := array_fill(0::bigint, ARRAY[size]);
+    -- The places of appends with an event that is in the store already.
+    known bigint[];
+    -- The streams that this batch makes, in order of name.
+    new_ids bigint[] := '{}';
+    new_names text[] := '{}';
+    new_channels text[] := '{}';
+    new_versions bigint[] := '{}';
+    -- Those that it moves on.
+    moved_ids bigint[] := '{}';
+    moved_versions bigint[] := '{}';
+    -- The places of what is refused: by what was there before this batch, and by what is then.
+    refused_before bigint[] := '{}';
+    refused_after bigint[] := '{}';
+    tags constant text[] := indelible.tags_of(appends);
+    -- Tags that a condition which is under way has locked.
+    locked_tags text[] := '{}';
+    entry record;
+    of_name text;
+    of_id bigint;
+    of_channel text;
+    at_version bigint;
+    is_new boolean;
+    is_moved boolean;
+    is_refused boolean;
+    is_busy boolean;
+    made bigint;
+    not_made bigint[];
+    positions bigint[];
+    taken_at timestamptz;
+BEGIN
+    LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+    IF tags <> '{}' THEN
+        SELECT coalesce(array_agg(tag), '{}') INTO locked_tags
+        FROM unnest(tags) AS given (tag)
+        WHERE NOT pg_try_advisory_xact_lock_shared(
+            indelible.lock_number()::integer, indelible.tag_key(tag)
+        );
+    END IF;
+    -- The rows of the streams, locked: each version is the one that its last writer left. A row
+    -- that another transaction holds is passed over, so that nobody waits for a neighbour. The
+    -- order makes all locks come before the first turn of the loop; in it the appends to one stream
+    -- follow each other, each at the version that the one before it leaves.
+    FOR entry IN
+        SELECT
+            number,
+            item,
+            item ->> 'stream' AS name,
+            item ->> 'channel' AS wanted_channel,
+            (item ->> 'expected')::bigint AS expected,
+            jsonb_array_length(item -> 'events') AS added,
+            locked.id,
+            locked.version,
+            locked.channel,
+            locked.closed_at
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
+        LEFT JOIN LATERAL (
+            SELECT streams.id, streams.version, streams.channel, streams.closed_at
+            FROM indelible.streams
+            WHERE streams.name = item ->> 'stream'
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS locked ON true
+        ORDER BY (item ->> 'stream') COLLATE "C", number
+    LOOP
+        IF known IS NULL THEN
+            -- A later statement than the locks, which sees all that was committed before them.
+            known := ARRAY(
+                SELECT number
+                FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
+                    jsonb_array_elements(item -> 'events') AS events (event)
+                JOIN indelible.events AS stored ON stored.id = (event ->> 'id')::uuid
+            );
+        END IF;
+        IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
+            OR entry.added = 0
+        THEN
+            RAISE EXCEPTION 'entry % is no append', entry.number
+            USING ERRCODE = 'IND04',
+                HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists), and at least one event.';
+        END IF;
+        IF of_name IS DISTINCT FROM entry.name THEN
+            of_name := entry.name;
+            of_id := entry.id;
+            of_channel := entry.channel;
+            at_version := coalesce(entry.version, -1);
+            is_new := of_id IS NULL;
+            is_moved := false;
+            is_refused := false;
+            is_busy := is_new AND EXISTS (
+                SELECT FROM indelible.streams WHERE streams.name = of_name
+            );
+        END IF;
+        is_busy := is_busy
+            OR locked_tags <> '{}' AND indelible.tags_of(jsonb_build_array(entry.item)) && locked_tags;
+        IF is_busy THEN
+            outcomes[entry.number] := 'busy';
+        ELSIF entry.number = ANY(known)
+            OR entry.closed_at IS NOT NULL
+            OR entry.wanted_channel <> of_channel
+            OR entry.expected >= -1 AND entry.expected <> at_version
+            OR entry.expected = -4 AND at_version = -1
+        THEN
+            IF is_moved THEN
+                is_refused := true;
+                refused_after := refused_after || entry.number;
+            ELSE
+                refused_before := refused_before || entry.number;
+            END IF;
+        ELSIF is_refused THEN
+            -- What was refused would have to be told what was there between two appends of this
+            -- batch: the rest of the stream waits for another.
+            is_busy := true;
+            outcomes[entry.number] := 'busy';
+        ELSE
+            at_version := at_version + entry.added;
+            IF is_moved THEN
+                IF is_new THEN
+                    new_versions[cardinality(new_versions)] := at_version;
+                ELSE
+                    moved_versions[cardinality(moved_versions)] := at_version;
+                END IF;
+            ELSIF is_new THEN
+                of_id := nextval('indelible.streams_id_seq');
+                of_channel := coalesce(entry.wanted_channel, split_part(of_name, '-', 1));
+                new_ids := new_ids || of_id;
+                new_names := new_names || of_name;
+                new_channels := new_channels || of_channel;
+                new_versions := new_versions || at_version;
+            ELSE
+                moved_ids := moved_ids || of_id;
+                moved_versions := moved_versions || at_version;
+            END IF;
+            is_moved := true;
+            outcomes[entry.number] := 'appended';
+            ids[entry.number] := of_id;
+            last_versions[entry.number] := at_version;
+            counts[entry.number] := entry.added;
+        END IF;
+    END LOOP;
+
+    IF cardinality(refused_before) > 0 THEN
+        RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_before);
+    END IF;
+    IF cardinality(new_ids) > 0 THEN
+        INSERT INTO indelible.streams (id, name, channel, version)
+        OVERRIDING SYSTEM VALUE
+        SELECT id, name, channel, version
+        FROM unnest(new_ids, new_names, new_channels, new_versions)
+            AS given (id, name, channel, version)
+        ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        IF made < cardinality(new_ids) THEN  -- others made the same streams meanwhile
+            SELECT array_agg(given.id) INTO not_made
+            FROM unnest(new_ids) AS given (id)
+            LEFT JOIN indelible.streams ON streams.id = given.id
+            WHERE streams.id IS NULL;
+            FOR place IN 1 .. size LOOP
+                IF ids[place] = ANY(not_made) THEN
+                    outcomes[place] := 'busy';
+                    last_versions[place] := -1;
+                END IF;
+            END LOOP;
+        END IF;
+    END IF;
+    IF cardinality(moved_ids) > 0 THEN
+        UPDATE indelible.streams
+        SET version = moved.version
+        FROM unnest(moved_ids, moved_versions) AS moved (id, version)
+        WHERE streams.id = moved.id;
+    END IF;
+
+    IF 'appended' = ANY(outcomes) THEN
+        PERFORM indelible.hold_head();
+        taken_at := clock_timestamp();
+        WITH inserted AS (
+            INSERT INTO indelible.events
+                (position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at)
+            SELECT
+                nextval('indelible.events_position'),
+                ids[number],
+                last_versions[number] - counts[number] + event_place,
+                taken_at,
+                (event ->> 'id')::uuid,
+                event ->> 'type',
+                event -> 'data',
+                event -> 'metadata',
+                CASE WHEN event ? 'tags'
+                    THEN ARRAY(SELECT jsonb_array_elements_text(event -> 'tags'))
+                END,
+                (event ->> 'valid_at')::timestamptz
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
+                jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, event_place)
+            WHERE last_versions[number] >= 0
+            ORDER BY number, event_place
+            RETURNING position
+        )
+        -- In the order in which they were inserted.
+        SELECT array_agg(position) INTO positions FROM inserted;
+        IF tags <> '{}' THEN
+            INSERT INTO indelible.event_tags (tag, position)
+            SELECT DISTINCT tag, events.position
+            FROM unnest(positions) AS written (position)
+            JOIN indelible.events ON events.position = written.position
+            CROSS JOIN LATERAL unnest(events.tags) AS given (tag);
+        END IF;
+    END IF;
+
+    RETURN QUERY
+        SELECT
+            number,
+            given.outcome,
+            given.last_version,
+            positions[sum(CASE WHEN given.outcome = 'appended' THEN given.added END)
+                OVER (ORDER BY number)],
+            taken_at,
+            NULL::jsonb
+        FROM unnest(outcomes, last_versions, counts)
+            WITH ORDINALITY AS given (outcome, last_version, added, number)
+        WHERE given.outcome IS NOT NULL;
+    IF cardinality(refused_after) > 0 THEN
+        RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_after);
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.begin_import(
+    stream_names text[],
+    stream_channels text[],
+    stream_counts bigint[],
+    stream_versions bigint[],
+    new_ids uuid[],
+    id_range uuid[],
+    tags text[],
+    tag_places integer[],
+    latest timestamptz,
+    OUT outcome text,
+    OUT facts jsonb,
+    OUT taken_at timestamptz,
+    OUT stream_ids bigint[],
+    OUT last_versions bigint[],
+    OUT first_position bigint,
+    OUT positions bigint[]
+)
+LANGUAGE plpgsql
+-- As in append(): plans that stay right when the tables have grown.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+    actual_channels text[];
+    closed timestamptz[];
+BEGIN
+    IF EXISTS (
+        SELECT
+        FROM unnest(stream_names, stream_names[2:]) AS given (name, next_name)
+        WHERE given.name >= given.next_name COLLATE "C"
+    ) THEN
+        RAISE EXCEPTION 'the names of streams must be in order, each once'
+        USING ERRCODE = 'IND04', HINT = 'Sort them by their bytes.';
+    END IF;
+    IF latest > clock_timestamp() THEN
+        outcome := 'in_future';
+        RETURN;
+    END IF;
+    -- What an earlier run stored stands at the beginning: then no row need be touched.
+    IF EXISTS (SELECT FROM indelible.events WHERE events.id = new_ids[1]) THEN
+        outcome := 'known';
+        RETURN;
+    END IF;
+
+    -- Before the rows of streams: locks are taken in one order by all.
+    PERFORM indelible.lock_for_append(
+        ARRAY(SELECT DISTINCT tag FROM unnest(coalesce(tags, '{}')) AS given (tag))
+    );
+    -- The rows of the streams are locked in order of name, as append_many() locks them, and moved
+    -- on in the same step. Whoever calls undoes the transaction where the events are refused.
+    WITH moved AS (
+        INSERT INTO indelible.streams AS stream (name, channel, version)
+        SELECT
+            given.name,
+            coalesce(given.channel, split_part(given.name, '-', 1)),
+            given.added - 1
+        FROM unnest(stream_names, stream_channels, stream_counts) AS given (name, channel, added)
+        ORDER BY given.name COLLATE "C"
+        ON CONFLICT ON CONSTRAINT streams_name_key
+        DO UPDATE SET version = stream.version + excluded.version + 1
+        RETURNING stream.id, stream.version, stream.channel, stream.name, stream.closed_at
+    ),
+    ordered AS (
+        SELECT
+            moved.id, moved.version, moved.channel, moved.closed_at,
+            row_number() OVER (ORDER BY moved.name)
+        FROM moved
+    )
+    SELECT
+        array_agg(ordered.id ORDER BY ordered.row_number),
+        array_agg(
+            ordered.version - stream_counts[ordered.row_number] ORDER BY ordered.row_number
+        ),
+        array_agg(ordered.channel ORDER BY ordered.row_number),
+        array_agg(ordered.closed_at ORDER BY ordered.row_number)
+    INTO stream_ids, last_versions, actual_channels, closed
+    FROM ordered;
+
+    -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
+    -- Those of a fresh import mostly lie where no other is: one look at the smallest and the
+    -- largest tells. Were these told wrongly, the unique key would refuse the rows.
+    IF EXISTS (
+        SELECT FROM indelible.events WHERE events.id BETWEEN id_range[1] AND id_range[2]
+    ) AND EXISTS (
+        SELECT
+        FROM unnest(new_ids) AS given (id)
+        JOIN indelible.events ON events.id = given.id
+    ) THEN
+        outcome := 'known';
+        RETURN;
+    END IF;
+
+    SELECT
+        CASE
+            WHEN given.channel <> given.actual_channel THEN 'channel_mismatch'
+            WHEN given.closed_at IS NOT NULL THEN 'closed'
+            ELSE 'wrong_version'
+        END,
+        jsonb_build_object(
+            'place', given.number,
+            'channel', given.actual_channel,
+            'version', given.last_version,
+            'closed_at', given.closed_at
+        ) || coalesce(indelible.last_event(given.stream_id, given.last_version), '{}')
+    INTO outcome, facts
+    FROM unnest(
+            stream_channels, actual_channels, stream_versions, last_versions, stream_ids, closed
+        ) WITH ORDINALITY AS given (
+            channel, actual_channel, version, last_version, stream_id, closed_at, number
+        )
+    WHERE given.channel <> given.actual_channel
+        OR given.version <> given.last_version
+        OR given.closed_at IS NOT NULL
+    ORDER BY given.number
+    LIMIT 1;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+
+    PERFORM indelible.hold_head();
+    taken_at := clock_timestamp();
+    SELECT array_agg(nextval('indelible.events_position')) INTO positions
+    FROM generate_series(1, cardinality(new_ids));
+    IF tags <> '{}' THEN
+        INSERT INTO indelible.event_tags (tag, position)
+        SELECT DISTINCT given.tag, positions[given.place]
+        FROM unnest(tags, tag_places) AS given (tag, place);
+    END IF;
+    first_position := positions[1];
+    -- Mostly nobody else took one in between, and the first tells the others.
+    IF positions[cardinality(positions)] - first_position = cardinality(positions) - 1 THEN
+        positions := NULL;
+    END IF;
+    outcome := 'ready';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indelible.size(OUT last_position bigint, OUT bytes bigint)
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        (SELECT last_value FROM indelible.events_position),
+        pg_total_relation_size('indelible.events')
+            + pg_total_relation_size('indelible.archived_events')
+            + pg_total_relation_size('indelible.streams')
+$$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

@@ -1,0 +1,14 @@
+-- One row: the time of the database, and the next valid time that an event up to a position has;
+-- null where there is none.
+SELECT
+    clock_timestamp(),
+    (
+        SELECT given_valid_at
+        FROM indelible.recorded_events
+        WHERE given_valid_at IS NOT NULL
+            AND given_valid_at <> recorded_at
+            AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
+            AND position <= %(upto)s
+        ORDER BY given_valid_at, position
+        LIMIT 1
+    )

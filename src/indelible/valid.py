@@ -1,0 +1,290 @@
+"""Plans: read facts in order of valid time: those that hold at a moment, or began in a range.
+
+Facts with a valid time of their own stand in an index of their own, in that order. The others hold
+from when they were recorded, and stand in order of position, which is nearly that of time; the
+table `periods` says where it is not. Both are read window by window of time, and merged.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from .codec import Codec
+from .errors import InvalidInput
+from .events import RecordedEvent
+from .moments import AsOf, Between, before, check_between, check_moment
+from .names import check_name
+from .plan import Call, Plan
+from .query import Query
+from .read import (
+    LogReading,
+    Pages,
+    StreamReading,
+    Versions,
+    check_count,
+    check_exists,
+    check_limit,
+    check_query,
+    decode_rows,
+    items_json,
+    log_bounds,
+)
+from .spans import LAST, Span, learn_periods
+
+_FIRST_WINDOW = 1
+_LARGEST_WINDOW = 200
+"""How many periods, of a thousand positions each, one statement looks through: fewer at first."""
+
+Key = tuple[datetime | None, int]
+"""A place in the order: a valid time (None is before all) and a position."""
+
+
+class ValidTime:
+    """A part of the facts by valid time, as keys: after the first, before the second.
+
+    Args:
+        valid_at: the facts that hold at a moment: those with this valid time or an earlier one.
+        valid_between: the facts with a valid time from a moment on and before another.
+
+    Raises:
+        InvalidInput: it is something else, or both are given.
+    """
+
+    def __init__(self, valid_at: datetime | None, valid_between: Between | None) -> None:
+        if valid_at is not None and valid_between is not None:
+            raise InvalidInput("valid_at and valid_between both bound the valid time: give one")
+        self.above: Key = (None, LAST)
+        self.below: Key = (None, LAST)
+        self.is_everything = False
+        self.is_nothing = False
+        if valid_at is not None:
+            self.below = (check_moment("valid_at", valid_at), LAST)
+        elif (between := check_between("valid_between", valid_between)) is not None:
+            begins, ends = between
+            self.above, self.below = (before(begins), LAST), (before(ends), LAST)
+            self.is_nothing = self.below[0] is None
+        else:
+            self.is_everything = True
+
+
+class ValidStreamReading:
+    """A reading of one stream in order of valid time; see `EventStore.read`."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        stream: str,
+        *,
+        from_version: int,
+        to_version: int | None,
+        backwards: bool,
+        limit: int | None,
+        must_exist: bool,
+        span: Span,
+        valid: ValidTime,
+    ) -> None:
+        self._codec = codec
+        self._stream = check_name("stream", stream)
+        self._versions = Versions(stream, from_version, to_version, span)
+        self._found: tuple[int, int] | None = None
+        self._above, self._below = valid.above, valid.below
+        self._backwards = backwards
+        self._pages = Pages(check_limit(limit))
+        self._must_exist = must_exist
+        self._done = valid.is_nothing
+
+    def next_page(self) -> Plan[list[RecordedEvent]]:
+        """Bring the next events; none at the end."""
+        if self._must_exist:
+            yield from check_exists(self._stream)
+            self._must_exist = False
+        if self._done or self._pages.left == 0:
+            return []
+        if self._found is None:
+            self._found = yield from self._versions.find()
+        rows = yield Call(
+            "read_stream_valid_backwards" if self._backwards else "read_stream_valid",
+            {
+                "stream": self._stream,
+                "from_version": self._found[0],
+                "to_version": self._found[1],
+                **_keys(self._above, self._below),
+                "limit": self._pages.ask(),
+            },
+            prepared=False,
+        )
+        events, size = decode_rows(self._codec, rows, self._stream)
+        self._done = not self._pages.take(len(events), size)
+        if events:
+            if self._backwards:
+                self._below = key_of(events[-1])
+            else:
+                self._above = key_of(events[-1])
+        return events
+
+
+class ValidLogReading:
+    """A reading of the log, up to the head, in order of valid time; see `EventStore.read_all`."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        query: Query | None,
+        *,
+        after: int,
+        backwards: bool,
+        limit: int | None,
+        span: Span,
+        valid: ValidTime,
+    ) -> None:
+        self._codec = codec
+        self._items = items_json(check_query(query))
+        self._after = check_count("after", after)
+        self._upto = 0
+        self._span = span
+        self._above, self._below = valid.above, valid.below
+        self._edge: Key | None = None
+        self._backwards = backwards
+        self._pages = Pages(check_limit(limit))
+        self._window = _FIRST_WINDOW
+        self._done = valid.is_nothing
+        self.known_head: int | None = None
+
+    def start(self) -> Plan[int]:
+        """Find the position which the reading goes up to; the same at every further call."""
+        if self.known_head is None:
+            self._after, self._upto = yield from log_bounds(self._after, self._span)
+            yield from learn_periods()
+            self.known_head = self._upto
+        return self.known_head
+
+    def next_page(self) -> Plan[list[RecordedEvent]]:
+        """Bring the next events; none at the end."""
+        yield from self.start()
+        while not self._done and self._pages.left != 0:
+            if events := (yield from self._next_part()):
+                return events
+        return []
+
+    def _next_part(self) -> Plan[list[RecordedEvent]]:
+        """Bring the next events of a window of time, and go on to the next at its end."""
+        edge = yield from self._window_edge()
+        above, below = (edge, self._below) if self._backwards else (self._above, edge)
+        rows = yield Call(
+            "read_all_valid_backwards" if self._backwards else "read_all_valid",
+            {
+                "items": self._items,
+                "after": self._after,
+                "upto": self._upto,
+                **_keys(above, below),
+                "limit": self._pages.ask(),
+            },
+            prepared=False,
+        )
+        events, size = decode_rows(self._codec, rows)
+        if self._pages.take(len(events), size):
+            self._move(key_of(events[-1]))
+        else:
+            self._move(edge)
+            self._edge = None
+            self._window = min(self._window * 2, _LARGEST_WINDOW)
+        return events
+
+    def _move(self, key: Key) -> None:
+        if self._backwards:
+            self._below = key
+        else:
+            self._above = key
+        self._done = self._above == self._below
+
+    def _window_edge(self) -> Plan[Key]:
+        """The end of the window: so much time as some thousand positions were recorded in."""
+        if self._edge is None:
+            ((moment,),) = yield Call(
+                "valid_window_backwards" if self._backwards else "valid_window",
+                {
+                    "upto": self._upto,
+                    "above": self._above[0],
+                    "below": self._below[0],
+                    "periods": self._window,
+                },
+                prepared=False,
+            )
+            last = self._above if self._backwards else self._below
+            self._edge = last if moment is None else (moment, LAST)
+        return self._edge
+
+
+def stream_reading(
+    codec: Codec,
+    stream: str,
+    *,
+    from_version: int,
+    to_version: int | None,
+    backwards: bool,
+    limit: int | None,
+    must_exist: bool,
+    as_of: AsOf | None,
+    recorded_between: Between | None,
+    valid_at: datetime | None,
+    valid_between: Between | None,
+) -> StreamReading | ValidStreamReading:
+    """A reading of a stream: in order of valid time where that is asked for, else of version."""
+    span, valid = Span(as_of, recorded_between), ValidTime(valid_at, valid_between)
+    if valid.is_everything:
+        return StreamReading(
+            codec,
+            stream,
+            from_version=from_version,
+            to_version=to_version,
+            backwards=backwards,
+            limit=limit,
+            must_exist=must_exist,
+            span=span,
+        )
+    return ValidStreamReading(
+        codec,
+        stream,
+        from_version=from_version,
+        to_version=to_version,
+        backwards=backwards,
+        limit=limit,
+        must_exist=must_exist,
+        span=span,
+        valid=valid,
+    )
+
+
+def log_reading(
+    codec: Codec,
+    query: Query | None,
+    *,
+    after: int,
+    backwards: bool,
+    limit: int | None,
+    as_of: AsOf | None,
+    recorded_between: Between | None,
+    valid_at: datetime | None,
+    valid_between: Between | None,
+) -> LogReading | ValidLogReading:
+    """A reading of the log: in order of valid time where that is asked for, else of position."""
+    span, valid = Span(as_of, recorded_between), ValidTime(valid_at, valid_between)
+    if valid.is_everything:
+        return LogReading(codec, query, after=after, backwards=backwards, limit=limit, span=span)
+    return ValidLogReading(
+        codec, query, after=after, backwards=backwards, limit=limit, span=span, valid=valid
+    )
+
+
+def key_of(event: RecordedEvent) -> Key:
+    """An event's place in the order of valid time."""
+    return event.valid_at, event.position
+
+
+def _keys(above: Key, below: Key) -> dict[str, object]:
+    return {
+        "above_moment": above[0],
+        "above_position": above[1],
+        "below_moment": below[0],
+        "below_position": below[1],
+    }

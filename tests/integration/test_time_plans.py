@@ -1,0 +1,140 @@
+"""Reads by time at a million events: their plans look at what is asked for, and at no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from indelible import EventStore
+from indelible.plan import Call
+from indelible.schema import statements
+from indelible.spans import position_at
+from indelible.valid import log_reading
+
+EVENTS = 1_000_000
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def moment(event: int) -> datetime:
+    """When an event was recorded: one a second."""
+    return BEGINNING + timedelta(seconds=event)
+
+
+def fill(connection: psycopg.Connection, schema: str) -> None:
+    """A million events in ten thousand streams; one in twenty has a valid time of its own, up to
+    twelve days before or after."""
+    with connection.transaction():
+        connection.execute(
+            f"INSERT INTO {schema}.streams (name, channel, version)"
+            " SELECT 'a-' || number, 'a', 99 FROM generate_series(0, 9999) AS streams (number)"
+        )
+        connection.execute(
+            f"""
+            INSERT INTO {schema}.events
+                (position, stream_id, version, recorded_at, id, type, data, valid_at)
+            SELECT
+                number, 1 + number %% 10000, (number - 1) / 10000,
+                %(beginning)s + make_interval(secs => number),
+                lpad(to_hex(number), 32, '0')::uuid, 'Happened', '{{}}',
+                CASE WHEN number %% 20 = 0 THEN
+                    %(beginning)s
+                    + make_interval(secs => number + (number::bigint * 7919) %% 2000000 - 1e6)
+                END
+            FROM generate_series(1, {EVENTS}) AS events (number)
+            """,
+            {"beginning": BEGINNING},
+        )
+        connection.execute(f"SELECT setval('{schema}.events_position', {EVENTS})")
+    connection.execute(f"VACUUM (ANALYZE) {schema}.events, {schema}.streams")
+
+
+class Explained:
+    """Runs plans, and notes of each statement how many events its plan looked at."""
+
+    def __init__(self, connection: psycopg.Connection, schema: str) -> None:
+        self._connection = connection
+        self._statements = statements(schema)
+        self.looked_at: dict[str, int] = {}
+        self.plans: dict[str, str] = {}
+
+    def run(self, plan: Any) -> Any:
+        try:
+            call = next(plan)
+            while True:
+                call = plan.send(self._execute(call))
+        except StopIteration as stop:
+            return stop.value
+
+    def _execute(self, call: Call) -> list[tuple[Any, ...]]:
+        statement = self._statements[call.statement]
+        parameters = dict(call.parameters)
+        ((found,),) = self._connection.execute(
+            "EXPLAIN (ANALYZE, FORMAT JSON) " + statement,  # type: ignore[arg-type]
+            parameters,
+        ).fetchall()
+        looked_at = sum(rows_of(node) for node in nodes(found[0]["Plan"]))
+        self.looked_at[call.statement] = max(self.looked_at.get(call.statement, 0), looked_at)
+        self.plans[call.statement] = json.dumps(found, indent=1)
+        cursor = self._connection.cursor(binary=True)
+        cursor.adapters.register_loader("jsonb", _Bytes)
+        return cursor.execute(statement, parameters).fetchall()  # type: ignore[arg-type]
+
+
+class _Bytes(psycopg.adapt.Loader):
+    format = psycopg.pq.Format.BINARY
+
+    def load(self, data: Any) -> bytes:
+        return bytes(data)[1:]
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from nodes(child)
+
+
+def rows_of(node: dict[str, Any]) -> int:
+    """How many events a node of a plan looked at."""
+    if node.get("Relation Name") not in ("events", "archived_events"):
+        return 0
+    seen = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    return int(seen * node["Actual Loops"])
+
+
+def test_reads_by_time_look_at_little_of_a_million_events(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    fill(connection, schema)
+    assert sync_store.position_at(moment(700_000)) == 700_000  # learns the periods
+    codec = sync_store._writing.codec
+    explained = Explained(connection, schema)
+
+    assert explained.run(position_at(moment(500_000))) == 500_000
+    for backwards in (False, True):
+        reading = log_reading(
+            codec,
+            None,
+            after=0,
+            backwards=backwards,
+            limit=3_000,
+            as_of=moment(900_000),
+            recorded_between=None,
+            valid_at=moment(500_000),
+            valid_between=None,
+        )
+        keys = []
+        while page := explained.run(reading.next_page()):
+            keys += [(event.valid_at, event.position) for event in page]
+        assert len(keys) == 3_000
+        assert keys == sorted(keys, reverse=backwards)
+
+    assert max(explained.looked_at.values()) < 30_000, explained.plans
+    ((taken,),) = connection.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT {schema}.position_at(%s, {EVENTS})",
+        [moment(654_321)],
+    ).fetchall()
+    assert taken[0]["Plan"]["Shared Hit Blocks"] + taken[0]["Plan"]["Shared Read Blocks"] < 200
