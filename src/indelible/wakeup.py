@@ -32,6 +32,8 @@ from .postgres import (
 from .read import head, head_info
 
 _RING_PAUSE = 0.003
+_UNHEARD_PAUSE = 0.1
+"""Seconds between two rings, where somebody listens and where nobody does."""
 _SHORTEST_POLL = 0.005
 _LONGEST_POLL = 0.5
 _LONGEST_POLL_ALONE = 0.1
@@ -82,6 +84,7 @@ class Doorbell:
         self._rung = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_heard = True
         self._is_closed = False
 
     def ring(self) -> None:
@@ -114,7 +117,7 @@ class Doorbell:
                 # Taken back before it is told: what is committed after this rings again.
                 self._rung.clear()
                 connection = self._tell(connection)
-                time.sleep(_RING_PAUSE)
+                time.sleep(_RING_PAUSE if self._is_heard else _UNHEARD_PAUSE)
             if self._rung.is_set():
                 connection = self._tell(connection)
         finally:
@@ -127,7 +130,14 @@ class Doorbell:
                 connection = open_connection(self._settings)
                 # A NOTIFY has a commit of its own, which need not wait for the disk.
                 connection.execute("SET synchronous_commit = off")
-            connection.execute("SELECT pg_notify(%s, '')", [bell_name(self._settings.schema)])
+            # Only where a watch has its ear to it (see `Watch._listen`): a NOTIFY that nobody hears
+            # would cost all processes that write.
+            rung = connection.execute(
+                "SELECT pg_notify(%(bell)s, '')"
+                " WHERE NOT pg_try_advisory_xact_lock(-1, hashtext(%(bell)s))",
+                {"bell": bell_name(self._settings.schema)},
+            )
+            self._is_heard = rung.rowcount > 0
         except (psycopg.Error, IndelibleError) as error:
             _log.debug("the doorbell did not ring (%s): readers poll", error)
             if connection is not None:
@@ -261,6 +271,8 @@ class Watch:
             return self._tell_about_listen()
         bell, token = bell_name(self._settings.schema), str(uuid4())
         connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(bell)))
+        # What tells the doorbells that somebody listens, as long as this session lasts.
+        connection.execute("SELECT pg_advisory_lock_shared(-1, hashtext(%s))", [bell])
         connection.execute("SELECT pg_notify(%s, %s)", [bell, token])
         deadline = time.monotonic() + _LISTEN_TEST
         while (left := deadline - time.monotonic()) > 0:

@@ -25,6 +25,7 @@ from indelible import (
 )
 from indelible import wakeup as wakeup_module
 from indelible.subscription import Bell
+from indelible.wakeup import bell_name
 from tests.conftest import Connect
 from tests.waiting import wait_until
 
@@ -283,6 +284,23 @@ def test_a_head_held_for_long_is_warned_of(
             subscription.stop()
             reader.join(20)
     assert "events wait behind it (1): process" in caplog.text
+
+
+def test_the_bell_rings_only_where_somebody_listens(
+    store: EventStore, url: str, schema: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as ear:
+        ear.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(bell_name(schema))))
+
+        def heard(seconds: float) -> bool:
+            store.append("a-1", event(), expected=ANY)
+            return any(ear.notifies(timeout=seconds, stop_after=1))
+
+        assert not heard(0.5)
+        with psycopg.connect(url, autocommit=True) as watch:
+            watch.execute("SELECT pg_advisory_lock_shared(-1, hashtext(%s))", [bell_name(schema)])
+            wait_until(lambda: heard(0.5))
+            assert heard(5)
 
 
 def test_the_bell_wakes_a_reader_that_polls_seldom(

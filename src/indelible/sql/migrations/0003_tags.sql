@@ -512,6 +512,18 @@ BEGIN
             RETURN;
         END IF;
     END IF;
+    IF jsonb_array_length(appends) = 1 AND jsonb_array_length(appends -> 0 -> 'events') > 0 THEN
+        -- The shorter way, as with an append alone.
+        RETURN QUERY
+            SELECT 1::bigint, one.*
+            FROM indelible.append(
+                appends -> 0 ->> 'stream',
+                appends -> 0 ->> 'channel',
+                (appends -> 0 ->> 'expected')::bigint,
+                appends -> 0 -> 'events'
+            ) AS one;
+        RETURN;
+    END IF;
     RETURN QUERY SELECT * FROM indelible.append_many(appends);
 END
 $$;
