@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.harness import report
 from benchmarks.harness.bench import Bench
 from benchmarks.harness.findings import Finding, compare
 from benchmarks.peers import Peer, eventsourcing
@@ -91,7 +92,12 @@ def run(bench: Bench, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, *rows)]
     lines.insert(1, "| --- | --- | --- | --- |" + " ---: |" * 6)
-    (folder / "correctness.md").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "correctness.md").write_text(
+        report.circumstances(bench, f"{bench.scale.check_seconds:g} s each")
+        + "\n".join(lines)
+        + "\n",
+        "utf-8",
+    )
     (folder / "correctness.json").write_text(json.dumps(findings, indent=1) + "\n", "utf-8")
     return status
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +65,7 @@ def conclude(
     machine, versions = server.machine(), _versions()
     everything = {
         "when": when,
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": command(sys.argv[1:]),
         "seconds": round(seconds),
         "machine": machine,
         "versions": versions,
@@ -76,24 +78,14 @@ def conclude(
     (folder / "results.json").write_text(
         json.dumps(everything, indent=1, ensure_ascii=False) + "\n", "utf-8"
     )
-    settings = bench.server.settings
-    told = (
-        f"`{everything['command']}` on {when[:10]}: {bench.scale.rounds} rounds (3 where there are"
-        f" many contenders) of {bench.scale.seconds:g} s; {machine['processor']},"
-        f" {machine['cores']} cores, {machine['memory']}, {machine['system']}, Python"
-        f" {machine['python']}; PostgreSQL {settings['server_version'].split()[0]}, fsync"
-        f" {settings['fsync']}, synchronous_commit {settings['synchronous_commit']}, shared_buffers"
-        f" {settings['shared_buffers']}; eventsourcing {versions['eventsourcing']}, UmaDB"
-        f" {versions['umadb']}, Message DB {versions['@eventide/message-db']}, Emmett"
-        f" {versions['@event-driven-io/emmett-postgresql']}.\n\n"
-    )
+    rounds = f"{bench.scale.rounds} round{'s' if bench.scale.rounds > 1 else ''}"
+    extent = f"{rounds} (at most 3 where there are many contenders) of {bench.scale.seconds:g} s"
     absent = "".join(f"- not run: {who}: {why}\n" for who, why in bench.absent.items())
     (folder / "table.md").write_text(
-        told + markdown(bench.rows) + (f"\n{absent}" if absent else ""), "utf-8"
+        circumstances(bench, extent) + markdown(bench.rows) + (f"\n{absent}" if absent else ""),
+        "utf-8",
     )
-    charted = [compared for compared in bench.comparisons if compared.chart]
-    if charted:
-        draw(charted, folder / "chart")
+    draw([compared.as_json() for compared in bench.comparisons], folder / "chart")
     if for_docs:
         shutil.copyfile(folder / "chart.svg", DOCS_CHART)
     console.print(f"{folder}: {', '.join(sorted(found.name for found in folder.iterdir()))}")
@@ -101,3 +93,27 @@ def conclude(
 
 def _versions() -> dict[str, str]:
     return server.versions() | packages.PACKAGES
+
+
+def circumstances(bench: Bench, extent: str) -> str:
+    """Tell in a paragraph of Markdown when, how long, on what, with which settings it was run."""
+    machine, versions, settings = server.machine(), _versions(), bench.server.settings
+    return (
+        f"`{command(sys.argv[1:])}` on {datetime.now(UTC).date()}: {extent};"
+        f" {machine['processor']}, {machine['cores']} cores, {machine['memory']},"
+        f" {machine['system']}, Python {machine['python']}; PostgreSQL"
+        f" {settings['server_version'].split()[0]}, fsync {settings['fsync']}, synchronous_commit"
+        f" {settings['synchronous_commit']}, shared_buffers {settings['shared_buffers']};"
+        f" eventsourcing {versions['eventsourcing']}, UmaDB {versions['umadb']}, Message DB"
+        f" {versions['@eventide/message-db']}, Emmett"
+        f" {versions['@event-driven-io/emmett-postgresql']}.\n\n"
+    )
+
+
+def command(arguments: Sequence[str]) -> str:
+    """Give the command that measures the same again; where results are written is no part of it."""
+    told = list(arguments)
+    if "--out" in told:
+        place = told.index("--out")
+        del told[place : place + 2]
+    return shlex.join(["python", "-m", "benchmarks", *told])

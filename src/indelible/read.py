@@ -33,6 +33,7 @@ _FIRST_PAGE = 100
 _LARGEST_PAGE = 5_000
 _PAGE_BYTES = 4 * 1024 * 1024
 _FIRST_WINDOW = 20_000
+_UNFILTERED_WINDOW = 2 * _LARGEST_PAGE
 _LARGEST_WINDOW = 200_000
 _LARGEST_TAGGED_WINDOW = 50_000_000
 """How many positions one statement looks at; far more where an index leads to those with a tag."""
@@ -166,9 +167,10 @@ class LogReading:
         self._backwards = backwards
         self._pages = Pages(check_limit(limit))
         self._statement, self._filters = _filters(check_query(query))
-        # Without filters a page ends at its limit; with them the bounds of a window end it, so
-        # that no single statement scans the whole log for the few events that match.
-        self._window = _FIRST_WINDOW if self._filters else 2**62
+        # The bounds of a window end a page where its limit does not, so that no single statement
+        # scans the whole log for the few events that match, or sorts all that is left of it where
+        # the planner does not know yet how large the table has become.
+        self._window = _FIRST_WINDOW if self._filters else _UNFILTERED_WINDOW
         is_tagged = self._statement == "read_all_tagged"
         self._largest_window = _LARGEST_TAGGED_WINDOW if is_tagged else _LARGEST_WINDOW
         self.known_head: int | None = None
