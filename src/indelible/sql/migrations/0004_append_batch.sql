@@ -36,6 +36,7 @@ $$;
 COMMENT ON FUNCTION indelible.refuse_appends(jsonb, bigint[]) IS
     'Why some appends of a batch were refused, or the first result where one is a retry.';
 
+-- closed_at is a column from 0006 on; nothing is called before all migrations are applied.
 CREATE FUNCTION indelible.append_batch(appends jsonb)
 RETURNS TABLE (
     place bigint,
@@ -119,10 +120,11 @@ BEGIN
             jsonb_array_length(item -> 'events') AS added,
             locked.id,
             locked.version,
-            locked.channel
+            locked.channel,
+            locked.closed_at
         FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
         LEFT JOIN LATERAL (
-            SELECT streams.id, streams.version, streams.channel
+            SELECT streams.id, streams.version, streams.channel, streams.closed_at
             FROM indelible.streams
             WHERE streams.name = item ->> 'stream'
             FOR NO KEY UPDATE SKIP LOCKED
@@ -162,6 +164,7 @@ BEGIN
         IF is_busy THEN
             outcomes[entry.number] := 'busy';
         ELSIF entry.number = ANY(known)
+            OR entry.closed_at IS NOT NULL
             OR entry.wanted_channel <> of_channel
             OR entry.expected >= -1 AND entry.expected <> at_version
             OR entry.expected = -4 AND at_version = -1

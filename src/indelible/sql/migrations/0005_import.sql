@@ -80,6 +80,7 @@ $$;
 COMMENT ON FUNCTION indelible.recall_import IS
     'How many events at the beginning of a list are there already, as they are given; and those that are there otherwise.';
 
+-- closed_at is a column from 0006 on; nothing is called before all migrations are applied.
 CREATE FUNCTION indelible.begin_import(
     stream_names text[],
     stream_channels text[],
@@ -109,6 +110,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     actual_channels text[];
+    closed timestamptz[];
 BEGIN
     IF EXISTS (
         SELECT
@@ -144,10 +146,12 @@ BEGIN
         ORDER BY given.name COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_name_key
         DO UPDATE SET version = stream.version + excluded.version + 1
-        RETURNING stream.id, stream.version, stream.channel, stream.name
+        RETURNING stream.id, stream.version, stream.channel, stream.name, stream.closed_at
     ),
     ordered AS (
-        SELECT moved.id, moved.version, moved.channel, row_number() OVER (ORDER BY moved.name)
+        SELECT
+            moved.id, moved.version, moved.channel, moved.closed_at,
+            row_number() OVER (ORDER BY moved.name)
         FROM moved
     )
     SELECT
@@ -155,8 +159,9 @@ BEGIN
         array_agg(
             ordered.version - stream_counts[ordered.row_number] ORDER BY ordered.row_number
         ),
-        array_agg(ordered.channel ORDER BY ordered.row_number)
-    INTO stream_ids, last_versions, actual_channels
+        array_agg(ordered.channel ORDER BY ordered.row_number),
+        array_agg(ordered.closed_at ORDER BY ordered.row_number)
+    INTO stream_ids, last_versions, actual_channels, closed
     FROM ordered;
 
     -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
@@ -176,19 +181,24 @@ BEGIN
     SELECT
         CASE
             WHEN given.channel <> given.actual_channel THEN 'channel_mismatch'
+            WHEN given.closed_at IS NOT NULL THEN 'closed'
             ELSE 'wrong_version'
         END,
         jsonb_build_object(
             'place', given.number,
             'channel', given.actual_channel,
-            'version', given.last_version
+            'version', given.last_version,
+            'closed_at', given.closed_at
         ) || coalesce(indelible.last_event(given.stream_id, given.last_version), '{}')
     INTO outcome, facts
-    FROM unnest(stream_channels, actual_channels, stream_versions, last_versions, stream_ids)
-        WITH ORDINALITY AS given (
-            channel, actual_channel, version, last_version, stream_id, number
+    FROM unnest(
+            stream_channels, actual_channels, stream_versions, last_versions, stream_ids, closed
+        ) WITH ORDINALITY AS given (
+            channel, actual_channel, version, last_version, stream_id, closed_at, number
         )
-    WHERE given.channel <> given.actual_channel OR given.version <> given.last_version
+    WHERE given.channel <> given.actual_channel
+        OR given.version <> given.last_version
+        OR given.closed_at IS NOT NULL
     ORDER BY given.number
     LIMIT 1;
     IF FOUND THEN
