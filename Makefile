@@ -18,8 +18,9 @@ help:
 demo: .venv/.ready-run
 	@.venv/bin/indelible demo $(ARGS)
 
+# Most of a test's time is waiting for a server: one more at once than the two cores of the usual machine.
 test: .venv/.ready-dev
-	@$(PYTHON_IN_VENV) -m pytest $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=worksteal $(ARGS)
 
 check: .venv/.ready-dev
 	@echo '== format'

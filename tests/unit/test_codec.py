@@ -175,7 +175,7 @@ class Number(IntEnum):
         Any,
         T,
     ],
-    ids=lambda value: ascii(value)[:60],
+    ids=lambda value: ascii(value).split(" at 0x")[0][:60],
 )
 def test_what_is_no_event_class_is_refused(events: Any) -> None:
     with pytest.raises(InvalidInput):
