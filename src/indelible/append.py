@@ -47,6 +47,9 @@ class Writing:
     max_event_bytes: int
 
 
+_MOST_SHARED_TAGS = 8
+"""Each is a lock until the batch is committed, and a batch may be of hundreds of appends."""
+
 Conditions = AppendCondition | Sequence[AppendCondition] | None
 
 
@@ -76,25 +79,47 @@ def append(
             f"there is nothing to append to stream {stream!r}: pass at least one event; a pure"
             " check of a version is append_many with a StreamAppend without events"
         )
+    return (yield from _append_part(writing, part, condition))
+
+
+def _append_part(
+    writing: Writing, part: Mapping[str, Any], condition: Conditions, *, is_alone: bool = False
+) -> Plan[AppendResult]:
+    """Append to one stream, together with others that do so now, where that is possible."""
     _check_ids([part])
-    if condition is not None:
-        (result,) = yield from _append_if(writing, [part], condition)
-        return result
-    rows = yield from _write(
-        "append",
-        {
-            "stream": part["stream"],
-            "channel": part["channel"],
-            "expected": part["expected"],
-            "events": _encode(part["events"]).decode(),
-        },
-        [part],
-        may_share=True,
-    )
+    conditions = _conditions(condition)
+    parameters: dict[str, object] = {
+        "stream": part["stream"],
+        "channel": part["channel"],
+        "expected": part["expected"],
+        "events": _encode(part["events"]).decode(),
+    }
+    if conditions:
+        parameters["conditions"] = _encode(conditions).decode()
+    statement = "append_if" if conditions else "append"
+    lane = _lane(part, conditions, is_alone=is_alone)
+    rows = yield from _write(statement, parameters, [part], lane=lane)
     outcome = _Outcome(0, *rows[0])
-    if outcome.is_refusal:
-        raise _refusal([part], [outcome])
+    yield from _check_outcomes(writing, [part], [outcome])
     return outcome.result(part)
+
+
+def _lane(
+    part: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]], *, is_alone: bool
+) -> str | None:
+    """The lane of an append: its stream, or the tag that an event alone decides by.
+
+    None where it must not go with others: an item without tags waits for every appender, and the
+    server's table of locks is finite.
+    """
+    decided = [item["tags"] for condition in conditions for item in condition["items"]]
+    carried = sum(len(event.get("tags", ())) for event in part["events"])
+    if not all(decided) or len(decided) + carried > _MOST_SHARED_TAGS:
+        return None
+    if is_alone and decided:
+        return f"\x00{decided[0][0]}"  # the name of no stream
+    stream: str = part["stream"]
+    return stream
 
 
 def _append_alone(
@@ -119,8 +144,10 @@ def _append_alone(
         part = _check(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
         part["stream"] = f"event-{UUID(part['events'][0]['id'])}"
         parts.append(part)
+    if len(parts) == 1:
+        return (yield from _append_part(writing, parts[0], condition, is_alone=True))
     _check_ids(parts)
-    results = yield from _append_if(writing, parts, condition)
+    results = yield from _append_parts(writing, parts, condition)
     return results[-1]
 
 
@@ -138,10 +165,10 @@ def append_many(
     if not parts:
         return []
     _check_ids(parts)
-    return (yield from _append_if(writing, parts, condition))
+    return (yield from _append_parts(writing, parts, condition))
 
 
-def _append_if(
+def _append_parts(
     writing: Writing, parts: Sequence[Mapping[str, Any]], condition: Conditions
 ) -> Plan[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
@@ -149,15 +176,24 @@ def _append_if(
     parameters: dict[str, object] = {"appends": _encode(parts).decode()}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
-    rows = yield from _write("append_if" if conditions else "append_many", parameters, parts)
-    if rows and rows[0][1] == "condition_failed":
-        positions = msgspec.json.decode(rows[0][5], type=list[int])
-        raise AppendConditionFailed((yield from at_positions(writing.codec, positions)))
+    statement = "append_many_if" if conditions else "append_many"
+    rows = yield from _write(statement, parameters, parts)
     outcomes = [_Outcome(place - 1, *row) for place, *row in rows]
-    refused = [outcome for outcome in outcomes if outcome.is_refusal]
-    if refused:
-        raise _refusal(parts, refused)
+    yield from _check_outcomes(writing, parts, outcomes)
     return [outcome.result(parts[outcome.place]) for outcome in outcomes]
+
+
+def _check_outcomes(
+    writing: Writing, parts: Sequence[Mapping[str, Any]], outcomes: Sequence[_Outcome]
+) -> Plan[None]:
+    """Raise the error that tells of a refusal, if there is one."""
+    refused = [outcome for outcome in outcomes if outcome.is_refusal]
+    if not refused:
+        return
+    if refused[0].outcome == "condition_failed":
+        positions = msgspec.json.decode(refused[0].facts or b"[]", type=list[int])
+        raise AppendConditionFailed((yield from at_positions(writing.codec, positions)))
+    raise _refusal(parts, refused)
 
 
 def _conditions(condition: object) -> list[dict[str, Any]]:
@@ -183,17 +219,17 @@ def _write(
     parameters: Mapping[str, object],
     parts: Sequence[Mapping[str, Any]],
     *,
-    may_share: bool = False,
+    lane: str | None = None,
 ) -> Plan[Rows]:
     try:
-        return (yield Call(statement, parameters, appends=True, may_share=may_share))
+        return (yield Call(statement, parameters, appends=True, lane=lane))
     except ConnectionLost as lost:
         ids = [UUID(event["id"]) for part in parts for event in part["events"]]
         raise ConnectionLost(str(lost), ids) from lost
 
 
 class _Outcome(msgspec.Struct, frozen=True, gc=False):
-    """A row of the functions `append` and `append_many`."""
+    """A row of the functions that append."""
 
     place: int
     outcome: str

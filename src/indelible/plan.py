@@ -27,7 +27,8 @@ class Call(msgspec.Struct, frozen=True):
             rows are asked for.
         appends: whether it appends events, so that readers are woken, and whoever called is told
             when its outcome is not known.
-        may_share: whether it may be sent together with others that may: an append to one stream.
+        lane: where it may be sent together with others, each with an outcome of its own: those of
+            one lane go one after the other, in the order in which they came. None: it goes alone.
         survives_conflicts: whether it is repeated where the database undid its transaction.
     """
 
@@ -35,7 +36,7 @@ class Call(msgspec.Struct, frozen=True):
     parameters: Mapping[str, object] = {}
     prepared: bool = True
     appends: bool = False
-    may_share: bool = False
+    lane: str | None = None
     survives_conflicts: bool = True
 
 

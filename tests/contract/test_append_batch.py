@@ -50,17 +50,26 @@ def as_sent(append: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def alone(connection: psycopg.Connection, schema: str, append: dict[str, Any]) -> tuple[Any, ...]:
+    if "conditions" in append:
+        statement = "append_if(%s, %s)"
+        values = [json.dumps([append]), json.dumps(append["conditions"])]
+    else:
+        statement = "append(%s, %s, %s, %s)"
+        values = [
+            *(append[name] for name in ("stream", "channel", "expected")),
+            json.dumps(append["events"]),
+        ]
+    (row,) = connection.execute(
+        f"SELECT outcome, last_version, facts FROM {schema}.{statement}", values
+    )
+    return row
+
+
 def one_by_one(
     connection: psycopg.Connection, schema: str, appends: list[dict[str, Any]]
 ) -> list[tuple[Any, ...]]:
-    return [
-        row
-        for append in appends
-        for row in connection.execute(
-            f"SELECT outcome, last_version, facts FROM {schema}.append(%s, %s, %s, %s)",
-            [append["stream"], append["channel"], append["expected"], json.dumps(append["events"])],
-        )
-    ]
+    return [alone(connection, schema, append) for append in appends]
 
 
 def at_once(
@@ -137,6 +146,140 @@ def test_a_batch_has_the_outcomes_of_its_appends_one_by_one(
     expected, actual = found
     assert actual[1] == expected[1]
     assert actual[0] == expected[0]
+
+
+TAG = st.sampled_from(["k:1", "k:2", "k:3"])
+ITEMS = st.fixed_dictionaries(
+    {
+        "tags": st.sets(TAG, min_size=1, max_size=2).map(sorted),
+        "types": st.sampled_from([None, None, ["Happened"], ["Other"]]),
+    }
+)
+CONDITIONS = st.fixed_dictionaries(
+    {
+        "items": st.lists(ITEMS, min_size=1, max_size=2),
+        "after": st.integers(0, 4),
+        "seen": st.lists(st.integers(1, 6), max_size=2),
+    }
+)
+DECISIONS = st.fixed_dictionaries(
+    {
+        "stream": st.sampled_from(["a-1", "b", "c", "d", "e"]),
+        "id": st.sampled_from([*IDS, *[None] * 20]),
+        "tags": st.sets(TAG, max_size=2).map(sorted),
+        "conditions": st.none() | st.lists(CONDITIONS, min_size=1, max_size=2),
+    }
+)
+
+
+def a_decision(
+    stream: str, *tags: str, by: str | None = None, after: int = 0, event_id: str | None = None
+) -> dict[str, Any]:
+    items = [{"tags": [by], "types": None}]
+    conditions = None if by is None else [{"items": items, "after": after, "seen": []}]
+    return {"stream": stream, "id": event_id, "tags": list(tags), "conditions": conditions}
+
+
+def has_each_id_once(batch: list[dict[str, Any]]) -> bool:
+    ids = [decision["id"] for decision in batch if decision["id"]]
+    return len(ids) == len(set(ids))
+
+
+def as_decision(decision: dict[str, Any]) -> dict[str, Any]:
+    event = {"id": decision["id"] or str(uuid4()), "type": "Happened", "data": {"n": 1}}
+    sent = {
+        "stream": decision["stream"],
+        "channel": None,
+        "expected": -2,
+        "events": [event | {"tags": decision["tags"]}],
+    }
+    return sent if decision["conditions"] is None else sent | {"conditions": decision["conditions"]}
+
+
+@settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    batches=st.lists(
+        st.lists(DECISIONS, min_size=1, max_size=6).filter(has_each_id_once),
+        min_size=1,
+        max_size=3,
+    )
+)
+@example([[a_decision("a-1", "k:1", by="k:1"), a_decision("b", "k:1", by="k:1")]])
+# The log has what comes first in the list first, whatever order the streams are looked at in.
+@example([[a_decision("b", "k:1"), a_decision("a-1", "k:2", by="k:1")]])
+@example([[a_decision("a-1", "k:1"), a_decision("b", "k:2", by="k:1")]])
+@example([[a_decision("b", "k:2", by="k:1"), a_decision("a-1", "k:1")]])
+@example([[a_decision("a-1", "k:1", by="k:1", event_id=IDS[0])]] * 2)
+@example([[a_decision("a-1", "k:1")], [a_decision("a-1", "k:1", by="k:1"), a_decision("a-1")]])
+def test_decisions_in_a_batch_have_the_outcomes_that_they_have_one_by_one(
+    connection: psycopg.Connection, schema: str, batches: list[list[dict[str, Any]]]
+) -> None:
+    sent = [[as_decision(decision) for decision in batch] for batch in batches]
+    from_the_start = f"ALTER SEQUENCE {schema}.events_position RESTART"
+    with connection.transaction(force_rollback=True):
+        connection.execute(from_the_start)
+        actual, orders = [], []
+        for batch in sent:
+            rows = connection.execute(
+                f"SELECT place, outcome, last_version, facts FROM {schema}.append_batch(%s)",
+                [json.dumps(batch)],
+            ).fetchall()
+            assert sorted(row[0] for row in rows) == [*range(1, len(batch) + 1)]
+            decided = {place: row for place, *row in rows if row[0] != "busy"}
+            busy = [place for place in range(1, len(batch) + 1) if place not in decided]
+            for place in busy:
+                decided[place] = list(alone(connection, schema, batch[place - 1]))
+            orders.append([*sorted(set(decided) - set(busy)), *busy])
+            actual.append(without_times([tuple(decided[place]) for place in orders[-1]]))
+        left = log(connection, schema)
+    with connection.transaction(force_rollback=True):
+        connection.execute(from_the_start)
+        expected = [
+            without_times(one_by_one(connection, schema, [batch[place - 1] for place in order]))
+            for batch, order in zip(sent, orders, strict=True)
+        ]
+        assert actual == expected
+        assert left == log(connection, schema)
+
+
+def log(connection: psycopg.Connection, schema: str) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        f"SELECT stream, version, id, tags FROM {schema}.recorded_events ORDER BY position"
+    ).fetchall()
+
+
+def test_a_decision_on_a_tag_that_others_hold_is_passed_over(
+    connection: psycopg.Connection, schema: str, url: str
+) -> None:
+    def decide(other: psycopg.Connection, *decisions: dict[str, Any]) -> dict[int, str]:
+        sent = json.dumps([as_decision(decision) for decision in decisions])
+        return dict(other.execute(f"SELECT place, outcome FROM {schema}.append_batch(%s)", [sent]))
+
+    by_one, by_two = a_decision("a-1", by="k:1"), a_decision("b", by="k:2")
+    carries = a_decision("c", "k:1")
+    with psycopg.connect(url) as other:
+        decide(other, carries)
+        assert decide(connection, by_one, by_two) == {1: "busy", 2: "appended"}
+    with psycopg.connect(url) as other:
+        decide(other, a_decision("d", by="k:1", after=1))
+        assert decide(connection, a_decision("e", "k:1"), by_two | {"stream": "f"}) == {
+            1: "busy",
+            2: "appended",
+        }
+
+
+def test_a_decision_in_a_batch_needs_a_snapshot_that_is_new(
+    connection: psycopg.Connection, schema: str
+) -> None:
+    connection.execute("SET default_transaction_isolation = 'repeatable read'")
+    sent = json.dumps([as_decision(a_decision("a-1", by="k:1"))])
+    with pytest.raises(psycopg.DatabaseError) as refusal:
+        connection.execute(f"SELECT * FROM {schema}.append_batch(%s)", [sent])
+    assert refusal.value.sqlstate == "IND02"
 
 
 def outcomes(

@@ -21,7 +21,7 @@ APPENDED = ("appended", 0, 1, None, None)
 
 def entry(stream: str) -> Entry:
     parameters = {"stream": stream, "channel": None, "expected": -2, "events": "[{}]"}
-    return Entry(Call("append", parameters, appends=True, may_share=True))
+    return Entry(Call("append", parameters, appends=True, lane=stream))
 
 
 def appended(work: Work) -> list[tuple[Any, ...]]:
@@ -232,9 +232,9 @@ class LineModel(RuleBasedStateMachine):
         for work in following:
             assert work.entries
             self.running.append(work)
-            for stream in {given.stream for given in work.entries}:
+            for stream in {given.lane for given in work.entries}:
                 # Those of a stream that have no outcome yet are the first ones that came.
-                own = [given for given in work.entries if given.stream == stream]
+                own = [given for given in work.entries if given.lane == stream]
                 assert own == self.unsettled[stream][: len(own)]
 
     @rule(stream=st.sampled_from("abcde"))
@@ -257,13 +257,13 @@ class LineModel(RuleBasedStateMachine):
             # All of a stream are held, or none.
             held = data.draw(st.sets(st.sampled_from("abcde")))
             outcome = [
-                (place, "busy" if given.stream in held else "appended", None, None, None, None)
+                (place, "busy" if given.lane in held else "appended", None, None, None, None)
                 for place, given in enumerate(work.entries, 1)
             ]
         following = self.line.settle(work, outcome)
         for given in work.entries:
             if given.is_settled:
-                self.unsettled[given.stream].remove(given)
+                self.unsettled[given.lane].remove(given)
         self.begin(following)
 
     @rule()
@@ -274,7 +274,7 @@ class LineModel(RuleBasedStateMachine):
 
     @invariant()
     def no_stream_is_twice_at_work(self) -> None:
-        streams = [s for work in self.running for s in {given.stream for given in work.entries}]
+        streams = [s for work in self.running for s in {given.lane for given in work.entries}]
         assert len(streams) == len(set(streams))
 
     @invariant()
@@ -287,7 +287,7 @@ class LineModel(RuleBasedStateMachine):
             work = self.running.pop()
             following = self.line.settle(work, appended(work))
             for given in work.entries:
-                self.unsettled[given.stream].remove(given)
+                self.unsettled[given.lane].remove(given)
             self.begin(following)
         assert not any(self.unsettled.values())
         assert self.line._free == 2

@@ -198,7 +198,9 @@ class PoolEngine:
             self._pool.putconn(connection)
 
     def _share_or_execute(self, call: Call) -> Rows:
-        return self._group_commit.append(call) if call.may_share else self._execute(call)
+        if call.lane is None:
+            return self._execute(call)
+        return self._group_commit.append(call)
 
     def _execute(self, call: Call) -> Rows:
         attempts = Attempts(self._settings, call)
@@ -344,9 +346,9 @@ class AsyncPoolEngine:
             await self._pool.putconn(connection)
 
     async def _share_or_execute(self, call: Call) -> Rows:
-        if call.may_share:
-            return await self._group_commit.append(call)
-        return await self._execute(call)
+        if call.lane is None:
+            return await self._execute(call)
+        return await self._group_commit.append(call)
 
     async def _execute(self, call: Call) -> Rows:
         attempts = Attempts(self._settings, call)

@@ -3,8 +3,8 @@
 An append that finds a worker free goes at once, alone. Where all are at work it waits for the first
 to be free, which takes all that have come by then: nobody waits in order to be joined. In the
 database each is stored or refused alone (`append_batch`). What could make neighbours wait, or fail,
-steps aside and goes alone: a stream that another transaction holds, or an append that the database
-cannot take.
+steps aside and goes alone: a stream or a tag that another transaction holds, or an append that the
+database cannot take.
 
 `Line` decides who goes with whom, and does no I/O. The worker is a thread that waits for its own
 append anyway, or a task. docs/explanation/appends.md says why nothing is lost or turned round.
@@ -44,11 +44,12 @@ _json = msgspec.json.Encoder().encode
 class Entry:
     """An append that waits for its outcome; `signal` wakes whoever waits."""
 
-    __slots__ = ("call", "is_abandoned", "problem", "rows", "signal", "stream", "work")
+    __slots__ = ("call", "is_abandoned", "lane", "problem", "rows", "signal", "work")
 
     def __init__(self, call: Call, signal: Any = None) -> None:
         self.call = call
-        self.stream: Any = call.parameters["stream"]
+        assert call.lane is not None  # noqa: S101
+        self.lane = call.lane
         self.signal = signal
         self.rows: Rows | None = None
         self.problem: BaseException | None = None
@@ -70,10 +71,11 @@ class Entry:
     def text(self) -> str:
         """The append as `append_batch` takes it."""
         given = self.call.parameters
-        stream, channel = _json(self.stream).decode(), _json(given["channel"]).decode()
+        stream, channel = _json(given["stream"]).decode(), _json(given["channel"]).decode()
+        conditions = f',"conditions":{given["conditions"]}' if "conditions" in given else ""
         return (
             f'{{"stream":{stream},"channel":{channel},"expected":{given["expected"]},'
-            f'"events":{given["events"]}}}'
+            f'"events":{given["events"]}{conditions}}}'
         )
 
 
@@ -102,17 +104,17 @@ class Work:
 
 
 class Line:
-    """Who goes with whom. Appends to one stream go in the order in which they came."""
+    """Who goes with whom. Appends of one lane, a stream say, go in the order in which they came."""
 
     def __init__(self, workers: int) -> None:
         self._free = workers
         self._running: set[Work] = set()
         self._at_work: set[str] = set()
-        """The streams of what is under way."""
+        """The lanes of what is under way."""
         self._waiting: dict[str, deque[Entry]] = {}
-        """What waits, by its stream."""
+        """What waits, by its lane."""
         self._ready: deque[str] = deque()
-        """The streams of what waits that are not at work."""
+        """The lanes of what waits that are not at work."""
 
     @property
     def is_idle(self) -> bool:
@@ -126,20 +128,20 @@ class Line:
 
     def enter(self, entry: Entry) -> Work | None:
         """Take a place; return what is to be run at once, if a worker is free."""
-        if self._free and entry.stream not in self._at_work:
+        if self._free and entry.lane not in self._at_work:
             return self._begin([entry])
         self.queue(entry)
         return None
 
     def queue(self, entry: Entry) -> bool:
         """Take a place; return whether there is a worker for what waits."""
-        waiting = self._waiting.get(entry.stream)
+        waiting = self._waiting.get(entry.lane)
         if waiting is not None:
             waiting.append(entry)
         else:
-            self._waiting[entry.stream] = deque((entry,))
-            if entry.stream not in self._at_work:
-                self._ready.append(entry.stream)
+            self._waiting[entry.lane] = deque((entry,))
+            if entry.lane not in self._at_work:
+                self._ready.append(entry.lane)
         return self._free > 0 and bool(self._ready)
 
     def settle(self, work: Work, outcome: Rows | BaseException) -> list[Work]:
@@ -148,17 +150,17 @@ class Line:
         self._free += work.takes_place
         aside: dict[str, list[Entry]] = {}
         for entry in self._note(work, outcome):
-            aside.setdefault(entry.stream, []).append(entry)
+            aside.setdefault(entry.lane, []).append(entry)
         following = []
-        for stream in {entry.stream: None for entry in work.entries}:
-            self._at_work.discard(stream)
-            if stream in aside:
-                first, *rest = aside[stream]
+        for lane in {entry.lane: None for entry in work.entries}:
+            self._at_work.discard(lane)
+            if lane in aside:
+                first, *rest = aside[lane]
                 following.append(self._begin([first], takes_place=False))
                 if rest:
-                    self._waiting[stream] = deque((*rest, *self._waiting.get(stream, ())))
-            elif stream in self._waiting:
-                self._ready.append(stream)
+                    self._waiting[lane] = deque((*rest, *self._waiting.get(lane, ())))
+            elif lane in self._waiting:
+                self._ready.append(lane)
         return following + self.go_on()
 
     def _note(self, work: Work, outcome: Rows | BaseException) -> list[Entry]:
@@ -211,8 +213,8 @@ class Line:
         room = min(_LARGEST_BATCH, max(_SMALLEST_SHARE, len(self._ready) // 2))
         size = 0
         while self._ready and room > 0 and size < _LARGEST_BATCH_BYTES:
-            stream = self._ready.popleft()
-            waiting = self._waiting.pop(stream)
+            lane = self._ready.popleft()
+            waiting = self._waiting.pop(lane)
             while waiting and room > 0 and size < _LARGEST_BATCH_BYTES:
                 entry = waiting.popleft()
                 if not entry.is_abandoned:
@@ -220,14 +222,14 @@ class Line:
                     room -= 1
                     size += len(entry.call.parameters["events"])  # type: ignore[arg-type]
             if waiting:  # until these are done
-                self._waiting[stream] = waiting
+                self._waiting[lane] = waiting
         return entries
 
     def _begin(self, entries: list[Entry], *, takes_place: bool = True) -> Work:
         work = Work(entries, takes_place)
         self._running.add(work)
         self._free -= takes_place
-        self._at_work.update(entry.stream for entry in entries)
+        self._at_work.update(entry.lane for entry in entries)
         return work
 
 

@@ -146,7 +146,7 @@ $$;
 
 -- Conditions ----------------------------------------------------------------------------------
 
-CREATE FUNCTION indelible.events_in_the_way(items jsonb, after bigint, seen bigint[])
+CREATE FUNCTION indelible.events_in_the_way(conditions jsonb)
 RETURNS bigint[]
 LANGUAGE plpgsql
 AS $$
@@ -157,17 +157,24 @@ DECLARE
     found bigint[];
 BEGIN
     FOR item IN
-        SELECT given.types, given.tags, given.channel, given.stream_prefix
-        FROM jsonb_to_recordset(items)
-            AS given (types text[], tags text[], channel text, stream_prefix text)
+        SELECT
+            (condition ->> 'after')::bigint AS after,
+            ARRAY(SELECT jsonb_array_elements_text(condition -> 'seen')::bigint) AS seen,
+            items.types,
+            items.tags,
+            items.channel,
+            items.stream_prefix
+        FROM jsonb_array_elements(conditions) AS given (condition)
+        CROSS JOIN LATERAL jsonb_to_recordset(condition -> 'items')
+            AS items (types text[], tags text[], channel text, stream_prefix text)
     LOOP
         IF item.tags IS NULL THEN
             found := ARRAY(
                 SELECT events.position
                 FROM indelible.events
                 LEFT JOIN indelible.streams ON streams.id = events.stream_id
-                WHERE events.position > events_in_the_way.after
-                    AND NOT events.position = ANY(seen)
+                WHERE events.position > item.after
+                    AND NOT events.position = ANY(item.seen)
                     AND (item.types IS NULL OR events.type = ANY(item.types))
                     AND (item.channel IS NULL OR streams.channel = item.channel)
                     AND (item.stream_prefix IS NULL OR starts_with(streams.name, item.stream_prefix))
@@ -181,8 +188,8 @@ BEGIN
                 JOIN indelible.events ON events.position = event_tags.position
                 LEFT JOIN indelible.streams ON streams.id = events.stream_id
                 WHERE event_tags.tag = item.tags[1]
-                    AND event_tags.position > events_in_the_way.after
-                    AND NOT event_tags.position = ANY(seen)
+                    AND event_tags.position > item.after
+                    AND NOT event_tags.position = ANY(item.seen)
                     AND events.tags @> item.tags
                     AND (item.types IS NULL OR events.type = ANY(item.types))
                     AND (item.channel IS NULL OR streams.channel = item.channel)
@@ -193,11 +200,30 @@ BEGIN
         END IF;
         in_the_way := in_the_way || found;
     END LOOP;
-    RETURN in_the_way;
+    RETURN ARRAY(
+        SELECT DISTINCT position FROM unnest(in_the_way) AS found (position)
+        ORDER BY position
+        LIMIT 10
+    );
 END
 $$;
-COMMENT ON FUNCTION indelible.events_in_the_way(jsonb, bigint, bigint[]) IS
-    'The first events after a position, but for those seen, that match any of the items (null: every event).';
+COMMENT ON FUNCTION indelible.events_in_the_way(jsonb) IS
+    'The first events that stand after what a condition has seen and match one of its items: [{items, after, seen}, …].';
+
+CREATE FUNCTION indelible.check_isolation()
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'a condition cannot be checked in a % transaction: its snapshot may be older than what it waited for',
+            current_setting('transaction_isolation')
+        USING ERRCODE = 'IND02', HINT = 'Append with a condition in a READ COMMITTED transaction.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_isolation() IS
+    'Refuses transactions in which a later statement does not see what was committed meanwhile.';
 
 CREATE FUNCTION indelible.append_if(appends jsonb, conditions jsonb)
 RETURNS TABLE (
@@ -220,15 +246,10 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    condition record;
-    in_the_way bigint[] := '{}';
+    in_the_way bigint[];
     recalled record;
 BEGIN
-    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        RAISE EXCEPTION 'a condition cannot be checked in a % transaction: its snapshot may be older than what it waited for',
-            current_setting('transaction_isolation')
-        USING ERRCODE = 'IND02', HINT = 'Append with a condition in a READ COMMITTED transaction.';
-    END IF;
+    PERFORM indelible.check_isolation();
     -- Any event that matches an item carries all its tags: one of them is enough to lock.
     PERFORM indelible.lock_for_append(
         indelible.tags_of(appends),
@@ -245,29 +266,15 @@ BEGIN
             WHERE item -> 'tags' ->> 0 IS NULL
         )
     );
-    -- In later statements, which see all that was committed before the locks were had.
-    FOR condition IN
-        SELECT
-            given -> 'items' AS items,
-            (given ->> 'after')::bigint AS after,
-            ARRAY(SELECT jsonb_array_elements_text(given -> 'seen')::bigint) AS seen
-        FROM jsonb_array_elements(conditions) AS conditions (given)
-    LOOP
-        in_the_way := in_the_way || indelible.events_in_the_way(
-            condition.items, condition.after, condition.seen
-        );
-    END LOOP;
+    -- In a later statement, which sees all that was committed before the locks were had.
+    in_the_way := indelible.events_in_the_way(conditions);
     IF in_the_way <> '{}' THEN
         -- A retry of what was appended before fails on its own events; it is a success again.
         SELECT * INTO recalled FROM indelible.recall(appends);
         IF recalled.known = 0 THEN
             place := 0;
             outcome := 'condition_failed';
-            facts := to_jsonb(ARRAY(
-                SELECT DISTINCT position FROM unnest(in_the_way) AS found (position)
-                ORDER BY position
-                LIMIT 10
-            ));
+            facts := to_jsonb(in_the_way);
             RETURN NEXT;
             RETURN;
         END IF;

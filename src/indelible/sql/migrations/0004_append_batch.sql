@@ -36,6 +36,27 @@ $$;
 COMMENT ON FUNCTION indelible.refuse_appends(jsonb, bigint[]) IS
     'Why some appends of a batch were refused, or the first result where one is a retry.';
 
+CREATE FUNCTION indelible.tag_uses(appends jsonb)
+RETURNS TABLE (place bigint, tag text, is_decided boolean)
+LANGUAGE sql
+AS $$
+    SELECT place, tag, bool_or(is_decided)
+    FROM (
+        SELECT entries.place, tags.tag, false AS is_decided
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
+            jsonb_array_elements(item -> 'events') AS events (event),
+            jsonb_array_elements_text(event -> 'tags') AS tags (tag)
+        UNION ALL
+        SELECT entries.place, query_item -> 'tags' ->> 0, true
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
+            jsonb_array_elements(item -> 'conditions') AS conditions (condition),
+            jsonb_array_elements(condition -> 'items') AS items (query_item)
+    ) AS uses
+    GROUP BY place, tag
+$$;
+COMMENT ON FUNCTION indelible.tag_uses(jsonb) IS
+    'Which appends of a batch have a tag on an event, and which decide by it: a condition has an item whose first tag it is.';
+
 -- closed_at is a column from 0006 on; nothing is called before all migrations are applied.
 CREATE FUNCTION indelible.append_batch(appends jsonb)
 RETURNS TABLE (
@@ -81,9 +102,15 @@ DECLARE
     -- The places of what is refused: by what was there before this batch, and by what is then.
     refused_before bigint[] := '{}';
     refused_after bigint[] := '{}';
-    tags constant text[] := indelible.tags_of(appends);
-    -- Tags that a condition which is under way has locked.
-    locked_tags text[] := '{}';
+    -- Why a condition failed: the positions of what is in its way.
+    reasons jsonb[] := array_fill(NULL::jsonb, ARRAY[size]);
+    has_tags constant boolean := jsonb_path_exists(appends, '$[*].events[*].tags[*]');
+    has_conditions constant boolean := jsonb_path_exists(appends, '$[*].conditions');
+    -- The places of appends that are at work on the tags of others: in this batch, or elsewhere.
+    contended bigint[] := '{}';
+    -- Those with a condition on a tag that events after it have.
+    doubtful bigint[] := '{}';
+    in_the_way bigint[];
     entry record;
     of_name text;
     of_id bigint;
@@ -99,11 +126,31 @@ DECLARE
     taken_at timestamptz;
 BEGIN
     LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
-    IF tags <> '{}' THEN
-        SELECT coalesce(array_agg(tag), '{}') INTO locked_tags
-        FROM unnest(tags) AS given (tag)
-        WHERE NOT pg_try_advisory_xact_lock_shared(
-            indelible.lock_number()::integer, indelible.tag_key(tag)
+    IF has_conditions THEN
+        PERFORM indelible.check_isolation();
+    END IF;
+    IF has_tags OR has_conditions THEN
+        -- What is before it in the batch has no position yet that a condition could see: of those
+        -- that share a tag, one that decides by it comes in where it is the first.
+        contended := ARRAY(
+            SELECT DISTINCT place
+            FROM (
+                SELECT
+                    place,
+                    tag,
+                    is_decided,
+                    row_number() OVER (PARTITION BY tag ORDER BY place) AS turn
+                FROM indelible.tag_uses(appends)
+            ) AS uses
+            WHERE CASE
+                WHEN NOT is_decided THEN NOT pg_try_advisory_xact_lock_shared(
+                    indelible.lock_number()::integer, indelible.tag_key(tag)
+                )
+                WHEN turn > 1 THEN true
+                ELSE NOT pg_try_advisory_xact_lock(
+                    indelible.lock_number()::integer, indelible.tag_key(tag)
+                )
+            END
         );
     END IF;
     -- The rows of the streams, locked: each version is the one that its last writer left. A row
@@ -139,6 +186,22 @@ BEGIN
                     jsonb_array_elements(item -> 'events') AS events (event)
                 JOIN indelible.events AS stored ON stored.id = (event ->> 'id')::uuid
             );
+            IF has_conditions THEN
+                doubtful := ARRAY(
+                    SELECT number
+                    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
+                    CROSS JOIN LATERAL jsonb_array_elements(item -> 'conditions')
+                        AS conditions (condition)
+                    CROSS JOIN LATERAL jsonb_array_elements(condition -> 'items')
+                        AS items (query_item)
+                    WHERE EXISTS (
+                        SELECT
+                        FROM indelible.event_tags
+                        WHERE event_tags.tag = query_item -> 'tags' ->> 0
+                            AND event_tags.position > (condition ->> 'after')::bigint
+                    )
+                );
+            END IF;
         END IF;
         IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
             OR entry.added = 0
@@ -159,10 +222,16 @@ BEGIN
                 SELECT FROM indelible.streams WHERE streams.name = of_name
             );
         END IF;
-        is_busy := is_busy
-            OR locked_tags <> '{}' AND indelible.tags_of(jsonb_build_array(entry.item)) && locked_tags;
+        is_busy := is_busy OR entry.number = ANY(contended);
+        in_the_way := '{}';
+        IF entry.number = ANY(doubtful) AND NOT entry.number = ANY(known) THEN
+            in_the_way := indelible.events_in_the_way(entry.item -> 'conditions');
+        END IF;
         IF is_busy THEN
             outcomes[entry.number] := 'busy';
+        ELSIF in_the_way <> '{}' THEN
+            outcomes[entry.number] := 'condition_failed';
+            reasons[entry.number] := to_jsonb(in_the_way);
         ELSIF entry.number = ANY(known)
             OR entry.closed_at IS NOT NULL
             OR entry.wanted_channel <> of_channel
@@ -265,7 +334,7 @@ BEGIN
         )
         -- In the order in which they were inserted.
         SELECT array_agg(position) INTO positions FROM inserted;
-        IF tags <> '{}' THEN
+        IF has_tags THEN
             INSERT INTO indelible.event_tags (tag, position)
             SELECT DISTINCT tag, events.position
             FROM unnest(positions) AS written (position)
@@ -278,13 +347,13 @@ BEGIN
         SELECT
             number,
             given.outcome,
-            given.last_version,
+            nullif(given.last_version, -1),
             positions[sum(CASE WHEN given.outcome = 'appended' THEN given.added END)
                 OVER (ORDER BY number)],
             taken_at,
-            NULL::jsonb
-        FROM unnest(outcomes, last_versions, counts)
-            WITH ORDINALITY AS given (outcome, last_version, added, number)
+            given.reason
+        FROM unnest(outcomes, last_versions, counts, reasons)
+            WITH ORDINALITY AS given (outcome, last_version, added, reason, number)
         WHERE given.outcome IS NOT NULL;
     IF cardinality(refused_after) > 0 THEN
         RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_after);
@@ -292,7 +361,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.append_batch(jsonb) IS
-    'Appends to streams, [{stream, channel, expected, events}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), or busy: not looked at, since another transaction is at work on its stream.';
+    'Appends to streams, [{stream, channel, expected, events, conditions}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), conditions (each item of which names a tag) as in append_if(), or busy: not looked at, since another transaction is at work on its stream or its tags.';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
 
