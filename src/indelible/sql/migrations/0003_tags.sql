@@ -50,8 +50,10 @@ BEGIN
     IF NOT jsonb_path_exists(appends, '$[*].events[*].tags[*]') THEN
         RETURN '{}';
     END IF;
-    RETURN ARRAY(
-        SELECT DISTINCT tag
+    -- DISTINCT inside of the aggregate sorts what is there. Outside of it the planner, which takes each
+    -- list to be of a hundred, would have a hash table made for a million: 7 ms.
+    RETURN (
+        SELECT coalesce(array_agg(DISTINCT tag), '{}')
         FROM jsonb_array_elements(appends) AS entries (item),
             jsonb_array_elements(item -> 'events') AS events (event),
             jsonb_array_elements_text(event -> 'tags') AS tags (tag)
@@ -254,7 +256,7 @@ BEGIN
     PERFORM indelible.lock_for_append(
         indelible.tags_of(appends),
         ARRAY(
-            SELECT DISTINCT item -> 'tags' ->> 0
+            SELECT item -> 'tags' ->> 0
             FROM jsonb_array_elements(conditions) AS given (condition),
                 jsonb_array_elements(condition -> 'items') AS items (item)
             WHERE item -> 'tags' ->> 0 IS NOT NULL

@@ -39,20 +39,17 @@ COMMENT ON FUNCTION indelible.refuse_appends(jsonb, bigint[]) IS
 CREATE FUNCTION indelible.tag_uses(appends jsonb)
 RETURNS TABLE (place bigint, tag text, is_decided boolean)
 LANGUAGE sql
+STABLE  -- so that it becomes part of the statement that asks
 AS $$
-    SELECT place, tag, bool_or(is_decided)
-    FROM (
-        SELECT entries.place, tags.tag, false AS is_decided
-        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
-            jsonb_array_elements(item -> 'events') AS events (event),
-            jsonb_array_elements_text(event -> 'tags') AS tags (tag)
-        UNION ALL
-        SELECT entries.place, query_item -> 'tags' ->> 0, true
-        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
-            jsonb_array_elements(item -> 'conditions') AS conditions (condition),
-            jsonb_array_elements(condition -> 'items') AS items (query_item)
-    ) AS uses
-    GROUP BY place, tag
+    SELECT entries.place, tags.tag, false AS is_decided
+    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
+        jsonb_array_elements(item -> 'events') AS events (event),
+        jsonb_array_elements_text(event -> 'tags') AS tags (tag)
+    UNION ALL
+    SELECT entries.place, query_item -> 'tags' ->> 0, true
+    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
+        jsonb_array_elements(item -> 'conditions') AS conditions (condition),
+        jsonb_array_elements(condition -> 'items') AS items (query_item)
 $$;
 COMMENT ON FUNCTION indelible.tag_uses(jsonb) IS
     'Which appends of a batch have a tag on an event, and which decide by it: a condition has an item whose first tag it is.';
@@ -133,13 +130,13 @@ BEGIN
         -- What is before it in the batch has no position yet that a condition could see: of those
         -- that share a tag, one that decides by it comes in where it is the first.
         contended := ARRAY(
-            SELECT DISTINCT place
+            SELECT place
             FROM (
                 SELECT
                     place,
                     tag,
                     is_decided,
-                    row_number() OVER (PARTITION BY tag ORDER BY place) AS turn
+                    dense_rank() OVER (PARTITION BY tag ORDER BY place) AS turn
                 FROM indelible.tag_uses(appends)
             ) AS uses
             WHERE CASE
