@@ -49,6 +49,8 @@ BATCH_OVER_EVENTSOURCING = at_least(2)
 """100 events per append."""
 CONDITIONS_OVER_EVENTSOURCING = at_least(3)
 """Conditional appends, 16 threads, over its DCB recorder."""
+PLAIN_OVER_WITHOUT_CONDITIONS = at_least(0.95)
+"""The same function without the statements that are there for tags and conditions."""
 BYTES_OVER_EVENTSOURCING = at_most(1)
 IMPORT_OVER_COPY = at_least(0.6)
 """Over COPY into a bare table with the same columns and indexes."""

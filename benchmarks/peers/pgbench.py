@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,35 @@ def appends(server: Server, clients: int) -> Iterator[Contender]:
     with server.database("pgbench") as url:
         EventStore.connect(url, migrate=True).close()
         yield _contender(url, f"indelible.append, {_clients(clients)}", _APPEND, clients)
+
+
+@contextmanager
+def appends_without_conditions(server: Server, clients: int) -> Iterator[Contender]:
+    """The same where the functions do not know of tags and conditions."""
+    with server.database("pgbench") as url:
+        EventStore.connect(url, migrate=True).close()
+        with psycopg.connect(url, autocommit=True) as connection:
+            for name in ("append", "insert_events"):
+                _forget_tags(connection, name)
+        yield _contender(url, f"without conditions, {_clients(clients)}", _APPEND, clients)
+
+
+def _forget_tags(connection: psycopg.Connection, name: str) -> None:
+    """Cut the one statement of a function that is there for tags."""
+    (found,) = connection.execute(
+        "SELECT pg_get_functiondef(oid) FROM pg_proc"
+        " WHERE proname = %s AND pronamespace = 'indelible'::regnamespace",
+        [name],
+    )
+    cut, times = re.subn(
+        r"\n +IF jsonb_path_exists\(new_events, '[^']*tags[^']*'\) THEN\n.*?END IF;",
+        "",
+        found[0],
+        flags=re.DOTALL,
+    )
+    if times != 1:
+        raise LookupError(f"{name}() has {times} statements for tags, and not 1")
+    connection.execute(cut.encode())
 
 
 def _clients(clients: int) -> str:

@@ -1,4 +1,4 @@
-"""Appends under a condition: nothing under this tag stands after that position."""
+"""Appends under a condition, and what plain appends pay for there being conditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 
 from benchmarks.harness import budgets
 from benchmarks.harness.bench import Bench
-from benchmarks.peers import eventsourcing
+from benchmarks.peers import eventsourcing, pgbench
 from benchmarks.peers.indelible import INDELIBLE
 from benchmarks.peers.umadb import UMADB
 from indelible import EventStore
@@ -16,7 +16,7 @@ _IS_THERE = "condition" in inspect.signature(EventStore.append).parameters
 
 
 def run(bench: Bench) -> None:
-    """Append with 16 threads, each under tags of its own."""
+    """Append with 16 threads, each under tags of its own: nothing stands under this tag yet."""
     with bench.field() as field:
         compared = bench.compare(
             f"{_THREADS} threads, one event per conditional append",
@@ -39,4 +39,19 @@ def run(bench: Bench) -> None:
         compared,
         "indelible",
         budgets={"eventsourcing": budgets.CONDITIONS_OVER_EVENTSOURCING},
+    )
+    with bench.field() as field:
+        compared = bench.compare(
+            "a plain append, with and without what conditions need",
+            "appends/s",
+            {
+                "with": field.add(pgbench.appends(bench.server, clients=1)),
+                "without": field.add(pgbench.appends_without_conditions(bench.server, clients=1)),
+            },
+        )
+    bench.rows_of(
+        compared,
+        "with",
+        budgets={"without": budgets.PLAIN_OVER_WITHOUT_CONDITIONS},
+        against=("without",),
     )
