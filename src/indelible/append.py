@@ -34,6 +34,7 @@ from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import AppendCondition
 from .read import at_positions, items
+from .upcasting import Upcasting
 
 _encode = msgspec.json.Encoder().encode
 
@@ -145,7 +146,7 @@ def _append_if(
     writing: Writing, parts: Sequence[Mapping[str, Any]], condition: Conditions
 ) -> Plan[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
-    conditions = _conditions(condition)
+    conditions = _conditions(writing.codec.upcasting, condition)
     parameters: dict[str, object] = {"appends": _encode(parts).decode()}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
@@ -160,7 +161,7 @@ def _append_if(
     return [outcome.result(parts[outcome.place]) for outcome in outcomes]
 
 
-def _conditions(condition: object) -> list[dict[str, Any]]:
+def _conditions(upcasting: Upcasting, condition: object) -> list[dict[str, Any]]:
     given = condition if isinstance(condition, list | tuple) else [condition]
     found = []
     for one in given:
@@ -170,7 +171,7 @@ def _conditions(condition: object) -> list[dict[str, Any]]:
             raise InvalidInput(f"condition must be an AppendCondition or several, not {one!r}")
         found.append(
             {
-                "items": items(one.query),
+                "items": items(upcasting.stored(one.query)),
                 "after": one.marker.head,
                 "seen": sorted(one.marker.seen),
             }
