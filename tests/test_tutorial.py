@@ -18,6 +18,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
     [
         "tutorial/food-delivery.md",
         "howto/decide-across-streams.md",
+        "howto/change-events.md",
         "howto/react-to-events.md",
         "howto/migrate-from-another-store.md",
         "index.md",

@@ -40,6 +40,7 @@ from .errors import (
     TransactionConflict,
     UnknownEventType,
     UnregisteredEventClass,
+    UpcastingFailed,
     VersionConflict,
     WaitTimedOut,
     WrongExpectedVersion,
@@ -69,9 +70,19 @@ from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
 from .query import AppendCondition, Marker, Query
 from .read import Matching
-from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
+from .store import (
+    AsyncBoundEventStore,
+    AsyncEventStore,
+    AsyncLog,
+    AsyncStreamEvents,
+    BoundEventStore,
+    EventStore,
+    Log,
+    StreamEvents,
+)
 from .subscribe import Batch
 from .subscription import AsyncSubscription, Subscription
+from .upcasting import Upcaster
 
 __version__ = _version("indelible")
 
@@ -92,6 +103,7 @@ __all__ = [
     "AsyncEventStore",
     "AsyncGroup",
     "AsyncLog",
+    "AsyncStreamEvents",
     "AsyncSubscription",
     "Batch",
     "BoundEventStore",
@@ -147,6 +159,7 @@ __all__ = [
     "StreamAppend",
     "StreamChange",
     "StreamClosed",
+    "StreamEvents",
     "StreamInfo",
     "StreamNotClosed",
     "StreamNotFound",
@@ -154,6 +167,8 @@ __all__ = [
     "TransactionConflict",
     "UnknownEventType",
     "UnregisteredEventClass",
+    "Upcaster",
+    "UpcastingFailed",
     "VersionConflict",
     "WaitTimedOut",
     "WrongExpectedVersion",

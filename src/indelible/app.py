@@ -104,17 +104,24 @@ class _Registry(Generic[Handler]):
             A decorator that gives the handler back as it is.
 
         Raises:
-            InvalidInput: no types; a type that has a handler in this group; a handler of the
-                other colour.
+            InvalidInput: no types; a type that has a handler in this group, or that upcasters lead
+                away from; a handler of the other colour.
         """
         if not types:
             raise InvalidInput("on() needs the event types to handle: @app.on(OrderCreated)")
+        codec = Codec(self.events)
         names = [
             check_name("event type", found)
             if isinstance(found, str)
-            else Codec(self.events).type_of_class(found)
+            else codec.type_of_class(found)
             for found in types
         ]
+        for name in names:
+            if (current := codec.upcasting.current_types(name)) != {name}:
+                raise InvalidInput(
+                    f"events of type {name!r} are read as {', '.join(sorted(current))}, since an"
+                    " upcaster leads there: handle that"
+                )
         part = self._part(group or self.group_name)
 
         def register(handler: Handler) -> Handler:

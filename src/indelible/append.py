@@ -34,6 +34,7 @@ from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import AppendCondition
 from .read import at_positions, items
+from .upcasting import Upcasting
 
 _encode = msgspec.json.Encoder().encode
 
@@ -87,7 +88,7 @@ def _append_part(
 ) -> Plan[AppendResult]:
     """Append to one stream, together with others that do so now, where that is possible."""
     _check_ids([part])
-    conditions = _conditions(condition)
+    conditions = _conditions(writing.codec.upcasting, condition)
     parameters: dict[str, object] = {
         "stream": part["stream"],
         "channel": part["channel"],
@@ -172,7 +173,7 @@ def _append_parts(
     writing: Writing, parts: Sequence[Mapping[str, Any]], condition: Conditions
 ) -> Plan[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
-    conditions = _conditions(condition)
+    conditions = _conditions(writing.codec.upcasting, condition)
     parameters: dict[str, object] = {"appends": _encode(parts).decode()}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
@@ -196,7 +197,7 @@ def _check_outcomes(
     raise _refusal(parts, refused)
 
 
-def _conditions(condition: object) -> list[dict[str, Any]]:
+def _conditions(upcasting: Upcasting, condition: object) -> list[dict[str, Any]]:
     given = condition if isinstance(condition, list | tuple) else [condition]
     found = []
     for one in given:
@@ -206,7 +207,7 @@ def _conditions(condition: object) -> list[dict[str, Any]]:
             raise InvalidInput(f"condition must be an AppendCondition or several, not {one!r}")
         found.append(
             {
-                "items": items(one.query),
+                "items": items(upcasting.stored(one.query)),
                 "after": one.marker.head,
                 "seen": sorted(one.marker.seen),
             }

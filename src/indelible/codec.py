@@ -26,11 +26,13 @@ from .errors import (
     UnregisteredEventClass,
 )
 from .names import check_name
+from .upcasting import Upcaster, UpcasterFailure, Upcasting
 
 Unknown = Literal["raise", "keep"]
 Decoder = Callable[[bytes], Any]
 EventClasses = Any
-"""What `events=` takes: classes, a union of classes, or a mapping from type names to classes."""
+"""What `events=` takes: classes, a union of classes, or a mapping from type names to classes, and
+upcasters."""
 
 # What may hide something that JSON or the store cannot keep. Written JSON is searched, which is
 # fast; only where one of these is found is the value itself looked at.
@@ -47,14 +49,14 @@ class Codec:
 
     Args:
         events: classes, a union of classes, an iterable of these, or a mapping from type names to
-            classes. The type of an event is its class's name, unless the mapping or a class
-            attribute `event_type` gives another.
+            classes; upcasters among them. The type of an event is its class's name, unless the
+            mapping or a class attribute `event_type` gives another.
         unknown: what to do with a stored type that has no class: `raise` an `UnknownEventType`, or
             `keep` its data as plain JSON. Without any class, plain data is always kept.
 
     Raises:
-        InvalidInput: something that is no class, two classes for one type, or a class that
-            cannot be read from JSON.
+        InvalidInput: something that is no class, two classes for one type, a class that cannot be
+            read from JSON, or upcasters that contradict each other.
     """
 
     def __init__(self, events: EventClasses = (), *, unknown: Unknown = "raise") -> None:
@@ -65,17 +67,26 @@ class Codec:
         self._classes: dict[str, type] = {}
         self.decoders = _Decoders()
         """What reads the data of a type: data is all it takes, and its errors are its own."""
-        for event_type, event_class in _registrations(events):
-            self._register(event_type, event_class)
+        upcasters: list[Upcaster] = []
+        for event_type, found in _registrations(events):
+            if isinstance(found, Upcaster):
+                upcasters.append(found)
+            elif self._register(event_type, found):
+                upcasters += _declared_upcasters(event_type, found)
         self._known_classes = types.MappingProxyType(self._classes)
         self.decoders.keep_unknown = unknown == "keep" or not self._classes
+        self.upcasting = Upcasting(
+            upcasters, self._classes, keep_unknown=self.decoders.keep_unknown
+        )
+        """What stored events of earlier types and shapes are read as."""
 
     @property
     def classes(self) -> Mapping[str, type]:
         """The registered classes by the type that they stand for."""
         return self._known_classes
 
-    def _register(self, event_type: str, event_class: type) -> None:
+    def _register(self, event_type: str, event_class: type) -> bool:
+        """Register a class; return whether it is new, so that this is its own type."""
         check_name("event type", event_type)
         other = self._classes.get(event_type, event_class)
         if other is not event_class:
@@ -85,10 +96,12 @@ class Codec:
                 " give one of them a class attribute event_type"
             )
         self._classes[event_type] = event_class
+        is_new = event_class not in self._types
         self._types.setdefault(event_class, event_type)
         self.decoders[event_type] = _decoder(event_class)
         if templates := _tag_templates(event_class):
             self._tags[event_class] = templates
+        return is_new
 
     def type_of(self, event: object) -> str:
         """Name the type of an instance of a registered class.
@@ -193,6 +206,32 @@ class Codec:
             return decoder(data)
         except Exception as error:
             raise self.failure(event_type, error) from error
+
+    def upcast(self, event_type: str, data: bytes | None) -> list[tuple[str, bytes | None]]:
+        """Follow the upcasters of a stored event's type.
+
+        Args:
+            event_type: the type, which has some.
+            data: the stored data; None where it was erased.
+
+        Returns:
+            The types and the data of the events that it is read as.
+
+        Raises:
+            UpcasterFailure: one of them failed, or gave what is no data.
+        """
+        if data is None:
+            found = self.upcasting.type_of_erased(event_type)
+            return [] if found is None else [(found, None)]
+        parts: list[tuple[str, bytes | None]] = []
+        for target, changed, last in self.upcasting.apply(event_type, _decode_plain(data)):
+            try:
+                written = self.encode(target, changed)
+                self.decode(target, written)
+            except (EncodingFailed, DecodingFailed) as error:
+                raise UpcasterFailure(last, f"gave what is no data of its type: {error}") from error
+            parts.append((target, written))
+        return parts
 
     def failure(self, event_type: str, error: Exception) -> DecodingFailed:
         """Say that stored data does not fit the class of its type."""
@@ -319,9 +358,23 @@ def _names_of_fields(event_class: type) -> list[str]:
     return list(getattr(event_class, "model_fields", ()))
 
 
-def _registrations(events: EventClasses) -> Iterator[tuple[str, type]]:
+def _declared_upcasters(event_type: str, event_class: type) -> Iterator[Upcaster]:
+    # Its own only: a class that inherits them is another event.
+    given = vars(event_class).get("event_upcasters", ())
+    for upcaster in (given,) if isinstance(given, Upcaster) else given:
+        if not isinstance(upcaster, Upcaster):
+            raise InvalidInput(
+                f"event_upcasters of {event_class.__qualname__} must be Upcaster values, not"
+                f" {upcaster!r}"
+            )
+        yield upcaster.declared_by(event_type)
+
+
+def _registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]]:
     origin: Any = get_origin(events)
-    if isinstance(events, Mapping):
+    if isinstance(events, Upcaster):
+        yield events.from_type, events
+    elif isinstance(events, Mapping):
         for event_type, event_class in events.items():
             _check_class(event_class)
             yield event_type, event_class
@@ -339,7 +392,7 @@ def _registrations(events: EventClasses) -> Iterator[tuple[str, type]]:
     else:
         raise InvalidInput(
             "events= takes classes, a union of classes, or a mapping from type names to classes,"
-            f" not {events!r}"
+            f" and upcasters, not {events!r}"
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from random import uniform
@@ -146,8 +146,14 @@ def begin(codec: Codec, models: Sequence[DecisionModel[Any]]) -> Plan[Decision[A
         raise InvalidInput("a decision needs at least one DecisionModel to decide on")
     query = reduce(or_, (model.query for model in models))
     matching = yield from read.matching(codec, query)
-    states = tuple(model.state_after(matching.events) for model in models)
+    states = tuple(_current(codec, model).state_after(matching.events) for model in models)
     return Decision(codec, states, AppendCondition(query, after=matching.marker))
+
+
+def _current(codec: Codec, model: DecisionModel[State]) -> DecisionModel[State]:
+    """A model that knows the events of its query by the types that they are read as."""
+    query = codec.upcasting.current(model.query)
+    return model if query == model.query else replace(model, query=query)
 
 
 def finish(writing: append.Writing, decision: Decision[Any]) -> Plan[list[AppendResult]]:

@@ -34,19 +34,21 @@ class DueFollowing(Following):
         self._comes_from_index = False
         self._seconds: float | None = None
 
-    def checkpoint_after(self, event: RecordedEvent | None) -> Checkpoint:
+    def checkpoint_after(self, event: RecordedEvent | None, *, has_more: bool) -> Checkpoint:
         """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
-        checkpoint = super().checkpoint_after(None)
+        checkpoint = super().checkpoint_after(None, has_more=False)
         position, reached = checkpoint.position, self._reached
         if event is not None and self._comes_from_index:
-            reached = event.valid_at, event.position
+            reached = event.valid_at, event.position - has_more
         elif event is not None:
-            position = event.position
+            position = event.position - has_more
         return Checkpoint(position, checkpoint.epoch, reached)
 
-    def position_after(self, event: RecordedEvent | None) -> int:
+    def position_after(self, event: RecordedEvent | None, *, has_more: bool) -> int:
         """Up to here the log was looked at."""
-        return self.position if self._comes_from_index else super().position_after(event)
+        if self._comes_from_index:
+            return self.position
+        return super().position_after(event, has_more=has_more)
 
     @property
     def is_caught_up(self) -> bool:
@@ -90,7 +92,7 @@ class DueFollowing(Following):
         rows = yield Call(
             "due",
             {
-                "items": items_json(self._query),
+                "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
                 "upto": self.position,
                 "above_moment": self._reached[0],
                 "above_position": self._reached[1],
@@ -99,10 +101,10 @@ class DueFollowing(Following):
             },
             prepared=False,
         )
-        events, _ = decode_rows(self._codec, rows)
+        events, _ = decode_rows(self._codec, rows, query=self._query)
         self._comes_from_index = True
-        is_full = len(events) == _PAGE
-        self._reached = (events[-1].valid_at, events[-1].position) if is_full else (now, LAST)
+        is_full = len(rows) == _PAGE
+        self._reached = (rows[-1][10], rows[-1][0]) if is_full else (now, LAST)
         return self._batch(events)
 
     def _batch(self, events: list[RecordedEvent]) -> Batch:

@@ -20,6 +20,7 @@ IndelibleError
 ├── StreamNotFound                   the stream was never written (and `must_exist=True`)
 ├── UnknownEventType                 a stored type has no registered class
 ├── DecodingFailed                   stored data does not fit the registered class
+├── UpcastingFailed                  an upcaster cannot be applied to a stored event
 ├── SchemaError                      the database has no store that this library can use
 │   ├── SchemaMissing
 │   ├── SchemaOutdated
@@ -384,6 +385,29 @@ class DecodingFailed(IndelibleError):
             f"stored data of event type {event_type!r} does not fit"
             f" {event_class.__qualname__}: {reason}. Give new fields a default, or read it with"
             " a store that does not register the class"
+        )
+
+
+class UpcastingFailed(IndelibleError):
+    """An upcaster failed on a stored event, or gave something that is no data of its type.
+
+    Attributes:
+        stream: the event's stream.
+        version: its place there.
+        event_type: the type that it is stored under.
+        upcaster: which upcaster it was.
+    """
+
+    def __init__(
+        self, stream: str, version: int, event_type: str, upcaster: str, reason: str
+    ) -> None:
+        self.stream = stream
+        self.version = version
+        self.event_type = event_type
+        self.upcaster = upcaster
+        super().__init__(
+            f"event {version} of stream {stream!r}, stored as {event_type!r}, cannot be read: the"
+            f" upcaster {upcaster} {reason}. Correct the upcaster: the stored event is as it was"
         )
 
 

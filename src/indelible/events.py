@@ -101,6 +101,8 @@ class NewEvent:
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as it stands in the store.
 
+    Where an `Upcaster` makes several of a stored event they share all but type and data.
+
     Attributes:
         position: its place in the whole log; grows, may have gaps, starts at 1.
         stream: the stream it belongs to.

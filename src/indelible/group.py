@@ -108,7 +108,7 @@ class Group(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        return self._engine.run(groups.info(self.name))
+        return self._engine.run(groups.info(self._codec, self.name))
 
     def consume(self, *, name: str | None = None) -> Consumer[Bound]:
         """Join the group as a worker. Workers in any number of processes share its events.
@@ -284,7 +284,7 @@ class AsyncGroup(Generic[Bound]):
         )
 
     async def info(self) -> GroupInfo:
-        return await self._engine.run(groups.info(self.name))
+        return await self._engine.run(groups.info(self._codec, self.name))
 
     def consume(self, *, name: str | None = None) -> AsyncConsumer[Bound]:
         worker = Worker(self._codec, self.name, name or worker_name())

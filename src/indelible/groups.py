@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NoReturn
 
+from .codec import Codec
 from .errors import GroupExists, GroupNotFound, InvalidInput
 from .moments import check_moment
 from .names import check_name
@@ -157,18 +158,19 @@ def settings_of(name: str) -> Plan[GroupSettings]:
     return _settings(rows[0])
 
 
-def info(name: str) -> Plan[GroupInfo]:
+def info(codec: Codec, name: str) -> Plan[GroupInfo]:
     """How a group stands."""
     rows = yield Call("group", {"group": check_name("group", name)})
     if not rows:
         yield from not_found(name)
     row = rows[0]
+    settings = _settings(row)
     (group_id, start, created_at, checkpoint, retrying, queued, parked) = row[7:]
     settled = yield from head()
     ((lag_events, lag_seconds),) = yield Call(
         "group_lag",
         {
-            "items": None if row[1] is None else row[1].decode(),
+            "items": items_json(settings.query and codec.upcasting.stored(settings.query)),
             "after": checkpoint,
             "head": settled,
             "counted": _COUNTED,
@@ -178,7 +180,7 @@ def info(name: str) -> Plan[GroupInfo]:
     workers = yield Call("group_workers", {"group_id": group_id})
     return GroupInfo(
         name=row[0],
-        settings=_settings(row),
+        settings=settings,
         start=start,
         checkpoint=checkpoint,
         lag_events=lag_events,
@@ -196,12 +198,12 @@ def names() -> Plan[list[str]]:
     return [name for (name,) in (yield Call("groups"))]
 
 
-def infos() -> Plan[list[GroupInfo]]:
+def infos(codec: Codec) -> Plan[list[GroupInfo]]:
     """How all groups stand, in order of name."""
     found = []
     for name in (yield from names()):
         try:
-            found.append((yield from info(name)))
+            found.append((yield from info(codec, name)))
         except GroupNotFound:
             continue  # deleted since
     return found

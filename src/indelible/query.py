@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from .errors import InvalidInput
 from .events import RecordedEvent
@@ -73,9 +73,14 @@ class Query:
         """Match what either of the two matches."""
         if not isinstance(other, Query):
             return NotImplemented
-        joined = object.__new__(Query)
-        object.__setattr__(joined, "items", tuple(dict.fromkeys(self.items + other.items)))
-        return joined
+        return _of_items(self.items + other.items)
+
+    def with_types(self, also_called: Callable[[str], Iterable[str]]) -> Query:
+        """Give the same query with other names in the place of each type; at least one for each."""
+        return _of_items(
+            replace(item, types=tuple(sorted({n for t in item.types for n in also_called(t)})))
+            for item in self.items
+        )
 
     @property
     def matches_everything(self) -> bool:
@@ -143,6 +148,12 @@ class AppendCondition:
     def marker(self) -> Marker:
         """What was seen, as a marker."""
         return self.after if isinstance(self.after, Marker) else Marker(self.after)
+
+
+def _of_items(items: Iterable[QueryItem]) -> Query:
+    query = object.__new__(Query)
+    object.__setattr__(query, "items", tuple(dict.fromkeys(items)))
+    return query
 
 
 def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from .codec import Codec, decode_metadata
-from .errors import DecodingFailed, InvalidInput, StreamNotFound, UnknownEventType
+from .errors import (
+    DecodingFailed,
+    InvalidInput,
+    StreamNotFound,
+    UnknownEventType,
+    UpcastingFailed,
+)
 from .events import (
     ERASED,
     ChannelStats,
@@ -28,6 +34,7 @@ from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import Marker, Query
 from .spans import LAST, Span
+from .upcasting import UpcasterFailure
 
 _FIRST_PAGE = 100
 _LARGEST_PAGE = 5_000
@@ -47,16 +54,31 @@ class Pages:
         self.left = limit
         self.size = _FIRST_PAGE
         self.asked = 0
+        self._has_holes = False
 
     def ask(self) -> int:
         """Say how many events to ask for."""
-        self.asked = self.size if self.left is None else min(self.size, self.left)
+        # Where upcasters leave nothing of some, more than are wanted: else it is one by one.
+        is_bounded = self.left is not None and not self._has_holes
+        self.asked = min(self.size, self.left or 0) if is_bounded else self.size
         return self.asked
 
-    def take(self, received: int, received_bytes: int) -> bool:
-        """Note a page; return whether it was full, so that more may stand behind it."""
+    def take(self, received: int, received_bytes: int, events: list[RecordedEvent]) -> bool:
+        """Note a page; return whether it was full, so that more may stand behind it.
+
+        Args:
+            received: how many stored events it had.
+            received_bytes: how many bytes of data.
+            events: what they were read as, which are cut at the limit. What became several counts
+                once, and what became none not at all.
+        """
         if self.left is not None:
-            self.left -= received
+            kept = list(dict.fromkeys(event.position for event in events))
+            self._has_holes = self._has_holes or len(kept) < received
+            wanted = set(kept[: self.left])
+            self.left -= len(wanted)
+            if len(wanted) < len(kept):
+                events[:] = [event for event in events if event.position in wanted]
         if received:
             fitting = _PAGE_BYTES * received // max(received_bytes, 1)
             self.size = max(1, min(_LARGEST_PAGE, self.asked * 10, fitting))
@@ -87,13 +109,19 @@ class StreamReading:
         self._must_exist = must_exist
         self._has_begun = False
         self._done = False
+        self.version = -1
+        """The highest version that was read, also of what upcasters leave nothing of."""
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
         """Bring the next events; none at the end."""
-        if self._done or self._pages.left == 0:
-            if self._must_exist:
-                yield from self._check_exists()
-            return []
+        if self._must_exist and (self._done or self._pages.left == 0):
+            yield from self._check_exists()
+        while not self._done and self._pages.left != 0:
+            if events := (yield from self._next_part()):
+                return events
+        return []
+
+    def _next_part(self) -> Plan[list[RecordedEvent]]:
         if not self._has_begun:
             self._lowest, self._highest = yield from self._versions.find()
             self._has_begun = True
@@ -109,13 +137,16 @@ class StreamReading:
         if not rows and self._must_exist:
             yield from self._check_exists()
         self._must_exist = False
-        events, size = decode_rows(self._codec, rows, self._stream)
-        self._done = not self._pages.take(len(events), size)
-        if events:
+        events, size = decode_rows(self._codec, rows, self._stream, backwards=self._backwards)
+        self._done = not self._pages.take(len(rows), size, events)
+        if rows:
+            first, last = rows[0][2], rows[-1][2]
+            is_cut = self._pages.left == 0
+            self.version = max(self.version, first, events[-1].version if is_cut else last)
             if self._backwards:
-                self._highest = events[-1].version - 1
+                self._highest = last - 1
             else:
-                self._lowest = events[-1].version + 1
+                self._lowest = last + 1
         return events
 
     def _check_exists(self) -> Plan[None]:
@@ -166,7 +197,10 @@ class LogReading:
         self._upto = self._after
         self._backwards = backwards
         self._pages = Pages(check_limit(limit))
-        self._statement, self._filters = _filters(check_query(query))
+        self._query = current_query(codec, query)
+        self._statement, self._filters = _filters(
+            self._query and codec.upcasting.stored(self._query)
+        )
         # The bounds of a window end a page where its limit does not, so that no single statement
         # scans the whole log for the few events that match, or sorts all that is left of it where
         # the planner does not know yet how large the table has become.
@@ -210,13 +244,13 @@ class LogReading:
             # The best plan depends on how many rows are asked for, and on the filters.
             prepared=False,
         )
-        events, size = decode_rows(self._codec, rows)
-        is_full = self._pages.take(len(events), size)
+        events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
+        is_full = self._pages.take(len(rows), size, events)
         if self._backwards:
-            self._upto = events[-1].position - 1 if is_full else low
+            self._upto = rows[-1][0] - 1 if is_full else low
         else:
-            self._after = events[-1].position if is_full else high
-        if not events:
+            self._after = rows[-1][0] if is_full else high
+        if not rows:
             self._window = min(self._window * 2, self._largest_window)
         return events
 
@@ -280,10 +314,13 @@ def matching(codec: Codec, query: Query) -> Plan[Matching]:
     """Read what a decision is made on; see `EventStore.read_matching`."""
     if check_query(query) is None:
         raise InvalidInput("read_matching needs a Query: Query() for every event")
-    rows = yield Call("read_matching", {"items": json.dumps(items(query))})
+    stored = codec.upcasting.stored(query)
+    rows = yield Call("read_matching", {"items": json.dumps(items(stored))})
     settled = int(rows[0][0])
-    events, _ = decode_rows(codec, [row[1:] for row in rows if row[1] is not None])
-    seen = frozenset(event.position for event in events if event.position > settled)
+    found = [row[1:] for row in rows if row[1] is not None]
+    events, _ = decode_rows(codec, found, query=codec.upcasting.current(query))
+    # Of the rows: what upcasters leave nothing of was seen, too.
+    seen = frozenset(row[0] for row in found if row[0] > settled)
     return Matching(tuple(events), Marker(settled, seen))
 
 
@@ -292,7 +329,7 @@ def at_positions(codec: Codec, positions: Sequence[int]) -> Plan[list[RecordedEv
     rows = yield Call("read_positions", {"positions": list(positions)})
     try:
         return decode_rows(codec, rows)[0]
-    except (UnknownEventType, DecodingFailed):
+    except (UnknownEventType, DecodingFailed, UpcastingFailed):
         return decode_rows(Codec(), rows)[0]
 
 
@@ -372,6 +409,12 @@ def check_query(query: object) -> Query | None:
     raise InvalidInput(f"query must be a Query, not {query!r}")
 
 
+def current_query(codec: Codec, query: object) -> Query | None:
+    """Check a query, and give it with the names that its types are read under today."""
+    checked = check_query(query)
+    return None if checked is None else codec.upcasting.current(checked)
+
+
 def items_json(query: Query | None) -> str | None:
     """The items of a query as JSON; None where every event matches."""
     if query is None or query.matches_everything:
@@ -410,9 +453,30 @@ def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
 
 
 def decode_rows(
-    codec: Codec, rows: Rows, stream: str | None = None
+    codec: Codec,
+    rows: Rows,
+    stream: str | None = None,
+    *,
+    query: Query | None = None,
+    backwards: bool = False,
 ) -> tuple[list[RecordedEvent], int]:
-    """Make events of rows, and count the bytes of their data."""
+    """Make events of rows, and count the bytes of their data.
+
+    Args:
+        codec: the classes and the upcasters. By these a row may become several events, or none:
+            who counts, or goes on from where it is, goes by the rows.
+        rows: the stored events.
+        stream: their stream, where the rows do not name it.
+        query: what was asked for, in the names of today: of that which a row became, only this.
+        backwards: whether what became several comes in reverse.
+
+    Raises:
+        UnknownEventType, DecodingFailed, UpcastingFailed: a row does not fit the registered
+            classes.
+    """
+    steps = codec.upcasting.steps
+    if steps and not steps.keys().isdisjoint(row[4] for row in rows):
+        rows = _upcast(codec, rows, stream, query, backwards=backwards)
     decoders = codec.decoders
     events: list[RecordedEvent] = []
     size = 0
@@ -446,13 +510,42 @@ def decode_rows(
     return events, size
 
 
-def decode_row(codec: Codec, row: tuple[Any, ...]) -> RecordedEvent:
-    """Make an event of one row.
+def _upcast(
+    codec: Codec, rows: Rows, stream: str | None, query: Query | None, *, backwards: bool
+) -> Rows:
+    """Put what upcasters make of them in the place of the rows whose types have any."""
+    found: Rows = []
+    for row in rows:
+        if row[4] not in codec.upcasting.steps:
+            found.append(row)
+            continue
+        try:
+            parts = codec.upcast(row[4], row[5])
+        except UpcasterFailure as failure:
+            raise UpcastingFailed(
+                stream or row[1], row[2], row[4], str(failure.upcaster), failure.reason
+            ) from failure.__cause__
+        new = [(*row[:4], event_type, data, *row[6:]) for event_type, data in parts]
+        if query is not None:
+            new = [part for part in new if query.matches(_undecoded(part))]
+        found += reversed(new) if backwards else new
+    return found
 
-    Raises:
-        UnknownEventType, DecodingFailed: it does not fit the registered classes.
-    """
-    return decode_rows(codec, [row])[0][0]
+
+def _undecoded(row: tuple[Any, ...]) -> RecordedEvent:
+    position, stream, version, event_id, event_type, _, _, tags, channel, *times = row
+    return RecordedEvent(
+        position,
+        stream,
+        version,
+        event_id,
+        event_type,
+        None,
+        {},
+        tuple(tags or ()),
+        channel,
+        *times,
+    )
 
 
 def check_count(what: str, value: object) -> int:

@@ -131,7 +131,8 @@ class EventStore:
             schema: the PostgreSQL schema that the store lives in; several stores may share a
                 database.
             events: the event classes: classes, a union of classes, or a mapping from type names to
-                classes. Without any, the data of every event is plain JSON data.
+                classes; and `Upcaster` values for what was stored in earlier shapes. Without any,
+                the data of every event is plain JSON data.
             unknown: what to do with a stored type that has no class: `"raise"` an
                 `UnknownEventType`, or `"keep"` its data as plain JSON data.
             channel: the channel of every stream that this store appends to. By default a stream's
@@ -371,7 +372,7 @@ class EventStore:
         recorded_between: Between | None = None,
         valid_at: datetime | None = None,
         valid_between: Between | None = None,
-    ) -> Iterator[RecordedEvent]:
+    ) -> StreamEvents:
         """Read a stream, in order of version.
 
         Events are read in pages as you take them; memory stays bounded for any length.
@@ -381,7 +382,7 @@ class EventStore:
             from_version: the lowest version to read.
             to_version: the highest version to read; None for no bound.
             backwards: begin at the highest version.
-            limit: how many events to read at most.
+            limit: how many events to read at most. What upcasters made several of counts once.
             must_exist: raise `StreamNotFound` for a stream never written, and give no events
                 otherwise.
             as_of: only what was recorded by then: a moment, or the position or checkpoint that
@@ -394,14 +395,15 @@ class EventStore:
                 the second, in that order.
 
         Returns:
-            An iterator over the events.
+            An iterator over the events, whose `version` is the highest version read so far.
 
         Raises:
             StreamNotFound: the stream was never written, and `must_exist` was asked for.
             EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
             IsolationTooStrict: a moment of recorded time in a REPEATABLE READ or SERIALIZABLE
                 transaction of `bind`.
-            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
             InvalidInput: an argument is wrong.
 
         Example:
@@ -410,7 +412,7 @@ class EventStore:
             believed = store.read("menu-3", as_of=monday, valid_at=friday)
             ```
         """
-        return _pages(
+        return StreamEvents(
             self._engine,
             valid.stream_reading(
                 self._writing.codec,
@@ -463,7 +465,8 @@ class EventStore:
 
         Raises:
             EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
-            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
             IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
             InvalidInput: an argument is wrong.
 
@@ -506,7 +509,8 @@ class EventStore:
         Raises:
             InvalidInput: the query is none.
             IsolationTooStrict: in a transaction whose snapshot may be older than the head.
-            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
 
         Example:
             ```python
@@ -571,7 +575,8 @@ class EventStore:
             AppendConditionFailed: such an event has come; it is in the error's `events`. A block
                 cannot be run again; `decide_with` can.
             IsolationTooStrict: in a transaction whose snapshot may be older than the head.
-            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
             WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
                 as for `append_many`, when the block ends.
 
@@ -611,7 +616,8 @@ class EventStore:
         Raises:
             AppendConditionFailed: somebody was faster at every attempt.
             IsolationTooStrict: in a transaction whose snapshot may be older than the head.
-            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
             WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
                 as for `append_many`.
 
@@ -659,7 +665,8 @@ class EventStore:
         Raises:
             EpochChanged: the checkpoint is of a history before the store was restored.
             InvalidInput: an argument is wrong, such as a position that this store never gave out.
-            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
 
         Example:
             ```python
@@ -689,7 +696,7 @@ class EventStore:
 
     def groups(self) -> list[GroupInfo]:
         """Ask how all consumer groups stand, in order of name."""
-        return self._engine.run(groups.infos())
+        return self._engine.run(groups.infos(self._writing.codec))
 
     def wait_for(self, group: str, position: int, timeout: float = 10.0) -> int:
         """Wait until a consumer group is done up to a position, to read what you wrote.
@@ -932,6 +939,32 @@ class BoundEventStore(EventStore):
         return self._engine.connection
 
 
+class StreamEvents(Iterator[RecordedEvent]):
+    """The events of a reading of a stream, and the version that it has come to."""
+
+    def __init__(
+        self,
+        engine: PoolEngine | BoundEngine,
+        reading: read.StreamReading | valid.ValidStreamReading,
+    ) -> None:
+        self._reading = reading
+        self._events = _pages(engine, reading)
+
+    @property
+    def version(self) -> int:
+        """Once the events are taken, the highest version read: what an append may expect; else -1.
+
+        It counts what upcasters leave nothing of, and so may be higher than that of the last event.
+        """
+        return self._reading.version
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        return self._events
+
+    def __next__(self) -> RecordedEvent:
+        return next(self._events)
+
+
 class Log(Iterator[RecordedEvent]):
     """The events of a reading of the log, and the position that it is complete up to."""
 
@@ -1099,8 +1132,8 @@ class AsyncEventStore:
         recorded_between: Between | None = None,
         valid_at: datetime | None = None,
         valid_between: Between | None = None,
-    ) -> AsyncIterator[RecordedEvent]:
-        return _async_pages(
+    ) -> AsyncStreamEvents:
+        return AsyncStreamEvents(
             self._engine,
             valid.stream_reading(
                 self._writing.codec,
@@ -1211,7 +1244,7 @@ class AsyncEventStore:
         return AsyncGroup(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
 
     async def groups(self) -> list[GroupInfo]:
-        return await self._engine.run(groups.infos())
+        return await self._engine.run(groups.infos(self._writing.codec))
 
     async def wait_for(self, group: str, position: int, timeout: float = 10.0) -> int:  # noqa: ASYNC109
         return await self.group(group).wait_for(position, timeout=timeout)
@@ -1316,6 +1349,29 @@ class Connecting:
     ) -> None:
         if self._store is not None:
             await self._store.close()
+
+
+@documented_as(StreamEvents)
+class AsyncStreamEvents(AsyncIterator[RecordedEvent]):
+    """The events of a reading of a stream, and the version that it has come to."""
+
+    def __init__(
+        self,
+        engine: AsyncPoolEngine | AsyncBoundEngine,
+        reading: read.StreamReading | valid.ValidStreamReading,
+    ) -> None:
+        self._reading = reading
+        self._events = _async_pages(engine, reading)
+
+    @property
+    def version(self) -> int:
+        return self._reading.version
+
+    def __aiter__(self) -> AsyncIterator[RecordedEvent]:
+        return self._events
+
+    async def __anext__(self) -> RecordedEvent:
+        return await anext(self._events)
 
 
 class AsyncLog(AsyncIterator[RecordedEvent]):

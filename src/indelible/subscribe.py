@@ -12,7 +12,7 @@ from .events import Checkpoint, RecordedEvent
 from .moments import check_moment
 from .plan import Call, Plan
 from .query import Query
-from .read import LogReading, head, head_info
+from .read import LogReading, current_query, head, head_info
 from .spans import check_epoch, position_at
 
 Start = int | Checkpoint | datetime | Literal["head"]
@@ -43,7 +43,7 @@ class Following:
 
     def __init__(self, codec: Codec, query: Query | None, *, after: Start) -> None:
         self._codec = codec
-        self._query = query
+        self._query = current_query(codec, query)
         if isinstance(after, str) and after != "head":
             raise InvalidInput(
                 f'after must be a position, a checkpoint, a moment or "head", not {after!r}'
@@ -65,15 +65,21 @@ class Following:
         """Up to here everything that matches was brought."""
         return self._reading.position
 
-    def position_after(self, event: RecordedEvent | None) -> int:
-        """Where it is once an event of the last batch, or (None) the whole of it is handled."""
-        return self.position if event is None else event.position
+    def position_after(self, event: RecordedEvent | None, *, has_more: bool) -> int:
+        """Where it is once an event of the last batch, or (None) the whole of it is handled.
 
-    def checkpoint_after(self, event: RecordedEvent | None) -> Checkpoint:
+        Args:
+            event: the event.
+            has_more: whether what is stored at its position became several events, and more of
+                them come: then a later reader has to begin before it.
+        """
+        return self.position if event is None else event.position - has_more
+
+    def checkpoint_after(self, event: RecordedEvent | None, *, has_more: bool) -> Checkpoint:
         """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
         if self._epoch is None:
             raise InvalidInput("the subscription has not begun: take its events first, or await it")
-        return Checkpoint(self.position_after(event), self._epoch)
+        return Checkpoint(self.position_after(event, has_more=has_more), self._epoch)
 
     @property
     def wait_seconds(self) -> float | None:

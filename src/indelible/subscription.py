@@ -47,7 +47,8 @@ class Subscription(Iterator[RecordedEvent]):
     @property
     def position(self) -> int:
         """Up to here everything that matches was handed out: the `after` of a later reader."""
-        return self._following.position_after(self._handed_out)
+        has_more = _has_more(self._handed_out, self._events)
+        return self._following.position_after(self._handed_out, has_more=has_more)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -56,7 +57,8 @@ class Subscription(Iterator[RecordedEvent]):
         Raises:
             InvalidInput: an awaited subscription has not begun.
         """
-        return self._following.checkpoint_after(self._handed_out)
+        has_more = _has_more(self._handed_out, self._events)
+        return self._following.checkpoint_after(self._handed_out, has_more=has_more)
 
     @property
     def is_caught_up(self) -> bool:
@@ -154,6 +156,11 @@ class Subscription(Iterator[RecordedEvent]):
         self.stop()
 
 
+def _has_more(event: RecordedEvent | None, rest: deque[RecordedEvent]) -> bool:
+    """Whether upcasters made several of a stored event, and some of them are still to come."""
+    return event is not None and bool(rest) and rest[0].position == event.position
+
+
 def _deadline(following: Following) -> float | None:
     seconds = following.wait_seconds
     return None if seconds is None else time.monotonic() + seconds
@@ -197,11 +204,13 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
 
     @property
     def position(self) -> int:
-        return self._following.position_after(self._handed_out)
+        has_more = _has_more(self._handed_out, self._events)
+        return self._following.position_after(self._handed_out, has_more=has_more)
 
     @property
     def checkpoint(self) -> Checkpoint:
-        return self._following.checkpoint_after(self._handed_out)
+        has_more = _has_more(self._handed_out, self._events)
+        return self._following.checkpoint_after(self._handed_out, has_more=has_more)
 
     @property
     def is_caught_up(self) -> bool:

@@ -8,6 +8,7 @@ table `periods` says where it is not. Both are read window by window of time, an
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from .codec import Codec
 from .errors import InvalidInput
@@ -24,7 +25,7 @@ from .read import (
     check_count,
     check_exists,
     check_limit,
-    check_query,
+    current_query,
     decode_rows,
     items_json,
     log_bounds,
@@ -92,14 +93,20 @@ class ValidStreamReading:
         self._pages = Pages(check_limit(limit))
         self._must_exist = must_exist
         self._done = valid.is_nothing
+        self.version = -1
+        """The highest version of the events that were read."""
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
         """Bring the next events; none at the end."""
         if self._must_exist:
             yield from check_exists(self._stream)
             self._must_exist = False
-        if self._done or self._pages.left == 0:
-            return []
+        while not self._done and self._pages.left != 0:
+            if events := (yield from self._next_part()):
+                return events
+        return []
+
+    def _next_part(self) -> Plan[list[RecordedEvent]]:
         if self._found is None:
             self._found = yield from self._versions.find()
         rows = yield Call(
@@ -113,13 +120,14 @@ class ValidStreamReading:
             },
             prepared=False,
         )
-        events, size = decode_rows(self._codec, rows, self._stream)
-        self._done = not self._pages.take(len(events), size)
-        if events:
+        events, size = decode_rows(self._codec, rows, self._stream, backwards=self._backwards)
+        self._done = not self._pages.take(len(rows), size, events)
+        if rows:
+            self.version = max([self.version, *(event.version for event in events)])
             if self._backwards:
-                self._below = key_of(events[-1])
+                self._below = _key_of(rows[-1])
             else:
-                self._above = key_of(events[-1])
+                self._above = _key_of(rows[-1])
         return events
 
 
@@ -138,7 +146,8 @@ class ValidLogReading:
         valid: ValidTime,
     ) -> None:
         self._codec = codec
-        self._items = items_json(check_query(query))
+        self._query = current_query(codec, query)
+        self._items = items_json(self._query and codec.upcasting.stored(self._query))
         self._after = check_count("after", after)
         self._upto = 0
         self._span = span
@@ -181,9 +190,9 @@ class ValidLogReading:
             },
             prepared=False,
         )
-        events, size = decode_rows(self._codec, rows)
-        if self._pages.take(len(events), size):
-            self._move(key_of(events[-1]))
+        events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
+        if self._pages.take(len(rows), size, events):
+            self._move(_key_of(rows[-1]))
         else:
             self._move(edge)
             self._edge = None
@@ -276,9 +285,9 @@ def log_reading(
     )
 
 
-def key_of(event: RecordedEvent) -> Key:
-    """An event's place in the order of valid time."""
-    return event.valid_at, event.position
+def _key_of(row: tuple[Any, ...]) -> Key:
+    """The place of a stored event in the order of valid time."""
+    return row[10], row[0]
 
 
 def _keys(above: Key, below: Key) -> dict[str, object]:

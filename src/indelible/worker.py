@@ -8,15 +8,16 @@ enough.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from . import groups
 from .codec import Codec
-from .errors import DecodingFailed, LeaseLost, UnknownEventType
+from .errors import DecodingFailed, LeaseLost, UnknownEventType, UpcastingFailed
 from .events import RecordedEvent
 from .plan import Call, Plan
-from .read import decode_row, items_json
+from .query import Query
+from .read import current_query, decode_rows, items_json
 
 _ROOM = 1_000
 """How many events a worker holds that no handler has."""
@@ -39,7 +40,10 @@ class Item:
     """An event that falls to this worker.
 
     Attributes:
-        event: the event; None where it does not fit the registered classes.
+        event: the event; None where it does not fit the registered classes, and where upcasters
+            leave nothing of it that the group reads.
+        rest: what else upcasters made of it, to be handed out after it. The place is finished with
+            the last of them.
         position, key, slice: where it stands, and what it is kept in order with.
         is_noted: whether it has a row of its own: it was tried before, or waited for another.
         attempt: which attempt this is.
@@ -53,6 +57,7 @@ class Item:
     position: int
     key: str
     slice: int
+    rest: tuple[RecordedEvent, ...] = ()
     is_noted: bool = False
     attempt: int = 1
     token: int = 0
@@ -60,6 +65,11 @@ class Item:
     verdict: Verdict | None = None
     reason: str = ""
     error: str | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing of it to be handled."""
+        return self.event is None and self.failure is None
 
 
 @dataclass(slots=True)
@@ -94,6 +104,7 @@ class Worker:
         self.group = group
         self._name = name
         self.settings = groups.GroupSettings()
+        self._query: Query | None = None
         self.verdicts: deque[Item] = deque()
         """What handlers said, to be carried out; any thread may append to it."""
         self._forget()
@@ -199,6 +210,7 @@ class Worker:
 
     def _join(self, now: float) -> Plan[None]:
         self.settings = yield from groups.settings_of(self.group)
+        self._query = current_query(self._codec, self.settings.query)
         ((group_id, token),) = yield Call("group_join", {"group": self.group, "worker": self._name})
         if token is None:
             yield from groups.not_found(self.group)
@@ -308,9 +320,20 @@ class Worker:
             part = self._slices.get(item.slice)
             # After a lost lease others are at work on it.
             if item.token == self.token and part is not None and part.busy is item:
-                yield from self._judge(item)
-                self._release(item)
+                if item.rest and item.verdict in ("finished", "settled"):
+                    self._hand_out_rest(item, part)
+                else:
+                    yield from self._judge(item)
+                    self._release(item)
             self.verdicts.popleft()
+
+    def _hand_out_rest(self, item: Item, part: _Slice) -> None:
+        event, *rest = item.rest
+        following = replace(item, event=event, rest=tuple(rest), verdict=None)
+        part.busy = following
+        self._handed.append(following)
+        if item is self._careful:
+            self._careful = following
 
     def _judge(self, item: Item) -> Plan[None]:
         if item.verdict == "finished" and item.is_noted:
@@ -379,7 +402,7 @@ class Worker:
             part = self._slices.get(item.slice)
             if part is None or part.busy is not None:
                 continue
-            if row[1] is None:  # nobody can handle it, and others wait for it
+            if item.is_nothing:  # nobody can handle it, and others wait for it
                 yield from self._attempt(item)
                 yield from self._finish(item)
                 self._due_at = 0.0
@@ -406,7 +429,7 @@ class Worker:
             "group_next",
             {
                 **self._lease(),
-                "items": items_json(self.settings.query),
+                "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
                 "partition_by": _partition_by(self.settings),
                 "after": self._cursor,
                 "upto": upto,
@@ -435,6 +458,8 @@ class Worker:
             if item.position <= part.taken:
                 continue
             part.taken = item.position
+            if item.is_nothing:
+                continue
             part.pending.append(item)
             self._waiting += 1
             if part.busy is None and len(part.pending) == 1:
@@ -442,15 +467,18 @@ class Worker:
         self._cursor = reached
 
     def _item(self, row: tuple[object, ...]) -> Item:
-        event, failure = None, None
+        events: list[RecordedEvent] = []
+        failure = None
         try:
             if row[1] is not None:
-                event = decode_row(self._codec, row[:11])
-        except (UnknownEventType, DecodingFailed) as error:
+                events, _ = decode_rows(self._codec, [row[:11]], query=self._query)
+        except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
             failure = str(error)
         position, key, number = row[0], row[11], row[12]
         assert isinstance(position, int) and isinstance(key, str) and isinstance(number, int)  # noqa: S101, PT018
-        return Item(event, position, key, number, token=self.token, failure=failure)
+        event = events[0] if events else None
+        rest = tuple(events[1:])
+        return Item(event, position, key, number, rest, token=self.token, failure=failure)
 
     # What goes out ---------------------------------------------------------------------------
 
@@ -527,11 +555,15 @@ class Worker:
 def finish(worker: Worker, item: Item) -> Plan[None]:
     """Finish an event in the transaction that the plan runs in.
 
+    Of several that upcasters made of a stored one, the last finishes them all.
+
     Raises:
         LeaseLost: the event belongs to another worker now.
     """
     if item.token != worker.token:
         raise LeaseLost
+    if item.rest:
+        return
     yield Call(
         "group_finish",
         {

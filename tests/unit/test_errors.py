@@ -42,6 +42,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.StreamNotFound("a-1"),
     errors.UnknownEventType("Happened"),
     errors.DecodingFailed("Happened", dict, "missing field"),
+    errors.UpcastingFailed("a-1", 3, "Happened", "Happened -> Done by f", "failed: KeyError: 'x'"),
     errors.SchemaError("indelible", "x"),
     errors.SchemaMissing("indelible"),
     errors.SchemaOutdated("indelible", 1, 2),
