@@ -5,6 +5,7 @@ Start with `EventStore.connect` or `AsyncEventStore.connect`.
 
 from importlib.metadata import version as _version
 
+from .aggregates import Aggregate, Decider, Handled, Loaded
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .decisions import Decision, DecisionModel
@@ -35,6 +36,7 @@ from .errors import (
     SchemaTooNew,
     StoreClosed,
     StreamClosed,
+    StreamErased,
     StreamNotClosed,
     StreamNotFound,
     TransactionConflict,
@@ -80,6 +82,7 @@ __all__ = [
     "ERASED",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "Aggregate",
     "App",
     "AppendCondition",
     "AppendConditionFailed",
@@ -102,6 +105,7 @@ __all__ = [
     "Consumer",
     "DatabaseError",
     "DatabaseUnreachable",
+    "Decider",
     "Decision",
     "DecisionModel",
     "DecodingFailed",
@@ -122,6 +126,7 @@ __all__ = [
     "GroupNotFound",
     "GroupSettings",
     "GroupWorker",
+    "Handled",
     "HeadHolder",
     "HeadInfo",
     "ImportEvent",
@@ -130,6 +135,7 @@ __all__ = [
     "InvalidInput",
     "IsolationTooStrict",
     "LeaseLost",
+    "Loaded",
     "Log",
     "Marker",
     "Matching",
@@ -147,6 +153,7 @@ __all__ = [
     "StreamAppend",
     "StreamChange",
     "StreamClosed",
+    "StreamErased",
     "StreamInfo",
     "StreamNotClosed",
     "StreamNotFound",
