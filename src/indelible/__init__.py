@@ -5,6 +5,7 @@ Start with `EventStore.connect` or `AsyncEventStore.connect`.
 
 from importlib.metadata import version as _version
 
+from .aggregates import Aggregate, Decider, Handled, Loaded
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .decisions import Decision, DecisionModel
@@ -35,6 +36,7 @@ from .errors import (
     SchemaTooNew,
     StoreClosed,
     StreamClosed,
+    StreamErased,
     StreamNotClosed,
     StreamNotFound,
     TransactionConflict,
@@ -91,6 +93,7 @@ __all__ = [
     "ERASED",
     "NO_STREAM",
     "STREAM_EXISTS",
+    "Aggregate",
     "App",
     "AppendCondition",
     "AppendConditionFailed",
@@ -114,6 +117,7 @@ __all__ = [
     "Consumer",
     "DatabaseError",
     "DatabaseUnreachable",
+    "Decider",
     "Decision",
     "DecisionModel",
     "DecodingFailed",
@@ -134,6 +138,7 @@ __all__ = [
     "GroupNotFound",
     "GroupSettings",
     "GroupWorker",
+    "Handled",
     "HeadHolder",
     "HeadInfo",
     "ImportEvent",
@@ -142,6 +147,7 @@ __all__ = [
     "InvalidInput",
     "IsolationTooStrict",
     "LeaseLost",
+    "Loaded",
     "Log",
     "Marker",
     "Matching",
@@ -159,6 +165,7 @@ __all__ = [
     "StreamAppend",
     "StreamChange",
     "StreamClosed",
+    "StreamErased",
     "StreamEvents",
     "StreamInfo",
     "StreamNotClosed",

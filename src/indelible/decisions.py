@@ -12,21 +12,17 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from random import uniform
 from typing import Any, Generic, TypeVar
 
 from . import append, read
 from .codec import Codec
-from .errors import AppendConditionFailed, InvalidInput
+from .errors import InvalidInput
 from .events import ANY, AppendResult, ExpectedVersion, NewEvent, RecordedEvent, StreamAppend
 from .plan import Plan
 from .query import AppendCondition, Query
 
 State = TypeVar("State")
 States = TypeVar("States", bound=tuple[Any, ...])
-
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -186,23 +182,3 @@ def decide_with(
             else:
                 decision.append(None, part)
     return (yield from finish(writing, decision))
-
-
-class Attempts:
-    """How often a decision is made anew, and after how long."""
-
-    def __init__(self, attempts: object) -> None:
-        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
-            raise InvalidInput(f"attempts must be a whole number from 1 on, not {attempts!r}")
-        self._left = attempts
-        self._longest = _FIRST_PAUSE
-
-    def pause_after(self, refusal: AppendConditionFailed) -> float:
-        """Say how many seconds to wait before the next attempt, or raise the refusal."""
-        self._left -= 1
-        if self._left == 0:
-            raise refusal
-        # Anywhere in a span that doubles, so that those who met once do not meet again.
-        pause = uniform(0, self._longest)  # noqa: S311 - no secret
-        self._longest = min(self._longest * 2, _LONGEST_PAUSE)
-        return pause

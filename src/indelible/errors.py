@@ -16,6 +16,7 @@ IndelibleError
 ├── GroupNotFound                    there is no consumer group of that name
 ├── LeaseLost                        others have taken over what this worker held
 ├── WaitTimedOut                     a reader did not come as far as was waited for
+├── StreamErased                     what made up a state was erased
 ├── StreamNotClosed                  only a closed stream can be archived
 ├── StreamNotFound                   the stream was never written (and `must_exist=True`)
 ├── UnknownEventType                 a stored type has no registered class
@@ -340,6 +341,23 @@ class WaitTimedOut(IndelibleError, TimeoutError):
         super().__init__(
             f"{reader!r} is at {checkpoint:,} and did not reach position {position:,} in"
             f" {seconds:g} s: see `indelible groups show {reader}` for what it waits for"
+        )
+
+
+class StreamErased(IndelibleError):
+    """Events that a state is made of were erased, so that nobody knows it any more.
+
+    Attributes:
+        stream: the stream.
+        version: the version of the first event that was erased.
+    """
+
+    def __init__(self, stream: str, version: int) -> None:
+        self.stream = stream
+        self.version = version
+        super().__init__(
+            f"stream {stream!r} was erased, from version {version} on: its events say no more what"
+            " happened, and there is no state to load or decide on. Use another stream"
         )
 
 

@@ -125,9 +125,9 @@ class ValidStreamReading:
         if rows:
             self.version = max([self.version, *(event.version for event in events)])
             if self._backwards:
-                self._below = _key_of(rows[-1])
+                self._below = key_of(rows[-1])
             else:
-                self._above = _key_of(rows[-1])
+                self._above = key_of(rows[-1])
         return events
 
 
@@ -192,7 +192,7 @@ class ValidLogReading:
         )
         events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
         if self._pages.take(len(rows), size, events):
-            self._move(_key_of(rows[-1]))
+            self._move(key_of(rows[-1]))
         else:
             self._move(edge)
             self._edge = None
@@ -285,7 +285,7 @@ def log_reading(
     )
 
 
-def _key_of(row: tuple[Any, ...]) -> Key:
+def key_of(row: tuple[Any, ...]) -> Key:
     """The place of a stored event in the order of valid time."""
     return row[10], row[0]
 

@@ -18,8 +18,9 @@ from indelible import (
     Query,
     RecordedEvent,
 )
+from indelible.attempts import Attempts
 from indelible.codec import Codec
-from indelible.decisions import Attempts, begin
+from indelible.decisions import begin
 from indelible.plan import Call, Rows, drive
 
 

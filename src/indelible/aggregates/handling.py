@@ -1,0 +1,221 @@
+"""Plans: handle a command: load, decide, append, and decide anew where somebody was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+from uuid import UUID, uuid5
+
+from indelible import append
+from indelible.attempts import Attempts
+from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
+from indelible.events import AppendResult, NewEvent, RecordedEvent, StreamAppend
+from indelible.plan import Plan
+from indelible.read import StreamReading
+from indelible.spans import Span
+
+from .aggregate import Aggregate
+from .loading import Loading
+from .subject import changes_of, subject_of
+
+State = TypeVar("State")
+Event = TypeVar("Event")
+
+
+@dataclass(frozen=True, slots=True)
+class Handled(Generic[State, Event]):
+    """What came of a command.
+
+    Attributes:
+        state: the state after it; of an aggregate, the aggregate.
+        version: the version that the state is at.
+        events: what was recorded; nothing where nothing followed from the command.
+        result: what the append did; None where nothing was recorded. `idempotent` where the command
+            had been handled before, and all of this is what came of it then.
+    """
+
+    state: State
+    version: int
+    events: tuple[Event, ...]
+    result: AppendResult | None
+
+
+class Handling:
+    """A command being handled; see `EventStore.handle`.
+
+    Attributes:
+        handled: what came of it, once an attempt succeeded.
+    """
+
+    handled: Handled[Any, Any]
+
+    def __init__(
+        self,
+        writing: append.Writing,
+        stream: str,
+        given: object,
+        command: Any,
+        *,
+        command_id: UUID | None,
+        channel: str | None,
+        metadata: Mapping[str, Any] | None,
+        attempts: int,
+    ) -> None:
+        if command_id is not None and not isinstance(command_id, UUID):
+            raise InvalidInput(
+                f"command_id must be a UUID, not {command_id!r}: uuid.uuid5(namespace, text) makes"
+                " one of a text, always the same"
+            )
+        self._writing = writing
+        self._stream = stream
+        self._subject = subject_of(given)
+        self._command = command
+        self._command_id = command_id
+        self._channel = channel
+        self._metadata = metadata
+        self._attempts = Attempts(attempts)
+        self.loading = self._loading()
+        self._has_loaded = False
+
+    def attempt(self) -> Plan[float | None]:
+        """Attempt once.
+
+        Returns:
+            How many seconds to wait before the next attempt; None once it is handled.
+        """
+        if self._has_loaded:
+            yield from self.loading.catch_up()
+        else:
+            yield from self.loading.load()
+            self._has_loaded = True
+        if self.loading.handled_at is not None:
+            self.handled = yield from self._first_result(self.loading.handled_at)
+            return None
+        state, version = self.loading.state, self.loading.version
+        changes = self._with_ids(self._subject.decide(self._writing.codec, self._command, state))
+        if not changes:
+            self.handled = Handled(state, version, (), None)
+            return None
+        try:
+            result = yield from append.append(
+                self._writing,
+                self._stream,
+                changes,
+                expected=version,
+                channel=self._channel,
+                metadata=self._metadata,
+            )
+        except WrongExpectedVersion as refusal:
+            return self._attempts.pause_after(refusal)
+        except DuplicateEvent as refusal:
+            # The same command was handled meanwhile, and decided otherwise.
+            self.handled = yield from self._first_result(self._place_of_first(refusal))
+            return None
+        state = self._subject.after(state, changes, result)
+        self.handled = Handled(state, result.version, tuple(map(_data, changes)), result)
+        return None
+
+    def _loading(self, to_version: int | None = None) -> Loading[Any]:
+        return Loading(
+            self._writing.codec,
+            self._stream,
+            self._subject,
+            to_version=to_version,
+            command_event=None if self._command_id is None else self._event_id(0),
+        )
+
+    def _event_id(self, place: int) -> UUID:
+        """The id of an event of the command: the same whenever the command is handled."""
+        assert self._command_id is not None  # noqa: S101
+        return uuid5(self._command_id, f"{place} {self._stream}")
+
+    def _with_ids(self, changes: Sequence[Any]) -> list[Any]:
+        if self._command_id is None:
+            return list(changes)
+        type_of = self._writing.codec.type_of
+        return [
+            replace(
+                change if isinstance(change, NewEvent) else NewEvent(type_of(change), change),
+                id=self._event_id(place),
+            )
+            for place, change in enumerate(changes)
+        ]
+
+    def _place_of_first(self, refusal: DuplicateEvent) -> int:
+        if self._command_id is not None:
+            for duplicate in refusal.duplicates:
+                if (duplicate.id, duplicate.stream) == (self._event_id(0), self._stream):
+                    return duplicate.version
+        raise refusal
+
+    def _first_result(self, first: int) -> Plan[Handled[Any, Any]]:
+        """What came of the command when it was handled first."""
+        recorded = yield from self._recorded_from(first)
+        last = recorded[-1]
+        then = self._loading(to_version=last.version)
+        yield from then.load()
+        return Handled(
+            then.state,
+            last.version,
+            tuple(event.data for event in recorded),
+            AppendResult(
+                self._stream, last.version, last.position, last.recorded_at, idempotent=True
+            ),
+        )
+
+    def _recorded_from(self, first: int) -> Plan[list[RecordedEvent]]:
+        """The events that are the command's, known by their ids, from a version on."""
+        recorded: list[RecordedEvent] = []
+        reading = StreamReading(
+            self._writing.codec,
+            self._stream,
+            from_version=first,
+            to_version=None,
+            backwards=False,
+            limit=None,
+            must_exist=False,
+            span=Span(None, None),
+        )
+        while page := (yield from reading.next_page()):
+            for event in page:
+                if event.id != self._event_id(len(recorded)):
+                    return recorded
+                recorded.append(event)
+        return recorded
+
+
+def begin(writing: append.Writing, aggregate: object, stream: str) -> Loading[Any]:
+    """The load that writing an aggregate begins with; see `EventStore.writing`."""
+    if not (isinstance(aggregate, type) and issubclass(aggregate, Aggregate)):
+        raise InvalidInput(f"writing takes a subclass of Aggregate, not {aggregate!r}")
+    return Loading(writing.codec, stream, subject_of(aggregate))
+
+
+def finish(
+    writing: append.Writing,
+    stream: str,
+    aggregate: Aggregate[Any],
+    *,
+    channel: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Plan[None]:
+    """Append what an aggregate has recorded, and check its version in any case."""
+    changes = changes_of(writing.codec, aggregate)
+    if not changes:
+        check = StreamAppend(stream, [], aggregate.version)
+        yield from append.append_many(writing, [check])
+        return
+    result = yield from append.append(
+        writing,
+        stream,
+        changes,
+        expected=aggregate.version,
+        channel=channel,
+        metadata=metadata,
+    )
+    subject_of(type(aggregate)).after(aggregate, changes, result)
+
+
+def _data(change: Any) -> Any:
+    return change.data if isinstance(change, NewEvent) else change

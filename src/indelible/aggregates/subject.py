@@ -1,0 +1,129 @@
+"""What is loaded and decided on: a decider, or a class of aggregates, seen as one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from indelible.codec import Codec
+from indelible.errors import InvalidInput
+from indelible.events import AppendResult, NewEvent
+
+from .aggregate import Aggregate
+from .decider import Decider
+
+State = TypeVar("State")
+
+
+class Subject(Generic[State]):
+    """A decider, as the plans use it.
+
+    Attributes:
+        changes_in_place: whether deciding changes the state that it is given: an aggregate evolves
+            as it records.
+    """
+
+    changes_in_place = False
+
+    def __init__(self, decider: Decider[Any, State, Any]) -> None:
+        self._decide = decider.decide
+        self.evolve: Callable[[State, Any], State] = decider.evolve
+        self.initial_state: Callable[[], State] = decider.initial_state
+
+    def decide(self, codec: Codec, command: Any, state: State) -> list[Any]:
+        """The events that follow from a command, as `append` takes them."""
+        decided = _checked(self._decide(command, state))
+        if not isinstance(decided, list | tuple):
+            raise InvalidInput(
+                f"decide must return a list of events, an empty one for none, not {decided!r}"
+            )
+        return list(decided)
+
+    def after(self, state: State, changes: list[Any], result: AppendResult) -> State:
+        """The state after the events that it was decided to append, which are stored now."""
+        for change in changes:
+            state = self.evolve(state, change.data if isinstance(change, NewEvent) else change)
+        return state
+
+    def at_version(self, state: State, version: int) -> None:
+        """Note at which version a state is that has been loaded."""
+
+
+class AggregateSubject(Subject[Aggregate[Any]]):
+    """A class of aggregates: its commands are functions that are called with the aggregate."""
+
+    changes_in_place = True
+
+    def __init__(self, aggregate: type[Aggregate[Any]]) -> None:
+        self._aggregate = aggregate
+        self.evolve = _evolve
+        self.initial_state = self._make
+
+    def decide(self, codec: Codec, command: Any, state: Aggregate[Any]) -> list[Any]:
+        """Call the command, and give what the aggregate recorded."""
+        if not callable(command):
+            raise InvalidInput(
+                "the command for an aggregate is a function that is called with it, such as"
+                f" `lambda delivery: delivery.cancel(reason)`, not {command!r}"
+            )
+        _checked(command(state))
+        return changes_of(codec, state)
+
+    def after(
+        self, state: Aggregate[Any], changes: list[Any], result: AppendResult
+    ) -> Aggregate[Any]:
+        """Note what was stored; it has evolved already."""
+        state._recorded = ()
+        state.version = result.version
+        state.stored = result
+        return state
+
+    def at_version(self, state: Aggregate[Any], version: int) -> None:
+        """Note at which version it is."""
+        state.version = version
+
+    def _make(self) -> Aggregate[Any]:
+        try:
+            return self._aggregate()
+        except TypeError as error:
+            raise InvalidInput(
+                f"{self._aggregate.__qualname__} must be made without arguments, as it is before"
+                f" its first event ({error}): what it must know, its first event tells"
+            ) from error
+
+
+def subject_of(given: object) -> Subject[Any]:
+    """See what is loaded as a decider.
+
+    Raises:
+        InvalidInput: it is neither a decider nor a class of aggregates.
+    """
+    if isinstance(given, Decider):
+        return Subject(given)
+    if isinstance(given, type) and issubclass(given, Aggregate):
+        return AggregateSubject(given)
+    raise InvalidInput(f"give a Decider or a subclass of Aggregate, not {given!r}")
+
+
+def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:
+    """What an aggregate has recorded, as `append` takes it."""
+    return [
+        event if valid_at is None else NewEvent(codec.type_of(event), event, valid_at=valid_at)
+        for event, valid_at in aggregate._recorded
+    ]
+
+
+def _evolve(aggregate: Aggregate[Any], event: Any) -> Aggregate[Any]:
+    aggregate.evolve(event)
+    return aggregate
+
+
+def _checked(outcome: object) -> object:
+    if inspect.iscoroutine(outcome):
+        outcome.close()
+        raise InvalidInput(
+            "what decides must be a plain function: what it must wait for comes before it, and goes"
+            " into the command"
+        )
+    return outcome

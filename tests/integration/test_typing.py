@@ -1,0 +1,106 @@
+"""What a type checker says of deciders and aggregates."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+_EVENTS = """
+from dataclasses import dataclass
+from typing import assert_never
+from indelible import Aggregate, Decider, EventStore
+
+@dataclass(frozen=True)
+class Opened:
+    owner: str
+
+@dataclass(frozen=True)
+class Closed:
+    reason: str
+
+Event = Opened | Closed
+
+@dataclass(frozen=True)
+class Close:
+    reason: str
+
+@dataclass(frozen=True)
+class State:
+    is_open: bool = False
+"""
+_COMPLETE = """
+def decide(command: Close, state: State) -> list[Closed]:
+    return [Closed(command.reason)] if state.is_open else []
+
+def evolve(state: State, event: Event) -> State:
+    match event:
+        case Opened():
+            return State(is_open=True)
+        case Closed():
+            return State(is_open=False)
+        case _:
+            assert_never(event)
+
+class Account(Aggregate[Event]):
+    is_open = False
+
+    def close(self, reason: str) -> None:
+        self.record(Closed(reason))
+
+    def evolve(self, event: Event) -> None:
+        match event:
+            case Opened():
+                self.is_open = True
+            case Closed():
+                self.is_open = False
+            case _:
+                assert_never(event)
+
+def use(store: EventStore) -> bool:
+    store.handle("account-1", Account, lambda account: account.close("moved"))
+    return store.handle("account-1", Decider(decide, evolve, State), Close("moved")).state.is_open
+"""
+
+
+def test_a_match_over_the_events_is_checked_for_what_is_missing(tmp_path: Path) -> None:
+    # What is put in whose place, and what is said of it.
+    variants = {
+        "complete": ("", "", ""),
+        "missing": (
+            "        case Closed():\n            return State(is_open=False)\n",
+            "",
+            "Closed",
+        ),
+        "missing_too": (
+            "            case Opened():\n                self.is_open = True\n",
+            "",
+            "Opened",
+        ),
+        "command": ('Close("moved")).state', "3).state", "type parameter"),
+        "event": ("self.record(Closed(reason))", "self.record(Close(reason))", '"Close"'),
+    }
+    for name, (given, instead, _) in variants.items():
+        assert given in _COMPLETE
+        text = _EVENTS + _COMPLETE.replace(given, instead)
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--hide-error-context"),
+            *("--follow-imports=silent", f"--cache-dir={_ROOT / '.mypy_cache' / 'examples'}"),
+            *(f"{name}.py" for name in variants),
+        ],
+        cwd=tmp_path,
+        env={"MYPYPATH": str(_ROOT / "src"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    for name, (_, _, told) in variants.items():
+        lines = [line for line in done.stdout.splitlines() if line.startswith(f"{name}.py:")]
+        assert bool(lines) == (name != "complete"), done.stdout
+        assert told in "".join(lines)
