@@ -8,10 +8,12 @@ Each test has a schema of its own, dropped afterwards.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -43,18 +45,30 @@ def server_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def servers(server_folder: Path) -> Iterator[Callable[[str], str]]:
+    """Start a server by its name, once; give the URL of a database on it, as its superuser.
+
+    It goes on until the end: where tests run in several processes, one that is done takes over
+    from another, and comes back to a server that it had left.
+    """
+    with ExitStack() as running:
+
+        @functools.cache
+        def start(name: str) -> str:
+            if name == "given":
+                return os.environ["INDELIBLE_TEST_URL"]
+            if name == "system":
+                return running.enter_context(SystemServer(server_folder / "system")).url
+            return running.enter_context(closing(embedded.start(server_folder / "embedded"))).url
+
+        yield start
+
+
 @pytest.fixture(scope="session", params=_server_names())
-def server_url(request: pytest.FixtureRequest, server_folder: Path) -> Iterator[str]:
+def server_url(request: pytest.FixtureRequest, servers: Callable[[str], str]) -> str:
     """The URL of a database on one of the servers, as its superuser."""
-    if request.param == "given":
-        yield os.environ["INDELIBLE_TEST_URL"]
-    elif request.param == "system":
-        with SystemServer(server_folder / "system") as system:
-            yield system.url
-    else:
-        server = embedded.start(server_folder / "embedded")
-        yield server.url
-        server.close()
+    return servers(request.param)
 
 
 @pytest.fixture

@@ -251,9 +251,9 @@ def test_where_somebody_was_faster_it_is_decided_anew_on_what_is_new(
 ) -> None:
     read: list[int] = []
 
-    def count(codec: Any, rows: Any, *more: Any) -> Any:
+    def count(codec: Any, rows: Any, *more: Any, **options: Any) -> Any:
         read.append(len(rows))
-        return decode_rows(codec, rows, *more)
+        return decode_rows(codec, rows, *more, **options)
 
     decode_rows = reading.decode_rows
     monkeypatch.setattr(reading, "decode_rows", count)
