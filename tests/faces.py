@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from indelible import AsyncDelivery, AsyncEventStore, AsyncGroup
+from indelible import (
+    AsyncDelivery,
+    AsyncDocuments,
+    AsyncEventStore,
+    AsyncGroup,
+    AsyncProjector,
+)
 
 
 class SyncFace:
@@ -29,7 +35,7 @@ class SyncFace:
                 result = self._runner.run(result)
             if isinstance(result, AsyncDelivery):
                 return SyncDelivery(result, self._runner)
-            if isinstance(result, AsyncGroup):
+            if isinstance(result, AsyncGroup | AsyncDocuments | AsyncProjector):
                 return SyncFace(result, self._runner)
             if isinstance(result, AsyncIterator):
                 return SyncIterator(result, self._runner)

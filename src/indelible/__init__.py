@@ -8,6 +8,7 @@ from importlib.metadata import version as _version
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .decisions import Decision, DecisionModel
+from .documents import AsyncDocuments, Documents
 from .errors import (
     AppendConditionFailed,
     AppendRefused,
@@ -29,6 +30,10 @@ from .errors import (
     IsolationTooStrict,
     LeaseLost,
     PermissionDenied,
+    ProjectionChanged,
+    ProjectionFailed,
+    ProjectionNotBuilt,
+    ProjectionNotFound,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
@@ -67,6 +72,15 @@ from .events import (
 )
 from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
+from .project import BuildInfo, Found, Live, PartitionInfo
+from .projection import (
+    DocumentProjection,
+    ExternalProjection,
+    Projection,
+    TableProjection,
+    handles,
+)
+from .projector import AsyncProjector, Projector
 from .query import AppendCondition, Marker, Query
 from .read import Matching
 from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
@@ -89,12 +103,15 @@ __all__ = [
     "AsyncBoundEventStore",
     "AsyncConsumer",
     "AsyncDelivery",
+    "AsyncDocuments",
     "AsyncEventStore",
     "AsyncGroup",
     "AsyncLog",
+    "AsyncProjector",
     "AsyncSubscription",
     "Batch",
     "BoundEventStore",
+    "BuildInfo",
     "ChannelMismatch",
     "ChannelStats",
     "Checkpoint",
@@ -107,6 +124,8 @@ __all__ = [
     "DecodingFailed",
     "DeliveredEvent",
     "Delivery",
+    "DocumentProjection",
+    "Documents",
     "Duplicate",
     "DuplicateEvent",
     "EmbeddedUnavailable",
@@ -116,6 +135,8 @@ __all__ = [
     "EventStore",
     "EventTooLarge",
     "ExpectedVersion",
+    "ExternalProjection",
+    "Found",
     "Group",
     "GroupExists",
     "GroupInfo",
@@ -130,12 +151,20 @@ __all__ = [
     "InvalidInput",
     "IsolationTooStrict",
     "LeaseLost",
+    "Live",
     "Log",
     "Marker",
     "Matching",
     "NewEvent",
     "ParkedEvent",
+    "PartitionInfo",
     "PermissionDenied",
+    "Projection",
+    "ProjectionChanged",
+    "ProjectionFailed",
+    "ProjectionNotBuilt",
+    "ProjectionNotFound",
+    "Projector",
     "Query",
     "RecordedEvent",
     "SchemaError",
@@ -151,10 +180,12 @@ __all__ = [
     "StreamNotClosed",
     "StreamNotFound",
     "Subscription",
+    "TableProjection",
     "TransactionConflict",
     "UnknownEventType",
     "UnregisteredEventClass",
     "VersionConflict",
     "WaitTimedOut",
     "WrongExpectedVersion",
+    "handles",
 ]

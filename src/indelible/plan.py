@@ -7,7 +7,7 @@ returns its result.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,6 +29,7 @@ class Call(msgspec.Struct, frozen=True):
             when its outcome is not known.
         may_share: whether it may be sent together with others that may: an append to one stream.
         survives_conflicts: whether it is repeated where the database undid its transaction.
+        parts: what it appends, stream by stream, for inline projections.
     """
 
     statement: str
@@ -37,6 +38,7 @@ class Call(msgspec.Struct, frozen=True):
     appends: bool = False
     may_share: bool = False
     survives_conflicts: bool = True
+    parts: Sequence[Mapping[str, Any]] = ()
 
 
 Plan = Generator[Call, Rows, T]

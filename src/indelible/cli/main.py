@@ -18,6 +18,7 @@ from indelible.errors import (
     GroupNotFound,
     IndelibleError,
     InvalidInput,
+    ProjectionNotFound,
     SchemaError,
     StreamNotClosed,
     StreamNotFound,
@@ -107,7 +108,12 @@ def exit_code(error: IndelibleError) -> int:
     """The exit code that an error ends the command with."""
     match error:
         case (
-            AppendRefused() | StreamNotFound() | StreamNotClosed() | GroupExists() | GroupNotFound()
+            AppendRefused()
+            | StreamNotFound()
+            | StreamNotClosed()
+            | GroupExists()
+            | GroupNotFound()
+            | ProjectionNotFound()
         ):
             return 1
         case InvalidInput():
