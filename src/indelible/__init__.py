@@ -70,9 +70,11 @@ from .events import (
     StreamChange,
     StreamInfo,
 )
+from .found import Found
 from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
-from .project import BuildInfo, Found, Live, PartitionInfo
+from .live import Live
+from .project import BuildInfo, PartitionInfo
 from .projection import (
     DocumentProjection,
     ExternalProjection,
@@ -86,6 +88,7 @@ from .read import Matching
 from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
 from .subscribe import Batch
 from .subscription import AsyncSubscription, Subscription
+from .verify import Difference, Verification
 
 __version__ = _version("indelible")
 
@@ -124,6 +127,7 @@ __all__ = [
     "DecodingFailed",
     "DeliveredEvent",
     "Delivery",
+    "Difference",
     "DocumentProjection",
     "Documents",
     "Duplicate",
@@ -184,6 +188,7 @@ __all__ = [
     "TransactionConflict",
     "UnknownEventType",
     "UnregisteredEventClass",
+    "Verification",
     "VersionConflict",
     "WaitTimedOut",
     "WrongExpectedVersion",

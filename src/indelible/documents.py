@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from . import project
+from . import found
+from .found import Found
+from .live import Live
 from .plan import documented_as
 from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
-from .project import Found, Live
 from .projection import Described
 from .projector import enrich, enrich_async
+from .verify import Verification, Verifying
 
 D = TypeVar("D")
 
@@ -60,7 +62,7 @@ class Documents(Generic[D]):
         Raises:
             ProjectionNotFound, ProjectionNotBuilt: as for `read`.
         """
-        return self._engine.run(project.read_documents(self._described, keys))
+        return self._engine.run(found.read_documents(self._described, keys))
 
     def find(
         self,
@@ -87,7 +89,7 @@ class Documents(Generic[D]):
             ProjectionNotFound, ProjectionNotBuilt: as for `read`.
         """
         return self._engine.run(
-            project.find_documents(self._described, fields, after=after, limit=limit)
+            found.find_documents(self._described, fields, after=after, limit=limit)
         )
 
 
@@ -110,7 +112,7 @@ class AsyncDocuments(Generic[D]):
         return (await self.read_many([key])).get(key)
 
     async def read_many(self, keys: Iterable[str]) -> Found[D]:
-        return await self._engine.run(project.read_documents(self._described, keys))
+        return await self._engine.run(found.read_documents(self._described, keys))
 
     async def find(
         self,
@@ -120,8 +122,30 @@ class AsyncDocuments(Generic[D]):
         limit: int | None = None,
     ) -> Found[D]:
         return await self._engine.run(
-            project.find_documents(self._described, fields, after=after, limit=limit)
+            found.find_documents(self._described, fields, after=after, limit=limit)
         )
+
+
+def verify(engine: PoolEngine, verifying: Verifying) -> Verification:
+    """Fold a projection anew, and compare."""
+    described = verifying.described
+    described.check_colour(is_async=False)
+    with engine.snapshot() as bound:
+        bound.run(verifying.begin())
+        while page := bound.run(verifying.next_page()):
+            verifying.take(page, enrich(described, page, bound.connection))
+        return bound.run(verifying.finish())
+
+
+async def verify_async(engine: AsyncPoolEngine, verifying: Verifying) -> Verification:
+    """Fold a projection anew, and compare, as `verify` does."""
+    described = verifying.described
+    described.check_colour(is_async=True)
+    async with engine.snapshot() as bound:
+        await bound.run(verifying.begin())
+        while page := await bound.run(verifying.next_page()):
+            verifying.take(page, await enrich_async(described, page, bound.connection))
+        return await bound.run(verifying.finish())
 
 
 def fold_live(engine: PoolEngine | BoundEngine, live: Live[Any]) -> None:

@@ -7,14 +7,14 @@ vanish at any moment (docs/explanation/projections.md).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from . import groups, valid
+from . import groups
 from .codec import Codec
 from .errors import (
     DecodingFailed,
@@ -30,15 +30,12 @@ from .errors import (
     UnknownEventType,
 )
 from .events import RecordedEvent
-from .moments import AsOf
-from .names import check_name
+from .folding import Folding, changes, load
 from .plan import Call, Plan
-from .projection import Described, Folding, Kind, partition_of
+from .projection import Described, Kind, partition_of
 from .read import (
     LogReading,
-    StreamReading,
     check_count,
-    check_limit,
     decode_rows,
     epoch,
     head,
@@ -475,222 +472,6 @@ class Run:
         going_on.extend(self._reading.known_head or 0)
         self._reading = going_on
         return fitting
-
-
-def load(
-    described: Described, folding: Folding, statement: str, parameters: Mapping[str, Any]
-) -> Plan[None]:
-    """Bring documents into memory; None for those that are not there.
-
-    Args:
-        described: whose documents they are.
-        folding: where to.
-        statement: the name of the statement.
-        parameters: its parameters, of which `keys` are the documents to bring.
-
-    Raises:
-        ProjectionFailed: a document does not fit its class any more.
-    """
-    folding.documents.update(dict.fromkeys(parameters["keys"]))
-    for key, document in (yield Call(statement, parameters)):
-        try:
-            folding.documents[key] = described.read(document)
-        except IndelibleError as error:
-            raise described.failure(None, error) from error
-
-
-def changes(described: Described, folding: Folding) -> tuple[str, list[str]]:
-    """What is to be stored: the changed documents as JSON, and the keys of the removed ones.
-
-    Raises:
-        ProjectionFailed: a document cannot be written as JSON.
-    """
-    changed, removed = [], []
-    for key, position in folding.changed.items():
-        document = folding.documents[key]
-        if document is None:
-            removed.append(key)
-            continue
-        try:
-            written = described.write(document)
-        except IndelibleError as error:
-            raise described.failure(None, error) from error
-        changed.append({"key": key, "document": msgspec.Raw(written), "position": position})
-    return _encode(changed).decode(), removed
-
-
-# Live ------------------------------------------------------------------------------------------
-
-
-class Live(Generic[D]):
-    """A projection folded as it is read; see `EventStore.project`.
-
-    Args:
-        codec: reads the events.
-        described: the projection.
-        key: only this document; None for all.
-        as_of, valid_at: as for `EventStore.read_all`.
-
-    Raises:
-        InvalidInput: it has no documents, or an argument is wrong.
-    """
-
-    def __init__(
-        self,
-        codec: Codec,
-        described: Described,
-        key: str | None,
-        *,
-        as_of: AsOf | None,
-        valid_at: datetime | None,
-    ) -> None:
-        if described.kind != "documents":
-            raise InvalidInput(
-                f"projection {described.name!r} cannot be live: what its handlers make is not in"
-                " memory; write it as a DocumentProjection"
-            )
-        self.described = described
-        self._key = None if key is None else check_name("key", key)
-        self._folding = Folding(described)
-        self._reading: valid.ValidStreamReading | valid.ValidLogReading | StreamReading | LogReading
-        if key is not None and described.is_by_stream:
-            self._reading = valid.stream_reading(
-                codec,
-                key,
-                from_version=0,
-                to_version=None,
-                backwards=False,
-                limit=None,
-                must_exist=False,
-                as_of=as_of,
-                recorded_between=None,
-                valid_at=valid_at,
-                valid_between=None,
-            )
-        else:
-            self._reading = valid.log_reading(
-                codec,
-                described.query,
-                after=0,
-                backwards=False,
-                limit=None,
-                as_of=as_of,
-                recorded_between=None,
-                valid_at=valid_at,
-                valid_between=None,
-            )
-
-    @property
-    def documents(self) -> dict[str, D]:
-        """The documents by key, once everything was taken."""
-        return {
-            key: document
-            for key, document in self._folding.documents.items()
-            if document is not None
-        }
-
-    @property
-    def document(self) -> D | None:
-        """The document of the key; None where there is none."""
-        return self._folding.documents.get(self._key or "")
-
-    def next_page(self) -> Plan[list[RecordedEvent]]:
-        """Bring the next events; none at the end."""
-        page = yield from self._reading.next_page()
-        return list(page)
-
-    def take(self, events: Sequence[RecordedEvent], known: Sequence[Any] = ()) -> None:
-        """Fold a page.
-
-        Raises:
-            ProjectionFailed: the projection failed at an event.
-        """
-        steps = self._folding.plan(events)
-        if self._key is not None:
-            steps = [step for step in steps if step[1] == self._key]
-        self._folding.fold(steps, known)
-
-
-# What is kept ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Found(Mapping[str, D]):
-    """Documents by key, in order of key, and how fresh they are.
-
-    Attributes:
-        checkpoint: up to this position all events are in them.
-        head: the settled position at the same moment.
-    """
-
-    documents: Mapping[str, D]
-    checkpoint: int
-    head: int
-
-    @property
-    def is_current(self) -> bool:
-        """Whether everything that was settled is in them."""
-        return self.checkpoint >= self.head
-
-    def __getitem__(self, key: str) -> D:
-        return self.documents[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.documents)
-
-    def __len__(self) -> int:
-        return len(self.documents)
-
-
-def read_documents(described: Described, keys: Iterable[str]) -> Plan[Found[Any]]:
-    """Read some documents; see `Documents.read_many`."""
-    wanted = [check_name("key", key) for key in keys]
-    return (yield from _found(described, "documents_read", {"keys": wanted}))
-
-
-def find_documents(
-    described: Described,
-    fields: Mapping[str, Any] | None,
-    *,
-    after: str | None,
-    limit: int | None,
-) -> Plan[Found[Any]]:
-    """Find documents by the values of their fields; see `Documents.find`."""
-    page: dict[str, object] = {
-        "after": "" if after is None else check_name("key", after),
-        "limit": check_limit(limit),
-    }
-    if not fields:
-        return (yield from _found(described, "documents_all", page))
-    field = next((name for name in described.indexes if name in fields), next(iter(fields)))
-    try:
-        value = _encode(fields[field]).decode()
-        written = _encode(fields).decode()
-    except (TypeError, msgspec.MsgspecError) as error:
-        raise InvalidInput(f"a value to find has no JSON: {error}") from error
-    parameters = {
-        **page,
-        "field": field,
-        "value": value,
-        "fields": written,
-    }
-    return (yield from _found(described, "documents_find", parameters))
-
-
-def _found(
-    described: Described, statement: str, parameters: Mapping[str, object]
-) -> Plan[Found[Any]]:
-    rows = yield Call(
-        statement,
-        {"name": described.name, "version": described.version, **parameters},
-        # The best plan depends on the field: on whether it has an index.
-        prepared=False,
-    )
-    if not rows:
-        yield from builds(described.name)
-        raise ProjectionNotBuilt(described.name, described.version)
-    documents = {row[2]: described.read(row[3]) for row in rows if row[2] is not None}
-    return Found(documents, rows[0][0], rows[0][1])
 
 
 # Inline ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from .codec import Codec
 from .errors import IndelibleError, InvalidInput, ProjectionFailed, UnregisteredEventClass
-from .events import RecordedEvent
+from .events import ERASED, RecordedEvent
 from .names import check_name
 from .query import Query
 
@@ -231,7 +231,12 @@ class Described:
 
     def takes(self, event: RecordedEvent) -> bool:
         """Whether there is anything to do for an event: not for one that was erased."""
-        return event.type in self.handlers and not event.is_erased and self.query.matches(event)
+        return (
+            event.type in self.handlers
+            and event.data is not ERASED
+            # A query of its own types would say the same, at more than the handler's cost.
+            and (self._class.query is None or self.query.matches(event))
+        )
 
     def keys(self, event: RecordedEvent) -> Sequence[str]:
         """The keys of the documents that an event is about."""
@@ -367,61 +372,3 @@ def _check_number(described: Described, what: str, value: object, highest: int) 
         f"{what} of projection {described.name!r} must be a whole number from 1 to {highest:,}, not"
         f" {value!r}"
     )
-
-
-class Folding:
-    """Documents in memory, and what events make of them.
-
-    Args:
-        described: whose documents they are.
-        partition: which of the projection's partitions; documents of others are passed over.
-        partitions: how many there are here; 1 for all documents.
-    """
-
-    def __init__(self, described: Described, *, partition: int = 0, partitions: int = 1) -> None:
-        self._described = described
-        self._partition = partition
-        self._partitions = partitions
-        self.documents: dict[str, Any] = {}
-        """The documents by key; None for one that is not there."""
-        self.changed: dict[str, int] = {}
-        """The keys of what has changed, and the positions of the last events that did it."""
-
-    def plan(self, events: Iterable[RecordedEvent]) -> list[tuple[RecordedEvent, str]]:
-        """Say which event is to be folded into which document, in order.
-
-        Raises:
-            ProjectionFailed: the projection failed at an event.
-        """
-        described = self._described
-        steps: list[tuple[RecordedEvent, str]] = []
-        for event in events:
-            if not described.takes(event):
-                continue
-            try:
-                keys = described.keys(event)
-            except Exception as error:
-                raise described.failure(event, error) from error
-            steps.extend((event, key) for key in keys if self._falls_here(key))
-        return steps
-
-    def _falls_here(self, key: str) -> bool:
-        return self._partitions == 1 or partition_of(key, self._partitions) == self._partition
-
-    def fold(self, steps: Iterable[tuple[RecordedEvent, str]], known: Sequence[Any] = ()) -> None:
-        """Fold events into documents, all of which are here.
-
-        Args:
-            steps: what `plan` has said.
-            known: what the projection's `enrich` has found, as handlers take it.
-
-        Raises:
-            ProjectionFailed: the projection failed at an event.
-        """
-        documents, changed, handlers = self.documents, self.changed, self._described.handlers
-        for event, key in steps:
-            try:
-                documents[key] = handlers[event.type](documents.get(key), event, *known)
-            except Exception as error:
-                raise self._described.failure(event, error) from error
-            changed[key] = event.position

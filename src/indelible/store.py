@@ -31,7 +31,14 @@ from . import schema as schema_
 from .codec import EventClasses, Unknown
 from .consumer import worker_name
 from .decisions import Decision, DecisionModel, States
-from .documents import AsyncDocuments, Documents, fold_live, fold_live_async
+from .documents import (
+    AsyncDocuments,
+    Documents,
+    fold_live,
+    fold_live_async,
+    verify,
+    verify_async,
+)
 from .due import DueFollowing
 from .errors import AppendConditionFailed, InvalidInput
 from .events import (
@@ -49,6 +56,7 @@ from .group import AsyncGroup, Group, wait_for, wait_for_async
 from .groups import GroupInfo
 from .importing import AsyncImportable, Importable, Importing
 from .inline import AsyncInline, Inline
+from .live import Live
 from .moments import AsOf, Between
 from .plan import Plan, documented_as
 from .postgres import (
@@ -59,13 +67,14 @@ from .postgres import (
     Connection,
     PoolEngine,
 )
-from .project import BuildInfo, Live
+from .project import BuildInfo
 from .projection import Described, DocumentProjection, Projection
 from .projector import AsyncProjector, Projector
 from .query import AppendCondition, Query
 from .read import Matching
 from .subscribe import Following, Start
 from .subscription import AsyncSubscription, Subscription
+from .verify import Verification, Verifying
 from .wakeup import Wakeup
 
 T = TypeVar("T")
@@ -88,6 +97,9 @@ _NOT_IN_A_TRANSACTION = (
 _COMMITS_BY_ITSELF = (
     "an import commits chunk by chunk, since readers of the log wait behind an open transaction:"
     " call this on the store itself"
+)
+_HAS_NO_SNAPSHOT = (
+    "a projection is verified in a snapshot of its own: call this on the store itself"
 )
 _PASSES_BY_PROJECTIONS = (
     "an import does not bring inline projections up to date: import through a store that is"
@@ -852,6 +864,32 @@ class EventStore:
                         projector.step()
         return self.wait_for(described.name, settled)
 
+    def verify(
+        self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
+    ) -> Verification:
+        """Fold a projection anew up to its checkpoint, and compare with the documents it keeps.
+
+        All documents are in memory meanwhile. It sees one moment, and disturbs nobody. Documents
+        of streams that were erased since differ, until the projection is built anew: what was
+        erased is still in them.
+
+        Args:
+            projection: the projection, inline or async.
+
+        Returns:
+            What differs; `.holds` says whether nothing does.
+
+        Raises:
+            InvalidInput: the projection has no documents.
+            ProjectionNotFound: it never ran.
+            ProjectionNotBuilt: this version of it does not serve yet.
+            ProjectionFailed: it failed at an event.
+        """
+        if not isinstance(self._engine, PoolEngine):
+            raise InvalidInput(_HAS_NO_SNAPSHOT)
+        codec = self._writing.codec
+        return verify(self._engine, Verifying(codec, Described(projection, codec)))
+
     def projections(self, name: str | None = None) -> list[BuildInfo]:
         """Ask how projections stand: checkpoints, who keeps them up to date, what went wrong.
 
@@ -1433,6 +1471,14 @@ class AsyncEventStore:
                     while projector.position < settled:
                         await projector.step()
         return await self.wait_for(described.name, settled)
+
+    async def verify(
+        self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
+    ) -> Verification:
+        if not isinstance(self._engine, AsyncPoolEngine):
+            raise InvalidInput(_HAS_NO_SNAPSHOT)
+        codec = self._writing.codec
+        return await verify_async(self._engine, Verifying(codec, Described(projection, codec)))
 
     async def projections(self, name: str | None = None) -> list[BuildInfo]:
         return await self._engine.run(project.builds(name))

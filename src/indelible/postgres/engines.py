@@ -78,6 +78,8 @@ class AsyncOnAppend(Protocol):
 _IMPATIENCE = 1.0
 """Seconds that an impatient engine waits for a connection."""
 
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
 
 def _nothing() -> None:
     """Tell nobody."""
@@ -201,6 +203,13 @@ class PoolEngine:
             yield engine
         if engine.has_appended:
             self._on_commit()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[BoundEngine]:
+        """Open a transaction that reads only, and sees one moment throughout."""
+        with self.transaction() as engine:
+            engine.connection.execute(_SNAPSHOT)
+            yield engine
 
     def impatient(self) -> PoolEngine:
         """Give an engine on the same pool that soon says that the database is not there.
@@ -371,6 +380,13 @@ class AsyncPoolEngine:
                         yield engine
         if engine.has_appended:
             self._on_commit()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction that reads only, and sees one moment throughout."""
+        async with self.transaction() as engine:
+            await engine.connection.execute(_SNAPSHOT)
+            yield engine
 
     def impatient(self) -> AsyncPoolEngine:
         """Give an engine on the same pool that soon says that the database is not there.
