@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from indelible import AsyncDelivery, AsyncEventStore, AsyncGroup
+from indelible import (
+    AsyncDelivery,
+    AsyncDocuments,
+    AsyncEventStore,
+    AsyncGroup,
+    AsyncProjector,
+)
 
 
 class SyncFace:
@@ -29,8 +35,10 @@ class SyncFace:
                 result = self._runner.run(result)
             if isinstance(result, AsyncDelivery):
                 return SyncDelivery(result, self._runner)
-            if isinstance(result, AsyncGroup):
+            if isinstance(result, AsyncGroup | AsyncDocuments):
                 return SyncFace(result, self._runner)
+            if isinstance(result, AsyncProjector):
+                return SyncContext(result, self._runner)
             if isinstance(result, AsyncIterator):
                 return SyncIterator(result, self._runner)
             if isinstance(result, AbstractAsyncContextManager) and not isinstance(
@@ -44,7 +52,18 @@ class SyncFace:
         return call
 
 
-class SyncIterator(SyncFace, Iterator[Any]):
+class SyncContext(SyncFace):
+    """What is entered and left on an event loop, and is itself what is entered."""
+
+    def __enter__(self) -> SyncContext:
+        self._runner.run(_await(self._wrapped.__aenter__()))
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._runner.run(_await(self._wrapped.__aexit__(*failure)))
+
+
+class SyncIterator(SyncContext, Iterator[Any]):
     """An asynchronous iterator, taken item by item on an event loop."""
 
     def __next__(self) -> Any:
@@ -65,13 +84,6 @@ class SyncIterator(SyncFace, Iterator[Any]):
             return (await self._wrapped).head
 
         return int(self._runner.run(begin()))
-
-    def __enter__(self) -> SyncIterator:
-        self._runner.run(_await(self._wrapped.__aenter__()))
-        return self
-
-    def __exit__(self, *failure: Any) -> None:
-        self._runner.run(_await(self._wrapped.__aexit__(*failure)))
 
 
 class SyncDelivery(SyncFace):

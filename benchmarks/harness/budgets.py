@@ -59,6 +59,8 @@ TYPED_SCAN_OVER_COPY = at_least(0.3)
 LATENCY_P50 = at_most(5, "p50 ms")
 LATENCY_P99 = at_most(25, "p99 ms")
 """From append to handler, at 1,000 events/s."""
+PROJECTED = Budget(20_000, of="events/s")
+"""Events that an async projection of documents takes in."""
 APPEND_GROWTH = at_most(1.2)
 """What an append costs among 10 million events, over what it costs among 10 thousand."""
 SCAN_MEMORY = at_most(200, "MiB")

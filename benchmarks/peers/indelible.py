@@ -6,20 +6,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 
-from benchmarks.events import Event, encode, placed
+from benchmarks.events import Event, OrderPlaced, encode, placed
 from benchmarks.harness.server import Server
 from indelible import (
     ANY,
     AppendCondition,
     AsyncEventStore,
+    DocumentProjection,
     EventStore,
     NewEvent,
     Query,
+    RecordedEvent,
     WrongExpectedVersion,
+    handles,
 )
 
 from . import Conflict, Peer, Store, Stream
@@ -131,6 +136,48 @@ class GroupWorker(Indelible):
         return leave
 
 
+@dataclass
+class Customer:
+    """What is kept of orders."""
+
+    orders: int = 0
+    total: int = 0
+    last: str = ""
+
+
+class ByOrder(DocumentProjection[Customer]):
+    """A document for each stream."""
+
+    @handles(OrderPlaced)
+    def placed(self, customer: Customer | None, event: RecordedEvent) -> Customer:
+        """Count an order."""
+        found = customer or Customer()
+        found.orders += 1
+        found.total += event.data.number
+        found.last = event.data.address
+        return found
+
+
+class ByHundred(ByOrder):
+    """A hundred documents, each of many streams."""
+
+    def key(self, event: RecordedEvent) -> str:
+        return str(event.position % 100)
+
+
+class Projecting(Indelible):
+    """A projection of documents: `scan` brings a new one up to the head, or folds it live."""
+
+    def scan(self, how: str) -> int:
+        projection = ByHundred() if how == "hundred" else ByOrder()
+        projection.name = f"bench-{uuid4()}"  # type: ignore[misc]
+        if how == "live":
+            return sum(each.orders for each in self.store.project(projection).documents.values())
+        self.store.catch_up(projection)
+        (build,) = self.store.projections(projection.name)
+        return sum(partition.handled for partition in build.partitions)
+
+
 class RawIndelible(Indelible):
     """Without event classes: the data of every event is plain JSON data."""
 
@@ -222,4 +269,5 @@ ASYNC = Peer(
     f"{_MODULE}:AsyncIndelible.open",
     _database,
 )
+PROJECTION = Peer("Indelible", "projection", "indelible", f"{_MODULE}:Projecting", _database)
 GROUP = Peer("Indelible", "consumer group", "indelible", f"{_MODULE}:GroupWorker", _database)

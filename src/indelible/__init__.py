@@ -9,6 +9,7 @@ from .aggregates import Aggregate, Decider, Handled, Loaded
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .decisions import Decision, DecisionModel
+from .documents import AsyncDocuments, Documents
 from .errors import (
     AppendConditionFailed,
     AppendRefused,
@@ -30,6 +31,10 @@ from .errors import (
     IsolationTooStrict,
     LeaseLost,
     PermissionDenied,
+    ProjectionChanged,
+    ProjectionFailed,
+    ProjectionNotBuilt,
+    ProjectionNotFound,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
@@ -68,8 +73,19 @@ from .events import (
     StreamChange,
     StreamInfo,
 )
+from .found import Found
 from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
+from .live import Live
+from .project import BuildInfo, PartitionInfo
+from .projection import (
+    DocumentProjection,
+    ExternalProjection,
+    Projection,
+    TableProjection,
+    handles,
+)
+from .projector import AsyncProjector, Projector
 from .query import AppendCondition, Marker, Query
 from .read import Matching
 from .store import (
@@ -85,6 +101,7 @@ from .store import (
 from .subscribe import Batch
 from .subscription import AsyncSubscription, Subscription
 from .upcasting import Upcaster
+from .verify import Difference, Verification
 
 __version__ = _version("indelible")
 
@@ -103,13 +120,16 @@ __all__ = [
     "AsyncBoundEventStore",
     "AsyncConsumer",
     "AsyncDelivery",
+    "AsyncDocuments",
     "AsyncEventStore",
     "AsyncGroup",
     "AsyncLog",
+    "AsyncProjector",
     "AsyncStreamEvents",
     "AsyncSubscription",
     "Batch",
     "BoundEventStore",
+    "BuildInfo",
     "ChannelMismatch",
     "ChannelStats",
     "Checkpoint",
@@ -123,6 +143,9 @@ __all__ = [
     "DecodingFailed",
     "DeliveredEvent",
     "Delivery",
+    "Difference",
+    "DocumentProjection",
+    "Documents",
     "Duplicate",
     "DuplicateEvent",
     "EmbeddedUnavailable",
@@ -132,6 +155,8 @@ __all__ = [
     "EventStore",
     "EventTooLarge",
     "ExpectedVersion",
+    "ExternalProjection",
+    "Found",
     "Group",
     "GroupExists",
     "GroupInfo",
@@ -147,13 +172,21 @@ __all__ = [
     "InvalidInput",
     "IsolationTooStrict",
     "LeaseLost",
+    "Live",
     "Loaded",
     "Log",
     "Marker",
     "Matching",
     "NewEvent",
     "ParkedEvent",
+    "PartitionInfo",
     "PermissionDenied",
+    "Projection",
+    "ProjectionChanged",
+    "ProjectionFailed",
+    "ProjectionNotBuilt",
+    "ProjectionNotFound",
+    "Projector",
     "Query",
     "RecordedEvent",
     "SchemaError",
@@ -171,12 +204,15 @@ __all__ = [
     "StreamNotClosed",
     "StreamNotFound",
     "Subscription",
+    "TableProjection",
     "TransactionConflict",
     "UnknownEventType",
     "UnregisteredEventClass",
     "Upcaster",
     "UpcastingFailed",
+    "Verification",
     "VersionConflict",
     "WaitTimedOut",
     "WrongExpectedVersion",
+    "handles",
 ]

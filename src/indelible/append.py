@@ -223,10 +223,36 @@ def _write(
     lane: str | None = None,
 ) -> Plan[Rows]:
     try:
-        return (yield Call(statement, parameters, appends=True, lane=lane))
+        return (yield Call(statement, parameters, appends=True, lane=lane, parts=parts))
     except ConnectionLost as lost:
         ids = [UUID(event["id"]) for part in parts for event in part["events"]]
         raise ConnectionLost(str(lost), ids) from lost
+
+
+def appended_spans(call: Call, rows: Rows) -> list[dict[str, Any]]:
+    """The versions that an append has just given to events, stream by stream.
+
+    Args:
+        call: the append.
+        rows: what the database answered.
+
+    Returns:
+        Streams with the first and the last version; none where nothing was written, for it was
+        refused, or stored before.
+    """
+    if call.statement in ("append", "append_if"):
+        outcomes = [(0, *row) for row in rows]
+    else:
+        outcomes = [(place - 1, *row) for place, *row in rows]
+    return [
+        {
+            "stream": call.parts[place]["stream"],
+            "from_version": last_version - len(call.parts[place]["events"]) + 1,
+            "to_version": last_version,
+        }
+        for place, outcome, last_version, *_ in outcomes
+        if outcome == "appended"
+    ]
 
 
 class _Outcome(msgspec.Struct, frozen=True, gc=False):

@@ -15,6 +15,10 @@ IndelibleError
 ├── GroupExists                      a consumer group of that name has other settings
 ├── GroupNotFound                    there is no consumer group of that name
 ├── LeaseLost                        others have taken over what this worker held
+├── ProjectionChanged                a projection was begun in another way under this version
+├── ProjectionFailed                 the code of a projection failed at an event
+├── ProjectionNotBuilt               a projection cannot be read or kept up to date yet
+├── ProjectionNotFound               there is no projection of that name
 ├── WaitTimedOut                     a reader did not come as far as was waited for
 ├── StreamErased                     what made up a state was erased
 ├── StreamNotClosed                  only a closed stream can be archived
@@ -322,6 +326,83 @@ class LeaseLost(IndelibleError):
             "the worker's lease is over and others have taken over its events: nothing of this"
             " transaction was stored; if handlers or pauses take longer than the lease, create the"
             " group with a longer one"
+        )
+
+
+class ProjectionChanged(IndelibleError):
+    """A projection was begun with another query, other partitions or indexes, or inline."""
+
+    def __init__(self, projection: str, version: int) -> None:
+        self.projection = projection
+        self.version = version
+        super().__init__(
+            f"projection {projection!r} was begun as version {version} with another kind,"
+            " lifecycle, query, partitions or indexes than its code has now: raise its version, so"
+            " that a new one is built beside it"
+        )
+
+
+class ProjectionFailed(IndelibleError):
+    """The code of a projection failed, or the event could not be read.
+
+    Attributes:
+        projection: its name.
+        position: the event that it failed at; None where no single one is to blame.
+        event_type: that event's type.
+    """
+
+    def __init__(
+        self,
+        projection: str,
+        position: int | None,
+        event_type: str | None,
+        error: BaseException,
+    ) -> None:
+        self.projection = projection
+        self.position = position
+        self.event_type = event_type
+        where = "" if position is None else f" at position {position} ({event_type})"
+        super().__init__(
+            f"projection {projection!r} failed{where}: {type(error).__name__}: {error}; nothing of"
+            " its batch was stored"
+        )
+
+
+class ProjectionNotBuilt(IndelibleError):
+    """A version of a projection does not serve yet: it is being built, or is to be.
+
+    Attributes:
+        projection: its name.
+        version: the version of its code.
+    """
+
+    def __init__(self, projection: str, version: int) -> None:
+        self.projection = projection
+        self.version = version
+        super().__init__(
+            f"version {version} of projection {projection!r} does not serve yet: the log holds"
+            " events that it has not seen, and it has to be built from them first"
+        )
+
+
+class ProjectionNotFound(IndelibleError):
+    """There is no projection of that name.
+
+    Attributes:
+        projection: the name asked for.
+        projections: the names of the projections that there are.
+    """
+
+    def __init__(self, projection: str, projections: Sequence[str] = ()) -> None:
+        self.projection = projection
+        self.projections = tuple(projections)
+        found = (
+            f"there are {', '.join(map(repr, self.projections))}"
+            if projections
+            else "there is none yet"
+        )
+        super().__init__(
+            f"there is no projection {projection!r} ({found}): run it, or connect with it inline"
         )
 
 

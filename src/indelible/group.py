@@ -13,7 +13,7 @@ from .consumer import AsyncConsumer, Consumer, worker_name
 from .errors import WaitTimedOut
 from .groups import GroupInfo, GroupSettings, GroupStart, ParkedEvent
 from .names import check_name
-from .plan import documented_as
+from .plan import Plan, documented_as
 from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
 from .query import Query
 from .read import check_count
@@ -219,14 +219,9 @@ class Group(Generic[Bound]):
             GroupNotFound: there is no such group.
             WaitTimedOut: it did not come that far in time.
         """
-        check_count("position", position)
-        deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
-        while (checkpoint := self._engine.run(groups.checkpoint(self.name))) < position:
-            if time.monotonic() >= deadline:
-                raise WaitTimedOut(self.name, position, checkpoint, timeout)
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_LOOK)
-        return checkpoint
+        return wait_for(
+            self._engine, lambda: groups.checkpoint(self.name), self.name, position, timeout
+        )
 
 
 @documented_as(Group)
@@ -312,11 +307,46 @@ class AsyncGroup(Generic[Bound]):
         )
 
     async def wait_for(self, position: int, *, timeout: float = 10.0) -> int:  # noqa: ASYNC109
-        check_count("position", position)
-        deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
-        while (checkpoint := await self._engine.run(groups.checkpoint(self.name))) < position:
-            if time.monotonic() >= deadline:
-                raise WaitTimedOut(self.name, position, checkpoint, timeout)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_LOOK)
-        return checkpoint
+        return await wait_for_async(
+            self._engine, lambda: groups.checkpoint(self.name), self.name, position, timeout
+        )
+
+
+def wait_for(
+    engine: PoolEngine,
+    checkpoint: Callable[[], Plan[int]],
+    reader: str,
+    position: int,
+    timeout: float,
+) -> int:
+    """Wait until a reader's checkpoint has come as far as a position; return the checkpoint.
+
+    Raises:
+        WaitTimedOut: it did not come that far in time.
+    """
+    check_count("position", position)
+    deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+    while (found := engine.run(checkpoint())) < position:
+        if time.monotonic() >= deadline:
+            raise WaitTimedOut(reader, position, found, timeout)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_LOOK)
+    return found
+
+
+async def wait_for_async(
+    engine: AsyncPoolEngine,
+    checkpoint: Callable[[], Plan[int]],
+    reader: str,
+    position: int,
+    timeout: float,  # noqa: ASYNC109
+) -> int:
+    """Wait until a reader's checkpoint has come as far as a position, as `wait_for` does."""
+    check_count("position", position)
+    deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+    while (found := await engine.run(checkpoint())) < position:
+        if time.monotonic() >= deadline:
+            raise WaitTimedOut(reader, position, found, timeout)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_LOOK)
+    return found

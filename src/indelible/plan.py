@@ -7,7 +7,7 @@ returns its result.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,6 +30,7 @@ class Call(msgspec.Struct, frozen=True):
         lane: where it may be sent together with others, each with an outcome of its own: those of
             one lane go one after the other, in the order in which they came. None: it goes alone.
         survives_conflicts: whether it is repeated where the database undid its transaction.
+        parts: what it appends, stream by stream, for inline projections.
     """
 
     statement: str
@@ -38,6 +39,7 @@ class Call(msgspec.Struct, frozen=True):
     appends: bool = False
     lane: str | None = None
     survives_conflicts: bool = True
+    parts: Sequence[Mapping[str, Any]] = ()
 
 
 Plan = Generator[Call, Rows, T]

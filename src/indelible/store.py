@@ -26,13 +26,22 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, overload
 from uuid import UUID
 
-from . import append, decisions, groups, importer, life, opening, read, spans, valid
+from . import append, decisions, groups, importer, life, opening, project, read, spans, valid
 from . import schema as schema_
 from .aggregates import Aggregate, Decider, Handled, Loaded, handling, loading
 from .aggregates.handling import Handling
 from .attempts import Attempts
 from .codec import EventClasses, Unknown
+from .consumer import worker_name
 from .decisions import Decision, DecisionModel, States
+from .documents import (
+    AsyncDocuments,
+    Documents,
+    fold_live,
+    fold_live_async,
+    verify,
+    verify_async,
+)
 from .due import DueFollowing
 from .errors import AppendConditionFailed, InvalidInput
 from .events import (
@@ -46,9 +55,11 @@ from .events import (
     StreamChange,
     StreamInfo,
 )
-from .group import AsyncGroup, Group
+from .group import AsyncGroup, Group, wait_for, wait_for_async
 from .groups import GroupInfo
 from .importing import AsyncImportable, Importable, Importing
+from .inline import AsyncInline, Inline
+from .live import Live
 from .moments import AsOf, Between
 from .plan import Plan, documented_as
 from .postgres import (
@@ -59,10 +70,14 @@ from .postgres import (
     Connection,
     PoolEngine,
 )
+from .project import BuildInfo
+from .projection import Described, DocumentProjection, Projection
+from .projector import AsyncProjector, Projector
 from .query import AppendCondition, Query
 from .read import Matching
 from .subscribe import Following, Start
 from .subscription import AsyncSubscription, Subscription
+from .verify import Verification, Verifying
 from .wakeup import Wakeup
 
 T = TypeVar("T")
@@ -76,6 +91,7 @@ Command = TypeVar("Command")
 State = TypeVar("State")
 Event = TypeVar("Event")
 Object = TypeVar("Object", bound=Aggregate[Any])
+P = TypeVar("P")
 
 Deciding: TypeAlias = AbstractContextManager[Decision[States]]
 AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
@@ -88,6 +104,13 @@ _NOT_IN_A_TRANSACTION = (
 _COMMITS_BY_ITSELF = (
     "an import commits chunk by chunk, since readers of the log wait behind an open transaction:"
     " call this on the store itself"
+)
+_HAS_NO_SNAPSHOT = (
+    "a projection is verified in a snapshot of its own: call this on the store itself"
+)
+_PASSES_BY_PROJECTIONS = (
+    "an import does not bring inline projections up to date: import through a store that is"
+    " connected without them, and have them built anew"
 )
 
 
@@ -124,6 +147,7 @@ class EventStore:
         events: EventClasses = (),
         unknown: Unknown = "raise",
         channel: str | None = None,
+        inline: Iterable[Projection | type[Projection]] = (),
         migrate: bool | None = None,
         max_event_bytes: int = MAX_EVENT_BYTES,
         pool_size: int = 10,
@@ -144,6 +168,8 @@ class EventStore:
                 `UnknownEventType`, or `"keep"` its data as plain JSON data.
             channel: the channel of every stream that this store appends to. By default a stream's
                 name up to the first `-`.
+            inline: the projections that each append brings up to date in its own transaction.
+                Every process that appends has to name them.
             migrate: make the store, or bring it up to date, first. By default only for the
                 embedded database.
             max_event_bytes: how many bytes of data and metadata an event may have.
@@ -156,6 +182,7 @@ class EventStore:
 
         Raises:
             InvalidInput: an argument is wrong.
+            ProjectionChanged: an inline projection was begun in another way under its version.
             DatabaseUnreachable: no connection could be made.
             SchemaMissing, SchemaOutdated, SchemaTooNew: there is no store, or an older or newer
                 one, in the schema.
@@ -173,12 +200,17 @@ class EventStore:
             timeout=timeout,
         )
         wakeup = Wakeup(opened.settings)
+        kept = Inline(opened.writing.codec, inline)
         engine = PoolEngine(
-            opened.settings, on_close=opened.release, on_commit=wakeup.doorbell.ring
+            opened.settings,
+            on_close=opened.release,
+            on_commit=wakeup.doorbell.ring,
+            on_append=kept if kept.described else None,
         )
         try:
             engine.open()
             engine.run(schema_.check(schema))
+            engine.run(project.register_inline(kept.described))
         except BaseException:
             engine.close()
             raise
@@ -317,6 +349,8 @@ class EventStore:
         """
         if not isinstance(self._engine, PoolEngine):
             raise InvalidInput(_COMMITS_BY_ITSELF)
+        if self._engine.has_inline:
+            raise InvalidInput(_PASSES_BY_PROJECTIONS)
         importing = Importing(self._writing, source=source, keep_recorded_at=keep_recorded_at)
         importer.import_events(self._engine, importing, events)
         return importing.result
@@ -893,28 +927,184 @@ class EventStore:
         """Ask how all consumer groups stand, in order of name."""
         return self._engine.run(groups.infos(self._writing.codec))
 
-    def wait_for(self, group: str, position: int, timeout: float = 10.0) -> int:
-        """Wait until a consumer group is done up to a position, to read what you wrote.
+    def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:
+        """Wait until a consumer group or a projection is done up to a position.
+
+        So that you can read what you wrote.
 
         Args:
-            group: its name.
+            reader: its name.
             position: such as that of an `AppendResult`.
             timeout: seconds to wait at most.
 
         Returns:
-            The group's checkpoint.
+            The checkpoint; of the projection's newest version that serves.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: there is neither a group nor a projection of the name.
+            ProjectionNotBuilt: the projection does not serve yet.
             WaitTimedOut: it did not come that far in time.
 
         Example:
             ```python
             result = store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
-            store.wait_for("delivery", result.position, timeout=2)
+            store.wait_for("orders", result.position, timeout=2)
             ```
         """
-        return self.group(group).wait_for(position, timeout=timeout)
+        if not isinstance(self._engine, PoolEngine):
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return wait_for(
+            self._engine,
+            lambda: project.reader_checkpoint(reader, position),
+            reader,
+            position,
+            timeout,
+        )
+
+    def project(
+        self,
+        projection: DocumentProjection[P] | type[DocumentProjection[P]],
+        key: str | None = None,
+        *,
+        as_of: AsOf | None = None,
+        valid_at: datetime | None = None,
+    ) -> Live[P]:
+        """Fold a projection from the events now, at whatever time: nothing of it is kept.
+
+        For one document whose key is its stream only that stream is read, else all events that
+        the projection takes.
+
+        Args:
+            projection: the projection.
+            key: only this document.
+            as_of: only from what was recorded by then, as for `read`.
+            valid_at: only from what holds at this moment, in order of valid time, as for `read`.
+
+        Returns:
+            The documents: `.document` is that of the key, `.documents` are all by key.
+
+        Raises:
+            InvalidInput: the projection has no documents, or an argument is wrong.
+            ProjectionFailed: the projection failed at an event.
+
+        Example:
+            ```python
+            yesterday = datetime.now(UTC) - timedelta(days=1)
+            basket = store.project(Baskets, "basket-17", as_of=yesterday).document
+            ```
+        """
+        codec = self._writing.codec
+        described = Described(projection, codec)
+        live: Live[P] = Live(codec, described, key, as_of=as_of, valid_at=valid_at)
+        fold_live(self._engine, live)
+        return live
+
+    def documents(
+        self, projection: DocumentProjection[P] | type[DocumentProjection[P]]
+    ) -> Documents[P]:
+        """Give access to the documents of a projection that is kept, inline or async.
+
+        Args:
+            projection: the projection; its version says which documents.
+
+        Raises:
+            InvalidInput: the projection has no documents.
+        """
+        described = Described(projection, self._writing.codec)
+        described.check_kind("documents")
+        return Documents(self._engine, described)
+
+    def projector(
+        self,
+        projection: Projection | type[Projection],
+        *,
+        partition: int = 0,
+        lease: float = 10.0,
+        name: str | None = None,
+    ) -> Projector:
+        """Get what keeps one partition of an async projection up to date.
+
+        Args:
+            projection: the projection; the first `take_over` makes it known to the store.
+            partition: which of its partitions.
+            lease: seconds without a sign of life after which others take over.
+            name: who runs it, for people; by default host and process.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+        """
+        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        run = project.Run(
+            self._writing.codec,
+            Described(projection, self._writing.codec),
+            partition=partition,
+            owner=name or worker_name(),
+            lease=lease,
+        )
+        return Projector(self._engine, self._wakeup.watch, run)
+
+    def catch_up(self, projection: Projection | type[Projection]) -> int:
+        """Bring an async projection up to the head of this moment, in this process.
+
+        Partitions that other processes hold are waited for.
+
+        Returns:
+            Its checkpoint.
+
+        Raises:
+            ProjectionFailed: the projection failed at an event.
+            ProjectionChanged: it was begun in another way under its version.
+            WaitTimedOut: others hold a partition and are not as far after ten seconds.
+        """
+        settled = self.head()
+        described = Described(projection, self._writing.codec)
+        for partition in range(described.partitions):
+            with self.projector(described.projection, partition=partition) as projector:
+                if projector.take_over():
+                    while projector.position < settled:
+                        projector.step()
+        return self.wait_for(described.name, settled)
+
+    def verify(
+        self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
+    ) -> Verification:
+        """Fold a projection anew up to its checkpoint, and compare with the documents it keeps.
+
+        All documents are in memory meanwhile. It sees one moment, and disturbs nobody. Documents
+        of streams that were erased since differ, until the projection is built anew: what was
+        erased is still in them.
+
+        Args:
+            projection: the projection, inline or async.
+
+        Returns:
+            What differs; `.holds` says whether nothing does.
+
+        Raises:
+            InvalidInput: the projection has no documents.
+            ProjectionNotFound: it never ran.
+            ProjectionNotBuilt: this version of it does not serve yet.
+            ProjectionFailed: it failed at an event.
+        """
+        if not isinstance(self._engine, PoolEngine):
+            raise InvalidInput(_HAS_NO_SNAPSHOT)
+        codec = self._writing.codec
+        return verify(self._engine, Verifying(codec, Described(projection, codec)))
+
+    def projections(self, name: str | None = None) -> list[BuildInfo]:
+        """Ask how projections stand: checkpoints, who keeps them up to date, what went wrong.
+
+        Args:
+            name: only this one.
+
+        Returns:
+            A row a build: several of a projection while another version is built or served.
+
+        Raises:
+            ProjectionNotFound: there is none of the name.
+        """
+        return self._engine.run(project.builds(name))
 
     def _bound(self, engine: BoundEngine) -> BoundEventStore:
         return BoundEventStore(engine, self._writing)
@@ -1229,6 +1419,7 @@ class AsyncEventStore:
         events: EventClasses = (),
         unknown: Unknown = "raise",
         channel: str | None = None,
+        inline: Iterable[Projection | type[Projection]] = (),
         migrate: bool | None = None,
         max_event_bytes: int = MAX_EVENT_BYTES,
         pool_size: int = 10,
@@ -1248,12 +1439,17 @@ class AsyncEventStore:
                 timeout=timeout,
             )
             wakeup = Wakeup(opened.settings)
+            kept = AsyncInline(opened.writing.codec, inline)
             engine = AsyncPoolEngine(
-                opened.settings, on_close=opened.release, on_commit=wakeup.doorbell.ring
+                opened.settings,
+                on_close=opened.release,
+                on_commit=wakeup.doorbell.ring,
+                on_append=kept if kept.described else None,
             )
             try:
                 await engine.open()
                 await engine.run(schema_.check(schema))
+                await engine.run(project.register_inline(kept.described))
             except BaseException:
                 await engine.close()
                 raise
@@ -1302,6 +1498,8 @@ class AsyncEventStore:
     ) -> ImportResult:
         if not isinstance(self._engine, AsyncPoolEngine):
             raise InvalidInput(_COMMITS_BY_ITSELF)
+        if self._engine.has_inline:
+            raise InvalidInput(_PASSES_BY_PROJECTIONS)
         importing = Importing(self._writing, source=source, keep_recorded_at=keep_recorded_at)
         await importer.import_events_async(self._engine, importing, events)
         return importing.result
@@ -1541,8 +1739,77 @@ class AsyncEventStore:
     async def groups(self) -> list[GroupInfo]:
         return await self._engine.run(groups.infos(self._writing.codec))
 
-    async def wait_for(self, group: str, position: int, timeout: float = 10.0) -> int:  # noqa: ASYNC109
-        return await self.group(group).wait_for(position, timeout=timeout)
+    async def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:  # noqa: ASYNC109
+        if not isinstance(self._engine, AsyncPoolEngine):
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return await wait_for_async(
+            self._engine,
+            lambda: project.reader_checkpoint(reader, position),
+            reader,
+            position,
+            timeout,
+        )
+
+    async def project(
+        self,
+        projection: DocumentProjection[P] | type[DocumentProjection[P]],
+        key: str | None = None,
+        *,
+        as_of: AsOf | None = None,
+        valid_at: datetime | None = None,
+    ) -> Live[P]:
+        codec = self._writing.codec
+        described = Described(projection, codec)
+        live: Live[P] = Live(codec, described, key, as_of=as_of, valid_at=valid_at)
+        await fold_live_async(self._engine, live)
+        return live
+
+    def documents(
+        self, projection: DocumentProjection[P] | type[DocumentProjection[P]]
+    ) -> AsyncDocuments[P]:
+        described = Described(projection, self._writing.codec)
+        described.check_kind("documents")
+        return AsyncDocuments(self._engine, described)
+
+    def projector(
+        self,
+        projection: Projection | type[Projection],
+        *,
+        partition: int = 0,
+        lease: float = 10.0,
+        name: str | None = None,
+    ) -> AsyncProjector:
+        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        run = project.Run(
+            self._writing.codec,
+            Described(projection, self._writing.codec),
+            partition=partition,
+            owner=name or worker_name(),
+            lease=lease,
+        )
+        return AsyncProjector(self._engine, self._wakeup.watch, run)
+
+    async def catch_up(self, projection: Projection | type[Projection]) -> int:
+        settled = await self.head()
+        described = Described(projection, self._writing.codec)
+        for partition in range(described.partitions):
+            async with self.projector(described.projection, partition=partition) as projector:
+                if await projector.take_over():
+                    while projector.position < settled:
+                        await projector.step()
+        return await self.wait_for(described.name, settled)
+
+    async def verify(
+        self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
+    ) -> Verification:
+        if not isinstance(self._engine, AsyncPoolEngine):
+            raise InvalidInput(_HAS_NO_SNAPSHOT)
+        codec = self._writing.codec
+        return await verify_async(self._engine, Verifying(codec, Described(projection, codec)))
+
+    async def projections(self, name: str | None = None) -> list[BuildInfo]:
+        return await self._engine.run(project.builds(name))
 
     def _bound(self, engine: AsyncBoundEngine) -> AsyncBoundEventStore:
         return AsyncBoundEventStore(engine, self._writing)

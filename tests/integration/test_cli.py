@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 import zstandard
 
@@ -532,3 +533,56 @@ def test_a_stream_is_closed_reopened_archived_and_erased(made: Run) -> None:
     ]
     assert made("stream", "show", "order-2").returncode == 1
     assert made("stream", "erase", "order-2", "--reason", "x", "-y").returncode == 1
+
+
+_PROJECTIONS = """
+from indelible import DocumentProjection, handles
+
+class Tips(DocumentProjection[dict]):
+    name = "tips"
+
+    @handles("OrderTipped")
+    def tipped(self, tips, event):
+        return {"amount": (tips or {"amount": 0})["amount"] + event.data["amount"]}
+"""
+
+
+def test_a_projection_is_verified(
+    made: Run, server_url: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.py").write_text(_PROJECTIONS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made("append", "order-1", "OrderTipped", '{"amount": 2}', "-e", "any")
+    never = made("projections", "verify", "tips", "--app", "shop")
+    assert (never.returncode, "there is no projection 'tips'" in never.stderr) == (1, True)
+    assert "there are: tips" in made("projections", "verify", "no", "--app", "shop:app").stderr
+
+    subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import shop, sys; from indelible import EventStore\n"
+            "with EventStore.connect(sys.argv[1], schema=sys.argv[2]) as store:\n"
+            "    store.catch_up(shop.Tips)",
+            *(server_url, schema),
+        ],
+        check=True,
+    )
+    done = made("projections", "verify", "tips", "--app", "shop")
+    assert done.stdout == (
+        "tips, version 1: 1 events up to position 1 make 1 documents; all are as kept\n"
+    )
+
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"UPDATE {schema}.projection_documents SET document = '{{}}'")
+    done = made("projections", "verify", "tips", "--app", "shop")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].split() == ["order-1", "{}", '{"amount":2}']
+    assert (
+        lines_of(made("projections", "verify", "tips", "--app", "shop", "--json"))[0]["differing"]
+        == 1
+    )
+
+
+def lines_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    return [json.loads(line) for line in done.stdout.splitlines()]

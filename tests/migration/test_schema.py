@@ -12,14 +12,17 @@ import pytest
 from indelible import (
     NO_STREAM,
     DatabaseError,
+    DocumentProjection,
     EventStore,
     InvalidInput,
     NewEvent,
     PermissionDenied,
+    RecordedEvent,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
     SchemaTooNew,
+    handles,
 )
 from indelible.postgres import Settings, migrate_store
 from indelible.schema import migrations, newest_version
@@ -182,6 +185,42 @@ def as_member_of(url: str, schema: str, kind: str) -> Iterator[str]:
             roles = f"{login}, {schema}_reader, {schema}_writer, {schema}_maintainer"
             owner.execute(f"DROP OWNED BY {roles}")
             owner.execute(f"DROP ROLE {roles}")
+
+
+class Counts(DocumentProjection[dict]):
+    name = "counts"
+
+    @handles("Happened")
+    def happened(self, count: dict | None, _: RecordedEvent) -> dict:
+        return {"count": (count or {"count": 0})["count"] + 1}
+
+
+class InlineCounts(Counts):
+    name = "inline-counts"
+
+
+def test_a_writer_keeps_projections_up_to_date_and_changes_no_documents_otherwise(
+    url: str, schema: str
+) -> None:
+    with as_member_of(url, schema, "writer") as member:
+        with EventStore.connect(member, schema=schema, inline=[InlineCounts]) as store:
+            store.append("a-1", event(), expected=NO_STREAM)
+            store.catch_up(Counts)
+            for projection in (Counts, InlineCounts):
+                assert store.documents(projection).read("a-1") == {"count": 1}
+                assert store.verify(projection).holds
+        with psycopg.connect(member, autocommit=True) as connection:
+            for denied in (
+                f"UPDATE {schema}.projection_documents SET document = '{{}}'",
+                f"UPDATE {schema}.projection_partitions SET position = 0",
+                f"SELECT {schema}.projection_store(1, '[]', '{{a-1}}')",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(denied)
+            with pytest.raises(psycopg.DatabaseError, match="not kept up to date by appends"):
+                connection.execute(f"SELECT {schema}.projection_put(2, '[]', '{{a-1}}')")
+    with EventStore.connect(url, schema=schema) as store:
+        assert store.documents(Counts).read("a-1") == {"count": 1}
 
 
 def test_a_writer_appends_and_reads_and_does_nothing_else(url: str, schema: str) -> None:

@@ -18,12 +18,13 @@ from indelible.errors import (
     GroupNotFound,
     IndelibleError,
     InvalidInput,
+    ProjectionNotFound,
     SchemaError,
     StreamNotClosed,
     StreamNotFound,
 )
 
-from . import append, demo, groups, importing, init, look, run, stream
+from . import append, demo, groups, importing, init, look, projections, run, stream
 from .show import ReaderGone
 
 # ClickException, wherever this version of typer has it from.
@@ -48,6 +49,7 @@ app.command("stats")(look.stats)
 app.command("epoch")(look.epoch)
 app.command("run")(run.run)
 app.add_typer(groups.app, name="groups")
+app.add_typer(projections.app, name="projections")
 app.command("demo")(demo.demo)
 
 
@@ -107,7 +109,12 @@ def exit_code(error: IndelibleError) -> int:
     """The exit code that an error ends the command with."""
     match error:
         case (
-            AppendRefused() | StreamNotFound() | StreamNotClosed() | GroupExists() | GroupNotFound()
+            AppendRefused()
+            | StreamNotFound()
+            | StreamNotClosed()
+            | GroupExists()
+            | GroupNotFound()
+            | ProjectionNotFound()
         ):
             return 1
         case InvalidInput():

@@ -8,12 +8,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
 
-from indelible.errors import ConnectionLost, DatabaseUnreachable, InvalidInput, StoreClosed
+from indelible.errors import (
+    ConnectionLost,
+    DatabaseUnreachable,
+    IndelibleError,
+    InvalidInput,
+    StoreClosed,
+)
 from indelible.plan import Call, Plan, Rows, drive, drive_async
 from indelible.schema import statements
 
@@ -40,6 +46,7 @@ from .failures import (
     in_transaction,
     is_lost_preparation,
     no_connection,
+    passing_cause,
     translate,
 )
 from .group_commit import AsyncGroupCommit, GroupCommit
@@ -47,8 +54,31 @@ from .settings import Settings
 
 T = TypeVar("T")
 
+
+class OnAppend(Protocol):
+    """What takes part in the transaction of an append."""
+
+    def wants(self, call: Call) -> bool:
+        """Whether it takes part in this one."""
+
+    def __call__(self, engine: BoundEngine, call: Call, rows: Rows) -> None:
+        """Do its part, after the statement and before the commit; an error undoes both."""
+
+
+class AsyncOnAppend(Protocol):
+    """The same, awaiting."""
+
+    def wants(self, call: Call) -> bool:
+        """Whether it takes part in this one."""
+
+    async def __call__(self, engine: AsyncBoundEngine, call: Call, rows: Rows) -> None:
+        """Do its part, after the statement and before the commit; an error undoes both."""
+
+
 _IMPATIENCE = 1.0
 """Seconds that an impatient engine waits for a connection."""
+
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
 def _nothing() -> None:
@@ -62,6 +92,7 @@ class PoolEngine:
         settings: how to reach the store.
         on_close: called when the engine is closed.
         on_commit: called after something was written and committed; must return at once.
+        on_append: takes part in the transaction of appends.
     """
 
     def __init__(
@@ -70,10 +101,12 @@ class PoolEngine:
         *,
         on_close: Callable[[], None],
         on_commit: Callable[[], None] = _nothing,
+        on_append: OnAppend | None = None,
     ) -> None:
         self._settings = settings
         self._on_close = on_close
         self._on_commit = on_commit
+        self._on_append = on_append
         self._prepares = True
         self._group_commit = GroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
@@ -146,6 +179,11 @@ class PoolEngine:
                 self._pool.check()
             time.sleep(pause)
 
+    @property
+    def has_inline(self) -> bool:
+        """Whether something takes part in the transaction of appends."""
+        return self._on_append is not None
+
     def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
         time.sleep(seconds)
@@ -161,10 +199,17 @@ class PoolEngine:
         ):
             if not self._prepares:
                 connection.prepare_threshold = None
-            engine = BoundEngine(connection, self._settings)
+            engine = BoundEngine(connection, self._settings, self._on_append)
             yield engine
         if engine.has_appended:
             self._on_commit()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[BoundEngine]:
+        """Open a transaction that reads only, and sees one moment throughout."""
+        with self.transaction() as engine:
+            engine.connection.execute(_SNAPSHOT)
+            yield engine
 
     def impatient(self) -> PoolEngine:
         """Give an engine on the same pool that soon says that the database is not there.
@@ -177,7 +222,7 @@ class PoolEngine:
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
-        return BoundEngine(connection, self._settings)
+        return BoundEngine(connection, self._settings, self._on_append)
 
     def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
@@ -198,7 +243,7 @@ class PoolEngine:
             self._pool.putconn(connection)
 
     def _share_or_execute(self, call: Call) -> Rows:
-        if call.lane is None:
+        if call.lane is None or _takes_part(self._on_append, call):
             return self._execute(call)
         return self._group_commit.append(call)
 
@@ -207,7 +252,10 @@ class PoolEngine:
         while True:
             try:
                 with self._checkout() as connection:
-                    rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
+                    if _takes_part(self._on_append, call):
+                        rows = self._append_with(self._on_append, connection, call)
+                    else:
+                        rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
                 if call.appends:
                     self._on_commit()
                 return rows
@@ -221,6 +269,18 @@ class PoolEngine:
                 self._pool.check()
             time.sleep(pause)
 
+    def _append_with(self, part: OnAppend, connection: PooledConnection, call: Call) -> Rows:
+        """Append, and have something done in the same transaction."""
+        if not self._prepares:
+            connection.prepare_threshold = None
+        with connection.transaction():
+            rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
+            try:
+                part(BoundEngine(connection, self._settings), call, rows)
+            except IndelibleError as error:
+                raise passing_cause(error, self._settings) or error  # noqa: B904
+        return rows
+
 
 class AsyncPoolEngine:
     """Runs plans on a pool of connections, awaiting; the twin of `PoolEngine`."""
@@ -231,10 +291,12 @@ class AsyncPoolEngine:
         *,
         on_close: Callable[[], None],
         on_commit: Callable[[], None] = _nothing,
+        on_append: AsyncOnAppend | None = None,
     ) -> None:
         self._settings = settings
         self._on_close = on_close
         self._on_commit = on_commit
+        self._on_append = on_append
         self._prepares = True
         self._group_commit = AsyncGroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
@@ -296,6 +358,11 @@ class AsyncPoolEngine:
                 await self._pool.check()
             await asyncio.sleep(pause)
 
+    @property
+    def has_inline(self) -> bool:
+        """Whether something takes part in the transaction of appends."""
+        return self._on_append is not None
+
     async def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
         await asyncio.sleep(seconds)
@@ -309,10 +376,17 @@ class AsyncPoolEngine:
                     with body:
                         if not self._prepares:
                             connection.prepare_threshold = None
-                        engine = AsyncBoundEngine(connection, self._settings)
+                        engine = AsyncBoundEngine(connection, self._settings, self._on_append)
                         yield engine
         if engine.has_appended:
             self._on_commit()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction that reads only, and sees one moment throughout."""
+        async with self.transaction() as engine:
+            await engine.connection.execute(_SNAPSHOT)
+            yield engine
 
     def impatient(self) -> AsyncPoolEngine:
         """Give an engine on the same pool that soon says that the database is not there.
@@ -325,7 +399,7 @@ class AsyncPoolEngine:
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
-        return AsyncBoundEngine(connection, self._settings)
+        return AsyncBoundEngine(connection, self._settings, self._on_append)
 
     async def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
@@ -346,7 +420,7 @@ class AsyncPoolEngine:
             await self._pool.putconn(connection)
 
     async def _share_or_execute(self, call: Call) -> Rows:
-        if call.lane is None:
+        if call.lane is None or _takes_part(self._on_append, call):
             return await self._execute(call)
         return await self._group_commit.append(call)
 
@@ -355,9 +429,12 @@ class AsyncPoolEngine:
         while True:
             try:
                 async with self._checkout() as connection:
-                    rows = await fetch_async(
-                        connection.event_cursor, call, self._settings, self._prepares
-                    )
+                    if _takes_part(self._on_append, call):
+                        rows = await self._append_with(self._on_append, connection, call)
+                    else:
+                        rows = await fetch_async(
+                            connection.event_cursor, call, self._settings, self._prepares
+                        )
                 if call.appends:
                     self._on_commit()
                 return rows
@@ -371,11 +448,27 @@ class AsyncPoolEngine:
                 await self._pool.check()
             await asyncio.sleep(pause)
 
+    async def _append_with(
+        self, part: AsyncOnAppend, connection: AsyncPooledConnection, call: Call
+    ) -> Rows:
+        """Append, and have something done in the same transaction."""
+        if not self._prepares:
+            connection.prepare_threshold = None
+        async with connection.transaction():
+            rows = await fetch_async(connection.event_cursor, call, self._settings, self._prepares)
+            try:
+                await part(AsyncBoundEngine(connection, self._settings), call, rows)
+            except IndelibleError as error:
+                raise passing_cause(error, self._settings) or error  # noqa: B904
+        return rows
+
 
 class BoundEngine:
     """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
+    def __init__(
+        self, connection: Connection, settings: Settings, on_append: OnAppend | None = None
+    ) -> None:
         if not isinstance(connection, psycopg.Connection):
             raise InvalidInput(
                 f"bind takes a psycopg.Connection, not {type(connection).__name__}: Django's is"
@@ -385,6 +478,7 @@ class BoundEngine:
         self.connection = connection
         self.has_appended = False
         self._settings = settings
+        self._on_append = on_append
         self._cursor = event_cursor(connection)
 
     def run(self, plan: Plan[T]) -> T:
@@ -402,7 +496,7 @@ class BoundEngine:
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs plans on another connection of the caller's."""
-        return BoundEngine(connection, self._settings)
+        return BoundEngine(connection, self._settings, self._on_append)
 
     def close(self) -> None:
         """Leave the connection to its owner."""
@@ -410,15 +504,28 @@ class BoundEngine:
     def _execute(self, call: Call) -> Rows:
         self.has_appended = self.has_appended or call.appends
         try:
-            return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
+            if not _takes_part(self._on_append, call):
+                return self._fetch(call)
+            with self.connection.transaction():  # what takes part is undone with the append
+                rows = self._fetch(call)
+                self._on_append(BoundEngine(self.connection, self._settings), call, rows)
+            return rows
         except psycopg.Error as error:
             raise in_transaction(error, self._settings) from error
+
+    def _fetch(self, call: Call) -> Rows:
+        return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
 
 
 class AsyncBoundEngine:
     """Runs plans on one connection, awaiting; the twin of `BoundEngine`."""
 
-    def __init__(self, connection: AsyncConnection, settings: Settings) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        settings: Settings,
+        on_append: AsyncOnAppend | None = None,
+    ) -> None:
         if not isinstance(connection, psycopg.AsyncConnection):
             raise InvalidInput(
                 f"bind takes a psycopg.AsyncConnection, not {type(connection).__name__}:"
@@ -428,6 +535,7 @@ class AsyncBoundEngine:
         self.connection = connection
         self.has_appended = False
         self._settings = settings
+        self._on_append = on_append
         self._cursor = async_event_cursor(connection)
 
     async def run(self, plan: Plan[T]) -> T:
@@ -447,7 +555,7 @@ class AsyncBoundEngine:
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs plans on another connection of the caller's."""
-        return AsyncBoundEngine(connection, self._settings)
+        return AsyncBoundEngine(connection, self._settings, self._on_append)
 
     async def close(self) -> None:
         """Leave the connection to its owner."""
@@ -455,8 +563,24 @@ class AsyncBoundEngine:
     async def _execute(self, call: Call) -> Rows:
         self.has_appended = self.has_appended or call.appends
         try:
-            return await fetch_async(
-                self._cursor, call, self._settings, self.connection.prepare_threshold
-            )
+            if not _takes_part(self._on_append, call):
+                return await self._fetch(call)
+            async with self.connection.transaction():
+                rows = await self._fetch(call)
+                await self._on_append(AsyncBoundEngine(self.connection, self._settings), call, rows)
+            return rows
         except psycopg.Error as error:
             raise in_transaction(error, self._settings) from error
+
+    async def _fetch(self, call: Call) -> Rows:
+        return await fetch_async(
+            self._cursor, call, self._settings, self.connection.prepare_threshold
+        )
+
+
+Part = TypeVar("Part", OnAppend, AsyncOnAppend)
+
+
+def _takes_part(part: Part | None, call: Call) -> TypeGuard[Part]:
+    """Whether something is to be done in the transaction of a statement."""
+    return call.appends and part is not None and part.wants(call)

@@ -97,6 +97,18 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
         raise problem from error
 
 
+def passing_cause(error: IndelibleError, settings: Settings) -> psycopg.Error | None:
+    """The driver's error behind one of ours, where the transaction is worth repeating for it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, psycopg.Error):
+        cause = cause.__cause__
+    if cause is None or not isinstance(
+        translate(cause, settings), ConnectionLost | TransactionConflict
+    ):
+        return None
+    return cause
+
+
 def is_lost_preparation(error: Exception) -> bool:
     """Whether a prepared statement is another session's: a pooler is in between."""
     lost = isinstance(

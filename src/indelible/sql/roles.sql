@@ -18,6 +18,8 @@ BEGIN
         'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams,'
         ' indelible.event_tags, indelible.groups,'
         ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
+        ' indelible.projections, indelible.projection_partitions,'
+        ' indelible.projection_parked, indelible.projection_documents, indelible.documents,'
         ' indelible.periods, indelible.stream_changes TO %I',
         reader
     );
@@ -26,6 +28,7 @@ BEGIN
         ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(),'
         ' indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
+        ' indelible.projection_served,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
         ' indelible.learn_periods, indelible.position_at, indelible.version_at TO %I',
         reader
@@ -39,7 +42,11 @@ BEGIN
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'
         ' indelible.group_note, indelible.group_queue, indelible.group_finish,'
         ' indelible.group_replay, indelible.group_discard, indelible.close_stream,'
-        ' indelible.reopen_stream TO %I',
+        ' indelible.reopen_stream,'
+        ' indelible.projection_register, indelible.projection_lease,'
+        ' indelible.projection_beat, indelible.projection_release, indelible.projection_fence,'
+        ' indelible.projection_advance, indelible.projection_commit, indelible.projection_hold,'
+        ' indelible.projection_take, indelible.projection_put TO %I',
         writer
     );
     EXECUTE format(

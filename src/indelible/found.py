@@ -1,0 +1,99 @@
+"""Plans: read and find the documents that projections keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from .errors import InvalidInput, ProjectionNotBuilt
+from .names import check_name
+from .plan import Call, Plan
+from .project import builds
+from .projection import Described
+from .read import check_limit
+
+D = TypeVar("D")
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Mapping[str, D]):
+    """Documents by key, in order of key, and how fresh they are.
+
+    Attributes:
+        checkpoint: up to this position all events are in them.
+        head: the settled position at the same moment.
+    """
+
+    documents: Mapping[str, D]
+    checkpoint: int
+    head: int
+
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that was settled is in them."""
+        return self.checkpoint >= self.head
+
+    def __getitem__(self, key: str) -> D:
+        return self.documents[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+def read_documents(described: Described, keys: Iterable[str]) -> Plan[Found[Any]]:
+    """Read some documents; see `Documents.read_many`."""
+    wanted = [check_name("key", key) for key in keys]
+    return (yield from _found(described, "documents_read", {"keys": wanted}))
+
+
+def find_documents(
+    described: Described,
+    fields: Mapping[str, Any] | None,
+    *,
+    after: str | None,
+    limit: int | None,
+) -> Plan[Found[Any]]:
+    """Find documents by the values of their fields; see `Documents.find`."""
+    page: dict[str, object] = {
+        "after": "" if after is None else check_name("key", after),
+        "limit": check_limit(limit),
+    }
+    if not fields:
+        return (yield from _found(described, "documents_all", page))
+    field = next((name for name in described.indexes if name in fields), next(iter(fields)))
+    try:
+        value = _encode(fields[field]).decode()
+        written = _encode(fields).decode()
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"a value to find has no JSON: {error}") from error
+    parameters = {
+        **page,
+        "field": field,
+        "value": value,
+        "fields": written,
+    }
+    return (yield from _found(described, "documents_find", parameters))
+
+
+def _found(
+    described: Described, statement: str, parameters: Mapping[str, object]
+) -> Plan[Found[Any]]:
+    rows = yield Call(
+        statement,
+        {"name": described.name, "version": described.version, **parameters},
+        # The best plan depends on the field: on whether it has an index.
+        prepared=False,
+    )
+    if not rows:
+        yield from builds(described.name)
+        raise ProjectionNotBuilt(described.name, described.version)
+    documents = {row[2]: described.read(row[3]) for row in rows if row[2] is not None}
+    return Found(documents, rows[0][0], rows[0][1])

@@ -1,0 +1,525 @@
+"""Plans: keep a projection up to date: its builds, their leases, batches, checkpoints.
+
+State and checkpoint move in one transaction, under a fencing token; what is held in memory may
+vanish at any moment (docs/explanation/projections.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from . import groups
+from .codec import Codec
+from .errors import (
+    DecodingFailed,
+    EpochChanged,
+    GroupNotFound,
+    IndelibleError,
+    InvalidInput,
+    LeaseLost,
+    ProjectionChanged,
+    ProjectionFailed,
+    ProjectionNotBuilt,
+    ProjectionNotFound,
+    UnknownEventType,
+    UpcastingFailed,
+)
+from .events import RecordedEvent
+from .folding import Folding, changes, load
+from .plan import Call, Plan
+from .projection import Described, Kind, partition_of
+from .read import (
+    LogReading,
+    check_count,
+    decode_rows,
+    epoch,
+    head,
+    head_info,
+    items,
+)
+from .subscribe import Batch
+
+D = TypeVar("D")
+
+Lifecycle = Literal["inline", "async"]
+BuildState = Literal["building", "serving"]
+
+_log = logging.getLogger("indelible.projections")
+
+_KEPT_DOCUMENTS = 20_000
+"""How many documents a run keeps in memory from one batch to the next."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One build of a projection: one that serves, or one that is built beside it.
+
+    Attributes:
+        id: its row in `projections`.
+        state: `"serving"`: what is read; `"building"`: not to be read yet.
+    """
+
+    id: int
+    state: BuildState
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionInfo:
+    """One partition of a build.
+
+    Attributes:
+        partition: its number.
+        position: its checkpoint: up to here its events are in its state.
+        owner: who keeps it up to date, host and process; None for nobody.
+        expires_at: when its owner is taken for dead; None for nobody.
+        handled: how many events it has taken in.
+        is_stopped: whether it waits for an operator.
+        error: the text of the last error, until a batch succeeds.
+        error_position: the event that it failed at.
+    """
+
+    partition: int
+    position: int
+    owner: str | None
+    expires_at: datetime | None
+    handled: int
+    is_stopped: bool
+    error: str | None
+    error_position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInfo:
+    """How a build of a projection stands.
+
+    Attributes:
+        id: its row in `projections`.
+        name, version, kind, lifecycle, state: which one it is.
+        partitions: its parts.
+    """
+
+    id: int
+    name: str
+    version: int
+    kind: Kind
+    lifecycle: Lifecycle
+    state: BuildState
+    partitions: tuple[PartitionInfo, ...]
+
+    @property
+    def checkpoint(self) -> int:
+        """Up to here the events of all its partitions are in its state."""
+        return min(part.position for part in self.partitions)
+
+
+def register(described: Described, lifecycle: Lifecycle) -> Plan[list[Build]]:
+    """Make a projection known to the store, and say which builds it has: what serves comes first.
+
+    One that is new to the store serves at once, from the beginning of the log. It is `"building"`
+    where another version of it serves, or where it is inline and there are events already.
+
+    Raises:
+        ProjectionChanged: it was begun in another way under this version.
+    """
+    rows = yield Call(
+        "projection_register",
+        {
+            "name": described.name,
+            "version": described.version,
+            "kind": described.kind,
+            "lifecycle": lifecycle,
+            "items": _encode(items(described.query)).decode(),
+            "partitions": described.partitions,
+            "indexes": described.indexes,
+        },
+    )
+    if not all(fits and found == lifecycle for _, _, found, fits in rows):
+        raise ProjectionChanged(described.name, described.version)
+    return [Build(build_id, state) for build_id, state, _, _ in rows]
+
+
+def register_inline(given: Iterable[Described]) -> Plan[None]:
+    """Make inline projections known to the store.
+
+    Raises:
+        ProjectionChanged: one was begun in another way under its version.
+    """
+    for described in given:
+        (build, *_) = yield from register(described, "inline")
+        if build.state == "building":
+            _log.warning("%s", ProjectionNotBuilt(described.name, described.version))
+
+
+def builds(name: str | None = None) -> Plan[list[BuildInfo]]:
+    """Ask which builds there are that are not retired, of one projection or of all.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    found: dict[int, BuildInfo] = {}
+    for build_id, of, version, kind, lifecycle, state, *part in (
+        yield Call("projection_builds", {"name": name})
+    ):
+        before = found[build_id].partitions if build_id in found else ()
+        found[build_id] = BuildInfo(
+            build_id, of, version, kind, lifecycle, state, (*before, PartitionInfo(*part))
+        )
+    if name is not None and not found:
+        known = yield from builds()
+        raise ProjectionNotFound(name, list(dict.fromkeys(build.name for build in known)))
+    return list(found.values())
+
+
+def checkpoint(name: str, position: int) -> Plan[int]:
+    """How far a projection is, of its newest version that serves.
+
+    Args:
+        name: its name.
+        position: what is waited for; an inline projection is always as far.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+        ProjectionNotBuilt: it does not serve yet.
+    """
+    found = yield from builds(name)
+    serving = [build for build in found if build.state == "serving"]
+    if not serving:
+        raise ProjectionNotBuilt(name, found[-1].version)
+    newest = serving[-1]
+    return position if newest.lifecycle == "inline" else newest.checkpoint
+
+
+def reader_checkpoint(name: str, position: int) -> Plan[int]:
+    """How far a consumer group or a projection is; of both where both have the name.
+
+    Raises:
+        GroupNotFound: there is neither.
+        ProjectionNotBuilt: it is a projection that does not serve yet.
+    """
+    found = []
+    missing: IndelibleError | None = None
+    try:
+        found.append((yield from groups.checkpoint(name)))
+    except GroupNotFound as error:
+        missing = error
+    try:
+        found.append((yield from checkpoint(name, position)))
+    except ProjectionNotFound:
+        if missing is not None:
+            raise missing from None
+    return min(found)
+
+
+class Run:
+    """One partition of a build, for whoever keeps it up to date: one thread or task.
+
+    `take_over`, then batch after batch: `project` for documents, or `next_batch`, `fence`, the
+    handlers and `advance` in one transaction for tables (`next_batch`, the handlers, `advance` for
+    what is elsewhere). After an error other than `LeaseLost` call `forget`, and go on.
+
+    Args:
+        codec: reads the events.
+        described: the projection.
+        partition: which of its partitions.
+        owner: who runs it, for people.
+        lease: seconds without a sign of life after which others take over.
+        build_id: which build of it, `Build.id`; by default the one that serves, and where none
+            does the one that is built.
+
+    Raises:
+        InvalidInput: there is no such partition, or no lease so short.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        described: Described,
+        *,
+        partition: int = 0,
+        owner: str,
+        lease: float = 10.0,
+        build_id: int | None = None,
+    ) -> None:
+        if check_count("partition", partition) >= described.partitions:
+            raise InvalidInput(
+                f"projection {described.name!r} has {described.partitions} partitions, and the"
+                f" first is 0: there is no partition {partition}"
+            )
+        if not lease > 0:
+            raise InvalidInput(f"lease must be a number of seconds above 0, not {lease!r}")
+        self.described = described
+        self.build_id = build_id
+        self.partition = partition
+        self.owner = owner
+        self.lease = lease
+        self.token = 0
+        self.position = 0
+        """The checkpoint: up to here its events are in its state."""
+        self.parked: set[int] = set()
+        """The positions of events that are left out."""
+        self._codec = codec
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is in memory beyond the checkpoint: begin anew from there."""
+        self._reading = LogReading(self._codec, self.described.query, after=self.position)
+        self._folding = Folding(
+            self.described, partition=self.partition, partitions=self.described.partitions
+        )
+
+    def take_over(self) -> Plan[bool]:
+        """Take the partition, unless somebody else holds it; say whether it was taken.
+
+        Raises:
+            EpochChanged: the store was restored to an earlier time, and the state is elsewhere or
+                ahead of it.
+            ProjectionChanged: it was begun in another way under its version.
+        """
+        if self.build_id is None:
+            self.build_id = (yield from register(self.described, "async"))[0].id
+        rows = yield Call(
+            "projection_lease",
+            {
+                "projection_id": self.build_id,
+                "partition": self.partition,
+                "owner": self.owner,
+                "lease": float(self.lease),
+            },
+        )
+        if not rows:
+            return False
+        self.token, self.position, begun_in = rows[0]
+        self.forget()
+        now = yield from epoch()
+        if now != begun_in:
+            # State in this database was restored with its checkpoint; what is elsewhere was not.
+            last_position = (yield from head_info()).last_position
+            if self.described.kind == "external" or self.position > last_position:
+                yield from self.release()
+                raise EpochChanged(begun_in, now)
+        return True
+
+    def beat(self) -> Plan[None]:
+        """Renew the lease. Each batch does so, too.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        yield Call("projection_beat", self._lease())
+
+    def release(self) -> Plan[None]:
+        """Give the partition back, for others to take at once."""
+        yield Call("projection_release", self._lease())
+        self.token = 0
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that was settled at the last look is in the state."""
+        known = self._reading.known_head
+        return known is not None and self.position >= known
+
+    def extend(self, known_head: int) -> None:
+        """Go on up to a head that was found since."""
+        self._reading.extend(known_head)
+
+    def next_batch(self) -> Plan[Batch]:
+        """Bring the next events that this partition is to handle, maybe none.
+
+        Raises:
+            ProjectionFailed: an event cannot be read.
+        """
+        reading = self._reading
+        yield from reading.start()
+        if reading.position >= (reading.known_head or 0):
+            reading.extend((yield from head()))
+        events: Sequence[RecordedEvent] = ()
+        if reading.position < (reading.known_head or 0):
+            before = reading.position
+            try:
+                events = yield from reading.next_window()
+            except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
+                events = yield from self._next_one_by_one(before, error)
+        position = self._reading.position
+        return Batch(
+            tuple(event for event in events if self._falls_here(event)),
+            position,
+            position >= (self._reading.known_head or 0),
+        )
+
+    def project(self) -> Plan[Batch]:
+        """Take the next batch into the documents, and move the checkpoint.
+
+        Raises:
+            LeaseLost: others have taken over; nothing was stored.
+            ProjectionFailed: the projection failed; nothing was stored.
+        """
+        batch = yield from self.next_batch()
+        yield from self.commit(batch)
+        return batch
+
+    def commit(self, batch: Batch, known: Sequence[Any] = ()) -> Plan[None]:
+        """Fold a batch into the documents, and store them together with the checkpoint.
+
+        Args:
+            batch: the last one that `next_batch` gave.
+            known: what the projection's `enrich` has found, as handlers take it.
+
+        Raises:
+            LeaseLost: others have taken over; nothing was stored.
+            ProjectionFailed: the projection failed; nothing was stored.
+        """
+        if batch.position == self.position:
+            return
+        folding = self._folding
+        steps = folding.plan(batch.events)
+        if len(folding.documents) > _KEPT_DOCUMENTS:
+            folding.documents.clear()
+        missing = list({key for _, key in steps if key not in folding.documents})
+        if missing:
+            yield from load(
+                self.described,
+                folding,
+                "projection_load",
+                {"projection_id": self.build_id, "keys": missing},
+            )
+        folding.fold(steps, known)
+        changed, removed = changes(self.described, folding)
+        yield Call(
+            "projection_commit",
+            {
+                **self._lease(),
+                **self._step(batch),
+                "changed": changed,
+                "removed": removed,
+            },
+        )
+        self._moved(batch)
+
+    def fence(self) -> Plan[None]:
+        """Keep others from taking over until the transaction ends that the plan runs in.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        yield Call("projection_fence", self._lease())
+
+    def advance(self, batch: Batch) -> Plan[None]:
+        """Move the checkpoint, in the transaction that the plan runs in; then call `moved`.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        ((is_first,),) = yield Call("projection_advance", {**self._lease(), **self._step(batch)})
+        if not is_first and self.described.kind == "tables":
+            raise LeaseLost  # what the handlers have just written is there already
+
+    def moved(self, batch: Batch) -> None:
+        """Note that a batch is in the state: its transaction was committed."""
+        self._moved(batch)
+
+    def _moved(self, batch: Batch) -> None:
+        self.position = batch.position
+        self._folding.changed.clear()
+
+    def _step(self, batch: Batch) -> dict[str, object]:
+        return {"after": self.position, "upto": batch.position, "events": len(batch.events)}
+
+    def _lease(self) -> dict[str, object]:
+        return {
+            "projection_id": self.build_id,
+            "partition": self.partition,
+            "token": self.token,
+        }
+
+    def _falls_here(self, event: RecordedEvent) -> bool:
+        described = self.described
+        return (
+            described.takes(event)
+            and event.position not in self.parked
+            and (
+                described.partitions == 1
+                or not described.is_by_stream
+                or partition_of(event.stream, described.partitions) == self.partition
+            )
+        )
+
+    def _next_one_by_one(self, after: int, error: IndelibleError) -> Plan[list[RecordedEvent]]:
+        """Read the window in which an event does not fit its class; leave out what is parked."""
+        query = self.described.query
+        self._reading = LogReading(Codec(), self._codec.upcasting.stored(query), after=after)
+        yield from self._reading.start()
+        fitting = []
+        for stored in (yield from self._reading.next_window()):
+            if stored.position in self.parked:
+                continue
+            try:
+                events, _ = decode_rows(self._codec, [_row(stored)], query=query)
+            except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
+                raise ProjectionFailed(
+                    self.described.name, stored.position, stored.type, why
+                ) from error
+            fitting += events
+        going_on = LogReading(self._codec, self.described.query, after=self._reading.position)
+        going_on.extend(self._reading.known_head or 0)
+        self._reading = going_on
+        return fitting
+
+
+def _row(stored: RecordedEvent) -> tuple[Any, ...]:
+    """The row that an event with plain data was read from."""
+    data = None if stored.is_erased else _encode(stored.data)
+    row = msgspec.structs.replace(stored, data=data, metadata=_encode(stored.metadata))
+    return msgspec.structs.astuple(row)
+
+
+# Inline ----------------------------------------------------------------------------------------
+
+
+def hold(described: Described) -> Plan[int | None]:
+    """Keep the build of an inline projection that serves in its place until the transaction ends.
+
+    Returns:
+        Which one; None where it is not built yet.
+    """
+    rows = yield Call("projection_hold", {"name": described.name, "version": described.version})
+    return int(rows[0][0]) if rows else None
+
+
+def appended(codec: Codec, spans: Sequence[Mapping[str, object]]) -> Plan[list[RecordedEvent]]:
+    """Read what was appended in this transaction, in order of position."""
+    rows = yield Call("projection_events", {"spans": _encode(spans).decode()})
+    return decode_rows(codec, rows)[0]
+
+
+def fold_inline(
+    described: Described,
+    build_id: int,
+    events: Sequence[RecordedEvent],
+    known: Sequence[Any] = (),
+) -> Plan[None]:
+    """Fold events into the documents of an inline projection, in the transaction of their append.
+
+    Raises:
+        ProjectionFailed: the projection failed.
+    """
+    folding = Folding(described)
+    steps = folding.plan(events)
+    keys = list({key for _, key in steps})
+    if not keys:
+        return
+    yield from load(
+        described, folding, "projection_take", {"projection_id": build_id, "keys": keys}
+    )
+    folding.fold(steps, known)
+    changed, removed = changes(described, folding)
+    yield Call(
+        "projection_put", {"projection_id": build_id, "changed": changed, "removed": removed}
+    )

@@ -1,0 +1,374 @@
+"""What a projection is: which events it takes, and what each makes of its state.
+
+It is written once and used in three lifecycles: inline, async and live. Nothing here does I/O;
+what runs a projection is in `project` (plans), `inline`, `projector` and `documents` (faces).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from zlib import crc32
+
+from .codec import Codec
+from .errors import IndelibleError, InvalidInput, ProjectionFailed, UnregisteredEventClass
+from .events import ERASED, RecordedEvent
+from .names import check_name
+from .query import Query
+
+D = TypeVar("D")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Kind = Literal["documents", "tables", "external"]
+Keys = str | Iterable[str] | None
+"""What an event is about: a key, several, or nothing."""
+
+_MOST_PARTITIONS = 1_024
+
+
+def handles(*types: type | str) -> Callable[[F], F]:
+    """Say which event types a method of a projection handles.
+
+    Args:
+        types: event classes, or names of event types.
+
+    Returns:
+        A decorator that gives the method back as it is.
+
+    Raises:
+        InvalidInput: no types.
+
+    Example:
+        ```python
+        class Orders(DocumentProjection[Order]):
+            name = "orders"
+
+            @handles(OrderCreated)
+            def created(self, order: Order | None, event: RecordedEvent) -> Order:
+                return Order(total=event.data.total)
+        ```
+    """
+    if not types:
+        raise InvalidInput("handles() needs the event types: @handles(OrderCreated)")
+
+    def mark(method: F) -> F:
+        method._handled_types = types  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class Projection:
+    """A read model kept up to date from events: the root of the three kinds.
+
+    Derive from `DocumentProjection`, `TableProjection` or `ExternalProjection`.
+
+    Attributes:
+        name: its name, under which its state and checkpoint are kept.
+        version: the version of its code. Raise it when the same events are to make another state:
+            the new one is built beside the old one.
+        query: which events; None for all of the types that it handles. Events of other types are
+            passed over.
+        partitions: into how many parts it is split, which are kept up to date side by side. Fixed
+            for a version.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    query: ClassVar[Query | None] = None
+    partitions: ClassVar[int] = 1
+
+    _kind: ClassVar[Kind]
+    _methods: ClassVar[Mapping[type | str, str]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        methods = dict(cls._methods)
+        own: dict[type | str, str] = {}
+        for name, member in vars(cls).items():
+            for event_type in getattr(member, "_handled_types", ()):
+                if event_type in own:
+                    raise InvalidInput(
+                        f"{cls.__qualname__} has two methods for {event_type!r}, {own[event_type]}"
+                        f" and {name}: one of them must handle both"
+                    )
+                own[event_type] = name
+        cls._methods = methods | own
+
+
+class DocumentProjection(Projection, Generic[D]):
+    """A projection whose state is a document per key, kept by Indelible as JSONB.
+
+    A handler takes the document as it is (None where there is none), and the event; it returns the
+    document as it is then, or None where there is to be none any more. It must say the same for
+    the same events whenever it is called: no clock, no I/O.
+
+    The document is a dataclass, an attrs class, a msgspec Struct or a pydantic model; or a `dict`,
+    for plain JSON data.
+
+    Attributes:
+        indexes: fields of the document that `Documents.find` is to find quickly.
+
+    Example:
+        ```python
+        @dataclass
+        class Order:
+            total: int
+            status: str = "open"
+
+        class Orders(DocumentProjection[Order]):
+            name = "orders"
+            indexes = ("status",)
+
+            @handles(OrderCreated)
+            def created(self, order: Order | None, event: RecordedEvent) -> Order:
+                return Order(event.data.total)
+
+            @handles(OrderCanceled)
+            def canceled(self, order: Order | None, event: RecordedEvent) -> None:
+                return None
+        ```
+    """
+
+    indexes: ClassVar[Sequence[str]] = ()
+
+    _kind = "documents"
+
+    def key(self, event: RecordedEvent) -> Keys:
+        """Say which documents an event is about: by default the one of its stream.
+
+        Args:
+            event: an event of a type that is handled.
+
+        Returns:
+            A key, several, or None where it is about none.
+        """
+        return event.stream
+
+
+class TableProjection(Projection):
+    """A projection whose state is in tables of yours, written by SQL of yours.
+
+    A handler takes the event and the connection whose transaction is to hold what it writes; the
+    checkpoint moves in the same one. For an `AsyncEventStore` handlers are coroutines. Write
+    `project` instead of handlers to have a whole batch at once.
+
+    With several `partitions` an event falls to one by its stream.
+
+    Example:
+        ```python
+        class OpenOrders(TableProjection):
+            name = "open-orders"
+
+            @handles(OrderCreated)
+            def created(self, event: RecordedEvent, connection: Connection) -> None:
+                connection.execute("INSERT INTO open_orders VALUES (%s)", [event.stream])
+        ```
+    """
+
+    _kind = "tables"
+
+
+class ExternalProjection(Projection):
+    """A projection whose state is elsewhere: at least once, with the checkpoint here.
+
+    A handler takes the event. After a crash the last batch comes again: what it does must bear
+    that (write with the event's id or position). For an `AsyncEventStore` handlers are coroutines.
+
+    Example:
+        ```python
+        class Search(ExternalProjection):
+            name = "search"
+
+            @handles(OrderCreated)
+            def created(self, event: RecordedEvent) -> None:
+                index.put(id=event.stream, body={"total": event.data.total})
+        ```
+    """
+
+    _kind = "external"
+
+
+class Described:
+    """A projection with what a store knows of its event classes, checked as a whole.
+
+    Args:
+        projection: an instance, or a class that can be made without arguments.
+        codec: the store's.
+
+    Raises:
+        InvalidInput: something of it is wrong.
+        UnregisteredEventClass: it handles a class that the store was not told of.
+    """
+
+    def __init__(self, projection: object, codec: Codec) -> None:
+        if isinstance(projection, type) and issubclass(projection, Projection):
+            projection = projection()
+        if not isinstance(projection, Projection) or not hasattr(projection, "_kind"):
+            raise InvalidInput(
+                "a projection is a DocumentProjection, a TableProjection or an"
+                f" ExternalProjection, not {projection!r}"
+            )
+        self.projection: Any = projection
+        self._class = type(projection)
+        self.kind: Kind = projection._kind
+        self.name = check_name("projection", getattr(projection, "name", None))
+        self.version = _check_number(self, "version", projection.version, 2**31 - 1)
+        self.partitions = _check_number(self, "partitions", projection.partitions, _MOST_PARTITIONS)
+        self.handlers = self._find_handlers(codec)
+        self.query = self._check_query()
+        self.indexes = self._check_indexes()
+        self._documents = self._document_codec()
+        self.takes_batches = hasattr(projection, "project")
+        self.enriches = hasattr(projection, "enrich")
+        self.is_by_stream = (
+            self.kind != "documents" or self._class.key is DocumentProjection.key  # type: ignore[attr-defined]
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def takes(self, event: RecordedEvent) -> bool:
+        """Whether there is anything to do for an event: not for one that was erased."""
+        return (
+            event.type in self.handlers
+            and event.data is not ERASED
+            # A query of its own types would say the same, at more than the handler's cost.
+            and (self._class.query is None or self.query.matches(event))
+        )
+
+    def keys(self, event: RecordedEvent) -> Sequence[str]:
+        """The keys of the documents that an event is about."""
+        if self.is_by_stream:
+            return (event.stream,)
+        given = self.projection.key(event)
+        if given is None:
+            return ()
+        if isinstance(given, str):
+            return (check_name("key", given),)
+        return [check_name("key", key) for key in dict.fromkeys(given)]
+
+    def read(self, document: bytes) -> Any:
+        """Read a stored document.
+
+        Raises:
+            InvalidInput: it does not fit the class any more.
+        """
+        try:
+            return self._documents.decoders[self.name](document)
+        except Exception as error:
+            raise InvalidInput(
+                f"a stored document of projection {self.name!r} does not fit its class ({error}):"
+                " give the projection a new version, so that it is built anew"
+            ) from error
+
+    def write(self, document: Any) -> bytes:
+        """Write a document as JSON.
+
+        Raises:
+            EncodingFailed: something has no JSON, or would not come back as it went in.
+        """
+        return self._documents.encode(self.name, document, field="document")
+
+    def failure(self, event: RecordedEvent | None, error: Exception) -> IndelibleError:
+        """Say at which event it failed."""
+        if event is None:
+            return ProjectionFailed(self.name, None, None, error)
+        return ProjectionFailed(self.name, event.position, event.type, error)
+
+    def check_kind(self, kind: Kind) -> None:
+        """Check where its state is.
+
+        Raises:
+            InvalidInput: elsewhere.
+        """
+        if self.kind != kind:
+            raise InvalidInput(
+                f"projection {self.name!r} keeps no documents here: it is no DocumentProjection"
+            )
+
+    def check_colour(self, *, is_async: bool) -> None:
+        """Check that what does I/O is of the store's colour.
+
+        Raises:
+            InvalidInput: it is not.
+        """
+        methods = list(self.handlers.values()) if self.kind != "documents" else []
+        methods += [self.projection.project] if self.takes_batches else []
+        methods += [self.projection.enrich] if self.enriches else []
+        for method in methods:
+            if inspect.iscoroutinefunction(method) != is_async:
+                raise InvalidInput(
+                    f"{method.__qualname__} must be a {'coroutine' if is_async else 'plain'}"
+                    f" function for {'an AsyncEventStore' if is_async else 'an EventStore'}"
+                )
+
+    def _find_handlers(self, codec: Codec) -> dict[str, Callable[..., Any]]:
+        handlers: dict[str, Callable[..., Any]] = {}
+        for given, name in self._class._methods.items():
+            if isinstance(given, str):
+                event_type = check_name("event type", given)
+            else:
+                try:
+                    event_type = codec.type_of_class(given)
+                except UnregisteredEventClass:
+                    raise UnregisteredEventClass(given) from None
+            if event_type in handlers:
+                raise InvalidInput(
+                    f"projection {self.name!r} has two methods for event type {event_type!r}"
+                )
+            handlers[event_type] = getattr(self.projection, name)
+        if not handlers:
+            raise InvalidInput(
+                f"projection {self.name!r} handles nothing: mark its methods with @handles(…)"
+            )
+        return handlers
+
+    def _check_query(self) -> Query:
+        given = self._class.query
+        if given is None:
+            return Query(types=sorted(self.handlers))
+        if not isinstance(given, Query):
+            raise InvalidInput(
+                f"the query of projection {self.name!r} must be a Query, not {given!r}"
+            )
+        return given
+
+    def _check_indexes(self) -> list[str]:
+        given = getattr(self.projection, "indexes", ())
+        if isinstance(given, str) or not all(isinstance(field, str) and field for field in given):
+            raise InvalidInput(
+                f"indexes of projection {self.name!r} must be names of fields, not {given!r}"
+            )
+        return sorted(set(given))
+
+    def _document_codec(self) -> Codec:
+        if not isinstance(self.projection, DocumentProjection):
+            return Codec()
+        for base in self._class.__mro__:
+            for origin in getattr(base, "__orig_bases__", ()):
+                if get_origin(origin) is DocumentProjection:
+                    (document,) = get_args(origin)
+                    if document is dict or get_origin(document) is dict:
+                        return Codec()
+                    if isinstance(document, type):
+                        return Codec({self.name: document})
+        raise InvalidInput(
+            f"what are the documents of projection {self.name!r}? Say it in the class:"
+            f" class {self._class.__name__}(DocumentProjection[Order]), or of dict for plain JSON"
+        )
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition that a key or a stream falls to: the same in every process, for ever."""
+    return crc32(key.encode()) % partitions
+
+
+def _check_number(described: Described, what: str, value: object, highest: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= highest:
+        return value
+    raise InvalidInput(
+        f"{what} of projection {described.name!r} must be a whole number from 1 to {highest:,}, not"
+        f" {value!r}"
+    )

@@ -1,0 +1,395 @@
+"""The two faces of what keeps a projection up to date: one partition, batch after batch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from . import project
+from .errors import IndelibleError, LeaseLost, StoreClosed
+from .events import RecordedEvent
+from .plan import documented_as
+from .postgres import AsyncConnection, AsyncPoolEngine, Connection, PoolEngine
+from .projection import Described
+from .subscribe import Batch
+from .wakeup import PASSING, Retries, Watch
+
+_log = logging.getLogger("indelible.projections")
+
+_LONGEST_LOOK = 1.0
+"""Seconds between two looks at a partition that somebody else holds."""
+
+
+class Projector:
+    """Keeps one partition of a projection up to date; one thread uses it.
+
+    Get one with `EventStore.projector`.
+
+    Example:
+        ```python
+        with store.projector(Orders) as projector:
+            projector.run(stop)                     # until the threading.Event is set
+        ```
+    """
+
+    def __init__(self, engine: PoolEngine, watch: Watch, run: project.Run) -> None:
+        self._engine = engine
+        self._watch = watch
+        self._run = run
+        self._woken = threading.Event()
+        run.described.check_colour(is_async=False)
+
+    @property
+    def position(self) -> int:
+        """The checkpoint: up to here its events are in the state."""
+        return self._run.position
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the partition is its own, as far as it knows."""
+        return self._run.token > 0
+
+    def take_over(self) -> bool:
+        """Take the partition, unless somebody else holds it.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            EpochChanged: the store was restored to an earlier time, and the state is elsewhere or
+                ahead of it.
+            ProjectionChanged: the projection was begun in another way under its version.
+        """
+        return self._engine.run(self._run.take_over())
+
+    def beat(self) -> None:
+        """Renew the lease; each `step` does so, too. Another thread may call it meanwhile.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        self._engine.run(self._run.beat())
+
+    def step(self) -> Batch:
+        """Take the next batch in, and move the checkpoint with it.
+
+        Returns:
+            The batch; without events where there was nothing to do.
+
+        Raises:
+            LeaseLost: others have taken over; nothing was stored.
+            ProjectionFailed: the projection failed at an event; nothing was stored, and the next
+                step begins with the same events again.
+        """
+        try:
+            return self._take_in()
+        except LeaseLost:
+            self._run.token = 0
+            raise
+        except BaseException:
+            self._run.forget()
+            raise
+
+    def _take_in(self) -> Batch:
+        run, engine = self._run, self._engine
+        described = run.described
+        if described.kind == "documents" and not described.enriches:
+            return engine.run(run.project())
+        batch = engine.run(run.next_batch())
+        if batch.position == run.position:
+            return batch
+        if not batch.events:
+            engine.run(run.advance(batch))
+        elif described.kind == "documents":
+            with engine.transaction() as bound:
+                known = enrich(described, batch.events, bound.connection)
+            engine.run(run.commit(batch, known))
+            return batch
+        elif described.kind == "tables":
+            with engine.transaction() as bound:
+                bound.run(run.fence())
+                handle(described, batch.events, bound.connection)
+                bound.run(run.advance(batch))
+        else:
+            handle(described, batch.events, None)
+            engine.run(run.advance(batch))
+        run.moved(batch)
+        return batch
+
+    def run(self, stop: threading.Event) -> None:
+        """Keep the partition up to date until told to stop, waiting for it while others hold it.
+
+        Args:
+            stop: ends it when set, after the batch at work.
+
+        Raises:
+            ProjectionFailed: the projection failed at an event.
+            EpochChanged: the store was restored to an earlier time.
+        """
+        retries = Retries()
+        self._watch.join(id(self._woken), self._woken.set)
+        try:
+            while not stop.is_set():
+                try:
+                    if not self.is_holding and not self.take_over():
+                        stop.wait(min(_LONGEST_LOOK, self._run.lease / 3))
+                        continue
+                    self._woken.clear()
+                    if self.step().is_caught_up and not stop.is_set():
+                        self._wait(stop)
+                    retries.succeed()
+                except LeaseLost:
+                    _log.warning("%s: another worker has taken over", self._run.described)
+                except PASSING as error:
+                    pause = retries.next_pause()
+                    _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                    stop.wait(pause)
+        finally:
+            self._watch.leave(id(self._woken))
+
+    def _wait(self, stop: threading.Event) -> None:
+        """Wait until there is more to read, giving signs of life."""
+        beat_at = time.monotonic() + self._run.lease / 3
+        while not stop.is_set() and self._watch.head <= self._run.position:
+            raise_what_ended(self._watch)
+            self._woken.wait(min(0.2, self._run.lease / 3))
+            self._woken.clear()
+            if time.monotonic() >= beat_at:
+                self.beat()
+                beat_at = time.monotonic() + self._run.lease / 3
+        self._run.extend(self._watch.head)
+
+    def close(self) -> None:
+        """Give the partition back. Closing twice is allowed."""
+        if self.is_holding:
+            with suppress(IndelibleError):
+                self._engine.run(self._run.release())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@documented_as(Projector)
+class AsyncProjector:
+    """Keeps one partition of a projection up to date; one task uses it. `Projector` with `await`.
+
+    Get one with `AsyncEventStore.projector`.
+
+    Example:
+        ```python
+        async with store.projector(Orders) as projector:
+            await projector.run(stop)               # until the asyncio.Event is set
+        ```
+    """
+
+    def __init__(self, engine: AsyncPoolEngine, watch: Watch, run: project.Run) -> None:
+        self._engine = engine
+        self._watch = watch
+        self._run = run
+        run.described.check_colour(is_async=True)
+
+    @property
+    def position(self) -> int:
+        return self._run.position
+
+    @property
+    def is_holding(self) -> bool:
+        return self._run.token > 0
+
+    async def take_over(self) -> bool:
+        return await self._engine.run(self._run.take_over())
+
+    async def beat(self) -> None:
+        await self._engine.run(self._run.beat())
+
+    async def step(self) -> Batch:
+        try:
+            return await self._take_in()
+        except LeaseLost:
+            self._run.token = 0
+            raise
+        except BaseException:
+            self._run.forget()
+            raise
+
+    async def _take_in(self) -> Batch:
+        run, engine = self._run, self._engine
+        described = run.described
+        if described.kind == "documents" and not described.enriches:
+            return await engine.run(run.project())
+        batch = await engine.run(run.next_batch())
+        if batch.position == run.position:
+            return batch
+        if not batch.events:
+            await engine.run(run.advance(batch))
+        elif described.kind == "documents":
+            async with engine.transaction() as bound:
+                known = await enrich_async(described, batch.events, bound.connection)
+            await engine.run(run.commit(batch, known))
+            return batch
+        elif described.kind == "tables":
+            async with engine.transaction() as bound:
+                await bound.run(run.fence())
+                await handle_async(described, batch.events, bound.connection)
+                await bound.run(run.advance(batch))
+        else:
+            await handle_async(described, batch.events, None)
+            await engine.run(run.advance(batch))
+        run.moved(batch)
+        return batch
+
+    async def run(self, stop: asyncio.Event) -> None:
+        retries = Retries()
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop may have ended
+                loop.call_soon_threadsafe(woken.set)
+
+        self._watch.join(id(woken), wake)
+        try:
+            while not stop.is_set():
+                try:
+                    if not self.is_holding and not await self.take_over():
+                        await is_set(stop, min(_LONGEST_LOOK, self._run.lease / 3))
+                        continue
+                    woken.clear()
+                    if (await self.step()).is_caught_up and not stop.is_set():
+                        await self._wait(stop, woken)
+                    retries.succeed()
+                except LeaseLost:
+                    _log.warning("%s: another worker has taken over", self._run.described)
+                except PASSING as error:
+                    pause = retries.next_pause()
+                    _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                    await is_set(stop, pause)
+        finally:
+            self._watch.leave(id(woken))
+
+    async def _wait(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
+        beat_at = time.monotonic() + self._run.lease / 3
+        while not stop.is_set() and self._watch.head <= self._run.position:
+            raise_what_ended(self._watch)
+            await is_set(woken, min(0.2, self._run.lease / 3))
+            woken.clear()
+            if time.monotonic() >= beat_at:
+                await self.beat()
+                beat_at = time.monotonic() + self._run.lease / 3
+        self._run.extend(self._watch.head)
+
+    async def close(self) -> None:
+        if self.is_holding:
+            with suppress(IndelibleError):
+                await self._engine.run(self._run.release())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def enrich(
+    described: Described, events: Sequence[RecordedEvent], connection: Connection
+) -> Sequence[Any]:
+    """Look up what a batch needs, as handlers take it.
+
+    Raises:
+        ProjectionFailed: the projection failed.
+    """
+    if not described.enriches:
+        return ()
+    try:
+        return (described.projection.enrich(events, connection),)
+    except Exception as error:
+        raise described.failure(None, error) from error
+
+
+async def enrich_async(
+    described: Described, events: Sequence[RecordedEvent], connection: AsyncConnection
+) -> Sequence[Any]:
+    """Look up what a batch needs, as `enrich` does."""
+    if not described.enriches:
+        return ()
+    try:
+        return (await described.projection.enrich(events, connection),)
+    except Exception as error:
+        raise described.failure(None, error) from error
+
+
+def handle(
+    described: Described, events: Sequence[RecordedEvent], connection: Connection | None
+) -> None:
+    """Call the handlers of a projection that does I/O.
+
+    Raises:
+        ProjectionFailed: the projection failed.
+    """
+    given: tuple[Any, ...] = () if connection is None else (connection,)
+    if described.takes_batches:
+        try:
+            described.projection.project(events, *given)
+        except Exception as error:
+            raise described.failure(None, error) from error
+        return
+    if connection is not None:
+        given += tuple(enrich(described, events, connection))
+    for event in events:
+        try:
+            described.handlers[event.type](event, *given)
+        except Exception as error:
+            raise described.failure(event, error) from error
+
+
+async def handle_async(
+    described: Described, events: Sequence[RecordedEvent], connection: AsyncConnection | None
+) -> None:
+    """Call the handlers of a projection that does I/O, as `handle` does."""
+    given: tuple[Any, ...] = () if connection is None else (connection,)
+    if described.takes_batches:
+        try:
+            await described.projection.project(events, *given)
+        except Exception as error:
+            raise described.failure(None, error) from error
+        return
+    if connection is not None:
+        given += tuple(await enrich_async(described, events, connection))
+    for event in events:
+        try:
+            await described.handlers[event.type](event, *given)
+        except Exception as error:
+            raise described.failure(event, error) from error
+
+
+def raise_what_ended(watch: Watch) -> None:
+    """Raise why nobody looks at the head any more, if that is so."""
+    if watch.is_closed:
+        raise StoreClosed
+    if watch.problem is not None:
+        raise watch.problem
+
+
+async def is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, so many seconds at most; return whether it is set."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()

@@ -1,0 +1,163 @@
+"""Projections while processes are killed and paused, and while many append at once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import psycopg.conninfo
+import pytest
+
+from indelible import ANY, EventStore, LeaseLost, StreamAppend
+from tests.projection_runner import Balance, Journal, Moved, Movements
+from tests.waiting import wait_until
+
+_ROOT = Path(__file__).parents[2]
+_LEASE = 0.4
+
+
+@pytest.fixture
+def journal_url(url: str, schema: str, connection: psycopg.Connection) -> str:
+    """The URL, with the store's schema on the search path, where there is a table `journal`."""
+    connection.execute(f"CREATE TABLE {schema}.journal (position bigint, cents int)")
+    return psycopg.conninfo.make_conninfo(url, options=f"-csearch_path={schema}")
+
+
+@contextmanager
+def runner_process(
+    url: str, schema: str, *, lease: float = _LEASE, pause: float = 0
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that keeps the projections of `projection_runner` up to date."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.projection_runner", url, schema, str(lease), str(pause)],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.communicate()
+
+
+def move_some(store: EventStore, rng: random.Random, count: int) -> list[Moved]:
+    """Append transfers between a few accounts."""
+    moved = [
+        Moved(rng.randrange(1, 10_000), f"a-{rng.randrange(30)}", f"a-{rng.randrange(30)}")
+        for _ in range(count)
+    ]
+    store.append_many([StreamAppend(event.payer, event, ANY) for event in moved])
+    return moved
+
+
+def test_every_cent_is_counted_once_whenever_processes_are_killed(
+    journal_url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    rng = random.Random(8)
+    moved: list[Moved] = []
+    with EventStore.connect(journal_url, schema=schema, events=[Moved]) as store:
+        for _ in range(6):
+            with runner_process(journal_url, schema), runner_process(journal_url, schema):
+                until = time.monotonic() + rng.uniform(0.6, 1.3)
+                while time.monotonic() < until:
+                    moved += move_some(store, rng, 40)
+            # both are killed here, in the middle of whatever they do
+        head = store.head()
+        for projection in (Movements, Journal):
+            for partition in range(projection.partitions):
+                with store.projector(projection, partition=partition) as projector:
+                    wait_until(projector.take_over, seconds=5)
+                    while projector.position < head:
+                        projector.step()
+
+        expected: dict[str, Balance] = {}
+        for event in moved:
+            before = expected.get(event.payer, Balance())
+            expected[event.payer] = Balance(before.cents + event.cents, before.moves + 1)
+        assert dict(store.documents(Movements).find()) == expected
+        assert store.verify(Movements).holds
+        handled = sum(part.handled for part in store.projections("journal")[0].partitions)
+    rows = connection.execute(f"SELECT position, cents FROM {schema}.journal").fetchall()
+    assert len({position for position, _ in rows}) == len(rows) == len(moved) == handled
+    assert Counter(cents for _, cents in rows) == Counter(event.cents for event in moved)
+    tokens = connection.execute(f"SELECT min(token) FROM {schema}.projection_partitions").fetchone()
+    assert tokens is not None
+    assert tokens[0] > 3  # it was taken over again and again
+
+
+def test_a_process_paused_in_its_transaction_is_passed_by_and_commits_nothing(
+    journal_url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    with EventStore.connect(journal_url, schema=schema, events=[Moved]) as store:
+        move_some(store, random.Random(1), 3)
+        with runner_process(journal_url, schema, lease=1, pause=0.3) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(signal.SIGSTOP)  # between its statements, the row locked
+            with store.projector(Journal, lease=5) as projector:
+                wait_until(projector.take_over, seconds=10)
+                projector.step()
+                process.send_signal(signal.SIGCONT)
+                # it goes on as soon as it has found out, or is refused: nothing is there twice
+                move_some(store, random.Random(2), 3)
+                while projector.position < store.head():
+                    projector.step()
+    rows = connection.execute(f"SELECT position FROM {schema}.journal").fetchall()
+    assert sorted(position for (position,) in rows) == [1, 2, 3, 4, 5, 6]
+
+
+def test_whoever_has_passed_the_fence_is_not_taken_over_before_its_commit(
+    journal_url: str, schema: str
+) -> None:
+    """Its lease is over, and the one who wants to take over sees that it is at the commit."""
+    taken = []
+
+    class Watched(Journal):
+        def moved(self, event, connection):
+            time.sleep(0.05)
+            taken.append(second.take_over())
+            super().moved(event, connection)
+
+    with EventStore.connect(journal_url, schema=schema, events=[Moved]) as store:
+        move_some(store, random.Random(1), 2)
+        first, second = store.projector(Watched, lease=0.01), store.projector(Journal)
+        assert first.take_over()
+        first.step()
+        assert taken == [False, False]
+        time.sleep(0.02)
+        wait_until(second.take_over)
+        assert second.position == first.position
+        with pytest.raises(LeaseLost):
+            move_some(store, random.Random(1), 1)
+            first.step()
+
+
+def test_appends_that_meet_at_one_inline_document_lose_nothing(url: str, schema: str) -> None:
+    class Everything(Movements):
+        name = "everything"
+
+        def key(self, event):
+            return ["all", event.data.payer, event.data.payee]
+
+    with EventStore.connect(url, schema=schema, events=[Moved], inline=[Everything]) as store:
+
+        def write(writer: int) -> int:
+            rng = random.Random(writer)
+            return sum(event.cents for _ in range(15) for event in move_some(store, rng, 3))
+
+        with ThreadPoolExecutor(8) as threads:
+            cents = sum(threads.map(write, range(8)))
+        assert store.documents(Everything).read("all") == Balance(cents, 8 * 15 * 3)
+        assert store.verify(Everything).holds

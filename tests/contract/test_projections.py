@@ -1,0 +1,656 @@
+"""Projections: what is kept up to date from events, inline, async and live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import psycopg.conninfo
+import pytest
+
+from indelible import (
+    ANY,
+    NO_STREAM,
+    AppendCondition,
+    DocumentProjection,
+    EpochChanged,
+    EventStore,
+    ExternalProjection,
+    GroupNotFound,
+    InvalidInput,
+    LeaseLost,
+    NewEvent,
+    ProjectionChanged,
+    ProjectionFailed,
+    ProjectionNotBuilt,
+    ProjectionNotFound,
+    Query,
+    RecordedEvent,
+    StreamAppend,
+    TableProjection,
+    UnregisteredEventClass,
+    WaitTimedOut,
+    WrongExpectedVersion,
+    handles,
+)
+from tests.conftest import Connect
+from tests.faces import SyncFace
+
+
+@dataclass(frozen=True)
+class Opened:
+    owner: str
+
+
+@dataclass(frozen=True)
+class Paid:
+    cents: int
+    to: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    pass
+
+
+EVENTS = [Opened, Paid, Closed]
+
+
+@dataclass(frozen=True)
+class Account:
+    owner: str
+    cents: int = 0
+
+
+class Accounts(DocumentProjection[Account]):
+    """Of one stream each."""
+
+    name = "accounts"
+    indexes = ("owner",)
+
+    @handles(Opened)
+    def opened(self, account: Account | None, event: RecordedEvent) -> Account:
+        return Account(event.data.owner)
+
+    @handles(Paid)
+    def paid(self, account: Account | None, event: RecordedEvent) -> Account | None:
+        return account and Account(account.owner, account.cents - event.data.cents)
+
+    @handles(Closed)
+    def closed(self, account: Account | None, event: RecordedEvent) -> None:
+        return None
+
+
+class Receipts(DocumentProjection[dict]):
+    """Of several streams: what came to each."""
+
+    name = "receipts"
+
+    def key(self, event: RecordedEvent) -> Sequence[str]:
+        return [event.data.to, "all"]
+
+    @handles(Paid)
+    def paid(self, receipt: dict | None, event: RecordedEvent) -> dict:
+        return {"cents": (receipt or {"cents": 0})["cents"] + event.data.cents}
+
+
+class Broken(Receipts):
+    """Fails at a payment of 13."""
+
+    name = "broken"
+
+    @handles(Paid)
+    def paid(self, receipt: dict | None, event: RecordedEvent) -> dict:
+        if event.data.cents == 13:
+            raise ValueError("an unlucky number")
+        return super().paid(receipt, event)
+
+
+def write_some(store: EventStore) -> None:
+    store.append("account-1", [Opened("ann"), Paid(5, "bob")], expected=ANY)
+    store.append("account-2", [Opened("cid"), Paid(7, "bob"), Paid(1, "ann")], expected=ANY)
+    store.append_many(
+        [
+            StreamAppend("account-3", [Opened("ann"), Closed()], ANY),
+            StreamAppend("account-1", Paid(10, "eve"), ANY),
+        ]
+    )
+
+
+ACCOUNTS = {"account-1": Account("ann", -15), "account-2": Account("cid", -8)}
+RECEIPTS = {
+    "all": {"cents": 23},
+    "ann": {"cents": 1},
+    "bob": {"cents": 12},
+    "eve": {"cents": 10},
+}
+
+
+def of_colour(store: EventStore, plain: type, awaiting: type) -> Any:
+    """A projection that does I/O has handlers of the store's colour."""
+    return awaiting if isinstance(store, SyncFace) else plain
+
+
+# The three lifecycles ------------------------------------------------------------------------
+
+
+def test_an_inline_projection_is_there_with_the_append(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Accounts, Receipts])
+    write_some(store)
+
+    assert dict(store.documents(Accounts).find()) == ACCOUNTS
+    assert dict(store.documents(Receipts).find()) == RECEIPTS
+
+
+def test_an_async_projection_is_there_once_it_has_caught_up(connect: Connect) -> None:
+    store = connect(events=EVENTS)
+    write_some(store)
+
+    head = store.catch_up(Accounts)
+    store.catch_up(Receipts)
+
+    found = store.documents(Accounts).find()
+    assert dict(found) == ACCOUNTS
+    assert (found.checkpoint, found.head, found.is_current) == (head, store.head(), True)
+    assert dict(store.documents(Receipts).find()) == RECEIPTS
+
+
+def test_a_live_projection_is_folded_as_it_is_read(connect: Connect) -> None:
+    store = connect(events=EVENTS)
+    write_some(store)
+    before = store.head()
+    store.append("account-1", Closed(), expected=ANY)
+
+    assert store.project(Accounts, as_of=before).documents == ACCOUNTS
+    assert store.project(Accounts, "account-1").document is None
+    assert store.project(Accounts, "account-1", as_of=before).document == ACCOUNTS["account-1"]
+    assert store.project(Receipts, "bob").document == {"cents": 12}
+
+
+# Documents -----------------------------------------------------------------------------------
+
+
+def test_documents_are_read_by_key_and_found_by_their_fields(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Accounts])
+    write_some(store)
+    store.append("account-4", Opened("ann"), expected=ANY)
+    accounts = store.documents(Accounts)
+
+    assert accounts.read("account-2") == Account("cid", -8)
+    assert accounts.read("account-3") is None
+    assert set(accounts.read_many(["account-1", "account-3"])) == {"account-1"}
+    assert list(accounts.find({"owner": "ann"})) == ["account-1", "account-4"]
+    assert list(accounts.find({"owner": "ann", "cents": -15})) == ["account-1"]
+    assert list(accounts.find({"owner": None})) == []
+    assert list(accounts.find(limit=1)) == ["account-1"]
+    assert list(accounts.find(after="account-1", limit=1)) == ["account-2"]
+
+
+def test_an_index_that_was_chosen_is_used(
+    sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS, inline=[Accounts]) as store:
+        store.append_many(
+            [StreamAppend(f"account-{n}", Opened(f"owner-{n}"), NO_STREAM) for n in range(2_000)]
+        )
+        connection.execute(f"ANALYZE {schema}.documents_1")
+        plan = connection.execute(
+            f"EXPLAIN (FORMAT JSON) SELECT key FROM {schema}.projection_documents AS documents"
+            " WHERE projection_id = 1 AND document -> 'owner' = '\"owner-7\"'::jsonb"
+        ).fetchone()
+        assert "documents_1_expr_idx" in str(plan)
+        assert list(store.documents(Accounts).find({"owner": "owner-7"})) == ["account-7"]
+
+
+def test_documents_can_be_read_with_sql(
+    sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS, inline=[Accounts]) as store:
+        write_some(store)
+    rows = connection.execute(
+        f"SELECT key, document ->> 'owner' FROM {schema}.documents WHERE projection = 'accounts'"
+        " ORDER BY key"
+    ).fetchall()
+    assert rows == [("account-1", "ann"), ("account-2", "cid")]
+
+
+# Inline: on whatever way it is appended ------------------------------------------------------
+
+
+def test_whatever_appends_brings_inline_projections_up_to_date(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+    marker = store.read_matching(Query(tags="a:b")).marker
+
+    store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+    store.append(
+        "a-1", Paid(10, "x"), expected=0, condition=AppendCondition(Query(tags="a:b"), marker)
+    )
+    store.append(None, Paid(100, "x"))
+    with store.transaction() as transaction:
+        transaction.append("a-1", Paid(1_000, "x"), expected=1)
+        assert transaction.documents(Receipts).read("x") == {"cents": 1_111}
+    assert store.documents(Receipts).read("x") == {"cents": 1_111}
+
+
+def test_a_transaction_that_is_undone_undoes_the_documents(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+
+    with pytest.raises(RuntimeError):
+        with store.transaction() as transaction:
+            transaction.append("a-1", Paid(1, "x"), expected=ANY)
+            raise RuntimeError
+    assert store.documents(Receipts).find().documents == {}
+
+
+def test_an_inline_projection_that_fails_undoes_the_append(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Broken])
+
+    with pytest.raises(ProjectionFailed, match="unlucky") as failure:
+        store.append("a-1", [Paid(1, "x"), Paid(13, "x")], expected=NO_STREAM)
+    assert (failure.value.projection, failure.value.event_type) == ("broken", "Paid")
+    with store.transaction() as transaction:  # which stays usable
+        with pytest.raises(ProjectionFailed):
+            transaction.append("a-1", Paid(13, "x"), expected=NO_STREAM)
+        transaction.append("a-1", Paid(2, "x"), expected=NO_STREAM)
+
+    assert [event.data for event in store.read("a-1")] == [Paid(2, "x")]
+    assert store.documents(Broken).read("x") == {"cents": 2}
+
+
+def test_a_retried_append_is_folded_once(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+    event = NewEvent("Paid", Paid(5, "x"), id=uuid4())
+
+    store.append("a-1", event, expected=NO_STREAM)
+    assert store.append("a-1", event, expected=NO_STREAM).idempotent
+    with pytest.raises(WrongExpectedVersion):
+        store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+    assert store.documents(Receipts).read("x") == {"cents": 5}
+
+
+def test_an_inline_projection_that_is_new_to_its_events_has_to_be_built(connect: Connect) -> None:
+    first = connect(events=EVENTS)
+    first.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+    store = connect(events=EVENTS, inline=[Receipts, Accounts])
+    store.append("a-1", Paid(2, "x"), expected=0)
+
+    with pytest.raises(ProjectionNotBuilt, match="version 1 of projection 'receipts'"):
+        store.documents(Receipts).read("x")
+    with pytest.raises(ProjectionNotBuilt):
+        store.wait_for("receipts", 1)
+
+
+def test_an_import_beside_inline_projections_is_refused(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+    with pytest.raises(InvalidInput, match="connected without them"):
+        store.import_events([])
+
+
+# Async -----------------------------------------------------------------------------------------
+
+
+def test_what_fails_stores_nothing_and_comes_again(connect: Connect) -> None:
+    store = connect(events=EVENTS)
+    store.append("a-1", [Paid(1, "x"), Paid(13, "x"), Paid(2, "y")], expected=NO_STREAM)
+    with store.projector(Broken) as projector:
+        assert projector.take_over()
+        for _ in range(2):
+            with pytest.raises(ProjectionFailed) as failure:
+                projector.step()
+            assert failure.value.position == 2
+        assert store.documents(Broken).find().documents == {}
+        assert projector.position == 0
+
+
+def test_a_projector_that_was_taken_for_dead_stores_nothing(connect: Connect) -> None:
+    store = connect(events=EVENTS)
+    write_some(store)
+    first, second = store.projector(Accounts, lease=0.001), store.projector(Accounts)
+    assert first.take_over()
+    while not second.take_over():
+        pass
+
+    with pytest.raises(LeaseLost):
+        first.step()
+    with pytest.raises(LeaseLost):
+        first.beat()
+    assert store.documents(Accounts).find().documents == {}
+    second.step()
+    assert dict(store.documents(Accounts).find()) == ACCOUNTS
+
+
+def test_a_partition_is_one_projectors_until_it_gives_it_back(connect: Connect) -> None:
+    store = connect(events=EVENTS)
+    with store.projector(Accounts, name="first") as first:
+        assert first.take_over()
+        (build,) = store.projections("accounts")
+        assert build.partitions[0].owner == "first"
+        assert not store.projector(Accounts).take_over()
+    assert store.projector(Accounts).take_over()
+
+
+def test_partitions_keep_up_the_same_documents_as_one(connect: Connect) -> None:
+    class Split(Receipts):
+        name = "split"
+        partitions = 3
+
+    class SplitByStream(Accounts):
+        name = "split-by-stream"
+        partitions = 2
+
+    store = connect(events=EVENTS)
+    write_some(store)
+    store.append("b-1", [Opened("x"), *(Paid(n, f"to-{n % 7}") for n in range(100))], expected=ANY)
+    for projection, one in ((Split, Receipts), (SplitByStream, Accounts)):
+        store.catch_up(projection)
+        assert dict(store.documents(projection).find()) == store.project(one).documents
+
+
+def test_erased_and_archived_events_do_not_make_a_projection_stumble(connect: Connect) -> None:
+    store = connect(events=EVENTS)
+    write_some(store)
+    store.erase_stream("account-1", reason="asked to")
+    store.close_stream("account-2", expected=2)
+    store.archive_stream("account-2")
+
+    store.catch_up(Accounts)
+
+    assert dict(store.documents(Accounts).find()) == {"account-2": Account("cid", -8)}
+    assert store.verify(Accounts).holds
+
+
+def test_an_event_that_does_not_fit_its_class_is_named(connect: Connect) -> None:
+    untyped = connect()
+    untyped.append("a-1", NewEvent("Paid", {"cents": 1, "to": "x"}), expected=ANY)
+    untyped.append("a-1", NewEvent("Paid", {"cents": "many"}), expected=ANY)
+    store = connect(events=EVENTS)
+    with store.projector(Receipts) as projector:
+        projector.take_over()
+        with pytest.raises(ProjectionFailed, match="Paid") as failure:
+            projector.step()
+        assert failure.value.position == 2
+
+
+# Tables, elsewhere, looking up -----------------------------------------------------------------
+
+
+class Ledger(TableProjection):
+    name = "ledger"
+
+    @handles(Paid)
+    def paid(self, event: RecordedEvent, connection: psycopg.Connection) -> None:
+        connection.execute("INSERT INTO ledger VALUES (%s)", [event.data.cents])
+        if event.data.cents == 13:
+            raise ValueError("an unlucky number")
+
+
+class AsyncLedger(Ledger):
+    @handles(Paid)
+    async def paid(self, event: RecordedEvent, connection: Any) -> None:  # type: ignore[override]
+        await connection.execute("INSERT INTO ledger VALUES (%s)", [event.data.cents])
+        if event.data.cents == 13:
+            raise ValueError("an unlucky number")
+
+
+@pytest.fixture
+def ledger(url: str, schema: str, connection: psycopg.Connection) -> str:
+    """The URL, with the store's schema on the search path, where there is a table `ledger`."""
+    connection.execute(f"CREATE TABLE {schema}.ledger (cents int)")
+    return psycopg.conninfo.make_conninfo(url, options=f"-csearch_path={schema}")
+
+
+def ledger_of(connection: psycopg.Connection, schema: str) -> list[int]:
+    return [cents for (cents,) in connection.execute(f"SELECT cents FROM {schema}.ledger")]
+
+
+def test_a_table_is_written_in_the_transaction_of_the_checkpoint(
+    connect: Connect, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    store = connect(ledger, events=EVENTS)
+    projection = of_colour(store, Ledger, AsyncLedger)
+    store.append("a-1", [Paid(1, "x"), Paid(2, "x")], expected=ANY)
+    store.catch_up(projection)
+    assert ledger_of(connection, schema) == [1, 2]
+
+    store.append("a-1", [Paid(3, "x"), Paid(13, "x")], expected=ANY)
+    with pytest.raises(ProjectionFailed):
+        store.catch_up(projection)
+    assert ledger_of(connection, schema) == [1, 2]
+
+
+def test_a_table_is_written_in_the_transaction_of_the_append(
+    connect: Connect, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    projection = Ledger if connect.colour == "sync" else AsyncLedger
+    store = connect(ledger, events=EVENTS, inline=[projection])
+    store.append("a-1", Paid(1, "x"), expected=ANY)
+    with pytest.raises(ProjectionFailed):
+        store.append("a-1", [Paid(3, "x"), Paid(13, "x")], expected=ANY)
+    assert ledger_of(connection, schema) == [1]
+
+
+def test_what_is_elsewhere_gets_each_event_at_least_once(connect: Connect) -> None:
+    seen = []
+
+    class Elsewhere(ExternalProjection):
+        name = "elsewhere"
+        fails = True
+
+        @handles(Paid)
+        def paid(self, event: RecordedEvent) -> None:
+            seen.append(event.data.cents)
+            if event.data.cents == 2 and self.fails:
+                raise OSError("it is not there")
+
+    class AsyncElsewhere(Elsewhere):
+        @handles(Paid)
+        async def paid(self, event: RecordedEvent) -> None:  # type: ignore[override]
+            Elsewhere.paid(self, event)
+
+    store = connect(events=EVENTS)
+    projection = of_colour(store, Elsewhere, AsyncElsewhere)()
+    store.append("a-1", [Paid(1, "x"), Paid(2, "x"), Paid(3, "x")], expected=ANY)
+    with pytest.raises(ProjectionFailed, match="not there"):
+        store.catch_up(projection)
+    projection.fails = False
+    store.catch_up(projection)
+    assert seen == [1, 2, 1, 2, 3]
+
+    store.renew_epoch()
+    with pytest.raises(EpochChanged):
+        store.catch_up(projection)
+    store.catch_up(Receipts)  # was restored together with its checkpoint
+
+
+def test_a_batch_looks_up_what_it_needs_at_once(
+    connect: Connect, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    looked_up = []
+
+    class Named(DocumentProjection[dict]):
+        name = "named"
+
+        def enrich(self, events: Sequence[RecordedEvent], connection: Any) -> dict[int, str]:
+            looked_up.append(len(events))
+            rows = connection.execute("SELECT cents, 'name ' || cents FROM ledger").fetchall()
+            return dict(rows)
+
+        @handles(Paid)
+        def paid(self, found: dict | None, event: RecordedEvent, known: dict[int, str]) -> dict:
+            return {"name": known[event.data.cents]}
+
+    class AsyncNamed(Named):
+        async def enrich(  # type: ignore[override]
+            self, events: Sequence[RecordedEvent], connection: Any
+        ) -> dict[int, str]:
+            looked_up.append(len(events))
+            rows = await connection.execute("SELECT cents, 'name ' || cents FROM ledger")
+            return dict(await rows.fetchall())
+
+    connection.execute(f"INSERT INTO {schema}.ledger VALUES (1), (2)")
+    store = connect(ledger, events=EVENTS)
+    projection = of_colour(store, Named, AsyncNamed)
+    store.append("a-1", [Paid(1, "x"), Paid(2, "x")], expected=ANY)
+
+    store.catch_up(projection)
+
+    assert store.documents(projection).read("a-1") == {"name": "name 2"}
+    assert store.project(projection, "a-1").document == {"name": "name 2"}
+    assert store.verify(projection).holds
+    assert looked_up == [2, 2, 2]
+
+
+# Waiting, verifying ----------------------------------------------------------------------------
+
+
+def test_waiting_for_a_projection_ends_when_it_is_as_far(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+    result = store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+    with store.projector(Accounts) as projector:
+        projector.take_over()
+        with pytest.raises(WaitTimedOut):
+            store.wait_for("accounts", result.position, timeout=0.02)
+        projector.step()
+    assert store.wait_for("accounts", result.position) == result.position
+    with pytest.raises(GroupNotFound):
+        store.wait_for("nobody", 1)
+    with pytest.raises(ProjectionNotFound, match="'accounts', 'receipts'"):
+        store.projections("nobody")
+
+
+def test_waiting_for_an_inline_projection_waits_for_no_head(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS, inline=[Receipts]) as store:
+        with sync_store.transaction() as holding:
+            holding.append("b-1", NewEvent("Other", {}), expected=ANY)
+            result = store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+            assert store.head() < result.position
+            assert store.wait_for("receipts", result.position, timeout=0) == result.position
+
+
+def test_a_document_that_is_not_what_its_events_say_is_found(
+    connect: Connect, connection: psycopg.Connection, schema: str
+) -> None:
+    store = connect(events=EVENTS)
+    write_some(store)
+    store.catch_up(Accounts)
+    store.append("account-1", Paid(1, "x"), expected=ANY)  # beyond the checkpoint
+    assert store.verify(Accounts).holds
+
+    connection.execute(
+        f"UPDATE {schema}.projection_documents SET document = '{{}}' WHERE key = 'account-1'"
+    )
+    connection.execute(
+        f"UPDATE {schema}.projection_documents SET key = 'account-9' WHERE key = 'account-2'"
+    )
+    found = store.verify(Accounts)
+
+    assert (found.holds, found.documents, found.differing) == (False, 2, 3)
+    assert [(each.key, each.kept, each.folded) for each in found.differences] == [
+        ("account-1", {}, {"owner": "ann", "cents": -15}),
+        ("account-2", None, {"owner": "cid", "cents": -8}),
+        ("account-9", {"owner": "cid", "cents": -8}, None),
+    ]
+
+
+def test_an_inline_projection_is_what_its_events_say(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Accounts])
+    write_some(store)
+    assert store.verify(Accounts).holds
+
+
+# What is refused -------------------------------------------------------------------------------
+
+
+def test_another_projection_under_the_same_version_is_refused(connect: Connect) -> None:
+    class Other(Receipts):
+        indexes = ("cents",)
+
+    class Newer(Other):
+        version = 2
+
+    store = connect(events=EVENTS)
+    store.catch_up(Receipts)
+    with pytest.raises(ProjectionChanged, match="raise its version"):
+        store.catch_up(Other)
+    with pytest.raises(ProjectionChanged):
+        connect(events=EVENTS, inline=[Receipts])
+    projector = store.projector(Newer)
+    assert projector.take_over()
+    assert [build.state for build in store.projections("receipts")] == ["serving", "building"]
+
+
+def test_a_projection_that_is_none_is_refused(sync_store: EventStore, connect: Connect) -> None:
+    class Nameless(DocumentProjection[dict]):
+        @handles("Paid")
+        def paid(self, document: object, event: RecordedEvent) -> dict:
+            return {}
+
+    class Idle(DocumentProjection[dict]):
+        name = "idle"
+
+    class Untold(DocumentProjection):  # type: ignore[type-arg]
+        name = "untold"
+
+        @handles("Paid")
+        def paid(self, document: object, event: RecordedEvent) -> dict:
+            return {}
+
+    store = connect(events=EVENTS)
+    for wrong, told in (
+        (Nameless, "projection must be text"),
+        (Idle, "handles nothing"),
+        (Untold, "what are the documents"),
+        (object(), "a projection is a DocumentProjection"),
+    ):
+        with pytest.raises(InvalidInput, match=told):
+            store.project(wrong)
+    with pytest.raises(InvalidInput, match="live"):
+        store.project(of_colour(store, Ledger, AsyncLedger))
+    with pytest.raises(InvalidInput, match="no documents"):
+        store.documents(of_colour(store, Ledger, AsyncLedger))
+    with pytest.raises(InvalidInput, match=r"must be a (coroutine|plain)"):
+        store.projector(of_colour(store, AsyncLedger, Ledger))
+    with pytest.raises(InvalidInput, match="there is no partition 1"):
+        store.projector(Receipts, partition=1)
+    with pytest.raises(InvalidInput, match="lease"):
+        store.projector(Receipts, lease=0)
+    with pytest.raises(UnregisteredEventClass):
+        connect(inline=[Receipts])
+    with pytest.raises(InvalidInput, match="two methods"):
+
+        class Twice(Receipts):
+            @handles(Paid)
+            def again(self, document: object, event: RecordedEvent) -> dict:
+                return {}
+
+            @handles(Paid)
+            def once_more(self, document: object, event: RecordedEvent) -> dict:
+                return {}
+
+
+def test_a_document_that_does_not_fit_its_class_says_what_to_do(connect: Connect) -> None:
+    @dataclass(frozen=True)
+    class Addressed:
+        street: str
+
+    class Moved(DocumentProjection[Addressed]):
+        name = "accounts"
+        indexes = ("owner",)
+
+        @handles(Opened, Paid, Closed)
+        def handled(self, document: Addressed | None, event: RecordedEvent) -> Addressed:
+            return Addressed("some street")
+
+    store = connect(events=EVENTS)
+    write_some(store)
+    store.catch_up(Accounts)
+    with pytest.raises(InvalidInput, match="give the projection a new version"):
+        store.documents(Moved).read("account-1")
+    store.append("account-1", Paid(1, "x"), expected=ANY)
+    with pytest.raises(ProjectionFailed, match="give the projection a new version"):
+        store.catch_up(Moved)
