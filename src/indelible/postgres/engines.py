@@ -41,6 +41,7 @@ from .failures import (
     is_lost_preparation,
     no_connection,
     translate,
+    unimportant,
 )
 from .group_commit import AsyncGroupCommit, GroupCommit
 from .settings import Settings
@@ -145,6 +146,11 @@ class PoolEngine:
             if isinstance(problem, ConnectionLost):
                 self._pool.check()
             time.sleep(pause)
+
+    def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+        with unimportant():
+            self.impatient().run(plan)
 
     def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
@@ -294,6 +300,11 @@ class AsyncPoolEngine:
                 await self._pool.check()
             await asyncio.sleep(pause)
 
+    async def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+        with unimportant():
+            await self.impatient().run(plan)
+
     async def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
         await asyncio.sleep(seconds)
@@ -389,6 +400,11 @@ class BoundEngine:
         """Run a plan to its end."""
         return drive(plan, self._execute)
 
+    def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+        with unimportant(), self.transaction():
+            self.run(plan)
+
     def wait(self, seconds: float) -> None:
         """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
 
@@ -431,6 +447,12 @@ class AsyncBoundEngine:
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
         return await drive_async(plan, self._execute)
+
+    async def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+        with unimportant():
+            async with self.transaction():
+                await self.run(plan)
 
     async def wait(self, seconds: float) -> None:
         """Go on at once: what a refused attempt has locked is ours until the transaction ends."""

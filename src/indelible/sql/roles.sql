@@ -18,7 +18,7 @@ BEGIN
         'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams,'
         ' indelible.event_tags, indelible.groups,'
         ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
-        ' indelible.periods, indelible.stream_changes TO %I',
+        ' indelible.periods, indelible.stream_changes, indelible.snapshots TO %I',
         reader
     );
     EXECUTE format(
@@ -27,7 +27,8 @@ BEGIN
         ' indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
-        ' indelible.learn_periods, indelible.position_at, indelible.version_at TO %I',
+        ' indelible.learn_periods, indelible.position_at, indelible.version_at,'
+        ' indelible.has_late_fact TO %I',
         reader
     );
     EXECUTE format(
@@ -39,7 +40,7 @@ BEGIN
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'
         ' indelible.group_note, indelible.group_queue, indelible.group_finish,'
         ' indelible.group_replay, indelible.group_discard, indelible.close_stream,'
-        ' indelible.reopen_stream TO %I',
+        ' indelible.reopen_stream, indelible.take_snapshot TO %I',
         writer
     );
     EXECUTE format(
