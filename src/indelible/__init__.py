@@ -5,7 +5,7 @@ Start with `EventStore.connect` or `AsyncEventStore.connect`.
 
 from importlib.metadata import version as _version
 
-from .aggregates import Aggregate, Decider, Handled, Loaded
+from .aggregates import Aggregate, Decider, Handled, Loaded, Snapshots
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
 from .decisions import Decision, DecisionModel
@@ -193,6 +193,7 @@ __all__ = [
     "SchemaMissing",
     "SchemaOutdated",
     "SchemaTooNew",
+    "Snapshots",
     "StoreClosed",
     "StoreStats",
     "StreamAppend",

@@ -255,7 +255,8 @@ def _encode_other(value: object) -> Any:
     raise TypeError(f"objects of type {type(value).__qualname__} have no JSON")
 
 
-def _decode_other(wanted: type, value: Any) -> Any:
+def decode_other(wanted: type, value: Any) -> Any:
+    """Make an instance of a class that msgspec does not know from plain data."""
     if _is_pydantic(wanted):
         return wanted.model_validate_json(_encoder.encode(value))  # type: ignore[attr-defined]
     raise TypeError(f"objects of type {wanted.__qualname__} cannot be read from JSON")
@@ -302,7 +303,7 @@ def _decoder(event_class: type) -> Callable[[bytes], Any]:
         return validate
     _check_fields(event_class)
     try:
-        return msgspec.json.Decoder(event_class, dec_hook=_decode_other).decode
+        return msgspec.json.Decoder(event_class, dec_hook=decode_other).decode
     except Exception as error:
         raise InvalidInput(
             f"{event_class.__qualname__} cannot be an event class: {error}"
@@ -396,14 +397,18 @@ def _registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]
         )
 
 
-def _check_class(event_class: object) -> None:
-    is_event_class = isinstance(event_class, type) and (
+def is_event_class(event_class: object) -> bool:
+    """Whether it is a class of a kind whose instances can be events."""
+    return isinstance(event_class, type) and (
         is_dataclass(event_class)
         or issubclass(event_class, msgspec.Struct)
         or hasattr(event_class, "__attrs_attrs__")
         or _is_pydantic(event_class)
     )
-    if not is_event_class:
+
+
+def _check_class(event_class: object) -> None:
+    if not is_event_class(event_class):
         raise InvalidInput(
             f"{event_class!r} cannot be an event class: use a dataclass, an attrs class, a msgspec"
             " Struct or a pydantic model"

@@ -30,6 +30,7 @@ from . import append, decisions, groups, importer, life, opening, project, read,
 from . import schema as schema_
 from .aggregates import Aggregate, Decider, Handled, Loaded, handling, loading
 from .aggregates.handling import Handling
+from .aggregates.loading import Loading
 from .attempts import Attempts
 from .codec import EventClasses, Unknown
 from .consumer import worker_name
@@ -734,7 +735,9 @@ class EventStore:
         begun = loading.loading(
             self._writing.codec, stream, decider, as_of=as_of, valid_at=valid_at
         )
-        return self._engine.run(loading.load(begun))  # type: ignore[no-any-return]
+        loaded = self._engine.run(loading.load(begun))
+        self._keep_snapshot(begun)
+        return loaded  # type: ignore[no-any-return]
 
     @overload
     def handle(
@@ -821,6 +824,7 @@ class EventStore:
         )
         while (pause := self._engine.run(begun.attempt())) is not None:
             self._engine.wait(pause)
+        self._keep_snapshot(begun.loading)
         return begun.handled
 
     @contextmanager
@@ -867,6 +871,11 @@ class EventStore:
         self._engine.run(
             handling.finish(self._writing, stream, begun.state, channel=channel, metadata=metadata)
         )
+        self._keep_snapshot(begun)
+
+    def _keep_snapshot(self, begun: Loading[Any]) -> None:
+        if begun.has_snapshot_to_take:
+            self._engine.run_aside(begun.take_snapshot())
 
     def subscribe(
         self, query: Query | None = None, *, after: Start = 0, due: bool = False
@@ -1654,7 +1663,9 @@ class AsyncEventStore:
         begun = loading.loading(
             self._writing.codec, stream, decider, as_of=as_of, valid_at=valid_at
         )
-        return await self._engine.run(loading.load(begun))
+        loaded = await self._engine.run(loading.load(begun))
+        await self._keep_snapshot(begun)
+        return loaded  # type: ignore[no-any-return]
 
     @overload
     async def handle(
@@ -1705,6 +1716,7 @@ class AsyncEventStore:
         )
         while (pause := await self._engine.run(begun.attempt())) is not None:
             await self._engine.wait(pause)
+        await self._keep_snapshot(begun.loading)
         return begun.handled
 
     @asynccontextmanager
@@ -1722,6 +1734,11 @@ class AsyncEventStore:
         await self._engine.run(
             handling.finish(self._writing, stream, begun.state, channel=channel, metadata=metadata)
         )
+        await self._keep_snapshot(begun)
+
+    async def _keep_snapshot(self, begun: Loading[Any]) -> None:
+        if begun.has_snapshot_to_take:
+            await self._engine.run_aside(begun.take_snapshot())
 
     def subscribe(
         self, query: Query | None = None, *, after: Start = 0, due: bool = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from random import Random
 from threading import Barrier
 from uuid import UUID, uuid4
 
 import pytest
 
-from indelible import AsyncEventStore, EventStore, Loaded, WrongExpectedVersion
+from indelible import AsyncEventStore, EventStore, Loaded, Snapshots, WrongExpectedVersion
 from tests.accounts import (
     Account,
     AccountEvent,
@@ -27,6 +28,10 @@ ROUNDS = 12
 STREAMS = ("account-1", "account-2", "account-3")
 ENOUGH = 1_000
 """Attempts: among 16 one always goes on, so nobody needs nearly as many."""
+
+
+class KeptAccount(Account):
+    snapshots = Snapshots(every=5)
 
 
 @pytest.fixture
@@ -72,9 +77,11 @@ def storm(store: EventStore, change: Callable[[str, int], tuple[int, int]]) -> N
 
 
 def test_a_storm_of_commands_ends_with_the_right_sums(account_store: EventStore) -> None:
+    kept = replace(accounts, snapshots=Snapshots(every=5))
+
     def change(stream: str, amount: int) -> tuple[int, int]:
         command = Deposit(amount) if amount >= 0 else Withdraw(-amount)
-        handled = account_store.handle(stream, accounts, command, attempts=ENOUGH)
+        handled = account_store.handle(stream, kept, command, attempts=ENOUGH)
         return handled.version, handled.state.balance
 
     storm(account_store, change)
@@ -86,7 +93,7 @@ def test_a_storm_of_writing_ends_with_the_right_sums(account_store: EventStore) 
     def change(stream: str, amount: int) -> tuple[int, int]:
         while True:
             try:
-                with account_store.writing(Account, stream) as account:
+                with account_store.writing(KeptAccount, stream) as account:
                     if amount >= 0:
                         account.deposit(amount)
                     else:

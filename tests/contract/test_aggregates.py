@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 from uuid import uuid4, uuid5
 
-import psycopg
 import pytest
 
 from indelible import (
@@ -30,7 +27,6 @@ from indelible import (
 )
 from indelible import read as reading
 from indelible.aggregates import loading
-from indelible.postgres import Settings, migrate_store
 from tests.accounts import (
     Account,
     AccountEvent,
@@ -49,40 +45,16 @@ from tests.accounts import (
 from tests.conftest import Connect
 
 
-@pytest.fixture(scope="module")
-def stores(server_url: str) -> Iterator[dict[str, Any]]:
-    """One store for the whole of this file: each test has a stream of its own."""
-    schema = f"test_{uuid4().hex[:12]}"
-    migrate_store(Settings(server_url, schema))
-    with asyncio.Runner() as runner:
-        opened = {
-            colour: Connect(colour, server_url, schema, runner) for colour in ("sync", "async")
-        }
-        yield {colour: connect(events=AccountEvent) for colour, connect in opened.items()}
-        for connect in opened.values():
-            connect.close()
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA {schema} CASCADE")
-
-
 @pytest.fixture(params=["sync", "async"])
-def store(request: pytest.FixtureRequest, stores: dict[str, Any]) -> EventStore:
+def store(request: pytest.FixtureRequest, account_stores: dict[str, EventStore]) -> EventStore:
     """The store of accounts, in both colours on every server."""
-    opened: EventStore = stores[request.param]
-    return opened
+    return account_stores[request.param]
 
 
 @pytest.fixture
-def rival(stores: dict[str, Any]) -> EventStore:
+def rival(account_stores: dict[str, EventStore]) -> EventStore:
     """Another client of the same store, which may be called from within the first."""
-    opened: EventStore = stores["sync"]
-    return opened
-
-
-@pytest.fixture
-def stream() -> str:
-    """A stream that was never written."""
-    return f"account-{uuid4()}"
+    return account_stores["sync"]
 
 
 def told(store: EventStore, stream: str) -> list[object]:
@@ -152,7 +124,7 @@ def test_a_state_is_loaded_as_it_was_known_and_as_it_holds(store: EventStore, st
 def test_a_stream_of_several_pages_is_loaded_whole(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, moment: dict[str, Any], stream: str
 ) -> None:
-    monkeypatch.setattr(loading, "_FIRST_PAGE", 7)
+    monkeypatch.setattr(loading, "_PAGE", 7)
     numbers = range(1, 251)
     store.append(stream, [Deposited(n) for n in numbers], expected=NO_STREAM)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -22,10 +24,12 @@ from indelible import (
     SchemaMissing,
     SchemaOutdated,
     SchemaTooNew,
+    Snapshots,
     handles,
 )
 from indelible.postgres import Settings, migrate_store
 from indelible.schema import migrations, newest_version
+from tests.accounts import AccountEvent, Deposit, accounts
 
 
 def event() -> NewEvent:
@@ -279,6 +283,34 @@ def test_a_writer_works_for_groups_and_a_reader_looks_at_them(url: str, schema: 
             with pytest.raises(PermissionDenied):
                 store.group("mails").delete()
             store.subscribe().stop()
+
+
+def test_a_writer_takes_snapshots_and_a_reader_uses_them(
+    url: str, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = replace(accounts, snapshots=Snapshots(every=1))
+    with as_member_of(url, schema, "writer") as member:
+        with EventStore.connect(member, schema=schema, events=AccountEvent) as store:
+            store.handle("account-1", kept, Deposit(1))
+            store.handle("account-1", kept, Deposit(1))
+        with psycopg.connect(url, autocommit=True) as owner:
+            rows = owner.execute(f"SELECT version FROM {schema}.snapshots").fetchall()
+            assert rows == [(0,)]
+        with psycopg.connect(member, autocommit=True) as connection:
+            for denied in (
+                f"UPDATE {schema}.snapshots SET version = 9",
+                f"DELETE FROM {schema}.snapshots",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(denied)
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute(f"REVOKE {schema}_writer FROM login_{schema}")
+            owner.execute(f"GRANT {schema}_reader TO login_{schema}")
+        with EventStore.connect(member, schema=schema, events=AccountEvent) as store:
+            tomorrow = datetime.now(UTC) + timedelta(days=1)
+            for moment in (None, tomorrow):  # of neither it may take one, and nobody is alarmed
+                assert store.load("account-1", kept, valid_at=moment).state.balance == 2
+    assert caplog.records == []
 
 
 def test_a_reader_reads_and_does_not_append(url: str, schema: str) -> None:

@@ -4,5 +4,6 @@ from .aggregate import Aggregate
 from .decider import Decider
 from .handling import Handled
 from .loading import Loaded
+from .snapshots import Snapshots
 
-__all__ = ["Aggregate", "Decider", "Handled", "Loaded"]
+__all__ = ["Aggregate", "Decider", "Handled", "Loaded", "Snapshots"]

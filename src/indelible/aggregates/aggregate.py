@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from indelible.events import AppendResult
 from indelible.moments import check_moment
+
+from .snapshots import Snapshots
 
 Event = TypeVar("Event")
 
@@ -20,6 +22,8 @@ class Aggregate(Generic[Event]):
     Attributes:
         version: the version of its last stored event; -1 before the first.
         stored: what storing its changes did last; None before that.
+        snapshots: of the class: when its aggregates are kept, so that not all events need be read
+            again; None for never. The attributes to be kept are annotated in the class.
 
     Example:
         ```python
@@ -48,6 +52,7 @@ class Aggregate(Generic[Event]):
 
     # Defaults of the class, and none of them one that could change: no __init__ of ours has to run,
     # so a subclass may have one of its own, or be a dataclass.
+    snapshots: ClassVar[Snapshots | None] = None
     version: int = -1
     stored: AppendResult | None = None
     _recorded: tuple[tuple[Event, datetime | None], ...] = ()

@@ -12,11 +12,10 @@ from indelible.attempts import Attempts
 from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
 from indelible.events import AppendResult, NewEvent, RecordedEvent, StreamAppend
 from indelible.plan import Plan
-from indelible.read import StreamReading
-from indelible.spans import Span
+from indelible.read import decode_rows
 
 from .aggregate import Aggregate
-from .loading import Loading
+from .loading import Loading, events_after
 from .subject import changes_of, subject_of
 
 State = TypeVar("State")
@@ -166,23 +165,13 @@ class Handling:
 
     def _recorded_from(self, first: int) -> Plan[list[RecordedEvent]]:
         """The events that are the command's, known by their ids, from a version on."""
-        recorded: list[RecordedEvent] = []
-        reading = StreamReading(
-            self._writing.codec,
-            self._stream,
-            from_version=first,
-            to_version=None,
-            backwards=False,
-            limit=None,
-            must_exist=False,
-            span=Span(None, None),
-        )
-        while page := (yield from reading.next_page()):
-            for event in page:
-                if event.id != self._event_id(len(recorded)):
-                    return recorded
-                recorded.append(event)
-        return recorded
+        found: list[tuple[Any, ...]] = []
+        while rows := (yield from events_after(self._stream, first + len(found) - 1)):
+            for row in rows:
+                if row[3] != self._event_id(len(found)):
+                    return decode_rows(self._writing.codec, found, self._stream)[0]
+                found.append(row)
+        return decode_rows(self._writing.codec, found, self._stream)[0]
 
 
 def begin(writing: append.Writing, aggregate: object, stream: str) -> Loading[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -11,22 +10,22 @@ from uuid import UUID
 import msgspec
 
 from indelible.codec import Codec
-from indelible.errors import StreamErased
+from indelible.errors import IndelibleError, StreamErased
 from indelible.events import ERASED, RecordedEvent
-from indelible.moments import AsOf
+from indelible.moments import AsOf, check_moment
 from indelible.names import check_name
-from indelible.plan import Call, Plan
-from indelible.read import StreamReading, Versions, decode_rows
+from indelible.plan import Call, Plan, Rows
+from indelible.read import Versions, decode_rows
 from indelible.spans import LAST, Span
-from indelible.valid import ValidStreamReading, ValidTime, key_of
 
 from .aggregate import Aggregate
+from .snapshots import Form
 from .subject import Subject, subject_of
 
 State = TypeVar("State")
 
-_FIRST_PAGE = 1_000
-"""How many events come with the first statement: all of them are needed, so not few at first."""
+_PAGE = 1_000
+"""How many events come with one statement: all of them are needed, so not few at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,15 @@ class _Facts(msgspec.Struct):
 
     version: int
     handled_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a snapshot is taken of."""
+
+    version: int
+    valid_at: datetime | None
+    state: bytes
 
 
 class Loading(Generic[State]):
@@ -74,99 +82,169 @@ class Loading(Generic[State]):
         self._stream = check_name("stream", stream)
         self._subject = subject
         self._versions = Versions(stream, 0, to_version, Span(as_of, None))
-        self._valid = ValidTime(valid_at, None)
+        self._is_of_today = as_of is None and to_version is None
+        self._moment = None if valid_at is None else check_moment("valid_at", valid_at)
         self._command_event = command_event
+        self._snapshot: bytes | None = None
         self._history: list[Any] = []
+        self._erased_at: datetime | None = None
+        self._kept: _Kept | IndelibleError | None = None
         self._begin()
         self.version = -1
         self.handled_at: int | None = None
 
     def load(self) -> Plan[None]:
-        """Fold the events that there are: the first page in one round trip, most often all."""
+        """Take in the events that there are: most often in one round trip, from a snapshot on."""
         _, to_version = yield from self._versions.find()
-        parameters = {
-            "stream": self._stream,
-            "to_version": to_version,
-            "command_event": self._command_event,
-            "limit": _FIRST_PAGE,
-        }
-        if self._valid.is_everything:
-            rows = yield Call("load", parameters)
-        else:
-            rows = yield Call("load_valid", {**parameters, "moment": self._valid.below[0]})
-        if rows:
-            # The row without a position; the others are in order.
-            told = next(row for row in rows if row[0] is None)
-            facts = msgspec.json.decode(told[6], type=_Facts)
-            self.handled_at = facts.handled_at
-            self.version = min(facts.version, to_version)
-            stored = [row for row in rows if row is not told]
-            self._fold(decode_rows(self._codec, stored)[0])
-            if len(stored) == _FIRST_PAGE:
-                yield from self._load_rest(stored[-1])
-        self._subject.at_version(self.state, self.version)
+        form = self._subject.form
+        count, last_valid_at = yield from self._take_in(to_version, form)
+        if form is not None and self._is_of_today and count >= form.every:
+            self._keep(form, None if self._moment is None else last_valid_at)
 
     def catch_up(self) -> Plan[None]:
-        """Fold what has come since, and no event again that was read."""
+        """Take in what has come since, and read no event again."""
         if self._subject.changes_in_place:
             history, self._history = self._history, []
             self._begin()
-            self._fold_data(history)
-        reading = self._reading(self.version + 1, LAST)
-        while events := (yield from reading.next_page()):
-            self._fold(events)
-        self.version = max(self.version, reading.version)
-        self._subject.at_version(self.state, self.version)
+            self._fold(history)
+        yield from self._take_in(LAST, None)
 
-    def _load_rest(self, last: tuple[Any, ...]) -> Plan[None]:
-        """Fold the further pages, up to the version that the first was about."""
-        reading: StreamReading | ValidStreamReading
-        if self._valid.is_everything:
-            reading = self._reading(last[2] + 1, self.version)
-        else:
-            self._valid.above = key_of(last)
-            reading = ValidStreamReading(
-                self._codec,
-                self._stream,
-                from_version=0,
-                to_version=self.version,
-                backwards=False,
-                limit=None,
-                must_exist=False,
-                span=Span(None, None),
-                valid=self._valid,
+    @property
+    def has_snapshot_to_take(self) -> bool:
+        """Whether so many events were read that the next load should not read them again."""
+        return self._kept is not None
+
+    def take_snapshot(self) -> Plan[None]:
+        """Keep the state as it was loaded.
+
+        Raises:
+            InvalidInput, EncodingFailed: it cannot be written.
+        """
+        form, kept = self._subject.form, self._kept
+        if isinstance(kept, IndelibleError):
+            raise kept
+        if form is not None and kept is not None:
+            yield Call(
+                "take_snapshot",
+                {
+                    "stream": self._stream,
+                    "state": form.name,
+                    "shape": form.shape,
+                    "version": kept.version,
+                    "valid_at": kept.valid_at,
+                    "erased_at": self._erased_at,
+                    "data": kept.state.decode(),
+                },
             )
-        while events := (yield from reading.next_page()):
-            self._fold(events)
 
-    def _reading(self, from_version: int, to_version: int) -> StreamReading:
-        return StreamReading(
-            self._codec,
-            self._stream,
-            from_version=from_version,
-            to_version=to_version,
-            backwards=False,
-            limit=None,
-            must_exist=False,
-            span=Span(None, None),
-        )
+    def _keep(self, form: Form, valid_at: datetime | None) -> None:
+        # Written now, since an aggregate goes on to change; what is wrong with it is said later,
+        # when nothing depends on it any more.
+        try:
+            self._kept = _Kept(self.version, valid_at, form.write(self.state))
+        except IndelibleError as error:
+            self._kept = error
+
+    def _take_in(self, to_version: int, form: Form | None) -> Plan[tuple[int, datetime | None]]:
+        """Take in the events after the version that is known, and a snapshot before, if any.
+
+        Returns:
+            How many events were read, and the valid time of the last one.
+        """
+        after: tuple[int, datetime | None, int] = (self.version, None, LAST)
+        count = 0
+        is_first = is_full = True
+        while is_full:
+            rows = yield from self._page(after, to_version, form)
+            if not rows:
+                break
+            told, rows = _apart(rows)
+            if is_first:
+                facts = msgspec.json.decode(told[6], type=_Facts)
+                if not self._go_on_from(told[5], form):
+                    return (yield from self._take_in(to_version, None))
+                self.handled_at = facts.handled_at
+                self.version = to_version = min(facts.version, to_version)
+                self._erased_at = told[9] if form is not None else self._erased_at
+                is_first, form = False, None
+            self._fold([self._data(event) for event in decode_rows(self._codec, rows)[0]])
+            count += len(rows)
+            is_full = len(rows) == _PAGE
+            if rows:
+                after = (rows[-1][2], rows[-1][10], rows[-1][0])
+        self._subject.at_version(self.state, self.version)
+        return count, after[1]
+
+    def _page(
+        self, after: tuple[int, datetime | None, int], to_version: int, form: Form | None
+    ) -> Plan[Rows]:
+        statement = "load" if self._moment is None else "load_valid"
+        common = {
+            "stream": self._stream,
+            "state": None if form is None else form.name,
+            "shape": None if form is None else form.shape,
+            "to_version": to_version,
+            "limit": _PAGE,
+        }
+        own: dict[str, object]
+        if self._moment is None:
+            own = {"after_version": after[0], "command_event": self._command_event}
+        else:
+            own = {"moment": self._moment, "above_moment": after[1], "above_position": after[2]}
+        return (yield Call(statement, {**common, **own}))
+
+    def _go_on_from(self, snapshot: bytes | None, form: Form | None) -> bool:
+        """Go on from a snapshot, if there is one; say whether it can be read."""
+        if snapshot is not None and form is not None:
+            try:
+                self.state = form.read(snapshot)
+            except Exception:  # data that does not fit, or what the state's class makes of it
+                return False
+            self._snapshot = snapshot
+        return True
 
     def _begin(self) -> None:
-        self.state = self._subject.initial_state()
+        form = self._subject.form
+        if self._snapshot is None or form is None:
+            self.state = self._subject.initial_state()
+        else:
+            self.state = form.read(self._snapshot)
 
-    def _fold(self, events: Iterable[RecordedEvent]) -> None:
-        for event in events:
-            if event.data is ERASED:
-                raise StreamErased(self._stream, event.version)
-        self._fold_data([event.data for event in events])
+    def _data(self, event: RecordedEvent) -> Any:
+        if event.data is ERASED:
+            raise StreamErased(self._stream, event.version)
+        return event.data
 
-    def _fold_data(self, history: list[Any]) -> None:
+    def _fold(self, history: list[Any]) -> None:
         evolve, state = self._subject.evolve, self.state
         for data in history:
             state = evolve(state, data)
         self.state = state
         if self._subject.changes_in_place:
             self._history += history
+
+
+def events_after(stream: str, version: int) -> Plan[Rows]:
+    """Some rows of a stream's events after a version; none at the end."""
+    rows = yield Call(
+        "load",
+        {
+            "stream": stream,
+            "state": None,
+            "shape": None,
+            "after_version": version,
+            "to_version": LAST,
+            "command_event": None,
+            "limit": _PAGE,
+        },
+    )
+    return _apart(rows)[1] if rows else []
+
+
+def _apart(rows: Rows) -> tuple[tuple[Any, ...], Rows]:
+    """The row that tells of the stream, which has no position, and those of events, in order."""
+    told = next(row for row in rows if row[0] is None)
+    return told, [row for row in rows if row is not told]
 
 
 def loading(

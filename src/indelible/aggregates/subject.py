@@ -12,6 +12,7 @@ from indelible.events import AppendResult, NewEvent
 
 from .aggregate import Aggregate
 from .decider import Decider
+from .snapshots import Form, aggregate_form, decider_form
 
 State = TypeVar("State")
 
@@ -22,6 +23,7 @@ class Subject(Generic[State]):
     Attributes:
         changes_in_place: whether deciding changes the state that it is given: an aggregate evolves
             as it records.
+        form: how its states are kept as snapshots; None where they are not.
     """
 
     changes_in_place = False
@@ -30,6 +32,9 @@ class Subject(Generic[State]):
         self._decide = decider.decide
         self.evolve: Callable[[State, Any], State] = decider.evolve
         self.initial_state: Callable[[], State] = decider.initial_state
+        self.form: Form | None = None
+        if decider.snapshots is not None:
+            self.form = decider_form(decider.snapshots, decider.evolve, decider.initial_state)
 
     def decide(self, codec: Codec, command: Any, state: State) -> list[Any]:
         """The events that follow from a command, as `append` takes them."""
@@ -59,6 +64,10 @@ class AggregateSubject(Subject[Aggregate[Any]]):
         self._aggregate = aggregate
         self.evolve = _evolve
         self.initial_state = self._make
+        self.form = None
+        if aggregate.snapshots is not None:
+            # The hash of a class; mypy takes that of its instances.
+            self.form = aggregate_form(aggregate.snapshots, aggregate, Aggregate)  # type: ignore[arg-type]
 
     def decide(self, codec: Codec, command: Any, state: Aggregate[Any]) -> list[Any]:
         """Call the command, and give what the aggregate recorded."""

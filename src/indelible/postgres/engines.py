@@ -48,6 +48,7 @@ from .failures import (
     no_connection,
     passing_cause,
     translate,
+    unimportant,
 )
 from .group_commit import AsyncGroupCommit, GroupCommit
 from .settings import Settings
@@ -183,6 +184,11 @@ class PoolEngine:
     def has_inline(self) -> bool:
         """Whether something takes part in the transaction of appends."""
         return self._on_append is not None
+
+    def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+        with unimportant():
+            self.impatient().run(plan)
 
     def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
@@ -363,6 +369,11 @@ class AsyncPoolEngine:
         """Whether something takes part in the transaction of appends."""
         return self._on_append is not None
 
+    async def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+        with unimportant():
+            await self.impatient().run(plan)
+
     async def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
         await asyncio.sleep(seconds)
@@ -485,6 +496,11 @@ class BoundEngine:
         """Run a plan to its end."""
         return drive(plan, self._execute)
 
+    def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+        with unimportant(), self.transaction():
+            self.run(plan)
+
     def wait(self, seconds: float) -> None:
         """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
 
@@ -541,6 +557,12 @@ class AsyncBoundEngine:
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
         return await drive_async(plan, self._execute)
+
+    async def run_aside(self, plan: Plan[None]) -> None:
+        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+        with unimportant():
+            async with self.transaction():
+                await self.run(plan)
 
     async def wait(self, seconds: float) -> None:
         """Go on at once: what a refused attempt has locked is ours until the transaction ends."""

@@ -109,6 +109,17 @@ def passing_cause(error: IndelibleError, settings: Settings) -> psycopg.Error | 
     return cause
 
 
+@contextmanager
+def unimportant() -> Iterator[None]:
+    """Log errors of the library, and go on: what was tried was only to save time."""
+    try:
+        yield
+    except PermissionDenied as error:  # as it may well be meant
+        _log.debug("not done, and nothing depends on it: %s", error)
+    except IndelibleError as error:
+        _log.warning("not done, and nothing depends on it: %s", error)
+
+
 def is_lost_preparation(error: Exception) -> bool:
     """Whether a prepared statement is another session's: a pooler is in between."""
     lost = isinstance(

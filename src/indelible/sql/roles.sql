@@ -20,7 +20,7 @@ BEGIN
         ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
         ' indelible.projections, indelible.projection_partitions,'
         ' indelible.projection_parked, indelible.projection_documents, indelible.documents,'
-        ' indelible.periods, indelible.stream_changes TO %I',
+        ' indelible.periods, indelible.stream_changes, indelible.snapshots TO %I',
         reader
     );
     EXECUTE format(
@@ -30,7 +30,8 @@ BEGIN
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
         ' indelible.projection_served,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
-        ' indelible.learn_periods, indelible.position_at, indelible.version_at TO %I',
+        ' indelible.learn_periods, indelible.position_at, indelible.version_at,'
+        ' indelible.has_late_fact TO %I',
         reader
     );
     EXECUTE format(
@@ -42,7 +43,7 @@ BEGIN
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'
         ' indelible.group_note, indelible.group_queue, indelible.group_finish,'
         ' indelible.group_replay, indelible.group_discard, indelible.close_stream,'
-        ' indelible.reopen_stream,'
+        ' indelible.reopen_stream, indelible.take_snapshot,'
         ' indelible.projection_register, indelible.projection_lease,'
         ' indelible.projection_beat, indelible.projection_release, indelible.projection_fence,'
         ' indelible.projection_advance, indelible.projection_commit, indelible.projection_hold,'

@@ -456,48 +456,6 @@ $$;
 COMMENT ON FUNCTION indelible.archive_stream(text, text) IS
     'Moves the events of a closed stream to archived_events; they keep their places. Outcome: done, missing or open.';
 
-CREATE FUNCTION indelible.erase_stream(stream_name text, why text)
-RETURNS text
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    of_stream bigint;
-    to_erase bigint;
-    change bigint;
-BEGIN
-    IF coalesce(why, '') = '' THEN
-        RAISE EXCEPTION 'nothing is erased without a reason'
-        USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
-    END IF;
-    SELECT streams.id INTO of_stream
-    FROM indelible.streams
-    WHERE streams.name = stream_name AND streams.version >= 0
-    FOR NO KEY UPDATE;
-    IF of_stream IS NULL THEN
-        RETURN 'missing';
-    END IF;
-    SELECT count(*) INTO to_erase
-    FROM indelible.events WHERE stream_id = of_stream AND erasure IS NULL;
-    IF to_erase > 0 THEN
-        change := indelible.record_change(of_stream, 'erase', to_erase, why);
-        UPDATE indelible.events
-        SET data = 'null', metadata = NULL, erasure = change
-        WHERE stream_id = of_stream AND erasure IS NULL;
-        -- What consumer groups noted of them: the texts of errors may repeat what they held.
-        DELETE FROM indelible.group_events
-        USING indelible.events
-        WHERE events.stream_id = of_stream AND group_events.position = events.position
-            AND events.erasure = change;
-        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
-    END IF;
-    RETURN 'done';
-END
-$$;
-COMMENT ON FUNCTION indelible.erase_stream(text, text) IS
-    'Destroys the data and metadata of a stream''s events; their places stay. Outcome: done or missing.';
-
 
 -- As before, and: a closed stream takes no events; an archive is read and measured with the rest.
 

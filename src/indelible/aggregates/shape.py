@@ -1,0 +1,111 @@
+"""The shape of a state: what tells whether one that was kept is still what the code would make.
+
+It is a hash of what the state and the events are like, by the JSON schemas that msgspec makes of
+their types, and of the code that makes the one from the others. It is the same in every process
+that runs the same code on the same version of Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import Any, Generic
+
+import msgspec
+
+
+def shape_of(kinds: Iterable[Any], initial: bytes, *code: object) -> str:
+    """The shape of a state.
+
+    Args:
+        kinds: the types of the state and of the events.
+        initial: the state before the first event, as it is written.
+        code: what else counts: functions, classes for what their methods do, and plain values.
+    """
+    kinds = list(kinds)
+    schemas = [msgspec.json.schema(kind, schema_hook=_schema_of_other) for kind in kinds]
+    schema = msgspec.json.encode(schemas, order="deterministic")
+    parts = [schema.decode(), initial.decode(), *_Code().parts([*kinds, *code])]
+    return sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _schema_of_other(wanted: Any) -> dict[str, Any]:
+    """What pydantic says of its models, which msgspec does not look into."""
+    schema: dict[str, Any] = wanted.model_json_schema()
+    return schema
+
+
+class _Code:
+    """What code consists of: as text, each function and class once."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def parts(self, value: object) -> Iterator[str]:
+        """What a function, a class, or anything that holds some, consists of."""
+        match value:
+            case str() | int() | float() | None:
+                yield repr(value)
+            case tuple() | list():
+                for part in value:
+                    yield from self.parts(part)
+            case _ if id(value) not in self._seen:
+                self._seen.add(id(value))
+                yield from self._parts_of_object(value)
+
+    def _parts_of_object(self, value: object) -> Iterator[str]:
+        match value:
+            case types.FunctionType():
+                yield from self._parts_of_code(value.__code__, value)
+                yield from self.parts(value.__defaults__)
+                for cell in value.__closure__ or ():
+                    yield from self.parts(cell.cell_contents)
+            case types.MethodType() | classmethod() | staticmethod():
+                yield from self.parts(value.__func__)
+            case property():
+                yield from self.parts(value.fget)
+            case functools.partial():
+                yield from self.parts((value.func, *value.args, *value.keywords.values()))
+            case type():
+                for base in value.__mro__:
+                    if base not in (object, Generic):
+                        yield from self._parts_of_class(base)
+            case _ if dataclasses.is_dataclass(value):  # an upcaster of an event class, for one
+                for field in dataclasses.fields(value):
+                    yield from self.parts(getattr(value, field.name, None))
+
+    def _parts_of_class(self, found: type) -> Iterator[str]:
+        for name, member in sorted(vars(found).items()):
+            # What Python notes itself, such as the number of a line, changes with other code.
+            if callable(member) or not name.startswith("__"):
+                yield name
+                yield from self.parts(member)
+
+    def _parts_of_code(self, code: types.CodeType, function: types.FunctionType) -> Iterator[str]:
+        yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars}"
+        for constant in code.co_consts:
+            if isinstance(constant, types.CodeType):
+                yield from self._parts_of_code(constant, function)
+            else:
+                yield _constant(constant)
+        for name in code.co_names:
+            used = function.__globals__.get(name)
+            if isinstance(used, str | int | float) or _is_of_same_package(used, function):
+                yield from self.parts(used)
+
+
+def _is_of_same_package(used: object, function: types.FunctionType) -> bool:
+    if not isinstance(used, types.FunctionType):
+        return False
+    return used.__module__.partition(".")[0] == function.__module__.partition(".")[0]
+
+
+def _constant(value: object) -> str:
+    if isinstance(value, frozenset):  # whose order is another in every process
+        return repr(sorted(map(_constant, value)))
+    if isinstance(value, tuple):
+        return repr([_constant(part) for part in value])
+    return repr(value)

@@ -1,0 +1,253 @@
+"""Snapshots: when states are kept, and how they become data and states again."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from indelible.codec import Codec, decode_other, is_event_class
+from indelible.errors import InvalidInput
+
+from .shape import shape_of
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """When a state is kept in the database, so that not all of its events need be read again.
+
+    A snapshot only saves time: what is loaded is the same without. It is taken of what was read,
+    after a command was carried out, and a failure to keep it fails nothing. One that was made by
+    other code than that of today is passed over, and replaced.
+
+    Args:
+        every: how many events are read before the next snapshot is taken.
+        state: the type of the state, or a union of its types, where the annotations of a decider's
+            `evolve` do not say it.
+        revision: raise it where code beyond what is looked at makes something else of the same
+            events. Looked at are the classes of the state and of the events, what they are like and
+            what their methods do; `evolve`, and the functions of the same package that it calls.
+
+    Raises:
+        InvalidInput: `every` or `revision` is no whole number from 1 on.
+
+    Example:
+        ```python
+        accounts = Decider(decide, evolve, Account, snapshots=Snapshots(every=200))
+
+
+        class Delivery(Aggregate[DeliveryEvent]):
+            snapshots = Snapshots(every=50)
+        ```
+    """
+
+    every: int = 100
+    state: Any = None
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("every", "revision"):
+            given = getattr(self, name)
+            if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+                raise InvalidInput(
+                    f"{name} of snapshots must be a whole number from 1 on, not {given!r}"
+                )
+
+
+class Form:
+    """How the states of one decider are kept.
+
+    Attributes:
+        every: how many events are read before the next snapshot is taken.
+        name: what they are called.
+        shape: what they, and the code that makes them, are like, as a hash.
+    """
+
+    every: int
+    name: str
+    shape: str
+
+    def read(self, data: bytes) -> Any:
+        """Make a state of written data."""
+        raise NotImplementedError
+
+    def write(self, state: Any) -> bytes:
+        """Write a state.
+
+        Raises:
+            InvalidInput: it cannot be written, or would come back otherwise.
+        """
+        written = self._written(state)
+        # What the annotations say of a state may not be all that there is to it.
+        if self._written(self.read(written)) != written:
+            raise InvalidInput(
+                f"a state {self.name} is not what its annotations say, and would not come back as"
+                " it is"
+            )
+        return written
+
+    def _written(self, state: Any) -> bytes:
+        return _PLAIN.encode(self.name, self._data(state), field="state")
+
+    def _data(self, state: Any) -> Any:
+        raise NotImplementedError
+
+
+_PLAIN = Codec()
+
+
+class DeciderForm(Form):
+    """How the states of a decider are kept: of a union, each under the name of its class."""
+
+    def __init__(
+        self, snapshots: Snapshots, evolve: Callable[..., Any], initial_state: Callable[[], Any]
+    ) -> None:
+        state, events = _told_by(evolve)
+        state = snapshots.state or state
+        if state is None or state is Any:
+            raise InvalidInput(
+                "the type of the state must be known for snapshots: annotate what evolve returns,"
+                " or say Snapshots(state=…)"
+            )
+        self._types = {_name(kind): kind for kind in _members(state)}
+        self.every = snapshots.every
+        self.name = " | ".join(self._types)
+        self._read = {name: _reader(kind) for name, kind in self._types.items()}
+        self.shape = shape_of(
+            [*self._types.values(), *events],
+            self._written(initial_state()),
+            evolve,
+            snapshots.revision,
+        )
+
+    def _data(self, state: Any) -> Any:
+        if len(self._types) == 1:
+            return state
+        name = _name(type(state))
+        if name not in self._types:
+            raise InvalidInput(f"a state is a {name}, and none of {self.name}")
+        return {name: state}
+
+    def read(self, data: bytes) -> Any:
+        """Make a state of written data."""
+        if len(self._types) == 1:
+            (only,) = self._read.values()
+            return only(data)
+        ((name, written),) = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items()
+        return self._read[name](bytes(written))
+
+
+class AggregateForm(Form):
+    """How aggregates are kept: what they have of the attributes that are annotated in the class."""
+
+    def __init__(self, snapshots: Snapshots, aggregate: type[Any], base: type[Any]) -> None:
+        hints = _hints(aggregate)
+        self._not_kept = _hints(base).keys()
+        fields = {
+            name: hint
+            for name, hint in hints.items()
+            if name not in self._not_kept and get_origin(hint) is not ClassVar
+        }
+        self._aggregate = aggregate
+        self._names = fields.keys()
+        self._struct = struct = msgspec.defstruct(
+            aggregate.__name__,
+            # One that is not there yet is not there when it comes back.
+            [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name, hint in fields.items()],
+        )
+        self.every = snapshots.every
+        self.name = aggregate.__qualname__
+        self._reader = _reader(self._struct)
+        _, events = _told_by(aggregate.evolve)
+        self.shape = shape_of(
+            [struct, *events], self._written(aggregate()), aggregate, snapshots.revision
+        )
+
+    def _data(self, state: Any) -> Any:
+        unknown = vars(state).keys() - self._names - self._not_kept
+        if unknown:
+            raise InvalidInput(
+                f"{', '.join(sorted(unknown))} of {self.name} cannot be kept: annotate in the class"
+                " what it is"
+            )
+        return self._struct(
+            **{name: getattr(state, name) for name in self._names if hasattr(state, name)}
+        )
+
+    def read(self, data: bytes) -> Any:
+        """Make an aggregate of written data."""
+        read = self._reader(data)
+        aggregate = self._aggregate()
+        for name in self._names:
+            value = getattr(read, name)
+            if value is not msgspec.UNSET:
+                setattr(aggregate, name, value)
+        return aggregate
+
+
+@lru_cache(maxsize=256)
+def decider_form(
+    snapshots: Snapshots, evolve: Callable[..., Any], initial_state: Callable[[], Any]
+) -> Form:
+    """How the states of a decider are kept; worked out once.
+
+    Raises:
+        InvalidInput: they cannot be.
+    """
+    return _made(lambda: DeciderForm(snapshots, evolve, initial_state))
+
+
+@lru_cache(maxsize=256)
+def aggregate_form(snapshots: Snapshots, aggregate: type[Any], base: type[Any]) -> Form:
+    """How the aggregates of a class are kept; worked out once.
+
+    Raises:
+        InvalidInput: they cannot be.
+    """
+    return _made(lambda: AggregateForm(snapshots, aggregate, base))
+
+
+def _made(make: Callable[[], Form]) -> Form:
+    try:
+        return make()
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"states of this kind cannot be kept as snapshots: {error}") from error
+
+
+def _told_by(evolve: Callable[..., Any]) -> tuple[Any, Iterable[Any]]:
+    """The types of the state and of the events, as far as annotations say them."""
+    hints = _hints(evolve)
+    state = hints.pop("return", None)
+    events = hints.get(list(inspect.signature(evolve).parameters)[-1], Any)
+    return state, [kind for kind in _members(events) if is_event_class(kind)]
+
+
+def _hints(annotated: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(annotated)
+    except TypeError:  # nothing that has annotations, such as a partial
+        return {}
+    except NameError as error:
+        raise InvalidInput(
+            f"the annotations of {annotated.__qualname__} cannot be looked up ({error}): for"
+            " snapshots, what they name must stand in its module"
+        ) from error
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (types.UnionType, Union) else (kind,)
+
+
+def _name(kind: Any) -> str:
+    return str(getattr(kind, "__qualname__", kind))
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(kind, dec_hook=decode_other).decode

@@ -1,0 +1,161 @@
+-- Snapshots: states of domain objects as they were at a version, kept so that not all events need be
+-- read to know them. Each can be thrown away at any time. docs/explanation/aggregates.md tells why
+-- what is loaded is the same with them and without.
+
+CREATE TABLE indelible.snapshots (
+    stream_id bigint NOT NULL,
+    version bigint NOT NULL,
+    by_valid_time boolean NOT NULL,
+    valid_at timestamptz,
+    taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    state text COLLATE "C" NOT NULL,
+    shape text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL,
+    CONSTRAINT snapshots_pkey PRIMARY KEY (stream_id, state, by_valid_time),
+    CONSTRAINT snapshots_valid_at CHECK (by_valid_time = (valid_at IS NOT NULL))
+);
+COMMENT ON TABLE indelible.snapshots IS
+    'States made of a stream''s events up to a version: the latest of each kind. They may be deleted.';
+COMMENT ON COLUMN indelible.snapshots.stream_id IS 'The stream: streams.id.';
+COMMENT ON COLUMN indelible.snapshots.version IS 'The version of the last event that it knows of.';
+COMMENT ON COLUMN indelible.snapshots.by_valid_time IS
+    'Whether the events were taken in order of valid time, or of version.';
+COMMENT ON COLUMN indelible.snapshots.valid_at IS
+    'By valid time: the valid time of the last event that went into it.';
+COMMENT ON COLUMN indelible.snapshots.taken_at IS 'When it was taken.';
+COMMENT ON COLUMN indelible.snapshots.state IS 'The name of the state''s class.';
+COMMENT ON COLUMN indelible.snapshots.shape IS
+    'A hash of what the state is like and of the code that makes it: another one, another state.';
+COMMENT ON COLUMN indelible.snapshots.data IS 'The state.';
+
+CREATE FUNCTION indelible.has_late_fact(
+    of_stream bigint, after_version bigint, to_version bigint, upto timestamptz
+)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT
+        FROM indelible.events
+        WHERE stream_id = of_stream
+            AND version > after_version
+            AND version <= to_version
+            AND coalesce(valid_at, recorded_at) <= upto
+    )
+$$;
+COMMENT ON FUNCTION indelible.has_late_fact(bigint, bigint, bigint, timestamptz) IS
+    'Whether a fact that was recorded after a version holds from a valid time on or before it: it voids a snapshot by valid time.';
+
+CREATE FUNCTION indelible.take_snapshot(
+    stream_name text,
+    of_state text,
+    of_shape text,
+    at_version bigint,
+    at_valid_time timestamptz,
+    known_erased_at timestamptz,
+    state_data jsonb
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Nobody waits long for what is only to save time.
+SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    of_stream bigint;
+BEGIN
+    -- What was erased since it was read must not come back. This lock keeps an erasure waiting, and
+    -- nobody who appends.
+    SELECT streams.id INTO of_stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name
+        AND streams.version >= at_version
+        AND streams.erased_at IS NOT DISTINCT FROM known_erased_at
+    FOR KEY SHARE;
+    IF of_stream IS NULL THEN
+        RETURN false;
+    END IF;
+    INSERT INTO indelible.snapshots AS known
+        (stream_id, version, by_valid_time, valid_at, state, shape, data)
+    VALUES (
+        of_stream,
+        at_version,
+        at_valid_time IS NOT NULL,
+        at_valid_time,
+        of_state,
+        of_shape,
+        state_data
+    )
+    ON CONFLICT ON CONSTRAINT snapshots_pkey DO UPDATE
+    SET version = excluded.version,
+        valid_at = excluded.valid_at,
+        taken_at = excluded.taken_at,
+        shape = excluded.shape,
+        data = excluded.data
+    WHERE known.shape <> excluded.shape
+        OR CASE
+            WHEN known.valid_at IS NULL THEN known.version < excluded.version
+            ELSE known.valid_at < excluded.valid_at
+                OR indelible.has_late_fact(
+                    of_stream, known.version, excluded.version, known.valid_at
+                )
+        END;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION indelible.take_snapshot(text, text, text, bigint, timestamptz, timestamptz, jsonb) IS
+    'Keeps a state, unless a later one is kept, or events were erased since it was read. Whether it was kept.';
+
+
+-- As before, and: no snapshot of what is erased stays.
+
+CREATE OR REPLACE FUNCTION indelible.erase_stream(stream_name text, why text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    of_stream bigint;
+    to_erase bigint;
+    change bigint;
+BEGIN
+    IF coalesce(why, '') = '' THEN
+        RAISE EXCEPTION 'nothing is erased without a reason'
+        USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
+    END IF;
+    SELECT streams.id INTO of_stream
+    FROM indelible.streams
+    WHERE streams.name = stream_name AND streams.version >= 0
+    -- Nobody takes a snapshot meanwhile of what was read before.
+    FOR UPDATE;
+    IF of_stream IS NULL THEN
+        RETURN 'missing';
+    END IF;
+    SELECT count(*) INTO to_erase
+    FROM indelible.events WHERE stream_id = of_stream AND erasure IS NULL;
+    IF to_erase > 0 THEN
+        change := indelible.record_change(of_stream, 'erase', to_erase, why);
+        UPDATE indelible.events
+        SET data = 'null', metadata = NULL, erasure = change
+        WHERE stream_id = of_stream AND erasure IS NULL;
+        -- What consumer groups noted of them: the texts of errors may repeat what they held.
+        DELETE FROM indelible.group_events
+        USING indelible.events
+        WHERE events.stream_id = of_stream AND group_events.position = events.position
+            AND events.erasure = change;
+        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
+    END IF;
+    DELETE FROM indelible.snapshots WHERE snapshots.stream_id = of_stream;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION indelible.erase_stream(text, text) IS
+    'Destroys the data and metadata of a stream''s events; their places stay. Outcome: done or missing.';
+
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

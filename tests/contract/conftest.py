@@ -1,0 +1,38 @@
+"""A store of accounts, for the tests of deciders, aggregates and snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from indelible import EventStore
+from indelible.postgres import Settings, migrate_store
+from tests.accounts import AccountEvent
+from tests.conftest import Connect
+
+
+@pytest.fixture(scope="module")
+def account_stores(server_url: str) -> Iterator[dict[str, EventStore]]:
+    """A fresh store by colour, for the whole of a file, whose tests have streams of their own."""
+    schema = f"test_{uuid4().hex[:12]}"
+    migrate_store(Settings(server_url, schema))
+    with asyncio.Runner() as runner:
+        opened = {
+            colour: Connect(colour, server_url, schema, runner) for colour in ("sync", "async")
+        }
+        yield {colour: connect(events=AccountEvent) for colour, connect in opened.items()}
+        for connect in opened.values():
+            connect.close()
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture
+def stream() -> str:
+    """A stream that was never written."""
+    return f"account-{uuid4()}"
