@@ -76,6 +76,7 @@ class _Registry(Generic[Handler]):
         retry_after: float = 1.0,
         lease: float = 10.0,
         hold_back: bool = True,
+        due: bool = False,
     ) -> None:
         """Say how a consumer group of this application reads; see `Group.create`.
 
@@ -88,6 +89,7 @@ class _Registry(Generic[Handler]):
             "retry_after": retry_after,
             "lease": lease,
             "hold_back": hold_back,
+            "due": due,
         }
 
     def on(self, *types: type | str, group: str | None = None) -> Callable[[Handler], Handler]:

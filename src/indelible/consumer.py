@@ -19,9 +19,10 @@ from .errors import IndelibleError, InvalidInput, LeaseLost
 from .events import RecordedEvent
 from .plan import documented_as
 from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
+from .slices import Item, Verdict
 from .subscription import Bell
 from .wakeup import PASSING, Retries, Watch
-from .worker import Item, Verdict, Worker, finish
+from .worker import Worker, finish
 
 Bound = TypeVar("Bound")
 

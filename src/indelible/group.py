@@ -67,6 +67,7 @@ class Group(Generic[Bound]):
         retry_after: float = 1.0,
         lease: float = 10.0,
         hold_back: bool = True,
+        due: bool = False,
         exists: Literal["raise", "change"] = "raise",
     ) -> bool:
         """Create the group. Creating it again with the same settings changes nothing.
@@ -75,6 +76,8 @@ class Group(Generic[Bound]):
             query: which events; None for all.
             start: where it begins: `"beginning"`, `"head"` (fixed at this moment), after a
                 position, or with what was recorded at a time or later. Counts for a new group.
+                With `due`, what was recorded before and becomes due after it comes too; a
+                position stands for the time when it was the last.
             partition_by: what is kept in order, one event at a time: `"stream"`, or events with
                 the same tag `"tag:KEY"` or the same value of `"metadata:FIELD"`; an event without
                 it is kept in order with its stream. Fixed for ever.
@@ -82,6 +85,8 @@ class Group(Generic[Bound]):
             retry_after: seconds that the first retry waits; each later one waits twice as long.
             lease: seconds without a sign of life after which a worker loses what it held.
             hold_back: whether the later events of a stream wait behind a parked one.
+            due: hand out each event when its valid time comes, what is late at once; other events
+                of the stream do not wait for it. Fixed for ever.
             exists: what to do where there is a group of that name with other settings: `"raise"`,
                 or `"change"` them from where it stands.
 
@@ -99,6 +104,7 @@ class Group(Generic[Bound]):
             retry_after=retry_after,
             lease=lease,
             hold_back=hold_back,
+            due=due,
         )
         return self._engine.run(groups.create(self.name, settings, start=start, exists=exists))
 
@@ -137,7 +143,7 @@ class Group(Generic[Bound]):
         """Send the group back or forward. What its workers are at does not count any more.
 
         What is parked or to be retried at or below the new position stays; what is above it comes
-        again.
+        again. So does, in a group that waits for valid times, what became due after it.
 
         Args:
             to: as `start` of `create`.
@@ -264,6 +270,7 @@ class AsyncGroup(Generic[Bound]):
         retry_after: float = 1.0,
         lease: float = 10.0,
         hold_back: bool = True,
+        due: bool = False,
         exists: Literal["raise", "change"] = "raise",
     ) -> bool:
         settings = GroupSettings(
@@ -273,6 +280,7 @@ class AsyncGroup(Generic[Bound]):
             retry_after=retry_after,
             lease=lease,
             hold_back=hold_back,
+            due=due,
         )
         return await self._engine.run(
             groups.create(self.name, settings, start=start, exists=exists)

@@ -37,6 +37,7 @@ class GroupSettings:
         retry_after: seconds that the first retry waits; each later one waits twice as long.
         lease: seconds without a sign of life after which a worker loses what it held.
         hold_back: whether the later events of a stream wait behind a parked one.
+        due: whether each event is handed out when its valid time comes.
     """
 
     query: Query | None = None
@@ -45,6 +46,7 @@ class GroupSettings:
     retry_after: float = 1.0
     lease: float = 10.0
     hold_back: bool = True
+    due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,14 @@ class GroupInfo:
         settings: what it reads, and how.
         start: the position that it began after.
         checkpoint: below the lowest position that is not finished, counting what is in flight,
-            retried or replayed; parked events, and what waits behind them, are set aside.
-        lag_events: how many events that match stand between the checkpoint and the head; where
-            more than 100,000 positions lie between, how many positions.
-        lag_seconds: how long ago the first of them was recorded; 0 where there is none.
+            retried or replayed; parked events, and what waits behind them, are set aside. In a
+            group that waits for valid times, so is what is not due yet.
+        lag_events: how many events that match, and are due, are not finished, but for what is set
+            aside; where more than 100,000 positions are yet to be looked at, how many positions.
+        lag_seconds: how long ago the first of them was recorded, or became due; 0 where there is
+            none.
+        waiting: how many events wait for their valid time; 0 in a group that does not wait for
+            it. Counted up to 100,000.
         retrying: how many events wait to be tried again.
         queued: how many wait behind an earlier one of their stream.
         parked: how many wait for an operator.
@@ -92,6 +98,7 @@ class GroupInfo:
     checkpoint: int
     lag_events: int
     lag_seconds: float
+    waiting: int
     retrying: int
     queued: int
     parked: int
@@ -165,18 +172,27 @@ def info(codec: Codec, name: str) -> Plan[GroupInfo]:
         yield from not_found(name)
     row = rows[0]
     settings = _settings(row)
-    (group_id, start, created_at, checkpoint, retrying, queued, parked) = row[7:]
+    (group_id, start, created_at, checkpoint, place, retrying, queued, parked) = row[8:]
     settled = yield from head()
+    matching = {
+        "items": items_json(settings.query and codec.upcasting.stored(settings.query)),
+        "head": settled,
+        "counted": _COUNTED,
+    }
     ((lag_events, lag_seconds),) = yield Call(
         "group_lag",
         {
-            "items": items_json(settings.query and codec.upcasting.stored(settings.query)),
-            "after": checkpoint,
-            "head": settled,
-            "counted": _COUNTED,
+            **matching,
+            "group_id": group_id,
+            "after": place,
+            "due": settings.due,
+            "hold_back": settings.hold_back,
         },
         prepared=False,
     )
+    waiting = 0
+    if settings.due:
+        ((waiting,),) = yield Call("group_waiting", matching, prepared=False)
     workers = yield Call("group_workers", {"group_id": group_id})
     return GroupInfo(
         name=row[0],
@@ -185,6 +201,7 @@ def info(codec: Codec, name: str) -> Plan[GroupInfo]:
         checkpoint=checkpoint,
         lag_events=lag_events,
         lag_seconds=lag_seconds,
+        waiting=waiting,
         retrying=retrying,
         queued=queued,
         parked=parked,
@@ -270,13 +287,15 @@ def not_found(name: str) -> Plan[NoReturn]:
 
 def _start(start: object) -> Plan[dict[str, object]]:
     after: int | None
+    since = None
     match start:
         case "beginning":
             after = 0
         case "head":
             after = None
         case datetime():
-            after = yield from position_before(check_moment("start", start))
+            since = check_moment("start", start)
+            after = yield from position_before(since)
         case int() if not isinstance(start, bool) and 0 <= start < 2**63:
             after = start
         case _:
@@ -284,7 +303,7 @@ def _start(start: object) -> Plan[dict[str, object]]:
                 'a group begins at "beginning", at "head", after a position or at a moment, not'
                 f" at {start!r}"
             )
-    return {"after": after, "since": None}
+    return {"after": after, "since": since}
 
 
 def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
@@ -310,6 +329,7 @@ def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
         "retry_after": float(settings.retry_after),
         "lease": float(settings.lease),
         "hold_back": bool(settings.hold_back),
+        "due": bool(settings.due),
     }
 
 
@@ -318,7 +338,7 @@ def _is_number(value: object) -> bool:
 
 
 def _settings(row: tuple[Any, ...]) -> GroupSettings:
-    _, query, partition_by, max_attempts, retry_after, lease, hold_back = row[:7]
+    _, query, partition_by, max_attempts, retry_after, lease, hold_back, due = row[:8]
     return GroupSettings(
         query=None if query is None else _query(json.loads(query)),
         partition_by=partition_by or "stream",
@@ -326,6 +346,7 @@ def _settings(row: tuple[Any, ...]) -> GroupSettings:
         retry_after=retry_after,
         lease=lease,
         hold_back=hold_back,
+        due=due,
     )
 
 

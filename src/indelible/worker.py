@@ -8,8 +8,8 @@ enough.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
+from datetime import datetime
 
 from . import groups
 from .codec import Codec
@@ -18,6 +18,8 @@ from .events import RecordedEvent
 from .plan import Call, Plan
 from .query import Query
 from .read import current_query, decode_rows, items_json
+from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice
+from .spans import LAST
 
 _ROOM = 1_000
 """How many events a worker holds that no handler has."""
@@ -28,66 +30,11 @@ _DELIVERED_AHEAD = 500
 """How many positions in advance a worker says that it hands out, so as to write that seldom."""
 _LONGEST_BEAT = 1.0
 _SAVE_PAUSE = 0.05
-_DUE_PAUSE = 1.0
+_AGAIN_PAUSE = 1.0
 """Seconds between two looks for what an operator replayed, and for what others left behind."""
 _LONGEST_RETRY = 3600.0
-
-Verdict = Literal["finished", "settled", "retry", "park"]
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """An event that falls to this worker.
-
-    Attributes:
-        event: the event; None where it does not fit the registered classes, and where upcasters
-            leave nothing of it that the group reads.
-        rest: what else upcasters made of it, to be handed out after it. The place is finished with
-            the last of them.
-        position, key, slice: where it stands, and what it is kept in order with.
-        is_noted: whether it has a row of its own: it was tried before, or waited for another.
-        attempt: which attempt this is.
-        token: the lease under which it was handed out.
-        failure: why it cannot be read.
-        verdict: what its handler said.
-        reason, error: why, where it is to be tried again or parked.
-    """
-
-    event: RecordedEvent | None
-    position: int
-    key: str
-    slice: int
-    rest: tuple[RecordedEvent, ...] = ()
-    is_noted: bool = False
-    attempt: int = 1
-    token: int = 0
-    failure: str | None = None
-    verdict: Verdict | None = None
-    reason: str = ""
-    error: str | None = None
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether there is nothing of it to be handled."""
-        return self.event is None and self.failure is None
-
-
-@dataclass(slots=True)
-class _Slice:
-    after: int
-    suspect: int
-    taken: int  # the last position that came into memory
-    finished: int = 0  # the last position that a handler finished
-    busy: Item | None = None
-    pending: deque[Item] = field(default_factory=deque)
-
-    def position(self, cursor: int) -> int:
-        """Up to here its events are finished, or have rows of their own."""
-        if self.busy is not None and not self.busy.is_noted:
-            return self.busy.position - 1
-        if self.pending:
-            return self.pending[0].position - 1
-        return max(self.after, cursor)
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 60.0
+"""Seconds to the next look at what is due: a clock that was put forward is noticed."""
 
 
 class Worker:
@@ -113,20 +60,21 @@ class Worker:
         self.group_id = 0
         self.token = 0
         self._round = 0
-        self._slices: dict[int, _Slice] = {}
+        self._slices: dict[int, Slice] = {}
         self._finished: set[int] = set()
         self._ready: deque[int] = deque()
         self._handed: list[Item] = []
         self._waiting = 0
-        self._due: deque[Item] = deque()
+        self._again: deque[Item] = deque()
         self._held: set[str] = set()
         self._knows_held = True
         self._careful: Item | None = None
-        self._cursor = 0
+        self._cursor = self._saved = self._delivered = NOWHERE
+        self._furthest = 0  # the furthest position at which a slice began
+        self._look_at = 0.0  # when to look what is due
         self._window = _SMALLEST_WINDOW
-        self._saved = self._delivered = 0
         self._share, self._unowned = 0, 0
-        self._beat_at = self._due_at = 0.0
+        self._beat_at = self._again_at = 0.0
 
     @property
     def slices(self) -> int:
@@ -174,16 +122,19 @@ class Worker:
         yield from self._carry_out()
         yield from self._keep_lease(now)
         yield from self._learn_held()
-        yield from self._look_for_due(now)
-        yield from self._read_on(head)
+        yield from self._look_again(now)
+        yield from self._read_on(now, head)
         return (yield from self._hand_out(wanted, wanted_noted))
 
     def pause(self, now: float, head: int) -> float:
         """Say for how many seconds there is nothing to do unless something happens."""
-        if self.verdicts or (self._slices and self._cursor < head and self._waiting < _ROOM):
+        may_read = self._slices and self._waiting < _ROOM
+        if self.verdicts or (may_read and self._cursor.position < head):
             return 0
         # What is due already waits for somebody who takes it.
-        soonest = self._beat_at if self._due else min(self._beat_at, self._due_at)
+        soonest = self._beat_at if self._again else min(self._beat_at, self._again_at)
+        if may_read and self.settings.due:
+            soonest = min(soonest, self._look_at)
         if self._has_progress():
             soonest = min(soonest, self._beat_at - self._beat_pause() + _SAVE_PAUSE)
         return max(soonest - now, 0)
@@ -196,11 +147,7 @@ class Worker:
         for part in self._slices.values():
             if part.busy is not None and part.busy.is_noted:
                 yield from self._note(part.busy, "retry", part.busy.attempt - 1, 0)
-        numbers, positions = self._places()
-        yield Call(
-            "group_leave",
-            {**self._lease(), "round": self._round, "slices": numbers, "positions": positions},
-        )
+        yield Call("group_leave", {**self._lease(), "round": self._round, **self._places()})
         self._forget()
 
     # The lease -------------------------------------------------------------------------------
@@ -234,39 +181,40 @@ class Worker:
         yield from self._tell(self._checkpoint(), self._delivered)
         self._beat_at = now + self._beat_pause()
 
-    def _tell(self, checkpoint: int, delivered: int) -> Plan[None]:
+    def _tell(self, checkpoint: Place, delivered: Place) -> Plan[None]:
+        found = {number: self._slices[number] for number in self._finished & self._slices.keys()}
         above = {
-            number: self._slices[number].finished
-            for number in self._finished
-            if number in self._slices and self._slices[number].finished > checkpoint
+            number: part.finished
+            for number, part in found.items()
+            if part.finished.joined(checkpoint) != checkpoint
         }
         ((self._share, self._unowned),) = yield Call(
             "group_beat",
             {
                 **self._lease(),
                 "round": self._round,
-                "checkpoint": checkpoint,
-                "delivered": delivered,
-                "slices": list(above),
-                "positions": list(above.values()),
+                **_named("checkpoint", checkpoint),
+                **_named("delivered", delivered),
+                **_columns(above),
             },
         )
         self._finished.clear()
         self._saved, self._delivered = checkpoint, delivered
 
     def _has_progress(self) -> bool:
-        return bool(self._finished) or self._checkpoint() > self._saved
+        # That time has passed in which nothing became due need not be written.
+        return bool(self._finished) or self._checkpoint().position > self._saved.position
 
-    def _checkpoint(self) -> int:
+    def _checkpoint(self) -> Place:
+        # The places that a worker comes to, one after the other, grow on both sides.
         found = self._cursor
         for part in self._slices.values():
-            if part.busy is not None or part.pending:
-                found = min(found, part.position(self._cursor))
+            if (part.busy is not None or part.pending) and (item := part.first) is not None:
+                found = min(found, item.floor)
         return found
 
-    def _places(self) -> tuple[list[int], list[int]]:
-        places = {number: part.position(self._cursor) for number, part in self._slices.items()}
-        return list(places), list(places.values())
+    def _places(self) -> dict[str, object]:
+        return _columns({number: part.place(self._cursor) for number, part in self._slices.items()})
 
     def _surplus(self, count: int) -> list[int]:
         """Slices to give back: the idle ones first, none that a handler is at work for."""
@@ -277,14 +225,12 @@ class Worker:
     def _deal(self, given_back: list[int], wanted: int) -> Plan[None]:
         if not given_back and not wanted:
             return
-        numbers, positions = self._places()
         rows = yield Call(
             "group_deal",
             {
                 **self._lease(),
                 "round": self._round,
-                "slices": numbers,
-                "positions": positions,
+                **self._places(),
                 "given_back": given_back,
                 "wanted": wanted,
             },
@@ -292,19 +238,32 @@ class Worker:
         self._round += 1
         self._unowned = 0
         before, self._slices = self._slices, {}
-        for number, after, suspect in rows:
+        for number, *finished, position, moment, place in rows:
             part = before.pop(number, None)
+            after = _place(*finished)
             if part is None:
-                part = _Slice(after, suspect, taken=after)
-            part.after = after
+                part = Slice(after, _place(position, moment, place), taken=after)
+            else:
+                part.finished = after
+                part.taken = part.taken.joined(self._cursor)
             self._slices[number] = part
         self._waiting -= sum(len(part.pending) for part in before.values())
         self._ready = deque(number for number in self._ready if number in self._slices)
-        self._cursor = min((part.after for part in self._slices.values()), default=0)
-        self._saved = self._cursor
+        parts = self._slices.values()
+        self._cursor = self._saved = Place(
+            min((part.finished.position for part in parts), default=0),
+            min((part.finished.due for part in parts), default=AT_ONCE),
+        )
+        self._furthest = max((part.taken.position for part in parts), default=0)
+        self._look_at = 0.0
+        # What is in memory already was come to on another way.
+        for part in parts:
+            for item in (part.busy, *part.pending):
+                if item is not None:
+                    item.floor = self._cursor
         self._knows_held = False
-        self._due.clear()
-        self._due_at = 0.0
+        self._again.clear()
+        self._again_at = 0.0
 
     def _learn_held(self) -> Plan[None]:
         if not self._knows_held:
@@ -327,7 +286,7 @@ class Worker:
                     self._release(item)
             self.verdicts.popleft()
 
-    def _hand_out_rest(self, item: Item, part: _Slice) -> None:
+    def _hand_out_rest(self, item: Item, part: Slice) -> None:
         event, *rest = item.rest
         following = replace(item, event=event, rest=tuple(rest), verdict=None)
         part.busy = following
@@ -351,7 +310,13 @@ class Worker:
     def _finish(self, item: Item) -> Plan[None]:
         yield Call(
             "group_finish",
-            {**self._lease(), "position": item.position, "slice": item.slice, "is_noted": True},
+            {
+                **self._lease(),
+                "position": item.position,
+                "slice": item.slice,
+                "is_noted": True,
+                **_named("upto", item.after),
+            },
         )
 
     def _note(self, item: Item, state: groups.State, attempts: int, delay: float) -> Plan[None]:
@@ -368,6 +333,8 @@ class Worker:
                 "delay": delay,
                 "reason": item.reason,
                 "error": item.error,
+                "due_moment": None if item.due == AT_ONCE else item.due[0],
+                **_named("upto", item.after),
             },
         )
         if noted and (state != "parked" or self.settings.hold_back):
@@ -376,26 +343,27 @@ class Worker:
     def _release(self, item: Item) -> None:
         part = self._slices[item.slice]
         part.busy = None
-        part.finished = item.position
-        self._finished.add(item.slice)
+        if item.after is not None:
+            part.finished = part.finished.joined(item.after)
+            self._finished.add(item.slice)
         if item is self._careful:
             self._careful = None
         if part.pending:
             self._ready.append(item.slice)
         if item.is_noted or item.verdict in ("retry", "park"):
-            self._due_at = 0.0  # the next of its key may be due, and this one will be
+            self._again_at = 0.0  # the next of its key may be due, and this one will be
 
     # What comes ------------------------------------------------------------------------------
 
-    def _look_for_due(self, now: float) -> Plan[None]:
-        if now < self._due_at or self._due:
+    def _look_again(self, now: float) -> Plan[None]:
+        if now < self._again_at or self._again:
             return
-        self._due_at = now + _DUE_PAUSE
-        rows = yield Call("group_due", {**self._lease(), "hold_back": self.settings.hold_back})
+        self._again_at = now + _AGAIN_PAUSE
+        rows = yield Call("group_again", {**self._lease(), "hold_back": self.settings.hold_back})
         for row in rows:
             state, attempts, seconds = row[13:]
             if seconds > 0:
-                self._due_at = min(self._due_at, now + seconds)
+                self._again_at = min(self._again_at, now + seconds)
                 break  # in order of time
             item = self._item(row)
             item.is_noted = True
@@ -405,7 +373,7 @@ class Worker:
             if item.is_nothing:  # nobody can handle it, and others wait for it
                 yield from self._attempt(item)
                 yield from self._finish(item)
-                self._due_at = 0.0
+                self._again_at = 0.0
             elif state == "running" and attempts >= self.settings.max_attempts:
                 item.reason = f"its worker died at attempt {attempts}"
                 yield from self._note(item, "parked", attempts, 0)
@@ -416,25 +384,29 @@ class Worker:
                 # Since it was noted: nobody is to handle it any more.
                 yield from self._attempt(item)
                 yield from self._finish(item)
-                self._due_at = 0.0
+                self._again_at = 0.0
             else:
                 self._held.add(item.key)
-                self._due.append(item)
+                self._again.append(item)
 
-    def _read_on(self, head: int) -> Plan[None]:
-        if not self._slices or self._waiting >= _ROOM or self._cursor >= head:
+    def _read_on(self, now: float, head: int) -> Plan[None]:
+        if not self._slices or self._waiting >= _ROOM:
             return
-        upto = min(head, self._cursor + self._window)
+        has_more = self._cursor.position < head
+        if self.settings.due and (has_more or now >= self._look_at):
+            # First, so that what is late comes with the log, in its order.
+            is_whole = yield from self._read_due(now)
+            has_more = has_more and is_whole
+        if has_more:
+            yield from self._read_log(head)
+
+    def _read_log(self, head: int) -> Plan[None]:
+        """Read on in the log, without what is yet to become due."""
+        cursor = self._cursor
+        upto = min(head, cursor.position + self._window)
         rows = yield Call(
             "group_next",
-            {
-                **self._lease(),
-                "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
-                "partition_by": _partition_by(self.settings),
-                "after": self._cursor,
-                "upto": upto,
-                "limit": _PAGE,
-            },
+            {**self._reading(), "after": cursor.position, "upto": upto, "limit": _PAGE},
             # The best plan depends on the filters.
             prepared=False,
         )
@@ -442,31 +414,98 @@ class Worker:
         reached = rows[-1][0] if is_full else upto
         # So many positions as a page is likely to need: no statement looks at many in vain, and
         # none at all of a log in which little matches.
-        self._window = 2 * (reached - self._cursor) if is_full else 2 * self._window
+        self._window = 2 * (reached - cursor.position) if is_full else 2 * self._window
         self._window = max(_SMALLEST_WINDOW, min(self._window, _LARGEST_WINDOW))
-        if not rows:
-            # Where the lease is over nothing is found either: that comes to light at the next
-            # beat, which is what moves the checkpoint.
-            self._cursor = upto
-            return
-        last = rows[-1][0]
-        if last > self._delivered:
-            yield from self._tell(self._saved, last + _DELIVERED_AHEAD)
+        # Where nothing is found the lease may be over: that comes to light at the next beat, which
+        # is what moves the checkpoint.
+        found = []
         for row in rows:
-            item = self._item(row)
+            item = self._item(row, row[13])
+            taken = self._slices[item.slice].taken
+            if item.is_nothing or item.position <= taken.position:
+                continue
+            if item.due > max(cursor.due, taken.due):
+                self._look_at = 0.0  # to learn when it is due
+                continue
+            before, after = item.position - 1, item.position
+            item.stands_between(Place(before, cursor.due), Place(after, cursor.due), taken)
+            found.append(item)
+        yield from self._come_to(Place(reached, cursor.due), found, _DELIVERED_AHEAD)
+
+    def _read_due(self, now: float) -> Plan[bool]:
+        """Read what has become due of what was passed in the log; say whether that was all."""
+        cursor = self._cursor
+        above = {"above_moment": cursor.due[0], "above_position": cursor.due[1]}
+        upto = max(cursor.position, self._furthest)
+        ((moment, next_due),) = yield Call("next_due", {**above, "upto": upto})
+        # Never back, where the server's clock was put back.
+        reached = max(cursor.due, (moment, LAST))
+        if next_due is None or next_due > moment:
+            seconds = _LONGEST_WAIT
+            if next_due is not None:
+                seconds = min((next_due - moment).total_seconds(), _LONGEST_WAIT)
+            self._look_at = now + max(seconds, _SHORTEST_WAIT)
+            self._cursor = Place(cursor.position, reached)
+            return True
+        # So many at most, whoever they fall to: thousands may have become due since.
+        window = yield Call("due_window", {**above, "count": _PAGE}, prepared=False)
+        is_whole = not window or window[0] > reached
+        if not is_whole:
+            reached = window[0][0], window[0][1]
+        rows = yield Call(
+            "group_due",
+            {
+                **self._reading(),
+                **above,
+                "until_moment": reached[0],
+                "until_position": reached[1],
+                "upto": upto,
+            },
+            prepared=False,
+        )
+        found = []
+        for row in rows:
+            item = self._item(row, row[13])
+            taken = self._slices[item.slice].taken
+            if (
+                item.is_nothing
+                or item.due <= taken.due
+                or item.position > max(cursor.position, taken.position)
+            ):
+                continue
+            item.stands_between(
+                Place(cursor.position, (item.due[0], item.position - 1)),
+                Place(cursor.position, item.due),
+                taken,
+            )
+            found.append(item)
+        self._look_at = 0.0
+        yield from self._come_to(Place(cursor.position, reached), found)
+        return is_whole
+
+    def _reading(self) -> dict[str, object]:
+        return {
+            **self._lease(),
+            "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
+            "partition_by": _partition_by(self.settings),
+        }
+
+    def _come_to(self, place: Place, found: list[Item], ahead: int = 0) -> Plan[None]:
+        """Take what was found on the way to a place, having said that it will be handed out."""
+        if found:
+            last = Place(max(item.position for item in found), max(item.due for item in found))
+            if self._delivered.joined(last) != self._delivered:
+                said = Place(last.position + ahead, last.due)
+                yield from self._tell(self._saved, self._delivered.joined(said))
+        for item in found:
             part = self._slices[item.slice]
-            if item.position <= part.taken:
-                continue
-            part.taken = item.position
-            if item.is_nothing:
-                continue
             part.pending.append(item)
             self._waiting += 1
             if part.busy is None and len(part.pending) == 1:
                 self._ready.append(item.slice)
-        self._cursor = reached
+        self._cursor = place
 
-    def _item(self, row: tuple[object, ...]) -> Item:
+    def _item(self, row: tuple[object, ...], due_at: object = None) -> Item:
         events: list[RecordedEvent] = []
         failure = None
         try:
@@ -476,23 +515,26 @@ class Worker:
             failure = str(error)
         position, key, number = row[0], row[11], row[12]
         assert isinstance(position, int) and isinstance(key, str) and isinstance(number, int)  # noqa: S101, PT018
+        due: DueKey = AT_ONCE
+        if self.settings.due and isinstance(due_at, datetime):
+            due = due_at, position
         event = events[0] if events else None
         rest = tuple(events[1:])
-        return Item(event, position, key, number, rest, token=self.token, failure=failure)
+        return Item(event, position, key, number, due, rest, token=self.token, failure=failure)
 
     # What goes out ---------------------------------------------------------------------------
 
     def _hand_out(self, wanted: int, wanted_noted: int) -> Plan[list[Item]]:
         # In memory step by step, so that a lost connection in between loses nothing.
         handed = self._handed
-        while self._due and len(handed) < min(wanted, wanted_noted):
-            item = self._due[0]
+        while self._again and len(handed) < min(wanted, wanted_noted):
+            item = self._again[0]
             part = self._slices[item.slice]
             if part.busy is None:  # otherwise its row is found again
                 item.attempt = yield from self._attempt(item)
                 part.busy = item
                 handed.append(item)
-            self._due.popleft()
+            self._again.popleft()
         for _ in range(len(self._ready)):
             if len(handed) >= wanted:
                 break
@@ -504,7 +546,7 @@ class Worker:
         self._handed = []
         return handed
 
-    def _next_of(self, part: _Slice, may_count: bool) -> Plan[Item | None]:
+    def _next_of(self, part: Slice, may_count: bool) -> Plan[Item | None]:
         """Take the next event of a slice that has any, unless it has to wait."""
         while part.busy is None and part.pending:
             item = part.pending[0]
@@ -516,6 +558,7 @@ class Worker:
                         "position": item.position,
                         "slice": item.slice,
                         "key": item.key,
+                        **_named("upto", item.after),
                     },
                 )
                 if queued:
@@ -527,7 +570,7 @@ class Worker:
                 yield from self._note(item, "parked", 0, 0)
                 self._drop_first(part)
                 continue
-            if item.position <= part.suspect:
+            if part.suspect.covers(item):
                 # One at a time, so that the right one is found out.
                 if self._careful is not None or not may_count:
                     self._ready.append(item.slice)
@@ -540,14 +583,20 @@ class Worker:
             return item
         return None
 
-    def _drop_first(self, part: _Slice) -> None:
+    def _drop_first(self, part: Slice) -> None:
         part.pending.popleft()
         self._waiting -= 1
 
     def _attempt(self, item: Item) -> Plan[int]:
         ((attempt,),) = yield Call(
             "group_attempt",
-            {**self._lease(), "position": item.position, "slice": item.slice, "key": item.key},
+            {
+                **self._lease(),
+                "position": item.position,
+                "slice": item.slice,
+                "key": item.key,
+                **_named("upto", item.after),
+            },
         )
         return int(attempt)
 
@@ -572,8 +621,35 @@ def finish(worker: Worker, item: Item) -> Plan[None]:
             "position": item.position,
             "slice": item.slice,
             "is_noted": item.is_noted,
+            **_named("upto", item.after),
         },
     )
+
+
+def _place(position: int, moment: datetime | None, place: int | None) -> Place:
+    return Place(position, AT_ONCE if moment is None or place is None else (moment, place))
+
+
+def _named(name: str, place: Place | None) -> dict[str, object]:
+    """Give a place as three parameters."""
+    position, (moment, number) = (None, AT_ONCE) if place is None else place
+    is_given = (moment, number) != AT_ONCE
+    return {
+        name: position,
+        f"{name}_moment": moment if is_given else None,
+        f"{name}_place": number if is_given else None,
+    }
+
+
+def _columns(places: dict[int, Place]) -> dict[str, object]:
+    """Give the places of slices as four parameters."""
+    given = [_named("", place) for place in places.values()]
+    return {
+        "slices": list(places),
+        "positions": [named[""] for named in given],
+        "moments": [named["_moment"] for named in given],
+        "places": [named["_place"] for named in given],
+    }
 
 
 def _partition_by(settings: groups.GroupSettings) -> str | None:

@@ -292,6 +292,24 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
     assert made("groups", "show", "mails").returncode == 1
 
 
+def test_a_group_that_waits_for_valid_times_is_told_as_such(made: Run) -> None:
+    made("append", "menu-1", "Priced", "9", "-e", "any", "--valid-at", "2200-11-29T00:00Z")
+    made("groups", "create", "prices", "--due")
+    made("groups", "create", "mails")
+    rows = {row["name"]: row for row in lines(made("groups", "list", "--json"))}
+    assert [(rows[name]["due"], rows[name]["waiting"]) for name in ("prices", "mails")] == [
+        (True, 1),
+        (False, 0),
+    ]
+    assert [row.split()[-1] for row in made("groups", "list").stdout.splitlines()] == [
+        "WAITING",
+        "-",
+        "1",
+    ]
+    assert "valid times    1 events are not due yet" in made("groups", "show", "prices").stdout
+    assert "valid times    are not waited for" in made("groups", "show", "mails").stdout
+
+
 _APPLICATION = """
 import sys
 from indelible import {kind}, ANY, NewEvent

@@ -69,6 +69,8 @@ def show_group(
         ("created", show.moment(found.created_at) + f" UTC, after position {found.start:,}"),
         ("checkpoint", f"{found.checkpoint:,}"),
         ("lag", f"{found.lag_events:,} events, {found.lag_seconds:,.1f} s"),
+        ("valid times", f"{found.waiting:,} events are not due yet" if settings.due
+                        else "are not waited for"),
         ("set aside", f"{found.retrying:,} retried, {found.parked:,} parked,"
                       f" {found.queued:,} queued behind them"),
     ):  # fmt: skip
@@ -111,6 +113,9 @@ def create_group(
     hold_back: Annotated[
         bool, typer.Option(help="Whether a parked event holds back its stream.")
     ] = True,
+    due: Annotated[
+        bool, typer.Option("--due", help="Hand out each event when its valid time comes.")
+    ] = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
@@ -127,6 +132,7 @@ def create_group(
             retry_after=retry_after,
             lease=lease,
             hold_back=hold_back,
+            due=due,
         )
     typer.echo(f"group {name} " + ("created" if created else "is there already, just so"))
 
@@ -235,7 +241,17 @@ def discard_events(
     typer.echo(f"{count:,} {'event' if count == 1 else 'events'} given up")
 
 
-_HEADS = ("GROUP", "CHECKPOINT", "LAG", "LAG (S)", "WORKERS", "RETRIED", "PARKED", "QUEUED")
+_HEADS = (
+    "GROUP",
+    "CHECKPOINT",
+    "LAG",
+    "LAG (S)",
+    "WORKERS",
+    "RETRIED",
+    "PARKED",
+    "QUEUED",
+    "WAITING",
+)
 
 
 def _group_row(info: GroupInfo) -> tuple[str, ...]:
@@ -248,6 +264,7 @@ def _group_row(info: GroupInfo) -> tuple[str, ...]:
         f"{info.retrying:,}",
         f"{info.parked:,}",
         f"{info.queued:,}",
+        f"{info.waiting:,}" if info.settings.due else "-",
     )
 
 
@@ -261,6 +278,7 @@ def _group_json(info: GroupInfo) -> dict[str, Any]:
         "retry_after": settings.retry_after,
         "lease": settings.lease,
         "hold_back": settings.hold_back,
+        "due": settings.due,
         "start": str(info.start),
         "checkpoint": str(info.checkpoint),
         "lag_events": info.lag_events,
@@ -268,6 +286,7 @@ def _group_json(info: GroupInfo) -> dict[str, Any]:
         "retrying": info.retrying,
         "parked": info.parked,
         "queued": info.queued,
+        "waiting": info.waiting,
         "workers": info.workers,
         "created_at": info.created_at,
     }

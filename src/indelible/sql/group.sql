@@ -7,10 +7,12 @@ SELECT
     groups.retry_seconds,
     groups.lease_seconds,
     groups.hold_back,
+    groups.due,
     groups.id,
     groups.start_position,
     groups.created_at,
     indelible.group_checkpoint(groups.id),
+    (SELECT min(places.position) FROM indelible.group_places(groups.id) AS places),
     count(noted.state) FILTER (WHERE noted.state IN ('retry', 'running')),
     count(noted.state) FILTER (WHERE noted.state = 'queued'),
     count(noted.state) FILTER (WHERE noted.state = 'parked')

@@ -1,18 +1,47 @@
--- A row for the first noted event of each key of a worker's that does not wait for an operator:
--- the event, its key and slice, its state and attempts, and in how many seconds it is due. Nulls
--- for an event that is no longer in the log.
+-- A row an event that falls to a worker and has become due, in order of valid time, then of
+-- position: the event, its key, its slice, and its valid time.
+-- The token is in the condition: who has lost its lease reads nothing. OFFSET 0 holds the planner
+-- to one look-up an event, by index, whatever it believes of tables that are new to it.
 SELECT
-    first.position, recorded.stream, recorded.version, recorded.id, recorded.type,
+    recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
     recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
-    recorded.valid_at, first.key, first.slice, first.state, first.attempts,
-    extract(epoch FROM first.not_before - clock_timestamp())::double precision
-FROM indelible.group_firsts(%(group_id)s, %(hold_back)s) AS first
-LEFT JOIN indelible.recorded_events AS recorded ON recorded.position = first.position
-WHERE first.state <> 'parked'
-    AND %(token)s = (
-        SELECT slices.token
-        FROM indelible.group_slices AS slices
-        WHERE slices.group_id = %(group_id)s AND slices.slice = first.slice
+    recorded.valid_at, keys.key, owned.slice, recorded.given_valid_at
+FROM indelible.recorded_events AS recorded
+CROSS JOIN LATERAL (
+    SELECT indelible.partition_key(
+        %(partition_by)s, recorded.stream, recorded.tags, recorded.metadata
+    ) AS key
+    OFFSET 0
+) AS keys
+CROSS JOIN LATERAL (
+    SELECT slices.slice
+    FROM indelible.group_slices AS slices
+    WHERE slices.group_id = %(group_id)s
+        AND slices.slice = indelible.slice_of(keys.key)
+        AND slices.token = %(token)s
+    OFFSET 0
+) AS owned
+WHERE recorded.given_valid_at IS NOT NULL
+    AND recorded.given_valid_at <> recorded.recorded_at
+    AND (recorded.given_valid_at, recorded.position)
+        > (%(above_moment)s::timestamptz, %(above_position)s)
+    AND (recorded.given_valid_at, recorded.position)
+        <= (%(until_moment)s::timestamptz, %(until_position)s)
+    AND recorded.position <= %(upto)s
+    AND recorded.data IS NOT NULL -- what was erased is nobody's any more
+    AND (
+        %(items)s::jsonb IS NULL
+        OR EXISTS (
+            SELECT
+            FROM jsonb_to_recordset(%(items)s::jsonb)
+                AS items (types text[], tags text[], channel text, stream_prefix text)
+            WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
+                AND (items.tags IS NULL OR recorded.tags @> items.tags)
+                AND (items.channel IS NULL OR recorded.channel = items.channel)
+                AND (
+                    items.stream_prefix IS NULL
+                    OR starts_with(recorded.stream, items.stream_prefix)
+                )
+        )
     )
-ORDER BY first.not_before
-LIMIT 500
+ORDER BY recorded.given_valid_at, recorded.position

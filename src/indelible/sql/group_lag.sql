@@ -1,10 +1,20 @@
--- One row: how many events that match stand after a position, and the age of the first of them.
--- Where too many positions lie between to be looked through, they are counted instead.
+-- One row: how many events that match, and are due, are not finished, and for how long the first of
+-- them could have been. Where too many positions lie between to be looked through, they are counted
+-- instead.
 WITH behind AS MATERIALIZED (
-    SELECT recorded.recorded_at
+    SELECT
+        CASE
+            WHEN %(due)s THEN greatest(recorded.recorded_at, recorded.valid_at)
+            ELSE recorded.recorded_at
+        END AS since
     FROM indelible.recorded_events AS recorded
     WHERE recorded.position > %(after)s
         AND recorded.position <= least(%(head)s, %(after)s + %(counted)s)
+        AND (
+            NOT %(due)s
+            OR recorded.valid_at <= statement_timestamp()
+            OR recorded.valid_at = recorded.recorded_at
+        )
         AND (
             %(items)s::jsonb IS NULL
             OR EXISTS (
@@ -20,8 +30,20 @@ WITH behind AS MATERIALIZED (
                     )
             )
         )
+    UNION ALL
+    -- What is tried again, and what is queued behind that; not what is parked.
+    SELECT recorded.recorded_at
+    FROM indelible.group_firsts(%(group_id)s, %(hold_back)s) AS firsts
+    JOIN indelible.group_events AS noted
+        ON noted.group_id = %(group_id)s AND noted.key = firsts.key AND noted.state <> 'parked'
+    JOIN indelible.recorded_events AS recorded ON recorded.position = noted.position
+    WHERE firsts.state <> 'parked' AND noted.position <= %(after)s
+    UNION ALL
+    SELECT overdue.since
+    FROM indelible.group_overdue(%(group_id)s) AS overdue
+    WHERE %(due)s
 )
 SELECT
     CASE WHEN %(head)s - %(after)s > %(counted)s THEN %(head)s - %(after)s ELSE count(*) END,
-    coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::double precision
+    coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::double precision
 FROM behind

@@ -1,21 +1,25 @@
--- A row an event that falls to a worker, in order of position: the event, its key and its slice.
+-- A row an event that falls to a worker, in order of position: the event, its key, its slice, and its
+-- valid time where that is not its recorded time.
 -- The token is in the condition: who has lost its lease reads nothing. OFFSET 0 holds the planner
 -- to one look-up an event, by index, whatever it believes of tables that are new to it.
 SELECT
     recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
     recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
-    recorded.valid_at, owned.key, owned.slice
+    recorded.valid_at, keys.key, owned.slice,
+    CASE
+        WHEN recorded.given_valid_at <> recorded.recorded_at THEN recorded.given_valid_at
+    END
 FROM indelible.recorded_events AS recorded
 CROSS JOIN LATERAL (
-    SELECT keys.key, slices.slice, slices.position
-    FROM (
-        SELECT indelible.partition_key(
-            %(partition_by)s, recorded.stream, recorded.tags, recorded.metadata
-        ) AS key
-        OFFSET 0
-    ) AS keys
-    JOIN indelible.group_slices AS slices
-        ON slices.group_id = %(group_id)s
+    SELECT indelible.partition_key(
+        %(partition_by)s, recorded.stream, recorded.tags, recorded.metadata
+    ) AS key
+    OFFSET 0
+) AS keys
+CROSS JOIN LATERAL (
+    SELECT slices.slice, slices.position
+    FROM indelible.group_slices AS slices
+    WHERE slices.group_id = %(group_id)s
         AND slices.slice = indelible.slice_of(keys.key)
         AND slices.token = %(token)s
     OFFSET 0

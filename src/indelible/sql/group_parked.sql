@@ -13,7 +13,7 @@ SELECT
         SELECT count(*)
         FROM indelible.group_events AS later
         WHERE later.group_id = noted.group_id AND later.key = noted.key
-            AND later.position > noted.position AND later.state = 'queued'
+            AND later.number > noted.number AND later.state = 'queued'
     )
 FROM indelible.groups
 JOIN indelible.group_events AS noted ON noted.group_id = groups.id

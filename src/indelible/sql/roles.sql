@@ -29,6 +29,7 @@ BEGIN
         ' indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
         ' indelible.projection_served,'
+        ' indelible.group_places, indelible.group_overdue,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
         ' indelible.learn_periods, indelible.position_at, indelible.version_at,'
         ' indelible.has_late_fact TO %I',

@@ -69,6 +69,20 @@ COMMENT ON FUNCTION indelible.renew_epoch() IS
     'Begins a new epoch: after a restore to an earlier time, so that readers that are ahead find out.';
 
 
+-- Up to where a group came in order of valid time; rows compare as wholes, first by the moment.
+CREATE TYPE indelible.due_key AS (moment timestamptz, "position" bigint);
+COMMENT ON TYPE indelible.due_key IS
+    'A place in the order in which facts become due: a valid time, and a position for those of the same.';
+
+CREATE FUNCTION indelible.due_key_at(moment timestamptz, at_position bigint)
+RETURNS indelible.due_key
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN moment IS NOT NULL THEN ROW(moment, at_position)::indelible.due_key END;
+COMMENT ON FUNCTION indelible.due_key_at(timestamptz, bigint) IS
+    'The key of a moment and a position; null where there is no moment.';
+
+
 CREATE TABLE indelible.groups (
     id bigint GENERATED ALWAYS AS IDENTITY,
     name text COLLATE "C" NOT NULL,
@@ -79,6 +93,7 @@ CREATE TABLE indelible.groups (
     retry_seconds double precision NOT NULL,
     lease_seconds double precision NOT NULL,
     hold_back boolean NOT NULL,
+    due boolean NOT NULL,
     last_token bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT groups_pkey PRIMARY KEY (id),
@@ -100,6 +115,8 @@ COMMENT ON COLUMN indelible.groups.lease_seconds IS
     'After how long without a beat a worker is taken for dead.';
 COMMENT ON COLUMN indelible.groups.hold_back IS
     'Whether the later events of a stream wait behind a parked one.';
+COMMENT ON COLUMN indelible.groups.due IS
+    'Whether each event is handed out when its valid time comes.';
 COMMENT ON COLUMN indelible.groups.last_token IS 'The last fencing token: they only grow.';
 COMMENT ON COLUMN indelible.groups.created_at IS 'When it was created.';
 
@@ -109,7 +126,9 @@ CREATE TABLE indelible.group_workers (
     name text NOT NULL,
     round integer NOT NULL DEFAULT 0,
     checkpoint bigint NOT NULL DEFAULT 0,
+    checkpoint_due indelible.due_key,
     delivered bigint NOT NULL DEFAULT 0,
+    delivered_due indelible.due_key,
     joined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,
     CONSTRAINT group_workers_pkey PRIMARY KEY (group_id, token),
@@ -127,8 +146,12 @@ COMMENT ON COLUMN indelible.group_workers.round IS
     'How often its slices were dealt anew: a beat of an earlier round does not count.';
 COMMENT ON COLUMN indelible.group_workers.checkpoint IS
     'Up to here the events of all its slices are finished, or stand in group_events.';
+COMMENT ON COLUMN indelible.group_workers.checkpoint_due IS
+    'Of the events up to its checkpoint, those due up to here; null where all of them.';
 COMMENT ON COLUMN indelible.group_workers.delivered IS
     'No event beyond was handed to a handler.';
+COMMENT ON COLUMN indelible.group_workers.delivered_due IS
+    'No event due later was handed to a handler; null where none had a time of its own.';
 COMMENT ON COLUMN indelible.group_workers.joined_at IS 'When it joined.';
 COMMENT ON COLUMN indelible.group_workers.expires_at IS 'When it is taken for dead.';
 
@@ -137,7 +160,9 @@ CREATE TABLE indelible.group_slices (
     slice smallint NOT NULL,
     token bigint,
     position bigint NOT NULL,
+    due indelible.due_key,
     suspect bigint NOT NULL DEFAULT 0,
+    suspect_due indelible.due_key,
     CONSTRAINT group_slices_pkey PRIMARY KEY (group_id, slice),
     CONSTRAINT group_slices_group_fkey
         FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE
@@ -150,11 +175,16 @@ COMMENT ON COLUMN indelible.group_slices.slice IS 'The number of the slice.';
 COMMENT ON COLUMN indelible.group_slices.token IS 'The worker that it belongs to; null for none.';
 COMMENT ON COLUMN indelible.group_slices.position IS
     'Up to here, or its worker''s checkpoint if that is higher, its events are finished.';
+COMMENT ON COLUMN indelible.group_slices.due IS
+    'Of the events up to its position, those due up to here, or its worker''s; null where all of them.';
 COMMENT ON COLUMN indelible.group_slices.suspect IS
     'Up to here an event may have been under way when a worker died: attempts are counted first.';
+COMMENT ON COLUMN indelible.group_slices.suspect_due IS
+    'As suspect, in order of valid time; null where none with a time of its own may have been.';
 
 CREATE TABLE indelible.group_events (
     group_id bigint NOT NULL,
+    number bigint GENERATED ALWAYS AS IDENTITY,
     position bigint NOT NULL,
     slice smallint NOT NULL,
     key text COLLATE "C" NOT NULL,
@@ -169,10 +199,14 @@ CREATE TABLE indelible.group_events (
         FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE,
     CONSTRAINT group_events_state CHECK (state IN ('running', 'retry', 'queued', 'parked'))
 );
-CREATE INDEX group_events_key_index ON indelible.group_events (group_id, key, position);
+CREATE INDEX group_events_key_index ON indelible.group_events (group_id, key, number);
+CREATE INDEX group_events_position_index ON indelible.group_events (group_id, key, position);
 COMMENT ON TABLE indelible.group_events IS
     'The events that a group has not simply finished: retried, parked, and queued behind those.';
+COMMENT ON SEQUENCE indelible.group_events_number_seq IS 'Hands out group_events.number.';
 COMMENT ON COLUMN indelible.group_events.group_id IS 'The group: groups.id.';
+COMMENT ON COLUMN indelible.group_events.number IS
+    'The order of those of a key: the one in which they are handed out.';
 COMMENT ON COLUMN indelible.group_events.position IS 'The event: events.position.';
 COMMENT ON COLUMN indelible.group_events.slice IS 'The slice that it falls into.';
 COMMENT ON COLUMN indelible.group_events.key IS 'What is kept in order: its stream, tag or field.';
@@ -212,31 +246,40 @@ RETURN (hashtextextended(key, 0) & 1023)::smallint;
 COMMENT ON FUNCTION indelible.slice_of(text) IS 'The slice, 0 to 1023, that a key falls into.';
 
 
-CREATE FUNCTION indelible.group_begin(after_position bigint, since timestamptz)
-RETURNS bigint
+CREATE FUNCTION indelible.group_begin(
+    after_position bigint, since timestamptz, OUT begins bigint, OUT begins_due indelible.due_key
+)
 LANGUAGE plpgsql
 AS $$
 DECLARE
     settled constant bigint := indelible.head();
     last_position constant bigint := (SELECT last_value FROM indelible.events_position);
 BEGIN
-    IF since IS NOT NULL THEN
-        RETURN (
-            SELECT coalesce(min(events.position) - 1, settled)
-            FROM indelible.events
-            WHERE events.recorded_at >= since AND events.position <= settled
-        );
-    END IF;
     IF after_position > last_position THEN
         RAISE EXCEPTION 'position % is beyond the last position, %', after_position, last_position
         USING ERRCODE = 'IND04',
             HINT = 'It is another store''s, or this store was restored to an earlier time: begin after a position that both have, or at the head.';
     END IF;
-    RETURN coalesce(after_position, settled);
+    begins := coalesce(after_position, settled);
+    begins_due := indelible.due_key_at(
+        least(
+            coalesce(
+                since,
+                (
+                    SELECT recorded_at FROM indelible.events
+                    WHERE position <= after_position
+                    ORDER BY position DESC
+                    LIMIT 1
+                )
+            ),
+            clock_timestamp()
+        ),
+        0
+    );
 END
 $$;
 COMMENT ON FUNCTION indelible.group_begin(bigint, timestamptz) IS
-    'The position that a group begins after: the one given, that before a time, or (both null) the head.';
+    'Where a group begins: after a position, or (null) the head; and of what stands before, with what is due from a moment on, or (null) from when that position was the last; from now on at the head.';
 
 CREATE FUNCTION indelible.group_create(
     group_name text,
@@ -247,7 +290,8 @@ CREATE FUNCTION indelible.group_create(
     attempts integer,
     retry_after double precision,
     lease double precision,
-    holds_back boolean
+    holds_back boolean,
+    is_due boolean
 )
 RETURNS boolean
 LANGUAGE plpgsql
@@ -255,27 +299,30 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    begins constant bigint := indelible.group_begin(after_position, since);
+    start constant record := indelible.group_begin(after_position, since);
     created_id bigint;
 BEGIN
     INSERT INTO indelible.groups (
         name, query, partition_by, start_position, max_attempts, retry_seconds, lease_seconds,
-        hold_back
+        hold_back, due
     )
-    VALUES (group_name, items, partitioned_by, begins, attempts, retry_after, lease, holds_back)
+    VALUES (
+        group_name, items, partitioned_by, start.begins, attempts, retry_after, lease, holds_back,
+        is_due
+    )
     ON CONFLICT ON CONSTRAINT groups_name_key DO NOTHING
     RETURNING id INTO created_id;
     IF created_id IS NULL THEN
         RETURN false;
     END IF;
-    INSERT INTO indelible.group_slices (group_id, slice, position)
-    SELECT created_id, number, begins
+    INSERT INTO indelible.group_slices (group_id, slice, position, due)
+    SELECT created_id, number, start.begins, CASE WHEN is_due THEN start.begins_due END
     FROM generate_series(0, 1023) AS slices (number);
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_create(text, jsonb, text, bigint, timestamptz, integer, double precision, double precision, boolean) IS
-    'Creates a group that begins after a position, at a time, or (both null) at the head of this moment. False where it is there already.';
+COMMENT ON FUNCTION indelible.group_create(text, jsonb, text, bigint, timestamptz, integer, double precision, double precision, boolean, boolean) IS
+    'Creates a group that begins as group_begin says. False where it is there already.';
 
 CREATE FUNCTION indelible.group_change(
     group_name text,
@@ -284,7 +331,8 @@ CREATE FUNCTION indelible.group_change(
     attempts integer,
     retry_after double precision,
     lease double precision,
-    holds_back boolean
+    holds_back boolean,
+    is_due boolean
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -294,13 +342,19 @@ AS $$
 DECLARE
     found record;
 BEGIN
-    SELECT id, partition_by INTO found
+    SELECT id, partition_by, due INTO found
     FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
     IF found.partition_by IS DISTINCT FROM partitioned_by THEN
         RAISE EXCEPTION 'group % is partitioned by %', group_name,
             coalesce(found.partition_by, 'stream')
         USING ERRCODE = 'IND04',
             HINT = 'What keeps events in order is fixed at creation: create another group.';
+    END IF;
+    IF found.due <> is_due THEN
+        RAISE EXCEPTION 'group % % wait for valid times', group_name,
+            CASE WHEN found.due THEN 'does' ELSE 'does not' END
+        USING ERRCODE = 'IND04',
+            HINT = 'Whether events wait until they are due is fixed at creation: create another group.';
     END IF;
     UPDATE indelible.groups
     SET query = items, max_attempts = attempts, retry_seconds = retry_after,
@@ -311,7 +365,7 @@ BEGIN
     PERFORM indelible.group_bury(found.id);
 END
 $$;
-COMMENT ON FUNCTION indelible.group_change(text, jsonb, text, integer, double precision, double precision, boolean) IS
+COMMENT ON FUNCTION indelible.group_change(text, jsonb, text, integer, double precision, double precision, boolean, boolean) IS
     'Gives a group another query or other settings from where it stands; its workers join anew.';
 
 CREATE FUNCTION indelible.group_delete(group_name text)
@@ -339,26 +393,39 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    begins constant bigint := indelible.group_begin(after_position, since);
+    start constant record := indelible.group_begin(after_position, since);
     reset_id bigint;
+    is_due boolean;
 BEGIN
     -- Not FOR UPDATE, for which the foreign keys of what workers write would have to wait, and the
     -- workers' rows after that for each other.
-    SELECT id INTO reset_id FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
+    SELECT id, due INTO reset_id, is_due
+    FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
     IF reset_id IS NULL THEN
         RETURN NULL;
     END IF;
     -- Without their rows the workers of today write nothing more; they join anew.
     DELETE FROM indelible.group_workers WHERE group_id = reset_id;
     UPDATE indelible.group_slices
-    SET token = NULL, position = begins, suspect = 0
+    SET token = NULL, position = start.begins, suspect = 0, suspect_due = NULL,
+        due = CASE WHEN is_due THEN start.begins_due END
     WHERE group_id = reset_id;
-    DELETE FROM indelible.group_events WHERE group_id = reset_id AND position > begins;
-    RETURN begins;
+    DELETE FROM indelible.group_events AS noted
+    WHERE noted.group_id = reset_id
+        AND (
+            noted.position > start.begins
+            OR is_due AND EXISTS (
+                SELECT FROM indelible.events
+                WHERE events.position = noted.position
+                    AND events.valid_at <> events.recorded_at
+                    AND events.valid_at >= (start.begins_due).moment
+            )
+        );
+    RETURN start.begins;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
-    'Sends a group to a position, a time, or (both null) the head. What was noted of events after it is forgotten: they come again.';
+    'Sends a group to a place as group_begin says. What was noted of events after it is forgotten: they come again.';
 
 
 -- Leases --------------------------------------------------------------------------------------
@@ -413,7 +480,7 @@ DECLARE
     dead record;
 BEGIN
     FOR dead IN
-        SELECT token, checkpoint, delivered
+        SELECT token, checkpoint, checkpoint_due, delivered, delivered_due
         FROM indelible.group_workers
         WHERE group_id = of_group AND expires_at <= clock_timestamp()
         FOR UPDATE SKIP LOCKED
@@ -422,6 +489,8 @@ BEGIN
         UPDATE indelible.group_slices
         SET token = NULL,
             position = greatest(position, dead.checkpoint),
+            due = greatest(due, dead.checkpoint_due),
+            suspect_due = greatest(suspect_due, dead.delivered_due),
             -- It may have said so in advance: what is yet to be written was handed to nobody.
             suspect = greatest(suspect, least(
                 dead.delivered, (SELECT last_value FROM indelible.events_position)
@@ -438,9 +507,15 @@ CREATE FUNCTION indelible.group_beat(
     of_token bigint,
     of_round integer,
     at_checkpoint bigint,
+    at_checkpoint_moment timestamptz,
+    at_checkpoint_place bigint,
     has_delivered bigint,
+    has_delivered_moment timestamptz,
+    has_delivered_place bigint,
     slices smallint[],
     positions bigint[],
+    moments timestamptz[],
+    places bigint[],
     OUT share integer,
     OUT unowned integer
 )
@@ -454,7 +529,9 @@ BEGIN
     UPDATE indelible.group_workers
     SET expires_at = clock_timestamp() + make_interval(secs => groups.lease_seconds),
         checkpoint = at_checkpoint,
-        delivered = has_delivered
+        checkpoint_due = indelible.due_key_at(at_checkpoint_moment, at_checkpoint_place),
+        delivered = has_delivered,
+        delivered_due = indelible.due_key_at(has_delivered_moment, has_delivered_place)
     FROM indelible.groups
     WHERE groups.id = of_group
         AND group_workers.group_id = of_group
@@ -468,8 +545,9 @@ BEGIN
     -- What is finished above the checkpoint, where one event keeps that down for long.
     IF cardinality(slices) > 0 THEN
         UPDATE indelible.group_slices AS owned
-        SET position = greatest(owned.position, given.position)
-        FROM unnest(slices, positions) AS given (slice, position)
+        SET position = greatest(owned.position, given.position),
+            due = greatest(owned.due, indelible.due_key_at(given.moment, given.place))
+        FROM unnest(slices, positions, moments, places) AS given (slice, position, moment, place)
         WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice;
     END IF;
     PERFORM indelible.group_bury(of_group);
@@ -479,7 +557,7 @@ BEGIN
     FROM indelible.group_slices WHERE group_id = of_group AND token IS NULL;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_beat(bigint, bigint, integer, bigint, bigint, smallint[], bigint[]) IS
+COMMENT ON FUNCTION indelible.group_beat(bigint, bigint, integer, bigint, timestamptz, bigint, bigint, timestamptz, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
     'Renews a lease and notes how far the worker is; says how many slices are its share, and how many belong to nobody. Raises IND05 where the lease is over.';
 
 CREATE FUNCTION indelible.group_deal(
@@ -488,10 +566,18 @@ CREATE FUNCTION indelible.group_deal(
     of_round integer,
     slices smallint[],
     positions bigint[],
+    moments timestamptz[],
+    places bigint[],
     given_back smallint[],
     wanted integer
 )
-RETURNS TABLE (slice smallint, after_position bigint, suspect bigint)
+RETURNS TABLE (
+    slice smallint,
+    after_position bigint,
+    due indelible.due_key,
+    suspect bigint,
+    suspect_due indelible.due_key
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -510,8 +596,9 @@ BEGIN
     -- the lowest of the slices that come.
     UPDATE indelible.group_slices AS owned
     SET position = greatest(owned.position, given.position),
+        due = greatest(owned.due, indelible.due_key_at(given.moment, given.place)),
         token = CASE WHEN owned.slice = ANY(given_back) THEN NULL ELSE owned.token END
-    FROM unnest(slices, positions) AS given (slice, position)
+    FROM unnest(slices, positions, moments, places) AS given (slice, position, moment, place)
     WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice;
     UPDATE indelible.group_slices AS taken
     SET token = of_token
@@ -529,19 +616,31 @@ BEGIN
         checkpoint = coalesce((
             SELECT min(owned.position) FROM indelible.group_slices AS owned
             WHERE owned.group_id = of_group AND owned.token = of_token
-        ), 0)
+        ), 0),
+        checkpoint_due = (
+            SELECT owned.due FROM indelible.group_slices AS owned
+            WHERE owned.group_id = of_group AND owned.token = of_token
+            ORDER BY owned.due
+            LIMIT 1
+        )
     WHERE group_id = of_group AND token = of_token;
     RETURN QUERY
-        SELECT owned.slice, owned.position, owned.suspect
+        SELECT owned.slice, owned.position, owned.due, owned.suspect, owned.suspect_due
         FROM indelible.group_slices AS owned
         WHERE owned.group_id = of_group AND owned.token = of_token;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_deal(bigint, bigint, integer, smallint[], bigint[], smallint[], integer) IS
+COMMENT ON FUNCTION indelible.group_deal(bigint, bigint, integer, smallint[], bigint[], timestamptz[], bigint[], smallint[], integer) IS
     'Writes down the places of a worker''s slices, gives some back, takes some that belong to nobody; returns all that it has then. Raises IND05 where the lease is over.';
 
 CREATE FUNCTION indelible.group_leave(
-    of_group bigint, of_token bigint, of_round integer, slices smallint[], positions bigint[]
+    of_group bigint,
+    of_token bigint,
+    of_round integer,
+    slices smallint[],
+    positions bigint[],
+    moments timestamptz[],
+    places bigint[]
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -549,18 +648,53 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM indelible.group_deal(of_group, of_token, of_round, slices, positions, slices, 0);
+    PERFORM indelible.group_deal(
+        of_group, of_token, of_round, slices, positions, moments, places, slices, 0
+    );
     DELETE FROM indelible.group_workers WHERE group_id = of_group AND token = of_token;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, integer, smallint[], bigint[]) IS
+COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, integer, smallint[], bigint[], timestamptz[], bigint[]) IS
     'Gives all slices back at their places, and ends the lease.';
 
 
 -- Events that are not simply finished -----------------------------------------------------------
 
+-- The events of a slice are handed out in order: when one is finished, or gets a row, those before
+-- it are finished or have rows. That is written down in the same transaction, so that after a crash
+-- neither it nor anything of that comes again. So whatever has a row was handed out before what has
+-- none, and the numbers of the rows of a key are the order in which they were.
+CREATE FUNCTION indelible.group_pass(
+    of_group bigint,
+    of_token bigint,
+    in_slice smallint,
+    upto bigint,
+    upto_moment timestamptz,
+    upto_place bigint
+)
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    UPDATE indelible.group_slices
+    SET position = greatest(position, upto),
+        due = greatest(due, indelible.due_key_at(upto_moment, upto_place))
+    WHERE group_id = of_group AND slice = in_slice AND token = of_token;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_pass(bigint, bigint, smallint, bigint, timestamptz, bigint) IS
+    'Writes down up to where the events of a worker''s slice are finished; nulls move nothing. False where the slice is not the worker''s.';
+
 CREATE FUNCTION indelible.group_attempt(
-    of_group bigint, of_token bigint, at_position bigint, in_slice smallint, of_key text
+    of_group bigint,
+    of_token bigint,
+    at_position bigint,
+    in_slice smallint,
+    of_key text,
+    upto bigint,
+    upto_moment timestamptz,
+    upto_place bigint
 )
 RETURNS integer
 LANGUAGE plpgsql
@@ -571,6 +705,7 @@ DECLARE
     counted integer;
 BEGIN
     PERFORM indelible.group_fence(of_group, of_token);
+    PERFORM indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place);
     INSERT INTO indelible.group_events AS noted
         (group_id, position, slice, key, state, attempts, not_before)
     -- The first attempt is the one that its worker may have died of.
@@ -581,7 +716,7 @@ BEGIN
     RETURN counted;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_attempt(bigint, bigint, bigint, smallint, text) IS
+COMMENT ON FUNCTION indelible.group_attempt(bigint, bigint, bigint, smallint, text, bigint, timestamptz, bigint) IS
     'Counts an attempt before the handler has the event, so that one that kills its worker is found out.';
 
 CREATE FUNCTION indelible.group_note(
@@ -595,7 +730,11 @@ CREATE FUNCTION indelible.group_note(
     made_attempts integer,
     delay double precision,
     why text,
-    error_text text
+    error_text text,
+    due_moment timestamptz,
+    upto bigint,
+    upto_moment timestamptz,
+    upto_place bigint
 )
 RETURNS boolean
 LANGUAGE plpgsql
@@ -606,14 +745,16 @@ BEGIN
     PERFORM indelible.group_fence(of_group, of_token);
     -- The handler may have finished it in a transaction of which it only heard that the
     -- connection was lost.
-    IF is_noted AND NOT EXISTS (
+    IF NOT EXISTS (
         SELECT FROM indelible.group_events WHERE group_id = of_group AND position = at_position
-    ) OR NOT is_noted AND EXISTS (
+    ) AND (is_noted OR EXISTS (
         SELECT FROM indelible.group_slices
         WHERE group_id = of_group AND slice = in_slice AND position >= at_position
-    ) THEN
+            AND (due_moment IS NULL OR due >= indelible.due_key_at(due_moment, at_position))
+    )) THEN
         RETURN false;
     END IF;
+    PERFORM indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place);
     INSERT INTO indelible.group_events
         (group_id, position, slice, key, state, attempts, not_before, reason, error)
     VALUES (
@@ -626,17 +767,26 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_note(bigint, bigint, bigint, smallint, text, boolean, text, integer, double precision, text, text) IS
+COMMENT ON FUNCTION indelible.group_note(bigint, bigint, bigint, smallint, text, boolean, text, integer, double precision, text, text, timestamptz, bigint, timestamptz, bigint) IS
     'Notes an event to be tried again, or parked; false where it is finished after all.';
 
 CREATE FUNCTION indelible.group_queue(
-    of_group bigint, of_token bigint, at_position bigint, in_slice smallint, of_key text
+    of_group bigint,
+    of_token bigint,
+    at_position bigint,
+    in_slice smallint,
+    of_key text,
+    upto bigint,
+    upto_moment timestamptz,
+    upto_place bigint
 )
 RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    queued boolean;
 BEGIN
     PERFORM indelible.group_fence(of_group, of_token);
     INSERT INTO indelible.group_events
@@ -647,21 +797,32 @@ BEGIN
         FROM indelible.group_events AS earlier
         JOIN indelible.groups ON groups.id = earlier.group_id
         WHERE earlier.group_id = of_group AND earlier.key = of_key
-            AND earlier.position < at_position
+            AND earlier.position <> at_position
             AND (groups.hold_back OR earlier.state <> 'parked')
     )
     ON CONFLICT ON CONSTRAINT group_events_pkey DO NOTHING;
-    RETURN EXISTS (
+    queued := EXISTS (
         SELECT FROM indelible.group_events
         WHERE group_id = of_group AND position = at_position
     );
+    IF queued THEN
+        PERFORM indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place);
+    END IF;
+    RETURN queued;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_queue(bigint, bigint, bigint, smallint, text) IS
+COMMENT ON FUNCTION indelible.group_queue(bigint, bigint, bigint, smallint, text, bigint, timestamptz, bigint) IS
     'Queues an event behind an earlier one of its key; false where none is left to wait for.';
 
 CREATE FUNCTION indelible.group_finish(
-    of_group bigint, of_token bigint, at_position bigint, in_slice smallint, is_noted boolean
+    of_group bigint,
+    of_token bigint,
+    at_position bigint,
+    in_slice smallint,
+    is_noted boolean,
+    upto bigint,
+    upto_moment timestamptz,
+    upto_place bigint
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -670,21 +831,22 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM indelible.group_fence(of_group, of_token);
-    -- The events of a slice are handed out in order: those before this one are finished, or noted.
-    UPDATE indelible.group_slices
-    SET position = greatest(position, at_position)
-    WHERE group_id = of_group AND slice = in_slice AND token = of_token;
-    IF FOUND AND is_noted THEN
-        DELETE FROM indelible.group_events
-        WHERE group_id = of_group AND position = at_position AND state = 'running';
+    IF NOT indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place) THEN
+        RAISE EXCEPTION 'the event at position % belongs to another worker now', at_position
+        USING ERRCODE = 'IND05';
     END IF;
+    IF NOT is_noted THEN
+        RETURN;
+    END IF;
+    DELETE FROM indelible.group_events
+    WHERE group_id = of_group AND position = at_position AND state = 'running';
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the event at position % belongs to another worker now', at_position
         USING ERRCODE = 'IND05';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_finish(bigint, bigint, bigint, smallint, boolean) IS
+COMMENT ON FUNCTION indelible.group_finish(bigint, bigint, bigint, smallint, boolean, bigint, timestamptz, bigint) IS
     'Finishes one event, in the transaction of the caller: with it, or not at all.';
 
 CREATE FUNCTION indelible.group_replay(group_name text, at_position bigint, of_key text)
@@ -752,7 +914,7 @@ AS $$
                 noted.not_before
             FROM indelible.group_events AS noted
             WHERE noted.group_id = of_group AND (holds_back OR noted.state <> 'parked')
-            ORDER BY noted.key, noted.position
+            ORDER BY noted.key, noted.number
             LIMIT 1
         )
         UNION ALL
@@ -764,7 +926,7 @@ AS $$
             FROM indelible.group_events AS noted
             WHERE noted.group_id = of_group AND noted.key > firsts.key
                 AND (holds_back OR noted.state <> 'parked')
-            ORDER BY noted.key, noted.position
+            ORDER BY noted.key, noted.number
             LIMIT 1
         ) AS later
     )
@@ -772,31 +934,5 @@ AS $$
 $$;
 COMMENT ON FUNCTION indelible.group_firsts(bigint, boolean) IS
     'The first noted event of each key: later ones of the key wait for it. Parked ones are left out where they hold nothing back.';
-
-CREATE FUNCTION indelible.group_checkpoint(of_group bigint)
-RETURNS bigint
-LANGUAGE sql
-STABLE
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT least(
-        (
-            SELECT min(greatest(slices.position, workers.checkpoint))
-            FROM indelible.group_slices AS slices
-            LEFT JOIN indelible.group_workers AS workers USING (group_id, token)
-            WHERE slices.group_id = of_group
-        ),
-        (
-            -- Not what is parked, nor what waits behind it: that is set aside.
-            SELECT min(firsts.position) - 1
-            FROM indelible.groups
-            CROSS JOIN LATERAL indelible.group_firsts(groups.id, groups.hold_back) AS firsts
-            WHERE groups.id = of_group AND firsts.state <> 'parked'
-        )
-    )
-$$;
-COMMENT ON FUNCTION indelible.group_checkpoint(bigint) IS
-    'Below the lowest position that is not finished, counting what is in flight, retried or replayed; parked events are set aside.';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
