@@ -17,6 +17,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
     "page",
     [
         "tutorial/food-delivery.md",
+        "howto/write-domain-objects.md",
         "howto/decide-across-streams.md",
         "howto/change-events.md",
         "howto/react-to-events.md",
@@ -44,6 +45,10 @@ def test_the_code_of_a_page_runs(page: str) -> None:
         assert "cook 1 attempt 1" in done.stdout
         assert "did not reach position 2" in done.stdout
         assert "2 OrderCreated(order='2', address='3 Mill Lane')" in done.stdout
+    if "write" in page:
+        assert "balance 50\nversion 2 (Withdrawn(amount=20),)\nleft 20\nstill 0\n" in done.stdout
+        assert "then 50 at version 1" in done.stdout
+        assert done.stdout.endswith("from all events 280\nfrom a snapshot 280\n")
     if "decide" in page:
         assert "subscribed at position 2" in done.stdout
         assert "s3: the course is full" in done.stdout

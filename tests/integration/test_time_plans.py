@@ -1,4 +1,4 @@
-"""Reads by time at a million events: their plans look at what is asked for, and at no more."""
+"""Reads by time, and loads, at a million events: they look at what is asked for, and at no more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 import psycopg
 
-from indelible import EventStore
+from indelible import Decider, EventStore, Snapshots
+from indelible.aggregates.loading import Loading
+from indelible.aggregates.subject import subject_of
 from indelible.plan import Call
 from indelible.schema import statements
 from indelible.spans import position_at
@@ -105,7 +107,7 @@ def rows_of(node: dict[str, Any]) -> int:
     return int(seen * node["Actual Loops"])
 
 
-def test_reads_by_time_look_at_little_of_a_million_events(
+def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     sync_store: EventStore, connection: psycopg.Connection, schema: str
 ) -> None:
     fill(connection, schema)
@@ -155,3 +157,16 @@ def test_reads_by_time_look_at_little_of_a_million_events(
         [moment(654_321)],
     ).fetchall()
     assert taken[0]["Plan"]["Shared Hit Blocks"] + taken[0]["Plan"]["Shared Read Blocks"] < 200
+
+    def count(state: int, event: object) -> int:
+        return state + 1
+
+    counted = subject_of(Decider(lambda command, state: [], count, int, Snapshots(every=1)))
+    for valid_at in (None, moment(3 * EVENTS)):
+        for expected in (100, 0):  # the whole stream, and then nothing after its snapshot
+            explained.looked_at.clear()
+            loading = Loading(codec, "a-5", counted, valid_at=valid_at)
+            explained.run(loading.load())
+            assert (loading.state, loading.version) == (100, 99)
+            assert sum(explained.looked_at.values()) == expected, explained.plans
+            explained.run(loading.take_snapshot())

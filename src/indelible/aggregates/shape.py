@@ -12,7 +12,7 @@ import functools
 import types
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from typing import Any, Generic
+from typing import Any
 
 import msgspec
 
@@ -71,7 +71,7 @@ class _Code:
                 yield from self.parts((value.func, *value.args, *value.keywords.values()))
             case type():
                 for base in value.__mro__:
-                    if base not in (object, Generic):
+                    if _package(base) == _package(value):
                         yield from self._parts_of_class(base)
             case _ if dataclasses.is_dataclass(value):  # an upcaster of an event class, for one
                 for field in dataclasses.fields(value):
@@ -93,14 +93,13 @@ class _Code:
                 yield _constant(constant)
         for name in code.co_names:
             used = function.__globals__.get(name)
-            if isinstance(used, str | int | float) or _is_of_same_package(used, function):
+            is_ours = isinstance(used, types.FunctionType) and _package(used) == _package(function)
+            if is_ours or isinstance(used, str | int | float):
                 yield from self.parts(used)
 
 
-def _is_of_same_package(used: object, function: types.FunctionType) -> bool:
-    if not isinstance(used, types.FunctionType):
-        return False
-    return used.__module__.partition(".")[0] == function.__module__.partition(".")[0]
+def _package(value: types.FunctionType | type) -> str:
+    return value.__module__.partition(".")[0]
 
 
 def _constant(value: object) -> str:

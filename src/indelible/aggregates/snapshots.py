@@ -82,9 +82,15 @@ class Form:
         Raises:
             InvalidInput: it cannot be written, or would come back otherwise.
         """
-        written = self._written(state)
+        try:
+            written = self._written(state)
+            is_faithful = self._written(self.read(written)) == written
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise InvalidInput(f"a state {self.name} cannot be kept: {error}") from error
         # What the annotations say of a state may not be all that there is to it.
-        if self._written(self.read(written)) != written:
+        if not is_faithful:
             raise InvalidInput(
                 f"a state {self.name} is not what its annotations say, and would not come back as"
                 " it is"

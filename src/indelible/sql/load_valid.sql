@@ -10,6 +10,7 @@ WITH known AS MATERIALIZED (
         streams.erased_at,
         snapshots.version,
         snapshots.valid_at,
+        snapshots.from_version,
         snapshots.data
     FROM indelible.recorded_streams AS streams
     LEFT JOIN indelible.snapshots
@@ -44,6 +45,7 @@ UNION ALL
         (SELECT channel FROM known), recorded_at, valid_at
     FROM indelible.recorded_events
     WHERE stream_id = (SELECT stream_id FROM known)
+        AND version >= coalesce((SELECT from_version FROM known), 0)
         AND version <= %(to_version)s
         AND (valid_at, position) > (
             coalesce(%(above_moment)s::timestamptz, (SELECT valid_at FROM known), '-infinity'),

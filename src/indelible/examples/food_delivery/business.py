@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from decimal import Decimal
 from types import TracebackType
 from typing import Self
 from uuid import UUID, uuid4
@@ -14,6 +13,7 @@ from uuid import UUID, uuid4
 from indelible import EventStore
 
 from . import contest, delivery, ordering, pricing
+from .delivery import Delivery
 from .dispatch import GROUP, Dispatch
 from .generator import OrderLine
 
@@ -24,8 +24,6 @@ class Outcome:
 
     order_id: UUID
     delivery_id: UUID
-    total: Decimal
-    tip: Decimal
     course: str
     conflicts: int
     is_canceled: bool
@@ -85,55 +83,49 @@ class Business(AbstractContextManager["Business"]):
             # so that we read what our own writes have led to.
             self.deliveries.wait_for(GROUP, max(position for _, position in placed), timeout=300)
             courses = [
-                threads.submit(self.take_course, order, line)
-                for (order, _), line in zip(placed, lines, strict=True)
+                threads.submit(self.take_course, order_id, line)
+                for (order_id, _), line in zip(placed, lines, strict=True)
             ]
             for done in as_completed(courses):
                 yield done.result()
 
-    def place(self, line: OrderLine) -> tuple[ordering.Order, int]:
-        """Place an order; return it with the position of its event."""
-        order = ordering.Order(uuid4())
-        order.create(line.customer, line.address, line.restaurant, line.items, line.ordered_at)
-        return order, ordering.save(self.orders, order)
-
-    def take_course(self, order: ordering.Order, line: OrderLine) -> Outcome:
-        """Let the delivery of a placed order live through its course."""
-        shipment = delivery.load(self.deliveries, delivery.id_for(order.order_id))
-        shipment.assign(line.courier)
-        delivery.save(self.deliveries, shipment)
-
-        conflicts = 0
-        if line.course == "canceled":
-            shipment.cancel(line.reason)
-            delivery.save(self.deliveries, shipment)
-        else:
-            shipment.prepare(line.restaurant)
-            delivery.save(self.deliveries, shipment)
-            if line.course == "contested":
-                conflicts = contest.cancel_and_pick_up(
-                    self.deliveries, shipment.delivery_id, line.reason
-                )
-            else:
-                shipment.pick_up()
-                delivery.save(self.deliveries, shipment)
-                shipment.deliver(line.customer)
-                delivery.save(self.deliveries, shipment)
-
-        shipment = delivery.load(self.deliveries, shipment.delivery_id)
-        is_canceled = shipment.state is delivery.State.CANCELED
-        if is_canceled:
-            order.cancel(line.reason)
-            ordering.save(self.orders, order)
-        elif line.tip is not None:
-            order.tip_courier(line.tip)
-            ordering.save(self.orders, order)
-        return Outcome(
-            order.order_id,
-            shipment.delivery_id,
-            order.total,
-            order.tip,
-            line.course,
-            conflicts,
-            is_canceled,
+    def place(self, line: OrderLine) -> tuple[UUID, int]:
+        """Place an order; return its id, and the position of its event."""
+        order_id = uuid4()
+        command = ordering.CreateOrder(
+            order_id, line.customer, line.address, line.restaurant, line.items, line.ordered_at
         )
+        # With an id of its own the command is safe to send again: it is carried out once.
+        handled = self.orders.handle(
+            ordering.stream_of(order_id), ordering.orders, command, command_id=order_id
+        )
+        assert handled.result is not None  # noqa: S101
+        return order_id, handled.result.position
+
+    def take_course(self, order_id: UUID, line: OrderLine) -> Outcome:
+        """Let the delivery of a placed order live through its course."""
+        delivery_id = delivery.id_for(order_id)
+        conflicts = 0
+
+        def change(act: Callable[[Delivery], None]) -> None:
+            self.deliveries.handle(delivery.stream_of(delivery_id), Delivery, act)
+
+        change(lambda shipment: shipment.assign(line.courier))
+        if line.course == "canceled":
+            change(lambda shipment: shipment.cancel(line.reason))
+        else:
+            change(lambda shipment: shipment.prepare(line.restaurant))
+            if line.course == "contested":
+                conflicts = contest.cancel_and_pick_up(self.deliveries, delivery_id, line.reason)
+            else:
+                change(Delivery.pick_up)
+                change(lambda shipment: shipment.deliver(line.customer))
+
+        shipment = self.deliveries.load(delivery.stream_of(delivery_id), Delivery)
+        is_canceled = shipment.state is delivery.State.CANCELED
+        stream = ordering.stream_of(order_id)
+        if is_canceled:
+            self.orders.handle(stream, ordering.orders, ordering.CancelOrder(line.reason))
+        elif line.tip is not None:
+            self.orders.handle(stream, ordering.orders, ordering.TipCourier(line.tip))
+        return Outcome(order_id, delivery_id, line.course, conflicts, is_canceled)

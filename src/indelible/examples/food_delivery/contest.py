@@ -1,11 +1,12 @@
 """Two threads after the same delivery: one cancels it, the other picks it up.
 
-Both load it, and both decide on the version that they see. One append wins; the other is refused
-with `WrongExpectedVersion`, loads what happened meanwhile, and decides anew.
+Both load it, and both decide on the version that they see. One append wins; the other is refused,
+and `handle` reads what happened meanwhile and decides anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier
@@ -13,7 +14,7 @@ from uuid import UUID
 
 from indelible import EventStore
 
-from .delivery import Delivery, DeliveryRule, change
+from .delivery import Delivery, DeliveryRule, stream_of
 
 
 def cancel_and_pick_up(store: EventStore, delivery_id: UUID, reason: str) -> int:
@@ -25,26 +26,24 @@ def cancel_and_pick_up(store: EventStore, delivery_id: UUID, reason: str) -> int
     both_have_loaded = Barrier(2, timeout=60)
     met = []
 
-    def contend(act: str) -> None:
-        rounds = 0
+    def contend(act: Callable[[Delivery], None]) -> None:
+        is_first = True
 
-        def decide(delivery: Delivery) -> None:
-            nonlocal rounds
-            if rounds == 0:
+        def command(delivery: Delivery) -> None:
+            nonlocal is_first
+            if is_first:
                 both_have_loaded.wait()
             else:
                 met.append(act)  # this thread was refused, and decides on what it sees now
-            rounds += 1
-            if act == "cancel":
-                delivery.cancel(reason)
-            else:
-                delivery.pick_up()
+            is_first = False
+            act(delivery)
 
         # What is right at first may be against the rules by now: a canceled delivery is not
         # picked up. One that was picked up can still be canceled.
         with suppress(DeliveryRule):
-            change(store, delivery_id, decide)
+            store.handle(stream_of(delivery_id), Delivery, command)
 
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(contend, ("cancel", "pick up")))
+        acts = [lambda delivery: delivery.cancel(reason), Delivery.pick_up]
+        list(threads.map(contend, acts))
     return len(met)

@@ -30,9 +30,11 @@ class Dispatch:
     def _work(self) -> None:
         for event in self._consumer:
             with event, event.transaction() as transaction:
-                shipment = delivery.Delivery(delivery.id_for(event.data.order_id))
-                shipment.create(event.data.order_id, event.data.address)
-                delivery.save(transaction, shipment)
+                order = event.data
+                delivery_id = delivery.id_for(order.order_id)
+                stream = delivery.stream_of(delivery_id)
+                with transaction.writing(delivery.Delivery, stream) as shipment:
+                    shipment.create(delivery_id, order.order_id, order.address)
 
     def __enter__(self) -> Self:
         for thread in self._threads:

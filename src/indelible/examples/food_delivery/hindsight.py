@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 from rich.console import Console
 from rich.table import Table
+
+from indelible import Aggregate
 
 from . import delivery, pricing
 from .business import Business
@@ -22,22 +25,25 @@ def tell(console: Console, business: Business, delivery_id: UUID) -> None:
         delivery_id: a delivery that was delivered.
     """
     stream = f"dish-{uuid4()}"
-    last = business.prices.append(stream, pricing.DishPriced(Decimal("10.90")), expected=-1)
-    moments = [("before the discount was known", last.recorded_at)]
+    with business.prices.writing(pricing.Dish, stream) as dish:
+        dish.set_price(Decimal("10.90"))
+    today = _recorded(dish)
 
-    friday = pricing.black_friday(last.recorded_at + timedelta(weeks=2))
-    discount = pricing.DiscountSet("Black Friday", 20)
-    pricing.announce(business.prices, stream, discount, friday, last.version)
-    *_, announced = business.prices.read(stream)
-    moments.append(("weeks ahead of the day", announced.recorded_at))
+    friday = pricing.black_friday(today + timedelta(weeks=2))
+    with business.prices.writing(pricing.Dish, stream) as dish:
+        dish.announce(pricing.DiscountSet("Black Friday", 20), friday)
 
     told_at = delivery.delivered_at(business.deliveries, delivery_id)
     assert told_at is not None  # noqa: S101
-    corrected = delivery.correct_time(
-        business.deliveries, delivery_id, told_at - timedelta(minutes=12), "her phone was offline"
-    )
-    moments.append(("after a late correction", corrected))
+    delivered_in = delivery.stream_of(delivery_id)
+    with business.deliveries.writing(delivery.Delivery, delivered_in) as shipment:
+        shipment.correct_time(told_at - timedelta(minutes=12), "her phone was offline")
 
+    moments = [
+        ("before the discount was known", today),
+        ("weeks ahead of the day", _recorded(dish)),
+        ("after a late correction", _recorded(shipment)),
+    ]
     table = Table(title="The same questions, as of three moments", title_justify="left")
     table.add_column("asked as of")
     table.add_column("the dish today", justify="right")
@@ -49,11 +55,16 @@ def tell(console: Console, business: Business, delivery_id: UUID) -> None:
             name,
             *(
                 f"{pricing.price_at(business.prices, stream, day, known):.2f}"
-                for day in (last.recorded_at, friday, friday + timedelta(days=1))
+                for day in (today, friday, friday + timedelta(days=1))
             ),
             _clock(delivery.delivered_at(business.deliveries, delivery_id, known)),
         )
     console.print(table)
+
+
+def _recorded(aggregate: Aggregate[Any]) -> datetime:
+    assert aggregate.stored is not None  # noqa: S101
+    return aggregate.stored.recorded_at
 
 
 def _clock(moment: datetime | None) -> str:

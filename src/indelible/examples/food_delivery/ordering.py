@@ -1,13 +1,18 @@
-"""The ordering service: what happens to an order, and the rules of that."""
+"""The ordering service: the rules of an order, as a decider.
+
+A command is what is asked for, an event what happened. `decide` says which events follow from a
+command, `evolve` what an event makes of the order; both are plain functions, tried without a store.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import assert_never
 from uuid import UUID
 
-from indelible import EventStore
+from indelible import Decider
 
 CHANNEL = "ordering"
 
@@ -17,6 +22,35 @@ class Item:
     name: str
     quantity: int
     price: Decimal
+
+
+# What is asked for
+
+
+@dataclass(frozen=True)
+class CreateOrder:
+    order_id: UUID
+    customer: str
+    address: str
+    restaurant: str
+    items: tuple[Item, ...]
+    ordered_at: datetime
+
+
+@dataclass(frozen=True)
+class TipCourier:
+    amount: Decimal
+
+
+@dataclass(frozen=True)
+class CancelOrder:
+    reason: str
+
+
+OrderCommand = CreateOrder | TipCourier | CancelOrder
+
+
+# What happened
 
 
 @dataclass(frozen=True)
@@ -43,80 +77,58 @@ class OrderCanceled:
 OrderEvent = OrderCreated | OrderTipped | OrderCanceled
 
 
+# What is
+
+
+@dataclass(frozen=True)
+class Order:
+    total: Decimal = Decimal(0)
+    tip: Decimal = Decimal(0)
+    is_created: bool = False
+    is_canceled: bool = False
+
+
 class OrderRule(Exception):
     """What was asked for is against the rules of an order."""
 
 
-@dataclass
-class Order:
-    """An order, as its events tell it."""
-
-    order_id: UUID
-    version: int = -1
-    changes: list[OrderEvent] = field(default_factory=list)
-    total: Decimal = Decimal(0)
-    tip: Decimal = Decimal(0)
-    is_canceled: bool = False
-
-    def create(
-        self,
-        customer: str,
-        address: str,
-        restaurant: str,
-        items: tuple[Item, ...],
-        ordered_at: datetime,
-    ) -> None:
-        if self.version >= 0 or self.changes:
+def decide(command: OrderCommand, order: Order) -> list[OrderEvent]:
+    match command:
+        case CreateOrder() if order.is_created:
             raise OrderRule("an order is created once")
-        if not items:
+        case CreateOrder(items=()):
             raise OrderRule("an order has at least one item")
-        total = sum((item.price * item.quantity for item in items), Decimal(0))
-        self._happen(
-            OrderCreated(self.order_id, customer, address, restaurant, items, total, ordered_at)
-        )
-
-    def tip_courier(self, amount: Decimal) -> None:
-        if self.is_canceled:
+        case CreateOrder(order_id, customer, address, restaurant, items, ordered_at):
+            total = sum((item.price * item.quantity for item in items), Decimal(0))
+            return [OrderCreated(order_id, customer, address, restaurant, items, total, ordered_at)]
+        case TipCourier() if order.is_canceled:
             raise OrderRule("nobody tips for a canceled order")
-        if amount <= 0:
+        case TipCourier(amount) if amount <= 0:
             raise OrderRule("a tip is more than nothing")
-        self._happen(OrderTipped(amount))
-
-    def cancel(self, reason: str) -> None:
-        if self.is_canceled:
+        case TipCourier(amount):
+            return [OrderTipped(amount)]
+        case CancelOrder() if order.is_canceled:
             raise OrderRule("the order is canceled already")
-        self._happen(OrderCanceled(reason))
+        case CancelOrder(reason):
+            return [OrderCanceled(reason)]
+        case _:
+            assert_never(command)
 
-    def _happen(self, event: OrderEvent) -> None:
-        self.changes.append(event)
-        self.apply(event)
 
-    def apply(self, event: OrderEvent) -> None:
-        match event:
-            case OrderCreated(total=total):
-                self.total = total
-            case OrderTipped(amount=amount):
-                self.tip += amount
-            case OrderCanceled():
-                self.is_canceled = True
+def evolve(order: Order, event: OrderEvent) -> Order:
+    match event:
+        case OrderCreated(total=total):
+            return replace(order, total=total, is_created=True)
+        case OrderTipped(amount):
+            return replace(order, tip=order.tip + amount)
+        case OrderCanceled():
+            return replace(order, is_canceled=True)
+        case _:
+            assert_never(event)
+
+
+orders = Decider(decide, evolve, Order)
 
 
 def stream_of(order_id: UUID) -> str:
     return f"order-{order_id}"
-
-
-def load(store: EventStore, order_id: UUID) -> Order:
-    """Rebuild an order from its events."""
-    order = Order(order_id)
-    for event in store.read(stream_of(order_id)):
-        order.apply(event.data)
-        order.version = event.version
-    return order
-
-
-def save(store: EventStore, order: Order) -> int:
-    """Append what has happened to an order since it was loaded; return the last position."""
-    result = store.append(stream_of(order.order_id), order.changes, expected=order.version)
-    order.version = result.version
-    order.changes.clear()
-    return result.position

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import assert_never
 
-from indelible import EventStore, NewEvent
+from indelible import Aggregate, EventStore
 
 CHANNEL = "pricing"
 
@@ -29,35 +30,40 @@ class DiscountSet:
 PriceEvent = DishPriced | DiscountSet
 
 
-def set_price(store: EventStore, stream: str, price: Decimal, expected: int) -> int:
-    """Record a price that holds from now on; return the stream's version."""
-    return store.append(stream, DishPriced(price), expected=expected).version
+class Dish(Aggregate[PriceEvent]):
+    """A dish, and what it costs."""
 
+    full_price: Decimal | None = None
+    percent: int = 0
 
-def announce(
-    store: EventStore, stream: str, discount: DiscountSet, begins: datetime, expected: int
-) -> int:
-    """Record a discount for the day that begins then; return the stream's version."""
-    ends = DiscountSet(f"end of {discount.name}", 0)
-    facts = [
-        NewEvent("DiscountSet", discount, valid_at=begins),
-        NewEvent("DiscountSet", ends, valid_at=begins + timedelta(days=1)),
-    ]
-    return store.append(stream, facts, expected=expected).version
+    @property
+    def price(self) -> Decimal | None:
+        return None if self.full_price is None else self.full_price * (100 - self.percent) / 100
+
+    def set_price(self, price: Decimal) -> None:
+        self.record(DishPriced(price))
+
+    def announce(self, discount: DiscountSet, begins: datetime) -> None:
+        """Set a discount for the day that begins then."""
+        self.record(discount, valid_at=begins)
+        ends = DiscountSet(f"end of {discount.name}", 0)
+        self.record(ends, valid_at=begins + timedelta(days=1))
+
+    def evolve(self, event: PriceEvent) -> None:
+        match event:
+            case DishPriced(price):
+                self.full_price = price
+            case DiscountSet(percent=percent):
+                self.percent = percent
+            case _:
+                assert_never(event)
 
 
 def price_at(
     store: EventStore, stream: str, moment: datetime, known: datetime | None = None
 ) -> Decimal | None:
     """What a dish costs at a moment, by what was known at another; None where nothing was."""
-    price, percent = None, 0
-    for event in store.read(stream, valid_at=moment, as_of=known):
-        match event.data:
-            case DishPriced(price=set_to):
-                price = set_to
-            case DiscountSet(percent=set_to):
-                percent = set_to
-    return None if price is None else price * (100 - percent) / 100
+    return store.load(stream, Dish, valid_at=moment, as_of=known).price
 
 
 def black_friday(after: datetime) -> datetime:

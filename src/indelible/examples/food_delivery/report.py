@@ -84,8 +84,10 @@ def check(
     total = tips = Decimal(0)
     wrong = 0
     for outcome in outcomes:
-        order = ordering.load(business.orders, outcome.order_id)
-        shipment = delivery.load(business.deliveries, outcome.delivery_id)
+        order = business.orders.load(ordering.stream_of(outcome.order_id), ordering.orders).state
+        shipment = business.deliveries.load(
+            delivery.stream_of(outcome.delivery_id), delivery.Delivery
+        )
         total += order.total
         tips += order.tip
         canceled = shipment.state is delivery.State.CANCELED

@@ -7,12 +7,15 @@ CREATE TABLE indelible.snapshots (
     version bigint NOT NULL,
     by_valid_time boolean NOT NULL,
     valid_at timestamptz,
+    from_version bigint,
     taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     state text COLLATE "C" NOT NULL,
     shape text COLLATE "C" NOT NULL,
     data jsonb NOT NULL,
     CONSTRAINT snapshots_pkey PRIMARY KEY (stream_id, state, by_valid_time),
-    CONSTRAINT snapshots_valid_at CHECK (by_valid_time = (valid_at IS NOT NULL))
+    CONSTRAINT snapshots_valid_at CHECK (
+        by_valid_time = (valid_at IS NOT NULL) AND by_valid_time = (from_version IS NOT NULL)
+    )
 );
 COMMENT ON TABLE indelible.snapshots IS
     'States made of a stream''s events up to a version: the latest of each kind. They may be deleted.';
@@ -22,6 +25,8 @@ COMMENT ON COLUMN indelible.snapshots.by_valid_time IS
     'Whether the events were taken in order of valid time, or of version.';
 COMMENT ON COLUMN indelible.snapshots.valid_at IS
     'By valid time: the valid time of the last event that went into it.';
+COMMENT ON COLUMN indelible.snapshots.from_version IS
+    'By valid time: the lowest version of which the event is not in it, such as a fact of the future.';
 COMMENT ON COLUMN indelible.snapshots.taken_at IS 'When it was taken.';
 COMMENT ON COLUMN indelible.snapshots.state IS 'The name of the state''s class.';
 COMMENT ON COLUMN indelible.snapshots.shape IS
@@ -80,12 +85,22 @@ BEGIN
         RETURN false;
     END IF;
     INSERT INTO indelible.snapshots AS known
-        (stream_id, version, by_valid_time, valid_at, state, shape, data)
+        (stream_id, version, by_valid_time, valid_at, from_version, state, shape, data)
     VALUES (
         of_stream,
         at_version,
         at_valid_time IS NOT NULL,
         at_valid_time,
+        CASE WHEN at_valid_time IS NOT NULL THEN coalesce(
+            (
+                SELECT min(events.version)
+                FROM indelible.events
+                WHERE events.stream_id = of_stream
+                    AND events.version <= at_version
+                    AND coalesce(events.valid_at, events.recorded_at) > at_valid_time
+            ),
+            at_version + 1
+        ) END,
         of_state,
         of_shape,
         state_data
@@ -93,6 +108,7 @@ BEGIN
     ON CONFLICT ON CONSTRAINT snapshots_pkey DO UPDATE
     SET version = excluded.version,
         valid_at = excluded.valid_at,
+        from_version = excluded.from_version,
         taken_at = excluded.taken_at,
         shape = excluded.shape,
         data = excluded.data
