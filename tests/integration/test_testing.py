@@ -181,7 +181,7 @@ def test_a_store_in_which_a_transaction_was_left_open_is_not_lent_again(
         with first.connect() as store:
             store.append("a-1", event(), expected=NO_STREAM)
         left = psycopg.connect(first.url)
-        left.execute(f"SELECT FROM {first.schema}.events")
+        left.execute(f"LOCK TABLE {first.schema}.events IN ROW EXCLUSIVE MODE")  # as an append
     with left, stores.store() as second:
         assert second.schema != first.schema
 

@@ -1,5 +1,5 @@
--- One row: of a new store, the names of the tables that hold rows, and the sequences that belong to
--- no table with their values (null where it gave none yet), both as JSON.
+-- One row: of a new store, the names of the tables that hold rows, and the values of the sequences
+-- that belong to none of those (null where one gave none yet), both as JSON.
 SELECT
     (
         SELECT coalesce(jsonb_agg(tables.relname), '[]')::text
@@ -15,7 +15,8 @@ SELECT
             AND NOT EXISTS (
                 SELECT
                 FROM pg_depend AS owned
-                WHERE owned.objid = format('%%I.%%I', free.schemaname, free.sequencename)::regclass
+                WHERE pg_relation_size(owned.refobjid) > 0
+                    AND owned.objid = format('%%I.%%I', free.schemaname, free.sequencename)::regclass
                     AND owned.classid = 'pg_class'::regclass
                     AND owned.deptype IN ('a', 'i')
             )

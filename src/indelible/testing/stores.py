@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from indelible.opening import locate
-from indelible.postgres import Settings, migrate_store, open_connection
+from indelible.postgres import Connection, Settings, migrate_store, open_connection
 from indelible.store import AsyncEventStore, Connecting, EventStore
 
 
@@ -58,6 +58,7 @@ class FreshStores:
         self._url = url
         self._idle: list[_Made] = []
         self._schemas: list[str] = []
+        self._connection: Connection | None = None
 
     @contextmanager
     def store(self) -> Iterator[FreshStore]:
@@ -66,21 +67,32 @@ class FreshStores:
         yield FreshStore(self._url, made.schema)
         self._idle.append(made)
 
-    def drop(self) -> None:
-        """Drop all that was made."""
-        with open_connection(Settings(self._url, "public")) as connection:
-            connection.execute("SET client_min_messages = warning")
+    def close(self, *, drop: bool) -> None:
+        """End it.
+
+        Args:
+            drop: whether to drop all that was made.
+        """
+        if drop:
+            self._run("SET client_min_messages = warning")
             for schema in self._schemas:
                 name = sql.Identifier(schema)
-                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+                self._run(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+        if self._connection is not None:
+            self._connection.close()
+
+    def _run(self, statement: Any, parameters: Any = None) -> psycopg.Cursor[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = open_connection(Settings(self._url, "public"))
+            # What a crash leaves of a test's store is of no use to anybody.
+            self._connection.execute("SET synchronous_commit = off; SET lock_timeout = '1s'")
+        return self._connection.execute(statement, parameters)
 
     def _make(self) -> _Made:
         schema = f"test_{uuid4().hex[:12]}"
         self._schemas.append(schema)
-        settings = Settings(self._url, schema)
-        migrate_store(settings)
-        with open_connection(settings) as connection:
-            row = connection.execute(_statement("as_made"), {"schema": schema}).fetchone()
+        migrate_store(Settings(self._url, schema))
+        row = self._run(_statement("as_made"), {"schema": schema}).fetchone()
         assert row is not None  # noqa: S101
         return _Made(schema, *row)
 
@@ -88,20 +100,16 @@ class FreshStores:
         if not self._idle:
             return None
         made = self._idle.pop()
-        with open_connection(Settings(self._url, made.schema)) as connection:
-            connection.execute(
-                "SELECT set_config('lock_timeout', '1s', false),"
-                " set_config('testing.schema', %s, false),"
-                " set_config('testing.tables', %s, false),"
-                " set_config('testing.sequences', %s, false)",
-                [made.schema, made.tables, made.sequences],
-            )
-            try:
-                connection.execute(_statement("empty"))
-            except psycopg.errors.LockNotAvailable:
-                return (
-                    None  # a test left a transaction open there: it does not get in another's way
-                )
+        self._run(
+            "SELECT set_config('testing.schema', %s, false),"
+            " set_config('testing.tables', %s, false),"
+            " set_config('testing.sequences', %s, false)",
+            [made.schema, made.tables, made.sequences],
+        )
+        try:
+            self._run(_statement("empty"))
+        except psycopg.errors.LockNotAvailable:
+            return None  # a test left a transaction open there: it is not to disturb another
         return made
 
 
@@ -126,17 +134,19 @@ def fresh_stores(url: str | None) -> Iterator[FreshStores]:
         stores = FreshStores(found)
         try:
             yield stores
-            stores.drop()
         finally:
+            stores.close(drop=True)
             release()
         return
     folder = Path(tempfile.mkdtemp(prefix="indelible-tests-"))
     folder.chmod(0o755)  # the server may run under another account, which has to reach it
     try:
         found, release = locate(f"embedded://{folder}/server")
+        stores = FreshStores(found)
         try:
-            yield FreshStores(found)
+            yield stores
         finally:
+            stores.close(drop=False)
             release()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
