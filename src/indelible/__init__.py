@@ -45,6 +45,7 @@ from .errors import (
     WaitTimedOut,
     WrongExpectedVersion,
 )
+from .event_types import TypeCheck, TypeInfo, UnreadableEvent
 from .events import (
     ANY,
     ERASED,
@@ -165,7 +166,10 @@ __all__ = [
     "StreamNotFound",
     "Subscription",
     "TransactionConflict",
+    "TypeCheck",
+    "TypeInfo",
     "UnknownEventType",
+    "UnreadableEvent",
     "UnregisteredEventClass",
     "Upcaster",
     "UpcastingFailed",
