@@ -23,6 +23,7 @@ from indelible import (
     Group,
     Subscription,
     errors,
+    testing,
 )
 
 _REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -94,5 +95,5 @@ def test_every_public_name_has_a_docstring() -> None:
 
 def test_every_public_name_stands_in_the_reference() -> None:
     pages = "\n".join(page.read_text("utf-8") for page in _REFERENCE.glob("*.md"))
-    for name in indelible.__all__:
+    for name in [*indelible.__all__, *testing.__all__]:
         assert re.search(rf"\b{name}\b|::: indelible\.errors", pages), name

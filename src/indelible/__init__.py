@@ -52,6 +52,7 @@ from .errors import (
     WaitTimedOut,
     WrongExpectedVersion,
 )
+from .event_types import TypeCheck, TypeInfo, UnreadableEvent
 from .events import (
     ANY,
     ERASED,
@@ -207,7 +208,10 @@ __all__ = [
     "Subscription",
     "TableProjection",
     "TransactionConflict",
+    "TypeCheck",
+    "TypeInfo",
     "UnknownEventType",
+    "UnreadableEvent",
     "UnregisteredEventClass",
     "Upcaster",
     "UpcastingFailed",

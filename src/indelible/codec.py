@@ -478,13 +478,14 @@ def _children(value: Any, path: str) -> Iterator[tuple[Any, str]] | None:
         return ((item, f"{path}[{index}]") for index, item in enumerate(value))
     if isinstance(value, type):
         return None
-    names = _field_names(value)
+    names = field_names(value)
     if names is None:
         return None
     return ((getattr(value, name), f"{path}.{name}") for name in names)
 
 
-def _field_names(value: Any) -> list[str] | None:
+def field_names(value: Any) -> list[str] | None:
+    """The names of an instance's fields that are written as JSON; None for what has no fields."""
     if is_dataclass(value):
         return [field.name for field in fields(value)]
     if isinstance(value, msgspec.Struct):

@@ -85,7 +85,7 @@ class Doorbell:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_heard = True
-        self._is_closed = False
+        self._closing = threading.Event()
 
     def ring(self) -> None:
         """Ring soon. Returns at once, and never fails: a bell not heard costs latency only."""
@@ -93,13 +93,13 @@ class Doorbell:
             return
         self._rung.set()
         with self._starting:
-            if self._thread is None and not self._is_closed:
+            if self._thread is None and not self._closing.is_set():
                 self._thread = _start(self._run, "indelible-doorbell")
 
     def close(self) -> None:
         """Ring for what is still to be told, and end. Closing twice is allowed."""
         with self._starting:
-            self._is_closed = True
+            self._closing.set()
             thread = self._thread
         if thread is not None:
             self._rung.set()
@@ -108,7 +108,7 @@ class Doorbell:
     def _run(self) -> None:
         connection: Connection | None = None
         try:
-            while not self._is_closed:
+            while not self._closing.is_set():
                 if not self._rung.wait(_LINGER):
                     with self._starting:
                         if not self._rung.is_set():
@@ -117,7 +117,7 @@ class Doorbell:
                 # Taken back before it is told: what is committed after this rings again.
                 self._rung.clear()
                 connection = self._tell(connection)
-                time.sleep(_RING_PAUSE if self._is_heard else _UNHEARD_PAUSE)
+                self._closing.wait(_RING_PAUSE if self._is_heard else _UNHEARD_PAUSE)
             if self._rung.is_set():
                 connection = self._tell(connection)
         finally:

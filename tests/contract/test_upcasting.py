@@ -219,11 +219,12 @@ def test_the_checkpoint_of_what_is_due_stands_before_a_split_event_until_its_las
     store: EventStore, upcasting: EventStore
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
-    append(store, "order-1", "Placed", "Closed", valid_at=soon)
+    _, position = append(store, "order-1", "Placed", "Closed", valid_at=soon)
     with upcasting.subscribe(due=True) as subscription:
         assert next(subscription).data == Placed(0)
         assert next(subscription).data == Canceled(1, "closed")
         between = Checkpoint.parse(str(subscription.checkpoint))
+    assert between.due == (soon, position - 1)
     with upcasting.subscribe(due=True, after=between) as subscription:
         assert next(subscription).data == Canceled(1, "closed")
         assert next(subscription).data == Refunded(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,11 +27,14 @@ COMMAND = [sys.executable, "-c", "from indelible.cli import main; main()"]
 def run(server_url: str, schema: str) -> Run:
     """Runs `indelible` on a schema that holds no store yet."""
 
-    def indelible(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    def indelible(
+        *arguments: str, given: str = "", at: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*COMMAND, *arguments],
             env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
             input=given,
+            cwd=at,
             capture_output=True,
             text=True,
             check=False,
@@ -49,6 +53,64 @@ def made(run: Run) -> Run:
 def lines(done: subprocess.CompletedProcess[str]) -> list[dict]:
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+REGISTRY = """
+from dataclasses import dataclass
+from indelible import App, Upcaster
+
+def priced(data):
+    return {"price": data["cents"] / 100}
+
+@dataclass
+class Ordered:
+    event_upcasters = (Upcaster("Bought", priced),)
+    price: float
+
+EVENTS = [Ordered, Upcaster("Seen", into=())]
+app = App("shop", events=EVENTS)
+"""
+
+
+def test_types_are_listed_and_checked(made: Run, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(REGISTRY, "utf-8")
+    for event_type, data in [
+        ("Ordered", '{"price": 2}'),
+        ("Bought", '{"cents": 250}'),
+        ("Seen", "{}"),
+        ("Bought", '{"cents": 300}'),
+    ]:
+        made("append", "order-1", event_type, data, "--expected", "any")
+
+    bare = [line.split()[:2] for line in made("types").stdout.splitlines()]
+    assert bare == [["TYPE", "EVENTS"], ["Bought", "2"], ["Ordered", "1"], ["Seen", "1"]]
+    told = made("types", "--events", "shop:app", at=tmp_path).stdout
+    assert re.search(r"Bought +2 .* read as another +Bought -> Ordered by priced", told)
+    assert re.search(r"Ordered +1 .* yes", told)
+    assert re.search(r"Seen +1 .* read as another +Seen -> nothing", told)
+    (ordered,) = [
+        line
+        for line in lines(made("types", "--events", "shop:EVENTS", "--json", at=tmp_path))
+        if line["type"] == "Ordered"
+    ]
+    assert (ordered["first_position"], ordered["is_registered"]) == ("1", True)
+
+    checked = made("check-types", "shop:EVENTS", at=tmp_path)
+    assert (checked.returncode, checked.stdout) == (
+        0,
+        "all 3 types can be read (4 events decoded)\n",
+    )
+    for event_type, data in [("Bought", "{}"), ("Lost", "{}"), ("Lost", "{}")]:
+        made("append", "order-2", event_type, data, "--expected", "any")
+    failed = made("check-types", "shop:EVENTS", at=tmp_path)
+    assert failed.returncode == 1
+    assert "Bought: 1 of 3 that were read cannot be (3 in the store)" in failed.stdout
+    assert "the upcaster Bought -> Ordered by priced failed: KeyError: 'cents'" in failed.stdout
+    assert "Lost: 2 of 2" in failed.stdout
+    assert "    at order-2 1, order-2 2\n2 of 4 types cannot be read\n" in failed.stdout
+
+    assert made("check-types", "shop:NONE", at=tmp_path).returncode == 2
+    assert made("check-types", "nowhere:EVENTS").returncode == 2
 
 
 def test_init_makes_a_store_and_a_second_one_finds_it(run: Run, schema: str) -> None:

@@ -1,4 +1,4 @@
-"""What a module of the user's holds: modules and projections, by name."""
+"""What a module of the user's holds: applications, event classes and projections, by name."""
 
 from __future__ import annotations
 
@@ -40,6 +40,26 @@ def find_module(name: str) -> ModuleType:
         raise InvalidInput(
             f"there is no module {name!r} here: run it where the module is, or install it"
         ) from error
+
+
+def find(text: str, what: str, form: str) -> Any:
+    """Find something in a module.
+
+    Args:
+        text: `module:name`.
+        what: what it is to be, for the error.
+        form: how it is written, for the error.
+
+    Returns:
+        It; None where the module has no such name.
+
+    Raises:
+        InvalidInput: there is no such module.
+    """
+    module_name, _, name = text.partition(":")
+    if not module_name or not name:
+        raise InvalidInput(f"{text!r} names no {what}: write {form}")
+    return getattr(find_module(module_name), name, None)
 
 
 def find_projection(application: str, name: str) -> Projection:

@@ -24,7 +24,18 @@ from indelible.errors import (
     StreamNotFound,
 )
 
-from . import append, demo, groups, importing, init, look, projections, run, stream
+from . import (
+    append,
+    demo,
+    event_types,
+    groups,
+    importing,
+    init,
+    look,
+    projections,
+    run,
+    stream,
+)
 from .show import ReaderGone
 
 # ClickException, wherever this version of typer has it from.
@@ -46,6 +57,8 @@ app.command("log")(look.log)
 app.command("streams")(look.streams)
 app.add_typer(stream.app, name="stream")
 app.command("stats")(look.stats)
+app.command("types")(event_types.types)
+app.command("check-types")(event_types.check_types)
 app.command("epoch")(look.epoch)
 app.command("run")(run.run)
 app.add_typer(groups.app, name="groups")
@@ -73,8 +86,9 @@ def _indelible(
     The database is `--url`, else `$INDELIBLE_URL`, else an embedded PostgreSQL.
 
     Exit codes: 0 done · 1 the store refused (a wrong expected version, a duplicate, a stream or
-    group that is not there) · 2 wrong usage or input · 3 the database cannot be reached · 4 there
-    is no store in the schema, or one of another version · 5 any other failure · 130 interrupted.
+    group that is not there), or types cannot be read · 2 wrong usage or input · 3 the database
+    cannot be reached · 4 there is no store in the schema, or one of another version · 5 any other
+    failure · 130 interrupted.
     """
 
 

@@ -1,0 +1,113 @@
+"""`indelible types` and `check-types`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from indelible.app import App, AsyncApp
+from indelible.errors import InvalidInput
+from indelible.store import EventStore
+
+from . import options, show
+from .finding import find
+
+_REGISTRY = "Where the event classes are: module:name of what events= takes, or of an application."
+
+
+def types(
+    *,
+    events: Annotated[
+        str | None, typer.Option("--events", metavar="MODULE:NAME", help=_REGISTRY)
+    ] = None,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """List the types of events: how many, since when, and what is registered for them.
+
+    The whole log is counted through, in small steps: about a second for each million events.
+    """
+    registry = None if events is None else _registry(events)
+    with EventStore.connect(url, schema=schema, events=registry or (), unknown="keep") as store:
+        found = store.types()
+    if json:
+        show.json_lines(
+            {
+                "type": one.type,
+                "events": one.events,
+                "first_position": str(one.first_position),
+                "first_recorded_at": one.first_recorded_at,
+                "last_position": str(one.last_position),
+                "last_recorded_at": one.last_recorded_at,
+                "is_registered": one.is_registered,
+                "upcasters": one.upcasters,
+            }
+            for one in found
+        )
+        return
+    header = ("TYPE", "EVENTS", "FIRST", "LAST", "REGISTERED", "UPCASTERS")
+    width = len(header) if registry is not None else 4
+    rows = [header[:width]]
+    for one in found:
+        row = (
+            show.visible(one.type),
+            f"{one.events:,}",
+            show.moment(one.first_recorded_at),
+            show.moment(one.last_recorded_at),
+            "yes" if one.is_registered else "read as another" if one.upcasters else "no",
+            show.visible("; ".join(one.upcasters)),
+        )
+        rows.append(row[:width])
+    show.columns(iter(rows))
+
+
+def check_types(
+    *,
+    events: Annotated[str, typer.Argument(metavar="MODULE:NAME", help=_REGISTRY)],
+    samples: Annotated[
+        int,
+        typer.Option("--samples", help="How many events of a type to read, but first and last."),
+    ] = 100,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Check that every type in the store can be read: for CI, before new code goes out.
+
+    Of each type the first event, the last and some at random are decoded. Exit code 1 where one
+    cannot be.
+    """
+    with EventStore.connect(url, schema=schema, events=_registry(events)) as store:
+        checks = store.check_types(samples=samples)
+    failed = [check for check in checks if check.failures]
+    for check in failed:
+        typer.echo(
+            f"{show.visible(check.type)}: {len(check.failures):,} of {check.checked:,} that were"
+            f" read cannot be ({check.events:,} in the store)"
+        )
+        for reason, places in _by_reason(check.failures).items():
+            typer.echo(f"    {show.visible(reason)}")
+            more = f" and {len(places) - 3:,} more" if len(places) > 3 else ""
+            typer.echo(f"    at {', '.join(places[:3])}{more}")
+    checked = sum(check.checked for check in checks)
+    if failed:
+        typer.echo(f"{len(failed):,} of {len(checks):,} types cannot be read")
+        raise typer.Exit(1)
+    typer.echo(f"all {len(checks):,} types can be read ({checked:,} events decoded)")
+
+
+def _by_reason(failures: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for failure in failures:
+        place = f"{show.visible(failure.stream)} {failure.version}"
+        found.setdefault(failure.reason, []).append(place)
+    return found
+
+
+def _registry(text: str) -> Any:
+    found = find(text, "event classes", "module:EVENTS")
+    registry = found.events if isinstance(found, App | AsyncApp) else found
+    if registry is None:
+        raise InvalidInput(f"{text!r} is None, and no event classes")
+    return registry
