@@ -396,6 +396,7 @@ class Run:
             {
                 **self._lease(),
                 **self._step(batch),
+                "events": len({event.position for event, _ in steps}),
                 "changed": changed,
                 "removed": removed,
             },
