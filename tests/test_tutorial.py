@@ -19,6 +19,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
         "tutorial/food-delivery.md",
         "howto/decide-across-streams.md",
         "howto/react-to-events.md",
+        "howto/keep-read-models.md",
         "howto/migrate-from-another-store.md",
         "index.md",
         "explanation/streams.md",
@@ -43,6 +44,10 @@ def test_the_code_of_a_page_runs(page: str) -> None:
         assert "cook 1 attempt 1" in done.stdout
         assert "did not reach position 2" in done.stdout
         assert "2 OrderCreated(order='2', address='3 Mill Lane')" in done.stdout
+    if "read-models" in page:
+        assert "Order(customer='ann', to_pay=1200, status='open')\n{'orders': 2}" in done.stdout
+        assert "['order-2'] 3 3 True" in done.stdout
+        assert "{'customer': 'ANN'}\n(Decimal('1500'),)" in done.stdout
     if "decide" in page:
         assert "subscribed at position 2" in done.stdout
         assert "s3: the course is full" in done.stdout
