@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import psycopg
 import psycopg.conninfo
 import pytest
 
-from indelible import ANY, EventStore, LeaseLost, StreamAppend
+from indelible import ANY, DocumentProjection, EventStore, LeaseLost, StreamAppend, handles
 from tests.projection_runner import Balance, Journal, Moved, Movements
 from tests.waiting import wait_until
 
@@ -170,3 +171,40 @@ def test_appends_that_meet_at_one_inline_document_lose_nothing(url: str, schema:
             cents = sum(threads.map(write, range(8)))
         assert store.documents(Everything).read("all") == Balance(cents, 8 * (15 + 10 * 3))
         assert store.verify(Everything).holds
+
+
+def test_documents_are_never_older_than_the_checkpoint_that_is_told_with_them(
+    url: str, schema: str
+) -> None:
+    class Last(DocumentProjection[dict]):
+        name = "last"
+
+        def key(self, event):
+            return "all"
+
+        @handles(Moved)
+        def moved(self, last, event):
+            return {"position": event.position}
+
+    with EventStore.connect(url, schema=schema, events=[Moved]) as store:
+        rng = random.Random(1)
+        move_some(store, rng, 1)
+        store.catch_up(Last)
+        is_over = threading.Event()
+
+        def read() -> int:
+            documents, reads = store.documents(Last), 0
+            while not is_over.is_set():
+                found = documents.read_many(["all"])
+                assert found["all"]["position"] >= found.checkpoint
+                reads += 1
+            return reads
+
+        with ThreadPoolExecutor(2) as threads, store.projector(Last) as projector:
+            readers = [threads.submit(read) for _ in range(2)]
+            projector.take_over()
+            for _ in range(100):
+                move_some(store, rng, 1)
+                projector.step()
+            is_over.set()
+            assert all(reader.result() > 10 for reader in readers)
