@@ -21,6 +21,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
         "howto/decide-across-streams.md",
         "howto/change-events.md",
         "howto/react-to-events.md",
+        "howto/keep-read-models.md",
         "howto/migrate-from-another-store.md",
         "index.md",
         "explanation/streams.md",
@@ -49,6 +50,10 @@ def test_the_code_of_a_page_runs(page: str) -> None:
         assert "balance 50\nversion 2 (Withdrawn(amount=20),)\nleft 20\nstill 0\n" in done.stdout
         assert "then 50 at version 1" in done.stdout
         assert done.stdout.endswith("from all events 280\nfrom a snapshot 280\n")
+    if "read-models" in page:
+        assert "Order(customer='ann', to_pay=1200, status='open')\n{'orders': 2}" in done.stdout
+        assert "['order-2'] 3 3 True" in done.stdout
+        assert "{'customer': 'ANN'}\n(Decimal('1500'),)" in done.stdout
     if "decide" in page:
         assert "subscribed at position 2" in done.stdout
         assert "s3: the course is full" in done.stdout

@@ -229,29 +229,25 @@ def _write(
         raise ConnectionLost(str(lost), ids) from lost
 
 
-def appended_spans(call: Call, rows: Rows) -> list[dict[str, Any]]:
-    """The versions that an append has just given to events, stream by stream.
+def appended_ids(call: Call, rows: Rows) -> list[str]:
+    """The ids of the events that an append has just stored.
 
     Args:
         call: the append.
         rows: what the database answered.
 
     Returns:
-        Streams with the first and the last version; none where nothing was written, for it was
-        refused, or stored before.
+        None where nothing was written, for it was refused, or stored before.
     """
     if call.statement in ("append", "append_if"):
-        outcomes = [(0, *row) for row in rows]
+        outcomes = [(0, rows[0][0])]
     else:
-        outcomes = [(place - 1, *row) for place, *row in rows]
+        outcomes = [(place - 1, outcome) for place, outcome, *_ in rows]
     return [
-        {
-            "stream": call.parts[place]["stream"],
-            "from_version": last_version - len(call.parts[place]["events"]) + 1,
-            "to_version": last_version,
-        }
-        for place, outcome, last_version, *_ in outcomes
+        event["id"]
+        for place, outcome in outcomes
         if outcome == "appended"
+        for event in call.parts[place]["events"]
     ]
 
 

@@ -1,15 +1,14 @@
-"""Plans: documents in memory, and what events make of them."""
+"""Documents in memory, and what events make of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from .errors import IndelibleError
 from .events import RecordedEvent
-from .plan import Call, Plan
 from .projection import Described, partition_of
 
 _encode = msgspec.json.Encoder().encode
@@ -73,22 +72,22 @@ class Folding:
             changed[key] = event.position
 
 
-def load(
-    described: Described, folding: Folding, statement: str, parameters: Mapping[str, Any]
-) -> Plan[None]:
+def bring(
+    described: Described, folding: Folding, keys: Iterable[str], rows: Iterable[tuple[Any, ...]]
+) -> None:
     """Bring documents into memory; None for those that are not there.
 
     Args:
         described: whose documents they are.
         folding: where to.
-        statement: the name of the statement.
-        parameters: its parameters, of which `keys` are the documents to bring.
+        keys: which were asked for.
+        rows: keys and documents, as the database has them.
 
     Raises:
         ProjectionFailed: a document does not fit its class any more.
     """
-    folding.documents.update(dict.fromkeys(parameters["keys"]))
-    for key, document in (yield Call(statement, parameters)):
+    folding.documents.update(dict.fromkeys(keys))
+    for key, document in rows:
         try:
             folding.documents[key] = described.read(document)
         except IndelibleError as error:

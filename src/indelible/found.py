@@ -90,7 +90,7 @@ def _found(
         statement,
         {"name": described.name, "version": described.version, **parameters},
         # The best plan depends on the field: on whether it has an index.
-        prepared=False,
+        prepared=statement != "documents_find",
     )
     if not rows:
         yield from builds(described.name)

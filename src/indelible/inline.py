@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from . import project
-from .append import appended_spans
+from .append import appended_ids
 from .codec import Codec
 from .errors import InvalidInput
 from .events import RecordedEvent
@@ -57,21 +57,18 @@ class Inline(_Inline):
 
     def __call__(self, engine: BoundEngine, call: Call, rows: Rows) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""
-        spans = appended_spans(call, rows)
-        if not spans:
+        ids = appended_ids(call, rows)
+        if not ids:
             return
-        events = engine.run(project.appended(self._codec, spans))
+        events = engine.run(project.appended(self._codec, ids))
         for described in self.described:
             taken = self._taken(described, events)
             if not taken:
                 continue
-            build = engine.run(project.hold(described))
-            if build is None:
-                continue
             if described.kind == "documents":
                 known = enrich(described, taken, engine.connection)
-                engine.run(project.fold_inline(described, build, taken, known))
-            else:
+                engine.run(project.fold_inline(described, taken, known))
+            elif engine.run(project.hold(described)) is not None:
                 handle(described, taken, engine.connection)
 
 
@@ -88,19 +85,16 @@ class AsyncInline(_Inline):
 
     async def __call__(self, engine: AsyncBoundEngine, call: Call, rows: Rows) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""
-        spans = appended_spans(call, rows)
-        if not spans:
+        ids = appended_ids(call, rows)
+        if not ids:
             return
-        events = await engine.run(project.appended(self._codec, spans))
+        events = await engine.run(project.appended(self._codec, ids))
         for described in self.described:
             taken = self._taken(described, events)
             if not taken:
                 continue
-            build = await engine.run(project.hold(described))
-            if build is None:
-                continue
             if described.kind == "documents":
                 known = await enrich_async(described, taken, engine.connection)
-                await engine.run(project.fold_inline(described, build, taken, known))
-            else:
+                await engine.run(project.fold_inline(described, taken, known))
+            elif await engine.run(project.hold(described)) is not None:
                 await handle_async(described, taken, engine.connection)

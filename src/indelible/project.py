@@ -7,7 +7,7 @@ vanish at any moment (docs/explanation/projections.md).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -31,7 +31,7 @@ from .errors import (
     UpcastingFailed,
 )
 from .events import RecordedEvent
-from .folding import Folding, changes, load
+from .folding import Folding, bring, changes
 from .plan import Call, Plan
 from .projection import Described, Kind, partition_of
 from .read import (
@@ -384,12 +384,8 @@ class Run:
             folding.documents.clear()
         missing = list({key for _, key in steps if key not in folding.documents})
         if missing:
-            yield from load(
-                self.described,
-                folding,
-                "projection_load",
-                {"projection_id": self.build_id, "keys": missing},
-            )
+            rows = yield Call("projection_load", {"projection_id": self.build_id, "keys": missing})
+            bring(self.described, folding, missing, rows)
         folding.fold(steps, known)
         changed, removed = changes(self.described, folding)
         yield Call(
@@ -397,6 +393,7 @@ class Run:
             {
                 **self._lease(),
                 **self._step(batch),
+                "events": len({event.position for event, _ in steps}),
                 "changed": changed,
                 "removed": removed,
             },
@@ -493,19 +490,18 @@ def hold(described: Described) -> Plan[int | None]:
     return int(rows[0][0]) if rows else None
 
 
-def appended(codec: Codec, spans: Sequence[Mapping[str, object]]) -> Plan[list[RecordedEvent]]:
+def appended(codec: Codec, ids: Sequence[str]) -> Plan[list[RecordedEvent]]:
     """Read what was appended in this transaction, in order of position."""
-    rows = yield Call("projection_events", {"spans": _encode(spans).decode()})
+    rows = yield Call("appended_events", {"ids": list(ids)})
     return decode_rows(codec, rows)[0]
 
 
 def fold_inline(
-    described: Described,
-    build_id: int,
-    events: Sequence[RecordedEvent],
-    known: Sequence[Any] = (),
+    described: Described, events: Sequence[RecordedEvent], known: Sequence[Any] = ()
 ) -> Plan[None]:
     """Fold events into the documents of an inline projection, in the transaction of their append.
+
+    Where it is not built yet nothing happens.
 
     Raises:
         ProjectionFailed: the projection failed.
@@ -515,11 +511,15 @@ def fold_inline(
     keys = list({key for _, key in steps})
     if not keys:
         return
-    yield from load(
-        described, folding, "projection_take", {"projection_id": build_id, "keys": keys}
+    rows = yield Call(
+        "projection_take",
+        {"name": described.name, "version": described.version, "keys": keys},
     )
+    if not rows:
+        return
+    bring(described, folding, keys, [row[1:] for row in rows if row[1] is not None])
     folding.fold(steps, known)
     changed, removed = changes(described, folding)
     yield Call(
-        "projection_put", {"projection_id": build_id, "changed": changed, "removed": removed}
+        "projection_put", {"projection_id": rows[0][0], "changed": changed, "removed": removed}
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from indelible import (
     ANY,
     NO_STREAM,
     AppendCondition,
+    AsyncEventStore,
     DocumentProjection,
     EpochChanged,
     EventStore,
@@ -36,6 +39,7 @@ from indelible import (
     WrongExpectedVersion,
     handles,
 )
+from indelible.plan import Call, Rows
 from tests.conftest import Connect
 from tests.faces import SyncFace
 
@@ -374,6 +378,44 @@ def test_an_event_that_does_not_fit_its_class_is_named(connect: Connect) -> None
         assert failure.value.position == 2
 
 
+def test_a_projector_follows_the_log_until_it_is_stopped(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS) as store:
+        stop = threading.Event()
+        with store.projector(Accounts) as projector:
+            assert projector.take_over()
+            thread = threading.Thread(target=projector.run, args=[stop])
+            thread.start()
+            for number in range(3):
+                result = store.append("a-1", Opened(f"owner-{number}"), expected=ANY)
+                store.wait_for("accounts", result.position)
+                assert store.documents(Accounts).read("a-1") == Account(f"owner-{number}")
+            stop.set()
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_an_async_projector_follows_the_log_until_it_is_stopped(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    async def follow() -> None:
+        async with AsyncEventStore.connect(url, schema=schema, events=EVENTS) as store:
+            stop = asyncio.Event()
+            async with store.projector(Accounts) as projector:
+                assert await projector.take_over()
+                task = asyncio.create_task(projector.run(stop))
+                for number in range(3):
+                    result = await store.append("a-1", Opened(f"owner-{number}"), expected=ANY)
+                    await store.wait_for("accounts", result.position)
+                    found = await store.documents(Accounts).read("a-1")
+                    assert found == Account(f"owner-{number}")
+                stop.set()
+                await asyncio.wait_for(task, 5)
+
+    asyncio.run(follow())
+
+
 # Tables, elsewhere, looking up -----------------------------------------------------------------
 
 
@@ -419,6 +461,45 @@ def test_a_table_is_written_in_the_transaction_of_the_checkpoint(
     with pytest.raises(ProjectionFailed):
         store.catch_up(projection)
     assert ledger_of(connection, schema) == [1, 2]
+
+
+def test_what_was_written_under_a_lease_that_ended_meanwhile_is_undone(
+    sync_store: EventStore, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    class Superseded(Ledger):
+        @handles(Paid)
+        def paid(self, event: RecordedEvent, own: psycopg.Connection) -> None:
+            super().paid(event, own)
+            connection.execute(f"UPDATE {schema}.projection_partitions SET token = token + 1")
+
+    with EventStore.connect(ledger, schema=schema, events=EVENTS) as store:
+        store.append("a-1", Paid(1, "x"), expected=ANY)
+        projector = store.projector(Superseded)
+        projector.take_over()
+        with pytest.raises(LeaseLost):
+            projector.step()
+    assert ledger_of(connection, schema) == []
+
+
+def test_a_batch_whose_answer_was_lost_is_counted_once(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS) as store:
+        write_some(store)
+        projector = store.projector(Receipts)
+        projector.take_over()
+        engine = projector._engine
+        execute = engine._execute
+
+        def execute_twice(call: Call) -> Rows:
+            if call.statement == "projection_commit":
+                execute(call)
+            return execute(call)
+
+        engine._execute = execute_twice  # type: ignore[method-assign]
+        projector.step()
+        assert dict(store.documents(Receipts).find()) == RECEIPTS
+        assert store.projections("receipts")[0].partitions[0].handled == 4
 
 
 def test_a_table_is_written_in_the_transaction_of_the_append(

@@ -160,6 +160,10 @@ def test_the_whole_of_it_runs_twice(
         assert ahead.split()[:5:2] == corrected.split()[:5:2] == ["10.90", "8.72", "10.90"]
         assert before.split()[-1] == ahead.split()[-1] != corrected.split()[-1]
         assert "events behind          │        0 │" in told
+        assert re.search(r"inline │ open orders +│ \d", told)
+        assert re.search(r"async  │ courier leaderboard +│ \w+ \d+, ", told)
+        assert "1 Margherita, 1 Tiramisu" in told
+        assert "2 Margherita" in told
     with EventStore.connect(server_url, schema=schema) as store:
         assert {channel.channel for channel in store.stats().channels} == {
             "delivery",

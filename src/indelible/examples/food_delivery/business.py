@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from indelible import EventStore
 
-from . import contest, delivery, ordering, pricing
+from . import contest, delivery, ordering, pricing, projections
 from .delivery import Delivery
 from .dispatch import GROUP, Dispatch
 from .generator import OrderLine
@@ -34,6 +34,7 @@ class Business(AbstractContextManager["Business"]):
 
     def __init__(self, url: str | None, schema: str, workers: int) -> None:
         self._workers = workers
+        open_orders = projections.OpenOrders(schema)
         with ExitStack() as stack:
             # Nothing is lost or invented where threads outnumber connections: they wait.
             options = {"url": url, "schema": schema, "migrate": True, "pool_size": workers}
@@ -42,14 +43,17 @@ class Business(AbstractContextManager["Business"]):
                     **options,  # type: ignore[arg-type]
                     events=ordering.OrderEvent,
                     channel=ordering.CHANNEL,
+                    inline=[open_orders],
                 )
             )
+            open_orders.prepare(self.orders)
             self.deliveries = stack.enter_context(
                 EventStore.connect(
                     **options,  # type: ignore[arg-type]
                     # Its own events, and the one of the other service that it reacts to.
                     events=delivery.DeliveryEvent | ordering.OrderCreated,
                     channel=delivery.CHANNEL,
+                    inline=[open_orders],
                 )
             )
             self.prices = stack.enter_context(

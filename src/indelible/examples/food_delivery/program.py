@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from indelible import IndelibleError
 
-from . import hindsight, report
+from . import hindsight, projections, report
 from .business import Business
 from .generator import read_orders, write_orders
 
@@ -63,7 +63,8 @@ def main(
         delivered = next((one for one in outcomes if not one.is_canceled), None)
         if delivered is not None:
             hindsight.tell(console, business, delivered.delivery_id)
-        agrees = report.check(console, business, lines, outcomes)
+        agrees = projections.tell(console, business.deliveries, url, schema)
+        agrees = report.check(console, business, lines, outcomes) and agrees
     console.print(
         f"Look around: indelible streams --schema {schema}, indelible log --schema {schema}"
         f" --backwards --limit 10, indelible groups list --schema {schema}",

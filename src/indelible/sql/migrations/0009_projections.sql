@@ -230,7 +230,16 @@ AS $$
 DECLARE
     begins_as text;
 BEGIN
-    PERFORM pg_advisory_xact_lock(indelible.lock_number()::integer, indelible.projection_key(of_name));
+    -- Not the lock of appends, behind which they would queue up; and none at all once it is there.
+    IF NOT EXISTS (
+        SELECT FROM indelible.projections AS known
+        WHERE known.name = of_name AND known.version = of_version AND known.state <> 'retired'
+    ) THEN
+        PERFORM pg_advisory_xact_lock(
+            indelible.lock_number()::integer, hashtext('projection begins ' || of_name)
+        );
+    END IF;
+    -- In a later statement, which sees what was begun before the lock was had.
     IF NOT EXISTS (
         SELECT FROM indelible.projections AS known
         WHERE known.name = of_name AND known.version = of_version AND known.state <> 'retired'
@@ -278,6 +287,7 @@ COMMENT ON FUNCTION indelible.projection_register(text, integer, text, text, jso
 CREATE FUNCTION indelible.projection_served(of_name text, of_version integer)
 RETURNS TABLE (id bigint, checkpoint bigint, head bigint)
 LANGUAGE plpgsql
+ROWS 1
 -- The checkpoint of the moment at which the caller's statement reads the documents.
 STABLE
 SECURITY DEFINER
@@ -502,7 +512,7 @@ COMMENT ON FUNCTION indelible.projection_commit(bigint, smallint, bigint, bigint
 -- Inline: in the transaction of the append ------------------------------------------------------
 
 CREATE FUNCTION indelible.projection_hold(of_name text, of_version integer)
-RETURNS TABLE (id bigint, kind text)
+RETURNS TABLE (id bigint)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -514,7 +524,7 @@ BEGIN
         indelible.lock_number()::integer, indelible.projection_key(of_name)
     );
     RETURN QUERY
-        SELECT known.id, known.kind
+        SELECT known.id
         FROM indelible.projections AS known
         WHERE known.name = of_name AND known.version = of_version AND known.state = 'serving'
             AND known.lifecycle = 'inline';

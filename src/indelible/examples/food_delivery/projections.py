@@ -1,0 +1,178 @@
+"""Three read models: one kept by each append, one that follows the log, one folded when asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from rich.console import Console
+from rich.table import Table
+
+from indelible import (
+    NO_STREAM,
+    DocumentProjection,
+    EventStore,
+    NewEvent,
+    Query,
+    RecordedEvent,
+    TableProjection,
+    handles,
+)
+
+from . import delivery, ordering
+
+
+class OpenOrders(TableProjection):
+    """Inline, in a table of the example's own: orders that are neither delivered nor canceled.
+
+    Its events are named and not given as classes, since it is kept by both services, and neither
+    knows the classes of the other.
+    """
+
+    name = "open-orders"
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+
+    def prepare(self, store: EventStore) -> None:
+        """Make the table, if it is not there."""
+        with store.transaction() as transaction:
+            self._execute(
+                transaction.connection,
+                "CREATE TABLE IF NOT EXISTS open_orders (delivery_id uuid PRIMARY KEY, facts text)",
+            )
+
+    def count(self, store: EventStore) -> int:
+        """Ask how many there are."""
+        with store.transaction() as transaction:
+            rows = self._execute(transaction.connection, "SELECT count(*) FROM open_orders")
+            return int(rows.fetchone()[0])
+
+    @handles("OrderCreated")
+    def created(self, event: RecordedEvent, connection: Any) -> None:
+        order = event.data
+        self._execute(
+            connection,
+            "INSERT INTO open_orders VALUES (%s, %s)",
+            delivery.id_for(order.order_id),
+            f"{order.customer}, {order.restaurant}",
+        )
+
+    @handles("OrderCanceled")
+    def canceled(self, event: RecordedEvent, connection: Any) -> None:
+        self._close(connection, delivery.id_for(UUID(event.stream.removeprefix("order-"))))
+
+    @handles("DeliveryDelivered")
+    def delivered(self, event: RecordedEvent, connection: Any) -> None:
+        self._close(connection, UUID(event.stream.removeprefix("delivery-")))
+
+    def _close(self, connection: Any, delivery_id: UUID) -> None:
+        self._execute(connection, "DELETE FROM open_orders WHERE delivery_id = %s", delivery_id)
+
+    def _execute(self, connection: Any, statement: str, *parameters: object) -> Any:
+        # The store's connections know no schema of ours; until the transaction ends they do.
+        connection.execute("SELECT set_config('search_path', %s, true)", [self._schema])
+        return connection.execute(statement, parameters)
+
+
+@dataclass
+class Score:
+    courier: str
+    picked_up: int = 0
+
+
+class CourierLeaderboard(DocumentProjection[Score]):
+    """Async: a document for each courier, of the events of many streams."""
+
+    name = "courier-leaderboard"
+
+    def key(self, event: RecordedEvent) -> str:
+        return str(event.data.courier)
+
+    @handles(delivery.DeliveryPickedUp)
+    def picked_up(self, score: Score | None, event: RecordedEvent) -> Score:
+        found = score or Score(event.data.courier)
+        found.picked_up += 1
+        return found
+
+
+@dataclass(frozen=True)
+class PutIn:
+    dish: str
+
+
+@dataclass(frozen=True)
+class TakenOut:
+    dish: str
+
+
+class Baskets(DocumentProjection[dict[str, int]]):
+    """Live: how many of each dish are in a basket, now or as of any time; nothing is kept."""
+
+    name = "baskets"
+
+    @handles(PutIn)
+    def put_in(self, basket: dict[str, int] | None, event: RecordedEvent) -> dict[str, int]:
+        found = basket or {}
+        return {**found, event.data.dish: found.get(event.data.dish, 0) + 1}
+
+    @handles(TakenOut)
+    def taken_out(self, basket: dict[str, int] | None, event: RecordedEvent) -> dict[str, int]:
+        found = basket or {}
+        return {dish: count for dish, count in found.items() if dish != event.data.dish}
+
+
+def tell(console: Console, deliveries: EventStore, url: str | None, schema: str) -> bool:
+    """Ask all three.
+
+    Args:
+        console: where to print.
+        deliveries: the store of the delivery service.
+        url: where the database is.
+        schema: where the store lives.
+
+    Returns:
+        Whether what the first two say is what the log says.
+    """
+    still_open = OpenOrders(schema).count(deliveries)
+    counts = {
+        event_type: sum(1 for _ in deliveries.read_all(Query(types=event_type)))
+        for event_type in ("OrderCreated", "DeliveryDelivered", "DeliveryCanceled")
+    }
+    expected = counts["OrderCreated"] - counts["DeliveryDelivered"] - counts["DeliveryCanceled"]
+
+    deliveries.catch_up(CourierLeaderboard)
+    scores = deliveries.documents(CourierLeaderboard).find()
+    best = sorted(scores.values(), key=lambda score: (-score.picked_up, score.courier))[:3]
+
+    with EventStore.connect(url, schema=schema, events=PutIn | TakenOut) as store:
+        basket, yesterday = f"basket-{uuid4()}", datetime.now(UTC) - timedelta(days=1)
+        # Filled the day before yesterday on a phone that was offline, and told only now.
+        filled = [
+            NewEvent("PutIn", PutIn(dish), valid_at=yesterday - timedelta(days=1))
+            for dish in ("Margherita", "Tiramisu")
+        ]
+        changed = [TakenOut("Tiramisu"), PutIn("Margherita")]
+        store.append(basket, [*filled, *changed], expected=NO_STREAM, channel=ordering.CHANNEL)
+        then = store.project(Baskets, basket, valid_at=yesterday).document
+        now = store.project(Baskets, basket).document
+
+    table = Table(title="Read models", title_justify="left")
+    for column in ("kept", "what", "says"):
+        table.add_column(column)
+    table.add_row("inline", "open orders", f"{still_open:,}")
+    table.add_row(
+        "async",
+        "courier leaderboard",
+        ", ".join(f"{score.courier} {score.picked_up:,}" for score in best),
+    )
+    table.add_row("live", "a basket as of yesterday", _dishes(then))
+    table.add_row("", "and now", _dishes(now))
+    console.print(table)
+    return still_open == expected and deliveries.verify(CourierLeaderboard).holds
+
+
+def _dishes(basket: dict[str, int] | None) -> str:
+    return ", ".join(f"{count} {dish}" for dish, count in (basket or {}).items())
