@@ -7,6 +7,8 @@ from importlib.metadata import version as _version
 
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
+from .control import AsyncProjectionControl, ProjectionControl
+from .daemon import AsyncDaemon, Daemon
 from .decisions import Decision, DecisionModel
 from .documents import AsyncDocuments, Documents
 from .errors import (
@@ -72,6 +74,7 @@ from .events import (
 )
 from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
+from .operating import LeftOut, ProjectionStatus
 from .project import BuildInfo, Found, Live, PartitionInfo
 from .projection import (
     DocumentProjection,
@@ -102,11 +105,13 @@ __all__ = [
     "AsyncApp",
     "AsyncBoundEventStore",
     "AsyncConsumer",
+    "AsyncDaemon",
     "AsyncDelivery",
     "AsyncDocuments",
     "AsyncEventStore",
     "AsyncGroup",
     "AsyncLog",
+    "AsyncProjectionControl",
     "AsyncProjector",
     "AsyncSubscription",
     "Batch",
@@ -117,6 +122,7 @@ __all__ = [
     "Checkpoint",
     "ConnectionLost",
     "Consumer",
+    "Daemon",
     "DatabaseError",
     "DatabaseUnreachable",
     "Decision",
@@ -151,6 +157,7 @@ __all__ = [
     "InvalidInput",
     "IsolationTooStrict",
     "LeaseLost",
+    "LeftOut",
     "Live",
     "Log",
     "Marker",
@@ -161,9 +168,11 @@ __all__ = [
     "PermissionDenied",
     "Projection",
     "ProjectionChanged",
+    "ProjectionControl",
     "ProjectionFailed",
     "ProjectionNotBuilt",
     "ProjectionNotFound",
+    "ProjectionStatus",
     "Projector",
     "Query",
     "RecordedEvent",

@@ -24,7 +24,7 @@ from indelible.errors import (
     StreamNotFound,
 )
 
-from . import append, demo, groups, importing, init, look, run, stream
+from . import append, demo, groups, importing, init, look, projections, run, stream
 from .show import ReaderGone
 
 # ClickException, wherever this version of typer has it from.
@@ -49,6 +49,7 @@ app.command("stats")(look.stats)
 app.command("epoch")(look.epoch)
 app.command("run")(run.run)
 app.add_typer(groups.app, name="groups")
+app.add_typer(projections.app, name="projections")
 app.command("demo")(demo.demo)
 
 
