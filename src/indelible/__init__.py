@@ -8,6 +8,8 @@ from importlib.metadata import version as _version
 from .aggregates import Aggregate, Decider, Handled, Loaded, Snapshots
 from .app import App, AsyncApp
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
+from .control import AsyncProjectionControl, ProjectionControl
+from .daemon import AsyncDaemon, Daemon
 from .decisions import Decision, DecisionModel
 from .documents import AsyncDocuments, Documents
 from .errors import (
@@ -78,6 +80,7 @@ from .found import Found
 from .group import AsyncGroup, Group
 from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
 from .live import Live
+from .operating import LeftOut, ProjectionStatus
 from .project import BuildInfo, PartitionInfo
 from .projection import (
     DocumentProjection,
@@ -120,11 +123,13 @@ __all__ = [
     "AsyncApp",
     "AsyncBoundEventStore",
     "AsyncConsumer",
+    "AsyncDaemon",
     "AsyncDelivery",
     "AsyncDocuments",
     "AsyncEventStore",
     "AsyncGroup",
     "AsyncLog",
+    "AsyncProjectionControl",
     "AsyncProjector",
     "AsyncStreamEvents",
     "AsyncSubscription",
@@ -136,6 +141,7 @@ __all__ = [
     "Checkpoint",
     "ConnectionLost",
     "Consumer",
+    "Daemon",
     "DatabaseError",
     "DatabaseUnreachable",
     "Decider",
@@ -173,6 +179,7 @@ __all__ = [
     "InvalidInput",
     "IsolationTooStrict",
     "LeaseLost",
+    "LeftOut",
     "Live",
     "Loaded",
     "Log",
@@ -184,9 +191,11 @@ __all__ = [
     "PermissionDenied",
     "Projection",
     "ProjectionChanged",
+    "ProjectionControl",
     "ProjectionFailed",
     "ProjectionNotBuilt",
     "ProjectionNotFound",
+    "ProjectionStatus",
     "Projector",
     "Query",
     "RecordedEvent",

@@ -7,21 +7,26 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from .codec import Codec, EventClasses
 from .consumer import AsyncConsumer, AsyncDelivery, Consumer, Delivery
+from .daemon import AsyncDaemon, Daemon
 from .errors import IndelibleError, InvalidInput
 from .groups import GroupInfo, GroupStart
 from .names import check_name
+from .projection import Projection
 from .query import Query
 from .read import check_count
 from .store import AsyncBoundEventStore, AsyncEventStore, BoundEventStore, EventStore
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_MOST_BATCHES = 8
+"""How many batches of projections an application works on at once."""
 
 _log = logging.getLogger("indelible.app")
 
@@ -55,6 +60,8 @@ class _Registry(Generic[Handler]):
         schema: str = "indelible",
         channel: str | None = None,
         concurrency: int = 4,
+        projections: Iterable[Projection | type[Projection]] = (),
+        inline: Iterable[Projection | type[Projection]] = (),
     ) -> None:
         if check_count("concurrency", concurrency) == 0:
             raise InvalidInput("concurrency must be 1 or more, not 0")
@@ -64,6 +71,8 @@ class _Registry(Generic[Handler]):
         self.schema = schema
         self.channel = channel
         self.concurrency = concurrency
+        self.projections = tuple(projections)
+        self.inline = tuple(inline)
         self._parts: dict[str, _Part[Handler]] = {}
 
     def group(
@@ -149,9 +158,18 @@ class _Registry(Generic[Handler]):
 
     def _working(self) -> list[_Part[Handler]]:
         parts = [part for part in self._parts.values() if part.handlers]
-        if not parts:
-            raise InvalidInput("the application has no handlers: register some with @app.on(…)")
+        if not parts and not self.projections:
+            raise InvalidInput(
+                "the application has no handlers: register some with @app.on(…), or give it"
+                " projections"
+            )
         return parts
+
+    @property
+    def _batches(self) -> int:
+        """How many batches of projections are worked on at once."""
+        wanted = sum(max(1, projection.partitions) for projection in self.projections)
+        return min(2 * wanted, _MOST_BATCHES)
 
     @contextmanager
     def _asking(self, part: _Part[Handler]) -> Iterator[None]:
@@ -188,6 +206,10 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
         schema: the schema that the store lives in.
         channel: the channel of the streams that its handlers append to.
         concurrency: how many events of a group are handled at once, by as many threads.
+        projections: the async projections that it keeps up to date, sharing their partitions with
+            the other processes that run it.
+        inline: the inline projections of the store, which what its handlers append brings up to
+            date; as for `EventStore.connect`.
 
     Example:
         ```python
@@ -232,7 +254,8 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                 events=self.events,
                 unknown="keep",
                 channel=self.channel,
-                pool_size=size + 2 * len(parts) + 2,
+                inline=self.inline,
+                pool_size=size + 2 * len(parts) + 2 + (self._batches and self._batches + 2),
             ) as store,
             ExitStack() as opened,
         ):
@@ -252,7 +275,8 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                     for number in range(self.concurrency)
                 ]
                 running.append((consumer, threads))
-            for _, threads in running:
+            following = self._following(store, failures, stop, grace)
+            for threads in (*(threads for _, threads in running), following):
                 for thread in threads:
                     thread.start()
             while not stop.wait(report):
@@ -266,11 +290,39 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                 for thread in threads:
                     thread.join(max(deadline - time.monotonic(), 0))
                 consumer.close()
+            for thread in following:
+                thread.join()
             for part in parts:
                 with self._asking(part):
                     self._report(part, store.group(part.name).info())
             if failures:
                 raise failures[0]
+
+    def _following(
+        self,
+        store: EventStore,
+        failures: list[BaseException],
+        stop: threading.Event,
+        grace: float,
+    ) -> list[threading.Thread]:
+        """The thread that keeps projections up to date, where there are any."""
+        if not self.projections:
+            return []
+        daemon = store.daemon(self.projections, concurrency=self._batches)
+        return [
+            threading.Thread(
+                target=self._follow, args=(daemon, failures, stop, grace), name="projections"
+            )
+        ]
+
+    def _follow(
+        self, daemon: Daemon, failures: list[BaseException], stop: threading.Event, grace: float
+    ) -> None:
+        try:
+            daemon.run(stop, grace=grace)
+        except BaseException as error:  # a projection was begun in another way, say
+            failures.append(error)
+            stop.set()
 
     def _handle(
         self,
@@ -308,6 +360,10 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
         schema: the schema that the store lives in.
         channel: the channel of the streams that its handlers append to.
         concurrency: how many events of a group are handled at once, by as many tasks.
+        projections: the async projections that it keeps up to date, sharing their partitions with
+            the other processes that run it.
+        inline: the inline projections of the store, which what its handlers append brings up to
+            date; as for `EventStore.connect`.
 
     Example:
         ```python
@@ -353,7 +409,8 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
                 events=self.events,
                 unknown="keep",
                 channel=self.channel,
-                pool_size=size + 2 * len(parts) + 2,
+                inline=self.inline,
+                pool_size=size + 2 * len(parts) + 2 + (self._batches and self._batches + 2),
             ) as store,
             AsyncExitStack() as opened,
         ):
@@ -368,6 +425,10 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
                     for _ in range(self.concurrency)
                 ]
                 running.append((consumer, tasks))
+            following = []
+            if self.projections:
+                daemon = store.daemon(self.projections, concurrency=self._batches)
+                following = [asyncio.create_task(self._follow(daemon, failures, stop, grace))]
             while not await _is_set(stop, report):
                 for part in parts:
                     with self._asking(part):
@@ -375,18 +436,31 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
             for consumer, _ in running:
                 await consumer.stop()
             everything = [task for _, tasks in running for task in tasks]
-            _, late = await asyncio.wait(everything, timeout=grace)
+            late = set(everything)
+            if late:
+                _, late = await asyncio.wait(everything, timeout=grace)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
             for consumer, _ in running:
                 await consumer.close()
+            if following:
+                await asyncio.wait(following)
             for part in parts:
                 with self._asking(part):
                     self._report(part, await store.group(part.name).info())
             if failures:
                 raise failures[0]
+
+    async def _follow(
+        self, daemon: AsyncDaemon, failures: list[BaseException], stop: asyncio.Event, grace: float
+    ) -> None:
+        try:
+            await daemon.run(stop, grace=grace)
+        except IndelibleError as error:  # a projection was begun in another way, say
+            failures.append(error)
+            stop.set()
 
     async def _handle(
         self,

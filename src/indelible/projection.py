@@ -21,10 +21,12 @@ D = TypeVar("D")
 F = TypeVar("F", bound=Callable[..., Any])
 
 Kind = Literal["documents", "tables", "external"]
+OnError = Literal["stop", "park"]
 Keys = str | Iterable[str] | None
 """What an event is about: a key, several, or nothing."""
 
 _MOST_PARTITIONS = 1_024
+_LONGEST_RETRY = 3_600
 
 
 def handles(*types: type | str) -> Callable[[F], F]:
@@ -72,12 +74,26 @@ class Projection:
             passed over.
         partitions: into how many parts it is split, which are kept up to date side by side. Fixed
             for a version.
+        max_attempts: how often a `Daemon` tries a batch at which the code fails.
+        retry_after: seconds before the first retry; each later one waits twice as long.
+        on_error: what a `Daemon` does then: `"stop"` the partition until an operator restarts it,
+            or `"park"` the event: leave it out, note it, and go on. An error that no single event
+            is to blame for stops it.
+
+    A projection that a `Daemon` runs may have a method `on_live(event)`, for what others are to
+    notice: it is called after the event's batch was committed, for events that came since the
+    projection was begun; never for those that a new projection or a rebuild goes through, and at
+    most once, so that it may be missing after a crash. What has to happen belongs to a consumer
+    group.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     query: ClassVar[Query | None] = None
     partitions: ClassVar[int] = 1
+    max_attempts: ClassVar[int] = 5
+    retry_after: ClassVar[float] = 1.0
+    on_error: ClassVar[OnError] = "stop"
 
     _kind: ClassVar[Kind]
     _methods: ClassVar[Mapping[type | str, str]] = {}
@@ -216,12 +232,17 @@ class Described:
         self.name = check_name("projection", getattr(projection, "name", None))
         self.version = _check_number(self, "version", projection.version, 2**31 - 1)
         self.partitions = _check_number(self, "partitions", projection.partitions, _MOST_PARTITIONS)
+        self.max_attempts = _check_number(self, "max_attempts", projection.max_attempts, 2**31 - 1)
+        self.retry_after = projection.retry_after
+        self.on_error = projection.on_error
+        self._check_policy()
         self.handlers = self._find_handlers(codec)
         self.query = self._check_query()
         self.indexes = self._check_indexes()
         self._documents = self._document_codec()
         self.takes_batches = hasattr(projection, "project")
         self.enriches = hasattr(projection, "enrich")
+        self.has_live_effects = hasattr(projection, "on_live")
         self.is_by_stream = (
             self.kind != "documents" or self._class.key is DocumentProjection.key  # type: ignore[attr-defined]
         )
@@ -297,6 +318,7 @@ class Described:
         methods = list(self.handlers.values()) if self.kind != "documents" else []
         methods += [self.projection.project] if self.takes_batches else []
         methods += [self.projection.enrich] if self.enriches else []
+        methods += [self.projection.on_live] if self.has_live_effects else []
         for method in methods:
             if inspect.iscoroutinefunction(method) != is_async:
                 raise InvalidInput(
@@ -324,6 +346,18 @@ class Described:
                 f"projection {self.name!r} handles nothing: mark its methods with @handles(…)"
             )
         return handlers
+
+    def _check_policy(self) -> None:
+        if isinstance(self.retry_after, bool) or not 0 <= self.retry_after <= _LONGEST_RETRY:
+            raise InvalidInput(
+                f"retry_after of projection {self.name!r} must be a number of seconds from 0 to"
+                f" {_LONGEST_RETRY:,}, not {self.retry_after!r}"
+            )
+        if self.on_error not in get_args(OnError):
+            raise InvalidInput(
+                f'on_error of projection {self.name!r} must be "stop" or "park", not'
+                f" {self.on_error!r}"
+            )
 
     def _check_query(self) -> Query:
         given = self._class.query

@@ -34,6 +34,7 @@ from . import (
     importer,
     life,
     opening,
+    operating,
     project,
     read,
     spans,
@@ -46,6 +47,8 @@ from .aggregates.loading import Loading
 from .attempts import Attempts
 from .codec import EventClasses, Unknown
 from .consumer import worker_name
+from .control import AsyncProjectionControl, ProjectionControl
+from .daemon import AsyncDaemon, Daemon, daemon_name
 from .decisions import Decision, DecisionModel, States
 from .documents import (
     AsyncDocuments,
@@ -75,6 +78,7 @@ from .importing import AsyncImportable, Importable, Importing
 from .inline import AsyncInline, Inline
 from .live import Live
 from .moments import AsOf, Between
+from .operating import ProjectionStatus
 from .plan import Plan, documented_as
 from .postgres import (
     AsyncBoundEngine,
@@ -91,6 +95,7 @@ from .query import AppendCondition, Query
 from .read import Matching
 from .subscribe import Following, Start
 from .subscription import AsyncSubscription, Subscription
+from .tending import Duty
 from .verify import Verification, Verifying
 from .wakeup import Wakeup
 
@@ -1128,6 +1133,50 @@ class EventStore:
         """
         return self._engine.run(project.builds(name))
 
+    def daemon(
+        self,
+        projections: Iterable[Projection | type[Projection]],
+        *,
+        lease: float = 10.0,
+        concurrency: int = 8,
+        name: str | None = None,
+    ) -> Daemon:
+        """Get what keeps projections up to date, sharing their partitions with other processes.
+
+        Args:
+            projections: async projections. All that this process has the code for: what it cannot
+                run is dealt to others.
+            lease: seconds without a sign of life after which others take over; those notice it
+                a second later at most.
+            concurrency: how many batches it works on at once. The store needs two connections
+                more.
+            name: who runs it, for people; by default host and process, and a random part.
+
+        Raises:
+            InvalidInput: an argument is wrong, or a projection is given twice.
+        """
+        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        codec = self._writing.codec
+        duty = Duty(
+            [Described(projection, codec) for projection in projections],
+            owner=name or daemon_name(),
+            lease=lease,
+        )
+        return Daemon(self._engine, self._wakeup.watch, codec, duty, concurrency)
+
+    def projection(self, name: str) -> ProjectionControl:
+        """Give a projection to an operator: how it stands, what it leaves out, restart, drop.
+
+        Args:
+            name: its name.
+        """
+        return ProjectionControl(name, self._engine)
+
+    def projection_statuses(self) -> list[ProjectionStatus]:
+        """Ask how all projections stand: state, checkpoint, lag, speed; one for each build."""
+        return self._engine.run(operating.statuses())
+
     def _bound(self, engine: BoundEngine) -> BoundEventStore:
         return BoundEventStore(engine, self._writing)
 
@@ -1873,6 +1922,30 @@ class AsyncEventStore:
 
     async def projections(self, name: str | None = None) -> list[BuildInfo]:
         return await self._engine.run(project.builds(name))
+
+    def daemon(
+        self,
+        projections: Iterable[Projection | type[Projection]],
+        *,
+        lease: float = 10.0,
+        concurrency: int = 8,
+        name: str | None = None,
+    ) -> AsyncDaemon:
+        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        codec = self._writing.codec
+        duty = Duty(
+            [Described(projection, codec) for projection in projections],
+            owner=name or daemon_name(),
+            lease=lease,
+        )
+        return AsyncDaemon(self._engine, self._wakeup.watch, codec, duty, concurrency)
+
+    def projection(self, name: str) -> AsyncProjectionControl:
+        return AsyncProjectionControl(name, self._engine)
+
+    async def projection_statuses(self) -> list[ProjectionStatus]:
+        return await self._engine.run(operating.statuses())
 
     def _bound(self, engine: AsyncBoundEngine) -> AsyncBoundEventStore:
         return AsyncBoundEventStore(engine, self._writing)

@@ -18,6 +18,7 @@ import pytest
 import zstandard
 
 from indelible.schema import migrations
+from tests.waiting import wait_until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-c", "from indelible.cli import main; main()"]
@@ -374,9 +375,20 @@ def test_a_group_that_waits_for_valid_times_is_told_as_such(made: Run) -> None:
 
 _APPLICATION = """
 import sys
-from indelible import {kind}, ANY, NewEvent
+from indelible import {kind}, ANY, DocumentProjection, NewEvent, handles
 
-app = {kind}("shop")
+class Tips(DocumentProjection[dict]):
+    name = "tips"
+    max_attempts = 1
+    on_error = "park"
+
+    @handles("OrderTipped")
+    def tipped(self, document, event):
+        if event.data == 2:
+            raise ValueError("two")
+        return {{"last": event.data}}
+
+app = {kind}("shop", projections=[Tips])
 app.group("shop", max_attempts=1)
 
 @app.on("OrderTipped")
@@ -390,6 +402,10 @@ app.group("shop", max_attempts=1)
 {define} audit(event):
     pass
 """
+
+
+def statuses(made: Run) -> list[dict]:
+    return lines(made("projections", "list", "--json"))
 
 
 @pytest.mark.parametrize("kind", ["App", "AsyncApp"])
@@ -421,12 +437,26 @@ def test_an_application_is_run_and_stopped(
         while waited_for:
             said.append(json.loads(worker.stderr.readline()))
             waited_for.discard((said[-1].get("group"), said[-1].get("handled")))
+        wait_until(lambda: [row["lag_events"] for row in statuses(made)] == [0])
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 0
     finally:
         worker.kill()
         worker.communicate()
-    (failure,) = [line for line in said if line["level"] == "ERROR"]
+    (tips,) = statuses(made)
+    assert (tips["name"], tips["state"], tips["workers"]) == ("tips", "serving", 0)
+    assert (tips["parked"], tips["errors"], tips["stopped"]) == (1, 0, 0)
+    if not is_async:
+        heads, values = made("projections", "list").stdout.splitlines()
+        assert heads.split()[:5] == ["PROJECTION", "VERSION", "LIFECYCLE", "STATE", "CHECKPOINT"]
+        assert values.split()[:4] == ["tips", "1", "async", "serving"]
+        assert "ValueError: two" in made("projections", "parked", "tips").stdout
+        assert made("projections", "discard", "tips", "--all", "-y").stdout == "1 event given up\n"
+        assert made("projections", "restart", "tips").stdout == "0 partitions go on\n"
+        assert made("projections", "drop", "tips", "--version", "1", "-y").returncode == 0
+        assert made("projections", "restart", "tips").returncode == 1
+
+    (failure,) = [line for line in said if line["level"] == "ERROR" and "stream" in line]
     assert (failure["stream"], failure["attempt"]) == ("order-9", 1)
     assert "ValueError: no" in failure["error"]
 

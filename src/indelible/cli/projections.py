@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from indelible.errors import InvalidInput
+from indelible.operating import LeftOut, ProjectionStatus
 from indelible.projection import DocumentProjection
 from indelible.store import EventStore
 
@@ -18,15 +19,192 @@ from .finding import Application, event_classes, find_projection
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Projections: how they stand, and whether they are what their events say.",
+    help="Projections: how they stand, what they leave out, whether they are as their events say.",
 )
 
 Name = Annotated[str, typer.Argument(help="The projection's name.")]
 
 
-@app.callback()
-def _projections() -> None:
-    """Make it a group, though it has one command."""
+@app.command("list")
+def list_projections(
+    *,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """List the projections: state, checkpoint, lag, speed, workers, what went wrong."""
+    with EventStore.connect(url, schema=schema) as store:
+        found = store.projection_statuses()
+    if json:
+        show.json_lines(map(_status_json, found))
+        return
+    show.columns(iter([_HEADS, *map(_status_row, found)]))
+
+
+@app.command("parked")
+def parked_events(
+    *,
+    name: Name,
+    json: options.Json = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """List the events that a projection leaves out. A rebuild tries them again, in order."""
+    with EventStore.connect(url, schema=schema) as store:
+        found = store.projection(name).parked()
+    if json:
+        show.json_lines(map(_parked_json, found))
+        return
+    rows = [("POSITION", "VERSION", "PARTITION", "PARKED (UTC)", "STREAM", "TYPE", "WHY")]
+    rows += [
+        (
+            str(event.position),
+            str(event.version),
+            str(event.partition),
+            show.moment(event.parked_at),
+            event.stream,
+            event.type,
+            event.error,
+        )
+        for event in found
+    ]
+    show.columns(iter(rows))
+
+
+@app.command("discard")
+def discard_events(
+    *,
+    name: Name,
+    position: Annotated[
+        int | None, typer.Option("--position", help="Only the event at it.")
+    ] = None,
+    every: options.All = False,
+    yes: options.Yes = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Forget that a projection left events out: one, or all. They stay out."""
+    if every == (position is not None):
+        raise InvalidInput("say which parked events: --position, or --all")
+    with EventStore.connect(url, schema=schema) as store:
+        options.confirm(yes, f"give up parked events of projection {name}?")
+        count = store.projection(name).discard(position)
+    typer.echo(f"{count:,} {'event' if count == 1 else 'events'} given up")
+
+
+@app.command("restart")
+def restart_projection(
+    *,
+    name: Name,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Have a stopped projection tried again, from where it stands."""
+    with EventStore.connect(url, schema=schema) as store:
+        count = store.projection(name).restart()
+    typer.echo(f"{count:,} {'partition goes' if count == 1 else 'partitions go'} on")
+
+
+@app.command("drop")
+def drop_projection(
+    *,
+    name: Name,
+    version: Annotated[int, typer.Option("--version", help="Which version of it.")],
+    yes: options.Yes = False,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """End a version of a projection that no code uses any more, and drop its documents."""
+    with EventStore.connect(url, schema=schema) as store:
+        store.projection(name).status()
+        options.confirm(yes, f"drop version {version} of projection {name}?")
+        store.projection(name).drop(version)
+    typer.echo(f"version {version} of projection {name} is dropped")
+
+
+_HEADS = (
+    "PROJECTION",
+    "VERSION",
+    "LIFECYCLE",
+    "STATE",
+    "CHECKPOINT",
+    "LAG",
+    "LAG (S)",
+    "EVENTS/S",
+    "WORKERS",
+    "PARKED",
+    "ERRORS",
+    "LAST ERROR",
+)
+
+
+def _state(status: ProjectionStatus) -> str:
+    """Its state in a word, with what is stopped of it."""
+    if not status.stopped:
+        return status.build.state
+    return f"{status.build.state}, {status.stopped}/{len(status.build.partitions)} stopped"
+
+
+def _status_row(status: ProjectionStatus) -> tuple[str, ...]:
+    build = status.build
+    return (
+        build.name,
+        str(build.version),
+        build.lifecycle,
+        _state(status),
+        f"{build.checkpoint:,}" if build.lifecycle == "async" or build.state == "building" else "",
+        f"{status.lag_events:,}",
+        f"{status.lag_seconds:,.1f}",
+        f"{status.events_per_second:,.0f}",
+        str(status.workers),
+        f"{status.parked:,}",
+        f"{status.errors:,}",
+        next((part.error for part in build.partitions if part.error is not None), ""),
+    )
+
+
+def _status_json(status: ProjectionStatus) -> dict[str, Any]:
+    build = status.build
+    return {
+        "name": build.name,
+        "version": build.version,
+        "kind": build.kind,
+        "lifecycle": build.lifecycle,
+        "state": build.state,
+        "checkpoint": str(build.checkpoint),
+        "lag_events": status.lag_events,
+        "lag_seconds": status.lag_seconds,
+        "events_per_second": status.events_per_second,
+        "workers": status.workers,
+        "parked": status.parked,
+        "errors": status.errors,
+        "stopped": status.stopped,
+        "partitions": [
+            {
+                "partition": part.partition,
+                "position": str(part.position),
+                "owner": part.owner,
+                "expires_at": part.expires_at,
+                "handled": part.handled,
+                "is_stopped": part.is_stopped,
+                "error": part.error,
+                "error_position": None if part.error_position is None else str(part.error_position),
+            }
+            for part in build.partitions
+        ],
+    }
+
+
+def _parked_json(event: LeftOut) -> dict[str, Any]:
+    return {
+        "version": event.version,
+        "position": str(event.position),
+        "stream": event.stream,
+        "type": event.type,
+        "partition": event.partition,
+        "error": event.error,
+        "parked_at": event.parked_at,
+    }
 
 
 @app.command("verify")

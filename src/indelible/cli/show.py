@@ -28,6 +28,7 @@ _NUMERIC = frozenset(
     (
         *("POSITION", "VERSION", "STREAMS", "EVENTS", "CHECKPOINT", "LAG", "LAG (S)", "WORKERS"),
         *("RETRIED", "PARKED", "QUEUED", "TOKEN", "SLICES", "ATTEMPTS"),
+        *("EVENTS/S", "ERRORS", "PARTITION"),
     )
 )
 

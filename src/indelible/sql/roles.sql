@@ -51,6 +51,19 @@ BEGIN
         ' indelible.projection_take, indelible.projection_put TO %I',
         writer
     );
+    EXECUTE format('GRANT SELECT ON indelible.projection_workers TO %I', reader);
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION'
+        ' indelible.projection_worker_beat, indelible.projection_worker_leave,'
+        ' indelible.projection_fail, indelible.projection_park, indelible.projection_restart,'
+        ' indelible.projection_discard, indelible.projection_rebuild, indelible.projection_seize,'
+        ' indelible.projection_serve, indelible.projection_sweep TO %I',
+        writer
+    );
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION indelible.projection_retire TO %I',
+        maintainer
+    );
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION indelible.archive_stream, indelible.erase_stream TO %I',
         maintainer

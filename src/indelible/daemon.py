@@ -1,0 +1,429 @@
+"""The two faces of the daemon, which keeps projections up to date together with other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from contextlib import suppress
+from uuid import uuid4
+
+from .codec import Codec
+from .consumer import worker_name
+from .errors import EpochChanged, IndelibleError, LeaseLost, ProjectionChanged, StoreClosed
+from .plan import documented_as
+from .postgres import AsyncPoolEngine, PoolEngine
+from .project import Run
+from .projection import Described
+from .projector import AsyncProjector, Projector, is_set, raise_what_ended
+from .tending import Duty, Failing, Part, Turn, live_events, sweep
+from .wakeup import PASSING, Retries, Watch
+
+_log = logging.getLogger("indelible.projections")
+
+_LONGEST_LOOK = 0.5
+"""Seconds between two looks at the head, where nobody says that it has moved."""
+_REFUSED = (EpochChanged, ProjectionChanged)
+"""Errors for which a build is left to others: they do not pass by themselves."""
+
+
+def daemon_name() -> str:
+    """A name for a process's part of the work, which no other process has."""
+    return f"{worker_name()}:{uuid4().hex[:6]}"
+
+
+def _run_of(codec: Codec, described: Described, part: Part, duty: Duty) -> Run:
+    return Run(
+        codec,
+        described,
+        partition=part.partition,
+        owner=duty.owner,
+        lease=duty.lease,
+        build_id=part.build_id,
+    )
+
+
+class _Kept:
+    """A partition that a thread keeps up to date."""
+
+    def __init__(self, projector: Projector, run: Run) -> None:
+        self.projector = projector
+        self.run = run
+        self.failing = Failing(run)
+        self.is_ready = False
+        self.stop = threading.Event()
+        self.woken = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its thread has not ended."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def end(self) -> None:
+        """Have the thread end after the batch at work."""
+        self.stop.set()
+        self.woken.set()
+
+
+class Daemon:
+    """Keeps projections up to date, side by side with other processes that do the same.
+
+    Get one with `EventStore.daemon`; `indelible run` runs one for an application.
+
+    Example:
+        ```python
+        store.daemon([Orders, Search]).run(stop)        # until the threading.Event is set
+        ```
+    """
+
+    def __init__(
+        self, engine: PoolEngine, watch: Watch, codec: Codec, duty: Duty, connections: int
+    ) -> None:
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._codec = codec
+        self._duty = duty
+        self._kept: dict[Part, _Kept] = {}
+        self._slots = threading.BoundedSemaphore(connections)
+
+    @property
+    def name(self) -> str:
+        """Its name, as the owner of the partitions that it holds."""
+        return self._duty.owner
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it works on."""
+        return len(self._kept)
+
+    def run(self, stop: threading.Event, *, grace: float = 30.0) -> None:
+        """Keep up to date what falls to this process, until told to stop.
+
+        Args:
+            stop: ends it when set: no new batch is begun, what it holds is given back.
+            grace: seconds that handlers have to finish their batch.
+
+        Raises:
+            ProjectionChanged: a projection was begun in another way under its version.
+        """
+        retries = Retries()
+        has_begun = False
+        try:
+            while not stop.is_set():
+                begun_at = time.monotonic()
+                try:
+                    if not has_begun:
+                        self._engine.run(self._duty.begin())
+                        has_begun = True
+                    self._do(self._turn())
+                    retries.succeed()
+                    pause = self._duty.beat - (time.monotonic() - begun_at)
+                except PASSING as error:
+                    pause = min(retries.next_pause(), self._duty.beat)
+                    _log.warning("projections wait %.2f s for the database: %s", pause, error)
+                stop.wait(max(pause, 0))
+        finally:
+            self._end(grace)
+
+    def _turn(self) -> Turn:
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._duty.held = self._kept.keys()
+        return self._engine.run(self._duty.turn())
+
+    def _do(self, turn: Turn) -> None:
+        for part in turn.give_back:
+            self._kept[part].end()
+        for part, described in turn.take.items():
+            run = _run_of(self._codec, described, part, self._duty)
+            kept = _Kept(Projector(self._engine, self._watch, run), run)
+            kept.thread = threading.Thread(
+                target=self._keep,
+                args=(kept,),
+                name=f"{described.name}-{part.partition}",
+                daemon=True,
+            )
+            self._kept[part] = kept
+            kept.thread.start()
+        for build_id in turn.ready:
+            self._engine.run(self._duty.serve(build_id))
+        if turn.has_retired:
+            self._engine.run(sweep())
+
+    def _end(self, grace: float) -> None:
+        self._duty.end()
+        for kept in self._kept.values():
+            kept.end()
+        deadline = time.monotonic() + grace
+        with suppress(IndelibleError):
+            self._turn()
+            while self._kept and time.monotonic() < deadline:
+                # What is still at work is kept alive meanwhile.
+                beat_at = time.monotonic() + self._duty.beat
+                for kept in self._kept.values():
+                    if kept.thread is not None:
+                        kept.thread.join(max(min(beat_at, deadline) - time.monotonic(), 0))
+                self._turn()
+            self._engine.run(self._duty.leave())
+
+    def _keep(self, kept: _Kept) -> None:
+        """Keep one partition up to date: the thread of it."""
+        retries = Retries()
+        self._watch.join(id(kept), kept.woken.set)
+        try:
+            with kept.projector:
+                while not kept.stop.is_set():
+                    try:
+                        if not self._step(kept):
+                            return
+                        retries.succeed()
+                    except LeaseLost:
+                        _log.warning("%s: another worker has taken over", kept.run.described)
+                        return
+                    except PASSING as error:
+                        pause = retries.next_pause()
+                        _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                        kept.stop.wait(pause)
+        except StoreClosed:
+            return
+        except Exception:
+            _log.exception("a partition of %s is given back", kept.run.described)
+        finally:
+            self._watch.leave(id(kept))
+
+    def _make_ready(self, kept: _Kept) -> bool:
+        """Take the partition over, and go on where the one before has left off."""
+        try:
+            if not kept.projector.is_holding and not kept.projector.take_over():
+                return False
+        except _REFUSED as error:
+            _log.error("projection %s is left to others: %s", kept.run.described, error)
+            self._duty.refused.add(kept.run.build_id or 0)
+            return False
+        wait = self._engine.run(kept.failing.resume())
+        if wait is None:
+            return False
+        kept.is_ready = True
+        kept.stop.wait(wait)
+        return True
+
+    def _step(self, kept: _Kept) -> bool:
+        """Take a batch in, or wait for one; return whether to go on."""
+        run = kept.run
+        if not kept.is_ready:
+            return self._make_ready(kept)
+        try:
+            kept.woken.clear()
+            with self._slots:
+                batch = kept.projector.step()
+        except (LeaseLost, StoreClosed, *PASSING):
+            raise
+        except Exception as error:
+            wait = self._engine.run(kept.failing.fail(error))
+            if wait is None:
+                return False
+            kept.stop.wait(wait)
+            return True
+        kept.failing.succeed()
+        for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
+            try:
+                run.described.projection.on_live(event)
+            except Exception:
+                _log.exception("on_live of projection %s failed", run.described)
+        if batch.is_caught_up:
+            while not kept.stop.is_set() and self._watch.head <= run.position:
+                raise_what_ended(self._watch)
+                kept.woken.wait(_LONGEST_LOOK)
+                kept.woken.clear()
+            run.extend(self._watch.head)
+        return True
+
+
+class _AsyncKept:
+    """A partition that a task keeps up to date."""
+
+    def __init__(self, projector: AsyncProjector, run: Run) -> None:
+        self.projector = projector
+        self.run = run
+        self.failing = Failing(run)
+        self.is_ready = False
+        self.stop = asyncio.Event()
+        self.woken = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its task has not ended."""
+        return self.task is not None and not self.task.done()
+
+    def end(self) -> None:
+        """Have the task end after the batch at work."""
+        self.stop.set()
+        self.woken.set()
+
+
+@documented_as(Daemon)
+class AsyncDaemon:
+    """Keeps projections up to date, side by side with others: `Daemon` with `await`.
+
+    Get one with `AsyncEventStore.daemon`.
+
+    Example:
+        ```python
+        await store.daemon([Orders, Search]).run(stop)  # until the asyncio.Event is set
+        ```
+    """
+
+    def __init__(
+        self, engine: AsyncPoolEngine, watch: Watch, codec: Codec, duty: Duty, connections: int
+    ) -> None:
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._codec = codec
+        self._duty = duty
+        self._kept: dict[Part, _AsyncKept] = {}
+        self._slots = asyncio.BoundedSemaphore(connections)
+
+    @property
+    def name(self) -> str:
+        return self._duty.owner
+
+    @property
+    def partitions(self) -> int:
+        return len(self._kept)
+
+    async def run(self, stop: asyncio.Event, *, grace: float = 30.0) -> None:
+        retries = Retries()
+        has_begun = False
+        try:
+            while not stop.is_set():
+                begun_at = time.monotonic()
+                try:
+                    if not has_begun:
+                        await self._engine.run(self._duty.begin())
+                        has_begun = True
+                    await self._do(await self._turn())
+                    retries.succeed()
+                    pause = self._duty.beat - (time.monotonic() - begun_at)
+                except PASSING as error:
+                    pause = min(retries.next_pause(), self._duty.beat)
+                    _log.warning("projections wait %.2f s for the database: %s", pause, error)
+                await is_set(stop, max(pause, 0))
+        finally:
+            await self._end(grace)
+
+    async def _turn(self) -> Turn:
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._duty.held = self._kept.keys()
+        return await self._engine.run(self._duty.turn())
+
+    async def _do(self, turn: Turn) -> None:
+        for part in turn.give_back:
+            self._kept[part].end()
+        for part, described in turn.take.items():
+            run = _run_of(self._codec, described, part, self._duty)
+            kept = _AsyncKept(AsyncProjector(self._engine, self._watch, run), run)
+            kept.task = asyncio.create_task(self._keep(kept))
+            self._kept[part] = kept
+        for build_id in turn.ready:
+            await self._engine.run(self._duty.serve(build_id))
+        if turn.has_retired:
+            await self._engine.run(sweep())
+
+    async def _end(self, grace: float) -> None:
+        self._duty.end()
+        tasks = {kept.task for kept in self._kept.values() if kept.task is not None}
+        for kept in self._kept.values():
+            kept.end()
+        deadline = time.monotonic() + grace
+        try:
+            with suppress(IndelibleError):
+                await self._turn()
+                while tasks and time.monotonic() < deadline:
+                    # What is still at work is kept alive meanwhile.
+                    left = min(self._duty.beat, max(deadline - time.monotonic(), 0))
+                    _, tasks = await asyncio.wait(tasks, timeout=left)
+                    await self._turn()
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+        with suppress(IndelibleError):
+            await self._engine.run(self._duty.leave())
+
+    async def _keep(self, kept: _AsyncKept) -> None:
+        retries = Retries()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop may have ended
+                loop.call_soon_threadsafe(kept.woken.set)
+
+        self._watch.join(id(kept), wake)
+        try:
+            async with kept.projector:
+                while not kept.stop.is_set():
+                    try:
+                        if not await self._step(kept):
+                            return
+                        retries.succeed()
+                    except LeaseLost:
+                        _log.warning("%s: another worker has taken over", kept.run.described)
+                        return
+                    except PASSING as error:
+                        pause = retries.next_pause()
+                        _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                        await is_set(kept.stop, pause)
+        except StoreClosed:
+            return
+        except Exception:
+            _log.exception("a partition of %s is given back", kept.run.described)
+        finally:
+            self._watch.leave(id(kept))
+
+    async def _make_ready(self, kept: _AsyncKept) -> bool:
+        try:
+            if not kept.projector.is_holding and not await kept.projector.take_over():
+                return False
+        except _REFUSED as error:
+            _log.error("projection %s is left to others: %s", kept.run.described, error)
+            self._duty.refused.add(kept.run.build_id or 0)
+            return False
+        wait = await self._engine.run(kept.failing.resume())
+        if wait is None:
+            return False
+        kept.is_ready = True
+        await is_set(kept.stop, wait)
+        return True
+
+    async def _step(self, kept: _AsyncKept) -> bool:
+        run = kept.run
+        if not kept.is_ready:
+            return await self._make_ready(kept)
+        try:
+            kept.woken.clear()
+            async with self._slots:
+                batch = await kept.projector.step()
+        except (LeaseLost, StoreClosed, *PASSING):
+            raise
+        except Exception as error:
+            wait = await self._engine.run(kept.failing.fail(error))
+            if wait is None:
+                return False
+            await is_set(kept.stop, wait)
+            return True
+        kept.failing.succeed()
+        for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
+            try:
+                await run.described.projection.on_live(event)
+            except Exception:
+                _log.exception("on_live of projection %s failed", run.described)
+        if batch.is_caught_up:
+            while not kept.stop.is_set() and self._watch.head <= run.position:
+                raise_what_ended(self._watch)
+                await is_set(kept.woken, _LONGEST_LOOK)
+                kept.woken.clear()
+            run.extend(self._watch.head)
+        return True

@@ -1,0 +1,380 @@
+-- The daemon: which process keeps which partition of which projection up to date, what it does at
+-- errors, and how a build takes the place of another.
+
+CREATE TABLE indelible.projection_workers (
+    name text COLLATE "C" NOT NULL,
+    projections bigint[] NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT projection_workers_pkey PRIMARY KEY (name)
+);
+COMMENT ON TABLE indelible.projection_workers IS
+    'The processes that keep projections up to date: what each could do, so that the work is dealt out evenly.';
+COMMENT ON COLUMN indelible.projection_workers.name IS
+    'Host, process and a random part: the owner of the partitions that it holds.';
+COMMENT ON COLUMN indelible.projection_workers.projections IS
+    'The builds that it has the code for: projections.id.';
+COMMENT ON COLUMN indelible.projection_workers.expires_at IS
+    'When it is taken for dead.';
+
+ALTER TABLE indelible.projection_partitions
+ADD COLUMN events_per_second double precision NOT NULL DEFAULT 0,
+ADD COLUMN rated_handled bigint NOT NULL DEFAULT 0,
+ADD COLUMN rated_at timestamptz;
+COMMENT ON COLUMN indelible.projection_partitions.events_per_second IS
+    'How many events it took in per second between the last two signs of life of its owner.';
+COMMENT ON COLUMN indelible.projection_partitions.rated_handled IS
+    'How many events it had taken in at the last of them.';
+COMMENT ON COLUMN indelible.projection_partitions.rated_at IS 'When that was.';
+
+CREATE FUNCTION indelible.last_position()
+RETURNS bigint
+LANGUAGE sql
+VOLATILE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT last_value FROM indelible.events_position
+$$;
+COMMENT ON FUNCTION indelible.last_position() IS 'The last position handed out.';
+
+ALTER TABLE indelible.projections
+ADD COLUMN live_after bigint NOT NULL DEFAULT indelible.last_position();
+COMMENT ON COLUMN indelible.projections.live_after IS
+    'Events above this position are new to its readers: on_live is called for them.';
+
+
+-- Who does what ---------------------------------------------------------------------------------
+
+CREATE FUNCTION indelible.projection_worker_beat(
+    of_worker text,
+    can_run bigint[],
+    lease double precision,
+    held_projections bigint[],
+    held_partitions smallint[]
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO indelible.projection_workers (name, projections, expires_at)
+    VALUES (of_worker, can_run, clock_timestamp() + make_interval(secs => lease))
+    ON CONFLICT ON CONSTRAINT projection_workers_pkey DO UPDATE
+    SET projections = excluded.projections, expires_at = excluded.expires_at;
+    DELETE FROM indelible.projection_workers
+    WHERE name IN (
+        SELECT dead.name
+        FROM indelible.projection_workers AS dead
+        WHERE dead.expires_at < clock_timestamp()
+        FOR UPDATE SKIP LOCKED
+    );
+    UPDATE indelible.projection_partitions AS part
+    SET expires_at = clock_timestamp() + make_interval(secs => part.lease_seconds),
+        events_per_second = CASE
+            WHEN part.rated_at IS NULL THEN 0
+            ELSE (part.handled - part.rated_handled)
+                / greatest(extract(epoch FROM clock_timestamp() - part.rated_at), 0.001)
+        END,
+        rated_handled = part.handled,
+        rated_at = clock_timestamp()
+    WHERE (part.projection_id, part.partition) IN (
+        -- One that is locked is at a commit, which renews its lease; the others do not wait for it.
+        SELECT held.projection_id, held.partition
+        FROM unnest(held_projections, held_partitions) AS given (projection_id, partition)
+        JOIN indelible.projection_partitions AS held
+            ON held.projection_id = given.projection_id AND held.partition = given.partition
+        WHERE held.owner = of_worker
+        FOR NO KEY UPDATE OF held SKIP LOCKED
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_worker_beat(text, bigint[], double precision, bigint[], smallint[]) IS
+    'A sign of life of a process, for itself and for the partitions that it holds; the dead are cleared away.';
+
+CREATE FUNCTION indelible.projection_worker_leave(of_worker text)
+RETURNS void
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM indelible.projection_workers WHERE name = of_worker
+$$;
+COMMENT ON FUNCTION indelible.projection_worker_leave(text) IS
+    'A process ends, having given back what it held.';
+
+
+-- What goes wrong -------------------------------------------------------------------------------
+
+CREATE FUNCTION indelible.projection_fail(
+    of_projection bigint,
+    in_partition smallint,
+    of_token bigint,
+    why text,
+    at_position bigint,
+    wait double precision,
+    is_final boolean
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE indelible.projection_partitions
+    SET attempts = attempts + 1, not_before = clock_timestamp() + make_interval(secs => wait),
+        is_stopped = is_final, error = why, error_position = at_position,
+        updated_at = clock_timestamp()
+    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease of worker % is over', of_token
+        USING ERRCODE = 'IND05';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_fail(bigint, smallint, bigint, text, bigint, double precision, boolean) IS
+    'Notes that a batch failed: tried again after some seconds, or stopped. Raises IND05 where others have taken over.';
+
+CREATE FUNCTION indelible.projection_park(
+    of_projection bigint, in_partition smallint, of_token bigint, why text, at_position bigint
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE indelible.projection_partitions
+    SET attempts = 0, not_before = '-infinity', error = NULL, error_position = NULL,
+        updated_at = clock_timestamp()
+    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease of worker % is over', of_token
+        USING ERRCODE = 'IND05';
+    END IF;
+    INSERT INTO indelible.projection_parked (projection_id, position, partition, error)
+    VALUES (of_projection, at_position, in_partition, why)
+    ON CONFLICT ON CONSTRAINT projection_parked_pkey DO UPDATE SET error = excluded.error;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_park(bigint, smallint, bigint, text, bigint) IS
+    'Leaves an event out from now on. Raises IND05 where others have taken over.';
+
+CREATE FUNCTION indelible.projection_restart(of_name text)
+RETURNS bigint
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH restarted AS (
+        UPDATE indelible.projection_partitions AS part
+        SET is_stopped = false, attempts = 0, not_before = '-infinity',
+            updated_at = clock_timestamp()
+        FROM indelible.projections AS known
+        WHERE part.projection_id = known.id AND known.name = of_name AND part.is_stopped
+        RETURNING part.partition
+    )
+    SELECT count(*) FROM restarted
+$$;
+COMMENT ON FUNCTION indelible.projection_restart(text) IS
+    'Lets what is stopped be tried again; how many partitions.';
+
+CREATE FUNCTION indelible.projection_discard(of_name text, at_position bigint)
+RETURNS bigint
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH discarded AS (
+        DELETE FROM indelible.projection_parked AS parked
+        USING indelible.projections AS known, indelible.projection_partitions AS part
+        WHERE parked.projection_id = known.id AND known.name = of_name
+            AND part.projection_id = parked.projection_id AND part.partition = parked.partition
+            -- One that is still to come has to be known as left out until it is passed.
+            AND parked.position <= part.position
+            AND (at_position IS NULL OR parked.position = at_position)
+        RETURNING parked.position
+    )
+    SELECT count(DISTINCT position) FROM discarded
+$$;
+COMMENT ON FUNCTION indelible.projection_discard(text, bigint) IS
+    'Gives up what was left out: one event, or all; how many. Those that are still to come stay.';
+
+
+-- Built anew ------------------------------------------------------------------------------------
+
+CREATE FUNCTION indelible.projection_rebuild(of_name text, of_version integer)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found bigint;
+    served indelible.projections;
+BEGIN
+    PERFORM pg_advisory_xact_lock(indelible.lock_number()::integer, indelible.projection_key(of_name));
+    SELECT id INTO found
+    FROM indelible.projections
+    WHERE name = of_name AND version = of_version AND state = 'building';
+    IF found IS NOT NULL THEN
+        RETURN found;
+    END IF;
+    SELECT * INTO STRICT served
+    FROM indelible.projections
+    WHERE name = of_name AND version = of_version AND state = 'serving';
+    RETURN indelible.projection_begin(
+        of_name, of_version, served.kind, served.lifecycle, 'building', served.query,
+        served.partitions, served.indexes
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_rebuild(text, integer) IS
+    'Begins a build beside the one that serves, or gives the one that was begun before.';
+
+CREATE FUNCTION indelible.projection_seize(of_projection bigint)
+RETURNS TABLE (partition smallint, token bigint, "position" bigint)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    -- Appends that bring the projection up to date hold this lock shared until they have
+    -- committed: what they stored is visible to the statements after this one, and the next wait.
+    PERFORM pg_advisory_xact_lock(
+        indelible.lock_number()::integer,
+        indelible.projection_key(
+            (SELECT known.name FROM indelible.projections AS known WHERE known.id = of_projection)
+        )
+    );
+    RETURN QUERY
+        UPDATE indelible.projection_partitions AS part
+        SET token = part.token + 1, owner = NULL, expires_at = '-infinity'
+        FROM indelible.projections AS known
+        WHERE known.id = of_projection AND known.state = 'building'
+            AND part.projection_id = known.id
+        RETURNING part.partition, part.token, part.position;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_seize(bigint) IS
+    'Holds up appends to an inline projection, and takes all partitions of a build, for the transaction in which it is to serve.';
+
+CREATE FUNCTION indelible.projection_serve(of_projection bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    built indelible.projections;
+    old_one bigint;
+    target bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(
+        indelible.lock_number()::integer,
+        indelible.projection_key(
+            (SELECT name FROM indelible.projections WHERE id = of_projection)
+        )
+    );
+    SELECT * INTO built FROM indelible.projections WHERE id = of_projection;
+    IF built.state IS DISTINCT FROM 'building' THEN
+        RETURN built.state = 'serving';
+    END IF;
+    IF built.lifecycle = 'async' THEN
+        -- A reader that has seen what the one before says must not see less after it: that one is
+        -- held where it stands until this one is as far, for half a second at most.
+        SELECT id INTO old_one
+        FROM indelible.projections
+        WHERE name = built.name AND state = 'serving'
+        ORDER BY version DESC
+        LIMIT 1;
+        PERFORM FROM indelible.projection_partitions
+        WHERE projection_id = old_one
+        ORDER BY partition
+        FOR UPDATE;
+        SELECT min(position) INTO target
+        FROM indelible.projection_partitions
+        WHERE projection_id = old_one;
+        FOR attempt IN 1..50 LOOP
+            IF (
+                SELECT min(position) >= coalesce(target, 0)
+                FROM indelible.projection_partitions
+                WHERE projection_id = of_projection
+            ) THEN
+                target := NULL;
+                EXIT;
+            END IF;
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+        IF target IS NOT NULL THEN
+            RETURN false;
+        END IF;
+    END IF;
+    UPDATE indelible.projections
+    SET state = 'retired', retired_at = clock_timestamp()
+    WHERE name = built.name AND version = built.version AND state = 'serving';
+    UPDATE indelible.projections
+    SET state = 'serving', served_at = clock_timestamp(),
+        live_after = (
+            SELECT max(position)
+            FROM indelible.projection_partitions
+            WHERE projection_id = of_projection
+        )
+    WHERE id = of_projection;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_serve(bigint) IS
+    'Has a build serve in the place of the one before, once it is as far; whether it does.';
+
+CREATE FUNCTION indelible.projection_retire(of_name text, of_version integer)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    retired bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(indelible.lock_number()::integer, indelible.projection_key(of_name));
+    UPDATE indelible.projections
+    SET state = 'retired', retired_at = clock_timestamp()
+    WHERE name = of_name AND version = of_version AND state <> 'retired';
+    GET DIAGNOSTICS retired = ROW_COUNT;
+    RETURN retired;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_retire(text, integer) IS
+    'Ends a version of a projection; how many builds that were.';
+
+CREATE FUNCTION indelible.projection_sweep()
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    gone indelible.projections;
+    kept bigint := 0;
+BEGIN
+    -- Readers of other projections wait behind this one while it waits for its turn.
+    PERFORM set_config('lock_timeout', '10ms', true);
+    FOR gone IN SELECT * FROM indelible.projections WHERE state = 'retired' LOOP
+        BEGIN
+            IF gone.kind = 'documents' THEN
+                EXECUTE format('DROP TABLE IF EXISTS indelible.%I', 'documents_' || gone.id);
+            END IF;
+            DELETE FROM indelible.projections WHERE id = gone.id;
+        EXCEPTION WHEN lock_not_available THEN
+            kept := kept + 1;  -- somebody reads it
+        END;
+    END LOOP;
+    RETURN kept;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_sweep() IS
+    'Drops what retired builds have left; how many of them are kept, since somebody is still at it.';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

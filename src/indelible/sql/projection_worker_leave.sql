@@ -1,0 +1,2 @@
+-- One row, of nothing.
+SELECT indelible.projection_worker_leave(%(worker)s)

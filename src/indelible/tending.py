@@ -1,0 +1,330 @@
+"""Plans: one process's part of keeping projections up to date: what falls to it, and what fails.
+
+Every process gives signs of life to a table, reads who else is alive and who holds what, and works
+out by the same rule what each is to hold: nobody is in charge (docs/explanation/projections.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from . import project
+from .errors import InvalidInput, ProjectionFailed
+from .events import RecordedEvent
+from .plan import Call, Plan
+from .projection import Described, partition_of
+
+_LONGEST_BEAT = 1.0
+_NEARLY = 10_000
+"""How many positions a build may be behind the one whose place it is tried to take."""
+_LONGEST_RETRY = 3_600.0
+
+_log = logging.getLogger("indelible.projections")
+
+
+class Part(NamedTuple):
+    """One partition of one build: what is dealt out."""
+
+    build_id: int
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a process is to do now.
+
+    Attributes:
+        take: partitions to take, and the projections that they are of.
+        give_back: partitions to give back, since others have fewer.
+        ready: builds that may be as far as the one in whose place they are to serve.
+        has_retired: whether something is left of builds that are retired.
+    """
+
+    take: Mapping[Part, Described]
+    give_back: Collection[Part]
+    ready: Sequence[int]
+    has_retired: bool
+
+
+def deal(
+    workers: Mapping[str, Collection[int]], owners: Mapping[Part, str | None]
+) -> dict[Part, str]:
+    """Say who is to hold which partition: as evenly as can be, with as few moves as can be.
+
+    Args:
+        workers: who is alive, and the builds that each has the code for.
+        owners: the partitions, and who holds each now; None for nobody.
+
+    Returns:
+        Who is to hold each; without those that nobody alive has the code for, and those of owners
+        who are none of the workers.
+    """
+    able = {
+        part: sorted(name for name, can_run in workers.items() if part.build_id in can_run)
+        for part in owners
+    }
+    dealt = {part: owner for part, owner in owners.items() if owner in able[part]}
+    loads = dict.fromkeys(workers, 0)
+    for name in dealt.values():
+        loads[name] += 1
+
+    def least(part: Part) -> str:
+        return min(able[part], key=lambda name: (loads[name], name))
+
+    # First what few have the code for: in a rolling deployment the rest is dealt around it.
+    free = [part for part, owner in owners.items() if owner is None and able[part]]
+    for part in sorted(free, key=lambda part: (len(able[part]), part)):
+        dealt[part] = least(part)
+        loads[dealt[part]] += 1
+    moving = sorted(dealt, key=lambda part: (-len(able[part]), part))
+    has_moved = True
+    while has_moved:
+        has_moved = False
+        for part in moving:
+            holder, other = dealt[part], least(part)
+            if loads[holder] - loads[other] >= 2:
+                dealt[part] = other
+                loads[holder] -= 1
+                loads[other] += 1
+                has_moved = True
+    return dealt
+
+
+class Duty:
+    """What one process does for projections.
+
+    Args:
+        given: the projections that it has the code for.
+        owner: its name; no other process has the same.
+        lease: seconds without a sign of life after which it is taken for dead.
+        only: only this build, for a rebuild; by default all of the projections' versions.
+
+    Raises:
+        InvalidInput: a projection is given twice, or the lease is none.
+    """
+
+    def __init__(
+        self, given: Sequence[Described], *, owner: str, lease: float, only: int | None = None
+    ) -> None:
+        names = [described.name for described in given]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidInput(f"projection {name!r} is given twice")
+        if not lease > 0:
+            raise InvalidInput(f"lease must be a number of seconds above 0, not {lease!r}")
+        self.owner = owner
+        self.lease = lease
+        self.held: Collection[Part] = ()
+        """What it works on at this moment."""
+        self.refused: set[int] = set()
+        """The builds that it cannot run, for reasons that do not pass by themselves."""
+        self.live_after: dict[int, int] = {}
+        """Above which position events are live, of the builds that serve."""
+        self._given = {(described.name, described.version): described for described in given}
+        self._only = only
+        self._able: dict[int, Described] = {}
+
+    @property
+    def beat(self) -> float:
+        """Seconds between two turns."""
+        return min(_LONGEST_BEAT, self.lease / 3)
+
+    def begin(self) -> Plan[None]:
+        """Make the projections known to the store.
+
+        Raises:
+            ProjectionChanged: one was begun in another way under its version.
+        """
+        if self._only is None:
+            for described in self._given.values():
+                yield from project.register(described, "async")
+
+    def turn(self) -> Plan[Turn]:
+        """Give a sign of life, look around, and say what to do."""
+        work = yield Call("projection_work")
+        self._learn(work)
+        held = sorted(self.held)
+        yield Call(
+            "projection_worker_beat",
+            {
+                "worker": self.owner,
+                "projections": sorted(self._able),
+                "lease": float(self.lease),
+                "held_projections": [part.build_id for part in held],
+                "held_partitions": [part.partition for part in held],
+            },
+        )
+        workers = {name: set(can_run) for name, can_run in (yield Call("projection_workers"))}
+        owners = {
+            Part(row[0], row[6]): row[8] for row in work if row[4] != "retired" and not row[9]
+        }
+        dealt = deal(workers, owners)
+        mine = {part for part, name in dealt.items() if name == self.owner}
+        return Turn(
+            take={
+                part: self._able[part.build_id]
+                for part in mine
+                if part not in self.held and owners[part] is None
+            },
+            give_back={
+                part
+                for part in self.held
+                if part not in mine and owners.get(part) in (None, self.owner)
+            },
+            ready=self._ready(work),
+            has_retired=any(row[4] == "retired" for row in work),
+        )
+
+    def end(self) -> None:
+        """Take nothing more: what is given back from now on falls to others."""
+        self._given = {}
+
+    def leave(self) -> Plan[None]:
+        """Be there no more, having given everything back."""
+        yield Call("projection_worker_leave", {"worker": self.owner})
+
+    def serve(self, build_id: int) -> Plan[bool]:
+        """Have a build serve in the place of the one before; say whether it does."""
+        ((serves,),) = yield Call("projection_serve", {"projection_id": build_id})
+        if serves:
+            _log.info("a build of a projection serves", extra={"build": build_id})
+        return bool(serves)
+
+    def _learn(self, work: Sequence[tuple[object, ...]]) -> None:
+        self._able = {}
+        for build_id, name, version, lifecycle, state, live_after, *_ in work:
+            described = self._given.get((str(name), int(str(version))))
+            if (
+                described is None
+                or build_id in self.refused
+                or state == "retired"
+                or (lifecycle == "inline" if self._only is None else build_id != self._only)
+            ):
+                continue
+            self._able[int(str(build_id))] = described
+            if state == "serving":
+                self.live_after[int(str(build_id))] = int(str(live_after))
+
+    def _ready(self, work: Sequence[tuple[object, ...]]) -> list[int]:
+        """The builds of its own that are nearly as far as what serves, of their projection."""
+        serving: dict[str, tuple[int, int]] = {}
+        building: dict[int, tuple[str, int]] = {}
+        for row in work:
+            build_id, name, version, lifecycle, state, _, _, position, *_ = row
+            if lifecycle == "inline":
+                continue
+            build_id, name, version = int(str(build_id)), str(name), int(str(version))
+            position = int(str(position))
+            if state == "serving" and version >= serving.get(name, (0, 0))[0]:
+                before = serving.get(name, (0, position))
+                lowest = min(before[1], position) if before[0] == version else position
+                serving[name] = (version, lowest)
+            elif state == "building" and build_id in self._able:
+                _, lowest = building.get(build_id, (name, position))
+                building[build_id] = (name, min(lowest, position))
+        return [
+            build_id
+            for build_id, (name, lowest) in building.items()
+            if lowest >= serving.get(name, (0, 0))[1] - _NEARLY
+        ]
+
+
+def sweep() -> Plan[int]:
+    """Drop what retired builds have left; say how many are kept, since somebody is still at it."""
+    ((kept,),) = yield Call("projection_sweep")
+    return int(kept)
+
+
+@dataclass(slots=True)
+class Failing:
+    """What a partition does at errors: it tries again, later each time; then parks, or stops.
+
+    Args:
+        run: the partition.
+    """
+
+    run: project.Run
+    attempts: int = field(default=0, init=False)
+
+    def resume(self) -> Plan[float | None]:
+        """Go on where the one before has left off.
+
+        Returns:
+            Seconds to wait first; None where the partition is stopped.
+        """
+        rows = yield Call(
+            "projection_resume",
+            {"projection_id": self.run.build_id, "partition": self.run.partition},
+        )
+        if not rows:  # it was retired meanwhile
+            return None
+        ((self.attempts, wait, is_stopped, parked),) = rows
+        self.run.parked = set(parked)
+        return None if is_stopped else float(wait)
+
+    def succeed(self) -> None:
+        """A batch was stored, which has cleared what was noted."""
+        self.attempts = 0
+
+    def fail(self, error: Exception) -> Plan[float | None]:
+        """Note that a batch has failed.
+
+        Returns:
+            Seconds to wait; None where the partition is stopped.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        run = self.run
+        described = run.described
+        position = error.position if isinstance(error, ProjectionFailed) else None
+        noted = {
+            "projection_id": run.build_id,
+            "partition": run.partition,
+            "token": run.token,
+            "error": str(error)[:10_000].replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            "position": position,
+        }
+        facts = {"projection": described.name, "partition": run.partition, "at": position}
+        if self.attempts + 1 < described.max_attempts:
+            wait = min(described.retry_after * 2.0 ** min(self.attempts, 32), _LONGEST_RETRY)
+            # What cannot be noted does not count: it was the database that failed.
+            yield Call("projection_fail", {**noted, "wait": wait, "is_final": False})
+            _log.warning(
+                "a projection failed, and tries again in %g s: %s", wait, error, extra=facts
+            )
+            self.attempts += 1
+            return wait
+        if described.on_error == "park" and position is not None:
+            yield Call("projection_park", noted)
+            _log.error("a projection leaves an event out: %s", error, extra=facts)
+            run.parked.add(position)
+            self.attempts = 0
+            return 0.0
+        yield Call("projection_fail", {**noted, "wait": 0.0, "is_final": True})
+        _log.error("a projection is stopped: %s", error, extra=facts)
+        return None
+
+
+def live_events(
+    run: project.Run, events: Sequence[RecordedEvent], live_after: int | None
+) -> list[RecordedEvent]:
+    """The events of a batch that `on_live` is to be called for.
+
+    Args:
+        run: whose batch it is.
+        events: the events of the batch.
+        live_after: above which position; None where the build does not serve.
+    """
+    if live_after is None or not run.described.has_live_effects:
+        return []
+    partitions = run.described.partitions
+    return [
+        event
+        for event in events
+        # Where the key is not the stream each partition has all events: one of them speaks.
+        if event.position > live_after and partition_of(event.stream, partitions) == run.partition
+    ]

@@ -1,0 +1,286 @@
+"""The daemon: keeps projections up to date, shares the work, and bears code that fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from indelible import (
+    ANY,
+    DocumentProjection,
+    EventStore,
+    ExternalProjection,
+    InvalidInput,
+    NewEvent,
+    ProjectionNotFound,
+    RecordedEvent,
+    TableProjection,
+    handles,
+)
+from tests.daemons import Running
+from tests.waiting import wait_until
+
+Run = Callable[..., Running]
+
+
+def happened(number: int) -> NewEvent:
+    return NewEvent("Happened", {"number": number})
+
+
+class Sums(DocumentProjection[dict]):
+    name = "sums"
+    partitions = 4
+
+    @handles("Happened")
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"sum": (document or {"sum": 0})["sum"] + event.data["number"]}
+
+
+class Fragile(Sums):
+    """Fails at some numbers until it is mended."""
+
+    name = "fragile"
+    max_attempts = 2
+    retry_after = 0.01
+    partitions = 1
+
+    def __init__(self, *bad: int) -> None:
+        self.bad = set(bad)
+
+    @handles("Happened")
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        if event.data["number"] in self.bad:
+            raise ValueError(f"no {event.data['number']}\0")
+        return super().happened(document, event)
+
+
+class Forgiving(Fragile):
+    name = "forgiving"
+    on_error = "park"
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[Run]:
+    """Runs daemons of one colour, and stops them after the test."""
+    with ExitStack() as stack:
+
+        def begin(*projections: Any, **options: Any) -> Running:
+            running = Running(request.param, url, schema, projections, **{"lease": 0.6, **options})
+            stack.callback(running.stop)
+            return running
+
+        yield begin
+
+
+def owners(store: EventStore, name: str = "sums") -> list[str | None]:
+    try:
+        (build,) = store.projections(name)
+    except ProjectionNotFound:
+        return []
+    return [part.owner for part in build.partitions]
+
+
+def wait_for(store: EventStore, name: str, position: int) -> None:
+    """Wait until a projection, which a daemon may not have begun yet, is done up to a position."""
+    wait_until(lambda: owners(store, name))
+    store.wait_for(name, position)
+
+
+def shares(store: EventStore, *names: str) -> dict[str, int]:
+    found: list[str | None] = []
+    for name in names or ("sums",):
+        found += owners(store, name)
+    return {owner: found.count(owner) for owner in found if owner is not None}
+
+
+def test_daemons_share_the_partitions_evenly_as_they_come_and_go(
+    run: Run, sync_store: EventStore
+) -> None:
+    first = run(Sums, name="first")
+    wait_until(lambda: shares(sync_store) == {"first": 4})
+    second = run(Sums, name="second")
+    wait_until(lambda: shares(sync_store) == {"first": 2, "second": 2})
+    run(Sums, name="third")
+    wait_until(lambda: sorted(shares(sync_store).values()) == [1, 1, 2])
+    position = sync_store.append("a", [happened(1), happened(2)], expected=ANY).position
+    wait_for(sync_store, "sums", position)
+    assert sync_store.documents(Sums).read("a") == {"sum": 3}
+    first.stop()
+    second.stop()
+    wait_until(lambda: shares(sync_store) == {"third": 4})
+
+
+def test_a_daemon_that_stops_gives_everything_back_at_once(
+    run: Run, sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    running = run(Sums, lease=60)
+    wait_until(lambda: None not in (owners(sync_store) or [None]))
+    running.stop()
+    assert owners(sync_store) == [None] * 4
+    assert connection.execute(f"SELECT FROM {schema}.projection_workers").fetchall() == []
+
+
+def test_an_event_at_which_a_projection_fails_is_left_out_and_noted(
+    run: Run, sync_store: EventStore
+) -> None:
+    results = [
+        sync_store.append("a", happened(number), expected=ANY) for number in (1, 13, 2, 14, 4)
+    ]
+    run(Forgiving(13, 14))
+    wait_for(sync_store, "forgiving", results[-1].position)
+    assert sync_store.documents(Forgiving).read("a") == {"sum": 7}
+    projection = sync_store.projection("forgiving")
+    parked = projection.parked()
+    assert [event.position for event in parked] == [results[1].position, results[3].position]
+    assert parked[0].error.startswith("projection 'forgiving' failed at position")
+    (status,) = projection.status()
+    assert (status.parked, status.stopped, status.errors) == (2, 0, 0)
+    assert projection.discard(parked[0].position) == 1
+    assert projection.discard() == 1
+    assert projection.parked() == []
+
+
+def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
+    run: Run, sync_store: EventStore
+) -> None:
+    position = sync_store.append("a", [happened(1), happened(13)], expected=ANY).position
+    fragile = Fragile(13)
+    run(fragile, Sums)
+    wait_for(sync_store, "sums", position)
+    projection = sync_store.projection("fragile")
+    wait_until(lambda: [status.stopped for status in projection.status()] == [1])
+    (status,) = projection.status()
+    (part,) = status.build.partitions
+    assert part.error is not None
+    assert (part.error_position, part.position, status.lag_events) == (position, 0, 2)
+    assert part.error.startswith("projection 'fragile' failed at position")
+    # Whoever comes does not try it either.
+    wait_until(lambda: owners(sync_store, "fragile") == [None])
+    sync_store.append("a", happened(2), expected=ANY)
+    fragile.bad.clear()
+    assert projection.restart() == 1
+    wait_for(sync_store, "fragile", position + 1)
+    assert sync_store.documents(Fragile).read("a") == {"sum": 16}
+    assert projection.restart() == 0
+
+
+def test_attempts_are_counted_across_daemons(
+    run: Run, sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    """Otherwise a poison event that kills each worker would never be found out."""
+
+    class Patient(Fragile):
+        name = "patient"
+        retry_after = 60
+
+    sync_store.append("a", happened(13), expected=ANY)
+    running = run(Patient(13))
+    wait_until(lambda: any(status.errors for status in sync_store.projection_statuses()))
+    running.stop()
+    connection.execute(f"UPDATE {schema}.projection_partitions SET not_before = '-infinity'")
+    run(Patient(13))
+    wait_until(lambda: sync_store.projection("patient").status()[0].stopped)
+
+
+def test_handlers_that_take_longer_than_the_lease_keep_it(url: str, schema: str) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(ExternalProjection):
+        name = "slow"
+
+        @handles("Happened")
+        def happened(self, event: RecordedEvent) -> None:
+            begun.set()
+            assert go_on.wait(20)
+
+    with EventStore.connect(url, schema=schema) as store:
+        position = store.append("a", happened(1), expected=ANY).position
+        first = Running("sync", url, schema, [Slow], lease=0.3, name="first")
+        assert begun.wait(20)
+        second = Running("sync", url, schema, [Slow], lease=0.3, name="second")
+        (part,) = store.projections("slow")[0].partitions
+        ends = part.expires_at
+        assert ends is not None
+
+        def has_been_renewed_often() -> bool:
+            (part,) = store.projections("slow")[0].partitions
+            assert part.owner == "first"
+            return part.expires_at is not None and (part.expires_at - ends).total_seconds() > 0.6
+
+        wait_until(has_been_renewed_often)
+        go_on.set()
+        wait_for(store, "slow", position)
+        first.stop()
+        second.stop()
+
+
+def test_live_effects_are_for_events_that_come_after_the_projection_was_begun(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    seen: list[int] = []
+
+    class Telling(Sums):
+        name = "telling"
+
+        def on_live(self, event: RecordedEvent) -> None:
+            seen.append(event.data["number"])
+            raise RuntimeError("whoever is told does not listen")
+
+    old = sync_store.append("a", [happened(number) for number in range(5)], expected=ANY)
+    running = Running("sync", url, schema, [Telling], lease=2)
+    wait_for(sync_store, "telling", old.position)
+    new = sync_store.append("a", [happened(number) for number in (7, 8)], expected=ANY)
+    wait_for(sync_store, "telling", new.position)
+    wait_until(lambda: seen == [7, 8])
+    running.stop()
+
+
+def test_a_table_projection_is_kept_up_to_date_in_both_colours(
+    run: Run,
+    request: pytest.FixtureRequest,
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+) -> None:
+    connection.execute(f"CREATE TABLE {schema}.totals AS SELECT 0::bigint AS total")
+    update = f"UPDATE {schema}.totals SET total = total + %s"
+
+    class Totals(TableProjection):
+        name = "totals"
+
+        @handles("Happened")
+        def happened(self, event: RecordedEvent, connection: Any) -> None:
+            connection.execute(update, [event.data["number"]])
+
+    class AsyncTotals(TableProjection):
+        name = "totals"
+
+        @handles("Happened")
+        async def happened(self, event: RecordedEvent, connection: Any) -> None:
+            await connection.execute(update, [event.data["number"]])
+
+    run(Totals if request.node.callspec.params["run"] == "sync" else AsyncTotals)
+    wait_until(lambda: None not in (owners(sync_store, "totals") or [None]))
+    position = sync_store.append("a", [happened(2), happened(3)], expected=ANY).position
+    wait_for(sync_store, "totals", position)
+    assert connection.execute(f"SELECT total FROM {schema}.totals").fetchone() == (5,)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("on_error", "ignore"), ("retry_after", -1), ("max_attempts", 0)]
+)
+def test_a_policy_that_is_none_is_refused(
+    sync_store: EventStore, attribute: str, value: object
+) -> None:
+    with pytest.raises(InvalidInput, match=attribute):
+        sync_store.daemon([type("Wrong", (Sums,), {attribute: value})])
+
+
+def test_a_projection_is_given_to_a_daemon_once(sync_store: EventStore) -> None:
+    with pytest.raises(InvalidInput, match="given twice"):
+        sync_store.daemon([Sums, Sums])

@@ -1,0 +1,57 @@
+"""Daemons of either colour at work in a thread, for tests that look at them from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from indelible import AsyncEventStore, EventStore
+
+
+class Running:
+    """A daemon of one colour, with a store of its own, at work in a thread until it is stopped."""
+
+    def __init__(
+        self, colour: str, url: str, schema: str, projections: Sequence[Any], **options: Any
+    ) -> None:
+        self._connect = {"url": url, "schema": schema, "pool_size": 10}
+        self._events = options.pop("events", ())
+        self._projections = projections
+        self._options = options
+        self._stop: Callable[[], object] = lambda: None
+        self._has_begun = threading.Event()
+        self.failure: BaseException | None = None
+        run = self._run if colour == "sync" else lambda: asyncio.run(self._run_async())
+        self._thread = threading.Thread(target=self._keep, args=(run,), daemon=True)
+        self._thread.start()
+        assert self._has_begun.wait(20)
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._stop()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def _keep(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._has_begun.set()
+
+    def _run(self) -> None:
+        stop = threading.Event()
+        self._stop = stop.set
+        with EventStore.connect(**self._connect, events=self._events) as store:  # type: ignore[arg-type]
+            self._has_begun.set()
+            store.daemon(self._projections, **self._options).run(stop, grace=10)
+
+    async def _run_async(self) -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._stop = lambda: loop.call_soon_threadsafe(stop.set)
+        async with AsyncEventStore.connect(**self._connect, events=self._events) as store:  # type: ignore[arg-type]
+            self._has_begun.set()
+            await store.daemon(self._projections, **self._options).run(stop, grace=10)
