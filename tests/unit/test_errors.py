@@ -33,7 +33,6 @@ EXAMPLES: list[IndelibleError] = [
     errors.ChannelMismatch("a-1", "delivery", "ordering"),
     errors.DuplicateEvent([Duplicate(uuid4(), "a-1", 2, same_content=False)]),
     errors.StreamClosed("a-1", 3, datetime(2024, 1, 1, tzinfo=UTC)),
-    errors.StreamErased("a-1", 3),
     errors.StreamNotClosed("a-1"),
     errors.StreamErased("a-1", 3),
     errors.EpochChanged(uuid4(), uuid4()),
