@@ -253,7 +253,7 @@ def test_a_writer_works_for_groups_and_a_reader_looks_at_them(url: str, schema: 
         with EventStore.connect(member, schema=schema) as store:
             store.append("a-1", [event(), event(), event()], expected=NO_STREAM)
             group = store.group("mails")
-            group.create(retry_after=0)
+            group.create(retry_after=0, due=True)
             with group.consume() as consumer:
                 for _ in range(2):
                     delivery = consumer.take(20)
@@ -266,9 +266,15 @@ def test_a_writer_works_for_groups_and_a_reader_looks_at_them(url: str, schema: 
                 delivery = consumer.take(20)
                 assert delivery is not None
                 delivery.park()
+                ahead = datetime.now(UTC) + timedelta(seconds=0.2)
+                store.append("c-1", NewEvent("Due", 1, valid_at=ahead), expected=NO_STREAM)
+                while (delivery := consumer.take(20)) and delivery.type != "Due":
+                    delivery.ack()
+                assert delivery is not None
+                delivery.ack()
             group.replay()
             group.discard()
-            group.create(max_attempts=7, exists="change")
+            group.create(max_attempts=7, due=True, exists="change")
             group.reset("head")
             assert store.head_info().holders == ()
         with psycopg.connect(member, autocommit=True) as connection:
