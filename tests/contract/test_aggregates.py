@@ -389,6 +389,7 @@ def test_a_command_with_an_id_is_handled_once_wherever_the_stream_stands(
 
     assert (again.state.balance, again.version) == (first.state.balance, first.version) == (0, 2)
     assert again.events == first.events == (Withdrawn(4), Withdrawn(5))
+    assert not as_aggregate or again.state.stored == again.result
     assert first.result is not None
     assert again.result is not None
     assert (first.result.idempotent, again.result.idempotent) == (False, True)
