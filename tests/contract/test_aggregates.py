@@ -228,7 +228,6 @@ def test_where_somebody_was_faster_it_is_decided_anew_on_what_is_new(
         return decode_rows(codec, rows, *more)
 
     decode_rows = reading.decode_rows
-    monkeypatch.setattr(reading, "decode_rows", count)
     monkeypatch.setattr(loading, "decode_rows", count)
     store.append(stream, [Deposited(1)] * 5, expected=NO_STREAM)
     seen = []
