@@ -10,8 +10,8 @@ from uuid import UUID, uuid5
 from indelible import append
 from indelible.attempts import Attempts
 from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
-from indelible.events import AppendResult, NewEvent, RecordedEvent, StreamAppend
-from indelible.plan import Plan
+from indelible.events import AppendResult, NewEvent, StreamAppend
+from indelible.plan import Plan, Rows
 from indelible.read import decode_rows
 
 from .aggregate import Aggregate
@@ -150,28 +150,28 @@ class Handling:
 
     def _first_result(self, first: int) -> Plan[Handled[Any, Any]]:
         """What came of the command when it was handled first."""
-        recorded = yield from self._recorded_from(first)
-        last = recorded[-1]
-        then = self._loading(to_version=last.version)
+        rows = yield from self._rows_from(first)
+        position, version, recorded_at = rows[-1][0], rows[-1][2], rows[-1][9]
+        result = AppendResult(self._stream, version, position, recorded_at, idempotent=True)
+        then = self._loading(to_version=version)
         yield from then.load()
+        events, _ = decode_rows(self._writing.codec, rows, self._stream)
         return Handled(
-            then.state,
-            last.version,
-            tuple(event.data for event in recorded),
-            AppendResult(
-                self._stream, last.version, last.position, last.recorded_at, idempotent=True
-            ),
+            self._subject.after(then.state, [], result),
+            version,
+            tuple(event.data for event in events),
+            result,
         )
 
-    def _recorded_from(self, first: int) -> Plan[list[RecordedEvent]]:
-        """The events that are the command's, known by their ids, from a version on."""
-        found: list[tuple[Any, ...]] = []
+    def _rows_from(self, first: int) -> Plan[Rows]:
+        """The command's events, known by their ids, from a version on."""
+        found: Rows = []
         while rows := (yield from events_after(self._stream, first + len(found) - 1)):
             for row in rows:
                 if row[3] != self._event_id(len(found)):
-                    return decode_rows(self._writing.codec, found, self._stream)[0]
+                    return found
                 found.append(row)
-        return decode_rows(self._writing.codec, found, self._stream)[0]
+        return found
 
 
 def begin(writing: append.Writing, aggregate: object, stream: str) -> Loading[Any]:

@@ -118,7 +118,7 @@ class Loading(Generic[State]):
         """Keep the state as it was loaded.
 
         Raises:
-            InvalidInput, EncodingFailed: it cannot be written.
+            InvalidInput: it cannot be written.
         """
         form, kept = self._subject.form, self._kept
         if isinstance(kept, IndelibleError):
@@ -161,13 +161,16 @@ class Loading(Generic[State]):
             told, rows = _apart(rows)
             if is_first:
                 facts = msgspec.json.decode(told[6], type=_Facts)
+                if self.version == -1:  # as it was when the first event was read, and no later
+                    self._erased_at = told[9]
                 if not self._go_on_from(told[5], form):
                     return (yield from self._take_in(to_version, None))
                 self.handled_at = facts.handled_at
                 self.version = to_version = min(facts.version, to_version)
-                self._erased_at = told[9] if form is not None else self._erased_at
                 is_first, form = False, None
-            self._fold([self._data(event) for event in decode_rows(self._codec, rows)[0]])
+            self._fold(
+                [self._data(event) for event in decode_rows(self._codec, rows, self._stream)[0]]
+            )
             count += len(rows)
             is_full = len(rows) == _PAGE
             if rows:

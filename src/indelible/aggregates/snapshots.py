@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from indelible.codec import Codec, decode_other, is_event_class
-from indelible.errors import InvalidInput
+from indelible.errors import EncodingFailed, InvalidInput
 
 from .shape import shape_of
 
@@ -85,15 +85,20 @@ class Form:
         try:
             written = self._written(state)
             is_faithful = self._written(self.read(written)) == written
+        except EncodingFailed as error:
+            raise InvalidInput(
+                f"no snapshot of {self.name} can be taken: {error.field} has no JSON that would"
+                " come back as it is"
+            ) from error
         except InvalidInput:
             raise
         except Exception as error:
-            raise InvalidInput(f"a state {self.name} cannot be kept: {error}") from error
+            raise InvalidInput(f"no snapshot of {self.name} can be taken: {error}") from error
         # What the annotations say of a state may not be all that there is to it.
         if not is_faithful:
             raise InvalidInput(
-                f"a state {self.name} is not what its annotations say, and would not come back as"
-                " it is"
+                f"no snapshot of {self.name} can be taken: the state is not what its annotations"
+                " say, and would not come back as it is"
             )
         return written
 
