@@ -27,7 +27,7 @@ def types(
 ) -> None:
     """List the types of events: how many, since when, and what is registered for them.
 
-    The whole log is counted through, in small steps: about a second for each million events.
+    The whole log is counted through, in small steps: a second or two for each million events.
     """
     registry = None if events is None else _registry(events)
     with EventStore.connect(url, schema=schema, events=registry or (), unknown="keep") as store:
