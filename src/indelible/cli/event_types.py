@@ -11,7 +11,7 @@ from indelible.errors import InvalidInput
 from indelible.store import EventStore
 
 from . import options, show
-from .load import load
+from .finding import find_module
 
 _REGISTRY = "Where the event classes are: module:name of what events= takes, or of an application."
 
@@ -106,8 +106,10 @@ def _by_reason(failures: Any) -> dict[str, list[str]]:
 
 
 def _registry(text: str) -> Any:
-    found = load(text, "event classes", "module:EVENTS")
-    registry = found.events if isinstance(found, App | AsyncApp) else found
-    if registry is None:
-        raise InvalidInput(f"{text!r} is None, and no event classes")
-    return registry
+    module_name, _, name = text.partition(":")
+    if not module_name or not name:
+        raise InvalidInput(f"{text!r} names no event classes: write module:EVENTS")
+    found = getattr(find_module(module_name), name, None)
+    if found is None:
+        raise InvalidInput(f"there is no {name!r} in module {module_name!r}: write module:EVENTS")
+    return found.events if isinstance(found, App | AsyncApp) else found

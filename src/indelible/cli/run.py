@@ -17,7 +17,7 @@ from indelible.app import App, AsyncApp
 from indelible.errors import InvalidInput
 
 from . import options
-from .load import load as load_from_module
+from .finding import find_module
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -105,9 +105,11 @@ def load(application: str) -> App | AsyncApp:
     Raises:
         InvalidInput: there is none there.
     """
-    found = load_from_module(application, "application", "module:app")
+    module_name, _, name = application.partition(":")
+    if not module_name or not name:
+        raise InvalidInput(f"{application!r} names no application: write module:app")
+    found = getattr(find_module(module_name), name, None)
     if not isinstance(found, App | AsyncApp):
-        module_name, _, name = application.partition(":")
         raise InvalidInput(
             f"{name!r} in {module_name!r} is no App and no AsyncApp: {name} = App('my-group', …)"
         )
