@@ -1366,8 +1366,8 @@ class EventStore:
     def types(self) -> list[TypeInfo]:
         """Say what types of events there are, in order of name.
 
-        The whole log is counted through, in steps of 200,000 positions: about a second for each
-        million events.
+        The whole log is counted through, in steps of 200,000 positions: a second or two for
+        each million events.
 
         Returns:
             Them, with what is registered for each.

@@ -257,6 +257,20 @@ def test_a_group_handles_the_parts_of_an_event_in_order_and_finishes_it_with_the
     assert handled == ["Canceled", "Canceled", "Refunded"]
 
 
+def test_a_part_that_committed_by_itself_does_not_finish_the_event(
+    store: EventStore, upcasting: EventStore
+) -> None:
+    append(store, "order-1", "Closed")
+    group = upcasting.group("orders")
+    group.create()
+    for _ in range(2):  # the second worker begins where the first one left off
+        with group.consume() as consumer:
+            delivery = consumer.take(LONG)
+            assert delivery is not None
+            with delivery, delivery.transaction():
+                assert delivery.type == "Canceled"
+
+
 def test_a_group_that_asks_for_a_type_gets_what_was_stored_under_old_names(
     store: EventStore, upcasting: EventStore
 ) -> None:

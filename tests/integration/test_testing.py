@@ -38,6 +38,7 @@ from indelible.testing import (
 )
 
 pytest_plugins = ["pytester"]
+on_one_server = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 
 def event(number: int = 0) -> NewEvent:
@@ -89,6 +90,7 @@ def test_each_test_gets_an_empty_store_in_either_colour(pytester: pytest.Pyteste
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=4)
 
 
+@on_one_server
 def test_the_database_is_chosen_and_left_as_it_was(
     pytester: pytest.Pytester, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,11 +115,13 @@ def test_the_database_is_chosen_and_left_as_it_was(
         assert line.split("used ")[1].split()[0].rstrip(".") not in schemas()
 
 
-def test_the_page_that_tells_how_to_test_runs(pytester: pytest.Pytester) -> None:
+@on_one_server
+def test_the_page_that_tells_how_to_test_runs(pytester: pytest.Pytester, server_url: str) -> None:
     page = Path(__file__).parents[2] / "docs" / "howto" / "test-an-application.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
     pytester.makepyfile("\n".join(blocks))
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=6)
+    arguments = ["-p", "no:cacheprovider", "--indelible-url", server_url]
+    pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=6)
 
 
 def test_importing_the_library_does_not_import_pytest(pytester: pytest.Pytester) -> None:
@@ -189,6 +193,7 @@ def test_a_store_in_which_a_transaction_was_left_open_is_not_lent_again(
 # The clock -------------------------------------------------------------------------------------
 
 
+@on_one_server
 def test_a_clock_says_when_things_were_recorded(sync_store: EventStore) -> None:
     clock = Clock(datetime(2020, 1, 1, tzinfo=UTC))
     clock.append(sync_store, "menu-3", event(1))
@@ -204,6 +209,7 @@ def test_a_clock_says_when_things_were_recorded(sync_store: EventStore) -> None:
         clock.append(sync_store, "menu-3", event(4))
 
 
+@on_one_server
 def test_a_clock_records_for_async_code(url: str, schema: str) -> None:
     async def body() -> list:
         async with AsyncEventStore.connect(url, schema=schema) as store:
@@ -216,6 +222,7 @@ def test_a_clock_records_for_async_code(url: str, schema: str) -> None:
 # Failures --------------------------------------------------------------------------------------
 
 
+@on_one_server
 def test_a_rival_is_faster_at_the_append_that_was_said(sync_store: EventStore) -> None:
     store = with_rival(sync_store, event(99), at=2)
     store.append("a-1", event(1), expected=NO_STREAM)
@@ -226,6 +233,7 @@ def test_a_rival_is_faster_at_the_append_that_was_said(sync_store: EventStore) -
     assert [it.data["number"] for it in sync_store.read("a-1")] == [1, 99, 3]
 
 
+@on_one_server
 def test_a_rival_meets_conditions_and_appends_to_several_streams(sync_store: EventStore) -> None:
     rival = NewEvent("Taken", {}, tags=["name:ann"])
     condition = AppendCondition(Query(tags="name:ann"), after=0)
@@ -239,6 +247,7 @@ def test_a_rival_meets_conditions_and_appends_to_several_streams(sync_store: Eve
         with_rival(sync_store, event(), at=0)
 
 
+@on_one_server
 def test_what_a_lost_connection_leaves_unknown_was_stored(sync_store: EventStore) -> None:
     store = with_lost_connection(sync_store)
     new = NewEvent("Happened", {"number": 1}, id=uuid4())
@@ -249,6 +258,7 @@ def test_what_a_lost_connection_leaves_unknown_was_stored(sync_store: EventStore
     assert len(list(sync_store.read("a-1"))) == 1
 
 
+@on_one_server
 def test_failures_come_in_the_other_colour_as_well(url: str, schema: str) -> None:
     async def body() -> None:
         async with AsyncEventStore.connect(url, schema=schema) as plain:
@@ -264,6 +274,7 @@ def test_failures_come_in_the_other_colour_as_well(url: str, schema: str) -> Non
 # Waiting ---------------------------------------------------------------------------------------
 
 
+@on_one_server
 def test_it_is_waited_until_groups_have_handled_what_is_there(sync_store: EventStore) -> None:
     group = sync_store.group("mails")
     group.create()
@@ -280,6 +291,7 @@ def test_it_is_waited_until_groups_have_handled_what_is_there(sync_store: EventS
         wait_until_caught_up(sync_store)
 
 
+@on_one_server
 def test_async_code_waits_as_well(url: str, schema: str) -> None:
     async def body() -> None:
         async with AsyncEventStore.connect(url, schema=schema) as store:

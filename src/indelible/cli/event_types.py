@@ -27,7 +27,7 @@ def types(
 ) -> None:
     """List the types of events: how many, since when, and what is registered for them.
 
-    The whole log is counted through, in small steps: about a second for each million events.
+    The whole log is counted through, in small steps: a second or two for each million events.
     """
     registry = None if events is None else _registry(events)
     with EventStore.connect(url, schema=schema, events=registry or (), unknown="keep") as store:
@@ -107,7 +107,7 @@ def _by_reason(failures: Any) -> dict[str, list[str]]:
 
 def _registry(text: str) -> Any:
     found = find(text, "event classes", "module:EVENTS")
-    registry = found.events if isinstance(found, App | AsyncApp) else found
-    if registry is None:
-        raise InvalidInput(f"{text!r} is None, and no event classes")
-    return registry
+    if found is None:
+        module_name, _, name = text.partition(":")
+        raise InvalidInput(f"there is no {name!r} in module {module_name!r}: write module:EVENTS")
+    return found.events if isinstance(found, App | AsyncApp) else found
