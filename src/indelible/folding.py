@@ -11,6 +11,9 @@ from .errors import IndelibleError
 from .events import RecordedEvent
 from .projection import Described, partition_of
 
+_ENTRY_BYTES = 100
+"""What a document takes beside itself."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -31,6 +34,14 @@ class Folding:
         """The documents by key; None for one that is not there."""
         self.changed: dict[str, int] = {}
         """The keys of what has changed, and the positions of the last events that did it."""
+
+        self.size = 0
+        """About how many bytes the documents here have as JSON."""
+
+    def empty(self) -> None:
+        """Let go of all documents."""
+        self.documents.clear()
+        self.size = 0
 
     def plan(self, events: Iterable[RecordedEvent]) -> list[tuple[RecordedEvent, str]]:
         """Say which event is to be folded into which document, in order.
@@ -86,10 +97,13 @@ def bring(
     Raises:
         ProjectionFailed: a document does not fit its class any more.
     """
-    folding.documents.update(dict.fromkeys(keys))
+    for key in keys:
+        folding.documents[key] = None
+        folding.size += _ENTRY_BYTES
     for key, document in rows:
         try:
             folding.documents[key] = described.read(document)
+            folding.size += len(document)
         except IndelibleError as error:
             raise described.failure(None, error) from error
 
@@ -110,5 +124,6 @@ def changes(described: Described, folding: Folding) -> tuple[str, list[str]]:
             written = described.write(document)
         except IndelibleError as error:
             raise described.failure(None, error) from error
+        folding.size += len(written)
         changed.append({"key": key, "document": msgspec.Raw(written), "position": position})
     return _encode(changed).decode(), removed

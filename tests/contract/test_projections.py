@@ -18,6 +18,7 @@ from indelible import (
     NO_STREAM,
     AppendCondition,
     AsyncEventStore,
+    ConnectionLost,
     DocumentProjection,
     EpochChanged,
     EventStore,
@@ -491,6 +492,33 @@ def test_what_was_written_under_a_lease_that_ended_meanwhile_is_undone(
         with pytest.raises(LeaseLost):
             projector.step()
     assert ledger_of(connection, schema) == []
+
+
+def test_a_batch_of_which_it_is_not_known_whether_it_was_stored_is_not_taken_in_again(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS) as store:
+        write_some(store)
+        projector = store.projector(Receipts)
+        projector.take_over()
+        engine = projector._engine
+        execute = engine._execute
+
+        def execute_and_lose(call: Call) -> Rows:
+            rows = execute(call)
+            if call.statement == "projection_commit":
+                raise ConnectionLost("in the middle of the answer")
+            return rows
+
+        engine._execute = execute_and_lose  # type: ignore[method-assign]
+        with pytest.raises(ConnectionLost):
+            projector.step()
+        engine._execute = execute  # type: ignore[method-assign]
+        write_some(store)
+        projector.step()
+
+        assert store.documents(Receipts).read("all") == {"cents": 46}
+        assert store.projections("receipts")[0].partitions[0].handled == 8
 
 
 def test_a_handler_whose_transaction_was_undone_by_the_database_has_not_failed(
