@@ -390,7 +390,7 @@ class Run:
         folding = self._folding
         steps = folding.plan(batch.events)
         if folding.size > _KEPT_BYTES:
-            folding.empty()
+            folding.documents.clear()
         missing = list({key for _, key in steps if key not in folding.documents})
         if missing:
             rows = yield Call("projection_load", {"projection_id": self.build_id, "keys": missing})
