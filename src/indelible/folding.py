@@ -11,6 +11,9 @@ from .errors import IndelibleError
 from .events import RecordedEvent
 from .projection import Described, partition_of
 
+_ENTRY_BYTES = 100
+"""What a document takes beside itself."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,6 +35,19 @@ class Folding:
         self.changed: dict[str, int] = {}
         """The keys of what has changed, and the positions of the last events that did it."""
 
+        self._seen = self._seen_bytes = 0
+
+    def note_size(self, documents: int, size: int) -> None:
+        """Note how many bytes some documents have together."""
+        self._seen += documents
+        self._seen_bytes += size
+
+    @property
+    def size(self) -> int:
+        """About how many bytes the documents here have as JSON: as many as those seen so far."""
+        each = self._seen_bytes // self._seen if self._seen else 0
+        return len(self.documents) * (each + _ENTRY_BYTES)
+
     def plan(self, events: Iterable[RecordedEvent]) -> list[tuple[RecordedEvent, str]]:
         """Say which event is to be folded into which document, in order.
 
@@ -39,6 +55,8 @@ class Folding:
             ProjectionFailed: the projection failed at an event.
         """
         described = self._described
+        if described.is_by_stream and self._partitions == 1:
+            return [(event, event.stream) for event in events if described.takes(event)]
         steps: list[tuple[RecordedEvent, str]] = []
         for event in events:
             if not described.takes(event):
@@ -90,6 +108,7 @@ def bring(
     for key, document in rows:
         try:
             folding.documents[key] = described.read(document)
+            folding.note_size(1, len(document))
         except IndelibleError as error:
             raise described.failure(None, error) from error
 
@@ -111,4 +130,6 @@ def changes(described: Described, folding: Folding) -> tuple[str, list[str]]:
         except IndelibleError as error:
             raise described.failure(None, error) from error
         changed.append({"key": key, "document": msgspec.Raw(written), "position": position})
-    return _encode(changed).decode(), removed
+    encoded = _encode(changed)
+    folding.note_size(len(changed), len(encoded))
+    return encoded.decode(), removed

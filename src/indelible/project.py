@@ -52,8 +52,8 @@ BuildState = Literal["building", "serving"]
 
 _log = logging.getLogger("indelible.projections")
 
-_KEPT_DOCUMENTS = 20_000
-"""How many documents a run keeps in memory from one batch to the next."""
+_KEPT_BYTES = 16 * 1024 * 1024
+"""How many bytes of documents, as JSON, a run keeps in memory from one batch to the next."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -223,7 +223,8 @@ class Run:
 
     `take_over`, then batch after batch: `project` for documents, or `next_batch`, `fence`, the
     handlers and `advance` in one transaction for tables (`next_batch`, the handlers, `advance` for
-    what is elsewhere). After an error other than `LeaseLost` call `forget`, and go on.
+    what is elsewhere). After an error other than `LeaseLost`: `forget`, or `resume` where it is not
+    known whether the batch was stored.
 
     Args:
         codec: reads the events.
@@ -315,6 +316,15 @@ class Run:
         """
         yield Call("projection_beat", self._lease())
 
+    def resume(self) -> Plan[None]:
+        """Begin anew from the checkpoint, wherever it stands: after an error in the middle.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        ((self.position,),) = yield Call("projection_beat", self._lease())
+        self.forget()
+
     def release(self) -> Plan[None]:
         """Give the partition back, for others to take at once."""
         yield Call("projection_release", self._lease())
@@ -380,7 +390,7 @@ class Run:
             return
         folding = self._folding
         steps = folding.plan(batch.events)
-        if len(folding.documents) > _KEPT_DOCUMENTS:
+        if folding.size > _KEPT_BYTES:
             folding.documents.clear()
         missing = list({key for _, key in steps if key not in folding.documents})
         if missing:

@@ -16,10 +16,8 @@ from .errors import IndelibleError, LeaseLost, StoreClosed
 from .events import RecordedEvent
 from .plan import documented_as
 from .postgres import (
-    AsyncBoundEngine,
     AsyncConnection,
     AsyncPoolEngine,
-    BoundEngine,
     Connection,
     PoolEngine,
 )
@@ -45,10 +43,11 @@ class Projector:
         ```
     """
 
-    def __init__(self, engine: PoolEngine | BoundEngine, watch: Watch, run: project.Run) -> None:
-        self._engine = engine
+    def __init__(self, engine: PoolEngine, watch: Watch, run: project.Run) -> None:
+        self._engine = engine.impatient()
         self._watch = watch
         self._run = run
+        self._is_unsure = False  # whether the last batch may have been stored after all
         self._woken = threading.Event()
         run.described.check_colour(is_async=False)
 
@@ -95,12 +94,16 @@ class Projector:
                 step begins with the same events again.
         """
         try:
+            if self._is_unsure:
+                self._engine.run(self._run.resume())
+                self._is_unsure = False
             return self._take_in()
         except LeaseLost:
-            self._run.token = 0
+            self._run.token, self._is_unsure = 0, False
             raise
         except BaseException:
             self._run.forget()
+            self._is_unsure = True
             raise
 
     def _take_in(self) -> Batch:
@@ -203,12 +206,11 @@ class AsyncProjector:
         ```
     """
 
-    def __init__(
-        self, engine: AsyncPoolEngine | AsyncBoundEngine, watch: Watch, run: project.Run
-    ) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncPoolEngine, watch: Watch, run: project.Run) -> None:
+        self._engine = engine.impatient()
         self._watch = watch
         self._run = run
+        self._is_unsure = False
         run.described.check_colour(is_async=True)
 
     @property
@@ -227,12 +229,16 @@ class AsyncProjector:
 
     async def step(self) -> Batch:
         try:
+            if self._is_unsure:
+                await self._engine.run(self._run.resume())
+                self._is_unsure = False
             return await self._take_in()
         except LeaseLost:
-            self._run.token = 0
+            self._run.token, self._is_unsure = 0, False
             raise
         except BaseException:
             self._run.forget()
+            self._is_unsure = True
             raise
 
     async def _take_in(self) -> Batch:

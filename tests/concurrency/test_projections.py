@@ -22,6 +22,9 @@ from indelible import ANY, DocumentProjection, EventStore, LeaseLost, StreamAppe
 from tests.projection_runner import Balance, Journal, Moved, Movements
 from tests.waiting import wait_until
 
+one_server = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+"""For a test of processes, which say the same whatever server they are on."""
+
 _ROOT = Path(__file__).parents[2]
 _LEASE = 0.4
 
@@ -68,6 +71,7 @@ def handled(store: EventStore) -> int:
     return sum(part.handled for build in store.projections() for part in build.partitions)
 
 
+@one_server
 def test_every_cent_is_counted_once_whenever_processes_are_killed(
     journal_url: str, schema: str, connection: psycopg.Connection
 ) -> None:
@@ -103,6 +107,7 @@ def test_every_cent_is_counted_once_whenever_processes_are_killed(
     assert Counter(cents for _, cents in rows) == Counter(event.cents for event in moved)
 
 
+@one_server
 def test_a_process_paused_in_its_transaction_is_passed_by_and_commits_nothing(
     journal_url: str, schema: str, connection: psycopg.Connection
 ) -> None:
@@ -173,6 +178,7 @@ def test_appends_that_meet_at_one_inline_document_lose_nothing(url: str, schema:
         assert store.verify(Everything).holds
 
 
+@one_server
 def test_documents_are_never_older_than_the_checkpoint_that_is_told_with_them(
     url: str, schema: str
 ) -> None:

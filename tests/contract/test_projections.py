@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -18,6 +18,7 @@ from indelible import (
     NO_STREAM,
     AppendCondition,
     AsyncEventStore,
+    ConnectionLost,
     DocumentProjection,
     EpochChanged,
     EventStore,
@@ -34,6 +35,7 @@ from indelible import (
     RecordedEvent,
     StreamAppend,
     TableProjection,
+    TransactionConflict,
     UnregisteredEventClass,
     WaitTimedOut,
     WrongExpectedVersion,
@@ -138,6 +140,15 @@ def of_colour(store: EventStore, plain: type, awaiting: type) -> Any:
     return awaiting if isinstance(store, SyncFace) else plain
 
 
+@pytest.fixture
+def connect_sync(url: str, schema: str) -> Iterator[Connect]:
+    """Opens stores in the sync colour only, for tests whose subject is not the face."""
+    with asyncio.Runner() as runner:
+        opened = Connect("sync", url, schema, runner)
+        yield opened
+        opened.close()
+
+
 # The three lifecycles ------------------------------------------------------------------------
 
 
@@ -177,8 +188,8 @@ def test_a_live_projection_is_folded_as_it_is_read(connect: Connect) -> None:
 # Documents -----------------------------------------------------------------------------------
 
 
-def test_documents_are_read_by_key_and_found_by_their_fields(connect: Connect) -> None:
-    store = connect(events=EVENTS, inline=[Accounts])
+def test_documents_are_read_by_key_and_found_by_their_fields(connect_sync: Connect) -> None:
+    store = connect_sync(events=EVENTS, inline=[Accounts])
     write_some(store)
     store.append("account-4", Opened("ann"), expected=ANY)
     accounts = store.documents(Accounts)
@@ -239,8 +250,8 @@ def test_whatever_appends_brings_inline_projections_up_to_date(connect: Connect)
     assert store.documents(Receipts).read("x") == {"cents": 1_111}
 
 
-def test_a_transaction_that_is_undone_undoes_the_documents(connect: Connect) -> None:
-    store = connect(events=EVENTS, inline=[Receipts])
+def test_a_transaction_that_is_undone_undoes_the_documents(connect_sync: Connect) -> None:
+    store = connect_sync(events=EVENTS, inline=[Receipts])
 
     with pytest.raises(RuntimeError):
         with store.transaction() as transaction:
@@ -264,8 +275,8 @@ def test_an_inline_projection_that_fails_undoes_the_append(connect: Connect) -> 
     assert store.documents(Broken).read("x") == {"cents": 2}
 
 
-def test_a_retried_append_is_folded_once(connect: Connect) -> None:
-    store = connect(events=EVENTS, inline=[Receipts])
+def test_a_retried_append_is_folded_once(connect_sync: Connect) -> None:
+    store = connect_sync(events=EVENTS, inline=[Receipts])
     event = NewEvent("Paid", Paid(5, "x"), id=uuid4())
 
     store.append("a-1", event, expected=NO_STREAM)
@@ -275,10 +286,12 @@ def test_a_retried_append_is_folded_once(connect: Connect) -> None:
     assert store.documents(Receipts).read("x") == {"cents": 5}
 
 
-def test_an_inline_projection_that_is_new_to_its_events_has_to_be_built(connect: Connect) -> None:
-    first = connect(events=EVENTS)
+def test_an_inline_projection_that_is_new_to_its_events_has_to_be_built(
+    connect_sync: Connect,
+) -> None:
+    first = connect_sync(events=EVENTS)
     first.append("a-1", Paid(1, "x"), expected=NO_STREAM)
-    store = connect(events=EVENTS, inline=[Receipts, Accounts])
+    store = connect_sync(events=EVENTS, inline=[Receipts, Accounts])
     store.append("a-1", Paid(2, "x"), expected=0)
 
     with pytest.raises(ProjectionNotBuilt, match="version 1 of projection 'receipts'"):
@@ -326,8 +339,8 @@ def test_a_projector_that_was_taken_for_dead_stores_nothing(connect: Connect) ->
     assert dict(store.documents(Accounts).find()) == ACCOUNTS
 
 
-def test_a_partition_is_one_projectors_until_it_gives_it_back(connect: Connect) -> None:
-    store = connect(events=EVENTS)
+def test_a_partition_is_one_projectors_until_it_gives_it_back(connect_sync: Connect) -> None:
+    store = connect_sync(events=EVENTS)
     with store.projector(Accounts, name="first") as first:
         assert first.take_over()
         (build,) = store.projections("accounts")
@@ -336,7 +349,7 @@ def test_a_partition_is_one_projectors_until_it_gives_it_back(connect: Connect) 
     assert store.projector(Accounts).take_over()
 
 
-def test_partitions_keep_up_the_same_documents_as_one(connect: Connect) -> None:
+def test_partitions_keep_up_the_same_documents_as_one(connect_sync: Connect) -> None:
     class Split(Receipts):
         name = "split"
         partitions = 3
@@ -345,7 +358,7 @@ def test_partitions_keep_up_the_same_documents_as_one(connect: Connect) -> None:
         name = "split-by-stream"
         partitions = 2
 
-    store = connect(events=EVENTS)
+    store = connect_sync(events=EVENTS)
     write_some(store)
     store.append("b-1", [Opened("x"), *(Paid(n, f"to-{n % 7}") for n in range(100))], expected=ANY)
     for projection, one in ((Split, Receipts), (SplitByStream, Accounts)):
@@ -353,8 +366,8 @@ def test_partitions_keep_up_the_same_documents_as_one(connect: Connect) -> None:
         assert dict(store.documents(projection).find()) == store.project(one).documents
 
 
-def test_erased_and_archived_events_do_not_make_a_projection_stumble(connect: Connect) -> None:
-    store = connect(events=EVENTS)
+def test_erased_and_archived_events_do_not_make_a_projection_stumble(connect_sync: Connect) -> None:
+    store = connect_sync(events=EVENTS)
     write_some(store)
     store.erase_stream("account-1", reason="asked to")
     store.close_stream("account-2", expected=2)
@@ -366,11 +379,11 @@ def test_erased_and_archived_events_do_not_make_a_projection_stumble(connect: Co
     assert store.verify(Accounts).holds
 
 
-def test_an_event_that_does_not_fit_its_class_is_named(connect: Connect) -> None:
-    untyped = connect()
+def test_an_event_that_does_not_fit_its_class_is_named(connect_sync: Connect) -> None:
+    untyped = connect_sync()
     untyped.append("a-1", NewEvent("Paid", {"cents": 1, "to": "x"}), expected=ANY)
     untyped.append("a-1", NewEvent("Paid", {"cents": "many"}), expected=ANY)
-    store = connect(events=EVENTS)
+    store = connect_sync(events=EVENTS)
     with store.projector(Receipts) as projector:
         projector.take_over()
         with pytest.raises(ProjectionFailed, match="Paid") as failure:
@@ -479,6 +492,85 @@ def test_what_was_written_under_a_lease_that_ended_meanwhile_is_undone(
         with pytest.raises(LeaseLost):
             projector.step()
     assert ledger_of(connection, schema) == []
+
+
+def test_a_batch_of_which_it_is_not_known_whether_it_was_stored_is_not_taken_in_again(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS) as store:
+        write_some(store)
+        projector = store.projector(Receipts)
+        projector.take_over()
+        engine = projector._engine
+        execute = engine._execute
+
+        def execute_and_lose(call: Call) -> Rows:
+            rows = execute(call)
+            if call.statement == "projection_commit":
+                raise ConnectionLost("in the middle of the answer")
+            return rows
+
+        engine._execute = execute_and_lose  # type: ignore[method-assign]
+        with pytest.raises(ConnectionLost):
+            projector.step()
+        engine._execute = execute  # type: ignore[method-assign]
+        write_some(store)
+        projector.step()
+
+        assert store.documents(Receipts).read("all") == {"cents": 46}
+        assert store.projections("receipts")[0].partitions[0].handled == 8
+
+
+def test_a_handler_whose_transaction_was_undone_by_the_database_has_not_failed(
+    sync_store: EventStore, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    """A deadlock, as the server tells it: an append is repeated, a step says what happened."""
+
+    class Deadlocked(Ledger):
+        times = 0
+
+        @handles(Paid)
+        def paid(self, event: RecordedEvent, own: psycopg.Connection) -> None:
+            super().paid(event, own)
+            self.times += 1
+            if self.times == 1:
+                own.execute("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$")
+
+    class Inline(Deadlocked):
+        name = "inline-ledger"
+
+    with EventStore.connect(ledger, schema=schema, events=EVENTS, inline=[Inline]) as store:
+        store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+        projector = store.projector(Deadlocked)
+        projector.take_over()
+        with pytest.raises(TransactionConflict):
+            projector.step()
+        projector.step()
+    assert ledger_of(connection, schema) == [1, 1]
+
+
+def test_a_projection_may_take_a_batch_at_once_and_name_its_query(
+    sync_store: EventStore, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    class Batched(TableProjection):
+        name = "batched"
+        query = Query(stream_prefix="a-")
+
+        @handles(Paid)
+        def project(self, events: Sequence[RecordedEvent], own: psycopg.Connection) -> None:
+            with own.cursor() as cursor:
+                rows = [[event.data.cents] for event in events]
+                cursor.executemany("INSERT INTO ledger VALUES (%s)", rows)
+
+    class Inline(Batched):
+        name = "inline-batched"
+
+    with EventStore.connect(ledger, schema=schema, events=EVENTS, inline=[Inline]) as store:
+        store.append("a-1", [Opened("x"), Paid(1, "x"), Paid(2, "x")], expected=NO_STREAM)
+        store.append("b-1", Paid(4, "x"), expected=NO_STREAM)
+        assert ledger_of(connection, schema) == [1, 2]
+        store.catch_up(Batched)
+    assert ledger_of(connection, schema) == [1, 2, 1, 2]
 
 
 def test_a_batch_whose_answer_was_lost_is_counted_once(
@@ -614,9 +706,9 @@ def test_waiting_for_an_inline_projection_waits_for_no_head(
 
 
 def test_a_document_that_is_not_what_its_events_say_is_found(
-    connect: Connect, connection: psycopg.Connection, schema: str
+    connect_sync: Connect, connection: psycopg.Connection, schema: str
 ) -> None:
-    store = connect(events=EVENTS)
+    store = connect_sync(events=EVENTS)
     write_some(store)
     store.catch_up(Accounts)
     store.append("account-1", Paid(1, "x"), expected=ANY)  # beyond the checkpoint
@@ -714,7 +806,7 @@ def test_a_projection_that_is_none_is_refused(sync_store: EventStore, connect: C
                 return {}
 
 
-def test_a_document_that_does_not_fit_its_class_says_what_to_do(connect: Connect) -> None:
+def test_a_document_that_does_not_fit_its_class_says_what_to_do(connect_sync: Connect) -> None:
     @dataclass(frozen=True)
     class Addressed:
         street: str
@@ -727,7 +819,7 @@ def test_a_document_that_does_not_fit_its_class_says_what_to_do(connect: Connect
         def handled(self, document: Addressed | None, event: RecordedEvent) -> Addressed:
             return Addressed("some street")
 
-    store = connect(events=EVENTS)
+    store = connect_sync(events=EVENTS)
     write_some(store)
     store.catch_up(Accounts)
     with pytest.raises(InvalidInput, match="give the projection a new version"):

@@ -16,7 +16,6 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTi
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
-    IndelibleError,
     InvalidInput,
     StoreClosed,
 )
@@ -42,11 +41,11 @@ from .connections import (
 )
 from .failures import (
     Attempts,
+    causes_that_pass,
     commit_errors,
     in_transaction,
     is_lost_preparation,
     no_connection,
-    passing_cause,
     translate,
     unimportant,
 )
@@ -281,10 +280,8 @@ class PoolEngine:
             connection.prepare_threshold = None
         with connection.transaction():
             rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
-            try:
+            with causes_that_pass(self._settings):
                 part(BoundEngine(connection, self._settings), call, rows)
-            except IndelibleError as error:
-                raise passing_cause(error, self._settings) or error  # noqa: B904
         return rows
 
 
@@ -467,10 +464,8 @@ class AsyncPoolEngine:
             connection.prepare_threshold = None
         async with connection.transaction():
             rows = await fetch_async(connection.event_cursor, call, self._settings, self._prepares)
-            try:
+            with causes_that_pass(self._settings):
                 await part(AsyncBoundEngine(connection, self._settings), call, rows)
-            except IndelibleError as error:
-                raise passing_cause(error, self._settings) or error  # noqa: B904
         return rows
 
 
@@ -524,7 +519,8 @@ class BoundEngine:
                 return self._fetch(call)
             with self.connection.transaction():  # what takes part is undone with the append
                 rows = self._fetch(call)
-                self._on_append(BoundEngine(self.connection, self._settings), call, rows)
+                with causes_that_pass(self._settings):
+                    self._on_append(BoundEngine(self.connection, self._settings), call, rows)
             return rows
         except psycopg.Error as error:
             raise in_transaction(error, self._settings) from error
@@ -589,7 +585,10 @@ class AsyncBoundEngine:
                 return await self._fetch(call)
             async with self.connection.transaction():
                 rows = await self._fetch(call)
-                await self._on_append(AsyncBoundEngine(self.connection, self._settings), call, rows)
+                with causes_that_pass(self._settings):
+                    await self._on_append(
+                        AsyncBoundEngine(self.connection, self._settings), call, rows
+                    )
             return rows
         except psycopg.Error as error:
             raise in_transaction(error, self._settings) from error

@@ -19,6 +19,7 @@ from indelible.errors import (
     IsolationTooStrict,
     LeaseLost,
     PermissionDenied,
+    ProjectionFailed,
     SchemaMissing,
     TransactionConflict,
 )
@@ -81,7 +82,10 @@ class _Body:
 
 @contextmanager
 def commit_errors(settings: Settings) -> Iterator[_Body]:
-    """Translate errors of BEGIN and COMMIT; those of the caller's own SQL stay as they are."""
+    """Translate errors of BEGIN and COMMIT; those of the caller's own SQL stay as they are.
+
+    A projection that failed for a reason that passes is told by that.
+    """
     body = _Body()
     try:
         yield body
@@ -95,9 +99,23 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
                 " look for what it appended"
             )
         raise problem from error
+    except ProjectionFailed as failure:
+        cause = _passing_cause(failure, settings)
+        if cause is None:
+            raise
+        raise in_transaction(cause, settings) from failure
 
 
-def passing_cause(error: IndelibleError, settings: Settings) -> psycopg.Error | None:
+@contextmanager
+def causes_that_pass(settings: Settings) -> Iterator[None]:
+    """Give the driver's error where a projection failed for a reason that passes."""
+    try:
+        yield
+    except IndelibleError as error:
+        raise _passing_cause(error, settings) or error  # noqa: B904
+
+
+def _passing_cause(error: IndelibleError, settings: Settings) -> psycopg.Error | None:
     """The driver's error behind one of ours, where the transaction is worth repeating for it."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, psycopg.Error):

@@ -350,24 +350,28 @@ COMMENT ON FUNCTION indelible.projection_lease(bigint, smallint, text, double pr
 CREATE FUNCTION indelible.projection_beat(
     of_projection bigint, in_partition smallint, of_token bigint
 )
-RETURNS void
+RETURNS bigint
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    stands_at bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE indelible.projection_partitions
     SET expires_at = clock_timestamp() + make_interval(secs => lease_seconds)
-    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token;
+    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token
+    RETURNING position INTO stands_at;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease of worker % is over', of_token
         USING ERRCODE = 'IND05';
     END IF;
+    RETURN stands_at;
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_beat(bigint, smallint, bigint) IS
-    'Renews a lease. Raises IND05 where others have taken over.';
+    'Renews a lease, and says where the checkpoint stands. Raises IND05 where others have taken over.';
 
 CREATE FUNCTION indelible.projection_release(
     of_projection bigint, in_partition smallint, of_token bigint
