@@ -36,6 +36,7 @@ from .errors import (
     ProjectionFailed,
     ProjectionNotBuilt,
     ProjectionNotFound,
+    ProjectionStopped,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
@@ -86,6 +87,7 @@ from .projection import (
 from .projector import AsyncProjector, Projector
 from .query import AppendCondition, Marker, Query
 from .read import Matching
+from .rebuild import Rebuilding
 from .store import AsyncBoundEventStore, AsyncEventStore, AsyncLog, BoundEventStore, EventStore, Log
 from .subscribe import Batch
 from .subscription import AsyncSubscription, Subscription
@@ -173,8 +175,10 @@ __all__ = [
     "ProjectionNotBuilt",
     "ProjectionNotFound",
     "ProjectionStatus",
+    "ProjectionStopped",
     "Projector",
     "Query",
+    "Rebuilding",
     "RecordedEvent",
     "SchemaError",
     "SchemaMissing",

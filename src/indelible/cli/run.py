@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -20,6 +17,7 @@ from indelible.app import App, AsyncApp
 from indelible.errors import InvalidInput
 
 from . import options
+from .finding import find_module
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -110,16 +108,7 @@ def load(application: str) -> App | AsyncApp:
     module_name, _, name = application.partition(":")
     if not module_name or not name:
         raise InvalidInput(f"{application!r} names no application: write module:app")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise  # something that the module itself imports
-        raise InvalidInput(
-            f"there is no module {module_name!r} here: run it where the module is, or install it"
-        ) from error
-    found = getattr(module, name, None)
+    found = getattr(find_module(module_name), name, None)
     if not isinstance(found, App | AsyncApp):
         raise InvalidInput(
             f"{name!r} in {module_name!r} is no App and no AsyncApp: {name} = App('my-group', …)"
