@@ -37,6 +37,7 @@ from .errors import (
     ProjectionFailed,
     ProjectionNotBuilt,
     ProjectionNotFound,
+    ProjectionStopped,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
@@ -92,6 +93,7 @@ from .projection import (
 from .projector import AsyncProjector, Projector
 from .query import AppendCondition, Marker, Query
 from .read import Matching
+from .rebuild import Rebuilding
 from .store import (
     AsyncBoundEventStore,
     AsyncEventStore,
@@ -196,8 +198,10 @@ __all__ = [
     "ProjectionNotBuilt",
     "ProjectionNotFound",
     "ProjectionStatus",
+    "ProjectionStopped",
     "Projector",
     "Query",
+    "Rebuilding",
     "RecordedEvent",
     "SchemaError",
     "SchemaMissing",

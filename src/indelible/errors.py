@@ -19,6 +19,7 @@ IndelibleError
 ├── ProjectionFailed                 the code of a projection failed at an event
 ├── ProjectionNotBuilt               a projection cannot be read or kept up to date yet
 ├── ProjectionNotFound               there is no projection of that name
+├── ProjectionStopped                a projection waits for an operator, its code failed
 ├── WaitTimedOut                     a reader did not come as far as was waited for
 ├── StreamErased                     what made up a state was erased
 ├── StreamNotClosed                  only a closed stream can be archived
@@ -403,6 +404,34 @@ class ProjectionNotFound(IndelibleError):
         )
         super().__init__(
             f"there is no projection {projection!r} ({found}): run it, or connect with it inline"
+        )
+
+
+class ProjectionStopped(IndelibleError):
+    """A projection cannot be built: a partition of it is stopped, since its code has failed.
+
+    Attributes:
+        projection: its name.
+        version: the version of its code.
+        partition: the part of it that is stopped.
+        position: the event that it failed at; None where no single one is to blame.
+    """
+
+    def __init__(
+        self,
+        projection: str,
+        version: int,
+        partition: int,
+        position: int | None,
+        error: str | None,
+    ) -> None:
+        self.projection = projection
+        self.version = version
+        self.partition = partition
+        self.position = position
+        super().__init__(
+            f"partition {partition} of projection {projection!r}, version {version}, is stopped:"
+            f" {error}. Mend its code, and rebuild it again: it goes on from where it stopped"
         )
 
 

@@ -93,6 +93,8 @@ from .projection import Described, DocumentProjection, Projection
 from .projector import AsyncProjector, Projector
 from .query import AppendCondition, Query
 from .read import Matching
+from .rebuild import Rebuilding
+from .rebuilder import Report, rebuild_projection, rebuild_projection_async
 from .subscribe import Following, Start
 from .subscription import AsyncSubscription, Subscription
 from .tending import Duty
@@ -116,6 +118,11 @@ Deciding: TypeAlias = AbstractContextManager[Decision[States]]
 AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
 
 MAX_EVENT_BYTES = 1024 * 1024
+
+
+def _report_nothing(_: Rebuilding) -> None:
+    """Report to nobody."""
+
 
 _NOT_IN_A_TRANSACTION = (
     "a transaction ends, and what follows the log does not: call this on the store itself"
@@ -1165,6 +1172,42 @@ class EventStore:
         )
         return Daemon(self._engine, self._wakeup.watch, codec, duty, concurrency)
 
+    def rebuild(
+        self,
+        projection: Projection | type[Projection],
+        *,
+        report: Report = _report_nothing,
+        concurrency: int = 4,
+    ) -> None:
+        """Build a projection anew from the log, beside the one that serves, and swap the two.
+
+        Daemons that have its code take part. When it is interrupted, the next one goes on. It
+        leads a version that does not serve yet to its end, too: an inline projection that is new to
+        a store with events, or in a new version.
+
+        Args:
+            projection: the projection. One whose state is not in documents is built in a new
+                version only.
+            report: called again and again with how far it is.
+            concurrency: how many partitions are built at once here. The store needs three
+                connections more.
+
+        Raises:
+            InvalidInput: its state is not in documents, and the version serves.
+            ProjectionStopped: its code fails at an event; what serves goes on.
+            ProjectionChanged: it was begun in another way under its version.
+
+        Example:
+            ```python
+            store.rebuild(Orders, report=lambda so_far: print(so_far.position, so_far.head))
+            ```
+        """
+        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        codec = self._writing.codec
+        described = Described(projection, codec)
+        rebuild_projection(self._engine, self._wakeup.watch, codec, described, report, concurrency)
+
     def projection(self, name: str) -> ProjectionControl:
         """Give a projection to an operator: how it stands, what it leaves out, restart, drop.
 
@@ -1940,6 +1983,21 @@ class AsyncEventStore:
             lease=lease,
         )
         return AsyncDaemon(self._engine, self._wakeup.watch, codec, duty, concurrency)
+
+    async def rebuild(
+        self,
+        projection: Projection | type[Projection],
+        *,
+        report: Report = _report_nothing,
+        concurrency: int = 4,
+    ) -> None:
+        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        codec = self._writing.codec
+        described = Described(projection, codec)
+        await rebuild_projection_async(
+            self._engine, self._wakeup.watch, codec, described, report, concurrency
+        )
 
     def projection(self, name: str) -> AsyncProjectionControl:
         return AsyncProjectionControl(name, self._engine)

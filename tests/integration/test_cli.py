@@ -410,7 +410,12 @@ def statuses(made: Run) -> list[dict]:
 
 @pytest.mark.parametrize("kind", ["App", "AsyncApp"])
 def test_an_application_is_run_and_stopped(
-    made: Run, server_url: str, schema: str, kind: str, tmp_path: Path
+    made: Run,
+    server_url: str,
+    schema: str,
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     is_async = kind == "AsyncApp"
     text = _APPLICATION.format(
@@ -450,6 +455,9 @@ def test_an_application_is_run_and_stopped(
         heads, values = made("projections", "list").stdout.splitlines()
         assert heads.split()[:5] == ["PROJECTION", "VERSION", "LIFECYCLE", "STATE", "CHECKPOINT"]
         assert values.split()[:4] == ["tips", "1", "async", "serving"]
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        rebuilt = made("projections", "rebuild", "tips", "--app", "shop").stdout
+        assert rebuilt == "projection tips, version 1, is built and serves\n"
         assert "ValueError: two" in made("projections", "parked", "tips").stdout
         assert made("projections", "discard", "tips", "--all", "-y").stdout == "1 event given up\n"
         assert made("projections", "restart", "tips").stdout == "0 partitions go on\n"

@@ -43,6 +43,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.ProjectionFailed("orders", 17, "OrderCreated", KeyError("x")),
     errors.ProjectionNotBuilt("orders", 2),
     errors.ProjectionNotFound("orders", ["baskets"]),
+    errors.ProjectionStopped("orders", 2, 0, 17, "ValueError: no"),
     errors.WaitTimedOut("mails", 17, 12, 0.5),
     errors.StreamNotFound("a-1"),
     errors.UnknownEventType("Happened"),

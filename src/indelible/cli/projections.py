@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,8 +14,10 @@ import typer
 
 from indelible.errors import InvalidInput
 from indelible.operating import LeftOut, ProjectionStatus
-from indelible.projection import DocumentProjection
-from indelible.store import EventStore
+from indelible.projection import DocumentProjection, Projection
+from indelible.rebuild import Rebuilding
+from indelible.rebuilder import Report
+from indelible.store import AsyncEventStore, EventStore
 
 from . import options, show
 from .finding import Application, event_classes, find_projection
@@ -19,7 +25,7 @@ from .finding import Application, event_classes, find_projection
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Projections: how they stand, what they leave out, whether they are as their events say.",
+    help="Projections: how they stand, what they leave out, building and verifying them.",
 )
 
 Name = Annotated[str, typer.Argument(help="The projection's name.")]
@@ -39,6 +45,94 @@ def list_projections(
         show.json_lines(map(_status_json, found))
         return
     show.columns(iter([_HEADS, *map(_status_row, found)]))
+
+
+@app.command("rebuild")
+def rebuild_projection(
+    *,
+    name: Name,
+    application: Application,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", help="How many partitions are built at once.")
+    ] = 4,
+    url: options.Url = None,
+    schema: options.Schema = "indelible",
+) -> None:
+    """Build a projection anew beside the one that serves, then swap them in one transaction.
+
+    What serves goes on meanwhile. After an interruption run it again: it goes on from where it was.
+    """
+    projection = find_projection(application, name)
+    given: dict[str, Any] = {
+        "schema": schema,
+        "events": event_classes(projection),
+        "unknown": "keep",
+        "pool_size": concurrency + 4,
+    }
+    with _progress(name) as report:
+        if _does_async(projection):
+            asyncio.run(_rebuild_async(url, given, projection, report, concurrency))
+        else:
+            with EventStore.connect(url, **given) as store:
+                store.rebuild(projection, report=report, concurrency=concurrency)
+    typer.echo(f"projection {name}, version {projection.version}, is built and serves")
+
+
+async def _rebuild_async(
+    url: str | None,
+    given: dict[str, Any],
+    projection: Projection,
+    report: Report,
+    concurrency: int,
+) -> None:
+    async with AsyncEventStore.connect(url, **given) as store:
+        await store.rebuild(projection, report=report, concurrency=concurrency)
+
+
+def _does_async(projection: Projection) -> bool:
+    """Whether its methods are coroutines: it is one of an `AsyncEventStore`."""
+    names = (*type(projection)._methods.values(), "project", "enrich", "on_live")
+    return any(inspect.iscoroutinefunction(getattr(projection, name, None)) for name in names)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Report]:
+    """A bar with the share of the log, events a second, and the time left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("building {task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[events]:,} events, {task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        task = progress.add_task(name, total=None, events=0, rate=0)
+        before: list[int] = []
+
+        def report(so_far: Rebuilding) -> None:
+            before.append(so_far.events)  # what an interrupted one has done counts for no speed
+            del before[1:]
+            progress.update(
+                task,
+                total=so_far.head,
+                completed=so_far.position,
+                events=so_far.events,
+                rate=(so_far.events - before[0]) / (progress.tasks[0].elapsed or 1),
+            )
+
+        yield report
 
 
 @app.command("parked")

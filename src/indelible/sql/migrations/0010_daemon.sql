@@ -219,6 +219,9 @@ BEGIN
     FROM indelible.projections
     WHERE name = of_name AND version = of_version AND state = 'building';
     IF found IS NOT NULL THEN
+        UPDATE indelible.projection_partitions
+        SET is_stopped = false, attempts = 0, not_before = '-infinity'
+        WHERE projection_id = found AND is_stopped;
         RETURN found;
     END IF;
     SELECT * INTO STRICT served
@@ -231,7 +234,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_rebuild(text, integer) IS
-    'Begins a build beside the one that serves, or gives the one that was begun before.';
+    'Begins a build beside the one that serves, or lets the one that was begun before go on.';
 
 CREATE FUNCTION indelible.projection_seize(of_projection bigint)
 RETURNS TABLE (partition smallint, token bigint, "position" bigint)

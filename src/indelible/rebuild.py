@@ -1,0 +1,120 @@
+"""Plans: build a projection anew beside the one that serves, and put it in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import project
+from .codec import Codec
+from .errors import InvalidInput, ProjectionNotFound, ProjectionStopped
+from .plan import Call, Plan
+from .project import BuildInfo, Lifecycle, Run
+from .projection import Described
+from .read import head, head_info
+
+_NEARLY = 10_000
+"""How many positions a build may be behind the head when it is tried to have it serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilding:
+    """How far a rebuild is.
+
+    Attributes:
+        build: the build that is to serve, `BuildInfo.id`.
+        position: up to here all events are in its state.
+        head: the settled position at this moment.
+        events: how many events it has taken in, all partitions together.
+        is_done: whether it serves.
+    """
+
+    build: int
+    position: int
+    head: int
+    events: int
+    is_done: bool
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is so far that the rest can be done while others wait."""
+        return self.position >= self.head - _NEARLY
+
+
+def begin(described: Described) -> Plan[BuildInfo]:
+    """Begin to build a projection anew, or go on with what was begun before.
+
+    Raises:
+        InvalidInput: its state is not kept here, and another would be mixed up with it.
+        ProjectionChanged: it was begun in another way under its version.
+    """
+    try:
+        known = yield from project.builds(described.name)
+    except ProjectionNotFound:
+        known = []
+    lifecycle: Lifecycle = known[-1].lifecycle if known else "async"
+    found = yield from project.register(described, lifecycle)
+    if described.kind != "documents" and found[-1].state == "serving":
+        raise InvalidInput(
+            f"version {described.version} of projection {described.name!r} keeps its state in"
+            f" {'tables of yours' if described.kind == 'tables' else 'another place'}, where a"
+            " second one would be mixed up with it: raise its version and write to a place that"
+            " has the version in its name, and it is built beside this one"
+        )
+    ((build_id,),) = yield Call(
+        "projection_rebuild", {"name": described.name, "version": described.version}
+    )
+    return (yield from _build(described, build_id))
+
+
+def look(described: Described, build_id: int) -> Plan[Rebuilding]:
+    """How far a rebuild is.
+
+    Raises:
+        ProjectionStopped: its code fails at an event.
+        ProjectionNotFound: it was dropped meanwhile.
+    """
+    build = yield from _build(described, build_id)
+    for part in build.partitions:
+        if part.is_stopped:
+            raise ProjectionStopped(
+                build.name, build.version, part.partition, part.error_position, part.error
+            )
+    return Rebuilding(
+        build=build_id,
+        position=build.checkpoint,
+        head=(yield from head()),
+        events=sum(part.handled for part in build.partitions),
+        is_done=build.state == "serving",
+    )
+
+
+def serve(build_id: int) -> Plan[bool]:
+    """Have a build serve in the place of the one before; say whether it does."""
+    ((serves,),) = yield Call("projection_serve", {"projection_id": build_id})
+    return bool(serves)
+
+
+def seize(codec: Codec, described: Described, build_id: int) -> Plan[tuple[list[Run], int]]:
+    """Hold up the appends that an inline projection takes part in, until the transaction ends.
+
+    Returns:
+        Its partitions, which are to be brought up to a position: the last that was handed out.
+    """
+    rows = yield Call("projection_seize", {"projection_id": build_id})
+    # Not the head: what other transactions hold up is none of this projection's.
+    upto = (yield from head_info()).last_position
+    runs = []
+    for partition, token, position in rows:
+        run = Run(codec, described, partition=partition, owner="swap", build_id=build_id)
+        run.token, run.position = token, position
+        run.forget()
+        run.extend(upto)
+        runs.append(run)
+    return runs, upto
+
+
+def _build(described: Described, build_id: int) -> Plan[BuildInfo]:
+    for build in (yield from project.builds(described.name)):
+        if build.id == build_id:
+            return build
+    raise ProjectionNotFound(described.name)

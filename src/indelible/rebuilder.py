@@ -1,0 +1,117 @@
+"""`rebuild` in both colours, the faces of rebuild.py: a daemon for one build, and the swap."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from . import rebuild
+from .codec import Codec
+from .daemon import AsyncDaemon, Daemon, daemon_name
+from .postgres import AsyncPoolEngine, PoolEngine
+from .projection import Described
+from .projector import AsyncProjector, Projector, is_set
+from .rebuild import Rebuilding
+from .tending import Duty, sweep
+from .wakeup import Watch
+
+Report = Callable[[Rebuilding], None]
+
+_LOOK_PAUSE = 0.1
+_LEASE = 10.0
+_SWEEPS = 20
+
+
+def rebuild_projection(
+    engine: PoolEngine,
+    watch: Watch,
+    codec: Codec,
+    described: Described,
+    report: Report,
+    concurrency: int,
+) -> None:
+    """Build a projection anew, side by side with all that have its code, until it serves."""
+    described.check_colour(is_async=False)
+    build = engine.run(rebuild.begin(described))
+    is_inline = build.lifecycle == "inline"
+    duty = Duty([described], owner=daemon_name(), lease=_LEASE, only=build.id)
+    daemon = Daemon(engine, watch, codec, duty, concurrency)
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def keep() -> None:
+        try:
+            daemon.run(stop)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=keep, name=f"rebuild-{described.name}", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            found = engine.run(rebuild.look(described, build.id))
+            report(found)
+            if found.is_done or (found.is_near and is_inline):
+                break
+            if not (found.is_near and engine.run(rebuild.serve(build.id))):
+                thread.join(_LOOK_PAUSE)
+    finally:
+        stop.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+    if is_inline:
+        with engine.transaction() as bound:
+            runs, upto = bound.run(rebuild.seize(codec, described, build.id))
+            for run in runs:
+                projector = Projector(bound, watch, run)
+                while run.position < upto:
+                    projector.step()
+            bound.run(rebuild.serve(build.id))
+    report(engine.run(rebuild.look(described, build.id)))
+    for _ in range(_SWEEPS):
+        if not engine.run(sweep()):
+            break
+        engine.wait(_LOOK_PAUSE)
+
+
+async def rebuild_projection_async(
+    engine: AsyncPoolEngine,
+    watch: Watch,
+    codec: Codec,
+    described: Described,
+    report: Report,
+    concurrency: int,
+) -> None:
+    """Build a projection anew, as `rebuild_projection` does."""
+    described.check_colour(is_async=True)
+    build = await engine.run(rebuild.begin(described))
+    is_inline = build.lifecycle == "inline"
+    duty = Duty([described], owner=daemon_name(), lease=_LEASE, only=build.id)
+    daemon = AsyncDaemon(engine, watch, codec, duty, concurrency)
+    stop = asyncio.Event()
+    task = asyncio.create_task(daemon.run(stop))
+    try:
+        while not task.done():
+            found = await engine.run(rebuild.look(described, build.id))
+            report(found)
+            if found.is_done or (found.is_near and is_inline):
+                break
+            if not (found.is_near and await engine.run(rebuild.serve(build.id))):
+                await is_set(stop, _LOOK_PAUSE)
+    finally:
+        stop.set()
+        await task
+    if is_inline:
+        async with engine.transaction() as bound:
+            runs, upto = await bound.run(rebuild.seize(codec, described, build.id))
+            for run in runs:
+                projector = AsyncProjector(bound, watch, run)
+                while run.position < upto:
+                    await projector.step()
+            await bound.run(rebuild.serve(build.id))
+    report(await engine.run(rebuild.look(described, build.id)))
+    for _ in range(_SWEEPS):
+        if not await engine.run(sweep()):
+            break
+        await engine.wait(_LOOK_PAUSE)

@@ -1,0 +1,328 @@
+"""Rebuilds: beside what serves, swapped in one transaction; old and new versions side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from typing import Any
+
+import psycopg
+import pytest
+
+from indelible import (
+    ANY,
+    DocumentProjection,
+    EventStore,
+    ExternalProjection,
+    InvalidInput,
+    NewEvent,
+    ProjectionNotBuilt,
+    ProjectionNotFound,
+    ProjectionStopped,
+    Rebuilding,
+    RecordedEvent,
+    handles,
+)
+from tests.conftest import Connect
+from tests.daemons import Running
+from tests.waiting import wait_until
+
+
+def happened(number: int) -> NewEvent:
+    return NewEvent("Happened", {"number": number})
+
+
+def some(count: int) -> list[NewEvent]:
+    return [happened(1) for _ in range(count)]
+
+
+class Total(DocumentProjection[dict]):
+    name = "total"
+
+    def key(self, event: RecordedEvent) -> str:
+        return "all"
+
+    @handles("Happened")
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"sum": (document or {"sum": 0})["sum"] + event.data["number"]}
+
+
+class TotalInCents(Total):
+    version = 2
+
+    @handles("Happened")
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"cents": (document or {"cents": 0})["cents"] + 100 * event.data["number"]}
+
+
+class InlineTotal(Total):
+    name = "inline-total"
+
+
+class Split(DocumentProjection[dict]):
+    """By stream, in several partitions."""
+
+    name = "split"
+    partitions = 3
+
+    @handles("Happened")
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"count": (document or {"count": 0})["count"] + 1}
+
+
+def sums(store: EventStore, upto: int | None = None) -> dict[int, int]:
+    """What the total is at each position, by the log."""
+    events = list(store.read_all())
+    totals = accumulate(event.data["number"] for event in events)
+    return {0: 0, **dict(zip((event.position for event in events), totals, strict=True))}
+
+
+def build_ids(store: EventStore, name: str) -> list[int]:
+    return [build.id for build in store.projections(name)]
+
+
+@contextmanager
+def appending(store: EventStore) -> Iterator[threading.Event]:
+    """Appends from two threads until told to stop, or until the end of the block."""
+    stop = threading.Event()
+
+    def append(stream: str) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            store.append(stream, [happened(number), happened(1)], expected=ANY)
+
+    threads = [threading.Thread(target=append, args=(f"s-{number}",)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_projection_is_rebuilt_in_place_of_the_one_before(
+    connect: Connect, connection: psycopg.Connection, schema: str
+) -> None:
+    store = connect(pool_size=8)
+    for number in range(7):
+        store.append(f"s-{number % 5}", happened(number), expected=ANY)
+    store.catch_up(Split)
+    (before,) = build_ids(store, "split")
+    connection.execute(f"UPDATE {schema}.projection_documents SET document = '{{}}'")
+    seen: list[Rebuilding] = []
+    store.rebuild(Split, report=seen.append)
+    (after,) = build_ids(store, "split")
+    assert before != after == seen[-1].build
+    assert (seen[-1].is_done, seen[-1].events) == (True, 7)
+    assert {key: found["count"] for key, found in store.documents(Split).find().items()} == {
+        **dict.fromkeys(("s-0", "s-1"), 2),
+        **dict.fromkeys(("s-2", "s-3", "s-4"), 1),
+    }
+    # Nothing is left of the one before.
+    children = "SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass"
+    parent = [f"{schema}.projection_documents"]
+    assert len(connection.execute(children, parent).fetchall()) == 1
+
+
+def test_at_the_swap_nothing_is_missing_or_doubled_while_appends_go_on(
+    url: str, schema: str, sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every state that is ever read is the sum of exactly the events up to its checkpoint."""
+    monkeypatch.setattr("indelible.rebuild._NEARLY", 200)
+    seen: list[tuple[int, int]] = []
+    documents = sync_store.documents(Total)
+
+    def look(_: Any = None) -> None:
+        found = documents.read_many(["all"])
+        seen.append((found.checkpoint, found["all"]["sum"] if found else 0))
+
+    sync_store.append("s-0", some(1_000), expected=ANY)
+    sync_store.catch_up(Total)
+    with ExitStack() as stack:
+        running = Running("sync", url, schema, [Total], lease=2)
+        stack.callback(running.stop)
+        stack.enter_context(appending(sync_store))
+        for _ in range(2):
+            before = build_ids(sync_store, "total")
+            sync_store.rebuild(Total, report=look)
+            look()
+            assert build_ids(sync_store, "total") != before
+        # The daemon has gone over to the one that serves now.
+        position = sync_store.append("s-9", happened(5), expected=ANY).position
+        sync_store.wait_for("total", position)
+        look()
+    expected = sums(sync_store)
+    positions = sorted(expected)
+    assert [checkpoint for checkpoint, _ in seen] == sorted(checkpoint for checkpoint, _ in seen)
+    for checkpoint, total in seen:
+        at = max(position for position in positions if position <= checkpoint)
+        assert total == expected[at]
+
+
+def test_an_inline_projection_is_rebuilt_while_appends_go_on(
+    connect: Connect, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.rebuild._NEARLY", 200)
+    store = connect(pool_size=8)
+    store.append("s-0", some(1_000), expected=ANY)
+    with EventStore.connect(url, schema=schema, inline=[InlineTotal]) as writing:
+        with pytest.raises(ProjectionNotBuilt):
+            writing.documents(InlineTotal).read("all")
+        with appending(writing):
+            for _ in range(2):
+                store.rebuild(InlineTotal)
+        found = writing.documents(InlineTotal).read("all")
+        assert found == {"sum": max(sums(writing).values())}
+        position = writing.append("s-9", happened(5), expected=ANY).position
+        assert writing.documents(InlineTotal).read("all") == {"sum": sums(writing)[position]}
+
+
+def test_an_interrupted_rebuild_goes_on_from_its_checkpoint(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(pool_size=8)
+    store.append("s-0", some(30), expected=ANY)
+    store.catch_up(Total)
+    head = store.head()
+
+    def interrupt(so_far: Rebuilding) -> None:
+        if so_far.position >= head:
+            raise KeyboardInterrupt
+
+    for module in ("rebuild", "tending"):
+        monkeypatch.setattr(f"indelible.{module}._NEARLY", -1_000)  # it never takes the place
+    with pytest.raises(KeyboardInterrupt):
+        store.rebuild(Total, report=interrupt)
+    serving, building = store.projections("total")
+    assert (serving.state, building.state) == ("serving", "building")
+    monkeypatch.undo()
+
+    store.append("s-0", some(5), expected=ANY)
+    seen: list[Rebuilding] = []
+    store.rebuild(Total, report=seen.append)
+    assert (seen[0].build, seen[0].position >= head, seen[0].events) == (building.id, True, 30)
+    assert seen[-1].is_done
+    store.catch_up(Total)
+    assert store.projections("total")[0].partitions[0].handled == 35
+    assert store.documents(Total).read("all") == {"sum": 35}
+
+
+def test_a_rebuild_whose_code_fails_leaves_what_serves_and_goes_on_when_it_is_mended(
+    connect: Connect,
+) -> None:
+    class Fragile(Total):
+        name = "fragile"
+        max_attempts = 1
+
+        def __init__(self) -> None:
+            self.bad = -1
+
+        @handles("Happened")
+        def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+            if event.data["number"] == self.bad:
+                raise ValueError("no")
+            return super().happened(document, event)
+
+    store = connect(pool_size=8)
+    result = store.append("s-0", [happened(1), happened(13)], expected=ANY)
+    fragile = Fragile()
+    store.catch_up(fragile)
+    fragile.bad = 13
+    with pytest.raises(ProjectionStopped, match="ValueError: no") as caught:
+        store.rebuild(fragile)
+    assert caught.value.position == result.position
+    assert store.documents(Fragile).read("all") == {"sum": 14}
+    fragile.bad = -1
+    store.rebuild(fragile)
+    assert store.documents(Fragile).read("all") == {"sum": 14}
+    assert len(store.projections("fragile")) == 1
+
+
+def test_old_and_new_versions_are_served_side_by_side_in_a_rolling_deployment(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    def read(projection: type[Total]) -> dict | None:
+        document: dict | None = sync_store.documents(projection).read("all")
+        return document
+
+    with ExitStack() as stack:
+        old = Running("sync", url, schema, [Total], lease=0.6, name="old")
+        stack.callback(old.stop)
+        sync_store.append("s-0", some(10), expected=ANY)
+        wait_until(lambda: sync_store.projection_statuses())
+        new = Running("sync", url, schema, [TotalInCents], lease=0.6, name="new")
+        stack.callback(new.stop)
+
+        def states() -> list[tuple[int, str, str | None]]:
+            return [
+                (build.version, build.state, build.partitions[0].owner)
+                for build in sync_store.projections("total")
+            ]
+
+        wait_until(lambda: states() == [(1, "serving", "old"), (2, "serving", "new")])
+        position = sync_store.append("s-0", happened(5), expected=ANY).position
+        wait_until(lambda: all(b.checkpoint >= position for b in sync_store.projections("total")))
+        assert (read(Total), read(TotalInCents)) == ({"sum": 15}, {"cents": 1_500})
+        old.stop()
+        sync_store.projection("total").drop(1)
+        with pytest.raises(ProjectionNotBuilt):
+            read(Total)
+        with pytest.raises(ProjectionNotFound):
+            sync_store.projection("total").drop(1)
+        assert read(TotalInCents) == {"cents": 1_500}
+
+
+def test_no_live_effects_in_a_rebuild(sync_store: EventStore) -> None:
+    told: list[int] = []
+
+    class Telling(Total):
+        name = "telling"
+
+        def on_live(self, event: RecordedEvent) -> None:
+            told.append(event.position)
+
+    sync_store.catch_up(Telling)
+    sync_store.append("s-0", some(3), expected=ANY)
+    sync_store.catch_up(Telling)
+    sync_store.rebuild(Telling)
+    assert told == []
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+def test_a_build_that_is_behind_does_not_serve(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str, lag: int
+) -> None:
+    """A reader that has seen a state must not see an older one after it."""
+    sync_store.append("s-0", some(lag), expected=ANY)
+    sync_store.catch_up(Total)
+    begin = f"SELECT {schema}.projection_rebuild('total', 1)"
+    build = connection.execute(begin).fetchone()
+    assert build is not None
+    assert connection.execute(begin).fetchone() == build
+    serve = f"SELECT {schema}.projection_serve(%s)"
+    assert connection.execute(serve, build).fetchone() == (False,)
+    assert sync_store.documents(Total).read("all") == {"sum": lag}
+
+
+def test_what_is_kept_elsewhere_is_rebuilt_in_a_new_version(sync_store: EventStore) -> None:
+    taken: list[tuple[int, int]] = []
+
+    class Log(ExternalProjection):
+        name = "log"
+
+        @handles("Happened")
+        def happened(self, event: RecordedEvent) -> None:
+            taken.append((self.version, event.data["number"]))
+
+    sync_store.append("s-0", happened(1), expected=ANY)
+    sync_store.catch_up(Log)
+    with pytest.raises(InvalidInput, match="raise its version"):
+        sync_store.rebuild(Log)
+    sync_store.rebuild(type("Log", (Log,), {"version": 2}))
+    assert taken == [(1, 1), (2, 1)]
+    assert [build.state for build in sync_store.projections("log")] == ["serving", "serving"]
