@@ -16,8 +16,10 @@ from .errors import IndelibleError, LeaseLost, StoreClosed
 from .events import RecordedEvent
 from .plan import documented_as
 from .postgres import (
+    AsyncBoundEngine,
     AsyncConnection,
     AsyncPoolEngine,
+    BoundEngine,
     Connection,
     PoolEngine,
 )
@@ -43,8 +45,8 @@ class Projector:
         ```
     """
 
-    def __init__(self, engine: PoolEngine, watch: Watch, run: project.Run) -> None:
-        self._engine = engine.impatient()
+    def __init__(self, engine: PoolEngine | BoundEngine, watch: Watch, run: project.Run) -> None:
+        self._engine = engine
         self._watch = watch
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
@@ -206,8 +208,10 @@ class AsyncProjector:
         ```
     """
 
-    def __init__(self, engine: AsyncPoolEngine, watch: Watch, run: project.Run) -> None:
-        self._engine = engine.impatient()
+    def __init__(
+        self, engine: AsyncPoolEngine | AsyncBoundEngine, watch: Watch, run: project.Run
+    ) -> None:
+        self._engine = engine
         self._watch = watch
         self._run = run
         self._is_unsure = False

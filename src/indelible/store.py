@@ -1076,7 +1076,7 @@ class EventStore:
             owner=name or worker_name(),
             lease=lease,
         )
-        return Projector(self._engine, self._wakeup.watch, run)
+        return Projector(self._engine.impatient(), self._wakeup.watch, run)
 
     def catch_up(self, projection: Projection | type[Projection]) -> int:
         """Bring an async projection up to the head of this moment, in this process.
@@ -1943,7 +1943,7 @@ class AsyncEventStore:
             owner=name or worker_name(),
             lease=lease,
         )
-        return AsyncProjector(self._engine, self._wakeup.watch, run)
+        return AsyncProjector(self._engine.impatient(), self._wakeup.watch, run)
 
     async def catch_up(self, projection: Projection | type[Projection]) -> int:
         settled = await self.head()
