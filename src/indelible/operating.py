@@ -83,7 +83,7 @@ def statuses(name: str | None = None) -> Plan[list[ProjectionStatus]]:
         lag_events, lag_seconds = 0, 0.0
         if build.lifecycle == "async" or build.state == "building":
             ((lag_events, lag_seconds),) = yield Call(
-                "group_lag",
+                "projection_lag",
                 {
                     "items": query,
                     "after": build.checkpoint,
