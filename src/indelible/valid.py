@@ -7,10 +7,13 @@ table `periods` says where it is not. Both are read window by window of time, an
 
 from __future__ import annotations
 
+from array import array
 from datetime import datetime
 from typing import Any
 
 from .codec import Codec
+from .columns import Column
+from .columns import array as column_of
 from .errors import InvalidInput
 from .events import RecordedEvent
 from .moments import AsOf, Between, before, check_between, check_moment
@@ -95,6 +98,9 @@ class ValidStreamReading:
         self._done = valid.is_nothing
         self.version = -1
         """The highest version of the events that were read."""
+        # Of a stream that is longer than a page: it is sorted once, without its data.
+        self._order: array[int] | None = None
+        self._brought = 0
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
         """Bring the next events; none at the end."""
@@ -109,26 +115,44 @@ class ValidStreamReading:
     def _next_part(self) -> Plan[list[RecordedEvent]]:
         if self._found is None:
             self._found = yield from self._versions.find()
-        rows = yield Call(
-            "read_stream_valid_backwards" if self._backwards else "read_stream_valid",
-            {
-                "stream": self._stream,
-                "from_version": self._found[0],
-                "to_version": self._found[1],
-                **_keys(self._above, self._below),
-                "limit": self._pages.ask(),
-            },
-            prepared=False,
-        )
+        rows = yield self._next_rows(self._pages.ask())
         events, size = decode_rows(self._codec, rows, self._stream, backwards=self._backwards)
         self._done = not self._pages.take(len(rows), size, events)
         if rows:
             self.version = max([self.version, *(event.version for event in events)])
+        if self._order is None and not self._done:
             if self._backwards:
                 self._below = key_of(rows[-1])
             else:
                 self._above = key_of(rows[-1])
+            ((versions,),) = yield Call("read_stream_order", self._bounds(), prepared=False)
+            self._order = array("q", versions or [])
+            if self._backwards:
+                self._order.reverse()
+        self._done = self._done or (self._order is not None and self._brought >= len(self._order))
         return events
+
+    def _next_rows(self, wanted: int) -> Call:
+        """What brings the next events: sorted for a first page, else by the order that is known."""
+        if self._order is None:
+            statement = "read_stream_valid_backwards" if self._backwards else "read_stream_valid"
+            return Call(statement, {**self._bounds(), "limit": wanted}, prepared=False)
+        versions = self._order[self._brought : self._brought + wanted]
+        self._brought += wanted
+        return Call(
+            "read_stream_versions",
+            {"stream": self._stream, "versions": Column(column_of("bigint", versions))},
+            prepared=False,
+        )
+
+    def _bounds(self) -> dict[str, object]:
+        assert self._found is not None  # noqa: S101
+        return {
+            "stream": self._stream,
+            "from_version": self._found[0],
+            "to_version": self._found[1],
+            **_keys(self._above, self._below),
+        }
 
 
 class ValidLogReading:

@@ -386,6 +386,8 @@ def test_no_page_repeats_or_leaves_out_a_fact(
         assert positions(store.read("a-1", valid_at=moment)) == expected
         assert positions(store.read_all(valid_at=moment, backwards=True)) == expected[::-1]
         assert positions(store.read("a-1", valid_at=moment, backwards=True)) == expected[::-1]
+        limited = store.read("a-1", valid_at=moment, backwards=True, limit=150)
+        assert positions(limited) == expected[::-1][:150]
     assert positions(store.read_all(Query(types="Other"), valid_at=minutes(99))) == []
 
 

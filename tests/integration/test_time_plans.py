@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 
 from indelible import Decider, EventStore, Snapshots
 from indelible.aggregates.loading import Loading
 from indelible.aggregates.subject import subject_of
 from indelible.plan import Call
+from indelible.postgres.connections import event_cursor
 from indelible.schema import statements
 from indelible.spans import position_at
-from indelible.valid import log_reading
+from indelible.valid import log_reading, stream_reading
 
 EVENTS = 1_000_000
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,6 +64,7 @@ class Explained:
         self._statements = statements(schema)
         self.looked_at: dict[str, int] = {}
         self.plans: dict[str, str] = {}
+        self.calls: dict[str, int] = {}
 
     def run(self, plan: Any) -> Any:
         try:
@@ -74,23 +77,15 @@ class Explained:
     def call(self, call: Call) -> list[tuple[Any, ...]]:
         statement = self._statements[call.statement]
         parameters = dict(call.parameters)
-        ((found,),) = self._connection.execute(
-            "EXPLAIN (ANALYZE, FORMAT JSON) " + statement,  # type: ignore[arg-type]
-            parameters,
+        cursor = event_cursor(self._connection)
+        ((found,),) = cursor.execute(
+            "EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters
         ).fetchall()
+        self.calls[call.statement] = self.calls.get(call.statement, 0) + 1
         looked_at = sum(rows_of(node) for node in nodes(found[0]["Plan"]))
         self.looked_at[call.statement] = max(self.looked_at.get(call.statement, 0), looked_at)
         self.plans[call.statement] = json.dumps(found, indent=1)
-        cursor = self._connection.cursor(binary=True)
-        cursor.adapters.register_loader("jsonb", _Bytes)
-        return cursor.execute(statement, parameters).fetchall()  # type: ignore[arg-type]
-
-
-class _Bytes(psycopg.adapt.Loader):
-    format = psycopg.pq.Format.BINARY
-
-    def load(self, data: Any) -> bytes:
-        return bytes(data)[1:]
+        return cursor.execute(statement, parameters).fetchall()
 
 
 def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -108,7 +103,10 @@ def rows_of(node: dict[str, Any]) -> int:
 
 
 def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
-    sync_store: EventStore, connection: psycopg.Connection, schema: str
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fill(connection, schema)
     assert sync_store.position_at(moment(700_000)) == 700_000  # learns the periods
@@ -133,6 +131,28 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
             keys += [(event.valid_at, event.position) for event in page]
         assert len(keys) == 3_000
         assert keys == sorted(keys, reverse=backwards)
+
+    # A stream is sorted once for its first page and once for all others.
+    monkeypatch.setattr("indelible.read._FIRST_PAGE", 10)
+    monkeypatch.setattr("indelible.read._LARGEST_PAGE", 10)
+    of_stream = stream_reading(
+        codec,
+        "a-7",
+        from_version=0,
+        to_version=None,
+        backwards=False,
+        limit=None,
+        must_exist=False,
+        as_of=None,
+        recorded_between=None,
+        valid_at=moment(10_000_000),
+        valid_between=None,
+    )
+    while explained.run(of_stream.next_page()):
+        pass
+    assert explained.calls["read_stream_valid"] == explained.calls["read_stream_order"] == 1
+    assert explained.calls["read_stream_versions"] == 9
+    assert explained.looked_at["read_stream_versions"] == 10
 
     sync_store.group("prices").create(start=500_000, due=True)
     ((group_id,),) = connection.execute(
