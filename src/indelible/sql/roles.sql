@@ -18,7 +18,7 @@ BEGIN
         'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams,'
         ' indelible.event_tags, indelible.groups,'
         ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
-        ' indelible.periods, indelible.stream_changes, indelible.snapshots TO %I',
+        ' indelible.periods, indelible.stream_changes TO %I',
         reader
     );
     EXECUTE format(
@@ -28,7 +28,7 @@ BEGIN
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
         ' indelible.learn_periods, indelible.position_at, indelible.version_at,'
-        ' indelible.has_late_fact TO %I',
+        ' indelible.load, indelible.load_valid TO %I',
         reader
     );
     EXECUTE format(
