@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from indelible import Decider, EventStore, Snapshots
+from indelible import NO_STREAM, Decider, EventStore, NewEvent, Snapshots
 from indelible.aggregates.loading import Loading
 from indelible.aggregates.subject import subject_of
 from indelible.plan import Call
@@ -170,19 +170,20 @@ def test_a_session_that_is_as_old_as_the_store_loads_by_its_indexes(
         subject_of(Decider(lambda command, state: [], lambda state, event: state, int)),
     )
     explained = Explained(connection, schema)
+    sync_store.append("a-5", NewEvent("Happened", {}), expected=NO_STREAM)
     moments = (None, datetime(2999, 1, 1, tzinfo=UTC))
     for number in range(20):
         if number == 10:
             connection.execute(
                 f"INSERT INTO {schema}.streams (name, channel, version)"
-                " SELECT 'a-' || number, 'a', 0 FROM generate_series(1, 20000) AS streams (number)"
+                " SELECT 'b-' || number, 'b', 0 FROM generate_series(1, 20000) AS streams (number)"
             )
             connection.execute(
                 f"""
                 INSERT INTO {schema}.events
                     (position, stream_id, version, recorded_at, id, type, data)
                 SELECT id, id, 0, now(), gen_random_uuid(), 'Happened', '{{}}'
-                FROM {schema}.streams
+                FROM {schema}.streams WHERE channel = 'b'
                 """
             )
         for valid_at in moments:
