@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from indelible import Decider, EventStore, Snapshots
+from indelible import NO_STREAM, Decider, EventStore, NewEvent, Snapshots
 from indelible.aggregates.loading import Loading
 from indelible.aggregates.subject import subject_of
 from indelible.plan import Call
@@ -57,12 +57,14 @@ def fill(connection: psycopg.Connection, schema: str) -> None:
 
 
 class Explained:
-    """Runs plans, and notes of each statement how many events its plan looked at."""
+    """Runs plans, and notes of each statement how many events its plan looked at, and how many
+    blocks the last call of it."""
 
     def __init__(self, connection: psycopg.Connection, schema: str) -> None:
         self._connection = connection
         self._statements = statements(schema)
         self.looked_at: dict[str, int] = {}
+        self.blocks: dict[str, int] = {}
         self.plans: dict[str, str] = {}
         self.calls: dict[str, int] = {}
 
@@ -79,11 +81,13 @@ class Explained:
         parameters = dict(call.parameters)
         cursor = event_cursor(self._connection)
         ((found,),) = cursor.execute(
-            "EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement, parameters
         ).fetchall()
         self.calls[call.statement] = self.calls.get(call.statement, 0) + 1
         looked_at = sum(rows_of(node) for node in nodes(found[0]["Plan"]))
         self.looked_at[call.statement] = max(self.looked_at.get(call.statement, 0), looked_at)
+        plan = found[0]["Plan"]
+        self.blocks[call.statement] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
         self.plans[call.statement] = json.dumps(found, indent=1)
         return cursor.execute(statement, parameters).fetchall()
 
@@ -182,11 +186,44 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
         return state + 1
 
     counted = subject_of(Decider(lambda command, state: [], count, int, Snapshots(every=1)))
-    for valid_at in (None, moment(3 * EVENTS)):
-        for expected in (100, 0):  # the whole stream, and then nothing after its snapshot
-            explained.looked_at.clear()
+    for statement, valid_at in (("load", None), ("load_valid", moment(3 * EVENTS))):
+        blocks = []
+        for _ in range(2):  # the whole stream, and then nothing after its snapshot
             loading = Loading(codec, "a-5", counted, valid_at=valid_at)
             explained.run(loading.load())
             assert (loading.state, loading.version) == (100, 99)
-            assert sum(explained.looked_at.values()) == expected, explained.plans
+            blocks.append(explained.blocks[statement])
             explained.run(loading.take_snapshot())
+        assert blocks[1] < 30 < blocks[0] < 500
+
+
+def test_a_session_that_is_as_old_as_the_store_loads_by_its_indexes(
+    connection: psycopg.Connection, schema: str, sync_store: EventStore
+) -> None:
+    """Plans are made when the tables are small, and nobody analyses them while they grow."""
+    connection.execute(f"ALTER TABLE {schema}.events SET (autovacuum_enabled = off)")
+    codec, counted = (
+        sync_store._writing.codec,
+        subject_of(Decider(lambda command, state: [], lambda state, event: state, int)),
+    )
+    explained = Explained(connection, schema)
+    sync_store.append("a-5", NewEvent("Happened", {}), expected=NO_STREAM)
+    moments = (None, datetime(2999, 1, 1, tzinfo=UTC))
+    for number in range(20):
+        if number == 10:
+            connection.execute(
+                f"INSERT INTO {schema}.streams (name, channel, version)"
+                " SELECT 'b-' || number, 'b', 0 FROM generate_series(1, 20000) AS streams (number)"
+            )
+            connection.execute(
+                f"""
+                INSERT INTO {schema}.events
+                    (position, stream_id, version, recorded_at, id, type, data)
+                SELECT id, id, 0, now(), gen_random_uuid(), 'Happened', '{{}}'
+                FROM {schema}.streams WHERE channel = 'b'
+                """
+            )
+        for valid_at in moments:
+            explained.run(Loading(codec, "a-5", counted, valid_at=valid_at).load())
+
+    assert max(explained.blocks.values()) < 50, explained.blocks

@@ -304,6 +304,7 @@ def test_a_writer_takes_snapshots_and_a_reader_uses_them(
             assert rows == [(0,)]
         with psycopg.connect(member, autocommit=True) as connection:
             for denied in (
+                f"SELECT * FROM {schema}.snapshots",
                 f"UPDATE {schema}.snapshots SET version = 9",
                 f"DELETE FROM {schema}.snapshots",
             ):

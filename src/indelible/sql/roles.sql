@@ -20,7 +20,7 @@ BEGIN
         ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
         ' indelible.projections, indelible.projection_partitions,'
         ' indelible.projection_parked, indelible.projection_documents, indelible.documents,'
-        ' indelible.periods, indelible.stream_changes, indelible.snapshots TO %I',
+        ' indelible.periods, indelible.stream_changes TO %I',
         reader
     );
     EXECUTE format(
@@ -32,7 +32,7 @@ BEGIN
         ' indelible.group_places, indelible.group_overdue,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
         ' indelible.learn_periods, indelible.position_at, indelible.version_at,'
-        ' indelible.has_late_fact TO %I',
+        ' indelible.load, indelible.load_valid TO %I',
         reader
     );
     EXECUTE format(

@@ -39,8 +39,6 @@ CREATE FUNCTION indelible.has_late_fact(
 RETURNS boolean
 LANGUAGE sql
 STABLE
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (
         SELECT
@@ -53,6 +51,171 @@ AS $$
 $$;
 COMMENT ON FUNCTION indelible.has_late_fact(bigint, bigint, bigint, timestamptz) IS
     'Whether a fact that was recorded after a version holds from a valid time on or before it: it voids a snapshot by valid time.';
+
+-- A load, as one statement and so of one moment: functions that are STABLE see what the statement
+-- sees that calls them.
+
+CREATE FUNCTION indelible.load(
+    stream_name text,
+    of_state text,
+    of_shape text,
+    after_version bigint,
+    to_version bigint,
+    event_id uuid,
+    most bigint
+)
+RETURNS TABLE (
+    "position" bigint,
+    stream text,
+    version bigint,
+    id uuid,
+    type text,
+    data jsonb,
+    metadata jsonb,
+    tags text[],
+    channel text,
+    recorded_at timestamptz,
+    valid_at timestamptz
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session. One made while a table was small would read it whole for long after
+-- it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    known record;
+    above bigint := after_version;
+BEGIN
+    SELECT streams.id, streams.channel, streams.version, streams.erased_at INTO known
+    FROM indelible.streams
+    WHERE streams.name = stream_name;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT snapshots.version, snapshots.data INTO version, data
+    FROM indelible.snapshots
+    WHERE snapshots.stream_id = known.id
+        AND snapshots.state = of_state
+        AND NOT snapshots.by_valid_time
+        AND snapshots.shape = of_shape
+        AND snapshots.version <= to_version;
+    above := greatest(after_version, version);
+    metadata := jsonb_build_object(
+        'version', known.version,
+        'handled_at', (
+            SELECT events.version
+            FROM indelible.events
+            WHERE events.id = event_id AND events.stream_id = known.id
+        )
+    );
+    channel := known.channel;
+    recorded_at := known.erased_at;
+    RETURN NEXT;
+    RETURN QUERY
+    SELECT
+        events.position, NULL::text, events.version, events.id, events.type,
+        CASE WHEN events.erasure IS NULL THEN events.data END,
+        events.metadata, events.tags, known.channel, events.recorded_at,
+        coalesce(events.valid_at, events.recorded_at)
+    FROM indelible.events
+    WHERE events.stream_id = known.id
+        AND events.version > above
+        AND events.version <= to_version
+    ORDER BY events.version
+    LIMIT most;
+END
+$$;
+COMMENT ON FUNCTION indelible.load(text, text, text, bigint, bigint, uuid, bigint) IS
+    'Nothing for a stream never written; else a row without a position that tells of the stream, and a row an event, in order of version. The first: version and data of the snapshot to go on from, null where there is none; metadata: the stream''s version, and where the event with the id asked for stands; recorded_at: when it was erased.';
+
+CREATE FUNCTION indelible.load_valid(
+    stream_name text,
+    of_state text,
+    of_shape text,
+    above_moment timestamptz,
+    above_position bigint,
+    to_moment timestamptz,
+    to_version bigint,
+    most bigint
+)
+RETURNS TABLE (
+    "position" bigint,
+    stream text,
+    version bigint,
+    id uuid,
+    type text,
+    data jsonb,
+    metadata jsonb,
+    tags text[],
+    channel text,
+    recorded_at timestamptz,
+    valid_at timestamptz
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are made once a session. One made while a table was small would read it whole for long after
+-- it has grown: they are held to indexes.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    known record;
+    lowest bigint;
+    above timestamptz;
+BEGIN
+    SELECT streams.id, streams.channel, streams.version, streams.erased_at INTO known
+    FROM indelible.streams
+    WHERE streams.name = stream_name;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT snapshots.version, snapshots.data, snapshots.valid_at, snapshots.from_version
+    INTO version, data, valid_at, lowest
+    FROM indelible.snapshots
+    WHERE snapshots.stream_id = known.id
+        AND snapshots.state = of_state
+        AND snapshots.by_valid_time
+        AND snapshots.shape = of_shape
+        AND snapshots.version <= to_version
+        AND snapshots.valid_at <= to_moment
+        AND NOT indelible.has_late_fact(
+            snapshots.stream_id, snapshots.version, to_version, snapshots.valid_at
+        );
+    above := coalesce(above_moment, valid_at, '-infinity');
+    metadata := jsonb_build_object('version', known.version, 'handled_at', NULL);
+    channel := known.channel;
+    recorded_at := known.erased_at;
+    RETURN NEXT;
+    RETURN QUERY
+    SELECT
+        events.position, NULL::text, events.version, events.id, events.type,
+        CASE WHEN events.erasure IS NULL THEN events.data END,
+        events.metadata, events.tags, known.channel, events.recorded_at,
+        coalesce(events.valid_at, events.recorded_at)
+    FROM indelible.events
+    WHERE events.stream_id = known.id
+        AND events.version >= coalesce(lowest, 0)
+        AND events.version <= to_version
+        AND (coalesce(events.valid_at, events.recorded_at), events.position)
+            > (above, above_position)
+        AND coalesce(events.valid_at, events.recorded_at) <= to_moment
+    ORDER BY coalesce(events.valid_at, events.recorded_at), events.position
+    LIMIT most;
+END
+$$;
+COMMENT ON FUNCTION indelible.load_valid(text, text, text, timestamptz, bigint, timestamptz, bigint, bigint) IS
+    'The same of the events that hold at a moment, after a key of valid time and position, in that order; the first row has the valid_at of the snapshot.';
+
 
 CREATE FUNCTION indelible.take_snapshot(
     stream_name text,
@@ -69,6 +232,9 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- Nobody waits long for what is only to save time.
 SET lock_timeout = '100ms'
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     of_stream bigint;
