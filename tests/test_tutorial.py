@@ -19,6 +19,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
         "tutorial/food-delivery.md",
         "howto/decide-across-streams.md",
         "howto/react-to-events.md",
+        "howto/run-and-rebuild-projections.md",
         "howto/migrate-from-another-store.md",
         "index.md",
         "explanation/streams.md",
