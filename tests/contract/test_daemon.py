@@ -227,6 +227,22 @@ def test_handlers_that_take_longer_than_the_lease_keep_it(url: str, schema: str)
         second.stop()
 
 
+def test_a_daemon_goes_on_when_its_connections_are_lost(
+    run: Run, sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    run(Sums)
+    wait_until(lambda: None not in (owners(sync_store) or [None]))
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND strpos(query, %s) > 0",
+        [schema],
+    )
+    position = sync_store.append("a", [happened(1), happened(2)], expected=ANY).position
+    sync_store.wait_for("sums", position)
+    assert sync_store.documents(Sums).read("a") == {"sum": 3}
+    assert sum(status.errors for status in sync_store.projection_statuses()) == 0
+
+
 def test_live_effects_are_for_events_that_come_after_the_projection_was_begun(
     url: str, schema: str, sync_store: EventStore
 ) -> None:
