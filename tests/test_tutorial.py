@@ -22,6 +22,7 @@ _DOCS = Path(__file__).parents[1] / "docs"
         "howto/change-events.md",
         "howto/react-to-events.md",
         "howto/keep-read-models.md",
+        "howto/run-and-rebuild-projections.md",
         "howto/migrate-from-another-store.md",
         "index.md",
         "explanation/streams.md",

@@ -18,6 +18,7 @@ from .daemon import AsyncDaemon, Daemon
 from .errors import IndelibleError, InvalidInput
 from .groups import GroupInfo, GroupStart
 from .names import check_name
+from .operating import ProjectionStatus
 from .projection import Projection
 from .query import Query
 from .read import check_count
@@ -172,12 +173,34 @@ class _Registry(Generic[Handler]):
         return min(2 * wanted, _MOST_BATCHES)
 
     @contextmanager
-    def _asking(self, part: _Part[Handler]) -> Iterator[None]:
+    def _asking(self, part: _Part[Handler] | None = None) -> Iterator[None]:
         """Go on without a report where the database cannot be asked: the workers do, too."""
         try:
             yield
         except IndelibleError as error:
-            _log.warning("group %r cannot be asked how it stands: %s", part.name, error)
+            asked = "a projection" if part is None else f"group {part.name!r}"
+            _log.warning("%s cannot be asked how it stands: %s", asked, error)
+
+    def _report_projections(self, statuses: Iterable[ProjectionStatus]) -> None:
+        names = {getattr(projection, "name", None) for projection in self.projections}
+        for status in statuses:
+            build = status.build
+            if build.name in names:
+                _log.info(
+                    "projection stands",
+                    extra={
+                        "projection": build.name,
+                        "version": build.version,
+                        "state": build.state,
+                        "checkpoint": build.checkpoint,
+                        "lag_events": status.lag_events,
+                        "lag_seconds": round(status.lag_seconds, 3),
+                        "events_per_second": round(status.events_per_second, 1),
+                        "parked": status.parked,
+                        "stopped": status.stopped,
+                        "workers": status.workers,
+                    },
+                )
 
     def _report(self, part: _Part[Handler], info: GroupInfo) -> None:
         _log.info(
@@ -283,6 +306,9 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                 for part in parts:
                     with self._asking(part):
                         self._report(part, store.group(part.name).info())
+                if self.projections:
+                    with self._asking():
+                        self._report_projections(store.projection_statuses())
             for consumer, _ in running:
                 consumer.stop()
             deadline = time.monotonic() + grace
@@ -433,6 +459,9 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
                 for part in parts:
                     with self._asking(part):
                         self._report(part, await store.group(part.name).info())
+                if self.projections:
+                    with self._asking():
+                        self._report_projections(await store.projection_statuses())
             for consumer, _ in running:
                 await consumer.stop()
             everything = [task for _, tasks in running for task in tasks]

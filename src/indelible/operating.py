@@ -28,7 +28,7 @@ class ProjectionStatus:
         lag_seconds: how long ago the first of them was recorded; 0 where there is none.
         events_per_second: how many events it takes in, by the last signs of life of its workers.
         parked: how many events it leaves out.
-        workers: how many processes work on it.
+        workers: how many processes that are alive work on it.
         errors: how many of its partitions have failed at their next batch.
         stopped: how many of its partitions wait for an operator.
     """
@@ -79,7 +79,7 @@ def statuses(name: str | None = None) -> Plan[list[ProjectionStatus]]:
     for build in found:
         if build.id not in more:  # it was retired between the two
             continue
-        query, rate, parked = more[build.id]
+        query, rate, workers, parked = more[build.id]
         lag_events, lag_seconds = 0, 0.0
         if build.lifecycle == "async" or build.state == "building":
             ((lag_events, lag_seconds),) = yield Call(
@@ -100,7 +100,7 @@ def statuses(name: str | None = None) -> Plan[list[ProjectionStatus]]:
                 lag_seconds=lag_seconds,
                 events_per_second=rate,
                 parked=parked,
-                workers=len({part.owner for part in parts if part.owner is not None}),
+                workers=workers,
                 errors=sum(part.error is not None for part in parts),
                 stopped=sum(part.is_stopped for part in parts),
             )

@@ -12,7 +12,7 @@ from .project import BuildInfo, Lifecycle, Run
 from .projection import Described
 from .read import head, head_info
 
-_NEARLY = 10_000
+_NEARLY = 2_000
 """How many positions a build may be behind the head when it is tried to have it serve."""
 
 

@@ -18,7 +18,7 @@ from .plan import Call, Plan
 from .projection import Described, partition_of
 
 _LONGEST_BEAT = 1.0
-_NEARLY = 10_000
+_NEARLY = 2_000
 """How many positions a build may be behind the one whose place it is tried to take."""
 _LONGEST_RETRY = 3_600.0
 

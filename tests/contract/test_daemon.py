@@ -148,24 +148,32 @@ def test_an_event_at_which_a_projection_fails_is_left_out_and_noted(
 def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
     run: Run, sync_store: EventStore
 ) -> None:
+    class FragileInPart(Fragile):
+        name = "fragile"
+        partitions = 4
+
+    for stream in "bcdef":
+        sync_store.append(stream, happened(1), expected=ANY)
     position = sync_store.append("a", [happened(1), happened(13)], expected=ANY).position
-    fragile = Fragile(13)
+    fragile = FragileInPart(13)
     run(fragile, Sums)
     wait_for(sync_store, "sums", position)
     projection = sync_store.projection("fragile")
     wait_until(lambda: [status.stopped for status in projection.status()] == [1])
     (status,) = projection.status()
-    (part,) = status.build.partitions
+    (part,) = [part for part in status.build.partitions if part.is_stopped]
     assert part.error is not None
-    assert (part.error_position, part.position, status.lag_events) == (position, 0, 2)
+    assert (part.error_position, part.position, status.lag_events) == (position, 0, 7)
     assert part.error.startswith("projection 'fragile' failed at position")
-    # Whoever comes does not try it either.
-    wait_until(lambda: owners(sync_store, "fragile") == [None])
+    # The other partitions go on, and nobody works on this one.
+    wait_until(lambda: owners(sync_store, "fragile").count(None) == 1)
+    documents = sync_store.documents(FragileInPart)
+    wait_until(lambda: {"b", "c", "d", "e", "f"} >= set(documents.find()) > set())
     sync_store.append("a", happened(2), expected=ANY)
     fragile.bad.clear()
     assert projection.restart() == 1
     wait_for(sync_store, "fragile", position + 1)
-    assert sync_store.documents(Fragile).read("a") == {"sum": 16}
+    assert documents.read("a") == {"sum": 16}
     assert projection.restart() == 0
 
 
@@ -217,6 +225,22 @@ def test_handlers_that_take_longer_than_the_lease_keep_it(url: str, schema: str)
         wait_for(store, "slow", position)
         first.stop()
         second.stop()
+
+
+def test_a_daemon_goes_on_when_its_connections_are_lost(
+    run: Run, sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    run(Sums)
+    wait_until(lambda: None not in (owners(sync_store) or [None]))
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND strpos(query, %s) > 0",
+        [schema],
+    )
+    position = sync_store.append("a", [happened(1), happened(2)], expected=ANY).position
+    sync_store.wait_for("sums", position)
+    assert sync_store.documents(Sums).read("a") == {"sum": 3}
+    assert sum(status.errors for status in sync_store.projection_statuses()) == 0
 
 
 def test_live_effects_are_for_events_that_come_after_the_projection_was_begun(

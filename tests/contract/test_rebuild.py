@@ -182,6 +182,38 @@ def test_an_inline_projection_is_rebuilt_while_appends_go_on(
         assert writing.documents(InlineTotal).read("all") == {"sum": sums(writing)[position]}
 
 
+@pytest.mark.parametrize("lifecycle", ["inline", "async"])
+def test_two_rebuilds_at_once_are_one(
+    sync_store: EventStore, url: str, schema: str, lifecycle: str
+) -> None:
+    projection = InlineTotal if lifecycle == "inline" else Total
+    with EventStore.connect(
+        url, schema=schema, inline=[projection] if lifecycle == "inline" else []
+    ) as writing:
+        writing.append("s-0", some(300), expected=ANY)
+        if lifecycle == "async":
+            writing.catch_up(projection)
+        failures: list[BaseException] = []
+
+        def rebuild() -> None:
+            try:
+                sync_store.rebuild(projection)
+            except BaseException as error:
+                failures.append(error)
+
+        with appending(writing):
+            threads = [threading.Thread(target=rebuild) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert failures == []
+        if lifecycle == "async":
+            writing.catch_up(projection)
+        assert writing.documents(projection).read("all") == {"sum": max(sums(writing).values())}
+        assert len(writing.projections(projection.name)) == 1
+
+
 def test_an_interrupted_rebuild_goes_on_from_its_checkpoint(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -437,11 +437,12 @@ def test_an_application_is_run_and_stopped(
     )
     assert worker.stderr is not None
     said = []
-    waited_for = {("shop", 3), ("audit", 4)}
+    waited_for = {("shop", 3), ("audit", 4), ("tips", 1)}
     try:
         while waited_for:
             said.append(json.loads(worker.stderr.readline()))
             waited_for.discard((said[-1].get("group"), said[-1].get("handled")))
+            waited_for.discard((said[-1].get("projection"), said[-1].get("parked")))
         wait_until(lambda: [row["lag_events"] for row in statuses(made)] == [0])
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 0

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from indelible.tending import Part, deal
 
-_names = st.sampled_from("abcd")
-_workers = st.dictionaries(_names, st.sets(st.integers(1, 3)), max_size=4)
+_names = st.sampled_from("abc")
+_workers = st.dictionaries(_names, st.sets(st.integers(1, 2), min_size=1), min_size=1)
 _owners = st.dictionaries(
-    st.builds(Part, st.integers(1, 3), st.integers(0, 5)), st.none() | _names, max_size=18
+    st.builds(Part, st.integers(1, 2), st.integers(0, 5)), st.none() | _names, min_size=4
 )
 
 

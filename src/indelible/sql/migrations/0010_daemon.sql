@@ -275,32 +275,40 @@ DECLARE
     old_one bigint;
     target bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(
-        indelible.lock_number()::integer,
-        indelible.projection_key(
-            (SELECT name FROM indelible.projections WHERE id = of_projection)
-        )
-    );
-    SELECT * INTO built FROM indelible.projections WHERE id = of_projection;
+    -- Whoever calls this gives signs of life by the same thread: it is not to be held up for long.
+    PERFORM set_config('lock_timeout', '200ms', true);
+    BEGIN
+        PERFORM pg_advisory_xact_lock(
+            indelible.lock_number()::integer,
+            indelible.projection_key(
+                (SELECT name FROM indelible.projections WHERE id = of_projection)
+            )
+        );
+        SELECT * INTO built FROM indelible.projections WHERE id = of_projection;
+        IF built.state = 'building' AND built.lifecycle = 'async' THEN
+            SELECT id INTO old_one
+            FROM indelible.projections
+            WHERE name = built.name AND state = 'serving'
+            ORDER BY version DESC
+            LIMIT 1;
+            PERFORM FROM indelible.projection_partitions
+            WHERE projection_id = old_one
+            ORDER BY partition
+            FOR UPDATE;
+        END IF;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN false;
+    END;
     IF built.state IS DISTINCT FROM 'building' THEN
-        RETURN built.state = 'serving';
+        RETURN coalesce(built.state = 'serving', false);
     END IF;
     IF built.lifecycle = 'async' THEN
-        -- A reader that has seen what the one before says must not see less after it: that one is
-        -- held where it stands until this one is as far, for half a second at most.
-        SELECT id INTO old_one
-        FROM indelible.projections
-        WHERE name = built.name AND state = 'serving'
-        ORDER BY version DESC
-        LIMIT 1;
-        PERFORM FROM indelible.projection_partitions
-        WHERE projection_id = old_one
-        ORDER BY partition
-        FOR UPDATE;
+        -- A reader that has seen what the one before says must not see less after it: that one
+        -- stands still now, until this one is as far.
         SELECT min(position) INTO target
         FROM indelible.projection_partitions
         WHERE projection_id = old_one;
-        FOR attempt IN 1..50 LOOP
+        FOR attempt IN 1..20 LOOP
             IF (
                 SELECT min(position) >= coalesce(target, 0)
                 FROM indelible.projection_partitions
