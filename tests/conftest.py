@@ -2,7 +2,7 @@
 
 Every test of the contract runs in both colours on every server: the embedded PostgreSQL 18, a
 system PostgreSQL where there is one (15 on Debian 12), and `$INDELIBLE_TEST_URL` where it is given.
-Each test has a schema of its own, dropped afterwards.
+Each test has a schema of its own, of the library's own plugin for pytest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from indelible import AsyncEventStore, EventStore, embedded
-from indelible.postgres import Settings, migrate_store
+from indelible.testing import FreshStores
 from tests.faces import SyncFace
 from tests.servers import SystemServer, system_binaries
 
@@ -71,9 +71,18 @@ def server_url(request: pytest.FixtureRequest, servers: Callable[[str], str]) ->
     return servers(request.param)
 
 
+@pytest.fixture(scope="session")
+def indelible_url(server_url: str) -> str:
+    """Where the library's own plugin for pytest makes stores: on each of the servers."""
+    return server_url
+
+
 @pytest.fixture
-def schema(server_url: str) -> Iterator[str]:
-    """The name of a schema that is not there, dropped after the test."""
+def schema(request: pytest.FixtureRequest, server_url: str) -> Iterator[str]:
+    """The name of the test's schema: there is none in the database, unless it asks for `url`."""
+    if "url" in request.fixturenames:
+        yield request.getfixturevalue("fresh_store").schema
+        return
     name = f"test_{uuid4().hex[:12]}"
     yield name
     with psycopg.connect(server_url, autocommit=True) as connection:
@@ -82,20 +91,15 @@ def schema(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def second_schema(server_url: str) -> Iterator[str]:
-    """The name of a schema with a second store, dropped after the test."""
-    name = f"test_{uuid4().hex[:12]}"
-    migrate_store(Settings(server_url, name))
-    yield name
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute("SET client_min_messages = warning")
-        connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+def second_schema(indelible_stores: FreshStores) -> Iterator[str]:
+    """The name of a schema with a second store."""
+    with indelible_stores.store() as store:
+        yield store.schema
 
 
 @pytest.fixture
 def url(server_url: str, schema: str) -> str:
-    """The URL of a database with a fresh store in `schema`."""
-    migrate_store(Settings(server_url, schema))
+    """The URL of a database with an empty store in `schema`."""
     return server_url
 
 

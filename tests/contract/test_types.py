@@ -9,6 +9,9 @@ import pytest
 from indelible import ANY, EventStore, InvalidInput, NewEvent, Upcaster
 from tests.conftest import Connect
 
+# What is tried here is in plans and faces; the statements are those of other reads.
+pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+
 
 @dataclass(frozen=True)
 class Ordered:

@@ -25,6 +25,9 @@ from tests.conftest import Connect
 
 LONG = 20.0
 
+# What is tried here is in plans and faces; the statements are those of other reads.
+pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+
 
 def with_reason(data: dict) -> dict:
     return {"order": data["order"], "reason": data.get("reason", "unknown")}

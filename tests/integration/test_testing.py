@@ -190,6 +190,23 @@ def test_a_store_in_which_a_transaction_was_left_open_is_not_lent_again(
         assert second.schema != first.schema
 
 
+def test_a_store_that_a_test_has_changed_is_not_lent_again(stores: FreshStores) -> None:
+    for change in (
+        "CREATE TABLE {}.mine ()",
+        "ALTER TABLE {}.events ADD CONSTRAINT mine CHECK (version < 7)",
+        "ALTER TABLE {}.events DISABLE TRIGGER ALL",
+        "CREATE OR REPLACE FUNCTION {}.schema_version() RETURNS integer LANGUAGE sql AS 'SELECT 7'",
+        "INSERT INTO {}.migrations VALUES (9999, 'from the future')",
+        "DROP SCHEMA {} CASCADE",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
+    ):
+        with stores.store() as first, psycopg.connect(first.url) as connection:
+            connection.execute("SET client_min_messages = warning")
+            connection.execute(change.format(first.schema))
+        with stores.store() as second:
+            assert second.schema != first.schema
+
+
 # The clock -------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ A new schema costs the database all its definitions; to empty one costs what was
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -94,32 +95,47 @@ class FreshStores:
         migrate_store(Settings(self._url, schema))
         row = self._run(_statement("as_made"), {"schema": schema}).fetchone()
         assert row is not None  # noqa: S101
-        return _Made(schema, *row)
+        tables, sequences = row
+        return _Made(schema, tables, sequences, self._shape(schema, tables))
 
     def _emptied(self) -> _Made | None:
+        """Empty one that was used; None where there is none, or tests have done more to it."""
         if not self._idle:
             return None
         made = self._idle.pop()
-        self._run(
-            "SELECT set_config('testing.schema', %s, false),"
-            " set_config('testing.tables', %s, false),"
-            " set_config('testing.sequences', %s, false)",
-            [made.schema, made.tables, made.sequences],
-        )
         try:
+            if self._shape(made.schema, made.tables) != made.shape:
+                return None
+            self._run(
+                "SELECT set_config('testing.schema', %s, false),"
+                " set_config('testing.tables', %s, false),"
+                " set_config('testing.sequences', %s, false)",
+                [made.schema, made.tables, made.sequences],
+            )
             self._run(_statement("empty"))
-        except psycopg.errors.LockNotAvailable:
-            return None  # a test left a transaction open there: it is not to disturb another
+        except psycopg.Error:  # a transaction was left open, tables are gone, a server was stopped
+            return None
         return made
+
+    def _shape(self, schema: str, tables: str) -> list[Any]:
+        """What a store is made of, and what stands in the tables that are not emptied."""
+        found = [self._run(_statement("shape"), {"schema": schema}).fetchone()]
+        for table in json.loads(tables):
+            rows = sql.SQL("SELECT kept::text FROM {} AS kept").format(
+                sql.Identifier(schema, table)
+            )
+            found += self._run(rows).fetchall()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A store, and what there was in it when it was new, as `as_made.sql` says it."""
+    """A store, and what it was when it was new, as `as_made.sql` and `shape.sql` say."""
 
     schema: str
     tables: str
     sequences: str
+    shape: list[Any]
 
 
 @contextmanager
