@@ -32,6 +32,7 @@ from indelible import (
     NewEvent,
     Snapshots,
     StreamErased,
+    Upcaster,
 )
 from indelible.aggregates.loading import Loading
 from indelible.aggregates.snapshots import aggregate_form, decider_form
@@ -250,6 +251,24 @@ def test_a_snapshot_that_other_code_made_is_passed_over_and_replaced(
     assert snapshots(store, stream) != taken
     assert read_by(store, stream, new) == (1, 0)
     assert read_by(store, stream, old) == (1, 12)
+
+
+def doubled(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "amount": 2 * data["amount"]}
+
+
+def test_a_snapshot_of_what_other_upcasters_made_is_passed_over(
+    url: str, schema: str, stream: str
+) -> None:
+    reread = [Opened, Deposited, Withdrawn, Upcaster("Deposited", doubled, into="Deposited")]
+    with (
+        EventStore.connect(url, schema=schema, events=AccountEvent) as plain,
+        EventStore.connect(url, schema=schema, events=reread) as other,
+    ):
+        deposit(plain, stream, *[1] * 12)
+        assert plain.load(stream, kept).state.balance == 12
+        assert other.load(stream, kept).state.balance == 24
+        assert read_by(other, stream, kept) == (1, 0)
 
 
 def form(

@@ -19,6 +19,7 @@ from indelible.read import Versions, decode_rows
 from indelible.spans import LAST, Span
 
 from .aggregate import Aggregate
+from .shape import in_store
 from .snapshots import Form
 from .subject import Subject, subject_of
 
@@ -129,7 +130,7 @@ class Loading(Generic[State]):
                 {
                     "stream": self._stream,
                     "state": form.name,
-                    "shape": form.shape,
+                    "shape": in_store(form.shape, self._codec.upcasting),
                     "version": kept.version,
                     "valid_at": kept.valid_at,
                     "erased_at": self._erased_at,
@@ -185,7 +186,7 @@ class Loading(Generic[State]):
         common = {
             "stream": self._stream,
             "state": None if form is None else form.name,
-            "shape": None if form is None else form.shape,
+            "shape": None if form is None else in_store(form.shape, self._codec.upcasting),
             "to_version": to_version,
             "limit": _PAGE,
         }

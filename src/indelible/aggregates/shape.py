@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from indelible.upcasting import Upcasting
+
 
 def shape_of(kinds: Iterable[Any], initial: bytes, *code: object) -> str:
     """The shape of a state.
@@ -30,6 +32,15 @@ def shape_of(kinds: Iterable[Any], initial: bytes, *code: object) -> str:
     schema = msgspec.json.encode(schemas, order="deterministic")
     parts = [schema.decode(), initial.decode(), *_Code().parts([*kinds, *code])]
     return sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+@functools.lru_cache(maxsize=256)
+def in_store(shape: str, upcasting: Upcasting) -> str:
+    """The shape of a state in a store that reads earlier events by upcasters of its own."""
+    if not upcasting.steps:
+        return shape
+    parts = _Code().parts(sorted(upcasting.steps.items()))
+    return sha256("\n".join([shape, *parts]).encode()).hexdigest()[:32]
 
 
 def _schema_of_other(wanted: Any) -> dict[str, Any]:
