@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from typing import LiteralString
 
@@ -40,6 +41,11 @@ class Migration:
     version: int
     name: str
     text: str
+
+    @property
+    def checksum(self) -> str:
+        """What tells it from another file of the same number."""
+        return sha256(self.text.encode()).hexdigest()
 
 
 @cache
@@ -131,8 +137,8 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
 
     Raises:
         SchemaTooNew: the store was made by a newer library.
-        SchemaError: the server is too old, the database is not in UTF-8, or the schema holds
-            something else.
+        SchemaError: the server is too old, the database is not in UTF-8, the schema holds
+            something else, or a store that was made in another way.
     """
     _check_server(connection, schema)
     with connection.transaction(), connection.cursor() as cursor:
@@ -140,9 +146,11 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
             "SELECT pg_advisory_xact_lock(hashtextextended('indelible migrations ' || %s, 0))",
             [schema],
         )
-        found = _applied_version(cursor, schema)
+        applied = _applied(cursor, schema)
+        found = max(applied, default=0)
         if found > newest_version():
             raise SchemaTooNew(schema, found, newest_version())
+        _check_applied(applied, schema)
         pending = [migration for migration in migrations() if migration.version > found]
         for migration in pending:
             try:
@@ -151,9 +159,11 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
                 raise _occupied(schema, error) from error
             cursor.execute(
                 in_schema(
-                    "INSERT INTO indelible.migrations (version, name) VALUES (%s, %s)", schema
+                    "INSERT INTO indelible.migrations (version, name, checksum)"
+                    " VALUES (%s, %s, %s)",
+                    schema,
                 ),
-                [migration.version, migration.name],
+                [migration.version, migration.name, migration.checksum],
             )
     return pending
 
@@ -186,20 +196,37 @@ def _check_server(connection: psycopg.Connection, schema: str) -> None:
         )
 
 
-def _applied_version(cursor: psycopg.Cursor, schema: str) -> int:
+def _applied(cursor: psycopg.Cursor, schema: str) -> dict[int, str | None]:
+    """The checksums of the migrations that were applied, by version."""
     cursor.execute(
         "SELECT to_regclass(%s)", [sql.Identifier(schema, "migrations").as_string(cursor)]
     )
     if cursor.fetchone() == (None,):
-        return 0
+        return {}
     try:
         cursor.execute(
-            in_schema("SELECT coalesce(max(version), 0) FROM indelible.migrations", schema)
+            in_schema(
+                # Stores that were made before checksums were noted have no such column.
+                "SELECT version, to_jsonb(applied) ->> 'checksum'"
+                " FROM indelible.migrations AS applied",
+                schema,
+            )
         )
     except psycopg.errors.UndefinedColumn as error:
         raise _occupied(schema, error) from error
-    row = cursor.fetchone()
-    return int(row[0]) if row else 0
+    return dict(cursor.fetchall())
+
+
+def _check_applied(applied: Mapping[int, str | None], schema: str) -> None:
+    for migration in migrations():
+        if applied.get(migration.version, migration.checksum) != migration.checksum:
+            raise SchemaError(
+                schema,
+                f"the store in schema {schema!r} was made by a version of this library that was not"
+                f" released, whose migration {migration.version} ({migration.name}) was another"
+                " one: make a new store in another schema (--schema), and move the events with"
+                " `indelible log --json` of that version and `indelible import` of this one",
+            )
 
 
 def _occupied(schema: str, error: psycopg.Error) -> SchemaError:

@@ -65,7 +65,9 @@ def test_a_database_without_a_store_says_which_command_to_run(server_url: str, s
 def test_a_store_of_a_newer_library_is_refused(
     url: str, schema: str, connection: psycopg.Connection
 ) -> None:
-    connection.execute(f"INSERT INTO {schema}.migrations VALUES (9999, 'from the future')")
+    connection.execute(
+        f"INSERT INTO {schema}.migrations VALUES (9999, 'from the future', now(), '')"
+    )
 
     with pytest.raises(SchemaTooNew, match="pip install --upgrade indelible"):
         EventStore.connect(url, schema=schema)
@@ -81,6 +83,20 @@ def test_a_store_of_an_older_library_says_which_command_to_run(
     with pytest.raises(SchemaOutdated, match="indelible init") as refusal:
         EventStore.connect(url, schema=schema)
     assert (refusal.value.found, refusal.value.wanted) == (1, newest_version())
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE {}.migrations SET checksum = ''", "ALTER TABLE {}.migrations DROP checksum"]
+)
+def test_a_store_that_other_migrations_made_is_not_migrated_further(
+    server_url: str, schema: str, change: str
+) -> None:
+    migrate_store(Settings(server_url, schema))
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(change.format(schema))
+
+    with pytest.raises(SchemaError, match="made by a version of this library that was not"):
+        migrate_store(Settings(server_url, schema))
 
 
 @pytest.mark.parametrize("table", ["events (id int)", "migrations (id int)"])

@@ -7,12 +7,14 @@ CREATE TABLE indelible.migrations (
     version integer NOT NULL,
     name text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    checksum text NOT NULL,
     CONSTRAINT migrations_pkey PRIMARY KEY (version)
 );
 COMMENT ON TABLE indelible.migrations IS 'The migrations applied to this store, in order.';
 COMMENT ON COLUMN indelible.migrations.version IS 'The number that the file''s name starts with.';
 COMMENT ON COLUMN indelible.migrations.name IS 'The file''s name without its number.';
 COMMENT ON COLUMN indelible.migrations.applied_at IS 'When it was applied.';
+COMMENT ON COLUMN indelible.migrations.checksum IS 'SHA-256 of the file.';
 
 CREATE FUNCTION indelible.schema_version()
 RETURNS integer
