@@ -9,6 +9,7 @@ docs/explanation/groups.md.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -37,6 +38,16 @@ class Place(NamedTuple):
     def covers(self, item: Item) -> bool:
         """Whether an event is not beyond."""
         return item.position <= self.position and item.due <= self.due
+
+    @classmethod
+    def at(cls, position: int, moment: datetime | None, place: int | None) -> Place:
+        """Give the place that columns of the database tell."""
+        return cls(position, AT_ONCE if moment is None or place is None else (moment, place))
+
+    def named(self, name: str) -> dict[str, object]:
+        """Give it as the three parameters of a statement."""
+        moment, place = (None, None) if self.due == AT_ONCE else self.due
+        return {name: self.position, f"{name}_moment": moment, f"{name}_place": place}
 
 
 NOWHERE = Place()
@@ -129,3 +140,14 @@ class Slice:
             return self.taken.joined(cursor)
         assert first.before is not None  # noqa: S101
         return self.finished.joined(first.before)
+
+
+def in_columns(places: Mapping[int, Place]) -> dict[str, object]:
+    """Give the places of slices as the four parameters of a statement."""
+    dues = [(None, None) if place.due == AT_ONCE else place.due for place in places.values()]
+    return {
+        "slices": list(places),
+        "positions": [place.position for place in places.values()],
+        "moments": [moment for moment, _ in dues],
+        "places": [place for _, place in dues],
+    }

@@ -18,7 +18,7 @@ from .events import RecordedEvent
 from .plan import Call, Plan
 from .query import Query
 from .read import current_query, decode_rows, items_json
-from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice
+from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice, in_columns
 from .spans import LAST
 
 _ROOM = 1_000
@@ -193,9 +193,9 @@ class Worker:
             {
                 **self._lease(),
                 "round": self._round,
-                **_named("checkpoint", checkpoint),
-                **_named("delivered", delivered),
-                **_columns(above),
+                **checkpoint.named("checkpoint"),
+                **delivered.named("delivered"),
+                **in_columns(above),
             },
         )
         self._finished.clear()
@@ -214,7 +214,9 @@ class Worker:
         return found
 
     def _places(self) -> dict[str, object]:
-        return _columns({number: part.place(self._cursor) for number, part in self._slices.items()})
+        return in_columns(
+            {number: part.place(self._cursor) for number, part in self._slices.items()}
+        )
 
     def _surplus(self, count: int) -> list[int]:
         """Slices to give back: the idle ones first, none that a handler is at work for."""
@@ -240,9 +242,9 @@ class Worker:
         before, self._slices = self._slices, {}
         for number, *finished, position, moment, place in rows:
             part = before.pop(number, None)
-            after = _place(*finished)
+            after = Place.at(*finished)
             if part is None:
-                part = Slice(after, _place(position, moment, place), taken=after)
+                part = Slice(after, Place.at(position, moment, place), taken=after)
             else:
                 part.finished = after
                 part.taken = part.taken.joined(self._cursor)
@@ -315,7 +317,7 @@ class Worker:
                 "position": item.position,
                 "slice": item.slice,
                 "is_noted": True,
-                **_named("upto", item.after),
+                **_upto(item),
             },
         )
 
@@ -334,7 +336,7 @@ class Worker:
                 "reason": item.reason,
                 "error": item.error,
                 "due_moment": None if item.due == AT_ONCE else item.due[0],
-                **_named("upto", item.after),
+                **_upto(item),
             },
         )
         if noted and (state != "parked" or self.settings.hold_back):
@@ -558,7 +560,7 @@ class Worker:
                         "position": item.position,
                         "slice": item.slice,
                         "key": item.key,
-                        **_named("upto", item.after),
+                        **_upto(item),
                     },
                 )
                 if queued:
@@ -595,7 +597,7 @@ class Worker:
                 "position": item.position,
                 "slice": item.slice,
                 "key": item.key,
-                **_named("upto", item.after),
+                **_upto(item),
             },
         )
         return int(attempt)
@@ -621,35 +623,16 @@ def finish(worker: Worker, item: Item) -> Plan[None]:
             "position": item.position,
             "slice": item.slice,
             "is_noted": item.is_noted,
-            **_named("upto", item.after),
+            **_upto(item),
         },
     )
 
 
-def _place(position: int, moment: datetime | None, place: int | None) -> Place:
-    return Place(position, AT_ONCE if moment is None or place is None else (moment, place))
-
-
-def _named(name: str, place: Place | None) -> dict[str, object]:
-    """Give a place as three parameters."""
-    position, (moment, number) = (None, AT_ONCE) if place is None else place
-    is_given = (moment, number) != AT_ONCE
-    return {
-        name: position,
-        f"{name}_moment": moment if is_given else None,
-        f"{name}_place": number if is_given else None,
-    }
-
-
-def _columns(places: dict[int, Place]) -> dict[str, object]:
-    """Give the places of slices as four parameters."""
-    given = [_named("", place) for place in places.values()]
-    return {
-        "slices": list(places),
-        "positions": [named[""] for named in given],
-        "moments": [named["_moment"] for named in given],
-        "places": [named["_place"] for named in given],
-    }
+def _upto(item: Item) -> dict[str, object]:
+    """Up to where its slice came with an event; nulls where its row says that it comes again."""
+    if item.after is None:
+        return {"upto": None, "upto_moment": None, "upto_place": None}
+    return item.after.named("upto")
 
 
 def _partition_by(settings: groups.GroupSettings) -> str | None:
