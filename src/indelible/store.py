@@ -90,6 +90,8 @@ Deciding: TypeAlias = AbstractContextManager[Decision[States]]
 AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
 
 MAX_EVENT_BYTES = 1024 * 1024
+_CATCH_UP_SECONDS = 10.0
+"""How long `catch_up` waits for others."""
 
 _NOT_IN_A_TRANSACTION = (
     "a transaction ends, and what follows the log does not: call this on the store itself"
@@ -749,10 +751,8 @@ class EventStore:
             store.wait_for("orders", result.position, timeout=2)
             ```
         """
-        if not isinstance(self._engine, PoolEngine):
-            raise InvalidInput(_NOT_IN_A_TRANSACTION)
         return wait_for(
-            self._engine,
+            self._pool,
             lambda: project.reader_checkpoint(reader, position),
             reader,
             position,
@@ -848,7 +848,7 @@ class EventStore:
         Partitions that other processes hold are waited for.
 
         Returns:
-            Its checkpoint.
+            Its checkpoint, of the version that its code has, whether that serves yet or not.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
@@ -862,7 +862,13 @@ class EventStore:
                 if projector.take_over():
                     while projector.position < settled:
                         projector.step()
-        return self.wait_for(described.name, settled)
+        return wait_for(
+            self._pool,
+            lambda: project.version_checkpoint(described),
+            described.name,
+            settled,
+            _CATCH_UP_SECONDS,
+        )
 
     def verify(
         self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
@@ -903,6 +909,12 @@ class EventStore:
             ProjectionNotFound: there is none of the name.
         """
         return self._engine.run(project.builds(name))
+
+    @property
+    def _pool(self) -> PoolEngine:
+        if not isinstance(self._engine, PoolEngine):
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return self._engine
 
     def _bound(self, engine: BoundEngine) -> BoundEventStore:
         return BoundEventStore(engine, self._writing)
@@ -1412,10 +1424,8 @@ class AsyncEventStore:
         return await self._engine.run(groups.infos())
 
     async def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:  # noqa: ASYNC109
-        if not isinstance(self._engine, AsyncPoolEngine):
-            raise InvalidInput(_NOT_IN_A_TRANSACTION)
         return await wait_for_async(
-            self._engine,
+            self._pool,
             lambda: project.reader_checkpoint(reader, position),
             reader,
             position,
@@ -1470,7 +1480,13 @@ class AsyncEventStore:
                 if await projector.take_over():
                     while projector.position < settled:
                         await projector.step()
-        return await self.wait_for(described.name, settled)
+        return await wait_for_async(
+            self._pool,
+            lambda: project.version_checkpoint(described),
+            described.name,
+            settled,
+            _CATCH_UP_SECONDS,
+        )
 
     async def verify(
         self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
@@ -1482,6 +1498,12 @@ class AsyncEventStore:
 
     async def projections(self, name: str | None = None) -> list[BuildInfo]:
         return await self._engine.run(project.builds(name))
+
+    @property
+    def _pool(self) -> AsyncPoolEngine:
+        if not isinstance(self._engine, AsyncPoolEngine):
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return self._engine
 
     def _bound(self, engine: AsyncBoundEngine) -> AsyncBoundEventStore:
         return AsyncBoundEventStore(engine, self._writing)
