@@ -15,7 +15,14 @@ from . import project
 from .errors import IndelibleError, LeaseLost, StoreClosed
 from .events import RecordedEvent
 from .plan import documented_as
-from .postgres import AsyncConnection, AsyncPoolEngine, Connection, PoolEngine
+from .postgres import (
+    AsyncBoundEngine,
+    AsyncConnection,
+    AsyncPoolEngine,
+    BoundEngine,
+    Connection,
+    PoolEngine,
+)
 from .projection import Described
 from .subscribe import Batch
 from .wakeup import PASSING, Retries, Watch
@@ -38,7 +45,7 @@ class Projector:
         ```
     """
 
-    def __init__(self, engine: PoolEngine, watch: Watch, run: project.Run) -> None:
+    def __init__(self, engine: PoolEngine | BoundEngine, watch: Watch, run: project.Run) -> None:
         self._engine = engine.impatient()
         self._watch = watch
         self._run = run
@@ -201,7 +208,9 @@ class AsyncProjector:
         ```
     """
 
-    def __init__(self, engine: AsyncPoolEngine, watch: Watch, run: project.Run) -> None:
+    def __init__(
+        self, engine: AsyncPoolEngine | AsyncBoundEngine, watch: Watch, run: project.Run
+    ) -> None:
         self._engine = engine.impatient()
         self._watch = watch
         self._run = run
