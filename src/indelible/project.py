@@ -197,6 +197,21 @@ def checkpoint(name: str, position: int) -> Plan[int]:
     return position if newest.lifecycle == "inline" else newest.checkpoint
 
 
+def version_checkpoint(described: Described) -> Plan[int]:
+    """How far the version of a projection is that its code has, serving or not yet.
+
+    Raises:
+        ProjectionNotFound: it never ran.
+        ProjectionNotBuilt: this version never ran.
+    """
+    found = [
+        build for build in (yield from builds(described.name)) if build.version == described.version
+    ]
+    if not found:
+        raise ProjectionNotBuilt(described.name, described.version)
+    return max(found, key=lambda build: build.state == "serving").checkpoint
+
+
 def reader_checkpoint(name: str, position: int) -> Plan[int]:
     """How far a consumer group or a projection is; of both where both have the name.
 

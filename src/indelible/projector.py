@@ -46,7 +46,7 @@ class Projector:
     """
 
     def __init__(self, engine: PoolEngine | BoundEngine, watch: Watch, run: project.Run) -> None:
-        self._engine = engine
+        self._engine = engine.impatient()
         self._watch = watch
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
@@ -211,7 +211,7 @@ class AsyncProjector:
     def __init__(
         self, engine: AsyncPoolEngine | AsyncBoundEngine, watch: Watch, run: project.Run
     ) -> None:
-        self._engine = engine
+        self._engine = engine.impatient()
         self._watch = watch
         self._run = run
         self._is_unsure = False

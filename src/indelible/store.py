@@ -118,6 +118,8 @@ Deciding: TypeAlias = AbstractContextManager[Decision[States]]
 AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
 
 MAX_EVENT_BYTES = 1024 * 1024
+_CATCH_UP_SECONDS = 10.0
+"""How long `catch_up` waits for others."""
 
 
 def _report_nothing(_: Rebuilding) -> None:
@@ -985,10 +987,8 @@ class EventStore:
             store.wait_for("orders", result.position, timeout=2)
             ```
         """
-        if not isinstance(self._engine, PoolEngine):
-            raise InvalidInput(_NOT_IN_A_TRANSACTION)
         return wait_for(
-            self._engine,
+            self._pool,
             lambda: project.reader_checkpoint(reader, position),
             reader,
             position,
@@ -1076,7 +1076,7 @@ class EventStore:
             owner=name or worker_name(),
             lease=lease,
         )
-        return Projector(self._engine.impatient(), self._wakeup.watch, run)
+        return Projector(self._engine, self._wakeup.watch, run)
 
     def catch_up(self, projection: Projection | type[Projection]) -> int:
         """Bring an async projection up to the head of this moment, in this process.
@@ -1084,7 +1084,7 @@ class EventStore:
         Partitions that other processes hold are waited for.
 
         Returns:
-            Its checkpoint.
+            Its checkpoint, of the version that its code has, whether that serves yet or not.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
@@ -1098,7 +1098,13 @@ class EventStore:
                 if projector.take_over():
                     while projector.position < settled:
                         projector.step()
-        return self.wait_for(described.name, settled)
+        return wait_for(
+            self._pool,
+            lambda: project.version_checkpoint(described),
+            described.name,
+            settled,
+            _CATCH_UP_SECONDS,
+        )
 
     def verify(
         self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
@@ -1139,6 +1145,12 @@ class EventStore:
             ProjectionNotFound: there is none of the name.
         """
         return self._engine.run(project.builds(name))
+
+    @property
+    def _pool(self) -> PoolEngine:
+        if not isinstance(self._engine, PoolEngine):
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return self._engine
 
     def daemon(
         self,
@@ -1895,10 +1907,8 @@ class AsyncEventStore:
         return await self._engine.run(groups.infos(self._writing.codec))
 
     async def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:  # noqa: ASYNC109
-        if not isinstance(self._engine, AsyncPoolEngine):
-            raise InvalidInput(_NOT_IN_A_TRANSACTION)
         return await wait_for_async(
-            self._engine,
+            self._pool,
             lambda: project.reader_checkpoint(reader, position),
             reader,
             position,
@@ -1943,7 +1953,7 @@ class AsyncEventStore:
             owner=name or worker_name(),
             lease=lease,
         )
-        return AsyncProjector(self._engine.impatient(), self._wakeup.watch, run)
+        return AsyncProjector(self._engine, self._wakeup.watch, run)
 
     async def catch_up(self, projection: Projection | type[Projection]) -> int:
         settled = await self.head()
@@ -1953,7 +1963,13 @@ class AsyncEventStore:
                 if await projector.take_over():
                     while projector.position < settled:
                         await projector.step()
-        return await self.wait_for(described.name, settled)
+        return await wait_for_async(
+            self._pool,
+            lambda: project.version_checkpoint(described),
+            described.name,
+            settled,
+            _CATCH_UP_SECONDS,
+        )
 
     async def verify(
         self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
@@ -1965,6 +1981,12 @@ class AsyncEventStore:
 
     async def projections(self, name: str | None = None) -> list[BuildInfo]:
         return await self._engine.run(project.builds(name))
+
+    @property
+    def _pool(self) -> AsyncPoolEngine:
+        if not isinstance(self._engine, AsyncPoolEngine):
+            raise InvalidInput(_NOT_IN_A_TRANSACTION)
+        return self._engine
 
     def daemon(
         self,

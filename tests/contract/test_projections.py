@@ -754,7 +754,10 @@ def test_another_projection_under_the_same_version_is_refused(connect: Connect) 
         connect(events=EVENTS, inline=[Receipts])
     projector = store.projector(Newer)
     assert projector.take_over()
+    projector.close()
     assert [build.state for build in store.projections("receipts")] == ["serving", "building"]
+    store.append("a-1", Paid(1, "x"), expected=ANY)
+    assert store.catch_up(Newer) == store.head()  # though the older one is not as far
 
 
 def test_a_projection_that_is_none_is_refused(sync_store: EventStore, connect: Connect) -> None:

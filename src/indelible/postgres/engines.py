@@ -505,6 +505,10 @@ class BoundEngine:
         with commit_errors(self._settings) as body, self.connection.transaction(), body:
             yield self
 
+    def impatient(self) -> BoundEngine:
+        """Give itself: nothing is repeated here."""
+        return self
+
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs plans on another connection of the caller's."""
         return BoundEngine(connection, self._settings, self._on_append)
@@ -570,6 +574,10 @@ class AsyncBoundEngine:
             async with self.connection.transaction():
                 with body:
                     yield self
+
+    def impatient(self) -> AsyncBoundEngine:
+        """Give itself: nothing is repeated here."""
+        return self
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs plans on another connection of the caller's."""
