@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -175,6 +175,30 @@ def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
     wait_for(sync_store, "fragile", position + 1)
     assert documents.read("a") == {"sum": 16}
     assert projection.restart() == 0
+
+
+def test_where_no_event_is_to_blame_a_projection_stops_whatever_its_policy(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    class Whole(ExternalProjection):
+        name = "whole"
+        max_attempts = 1
+        on_error = "park"
+
+        @handles("Happened")
+        def happened(self, event: RecordedEvent) -> None:
+            """Events come in batches."""
+
+        def project(self, events: Sequence[RecordedEvent]) -> None:
+            raise ConnectionError("it is down")
+
+    sync_store.append("a", [happened(1), happened(2)], expected=ANY)
+    running = Running("sync", url, schema, [Whole])
+    wait_until(lambda: any(status.stopped for status in sync_store.projection_statuses()))
+    running.stop()
+    (status,) = sync_store.projection("whole").status()
+    assert (status.parked, status.build.checkpoint) == (0, 0)
+    assert status.build.partitions[0].error_position is None
 
 
 def test_attempts_are_counted_across_daemons(
