@@ -126,7 +126,7 @@ def test_a_daemon_that_stops_gives_everything_back_at_once(
 
 
 def test_an_event_at_which_a_projection_fails_is_left_out_and_noted(
-    run: Run, sync_store: EventStore
+    run: Run, sync_store: EventStore, connection: psycopg.Connection, schema: str
 ) -> None:
     results = [
         sync_store.append("a", happened(number), expected=ANY) for number in (1, 13, 2, 14, 4)
@@ -143,6 +143,9 @@ def test_an_event_at_which_a_projection_fails_is_left_out_and_noted(
     assert projection.discard(parked[0].position) == 1
     assert projection.discard() == 1
     assert projection.parked() == []
+    assert projection.status()[0].parked == 0
+    # Why the state is not what all events say is still known.
+    assert len(connection.execute(f"SELECT FROM {schema}.projection_parked").fetchall()) == 2
 
 
 def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
