@@ -46,7 +46,7 @@ class ProjectionControl:
         return self._engine.run(operating.left_out(self.name))
 
     def discard(self, position: int | None = None) -> int:
-        """Forget that it left events out: they stay out.
+        """Take events that it left out off the list: they stay out.
 
         Args:
             position: only this event; None for all.

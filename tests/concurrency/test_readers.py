@@ -20,11 +20,15 @@ from indelible import (
     ANY,
     ConnectionLost,
     DatabaseUnreachable,
+    DocumentProjection,
     EventStore,
     NewEvent,
     Query,
+    RecordedEvent,
+    handles,
 )
 from indelible.postgres import Settings, migrate_store
+from tests.daemons import Running
 from tests.servers import PgBouncer, SystemServer, system_binaries, wheel_binaries
 from tests.waiting import wait_until
 
@@ -370,3 +374,39 @@ def test_everything_works_behind_a_pooler_in_transaction_mode(
                 with delivery.transaction() as tx:
                     tx.append("c-1", event(number), expected=ANY)
     assert any("LISTEN brings nothing" in record.message for record in caplog.records)
+
+
+class Numbers(DocumentProjection[dict]):
+    name = "numbers"
+    partitions = 4
+
+    @handles("Happened")
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"sum": (document or {"sum": 0})["sum"] + event.data["number"]}
+
+
+def test_daemons_and_rebuilds_work_behind_a_pooler_in_transaction_mode(
+    bouncer: PgBouncer, schema: str, sync_store: EventStore
+) -> None:
+    def owners() -> list[str | None]:
+        return sorted(
+            part.owner or "" for build in sync_store.projections() for part in build.partitions
+        )
+
+    daemons = [
+        Running("sync", bouncer.url, schema, [Numbers], lease=0.6, name=name)
+        for name in ("first", "second")
+    ]
+    try:
+        wait_until(lambda: owners() == ["first", "first", "second", "second"])
+        for number in range(20):
+            sync_store.append(f"a-{number % 4}", event(number), expected=ANY)
+        with EventStore.connect(bouncer.url, schema=schema) as store:
+            store.rebuild(Numbers)
+        last = sync_store.append("a-4", event(1), expected=ANY)
+        sync_store.wait_for("numbers", last.position)
+    finally:
+        for daemon in daemons:
+            daemon.stop()
+    found = sync_store.documents(Numbers).find()
+    assert sum(document["sum"] for document in found.values()) == sum(range(20)) + 1

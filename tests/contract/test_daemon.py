@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -126,7 +126,7 @@ def test_a_daemon_that_stops_gives_everything_back_at_once(
 
 
 def test_an_event_at_which_a_projection_fails_is_left_out_and_noted(
-    run: Run, sync_store: EventStore
+    run: Run, sync_store: EventStore, connection: psycopg.Connection, schema: str
 ) -> None:
     results = [
         sync_store.append("a", happened(number), expected=ANY) for number in (1, 13, 2, 14, 4)
@@ -143,6 +143,9 @@ def test_an_event_at_which_a_projection_fails_is_left_out_and_noted(
     assert projection.discard(parked[0].position) == 1
     assert projection.discard() == 1
     assert projection.parked() == []
+    assert projection.status()[0].parked == 0
+    # Why the state is not what all events say is still known.
+    assert len(connection.execute(f"SELECT FROM {schema}.projection_parked").fetchall()) == 2
 
 
 def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
@@ -175,6 +178,30 @@ def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
     wait_for(sync_store, "fragile", position + 1)
     assert documents.read("a") == {"sum": 16}
     assert projection.restart() == 0
+
+
+def test_where_no_event_is_to_blame_a_projection_stops_whatever_its_policy(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    class Whole(ExternalProjection):
+        name = "whole"
+        max_attempts = 1
+        on_error = "park"
+
+        @handles("Happened")
+        def happened(self, event: RecordedEvent) -> None:
+            """Events come in batches."""
+
+        def project(self, events: Sequence[RecordedEvent]) -> None:
+            raise ConnectionError("it is down")
+
+    sync_store.append("a", [happened(1), happened(2)], expected=ANY)
+    running = Running("sync", url, schema, [Whole])
+    wait_until(lambda: any(status.stopped for status in sync_store.projection_statuses()))
+    running.stop()
+    (status,) = sync_store.projection("whole").status()
+    assert (status.parked, status.build.checkpoint) == (0, 0)
+    assert status.build.partitions[0].error_position is None
 
 
 def test_attempts_are_counted_across_daemons(

@@ -23,6 +23,7 @@ from indelible import (
     ProjectionStopped,
     Rebuilding,
     RecordedEvent,
+    TableProjection,
     handles,
 )
 from tests.conftest import Connect
@@ -358,3 +359,46 @@ def test_what_is_kept_elsewhere_is_rebuilt_in_a_new_version(sync_store: EventSto
     sync_store.rebuild(type("Log", (Log,), {"version": 2}))
     assert taken == [(1, 1), (2, 1)]
     assert [build.state for build in sync_store.projections("log")] == ["serving", "serving"]
+
+
+@pytest.mark.parametrize("lifecycle", ["async", "inline"])
+def test_a_table_projection_is_built_beside_by_its_new_version(
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    url: str,
+    schema: str,
+    lifecycle: str,
+) -> None:
+    class Numbers(TableProjection):
+        name = "numbers"
+
+        @handles("Happened")
+        def happened(self, event: RecordedEvent, connection: psycopg.Connection) -> None:
+            insert = f"INSERT INTO {schema}.numbers_{self.version} VALUES (%s)"
+            connection.execute(insert, [event.data["number"]])
+
+    class NewNumbers(Numbers):
+        version = 2
+
+    def numbers(version: int) -> list[int]:
+        select = f"SELECT number FROM {schema}.numbers_{version} ORDER BY number"
+        return [number for (number,) in connection.execute(select).fetchall()]  # type: ignore[arg-type]
+
+    for version in (1, 2):
+        connection.execute(f"CREATE TABLE {schema}.numbers_{version} (number bigint)")
+    sync_store.append("s-0", [happened(1), happened(2)], expected=ANY)
+    if lifecycle == "async":
+        sync_store.catch_up(Numbers)
+        with pytest.raises(InvalidInput, match="raise its version"):
+            sync_store.rebuild(Numbers)
+        sync_store.rebuild(NewNumbers)
+    else:
+        for projection in (Numbers, NewNumbers):
+            with EventStore.connect(url, schema=schema, inline=[projection]) as writing:
+                sync_store.rebuild(projection)
+                writing.append("s-0", happened(3), expected=ANY)
+    assert [build.state for build in sync_store.projections("numbers")] == ["serving", "serving"]
+    if lifecycle == "async":
+        assert numbers(1) == numbers(2) == [1, 2]
+    else:
+        assert (numbers(1), numbers(2)) == ([1, 2, 3], [1, 2, 3, 3])

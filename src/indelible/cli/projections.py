@@ -177,7 +177,7 @@ def discard_events(
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
-    """Forget that a projection left events out: one, or all. They stay out."""
+    """Take events that a projection left out off the list: one, or all. They stay out."""
     if every == (position is not None):
         raise InvalidInput("say which parked events: --position, or --all")
     with EventStore.connect(url, schema=schema) as store:

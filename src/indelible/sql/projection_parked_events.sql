@@ -7,4 +7,5 @@ JOIN indelible.projection_parked AS parked ON parked.projection_id = projections
 JOIN indelible.recorded_events AS recorded ON recorded.position = parked.position
 WHERE projections.name = %(name)s
     AND projections.state <> 'retired'
+    AND parked.discarded_at IS NULL
 ORDER BY parked.position, projections.version, parked.partition

@@ -7,7 +7,7 @@ SELECT
     (
         SELECT count(DISTINCT parked.position)
         FROM indelible.projection_parked AS parked
-        WHERE parked.projection_id = projections.id
+        WHERE parked.projection_id = projections.id AND parked.discarded_at IS NULL
     )
 FROM indelible.projections
 CROSS JOIN LATERAL (

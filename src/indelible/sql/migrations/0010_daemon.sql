@@ -26,6 +26,11 @@ COMMENT ON COLUMN indelible.projection_partitions.rated_handled IS
     'How many events it had taken in at the last of them.';
 COMMENT ON COLUMN indelible.projection_partitions.rated_at IS 'When that was.';
 
+ALTER TABLE indelible.projection_parked
+ADD COLUMN discarded_at timestamptz;
+COMMENT ON COLUMN indelible.projection_parked.discarded_at IS
+    'When an operator gave it up. The row stays: it tells why the state is not what all events say.';
+
 CREATE FUNCTION indelible.last_position()
 RETURNS bigint
 LANGUAGE sql
@@ -187,19 +192,18 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH discarded AS (
-        DELETE FROM indelible.projection_parked AS parked
-        USING indelible.projections AS known, indelible.projection_partitions AS part
+        UPDATE indelible.projection_parked AS parked
+        SET discarded_at = clock_timestamp()
+        FROM indelible.projections AS known
         WHERE parked.projection_id = known.id AND known.name = of_name
-            AND part.projection_id = parked.projection_id AND part.partition = parked.partition
-            -- One that is still to come has to be known as left out until it is passed.
-            AND parked.position <= part.position
+            AND parked.discarded_at IS NULL
             AND (at_position IS NULL OR parked.position = at_position)
         RETURNING parked.position
     )
     SELECT count(DISTINCT position) FROM discarded
 $$;
 COMMENT ON FUNCTION indelible.projection_discard(text, bigint) IS
-    'Gives up what was left out: one event, or all; how many. Those that are still to come stay.';
+    'Gives up what was left out: one event, or all; how many.';
 
 
 -- Built anew ------------------------------------------------------------------------------------
