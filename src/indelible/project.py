@@ -281,12 +281,16 @@ class Run:
         """The checkpoint: up to here its events are in its state."""
         self.parked: set[int] = set()
         """The positions of events that are left out."""
+        self.short_of = 0
+        """An event that failed: what stands before it is a batch of its own."""
         self._codec = codec
         self.forget()
 
     def forget(self) -> None:
         """Drop what is in memory beyond the checkpoint: begin anew from there."""
         self._reading = LogReading(self._codec, self.described.query, after=self.position)
+        if self.position < self.short_of - 1:
+            self._reading.extend(self.short_of - 1)
         self._folding = Folding(
             self.described, partition=self.partition, partitions=self.described.partitions
         )

@@ -281,6 +281,11 @@ class Failing:
         run = self.run
         described = run.described
         position = error.position if isinstance(error, ProjectionFailed) else None
+        if position is not None and run.position < position - 1 and run.short_of != position:
+            # First what stands before it: it is not to wait for one that may never succeed.
+            run.short_of = position
+            run.forget()
+            return 0.0
         noted = {
             "projection_id": run.build_id,
             "partition": run.partition,

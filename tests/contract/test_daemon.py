@@ -166,12 +166,14 @@ def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
     (status,) = projection.status()
     (part,) = [part for part in status.build.partitions if part.is_stopped]
     assert part.error is not None
-    assert (part.error_position, part.position, status.lag_events) == (position, 0, 7)
+    assert (part.error_position, part.position) == (position, position - 1)
+    assert status.lag_events == 1
     assert part.error.startswith("projection 'fragile' failed at position")
     # The other partitions go on, and nobody works on this one.
     wait_until(lambda: owners(sync_store, "fragile").count(None) == 1)
     documents = sync_store.documents(FragileInPart)
-    wait_until(lambda: {"b", "c", "d", "e", "f"} >= set(documents.find()) > set())
+    wait_until(lambda: set(documents.find()) == set("abcdef"))
+    assert documents.read("a") == {"sum": 1}
     sync_store.append("a", happened(2), expected=ANY)
     fragile.bad.clear()
     assert projection.restart() == 1
