@@ -10,11 +10,12 @@ class SharedDocstrings(Extension):
 
     def on_package(self, *, pkg: Module, **_: Any) -> None:
         """See the base class: all modules of the package are known now."""
-        classes = pkg["store"].classes
-        for name, face in classes.items():
-            twin = classes.get(name.removeprefix("Async"))
-            if isinstance(face, Class) and isinstance(twin, Class) and twin is not face:
-                _share(twin, face)
+        for module in pkg["store"].modules.values():
+            classes = module.classes
+            for name, face in classes.items():
+                twin = classes.get(name.removeprefix("Async"))
+                if isinstance(face, Class) and isinstance(twin, Class) and twin is not face:
+                    _share(twin, face)
 
 
 def _share(twin: Class, face: Class) -> None:

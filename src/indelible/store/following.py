@@ -1,0 +1,123 @@
+"""Follow the log: subscriptions and consumer groups."""
+
+from __future__ import annotations
+
+from indelible import groups, project
+from indelible.due import DueFollowing
+from indelible.errors import InvalidInput
+from indelible.group import wait_for, wait_for_async
+from indelible.groups import GroupInfo
+from indelible.plan import documented_as
+from indelible.postgres import AsyncPoolEngine, PoolEngine
+from indelible.query import Query
+from indelible.subscribe import Following, Start
+from indelible.subscription import AsyncSubscription, Subscription
+
+from .opened import NOT_IN_A_TRANSACTION, AsyncOpened, Opened
+
+
+class Follows(Opened):
+    """The part of an `EventStore` that follows the log."""
+
+    def subscribe(
+        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+    ) -> Subscription:
+        """Read the log, and go on with what comes.
+
+        Every event that matches is handed out once, in order of position. A lost connection or a
+        server that restarts only makes it wait: it goes on where it was, trying again less and
+        less often. Memory stays bounded: it reads on as you take.
+
+        Args:
+            query: which events; None for all.
+            after: the checkpoint or position after which to begin, such as the `checkpoint` that
+                you kept; a moment, for what was recorded after it; or `"head"` for what comes
+                from now on.
+            due: hand out each event when its valid time comes, facts that are known late at once.
+                What was recorded before the start and is valid after it comes too. The order is
+                that of the log for what is due when it comes, and that of valid time for the rest.
+                Keep the `checkpoint`: a position alone does not say how far the time had come.
+
+        Returns:
+            An iterator over the events that never ends by itself, and a context manager that
+            stops it.
+
+        Raises:
+            EpochChanged: the checkpoint is of a history before the store was restored.
+            InvalidInput: an argument is wrong, such as a position that this store never gave out.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
+
+        Example:
+            ```python
+            with store.subscribe(Query(channel="ordering"), after=checkpoint) as subscription:
+                for event in subscription:
+                    handle(event)
+                    checkpoint = subscription.checkpoint
+            ```
+        """
+        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
+            raise InvalidInput(NOT_IN_A_TRANSACTION)
+        following = (DueFollowing if due else Following)(self._writing.codec, query, after=after)
+        return Subscription(self._engine, self._wakeup.watch, following)
+
+    def groups(self) -> list[GroupInfo]:
+        """Ask how all consumer groups stand, in order of name."""
+        return self._engine.run(groups.infos(self._writing.codec))
+
+    def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:
+        """Wait until a consumer group or a projection is done up to a position.
+
+        So that you can read what you wrote.
+
+        Args:
+            reader: its name.
+            position: such as that of an `AppendResult`.
+            timeout: seconds to wait at most.
+
+        Returns:
+            The checkpoint; of the projection's newest version that serves.
+
+        Raises:
+            GroupNotFound: there is neither a group nor a projection of the name.
+            ProjectionNotBuilt: the projection does not serve yet.
+            WaitTimedOut: it did not come that far in time.
+
+        Example:
+            ```python
+            result = store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
+            store.wait_for("orders", result.position, timeout=2)
+            ```
+        """
+        return wait_for(
+            self._pool,
+            lambda: project.reader_checkpoint(reader, position),
+            reader,
+            position,
+            timeout,
+        )
+
+
+@documented_as(Follows)
+class AsyncFollows(AsyncOpened):
+    """The part of an `AsyncEventStore` that follows the log."""
+
+    def subscribe(
+        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+    ) -> AsyncSubscription:
+        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
+            raise InvalidInput(NOT_IN_A_TRANSACTION)
+        following = (DueFollowing if due else Following)(self._writing.codec, query, after=after)
+        return AsyncSubscription(self._engine, self._wakeup.watch, following)
+
+    async def groups(self) -> list[GroupInfo]:
+        return await self._engine.run(groups.infos(self._writing.codec))
+
+    async def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:  # noqa: ASYNC109
+        return await wait_for_async(
+            self._pool,
+            lambda: project.reader_checkpoint(reader, position),
+            reader,
+            position,
+            timeout,
+        )
