@@ -227,8 +227,9 @@ def reader_checkpoint(name: str, position: int) -> Plan[int]:
         missing = error
     try:
         found.append((yield from checkpoint(name, position)))
-    except ProjectionNotFound:
+    except ProjectionNotFound as why:
         if missing is not None:
+            missing.add_note(str(why))
             raise missing from None
     return min(found)
 

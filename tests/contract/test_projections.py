@@ -688,8 +688,9 @@ def test_waiting_for_a_projection_ends_when_it_is_as_far(connect: Connect) -> No
             store.wait_for("accounts", result.position, timeout=0.02)
         projector.step()
     assert store.wait_for("accounts", result.position) == result.position
-    with pytest.raises(GroupNotFound):
+    with pytest.raises(GroupNotFound) as missing:
         store.wait_for("nobody", 1)
+    assert "'accounts', 'receipts'" in missing.value.__notes__[0]
     with pytest.raises(ProjectionNotFound, match="'accounts', 'receipts'"):
         store.projections("nobody")
 
