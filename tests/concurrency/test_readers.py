@@ -388,7 +388,7 @@ class Numbers(DocumentProjection[dict]):
 def test_daemons_and_rebuilds_work_behind_a_pooler_in_transaction_mode(
     bouncer: PgBouncer, schema: str, sync_store: EventStore
 ) -> None:
-    def owners() -> list[str | None]:
+    def owners() -> list[str]:
         return sorted(
             part.owner or "" for build in sync_store.projections() for part in build.partitions
         )
