@@ -11,7 +11,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from indelible import ANY, App, AsyncApp, EventStore, InvalidInput, NewEvent
+from indelible import (
+    ANY,
+    App,
+    AsyncApp,
+    Delivery,
+    DocumentProjection,
+    EventStore,
+    InvalidInput,
+    NewEvent,
+    RecordedEvent,
+    handles,
+)
 from tests.waiting import wait_until
 
 
@@ -109,3 +120,34 @@ def test_a_handler_that_ends_its_thread_ends_the_application(
     with pytest.raises(SystemExit, match="3"):
         app.run(threading.Event())
     assert sync_store.group("mails").info().checkpoint == 0
+
+
+class Mails(DocumentProjection[dict]):
+    name = "mails"
+
+    @handles("Mailed")
+    def mailed(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"count": (document or {"count": 0})["count"] + 1}
+
+
+def test_what_a_handler_appends_brings_inline_projections_up_to_date(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    app = App("mails", url=url, schema=schema, inline=[Mails])
+    stop = threading.Event()
+
+    def mail(event: Delivery) -> None:
+        with event.transaction() as transaction:
+            transaction.append("mail-1", NewEvent("Mailed", {}), expected=ANY)
+
+    app.on("Happened")(mail)
+    thread = threading.Thread(target=app.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: [group.name for group in sync_store.groups()] == ["mails"])
+        position = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
+        sync_store.wait_for("mails", position)
+        assert sync_store.documents(Mails).read("mail-1") == {"count": 1}
+    finally:
+        stop.set()
+        thread.join()
