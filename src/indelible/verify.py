@@ -97,6 +97,8 @@ class Verifying:
             ProjectionNotBuilt: this version of it does not serve yet.
         """
         described = self.described
+        # Locks the table until the end: a rebuild that swaps meanwhile drops nothing of it.
+        yield Call("documents_kept", {"projection_id": 0, "after": "", "limit": 0})
         found = [
             build
             for build in (yield from builds(described.name))

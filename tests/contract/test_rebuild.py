@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
@@ -71,6 +71,13 @@ class Split(DocumentProjection[dict]):
     @handles("Happened")
     def happened(self, document: dict | None, event: RecordedEvent) -> dict:
         return {"count": (document or {"count": 0})["count"] + 1}
+
+
+@pytest.fixture
+def second_face(url: str, schema: str) -> Iterator[EventStore]:
+    """What another process has of the same store."""
+    with EventStore.connect(url, schema=schema) as store:
+        yield store
 
 
 def sums(store: EventStore, upto: int | None = None) -> dict[int, int]:
@@ -184,6 +191,29 @@ def test_an_inline_projection_is_rebuilt_while_appends_go_on(
 
 
 @pytest.mark.parametrize("lifecycle", ["inline", "async"])
+class Interrupted(Total):
+    name = "interrupted"
+    meanwhile: ClassVar[list[Callable[[], None]]] = []
+
+    @handles("Happened")
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        while self.meanwhile:
+            self.meanwhile.pop()()
+        return super().happened(document, event)
+
+
+def test_a_swap_while_it_is_verified_takes_nothing_from_a_projection(
+    sync_store: EventStore, second_face: EventStore
+) -> None:
+    sync_store.append("a-1", some(3), expected=ANY)
+    sync_store.catch_up(Interrupted)
+    Interrupted.meanwhile.append(lambda: second_face.rebuild(Interrupted))
+
+    assert sync_store.verify(Interrupted).holds
+    assert not Interrupted.meanwhile
+    assert sync_store.verify(Interrupted).holds
+
+
 def test_two_rebuilds_at_once_are_one(
     sync_store: EventStore, url: str, schema: str, lifecycle: str
 ) -> None:

@@ -285,10 +285,11 @@ class GroupCommit:
             outcome = error
         with self._guard:
             following = self._line.settle(work, outcome)
+        # First, so that the database is at work again while outcomes are told.
+        self._hand_on(following)
         for entry in work.entries:
             if entry is not own and entry.is_settled:
                 entry.signal.release()
-        self._hand_on(following)
 
     def _hand_on(self, following: list[Work]) -> None:
         """Wake a thread for each statement: one of those that wait for it."""
