@@ -276,6 +276,9 @@ def _encode(data: object) -> tuple[bytes, bool]:
         return _encoder.encode(data), False
 
 
+encode_as_is = _encoder.encode
+"""Write JSON of what is known to have some, with all that is in a dict in its order."""
+
 _decode_plain = msgspec.json.Decoder().decode
 decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 """Read the metadata of a stored event."""

@@ -190,7 +190,6 @@ def test_an_inline_projection_is_rebuilt_while_appends_go_on(
         assert writing.documents(InlineTotal).read("all") == {"sum": sums(writing)[position]}
 
 
-@pytest.mark.parametrize("lifecycle", ["inline", "async"])
 class Interrupted(Total):
     name = "interrupted"
     meanwhile: ClassVar[list[Callable[[], None]]] = []
@@ -214,6 +213,7 @@ def test_a_swap_while_it_is_verified_takes_nothing_from_a_projection(
     assert sync_store.verify(Interrupted).holds
 
 
+@pytest.mark.parametrize("lifecycle", ["inline", "async"])
 def test_two_rebuilds_at_once_are_one(
     sync_store: EventStore, url: str, schema: str, lifecycle: str
 ) -> None:

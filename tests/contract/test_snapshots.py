@@ -81,7 +81,7 @@ def snapshots(store: EventStore, stream: str) -> list[tuple[Any, ...]]:
     with store.transaction() as transaction:
         return transaction.connection.execute(
             f"""
-            SELECT state, snapshots.version, valid_at, data
+            SELECT state, snapshots.version, valid_at, (data #>> '{{}}')::jsonb
             FROM {schema}.snapshots JOIN {schema}.streams ON streams.id = stream_id
             WHERE name = %s ORDER BY state, by_valid_time
             """,

@@ -96,6 +96,8 @@ class Handling:
         if not changes:
             self.handled = Handled(state, version, (), None)
             return None
+        # First what may fail: what cannot be taken in is not stored.
+        after = self._subject.with_changes(state, changes)
         try:
             result = yield from append.append(
                 self._writing,
@@ -106,13 +108,16 @@ class Handling:
                 metadata=self._metadata,
             )
         except WrongExpectedVersion as refusal:
+            if after is state and not self._subject.changes_in_place:
+                # evolve may have changed it in place: begin again.
+                self.loading, self._has_loaded = self._loading(), False
             return self._attempts.pause_after(refusal)
         except DuplicateEvent as refusal:
             # The same command was handled meanwhile, and decided otherwise.
             self.handled = yield from self._first_result(self._place_of_first(refusal))
             return None
-        state = self._subject.after(state, changes, result)
-        self.handled = Handled(state, result.version, tuple(map(_data, changes)), result)
+        after = self._subject.stored(after, result)
+        self.handled = Handled(after, result.version, tuple(map(_data, changes)), result)
         return None
 
     def _loading(self, to_version: int | None = None) -> Loading[Any]:
@@ -157,7 +162,7 @@ class Handling:
         yield from then.load()
         events, _ = decode_rows(self._writing.codec, rows, self._stream)
         return Handled(
-            self._subject.after(then.state, [], result),
+            self._subject.stored(then.state, result),
             version,
             tuple(event.data for event in events),
             result,
@@ -203,7 +208,7 @@ def finish(
         channel=channel,
         metadata=metadata,
     )
-    subject_of(type(aggregate)).after(aggregate, changes, result)
+    subject_of(type(aggregate)).stored(aggregate, result)
 
 
 def _data(change: Any) -> Any:

@@ -134,7 +134,8 @@ class Loading(Generic[State]):
                     "version": kept.version,
                     "valid_at": kept.valid_at,
                     "erased_at": self._erased_at,
-                    "data": kept.state.decode(),
+                    # As a text in JSON: jsonb would put the keys of a dict in an order of its own.
+                    "data": msgspec.json.encode(kept.state.decode()).decode(),
                 },
             )
 
@@ -201,6 +202,7 @@ class Loading(Generic[State]):
         """Go on from a snapshot, if there is one; say whether it can be read."""
         if snapshot is not None and form is not None:
             try:
+                snapshot = msgspec.json.decode(snapshot, type=str).encode()
                 self.state = form.read(snapshot)
             except Exception:  # data that does not fit, or what the state's class makes of it
                 return False

@@ -8,11 +8,13 @@ that runs the same code on the same version of Python.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import types
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -63,12 +65,20 @@ class _Code:
             case tuple() | list():
                 for part in value:
                     yield from self.parts(part)
+            case set() | frozenset():
+                yield from sorted(" ".join(self.parts(part)) for part in value)
+            case enum.Enum():
+                yield from self.parts((type(value), value.name, value._value_))
             case _ if id(value) not in self._seen:
                 self._seen.add(id(value))
                 yield from self._parts_of_object(value)
 
     def _parts_of_object(self, value: object) -> Iterator[str]:
         match value:
+            case types.FunctionType() if hasattr(value, "registry"):  # functools.singledispatch
+                yield from self.parts(value.registry)
+            case functools.singledispatchmethod():
+                yield from self.parts(value.dispatcher)
             case types.FunctionType():
                 yield from self._parts_of_code(value.__code__, value)
                 yield from self.parts(value.__defaults__)
@@ -78,12 +88,21 @@ class _Code:
                 yield from self.parts(value.__func__)
             case property():
                 yield from self.parts(value.fget)
+            case dict() | types.MappingProxyType():  # a table of handlers, or of numbers
+                for key, part in value.items():
+                    yield from self.parts((key, part))
+            case Decimal():
+                yield repr(value)
             case functools.partial():
                 yield from self.parts((value.func, *value.args, *value.keywords.values()))
             case type():
                 for base in value.__mro__:
                     if _package(base) == _package(value):
                         yield from self._parts_of_class(base)
+                for hint in _hints(value):  # what it holds: the methods of a value of its own
+                    yield from self._classes_in(hint, value)
+            case _ if callable(value) and hasattr(value, "__wrapped__"):  # a cache around it
+                yield from self.parts(value.__wrapped__)
             case _ if dataclasses.is_dataclass(value):  # an upcaster of an event class, for one
                 for field in dataclasses.fields(value):
                     yield from self.parts(getattr(value, field.name, None))
@@ -95,6 +114,12 @@ class _Code:
                 yield name
                 yield from self.parts(member)
 
+    def _classes_in(self, hint: Any, within: type) -> Iterator[str]:
+        if isinstance(hint, type) and _package(hint) == _package(within):
+            yield from self.parts(hint)
+        for part in get_args(hint):
+            yield from self._classes_in(part, within)
+
     def _parts_of_code(self, code: types.CodeType, function: types.FunctionType) -> Iterator[str]:
         yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars}"
         for constant in code.co_consts:
@@ -103,14 +128,37 @@ class _Code:
             else:
                 yield _constant(constant)
         for name in code.co_names:
-            used = function.__globals__.get(name)
-            is_ours = isinstance(used, types.FunctionType) and _package(used) == _package(function)
-            if is_ours or isinstance(used, str | int | float):
+            yield from self._parts_used(function.__globals__.get(name), code, function)
+
+    def _parts_used(
+        self, used: object, code: types.CodeType, function: types.FunctionType
+    ) -> Iterator[str]:
+        """What a name stands for that a function uses: of libraries, nothing."""
+        match used:
+            case types.ModuleType():
+                if used.__name__.partition(".")[0] == _package(function):
+                    for name in code.co_names:  # rules.value, among others
+                        if name in vars(used):
+                            yield name
+                            yield from self._parts_used(vars(used)[name], code, function)
+            case type() | types.FunctionType() | functools._lru_cache_wrapper():
+                if _package(used) == _package(function):
+                    yield from self.parts(used)
+            case enum.Enum() | Decimal() | dict() | tuple() | list() | set() | frozenset():
+                yield from self.parts(used)
+            case str() | int() | float():
                 yield from self.parts(used)
 
 
-def _package(value: types.FunctionType | type) -> str:
-    return value.__module__.partition(".")[0]
+def _hints(value: type) -> list[Any]:
+    try:
+        return list(get_type_hints(value).values())
+    except Exception:  # what is not to be looked up says nothing
+        return []
+
+
+def _package(value: Any) -> str:
+    return str(value.__module__).partition(".")[0]
 
 
 def _constant(value: object) -> str:

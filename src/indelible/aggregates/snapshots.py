@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from indelible.codec import Codec, decode_other, is_event_class
+from indelible.codec import Codec, decode_other, encode_as_is, is_event_class
 from indelible.errors import EncodingFailed, InvalidInput
 
 from .shape import shape_of
@@ -84,7 +84,9 @@ class Form:
         """
         try:
             written = self._written(state)
-            is_faithful = self._written(self.read(written)) == written
+            # What is in a dict has an order, and code may go by it.
+            kept = encode_as_is(self._data(state))
+            is_faithful = self._written(self.read(kept)) == written
         except EncodingFailed as error:
             raise InvalidInput(
                 f"no snapshot of {self.name} can be taken: {error.field} has no JSON that would"
@@ -100,7 +102,7 @@ class Form:
                 f"no snapshot of {self.name} can be taken: the state is not what its annotations"
                 " say, and would not come back as it is"
             )
-        return written
+        return kept
 
     def _written(self, state: Any) -> bytes:
         return _PLAIN.encode(self.name, self._data(state), field="state")

@@ -45,10 +45,14 @@ class Subject(Generic[State]):
             )
         return list(decided)
 
-    def after(self, state: State, changes: list[Any], result: AppendResult) -> State:
-        """The state after the events that it was decided to append, which are stored now."""
+    def with_changes(self, state: State, changes: list[Any]) -> State:
+        """The state after the events that it was decided to append."""
         for change in changes:
             state = self.evolve(state, change.data if isinstance(change, NewEvent) else change)
+        return state
+
+    def stored(self, state: State, result: AppendResult) -> State:
+        """Note what was stored."""
         return state
 
     def at_version(self, state: State, version: int) -> None:
@@ -61,6 +65,7 @@ class AggregateSubject(Subject[Aggregate[Any]]):
     changes_in_place = True
 
     def __init__(self, aggregate: type[Aggregate[Any]]) -> None:
+        _check_class(aggregate)
         self._aggregate = aggregate
         self.evolve = _evolve
         self.initial_state = self._make
@@ -79,10 +84,12 @@ class AggregateSubject(Subject[Aggregate[Any]]):
         _checked(command(state))
         return changes_of(codec, state)
 
-    def after(
-        self, state: Aggregate[Any], changes: list[Any], result: AppendResult
-    ) -> Aggregate[Any]:
-        """Note what was stored; it has evolved already."""
+    def with_changes(self, state: Aggregate[Any], changes: list[Any]) -> Aggregate[Any]:
+        """The aggregate: it has evolved already."""
+        return state
+
+    def stored(self, state: Aggregate[Any], result: AppendResult) -> Aggregate[Any]:
+        """Note what was stored."""
         state._recorded = ()
         state.version = result.version
         state.stored = result
@@ -121,6 +128,28 @@ def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:
         event if valid_at is None else NewEvent(codec.type_of(event), event, valid_at=valid_at)
         for event, valid_at in aggregate._recorded
     ]
+
+
+_OURS = ("version", "stored", "changes", "record")
+
+
+def _check_class(aggregate: type[Aggregate[Any]]) -> None:
+    """Refuse what would be wrong without a word: shared defaults, names that are taken."""
+    for kind in aggregate.__mro__[: aggregate.__mro__.index(Aggregate)]:
+        annotated = inspect.get_annotations(kind)
+        for name in _OURS:
+            if name in annotated or name in vars(kind):
+                raise InvalidInput(
+                    f"{kind.__qualname__}.{name} is a name that Aggregate has for itself: give it"
+                    " another one"
+                )
+        for name, default in vars(kind).items():
+            if name in annotated and isinstance(default, list | dict | set | bytearray):
+                raise InvalidInput(
+                    f"{kind.__qualname__}.{name} is one {type(default).__name__} that all its"
+                    " aggregates would share: make it in __init__, or make the class a dataclass"
+                    f" with field(default_factory={type(default).__name__})"
+                )
 
 
 def _evolve(aggregate: Aggregate[Any], event: Any) -> Aggregate[Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
+from indelible.aggregates import Decider
 from indelible.errors import InvalidInput
 from indelible.events import NewEvent
 
@@ -168,6 +169,10 @@ def _decide(
     for event in events:
         state = decider.evolve(state, _plain(event))
     decided = decider.decide(command, state)
+    if isinstance(decider, Decider) and not isinstance(decided, list | tuple):
+        raise InvalidInput(  # as handle does
+            f"decide must return a list of events, an empty one for none, not {decided!r}"
+        )
     followed = list(decided) if isinstance(decided, list | tuple) else [decided]
     for event in followed:
         state = decider.evolve(state, _plain(event))
