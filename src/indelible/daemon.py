@@ -199,7 +199,7 @@ class Daemon:
                 return False
         except _REFUSED as error:
             _log.error("projection %s is left to others: %s", kept.run.described, error)
-            self._duty.refused.add(kept.run.build_id or 0)
+            self._duty.refused[kept.run.build_id or 0] = error
             return False
         wait = self._engine.run(kept.failing.resume())
         if wait is None:
@@ -389,7 +389,7 @@ class AsyncDaemon:
                 return False
         except _REFUSED as error:
             _log.error("projection %s is left to others: %s", kept.run.described, error)
-            self._duty.refused.add(kept.run.build_id or 0)
+            self._duty.refused[kept.run.build_id or 0] = error
             return False
         wait = await self._engine.run(kept.failing.resume())
         if wait is None:

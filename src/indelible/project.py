@@ -480,13 +480,20 @@ class Run:
 
     def _next_one_by_one(self, after: int, error: IndelibleError) -> Plan[list[RecordedEvent]]:
         """Read the window in which an event does not fit its class; leave out what is parked."""
-        query = self.described.query
+        described = self.described
+        query = described.query
         self._reading = LogReading(Codec(), self._codec.upcasting.stored(query), after=after)
         yield from self._reading.start()
         fitting = []
         for stored in (yield from self._reading.next_window()):
             if stored.position in self.parked:
                 continue
+            if (
+                described.partitions > 1
+                and described.is_by_stream
+                and partition_of(stored.stream, described.partitions) != self.partition
+            ):
+                continue  # another partition's
             try:
                 events, _ = decode_rows(self._codec, [_row(stored)], query=query)
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:

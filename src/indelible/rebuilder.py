@@ -12,6 +12,7 @@ from .daemon import AsyncDaemon, Daemon, daemon_name
 from .postgres import AsyncPoolEngine, PoolEngine
 from .projection import Described
 from .projector import AsyncProjector, Projector, is_set
+from .read import head
 from .rebuild import Rebuilding
 from .tending import Duty, sweep
 from .wakeup import Watch
@@ -47,13 +48,17 @@ def rebuild_projection(
 
     thread = threading.Thread(target=keep, name=f"rebuild-{described.name}", daemon=True)
     thread.start()
+    upto = engine.run(head())
     try:
         while thread.is_alive():
             found = engine.run(rebuild.look(described, build.id))
             report(found)
-            if found.is_done or (found.is_near and is_inline):
+            if _is_enough(found, upto, is_inline=is_inline):
                 break
-            if not (found.is_near and engine.run(rebuild.serve(build.id))):
+            if build.id in duty.refused:
+                raise duty.refused[build.id]
+            is_tried = found.is_near and not (found.is_done or is_inline)
+            if not (is_tried and engine.run(rebuild.serve(build.id))):
                 thread.join(_LOOK_PAUSE)
     finally:
         stop.set()
@@ -91,13 +96,17 @@ async def rebuild_projection_async(
     daemon = AsyncDaemon(engine, watch, codec, duty, concurrency)
     stop = asyncio.Event()
     task = asyncio.create_task(daemon.run(stop))
+    upto = await engine.run(head())
     try:
         while not task.done():
             found = await engine.run(rebuild.look(described, build.id))
             report(found)
-            if found.is_done or (found.is_near and is_inline):
+            if _is_enough(found, upto, is_inline=is_inline):
                 break
-            if not (found.is_near and await engine.run(rebuild.serve(build.id))):
+            if build.id in duty.refused:
+                raise duty.refused[build.id]
+            is_tried = found.is_near and not (found.is_done or is_inline)
+            if not (is_tried and await engine.run(rebuild.serve(build.id))):
                 await is_set(stop, _LOOK_PAUSE)
     finally:
         stop.set()
@@ -115,3 +124,14 @@ async def rebuild_projection_async(
         if not await engine.run(sweep()):
             break
         await engine.wait(_LOOK_PAUSE)
+
+
+def _is_enough(found: Rebuilding, upto: int, *, is_inline: bool) -> bool:
+    """Whether the daemon has done its part.
+
+    What stood in the log at the beginning is its work: by its policy events are left out, and a
+    build may serve early, in the place of one that is far behind.
+    """
+    if is_inline:
+        return found.is_done or (found.is_near and found.position >= upto)
+    return found.is_done and found.position >= upto

@@ -119,8 +119,8 @@ class Duty:
         self.lease = lease
         self.held: Collection[Part] = ()
         """What it works on at this moment."""
-        self.refused: set[int] = set()
-        """The builds that it cannot run, for reasons that do not pass by themselves."""
+        self.refused: dict[int, Exception] = {}
+        """The builds that it cannot run, and why: for reasons that do not pass by themselves."""
         self.live_after: dict[int, int] = {}
         """Above which position events are live, of the builds that serve."""
         self._given = {(described.name, described.version): described for described in given}
@@ -201,7 +201,9 @@ class Duty:
                 described is None
                 or build_id in self.refused
                 or state == "retired"
-                or (lifecycle == "inline" if self._only is None else build_id != self._only)
+                or (self._only is not None and build_id != self._only)
+                # What serves is brought on by appends.
+                or (lifecycle == "inline" and (self._only is None or state == "serving"))
             ):
                 continue
             self._able[int(str(build_id))] = described
@@ -210,25 +212,32 @@ class Duty:
 
     def _ready(self, work: Sequence[tuple[object, ...]]) -> list[int]:
         """The builds of its own that are nearly as far as what serves, of their projection."""
-        serving: dict[str, tuple[int, int]] = {}
-        building: dict[int, tuple[str, int]] = {}
+        serving: dict[tuple[str, int], int] = {}
+        building: dict[int, tuple[str, int, int]] = {}
         for row in work:
             build_id, name, version, lifecycle, state, _, _, position, *_ = row
             if lifecycle == "inline":
                 continue
             build_id, name, version = int(str(build_id)), str(name), int(str(version))
             position = int(str(position))
-            if state == "serving" and version >= serving.get(name, (0, 0))[0]:
-                before = serving.get(name, (0, position))
-                lowest = min(before[1], position) if before[0] == version else position
-                serving[name] = (version, lowest)
+            if state == "serving":
+                lowest = serving.get((name, version), position)
+                serving[name, version] = min(lowest, position)
             elif state == "building" and build_id in self._able:
-                _, lowest = building.get(build_id, (name, position))
-                building[build_id] = (name, min(lowest, position))
+                _, _, lowest = building.get(build_id, (name, version, position))
+                building[build_id] = (name, version, min(lowest, position))
+
+        def target(name: str, version: int) -> int:
+            # The one whose place it takes; for a new version the newest that serves.
+            if (name, version) in serving:
+                return serving[name, version]
+            newest = max((other for of, other in serving if of == name), default=None)
+            return 0 if newest is None else serving[name, newest]
+
         return [
             build_id
-            for build_id, (name, lowest) in building.items()
-            if lowest >= serving.get(name, (0, 0))[1] - _NEARLY
+            for build_id, (name, version, lowest) in building.items()
+            if lowest >= target(name, version) - _NEARLY
         ]
 
 

@@ -127,9 +127,16 @@ class Verifying:
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
+        parts = range(self.described.partitions)
+        read = [
+            event
+            for event in events
+            # Its key may be what fails.
+            if not all((event.position, part) in self._parked for part in parts)
+        ]
         steps = [
             (event, key)
-            for event, key in self._folding.plan(events)
+            for event, key in self._folding.plan(read)
             if self._was_taken(event, partition_of(key, self.described.partitions))
         ]
         self._folding.fold(steps, known)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from indelible.app import App, AsyncApp
+from indelible.codec import EventClasses
 from indelible.errors import InvalidInput
 from indelible.projection import Projection
 
@@ -62,28 +64,41 @@ def find(text: str, what: str, form: str) -> Any:
     return getattr(find_module(module_name), name, None)
 
 
-def find_projection(application: str, name: str) -> Projection:
-    """Find a projection by its name among what a module holds, classes and instances.
+def find_projection(application: str, name: str) -> tuple[Projection, EventClasses]:
+    """Find a projection by its name, and all that is registered to read its events with.
 
     Args:
-        application: `module` or `module:app`; of an application its module is looked through.
+        application: `module:app`, or `module`, which has one application or none. Looked through
+            are the application's projections, and what the module holds, classes and instances.
         name: the projection's name.
+
+    Returns:
+        It, and the event classes and upcasters of the application; where there is none, the
+        classes that the projection handles.
 
     Raises:
         InvalidInput: there is none, or no such module.
     """
-    module_name, _, _ = application.partition(":")
+    module_name, _, app_name = application.partition(":")
+    module = find_module(module_name)
+    apps = [each for each in vars(module).values() if isinstance(each, App | AsyncApp)]
+    if app_name:
+        apps = [getattr(module, app_name, None)]
+        if not isinstance(apps[0], App | AsyncApp):
+            raise InvalidInput(f"{app_name!r} in {module_name!r} is no App and no AsyncApp")
+    known = apps[0] if len(apps) == 1 else None
+    given = [*vars(module).values()]
+    if known is not None:
+        given += [*known.projections, *known.inline]
     found: dict[str, Projection] = {}
-    for given in vars(find_module(module_name)).values():
-        projection = _made(given)
+    for each in given:
+        projection = _made(each)
         if projection is not None:
             found[projection.name] = projection
     if name in found:
-        return found[name]
+        return found[name], event_classes(found[name]) if known is None else known.events
     there = ", ".join(sorted(found)) or "none"
-    raise InvalidInput(
-        f"there is no projection {name!r} in module {module_name!r} (there are: {there})"
-    )
+    raise InvalidInput(f"there is no projection {name!r} in {application!r} (there are: {there})")
 
 
 def event_classes(projection: Projection) -> list[type]:

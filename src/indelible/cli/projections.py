@@ -20,7 +20,7 @@ from indelible.rebuilder import Report
 from indelible.store import AsyncEventStore, EventStore
 
 from . import options, show
-from .finding import Application, event_classes, find_projection
+from .finding import Application, find_projection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,10 +62,10 @@ def rebuild_projection(
 
     What serves goes on meanwhile. After an interruption run it again: it goes on from where it was.
     """
-    projection = find_projection(application, name)
+    projection, events = find_projection(application, name)
     given: dict[str, Any] = {
         "schema": schema,
-        "events": event_classes(projection),
+        "events": events,
         "unknown": "keep",
         "pool_size": concurrency + 4,
     }
@@ -314,10 +314,10 @@ def verify(
 
     Ends with exit code 1 where a document is not what its events say.
     """
-    projection = find_projection(application, name)
+    projection, events = find_projection(application, name)
     if not isinstance(projection, DocumentProjection):
         raise InvalidInput(f"projection {name!r} keeps no documents here that could be compared")
-    with EventStore.connect(url, schema=schema, events=event_classes(projection)) as store:
+    with EventStore.connect(url, schema=schema, events=events, unknown="keep") as store:
         found = store.verify(projection)
     if json:
         show.json_lines([{**asdict(found), "checkpoint": str(found.checkpoint)}])

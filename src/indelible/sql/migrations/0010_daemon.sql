@@ -293,7 +293,8 @@ BEGIN
             SELECT id INTO old_one
             FROM indelible.projections
             WHERE name = built.name AND state = 'serving'
-            ORDER BY version DESC
+            -- The one whose place it takes; for a new version the newest, which readers have now.
+            ORDER BY version = built.version DESC, version DESC
             LIMIT 1;
             PERFORM FROM indelible.projection_partitions
             WHERE projection_id = old_one
