@@ -657,6 +657,19 @@ def test_a_state_comes_back_as_it_was(
     assert (type(loaded), loaded) == (type(state), state)
 
 
+def test_what_is_in_a_state_keeps_its_order_and_its_numbers(store: EventStore, stream: str) -> None:
+    """Code may take the first of a dict; jsonb would put the keys in an order of its own."""
+    state = {"zebra": -0.0, "bear": 1e20, "ant-eater": 1}
+    subject = Decider(
+        decide, lambda _, event: state, dict, Snapshots(every=1, state=dict[str, Any])
+    )
+    deposit(store, stream, 1)
+    store.load(stream, subject)
+
+    assert read_by(store, stream, subject) == (1, 0)
+    assert repr(store.load(stream, subject).state) == repr(state)
+
+
 def test_an_aggregate_comes_back_as_it_was(store: EventStore, stream: str) -> None:
     deposit(store, stream, 1, 2)
     store.load(stream, WithParts)
