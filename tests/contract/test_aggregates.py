@@ -16,6 +16,7 @@ from indelible import (
     BoundEventStore,
     Decider,
     DuplicateEvent,
+    EncodingFailed,
     EventStore,
     Handled,
     InvalidInput,
@@ -24,7 +25,9 @@ from indelible import (
     StreamAppend,
     StreamClosed,
     StreamErased,
+    UnknownEventType,
     UnregisteredEventClass,
+    Upcaster,
     WrongExpectedVersion,
 )
 from indelible import read as reading
@@ -435,6 +438,35 @@ def test_an_event_of_a_class_that_is_not_registered_is_refused(
         store.handle(stream, accounts, Deposit(1))
     with pytest.raises(UnregisteredEventClass):
         store.handle(stream, accounts, Deposit(1), command_id=uuid4())
+
+
+def test_plain_data_that_was_decided_is_taken_in_as_it_will_be_read(
+    connect: Connect, stream: str
+) -> None:
+    paid = Upcaster(
+        "Paid",
+        lambda data: [("Deposited", {"amount": data["in"]}), ("Withdrawn", {"amount": 1})],
+        into=("Deposited", "Withdrawn"),
+    )
+    store = connect(events=[Opened, Deposited, Withdrawn, paid])
+    plain: Decider[list[NewEvent], AccountState, Any] = Decider(
+        lambda command, _: command, evolve, AccountState
+    )
+    decided = [NewEvent("Deposited", {"amount": 5}), NewEvent("Paid", {"in": 3})]
+
+    handled = store.handle(stream, plain, decided)
+
+    assert handled.state == AccountState(None, 7)
+    assert list(handled.events) == told(store, stream) == [Deposited(5), Deposited(3), Withdrawn(1)]
+    for wrong, error, says in (
+        (NewEvent("Deposited", {"amount": "5"}), EncodingFailed, "read again as Deposited: Expec"),
+        (NewEvent("Paid", {}), EncodingFailed, r"the upcaster Paid -> .* failed: KeyError: 'in'"),
+        (NewEvent("Lost", {}), UnknownEventType, "Lost"),
+        ("Deposited", UnregisteredEventClass, "str"),
+    ):
+        with pytest.raises(error, match=says):
+            store.handle(stream, plain, [wrong])  # type: ignore[list-item]
+    assert len(told(store, stream)) == 3
 
 
 def test_a_decider_may_say_more_of_its_events(store: EventStore, stream: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from indelible.codec import Codec
 from indelible.errors import InvalidInput
 from indelible.events import AppendResult, NewEvent
+from indelible.names import check_name
 
 from .aggregate import Aggregate
 from .decider import Decider
@@ -45,10 +46,10 @@ class Subject(Generic[State]):
             )
         return list(decided)
 
-    def with_changes(self, state: State, changes: list[Any]) -> State:
+    def with_changes(self, state: State, events: list[Any]) -> State:
         """The state after the events that it was decided to append."""
-        for change in changes:
-            state = self.evolve(state, change.data if isinstance(change, NewEvent) else change)
+        for event in events:
+            state = self.evolve(state, event)
         return state
 
     def stored(self, state: State, result: AppendResult) -> State:
@@ -84,7 +85,7 @@ class AggregateSubject(Subject[Aggregate[Any]]):
         _checked(command(state))
         return changes_of(codec, state)
 
-    def with_changes(self, state: Aggregate[Any], changes: list[Any]) -> Aggregate[Any]:
+    def with_changes(self, state: Aggregate[Any], events: list[Any]) -> Aggregate[Any]:
         """The aggregate: it has evolved already."""
         return state
 
@@ -128,6 +129,22 @@ def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:
         event if valid_at is None else NewEvent(codec.type_of(event), event, valid_at=valid_at)
         for event, valid_at in aggregate._recorded
     ]
+
+
+def events_of(codec: Codec, changes: list[Any]) -> list[Any]:
+    """The events of what is to be appended, as they will be read: as `evolve` takes them.
+
+    Raises:
+        UnregisteredEventClass, UnknownEventType, EncodingFailed: one could not be read again.
+    """
+    events: list[Any] = []
+    for change in changes:
+        if isinstance(change, NewEvent):
+            events += codec.as_read(check_name("event type", change.type), change.data)
+        else:
+            codec.type_of(change)
+            events.append(change)
+    return events
 
 
 _OURS = ("version", "stored", "changes", "record")
