@@ -39,7 +39,7 @@ class Subject(Generic[State]):
 
     def decide(self, codec: Codec, command: Any, state: State) -> list[Any]:
         """The events that follow from a command, as `append` takes them."""
-        decided = _checked(self._decide(command, state))
+        decided = at_once(self._decide(command, state))
         if not isinstance(decided, list | tuple):
             raise InvalidInput(
                 f"decide must return a list of events, an empty one for none, not {decided!r}"
@@ -82,7 +82,7 @@ class AggregateSubject(Subject[Aggregate[Any]]):
                 "the command for an aggregate is a function that is called with it, such as"
                 f" `lambda delivery: delivery.cancel(reason)`, not {command!r}"
             )
-        _checked(command(state))
+        at_once(command(state))
         return changes_of(codec, state)
 
     def with_changes(self, state: Aggregate[Any], events: list[Any]) -> Aggregate[Any]:
@@ -174,7 +174,12 @@ def _evolve(aggregate: Aggregate[Any], event: Any) -> Aggregate[Any]:
     return aggregate
 
 
-def _checked(outcome: object) -> object:
+def at_once(outcome: object) -> object:
+    """Refuse what came of a function that must be waited for.
+
+    Raises:
+        InvalidInput: it is a coroutine.
+    """
     if inspect.iscoroutine(outcome):
         outcome.close()
         raise InvalidInput(
