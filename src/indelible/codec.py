@@ -233,6 +233,29 @@ class Codec:
             parts.append((target, written))
         return parts
 
+    def as_read(self, event_type: str, data: object) -> list[Any]:
+        """What data will be read as, once it is stored: plain data as an instance of its class.
+
+        Raises:
+            UnknownEventType: no class is registered for the type.
+            EncodingFailed: it could not be read again.
+        """
+        if self.registered_type(data) is not None:
+            return [data]
+        written = self.encode(event_type, data)
+        parts: list[tuple[str, Any]] = [(event_type, written)]
+        try:
+            if event_type in self.upcasting.steps:
+                parts = self.upcast(event_type, written)
+            return [self.decode(found, part) for found, part in parts]
+        except UpcasterFailure as failure:
+            reason = f"could not be read again: the upcaster {failure.upcaster} {failure.reason}"
+            raise EncodingFailed(event_type, "data", reason) from failure.__cause__
+        except DecodingFailed as failure:
+            event_class = failure.event_class.__qualname__
+            reason = f"could not be read again as {event_class}: {failure.__cause__}"
+            raise EncodingFailed(event_type, "data", reason) from failure
+
     def failure(self, event_type: str, error: Exception) -> DecodingFailed:
         """Say that stored data does not fit the class of its type."""
         return DecodingFailed(event_type, self._classes[event_type], str(error))

@@ -160,6 +160,16 @@ def start(folder: Path | None = None) -> EmbeddedServer:
         ) from error
 
 
+def is_made(folder: Path | None = None) -> bool:
+    """Whether the folder holds a database, so that `start` does not have to make one."""
+    if sys.platform == "win32":
+        return False
+    try:
+        return ((folder or _default_folder()) / "data" / "PG_VERSION").exists()
+    except OSError:  # start says what is wrong with it
+        return True
+
+
 def _claim(folder: Path, binaries: Path) -> EmbeddedServer:
     if not folder.exists():
         _make_folders(folder)

@@ -78,7 +78,8 @@ class NewEvent:
         data: the fact: anything that can be written as JSON, or an instance of an event class.
             Plain data comes back as JSON has it: moments and ids as text, and a float of 1e16 or
             more as the whole number that JSONB keeps. In the fields of a class all come back
-            exactly.
+            exactly, but for the order of the keys of a dict, which JSONB has of its own (the
+            shorter ones first): what has an order goes into a list.
         metadata: what is known about the event, such as who caused it.
         id: its identity. Appending the same events with the same ids again is a safe retry.
         tags: labels `key:value`.

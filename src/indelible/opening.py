@@ -11,7 +11,7 @@ from .append import Writing
 from .codec import Codec, EventClasses, Unknown
 from .errors import InvalidInput
 from .names import check_name
-from .postgres import Settings, migrate_store
+from .postgres import Settings, migrate_store, target
 from .schema import check_schema_name
 
 URL_VARIABLE = "INDELIBLE_URL"
@@ -78,12 +78,27 @@ def locate(url: str | None) -> tuple[str, Callable[[], None]]:
     Raises:
         EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
     """
-    if url is None:
-        url = os.environ.get(URL_VARIABLE) or "embedded://"
+    url = _known(url)
     if not url.startswith("embedded:"):
         return url, _nothing
     server = embedded.start(embedded.parse_url(url))
     return server.url, server.close
+
+
+def would_be_made(url: str | None) -> bool:
+    """Whether opening a store at a URL makes a database: an embedded one that is not there yet."""
+    url = _known(url)
+    return url.startswith("embedded:") and not embedded.is_made(embedded.parse_url(url))
+
+
+def place(url: str | None) -> str:
+    """Say where the database of a URL is, for messages: never with its password."""
+    url = _known(url)
+    return url if url.startswith("embedded:") else target(url)
+
+
+def _known(url: str | None) -> str:
+    return os.environ.get(URL_VARIABLE) or "embedded://" if url is None else url
 
 
 def _nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 from uuid import uuid4, uuid5
@@ -9,11 +10,13 @@ from uuid import uuid4, uuid5
 import pytest
 
 from indelible import (
+    ANY,
     NO_STREAM,
     Aggregate,
     BoundEventStore,
     Decider,
     DuplicateEvent,
+    EncodingFailed,
     EventStore,
     Handled,
     InvalidInput,
@@ -22,13 +25,16 @@ from indelible import (
     StreamAppend,
     StreamClosed,
     StreamErased,
+    UnknownEventType,
     UnregisteredEventClass,
+    Upcaster,
     WrongExpectedVersion,
 )
 from indelible import read as reading
 from indelible.aggregates import loading
 from tests.accounts import (
     Account,
+    AccountCommand,
     AccountEvent,
     AccountState,
     Deposit,
@@ -313,6 +319,96 @@ def test_what_decides_otherwise_than_it_should_is_told(
         store.handle(stream, subject, command)
 
 
+@pytest.mark.parametrize("name", ["version", "stored", "changes", "record"])
+def test_an_aggregate_leaves_the_names_of_all_aggregates_alone(
+    rival: EventStore, stream: str, name: str
+) -> None:
+    own = type("Own", (Account,), {"__annotations__": {name: int}, name: 0})
+    below = type("Below", (own,), {})
+
+    with pytest.raises(InvalidInput) as refused:
+        rival.load(stream, below)
+
+    assert str(refused.value) == (
+        f"Own.{name} is a name that Aggregate has for itself: give it another one"
+    )
+
+
+@pytest.mark.parametrize(
+    "default", [["Ann"], {"Ann": 1}, {"Ann"}], ids=lambda it: type(it).__name__
+)
+def test_aggregates_share_no_default_that_can_change(
+    rival: EventStore, stream: str, default: object
+) -> None:
+    kind = type(default).__name__
+    members = {"__annotations__": {"friends": kind}, "friends": default}
+    shared = type("Shared", (Account,), members)
+
+    with pytest.raises(InvalidInput) as refused, rival.writing(shared, stream):
+        pass
+
+    assert str(refused.value) == (
+        f"Shared.friends is one {kind} that all its aggregates would share: make it in __init__,"
+        f" or make the class a dataclass with field(default_factory={kind})"
+    )
+
+
+def test_a_dataclass_may_be_an_aggregate_with_collections(rival: EventStore, stream: str) -> None:
+    @dataclass
+    class Friendly(Account):
+        friends: list[str] = field(default_factory=list)
+
+        def evolve(self, event: AccountEvent) -> None:
+            if isinstance(event, Opened):
+                self.friends.append(event.owner)
+
+    rival.append(stream, Opened("Ann"), expected=NO_STREAM)
+
+    assert [rival.load(stream, Friendly).friends for _ in range(2)] == [["Ann"], ["Ann"]]
+
+
+def test_what_cannot_be_taken_in_is_not_stored(store: EventStore, stream: str) -> None:
+    def evolve_up_to_5(balance: int, event: AccountEvent) -> int:
+        if isinstance(event, Deposited) and event.amount > 5:
+            raise ArithmeticError(event.amount)
+        return balance + 1
+
+    small: Decider[AccountCommand, int, AccountEvent] = Decider(
+        lambda command, _: [Deposited(5), Deposited(command.amount)],  # type: ignore[union-attr]
+        evolve_up_to_5,
+        int,
+    )
+
+    with pytest.raises(ArithmeticError):
+        store.handle(stream, small, Deposit(6))
+
+    assert told(store, stream) == []
+    assert store.handle(stream, small, Deposit(4)).state == 2
+
+
+def test_a_state_that_evolve_changes_in_place_is_right_after_a_conflict(
+    store: EventStore, rival: EventStore, stream: str
+) -> None:
+    seen: list[list[object]] = []
+
+    def decide_late(command: Deposit, events: list[object]) -> list[AccountEvent]:
+        seen.append(list(events))
+        if len(seen) < 3:
+            rival.append(stream, Deposited(10 * len(seen)), expected=ANY)
+        return [Deposited(command.amount)]
+
+    def take_in(events: list[object], event: AccountEvent) -> list[object]:
+        events.append(event)
+        return events
+
+    late: Decider[Deposit, list[object], AccountEvent] = Decider(decide_late, take_in, list)
+
+    handled = store.handle(stream, late, Deposit(1))
+
+    assert seen == [[], [Deposited(10)], [Deposited(10), Deposited(20)]]
+    assert handled.state == told(store, stream) == [Deposited(10), Deposited(20), Deposited(1)]
+
+
 def test_what_decides_must_not_wait(store: EventStore, stream: str) -> None:
     async def decide_later(command: object, state: object) -> list[AccountEvent]:
         return []
@@ -342,6 +438,35 @@ def test_an_event_of_a_class_that_is_not_registered_is_refused(
         store.handle(stream, accounts, Deposit(1))
     with pytest.raises(UnregisteredEventClass):
         store.handle(stream, accounts, Deposit(1), command_id=uuid4())
+
+
+def test_plain_data_that_was_decided_is_taken_in_as_it_will_be_read(
+    connect: Connect, stream: str
+) -> None:
+    paid = Upcaster(
+        "Paid",
+        lambda data: [("Deposited", {"amount": data["in"]}), ("Withdrawn", {"amount": 1})],
+        into=("Deposited", "Withdrawn"),
+    )
+    store = connect(events=[Opened, Deposited, Withdrawn, paid])
+    plain: Decider[list[NewEvent], AccountState, Any] = Decider(
+        lambda command, _: command, evolve, AccountState
+    )
+    decided = [NewEvent("Deposited", {"amount": 5}), NewEvent("Paid", {"in": 3})]
+
+    handled = store.handle(stream, plain, decided)
+
+    assert handled.state == AccountState(None, 7)
+    assert list(handled.events) == told(store, stream) == [Deposited(5), Deposited(3), Withdrawn(1)]
+    for wrong, error, says in (
+        (NewEvent("Deposited", {"amount": "5"}), EncodingFailed, "read again as Deposited: Expec"),
+        (NewEvent("Paid", {}), EncodingFailed, r"the upcaster Paid -> .* failed: KeyError: 'in'"),
+        (NewEvent("Lost", {}), UnknownEventType, "Lost"),
+        ("Deposited", UnregisteredEventClass, "str"),
+    ):
+        with pytest.raises(error, match=says):
+            store.handle(stream, plain, [wrong])  # type: ignore[list-item]
+    assert len(told(store, stream)) == 3
 
 
 def test_a_decider_may_say_more_of_its_events(store: EventStore, stream: str) -> None:

@@ -114,6 +114,28 @@ def test_types_are_listed_and_checked(made: Run, tmp_path: Path) -> None:
     assert made("check-types", "nowhere:EVENTS").returncode == 2
 
 
+def test_types_of_nothing_are_not_as_they_should_be(run: Run, schema: str, tmp_path: Path) -> None:
+    """In CI, a wrong URL must not look like a store that can be read."""
+    (tmp_path / "shop.py").write_text(REGISTRY, "utf-8")
+    check = ("check-types", "shop:EVENTS")
+
+    missing = run(*check, at=tmp_path)
+    folder = tmp_path / "postgresql"
+    not_made = run(*check, "--url", f"embedded://{folder}", at=tmp_path)
+    run("init")
+    empty = run(*check, at=tmp_path)
+
+    for done, reason, place in (
+        (missing, "there is no store", r".+"),
+        (not_made, "there is no store", f"embedded://{folder}"),
+        (empty, "the store has no events", r".+"),
+    ):
+        assert done.returncode == 1, done.stderr
+        told = rf"nothing was checked: {reason} \(schema {schema} of {place}\)\n"
+        assert re.fullmatch(told, done.stdout)
+    assert not folder.exists()
+
+
 def test_init_makes_a_store_and_a_second_one_finds_it(run: Run, schema: str) -> None:
     applied = "".join(f"applied {m.version:04} {m.name}\n" for m in migrations())
     assert run("init").stdout == applied

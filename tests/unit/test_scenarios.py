@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import pytest
 
-from indelible import InvalidInput, NewEvent
+from indelible import Aggregate, InvalidInput, NewEvent
 from indelible.testing import given
 
 Command = TypeVar("Command")
@@ -199,3 +199,39 @@ class Wrong:
 def test_a_class_without_evolve_is_no_aggregate() -> None:
     with pytest.raises(InvalidInput, match="Wrong"):
         given(Wrong)  # type: ignore[type-var]
+
+
+def test_an_error_in_what_has_happened_is_none_of_the_commands() -> None:
+    class Broken(Delivery):
+        def evolve(self, event: Opened | Canceled) -> None:
+            raise NotOpen("in evolve")
+
+    def broken(order: Order, event: Opened | Canceled) -> Order:
+        raise NotOpen("in evolve")
+
+    with pytest.raises(NotOpen, match="in evolve"):
+        given(Decider(decide, broken, Order), Opened(1)).when(Cancel("late"))
+    with pytest.raises(NotOpen, match="in evolve"):
+        given(Broken, Opened(1)).when(lambda it: it.cancel("late"))
+
+
+def test_what_decides_must_not_wait() -> None:
+    async def decide_later(command: Cancel, order: Order) -> list[Canceled]:
+        return []
+
+    async def cancel_later(delivery: Delivery) -> None:
+        delivery.cancel("late")
+
+    deciding = given(Decider(decide_later, evolve, Order), Opened(1))  # type: ignore[arg-type]
+    for outcome in (deciding.when(Cancel("late")), given(Delivery, Opened(1)).when(cancel_later)):
+        outcome.raises(InvalidInput, match="plain function")
+        with pytest.raises(AssertionError, match="plain function"):
+            outcome.then()
+
+
+def test_what_a_store_would_refuse_is_refused() -> None:
+    class Shared(Aggregate[Opened]):
+        orders: list[int] = []  # noqa: RUF012 - as it should not be
+
+    with pytest.raises(InvalidInput, match="all its aggregates would share"):
+        given(Shared)

@@ -16,7 +16,7 @@ from indelible.read import decode_rows
 
 from .aggregate import Aggregate
 from .loading import Loading, events_after
-from .subject import changes_of, subject_of
+from .subject import changes_of, events_of, subject_of
 
 State = TypeVar("State")
 Event = TypeVar("Event")
@@ -96,8 +96,9 @@ class Handling:
         if not changes:
             self.handled = Handled(state, version, (), None)
             return None
-        # First what may fail: what cannot be taken in is not stored.
-        after = self._subject.with_changes(state, changes)
+        # First what may fail: what cannot be read again, or taken in, is not stored.
+        events = events_of(self._writing.codec, changes)
+        after = self._subject.with_changes(state, events)
         try:
             result = yield from append.append(
                 self._writing,
@@ -117,7 +118,7 @@ class Handling:
             self.handled = yield from self._first_result(self._place_of_first(refusal))
             return None
         after = self._subject.stored(after, result)
-        self.handled = Handled(after, result.version, tuple(map(_data, changes)), result)
+        self.handled = Handled(after, result.version, tuple(events), result)
         return None
 
     def _loading(self, to_version: int | None = None) -> Loading[Any]:
@@ -209,7 +210,3 @@ def finish(
         metadata=metadata,
     )
     subject_of(type(aggregate)).stored(aggregate, result)
-
-
-def _data(change: Any) -> Any:
-    return change.data if isinstance(change, NewEvent) else change

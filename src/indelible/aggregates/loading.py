@@ -130,7 +130,7 @@ class Loading(Generic[State]):
                 {
                     "stream": self._stream,
                     "state": form.name,
-                    "shape": in_store(form.shape, self._codec.upcasting),
+                    "shape": in_store(form.shape, form.event_classes, self._codec),
                     "version": kept.version,
                     "valid_at": kept.valid_at,
                     "erased_at": self._erased_at,
@@ -187,7 +187,9 @@ class Loading(Generic[State]):
         common = {
             "stream": self._stream,
             "state": None if form is None else form.name,
-            "shape": None if form is None else in_store(form.shape, self._codec.upcasting),
+            "shape": None
+            if form is None
+            else in_store(form.shape, form.event_classes, self._codec),
             "to_version": to_version,
             "limit": _PAGE,
         }

@@ -18,31 +18,47 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
-from indelible.upcasting import Upcasting
+from indelible.codec import Codec
 
 
 def shape_of(kinds: Iterable[Any], initial: bytes, *code: object) -> str:
     """The shape of a state.
 
     Args:
-        kinds: the types of the state and of the events.
+        kinds: the types of the state.
         initial: the state before the first event, as it is written.
         code: what else counts: functions, classes for what their methods do, and plain values.
     """
     kinds = list(kinds)
     schemas = [msgspec.json.schema(kind, schema_hook=_schema_of_other) for kind in kinds]
-    schema = msgspec.json.encode(schemas, order="deterministic")
-    parts = [schema.decode(), initial.decode(), *_Code().parts([*kinds, *code])]
-    return sha256("\n".join(parts).encode()).hexdigest()[:32]
+    return _hash(schemas, initial.decode(), [*kinds, *code])
 
 
 @functools.lru_cache(maxsize=256)
-def in_store(shape: str, upcasting: Upcasting) -> str:
-    """The shape of a state in a store that reads earlier events by upcasters of its own."""
-    if not upcasting.steps:
-        return shape
-    parts = _Code().parts(sorted(upcasting.steps.items()))
-    return sha256("\n".join([shape, *parts]).encode()).hexdigest()[:32]
+def in_store(shape: str, event_classes: tuple[type, ...], codec: Codec) -> str:
+    """The shape of a state with the events that a store makes it of.
+
+    Args:
+        shape: what the state is like, and the code that makes it.
+        event_classes: what the events are instances of.
+        codec: the classes of the store, and how it reads earlier events.
+    """
+    # A class that is annotated may stand for those below it; an event comes of a registered one.
+    kinds = [kind for _, kind in sorted(codec.classes.items()) if issubclass(kind, event_classes)]
+    return _hash([*map(_schema, kinds)], shape, [*kinds, sorted(codec.upcasting.steps.items())])
+
+
+def _hash(schemas: list[dict[str, Any]], text: str, code: list[object]) -> str:
+    schema = msgspec.json.encode(schemas, order="deterministic")
+    parts = [schema.decode(), text, *_Code().parts(code)]
+    return sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _schema(kind: type) -> dict[str, Any]:
+    try:
+        return msgspec.json.schema(kind, schema_hook=_schema_of_other)
+    except Exception:  # one can be registered all the same: its code is looked at
+        return {}
 
 
 def _schema_of_other(wanted: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
@@ -30,8 +30,9 @@ class Snapshots:
         state: the type of the state, or a union of its types, where the annotations of a decider's
             `evolve` do not say it.
         revision: raise it where code beyond what is looked at makes something else of the same
-            events. Looked at are the classes of the state and of the events, what they are like and
-            what their methods do; `evolve`, and the functions of the same package that it calls.
+            events. Looked at are the classes of the state and of the events (all of the store's,
+            where `evolve` does not annotate its event), what they are like and what their methods
+            do; `evolve`, and the functions, classes and constants of its package that it uses.
 
     Raises:
         InvalidInput: `every` or `revision` is no whole number from 1 on.
@@ -66,11 +67,13 @@ class Form:
         every: how many events are read before the next snapshot is taken.
         name: what they are called.
         shape: what they, and the code that makes them, are like, as a hash.
+        event_classes: what the events are instances of, as far as `evolve` says it.
     """
 
     every: int
     name: str
     shape: str
+    event_classes: tuple[type, ...]
 
     def read(self, data: bytes) -> Any:
         """Make a state of written data."""
@@ -120,7 +123,7 @@ class DeciderForm(Form):
     def __init__(
         self, snapshots: Snapshots, evolve: Callable[..., Any], initial_state: Callable[[], Any]
     ) -> None:
-        state, events = _told_by(evolve)
+        state, self.event_classes = _told_by(evolve)
         state = snapshots.state or state
         if state is None or state is Any:
             raise InvalidInput(
@@ -132,10 +135,7 @@ class DeciderForm(Form):
         self.name = " | ".join(self._types)
         self._read = {name: _reader(kind) for name, kind in self._types.items()}
         self.shape = shape_of(
-            [*self._types.values(), *events],
-            self._written(initial_state()),
-            evolve,
-            snapshots.revision,
+            self._types.values(), self._written(initial_state()), evolve, snapshots.revision
         )
 
     def _data(self, state: Any) -> Any:
@@ -176,10 +176,8 @@ class AggregateForm(Form):
         self.every = snapshots.every
         self.name = aggregate.__qualname__
         self._reader = _reader(self._struct)
-        _, events = _told_by(aggregate.evolve)
-        self.shape = shape_of(
-            [struct, *events], self._written(aggregate()), aggregate, snapshots.revision
-        )
+        _, self.event_classes = _told_by(aggregate.evolve)
+        self.shape = shape_of([struct], self._written(aggregate()), aggregate, snapshots.revision)
 
     def _data(self, state: Any) -> Any:
         unknown = vars(state).keys() - self._names - self._not_kept
@@ -234,12 +232,12 @@ def _made(make: Callable[[], Form]) -> Form:
         raise InvalidInput(f"states of this kind cannot be kept as snapshots: {error}") from error
 
 
-def _told_by(evolve: Callable[..., Any]) -> tuple[Any, Iterable[Any]]:
-    """The types of the state and of the events, as far as annotations say them."""
+def _told_by(evolve: Callable[..., Any]) -> tuple[Any, tuple[type, ...]]:
+    """The types of the state and of the events; of the events any, where annotations do not say."""
     hints = _hints(evolve)
     state = hints.pop("return", None)
-    events = hints.get(list(inspect.signature(evolve).parameters)[-1], Any)
-    return state, [kind for kind in _members(events) if is_event_class(kind)]
+    events = _members(hints.get(list(inspect.signature(evolve).parameters)[-1], Any))
+    return state, events if all(map(is_event_class, events)) else (object,)
 
 
 def _hints(annotated: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from indelible.codec import Codec
 from indelible.errors import InvalidInput
 from indelible.events import AppendResult, NewEvent
+from indelible.names import check_name
 
 from .aggregate import Aggregate
 from .decider import Decider
@@ -38,17 +39,17 @@ class Subject(Generic[State]):
 
     def decide(self, codec: Codec, command: Any, state: State) -> list[Any]:
         """The events that follow from a command, as `append` takes them."""
-        decided = _checked(self._decide(command, state))
+        decided = at_once(self._decide(command, state))
         if not isinstance(decided, list | tuple):
             raise InvalidInput(
                 f"decide must return a list of events, an empty one for none, not {decided!r}"
             )
         return list(decided)
 
-    def with_changes(self, state: State, changes: list[Any]) -> State:
+    def with_changes(self, state: State, events: list[Any]) -> State:
         """The state after the events that it was decided to append."""
-        for change in changes:
-            state = self.evolve(state, change.data if isinstance(change, NewEvent) else change)
+        for event in events:
+            state = self.evolve(state, event)
         return state
 
     def stored(self, state: State, result: AppendResult) -> State:
@@ -81,10 +82,10 @@ class AggregateSubject(Subject[Aggregate[Any]]):
                 "the command for an aggregate is a function that is called with it, such as"
                 f" `lambda delivery: delivery.cancel(reason)`, not {command!r}"
             )
-        _checked(command(state))
+        at_once(command(state))
         return changes_of(codec, state)
 
-    def with_changes(self, state: Aggregate[Any], changes: list[Any]) -> Aggregate[Any]:
+    def with_changes(self, state: Aggregate[Any], events: list[Any]) -> Aggregate[Any]:
         """The aggregate: it has evolved already."""
         return state
 
@@ -130,6 +131,22 @@ def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:
     ]
 
 
+def events_of(codec: Codec, changes: list[Any]) -> list[Any]:
+    """The events of what is to be appended, as they will be read: as `evolve` takes them.
+
+    Raises:
+        UnregisteredEventClass, UnknownEventType, EncodingFailed: one could not be read again.
+    """
+    events: list[Any] = []
+    for change in changes:
+        if isinstance(change, NewEvent):
+            events += codec.as_read(check_name("event type", change.type), change.data)
+        else:
+            codec.type_of(change)
+            events.append(change)
+    return events
+
+
 _OURS = ("version", "stored", "changes", "record")
 
 
@@ -157,7 +174,12 @@ def _evolve(aggregate: Aggregate[Any], event: Any) -> Aggregate[Any]:
     return aggregate
 
 
-def _checked(outcome: object) -> object:
+def at_once(outcome: object) -> object:
+    """Refuse what came of a function that must be waited for.
+
+    Raises:
+        InvalidInput: it is a coroutine.
+    """
     if inspect.iscoroutine(outcome):
         outcome.close()
         raise InvalidInput(

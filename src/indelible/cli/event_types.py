@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from indelible import opening
 from indelible.app import App, AsyncApp
-from indelible.errors import InvalidInput
+from indelible.errors import InvalidInput, SchemaMissing
 from indelible.store import EventStore
 
 from . import options, show
@@ -76,10 +77,19 @@ def check_types(
     """Check that every type in the store can be read: for CI, before new code goes out.
 
     Of each type the first event, the last and some at random are decoded. Exit code 1 where one
-    cannot be.
+    cannot be, and where nothing was checked: the store has no events, or is not there. It makes
+    none.
     """
-    with EventStore.connect(url, schema=schema, events=_registry(events)) as store:
-        checks = store.check_types(samples=samples)
+    registry = _registry(events)
+    if opening.would_be_made(url):
+        _nothing_checked("there is no store", url, schema)
+    try:
+        with EventStore.connect(url, schema=schema, events=registry, migrate=False) as store:
+            checks = store.check_types(samples=samples)
+    except SchemaMissing:
+        _nothing_checked("there is no store", url, schema)
+    if not checks:
+        _nothing_checked("the store has no events", url, schema)
     failed = [check for check in checks if check.failures]
     for check in failed:
         typer.echo(
@@ -95,6 +105,11 @@ def check_types(
         typer.echo(f"{len(failed):,} of {len(checks):,} types cannot be read")
         raise typer.Exit(1)
     typer.echo(f"all {len(checks):,} types can be read ({checked:,} events decoded)")
+
+
+def _nothing_checked(reason: str, url: str | None, schema: str) -> NoReturn:
+    typer.echo(f"nothing was checked: {reason} (schema {schema} of {opening.place(url)})")
+    raise typer.Exit(1)
 
 
 def _by_reason(failures: Any) -> dict[str, list[str]]:

@@ -83,9 +83,10 @@ def find_projection(application: str, name: str) -> tuple[Projection, EventClass
     module = find_module(module_name)
     apps = [each for each in vars(module).values() if isinstance(each, App | AsyncApp)]
     if app_name:
-        apps = [getattr(module, app_name, None)]
-        if not isinstance(apps[0], App | AsyncApp):
+        named = getattr(module, app_name, None)
+        if not isinstance(named, App | AsyncApp):
             raise InvalidInput(f"{app_name!r} in {module_name!r} is no App and no AsyncApp")
+        apps = [named]
     known = apps[0] if len(apps) == 1 else None
     given = [*vars(module).values()]
     if known is not None:

@@ -17,7 +17,7 @@ from .connections import (
     speaks_to_the_server,
 )
 from .engines import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
-from .failures import translate
+from .failures import target, translate
 from .settings import Settings
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "migrate_store",
     "open_connection",
     "speaks_to_the_server",
+    "target",
     "translate",
 ]

@@ -181,7 +181,7 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
                 " whole transaction again to learn where it stands"
             )
     if _is_loss(error):
-        return ConnectionLost(f"the connection to {_target(settings.url)} was lost ({text})")
+        return ConnectionLost(f"the connection to {target(settings.url)} was lost ({text})")
     return DatabaseError(f"the database refused: {text}" + (f". {hint}" if hint else ""))
 
 
@@ -209,7 +209,7 @@ def unreachable(settings: Settings, error: psycopg.Error) -> DatabaseUnreachable
     """Say that no connection could be made, and where it was tried."""
     reason = " ".join(str(error).split())
     return DatabaseUnreachable(
-        f"cannot reach the database at {_target(settings.url)} ({reason.rstrip('?.')}): check the"
+        f"cannot reach the database at {target(settings.url)} ({reason.rstrip('?.')}): check the"
         " URL, and that the server runs"
     )
 
@@ -222,12 +222,12 @@ def no_connection(settings: Settings, stats: dict[str, int]) -> DatabaseUnreacha
             " transactions sooner, or connect with a larger pool_size"
         )
     return DatabaseUnreachable(
-        f"cannot reach the database at {_target(settings.url)} for {settings.timeout:g} s: check"
+        f"cannot reach the database at {target(settings.url)} for {settings.timeout:g} s: check"
         " that the server runs"
     )
 
 
-def _target(url: str) -> str:
+def target(url: str) -> str:
     """Where the database is, for messages: never with its password."""
     given = conninfo_to_dict(url)
     host = given.get("host") or given.get("hostaddr") or "the default host"

@@ -147,7 +147,8 @@ class Handles(Opened):
             StreamErased: events were erased, so that there is no state to decide on.
             StreamClosed, ChannelMismatch, DuplicateEvent, ConnectionLost: as for `append`.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
-            InvalidInput: an argument is wrong, or what was decided cannot be appended.
+            InvalidInput: an argument is wrong, or what was decided cannot be appended, or not be
+                read again.
 
         Example:
             ```python

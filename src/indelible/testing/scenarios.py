@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from indelible.aggregates import Decider
+from indelible.aggregates import Aggregate, Decider
+from indelible.aggregates.subject import at_once, subject_of
 from indelible.errors import InvalidInput
 from indelible.events import NewEvent
 
@@ -52,7 +53,10 @@ class AggregateLike(Protocol):
 class Given(Generic[Order]):
     """A domain object to which something has happened; see `given`."""
 
-    def __init__(self, decide: Callable[[Order], tuple[list[Any], Any]]) -> None:
+    def __init__(
+        self, begin: Callable[[], Any], decide: Callable[[Order, Any], tuple[list[Any], Any]]
+    ) -> None:
+        self._begin = begin
         self._decide = decide
 
     def when(self, command: Order, /) -> Outcome:
@@ -61,8 +65,10 @@ class Given(Generic[Order]):
         Args:
             command: for a decider a command; for an aggregate a function that calls its methods.
         """
+        # Outside of what is caught: an error that the history raises is none of the command's.
+        state = self._begin()
         try:
-            events, state = self._decide(command)
+            events, state = self._decide(command, state)
         except Exception as error:
             return Outcome([], None, error)
         return Outcome(events, state, None)
@@ -138,7 +144,7 @@ def given(subject: Any, /, *events: Any) -> Given[Any]:
         events: what has happened, in order.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: it is neither, or one that a store would refuse.
 
     Example:
         ```python
@@ -149,10 +155,17 @@ def given(subject: Any, /, *events: Any) -> Given[Any]:
         given(Delivery, Booked("17")).when(lambda it: it.cancel("late")).then(Canceled("late"))
         ```
     """
+    if isinstance(subject, Decider) or (
+        isinstance(subject, type) and issubclass(subject, Aggregate)
+    ):
+        subject_of(subject)  # refuses what a store does
     if all(callable(getattr(subject, name, None)) for name in _OF_A_DECIDER):
-        return Given(lambda command: _decide(subject, events, command))
+        return Given(
+            lambda: _folded(subject, events),
+            lambda command, state: _decide(subject, state, command),
+        )
     if isinstance(subject, type) and callable(getattr(subject, "evolve", None)):
-        return Given(lambda act: _act(subject, events, act))
+        return Given(lambda: _made(subject, events), _act)
     raise InvalidInput(
         "given() takes a decider (with decide, evolve and initial_state) or the class of an"
         f" aggregate (with evolve), not {subject!r}"
@@ -162,13 +175,15 @@ def given(subject: Any, /, *events: Any) -> Given[Any]:
 _OF_A_DECIDER = ("decide", "evolve", "initial_state")
 
 
-def _decide(
-    decider: DeciderLike[Any, Any], events: Sequence[Any], command: Any
-) -> tuple[list[Any], Any]:
+def _folded(decider: DeciderLike[Any, Any], events: Sequence[Any]) -> Any:
     state = decider.initial_state()
     for event in events:
         state = decider.evolve(state, _plain(event))
-    decided = decider.decide(command, state)
+    return state
+
+
+def _decide(decider: DeciderLike[Any, Any], state: Any, command: Any) -> tuple[list[Any], Any]:
+    decided = at_once(decider.decide(command, state))
     if isinstance(decider, Decider) and not isinstance(decided, list | tuple):
         raise InvalidInput(  # as handle does
             f"decide must return a list of events, an empty one for none, not {decided!r}"
@@ -179,16 +194,16 @@ def _decide(
     return followed, state
 
 
-def _act(
-    aggregate_class: type[AggregateLike],
-    events: Sequence[Any],
-    act: Callable[[Any], object],
-) -> tuple[list[Any], Any]:
+def _made(aggregate_class: type[AggregateLike], events: Sequence[Any]) -> AggregateLike:
     aggregate = aggregate_class()
     for event in events:
         aggregate.evolve(_plain(event))
     aggregate.version = len(events) - 1
-    act(aggregate)
+    return aggregate
+
+
+def _act(act: Callable[[Any], object], aggregate: AggregateLike) -> tuple[list[Any], Any]:
+    at_once(act(aggregate))
     return list(aggregate.changes), aggregate
 
 
