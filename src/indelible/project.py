@@ -7,9 +7,10 @@ vanish at any moment (docs/explanation/projections.md).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -51,6 +52,7 @@ Lifecycle = Literal["inline", "async"]
 BuildState = Literal["building", "serving"]
 
 _log = logging.getLogger("indelible.projections")
+_inline_log = logging.getLogger("indelible.projections.inline")
 
 _KEPT_BYTES = 16 * 1024 * 1024
 """How many bytes of documents, as JSON, a run keeps in memory from one batch to the next."""
@@ -103,6 +105,7 @@ class BuildInfo:
     Attributes:
         id: its row in `projections`.
         name, version, kind, lifecycle, state: which one it is.
+        types: the types of events that it takes; None where its query names none.
         partitions: its parts.
     """
 
@@ -112,7 +115,13 @@ class BuildInfo:
     kind: Kind
     lifecycle: Lifecycle
     state: BuildState
+    types: frozenset[str] | None
     partitions: tuple[PartitionInfo, ...]
+
+    @property
+    def serves_inline(self) -> bool:
+        """Whether appends are to bring it up to date."""
+        return self.lifecycle == "inline" and self.state == "serving"
 
     @property
     def checkpoint(self) -> int:
@@ -147,15 +156,28 @@ def register(described: Described, lifecycle: Lifecycle) -> Plan[list[Build]]:
 
 
 def register_inline(given: Iterable[Described]) -> Plan[None]:
-    """Make inline projections known to the store.
+    """Make inline projections known to the store; say so where others serve that are not given.
 
     Raises:
         ProjectionChanged: one was begun in another way under its version.
     """
+    kept = set()
     for described in given:
         (build, *_) = yield from register(described, "inline")
+        kept.add((described.name, described.version))
         if build.state == "building":
-            _log.warning("%s", ProjectionNotBuilt(described.name, described.version))
+            _inline_log.warning("%s", ProjectionNotBuilt(described.name, described.version))
+    passed_by = [
+        build
+        for build in (yield from builds())
+        if build.serves_inline and (build.name, build.version) not in kept
+    ]
+    if passed_by:
+        _inline_log.warning(
+            "appends of this store pass by inline projections, which then miss its events: %s;"
+            " name them in connect(inline=[…]), or drop what no code uses any more",
+            ", ".join(f"{build.name} (version {build.version})" for build in passed_by),
+        )
 
 
 def builds(name: str | None = None) -> Plan[list[BuildInfo]]:
@@ -165,17 +187,29 @@ def builds(name: str | None = None) -> Plan[list[BuildInfo]]:
         ProjectionNotFound: there is none of the name.
     """
     found: dict[int, BuildInfo] = {}
-    for build_id, of, version, kind, lifecycle, state, *part in (
+    for build_id, of, version, kind, lifecycle, state, query, *part in (
         yield Call("projection_builds", {"name": name})
     ):
         before = found[build_id].partitions if build_id in found else ()
         found[build_id] = BuildInfo(
-            build_id, of, version, kind, lifecycle, state, (*before, PartitionInfo(*part))
+            build_id,
+            of,
+            version,
+            kind,
+            lifecycle,
+            state,
+            _types(query),
+            (*before, PartitionInfo(*part)),
         )
     if name is not None and not found:
         known = yield from builds()
         raise ProjectionNotFound(name, list(dict.fromkeys(build.name for build in known)))
     return list(found.values())
+
+
+def _types(query: str) -> frozenset[str] | None:
+    types = [item["types"] for item in msgspec.json.decode(query)]
+    return frozenset(chain.from_iterable(types)) if all(types) else None
 
 
 def checkpoint(name: str, position: int) -> Plan[int]:
@@ -372,11 +406,10 @@ class Run:
             reading.extend((yield from head()))
         events: Sequence[RecordedEvent] = ()
         if reading.position < (reading.known_head or 0):
-            before = reading.position
             try:
                 events = yield from reading.next_window()
-            except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
-                events = yield from self._next_one_by_one(before, error)
+            except (UnknownEventType, DecodingFailed, UpcastingFailed):
+                events = yield from self._next_one_by_one(reading)
         position = self._reading.position
         return Batch(
             tuple(event for event in events if self._falls_here(event)),
@@ -478,33 +511,55 @@ class Run:
             )
         )
 
-    def _next_one_by_one(self, after: int, error: IndelibleError) -> Plan[list[RecordedEvent]]:
+    def _next_one_by_one(self, reading: LogReading) -> Plan[list[RecordedEvent]]:
         """Read the window in which an event does not fit its class; leave out what is parked."""
-        described = self.described
-        query = described.query
-        self._reading = LogReading(Codec(), self._codec.upcasting.stored(query), after=after)
-        yield from self._reading.start()
-        fitting = []
-        for stored in (yield from self._reading.next_window()):
-            if stored.position in self.parked:
-                continue
-            if (
-                described.partitions > 1
-                and described.is_by_stream
-                and partition_of(stored.stream, described.partitions) != self.partition
-            ):
-                continue  # another partition's
-            try:
-                events, _ = decode_rows(self._codec, [_row(stored)], query=query)
-            except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
-                raise ProjectionFailed(
-                    self.described.name, stored.position, stored.type, why
-                ) from error
-            fitting += events
-        going_on = LogReading(self._codec, self.described.query, after=self._reading.position)
-        going_on.extend(self._reading.known_head or 0)
-        self._reading = going_on
+
+        def is_wanted(stored: RecordedEvent) -> bool:
+            return stored.position not in self.parked and self.partition in partitions_of(
+                self.described, stored
+            )
+
+        self._reading, fitting = yield from read_one_by_one(
+            self._codec, self.described, reading, is_wanted
+        )
         return fitting
+
+
+def partitions_of(described: Described, event: RecordedEvent) -> Sequence[int]:
+    """The partitions that an event may fall to, as far as can be said without its data."""
+    if described.is_by_stream:
+        return (partition_of(event.stream, described.partitions),)
+    return range(described.partitions)
+
+
+def read_one_by_one(
+    codec: Codec,
+    described: Described,
+    reading: LogReading,
+    is_wanted: Callable[[RecordedEvent], bool],
+) -> Plan[tuple[LogReading, list[RecordedEvent]]]:
+    """Read the window in which an event does not fit its class, without what is not wanted.
+
+    Returns:
+        A reading that goes on after the window, and the events.
+
+    Raises:
+        ProjectionFailed: a wanted event cannot be read.
+    """
+    query = described.query
+    plain = LogReading(Codec(), codec.upcasting.stored(query), after=reading.position)
+    plain.extend(reading.known_head or 0)
+    fitting: list[RecordedEvent] = []
+    for stored in (yield from plain.next_window()):
+        if is_wanted(stored):
+            try:
+                events, _ = decode_rows(codec, [_row(stored)], query=query)
+            except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
+                raise ProjectionFailed(described.name, stored.position, stored.type, why) from why
+            fitting += events
+    going_on = LogReading(codec, query, after=plain.position)
+    going_on.extend(reading.known_head or 0)
+    return going_on, fitting
 
 
 def _row(stored: RecordedEvent) -> tuple[Any, ...]:

@@ -82,9 +82,9 @@ class Projection:
 
     A projection that a `Daemon` runs may have a method `on_live(event)`, for what others are to
     notice: it is called after the event's batch was committed, for events that came since the
-    projection was begun; never for those that a new projection or a rebuild goes through, and at
-    most once, so that it may be missing after a crash. What has to happen belongs to a consumer
-    group.
+    projection was begun, by the newest version that serves; never for those that a new projection
+    or a rebuild goes through, and at most once, so that it may be missing after a crash. What has
+    to happen belongs to a consumer group.
     """
 
     name: ClassVar[str]

@@ -25,6 +25,7 @@ class Rebuilding:
         position: up to here all events are in its state.
         head: the settled position at this moment.
         events: how many events it has taken in, all partitions together.
+        left_out: how many events its code failed at, which it leaves out (`on_error="park"`).
         is_done: whether it serves.
     """
 
@@ -32,6 +33,7 @@ class Rebuilding:
     position: int
     head: int
     events: int
+    left_out: int
     is_done: bool
 
     @property
@@ -79,11 +81,13 @@ def look(described: Described, build_id: int) -> Plan[Rebuilding]:
             raise ProjectionStopped(
                 build.name, build.version, part.partition, part.error_position, part.error
             )
+    parked = yield Call("projection_parked", {"projection_id": build_id})
     return Rebuilding(
         build=build_id,
         position=build.checkpoint,
         head=(yield from head()),
         events=sum(part.handled for part in build.partitions),
+        left_out=len({position for position, _ in parked}),
         is_done=build.state == "serving",
     )
 
@@ -103,10 +107,12 @@ def seize(codec: Codec, described: Described, build_id: int) -> Plan[tuple[list[
     rows = yield Call("projection_seize", {"projection_id": build_id})
     # Not the head: what other transactions hold up is none of this projection's.
     upto = (yield from head_info()).last_position
+    parked = yield Call("projection_parked", {"projection_id": build_id})
     runs = []
     for partition, token, position in rows:
         run = Run(codec, described, partition=partition, owner="swap", build_id=build_id)
         run.token, run.position = token, position
+        run.parked = {left_out for left_out, of in parked if of == partition}
         run.forget()
         run.extend(upto)
         runs.append(run)

@@ -16,6 +16,7 @@ from .errors import InvalidInput, ProjectionFailed
 from .events import RecordedEvent
 from .plan import Call, Plan
 from .projection import Described, partition_of
+from .read import check_count
 
 _LONGEST_BEAT = 1.0
 _NEARLY = 2_000
@@ -122,7 +123,7 @@ class Duty:
         self.refused: dict[int, Exception] = {}
         """The builds that it cannot run, and why: for reasons that do not pass by themselves."""
         self.live_after: dict[int, int] = {}
-        """Above which position events are live, of the builds that serve."""
+        """Above which position events are live, of the newest versions that serve."""
         self._given = {(described.name, described.version): described for described in given}
         self._only = only
         self._able: dict[int, Described] = {}
@@ -194,7 +195,11 @@ class Duty:
         return bool(serves)
 
     def _learn(self, work: Sequence[tuple[object, ...]]) -> None:
-        self._able = {}
+        self._able, self.live_after = {}, {}
+        newest: dict[str, int] = {}
+        for _, name, version, _, state, *_ in work:
+            if state == "serving":
+                newest[str(name)] = max(int(str(version)), newest.get(str(name), 0))
         for build_id, name, version, lifecycle, state, live_after, *_ in work:
             described = self._given.get((str(name), int(str(version))))
             if (
@@ -207,7 +212,8 @@ class Duty:
             ):
                 continue
             self._able[int(str(build_id))] = described
-            if state == "serving":
+            # Where old and new versions serve side by side one of them speaks.
+            if state == "serving" and newest[str(name)] == version:
                 self.live_after[int(str(build_id))] = int(str(live_after))
 
     def _ready(self, work: Sequence[tuple[object, ...]]) -> list[int]:
@@ -239,6 +245,18 @@ class Duty:
             for build_id, (name, version, lowest) in building.items()
             if lowest >= target(name, version) - _NEARLY
         ]
+
+
+def check_concurrency(concurrency: object) -> int:
+    """Check how much is to be done at once: a whole number, 1 or more.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    checked = check_count("concurrency", concurrency)
+    if checked == 0:
+        raise InvalidInput("concurrency must be 1 or more, not 0")
+    return checked
 
 
 def sweep() -> Plan[int]:

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from .codec import Codec
-from .errors import ProjectionNotBuilt
+from .errors import DecodingFailed, ProjectionNotBuilt, UnknownEventType, UpcastingFailed
 from .events import RecordedEvent
 from .folding import Folding
 from .plan import Call, Plan
-from .project import builds
+from .project import builds, partitions_of, read_one_by_one
 from .projection import Described, partition_of
 from .read import LogReading
 
@@ -83,6 +83,7 @@ class Verifying:
         described.check_kind("documents")
         self.described = described
         self._folding = Folding(described)
+        self._codec = codec
         self._reading = LogReading(codec, described.query, after=0)
         self._build_id = 0
         self._checkpoints: list[int] = []
@@ -118,8 +119,23 @@ class Verifying:
         self._reading.extend(max(self._checkpoints))
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
-        """Bring the next events; none at the end."""
-        return (yield from self._reading.next_page())
+        """Bring the next events; none at the end.
+
+        Raises:
+            ProjectionFailed: an event cannot be read.
+        """
+        try:
+            return (yield from self._reading.next_page())
+        except (UnknownEventType, DecodingFailed, UpcastingFailed):
+            # Passed over where it was left out, or never taken. Those before it may be none, which
+            # would be the end.
+            while self._reading.position < max(self._checkpoints):
+                self._reading, events = yield from read_one_by_one(
+                    self._codec, self.described, self._reading, self._is_taken
+                )
+                if events:
+                    return events
+            return []
 
     def take(self, events: Sequence[RecordedEvent], known: Sequence[Any] = ()) -> None:
         """Fold a page.
@@ -127,16 +143,10 @@ class Verifying:
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
-        parts = range(self.described.partitions)
-        read = [
-            event
-            for event in events
-            # Its key may be what fails.
-            if not all((event.position, part) in self._parked for part in parts)
-        ]
         steps = [
             (event, key)
-            for event, key in self._folding.plan(read)
+            # Of one that was left out the key may be what fails.
+            for event, key in self._folding.plan(list(filter(self._is_taken, events)))
             if self._was_taken(event, partition_of(key, self.described.partitions))
         ]
         self._folding.fold(steps, known)
@@ -177,6 +187,10 @@ class Verifying:
             differing,
             tuple(differences[:_SHOWN]),
         )
+
+    def _is_taken(self, event: RecordedEvent) -> bool:
+        """Whether any partition may have taken an event in, as far as its key is not known."""
+        return any(self._was_taken(event, part) for part in partitions_of(self.described, event))
 
     def _was_taken(self, event: RecordedEvent, partition: int) -> bool:
         return (

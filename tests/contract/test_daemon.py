@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -22,6 +23,8 @@ from indelible import (
     TableProjection,
     handles,
 )
+from indelible.projection import partition_of
+from tests.conftest import Connect
 from tests.daemons import Running
 from tests.waiting import wait_until
 
@@ -182,6 +185,59 @@ def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
     assert projection.restart() == 0
 
 
+@dataclass(frozen=True)
+class Happened:
+    number: int
+
+
+class Typed(DocumentProjection[dict]):
+    name = "typed"
+    max_attempts = 1
+    partitions = 4
+
+    @handles(Happened)
+    def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"sum": (document or {"sum": 0})["sum"] + event.data.number}
+
+
+class TypedForgiving(Typed):
+    name = "typed-forgiving"
+    on_error = "park"
+
+
+def test_an_event_that_cannot_be_read_stops_its_partition_alone(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    streams = "abcdef"
+    for stream in streams:
+        sync_store.append(stream, happened(1), expected=ANY)
+    position = sync_store.append("a", NewEvent("Happened", {"number": "x"}), expected=ANY).position
+    for stream in streams:
+        sync_store.append(stream, happened(2), expected=ANY)
+    running = Running("sync", url, schema, [Typed, TypedForgiving], lease=2, events=[Happened])
+    wait_for(sync_store, "typed-forgiving", sync_store.head())
+    stopped = sync_store.projection("typed")
+    wait_until(lambda: [status.stopped for status in stopped.status()] == [1])
+    with EventStore.connect(url, schema=schema, events=[Happened]) as store:
+        hit = {other for other in streams if partition_of(other, 4) == partition_of("a", 4)}
+        assert hit < set(streams)
+        wait_until(
+            lambda: (
+                sum(s["sum"] for s in store.documents(Typed).find().values())
+                == (3 * len(streams) - 2 * len(hit))
+            )
+        )
+        running.stop()
+        parked = store.projection("typed-forgiving").parked()
+        assert [(event.position, event.partition) for event in parked] == [
+            (position, partition_of("a", 4))
+        ]
+        # Neither what was left out nor what stands beyond a checkpoint is in the way.
+        for projection in (Typed, TypedForgiving):
+            assert store.verify(projection).holds
+        assert store.documents(TypedForgiving).read("a") == {"sum": 3}
+
+
 def test_where_no_event_is_to_blame_a_projection_stops_whatever_its_policy(
     url: str, schema: str, sync_store: EventStore
 ) -> None:
@@ -322,6 +378,40 @@ def test_a_table_projection_is_kept_up_to_date_in_both_colours(
     position = sync_store.append("a", [happened(2), happened(3)], expected=ANY).position
     wait_for(sync_store, "totals", position)
     assert connection.execute(f"SELECT total FROM {schema}.totals").fetchone() == (5,)
+
+
+def test_where_versions_serve_side_by_side_live_effects_are_those_of_the_newest(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Telling(Sums):
+        name = "telling"
+        partitions = 1
+
+        def on_live(self, event: RecordedEvent) -> None:
+            told.append((self.version, event.data["number"]))
+
+    newer = type("Newer", (Telling,), {"version": 2})
+    sync_store.catch_up(Telling)
+    sync_store.rebuild(newer)
+    running = [Running("sync", url, schema, [each], lease=2) for each in (Telling, newer)]
+    position = sync_store.append("a", happened(7), expected=ANY).position
+    wait_until(lambda: min(b.checkpoint for b in sync_store.projections("telling")) >= position)
+    for each in running:
+        each.stop()
+    assert told == [(2, 7)]
+
+
+def test_what_is_done_at_once_is_one_or_more(connect: Connect) -> None:
+    store = connect()
+    for concurrency in (0, -1):
+        with pytest.raises(InvalidInput, match="concurrency"):
+            store.daemon([Sums], concurrency=concurrency)
+        with pytest.raises(InvalidInput, match="concurrency"):
+            store.rebuild(Sums, concurrency=concurrency)
+    with pytest.raises(ProjectionNotFound):
+        store.projections("sums")
 
 
 @pytest.mark.parametrize(

@@ -731,6 +731,48 @@ def test_a_document_that_is_not_what_its_events_say_is_found(
     ]
 
 
+def test_an_event_whose_key_could_not_be_told_is_left_out_of_the_verification(
+    connect: Connect, connection: psycopg.Connection, schema: str
+) -> None:
+    class Owners(DocumentProjection[dict]):
+        name = "owners"
+
+        def key(self, event: RecordedEvent) -> str:
+            return str(event.data["owner"])
+
+        @handles("Opened")
+        def opened(self, document: dict | None, event: RecordedEvent) -> dict:
+            return {"count": (document or {"count": 0})["count"] + 1}
+
+    store = connect()
+    with store.projector(Owners) as projector:
+        assert projector.take_over()
+        store.append("a", NewEvent("Opened", {"owner": "ann"}), expected=ANY)
+        projector.step()
+        position = store.append("a", NewEvent("Opened", {}), expected=ANY).position
+        with pytest.raises(ProjectionFailed):
+            projector.step()
+    connection.execute(
+        f"INSERT INTO {schema}.projection_parked (projection_id, position, partition, error)"
+        f" SELECT id, %s, 0, 'no' FROM {schema}.projections",
+        [position],
+    )
+    connection.execute(f"UPDATE {schema}.projection_partitions SET position = %s", [position])
+    found = store.verify(Owners)
+    assert (found.holds, found.events, found.checkpoint) == (True, 1, position)
+
+
+def test_a_store_whose_appends_pass_by_inline_projections_says_which(
+    connect: Connect, url: str, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EventStore.connect(url, schema=schema, events=EVENTS, inline=[Accounts, Receipts]):
+        assert caplog.messages == []
+    connect(events=EVENTS, inline=[Accounts])
+    (told,) = caplog.messages
+    assert "receipts (version 1)" in told
+    assert "accounts" not in told
+
+
 def test_an_inline_projection_is_what_its_events_say(connect: Connect) -> None:
     store = connect(events=EVENTS, inline=[Accounts])
     write_some(store)

@@ -14,6 +14,7 @@ import pytest
 from indelible import (
     ANY,
     DocumentProjection,
+    EpochChanged,
     EventStore,
     ExternalProjection,
     InvalidInput,
@@ -245,6 +246,32 @@ def test_two_rebuilds_at_once_are_one(
         assert len(writing.projections(projection.name)) == 1
 
 
+def test_an_inline_build_that_serves_is_brought_on_by_appends_alone(
+    sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    """The daemon of a rebuild that has not noticed yet would count twice."""
+    sync_store.append("s-0", some(3), expected=ANY)
+    serves = threading.Event()
+
+    def wait(_: Rebuilding) -> None:
+        assert serves.wait(30)
+
+    with EventStore.connect(url, schema=schema, inline=[InlineTotal]) as writing:
+        slow = threading.Thread(target=lambda: sync_store.rebuild(InlineTotal, report=wait))
+        slow.start()
+        wait_until(lambda: any(b.checkpoint for b in writing.projections("inline-total")))
+        writing.rebuild(InlineTotal)
+        (build,) = writing.projections("inline-total")
+        writing.append("s-0", some(5), expected=ANY)
+        head = writing.head()
+        lease = f"SELECT * FROM {schema}.projection_lease(%s, 0::smallint, 'x', 10)"
+        assert connection.execute(lease, [build.id]).fetchall() == []
+        serves.set()
+        slow.join(30)
+        assert writing.projections("inline-total")[0].checkpoint < head
+        assert writing.documents(InlineTotal).read("all") == {"sum": 8}
+
+
 def test_an_interrupted_rebuild_goes_on_from_its_checkpoint(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +397,106 @@ def test_a_build_that_is_behind_does_not_serve(
     serve = f"SELECT {schema}.projection_serve(%s)"
     assert connection.execute(serve, build).fetchone() == (False,)
     assert sync_store.documents(Total).read("all") == {"sum": lag}
+
+
+def test_an_older_version_that_is_rebuilt_takes_nothing_back_from_its_readers(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    """Not even where a newer version is far behind."""
+    sync_store.append("s-0", some(1), expected=ANY)
+    sync_store.catch_up(Total)
+    sync_store.rebuild(TotalInCents)
+    sync_store.append("s-0", some(4), expected=ANY)
+    sync_store.catch_up(Total)
+    begin = f"SELECT {schema}.projection_rebuild('total', 1)"
+    build = connection.execute(begin).fetchone()
+    connection.execute(
+        f"UPDATE {schema}.projection_partitions SET position = 2 WHERE projection_id = %s", build
+    )
+    serve = f"SELECT {schema}.projection_serve(%s)"
+    assert connection.execute(serve, build).fetchone() == (False,)
+    assert sync_store.documents(Total).read("all") == {"sum": 5}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_rebuild_is_done_when_all_that_stood_in_the_log_is_in_it(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """A build may take the place of one that never began, or stopped early, at its beginning."""
+    monkeypatch.setattr("indelible.read._FIRST_WINDOW", 10)
+    monkeypatch.setattr("indelible.read._LARGEST_WINDOW", 10)
+
+    class Early(Total):
+        name = "early"
+        max_attempts = 1
+        is_broken = stopped
+
+        @handles("Happened")
+        def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+            if self.is_broken:
+                raise ValueError("no")
+            return super().happened(document, event)
+
+    store = connect(pool_size=8)
+    store.append("s-0", some(300), expected=ANY)
+    if stopped:
+        with pytest.raises(ProjectionStopped):
+            store.rebuild(Early)
+        Early.is_broken = False
+    seen: list[Rebuilding] = []
+    store.rebuild(Early, report=seen.append)
+    assert (seen[-1].is_done, seen[-1].events) == (True, 300)
+    assert store.documents(Early).read("all") == {"sum": 300}
+
+
+def test_a_rebuild_that_is_refused_says_why(connect: Connect) -> None:
+    class Log(ExternalProjection):
+        name = "log"
+
+        @handles("Happened")
+        def happened(self, event: RecordedEvent) -> None:
+            """Tell somebody."""
+
+    class AsyncLog(ExternalProjection):
+        name = "log"
+
+        @handles("Happened")
+        async def happened(self, event: RecordedEvent) -> None:
+            """Tell somebody."""
+
+    log = Log if connect.colour == "sync" else AsyncLog
+    newer = type("Newer", (log,), {"version": 2})
+    store = connect(pool_size=8)
+    store.append("s-0", some(3), expected=ANY)
+    store.catch_up(log)
+    with store.projector(newer) as projector:
+        assert projector.take_over()
+    store.renew_epoch()
+    with pytest.raises(EpochChanged):
+        store.rebuild(newer)
+
+
+def test_a_rebuild_of_an_inline_projection_leaves_out_what_its_policy_says(
+    connect: Connect, url: str, schema: str
+) -> None:
+    class Forgiving(InlineTotal):
+        name = "forgiving"
+        max_attempts = 1
+        on_error = "park"
+
+        @handles("Happened")
+        def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+            if event.data["number"] == 13:
+                raise ValueError("no")
+            return super().happened(document, event)
+
+    store = connect(pool_size=8)
+    store.append("s-0", [happened(1), happened(13), happened(2)], expected=ANY)
+    with EventStore.connect(url, schema=schema, inline=[Forgiving]) as writing:
+        seen: list[Rebuilding] = []
+        store.rebuild(Forgiving, report=seen.append)
+        assert (seen[-1].is_done, seen[-1].left_out) == (True, 1)
+        assert writing.documents(Forgiving).read("all") == {"sum": 3}
 
 
 def test_what_is_kept_elsewhere_is_rebuilt_in_a_new_version(sync_store: EventStore) -> None:

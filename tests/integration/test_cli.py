@@ -479,8 +479,10 @@ def test_an_application_is_run_and_stopped(
         assert heads.split()[:5] == ["PROJECTION", "VERSION", "LIFECYCLE", "STATE", "CHECKPOINT"]
         assert values.split()[:4] == ["tips", "1", "async", "serving"]
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        rebuilt = made("projections", "rebuild", "tips", "--app", "shop").stdout
-        assert rebuilt == "projection tips, version 1, is built and serves\n"
+        rebuilt = made("projections", "rebuild", "tips", "--app", "shop")
+        assert rebuilt.stdout == "projection tips, version 1, is built and serves\n"
+        told = "1 event is left out: indelible projections parked tips\n"
+        assert rebuilt.stderr.endswith(told)
         assert "ValueError: two" in made("projections", "parked", "tips").stdout
         assert made("projections", "discard", "tips", "--all", "-y").stdout == "1 event given up\n"
         assert made("projections", "restart", "tips").stdout == "0 partitions go on\n"
@@ -697,7 +699,7 @@ def test_a_projection_is_verified(
     made("append", "order-1", "OrderTipped", '{"amount": 2}', "-e", "any")
     never = made("projections", "verify", "tips", "--app", "shop")
     assert (never.returncode, "there is no projection 'tips'" in never.stderr) == (1, True)
-    assert "there are: tips" in made("projections", "verify", "no", "--app", "shop:app").stderr
+    assert "there are: tips" in made("projections", "verify", "no", "--app", "shop").stderr
 
     subprocess.run(
         [
@@ -723,6 +725,92 @@ def test_a_projection_is_verified(
         lines_of(made("projections", "verify", "tips", "--app", "shop", "--json"))[0]["differing"]
         == 1
     )
+
+
+_SALES = """
+from dataclasses import dataclass
+from indelible import App, DocumentProjection, Upcaster, handles
+
+@dataclass
+class Placed:
+    cents: int
+
+@dataclass
+class Paid:
+    cents: int
+
+class Owed(DocumentProjection[dict]):
+    name = "owed"
+
+    @handles(Placed)
+    def placed(self, document, event):
+        return {"cents": (document or {"cents": 0})["cents"] + event.data.cents}
+
+    @handles(Paid)
+    def paid(self, document, event):
+        return {"cents": (document or {"cents": 0})["cents"] - event.data.cents}
+
+class OwedNow(Owed):
+    name = "owed-now"
+"""
+
+_SALES_APP = """
+from indelible import App, Upcaster
+import sales
+
+def split(data):
+    return [("Placed", data), ("Paid", {{"cents": 2}})]
+
+app = App(
+    "sales",
+    url={url!r},
+    schema={schema!r},
+    events=[sales.Placed, sales.Paid, Upcaster("PlacedAndPaid", split, into=("Placed", "Paid"))],
+    projections=[sales.Owed],
+    inline=[sales.OwedNow],
+)
+"""
+
+
+def test_projections_are_rebuilt_and_verified_as_their_application_has_them(
+    made: Run, server_url: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its events, its upcasters, its projections, its database and its schema."""
+    (tmp_path / "sales.py").write_text(_SALES)
+    (tmp_path / "shop.py").write_text(_SALES_APP.format(url=server_url, schema=schema))
+    monkeypatch.chdir(tmp_path)
+    for number, event_type in enumerate(("PlacedAndPaid", "Placed"), start=1):
+        made("append", f"order-{number}", event_type, '{"cents": 5}', "-e", "any")
+
+    def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: of for name, of in os.environ.items() if not name.startswith("INDELIBLE_")}
+        return subprocess.run(
+            [*COMMAND, "projections", *arguments, "--app", "shop:app"],
+            env={**kept, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for name in ("owed", "owed-now"):
+        assert "is built and serves" in alone("rebuild", name).stdout
+        assert alone("verify", name).stdout == (
+            f"{name}, version 1: 2 events up to position 2 make 2 documents; all are as kept\n"
+        )
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        select = f"SELECT document FROM {schema}.documents WHERE key = 'order-1'"
+        assert connection.execute(select).fetchall() == [({"cents": 3},), ({"cents": 3},)]
+    refused = alone("rebuild", "owed", "-c", "0")
+    assert (refused.returncode, "concurrency must be 1 or more" in refused.stderr) == (2, True)
+
+    # What an inline projection takes is not appended past it.
+    passing = made("append", "order-3", "Placed", '{"cents": 5}', "-e", "any")
+    assert (passing.returncode, "inline projection 'owed-now'" in passing.stderr) == (2, True)
+    line = '{"stream": "order-3", "type": "Placed", "data": {"cents": 5}}'
+    passing = made("append", "--file", "-", "-e", "any", given=line)
+    assert (passing.returncode, "line 1" in passing.stderr) == (2, True)
+    other = made("append", "order-3", "Seen", "-e", "any")
+    assert (other.returncode, other.stderr) == (0, "")
 
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[dict]:

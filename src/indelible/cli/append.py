@@ -15,6 +15,7 @@ import typer
 
 from indelible.errors import IndelibleError, InvalidInput
 from indelible.events import ANY, ExpectedVersion, NewEvent, uuid7
+from indelible.project import BuildInfo
 from indelible.store import EventStore
 
 from . import options
@@ -93,6 +94,7 @@ def append(
         valid_at=None if valid_at is None else _moment(valid_at),
     )
     with EventStore.connect(url, schema=schema, channel=channel) as store:
+        _check_inline(store.projections(), event_type)
         result = store.append(stream, _event(line), expected=wanted)
     if json:
         json_lines(
@@ -114,12 +116,14 @@ def append(
 def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) -> None:
     versions: dict[str, int] = {}
     number = 0
+    inline = store.projections()
     with _lines(file) as lines:
         for number, text in enumerate(lines, start=1):
             if not text.strip():
                 continue
             try:
                 line = _json("the line", text, Line)
+                _check_inline(inline, line.type)
                 own = (
                     None if line.expected is None else options.expected_version(str(line.expected))
                 )
@@ -134,6 +138,20 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                 raise error.placed(f"line {number}") from error
             versions[line.stream] = result.version
     typer.echo(f"{number} lines appended")
+
+
+def _check_inline(known: list[BuildInfo], event_type: str) -> None:
+    """Refuse an event that an inline projection is to take in: its code is not here.
+
+    Raises:
+        InvalidInput: one that serves takes the type.
+    """
+    for build in known:
+        if build.serves_inline and (build.types is None or event_type in build.types):
+            raise InvalidInput(
+                f"inline projection {build.name!r} takes {event_type!r} with its append, and its"
+                " code is not here: append it in a program that has it, connect(inline=[…])"
+            )
 
 
 @contextmanager

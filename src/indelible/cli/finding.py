@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -64,42 +65,72 @@ def find(text: str, what: str, form: str) -> Any:
     return getattr(find_module(module_name), name, None)
 
 
-def find_projection(application: str, name: str) -> tuple[Projection, EventClasses]:
-    """Find a projection by its name, and all that is registered to read its events with.
+def find_application(application: str) -> App | AsyncApp:
+    """Find an application.
 
     Args:
-        application: `module:app`, or `module`, which has one application or none. Looked through
-            are the application's projections, and what the module holds, classes and instances.
-        name: the projection's name.
+        application: `module:app`; the module is looked for in the current folder, too.
 
-    Returns:
-        It, and the event classes and upcasters of the application; where there is none, the
-        classes that the projection handles.
+    Raises:
+        InvalidInput: there is none there.
+    """
+    found = find(application, "application", "module:app")
+    if not isinstance(found, App | AsyncApp):
+        module_name, _, name = application.partition(":")
+        raise InvalidInput(
+            f"{name!r} in {module_name!r} is no App and no AsyncApp: {name} = App('my-group', …)"
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FoundProjection:
+    """A projection of a module's, and how its application opens its store.
+
+    Attributes:
+        projection: it.
+        events: what its events are read with: the event classes and upcasters of the application;
+            where there is none, the classes that the projection handles.
+        url: the application's; None where it has none.
+        schema: the application's.
+        is_inline: whether the application has its appends bring it up to date.
+    """
+
+    projection: Projection
+    events: EventClasses
+    url: str | None = None
+    schema: str = "indelible"
+    is_inline: bool = False
+
+
+def find_projection(application: str, name: str) -> FoundProjection:
+    """Find a projection by its name.
+
+    Args:
+        application: `module:app`, or `module`; of a module that has one application this is meant.
+            Looked through are its projections, then what the module holds, classes and instances.
+        name: the projection's name.
 
     Raises:
         InvalidInput: there is none, or no such module.
     """
     module_name, _, app_name = application.partition(":")
-    module = find_module(module_name)
-    apps = [each for each in vars(module).values() if isinstance(each, App | AsyncApp)]
-    if app_name:
-        named = getattr(module, app_name, None)
-        if not isinstance(named, App | AsyncApp):
-            raise InvalidInput(f"{app_name!r} in {module_name!r} is no App and no AsyncApp")
-        apps = [named]
-    known = apps[0] if len(apps) == 1 else None
-    given = [*vars(module).values()]
-    if known is not None:
-        given += [*known.projections, *known.inline]
-    found: dict[str, Projection] = {}
-    for each in given:
-        projection = _made(each)
-        if projection is not None:
-            found[projection.name] = projection
-    if name in found:
-        return found[name], event_classes(found[name]) if known is None else known.events
-    there = ", ".join(sorted(found)) or "none"
-    raise InvalidInput(f"there is no projection {name!r} in {application!r} (there are: {there})")
+    held = list(vars(find_module(module_name)).values())
+    apps = [each for each in held if isinstance(each, App | AsyncApp)]
+    app = find_application(application) if app_name else apps[0] if len(apps) == 1 else None
+    if app is not None:
+        held += [*app.projections, *app.inline]
+    known = {each.name: each for each in held if _is_projection(each)}
+    if name not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise InvalidInput(
+            f"there is no projection {name!r} in {application!r} (there are: {there})"
+        )
+    projection = known[name]() if isinstance(known[name], type) else known[name]
+    if app is None:
+        return FoundProjection(projection, event_classes(projection))
+    is_inline = any(each.name == name for each in app.inline)
+    return FoundProjection(projection, app.events, app.url, app.schema, is_inline)
 
 
 def event_classes(projection: Projection) -> list[type]:
@@ -107,7 +138,7 @@ def event_classes(projection: Projection) -> list[type]:
     return [handled for handled in type(projection)._methods if isinstance(handled, type)]
 
 
-def _made(given: Any) -> Projection | None:
-    if isinstance(given, type) and issubclass(given, Projection) and hasattr(given, "name"):
-        given = given()
-    return given if isinstance(given, Projection) and hasattr(given, "name") else None
+def _is_projection(given: Any) -> bool:
+    """Whether it is a projection that can run, or the class of one."""
+    made = given if isinstance(given, type) else type(given)
+    return issubclass(made, Projection) and hasattr(given, "name")

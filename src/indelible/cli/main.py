@@ -94,7 +94,9 @@ def _indelible(
 
 def main() -> None:
     """Run the command, and end the process: errors are one line, never a traceback."""
-    logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
+    # Commands that have no projections' code append nothing that inline ones take.
+    for name in ("psycopg.pool", "indelible.projections.inline"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     sys.exit(_run())
 
 

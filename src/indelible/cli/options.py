@@ -24,6 +24,12 @@ Schema = Annotated[
     str,
     typer.Option("--schema", envvar="INDELIBLE_SCHEMA", help="The schema that the store is in."),
 ]
+OtherSchema = Annotated[
+    str | None,
+    typer.Option(
+        "--schema", envvar="INDELIBLE_SCHEMA", help="Another schema than the application's."
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line; positions and versions are text.")
 ]

@@ -18,6 +18,7 @@ from indelible.projection import DocumentProjection, Projection
 from indelible.rebuild import Rebuilding
 from indelible.rebuilder import Report
 from indelible.store import AsyncEventStore, EventStore
+from indelible.tending import check_concurrency
 
 from . import options, show
 from .finding import Application, find_projection
@@ -56,36 +57,42 @@ def rebuild_projection(
         int, typer.Option("--concurrency", "-c", help="How many partitions are built at once.")
     ] = 4,
     url: options.Url = None,
-    schema: options.Schema = "indelible",
+    schema: options.OtherSchema = None,
 ) -> None:
     """Build a projection anew beside the one that serves, then swap them in one transaction.
 
     What serves goes on meanwhile. After an interruption run it again: it goes on from where it was.
     """
-    projection, events = find_projection(application, name)
+    check_concurrency(concurrency)
+    found = find_projection(application, name)
+    projection = found.projection
     given: dict[str, Any] = {
-        "schema": schema,
-        "events": events,
+        "url": url or found.url,
+        "schema": schema or found.schema,
+        "events": found.events,
         "unknown": "keep",
+        "inline": [projection] if found.is_inline else [],
         "pool_size": concurrency + 4,
     }
-    with _progress(name) as report:
+    with _progress(name) as (report, seen):
         if _does_async(projection):
-            asyncio.run(_rebuild_async(url, given, projection, report, concurrency))
+            asyncio.run(_rebuild_async(given, projection, report, concurrency))
         else:
-            with EventStore.connect(url, **given) as store:
+            with EventStore.connect(**given) as store:
                 store.rebuild(projection, report=report, concurrency=concurrency)
     typer.echo(f"projection {name}, version {projection.version}, is built and serves")
+    if left_out := seen[-1].left_out:
+        events = "1 event is" if left_out == 1 else f"{left_out:,} events are"
+        typer.echo(f"{events} left out: indelible projections parked {name}", err=True)
 
 
 async def _rebuild_async(
-    url: str | None,
     given: dict[str, Any],
     projection: Projection,
     report: Report,
     concurrency: int,
 ) -> None:
-    async with AsyncEventStore.connect(url, **given) as store:
+    async with AsyncEventStore.connect(**given) as store:
         await store.rebuild(projection, report=report, concurrency=concurrency)
 
 
@@ -96,8 +103,11 @@ def _does_async(projection: Projection) -> bool:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Report]:
-    """A bar with the share of the log, events a second, and the time left."""
+def _progress(name: str) -> Iterator[tuple[Report, list[Rebuilding]]]:
+    """A bar with the share of the log, events a second, and the time left.
+
+    Gives what is to be called with reports, and where the first and the last of them stand.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -119,20 +129,20 @@ def _progress(name: str) -> Iterator[Report]:
         transient=True,
     ) as progress:
         task = progress.add_task(name, total=None, events=0, rate=0)
-        before: list[int] = []
+        seen: list[Rebuilding] = []
 
         def report(so_far: Rebuilding) -> None:
-            before.append(so_far.events)  # what an interrupted one has done counts for no speed
-            del before[1:]
+            seen[1:] = [so_far]
             progress.update(
                 task,
                 total=so_far.head,
                 completed=so_far.position,
                 events=so_far.events,
-                rate=(so_far.events - before[0]) / (progress.tasks[0].elapsed or 1),
+                # What an interrupted one has done counts for no speed.
+                rate=(so_far.events - seen[0].events) / (progress.tasks[0].elapsed or 1),
             )
 
-        yield report
+        yield report, seen
 
 
 @app.command("parked")
@@ -308,16 +318,19 @@ def verify(
     application: Application,
     json: options.Json = False,
     url: options.Url = None,
-    schema: options.Schema = "indelible",
+    schema: options.OtherSchema = None,
 ) -> int:
     """Fold a projection anew up to its checkpoint, and compare with the documents it keeps.
 
     Ends with exit code 1 where a document is not what its events say.
     """
-    projection, events = find_projection(application, name)
+    known = find_projection(application, name)
+    projection = known.projection
     if not isinstance(projection, DocumentProjection):
         raise InvalidInput(f"projection {name!r} keeps no documents here that could be compared")
-    with EventStore.connect(url, schema=schema, events=events, unknown="keep") as store:
+    with EventStore.connect(
+        url or known.url, schema=schema or known.schema, events=known.events, unknown="keep"
+    ) as store:
         found = store.verify(projection)
     if json:
         show.json_lines([{**asdict(found), "checkpoint": str(found.checkpoint)}])

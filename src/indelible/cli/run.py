@@ -17,7 +17,7 @@ from indelible.app import App, AsyncApp
 from indelible.errors import InvalidInput
 
 from . import options
-from .finding import find
+from .finding import find_application
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -51,12 +51,7 @@ def run(
         str, typer.Option("--log-level", help="DEBUG logs every event, INFO the reports.")
     ] = "INFO",
     url: options.Url = None,
-    schema: Annotated[
-        str | None,
-        typer.Option(
-            "--schema", envvar="INDELIBLE_SCHEMA", help="Another schema than the application's."
-        ),
-    ] = None,
+    schema: options.OtherSchema = None,
 ) -> None:
     """Run an application's handlers as a worker process.
 
@@ -64,7 +59,7 @@ def run(
     second signal ends it at once.
     """
     _log_to_stderr(log_format, log_level)
-    found = load(application)
+    found = find_application(application)
     if concurrency is not None:
         if concurrency < 1:
             raise InvalidInput(f"--concurrency must be 1 or more, not {concurrency}")
@@ -94,24 +89,6 @@ def _stop(number: int, stop: Callable[[], None]) -> None:
     # A second one does what signals do by themselves.
     signal.signal(number, signal.SIG_DFL)
     stop()
-
-
-def load(application: str) -> App | AsyncApp:
-    """Find an application.
-
-    Args:
-        application: `module:app`; the module is looked for in the current folder, too.
-
-    Raises:
-        InvalidInput: there is none there.
-    """
-    found = find(application, "application", "module:app")
-    if not isinstance(found, App | AsyncApp):
-        module_name, _, name = application.partition(":")
-        raise InvalidInput(
-            f"{name!r} in {module_name!r} is no App and no AsyncApp: {name} = App('my-group', …)"
-        )
-    return found
 
 
 def _log_to_stderr(log_format: LogFormat, level: str) -> None:

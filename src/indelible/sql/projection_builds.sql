@@ -1,8 +1,9 @@
 -- A row a partition of each build of a projection that is not retired, in order.
 SELECT
     projections.id, projections.name, projections.version, projections.kind,
-    projections.lifecycle, projections.state, parts.partition, parts.position, parts.owner,
-    nullif(parts.expires_at, '-infinity'), parts.handled, parts.is_stopped, parts.error, parts.error_position
+    projections.lifecycle, projections.state, projections.query::text,
+    parts.partition, parts.position, parts.owner, nullif(parts.expires_at, '-infinity'),
+    parts.handled, parts.is_stopped, parts.error, parts.error_position
 FROM indelible.projections
 JOIN indelible.projection_partitions AS parts ON parts.projection_id = projections.id
 WHERE projections.state <> 'retired'

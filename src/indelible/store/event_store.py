@@ -83,7 +83,8 @@ class EventStore(Appends, Decides, Handles, Projects, Follows, Reads, Streams):
             channel: the channel of every stream that this store appends to. By default a stream's
                 name up to the first `-`.
             inline: the projections that each append brings up to date in its own transaction.
-                Every process that appends has to name them.
+                Every process that appends has to name them: what it passes by misses its events,
+                and is told in a warning in the log.
             migrate: make the store, or bring it up to date, first. By default only for the
                 embedded database.
             max_event_bytes: how many bytes of data and metadata an event may have.

@@ -30,7 +30,7 @@ from indelible.projection import Described, DocumentProjection, Projection
 from indelible.projector import AsyncProjector, Projector
 from indelible.rebuild import Rebuilding
 from indelible.rebuilder import Report, rebuild_projection, rebuild_projection_async
-from indelible.tending import Duty
+from indelible.tending import Duty, check_concurrency
 from indelible.verify import Verification, Verifying
 
 from .following import AsyncFollows, Follows
@@ -235,7 +235,8 @@ class Projects(Follows, Reads):
             owner=name or daemon_name(),
             lease=lease,
         )
-        return Daemon(self._engine, self._wakeup.watch, codec, duty, concurrency)
+        slots = check_concurrency(concurrency)
+        return Daemon(self._engine, self._wakeup.watch, codec, duty, slots)
 
     def rebuild(
         self,
@@ -258,7 +259,9 @@ class Projects(Follows, Reads):
                 connections more.
 
         Raises:
-            InvalidInput: its state is not in documents, and the version serves.
+            InvalidInput: its state is not in documents, and the version serves; or an argument is
+                wrong.
+            EpochChanged: the store was restored to an earlier time, and its state is elsewhere.
             ProjectionStopped: its code fails at an event; what serves goes on.
             ProjectionChanged: it was begun in another way under its version.
 
@@ -271,7 +274,8 @@ class Projects(Follows, Reads):
             raise InvalidInput(NOT_IN_A_TRANSACTION)
         codec = self._writing.codec
         described = Described(projection, codec)
-        rebuild_projection(self._engine, self._wakeup.watch, codec, described, report, concurrency)
+        slots = check_concurrency(concurrency)
+        rebuild_projection(self._engine, self._wakeup.watch, codec, described, report, slots)
 
     def projection(self, name: str) -> ProjectionControl:
         """Give a projection to an operator: how it stands, what it leaves out, restart, drop.
@@ -373,7 +377,8 @@ class AsyncProjects(AsyncFollows, AsyncReads):
             owner=name or daemon_name(),
             lease=lease,
         )
-        return AsyncDaemon(self._engine, self._wakeup.watch, codec, duty, concurrency)
+        slots = check_concurrency(concurrency)
+        return AsyncDaemon(self._engine, self._wakeup.watch, codec, duty, slots)
 
     async def rebuild(
         self,
@@ -386,8 +391,9 @@ class AsyncProjects(AsyncFollows, AsyncReads):
             raise InvalidInput(NOT_IN_A_TRANSACTION)
         codec = self._writing.codec
         described = Described(projection, codec)
+        slots = check_concurrency(concurrency)
         await rebuild_projection_async(
-            self._engine, self._wakeup.watch, codec, described, report, concurrency
+            self._engine, self._wakeup.watch, codec, described, report, slots
         )
 
     def projection(self, name: str) -> AsyncProjectionControl:

@@ -339,6 +339,12 @@ BEGIN
             FROM indelible.projection_partitions AS free
             WHERE free.projection_id = of_projection AND free.partition = in_partition
                 AND free.expires_at <= clock_timestamp()
+                -- An inline one that serves is brought on by appends: others would count twice.
+                AND NOT EXISTS (
+                    SELECT FROM indelible.projections AS known
+                    WHERE known.id = of_projection
+                        AND known.lifecycle = 'inline' AND known.state = 'serving'
+                )
             FOR UPDATE SKIP LOCKED
         )
         RETURNING part.token, part.position, part.epoch;
