@@ -25,7 +25,7 @@ _PASSES_BY_PROJECTIONS = (
 )
 
 
-class Appends(Opened):
+class AppendFace(Opened):
     """The part of an `EventStore` that appends."""
 
     def append(
@@ -164,8 +164,8 @@ class Appends(Opened):
         return importing.result
 
 
-@documented_as(Appends)
-class AsyncAppends(AsyncOpened):
+@documented_as(AppendFace)
+class AsyncAppendFace(AsyncOpened):
     """The part of an `AsyncEventStore` that appends."""
 
     async def append(

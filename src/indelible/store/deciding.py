@@ -31,7 +31,7 @@ Deciding: TypeAlias = AbstractContextManager[Decision[States]]
 AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
 
 
-class Decides(Opened):
+class DecideFace(Opened):
     """The part of an `EventStore` that decides across streams."""
 
     def read_matching(self, query: Query) -> Matching:
@@ -178,8 +178,8 @@ class Decides(Opened):
             self._engine.wait(pause)
 
 
-@documented_as(Decides)
-class AsyncDecides(AsyncOpened):
+@documented_as(DecideFace)
+class AsyncDecideFace(AsyncOpened):
     """The part of an `AsyncEventStore` that decides across streams."""
 
     async def read_matching(self, query: Query) -> Matching:

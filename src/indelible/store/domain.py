@@ -22,7 +22,7 @@ Event = TypeVar("Event")
 Object = TypeVar("Object", bound=Aggregate[Any])
 
 
-class Handles(Opened):
+class DomainFace(Opened):
     """The part of an `EventStore` that handles commands."""
 
     @overload
@@ -223,8 +223,8 @@ class Handles(Opened):
             self._engine.run_aside(begun.take_snapshot())
 
 
-@documented_as(Handles)
-class AsyncHandles(AsyncOpened):
+@documented_as(DomainFace)
+class AsyncDomainFace(AsyncOpened):
     """The part of an `AsyncEventStore` that handles commands."""
 
     @overload

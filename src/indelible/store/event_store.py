@@ -26,19 +26,27 @@ from indelible.postgres import (
 from indelible.projection import Projection
 from indelible.wakeup import Wakeup
 
-from .appending import Appends, AsyncAppends
-from .deciding import AsyncDecides, Decides
-from .domain import AsyncHandles, Handles
-from .following import AsyncFollows, Follows
+from .appending import AppendFace, AsyncAppendFace
+from .deciding import AsyncDecideFace, DecideFace
+from .domain import AsyncDomainFace, DomainFace
+from .following import AsyncFollowFace, FollowFace
 from .opened import NOT_IN_A_TRANSACTION
-from .projecting import AsyncProjects, Projects
-from .reading import AsyncReads, Reads
-from .streams import AsyncStreams, Streams
+from .projecting import AsyncProjectFace, ProjectFace
+from .reading import AsyncReadFace, ReadFace
+from .streams import AsyncStreamsFace, StreamsFace
 
 MAX_EVENT_BYTES = 1024 * 1024
 
 
-class EventStore(Appends, Decides, Handles, Projects, Follows, Reads, Streams):
+class EventStore(
+    AppendFace,
+    DecideFace,
+    DomainFace,
+    ProjectFace,
+    FollowFace,
+    ReadFace,
+    StreamsFace,
+):
     """A store of events, for code without `async`. Open one with `connect`.
 
     Any number of threads may use one store at once.
@@ -226,7 +234,13 @@ class BoundEventStore(EventStore):
 
 @documented_as(EventStore)
 class AsyncEventStore(
-    AsyncAppends, AsyncDecides, AsyncHandles, AsyncProjects, AsyncFollows, AsyncReads, AsyncStreams
+    AsyncAppendFace,
+    AsyncDecideFace,
+    AsyncDomainFace,
+    AsyncProjectFace,
+    AsyncFollowFace,
+    AsyncReadFace,
+    AsyncStreamsFace,
 ):
     """A store of events, for `async` code: `EventStore` with `await`.
 

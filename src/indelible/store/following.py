@@ -16,7 +16,7 @@ from indelible.subscription import AsyncSubscription, Subscription
 from .opened import NOT_IN_A_TRANSACTION, AsyncOpened, Opened
 
 
-class Follows(Opened):
+class FollowFace(Opened):
     """The part of an `EventStore` that follows the log."""
 
     def subscribe(
@@ -98,8 +98,8 @@ class Follows(Opened):
         )
 
 
-@documented_as(Follows)
-class AsyncFollows(AsyncOpened):
+@documented_as(FollowFace)
+class AsyncFollowFace(AsyncOpened):
     """The part of an `AsyncEventStore` that follows the log."""
 
     def subscribe(

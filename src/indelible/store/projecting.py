@@ -33,9 +33,9 @@ from indelible.rebuilder import Report, rebuild_projection, rebuild_projection_a
 from indelible.tending import Duty, check_concurrency
 from indelible.verify import Verification, Verifying
 
-from .following import AsyncFollows, Follows
+from .following import AsyncFollowFace, FollowFace
 from .opened import NOT_IN_A_TRANSACTION
-from .reading import AsyncReads, Reads
+from .reading import AsyncReadFace, ReadFace
 
 P = TypeVar("P")
 _CATCH_UP_SECONDS = 10.0
@@ -51,7 +51,7 @@ _HAS_NO_SNAPSHOT = (
 )
 
 
-class Projects(Follows, Reads):
+class ProjectFace(FollowFace, ReadFace):
     """The part of an `EventStore` that keeps read models."""
 
     def project(
@@ -290,8 +290,8 @@ class Projects(Follows, Reads):
         return self._engine.run(operating.statuses())
 
 
-@documented_as(Projects)
-class AsyncProjects(AsyncFollows, AsyncReads):
+@documented_as(ProjectFace)
+class AsyncProjectFace(AsyncFollowFace, AsyncReadFace):
     """The part of an `AsyncEventStore` that keeps read models."""
 
     async def project(

@@ -16,7 +16,7 @@ from .events import AsyncLog, AsyncStreamEvents, Log, StreamEvents
 from .opened import AsyncOpened, Opened
 
 
-class Reads(Opened):
+class ReadFace(Opened):
     """The part of an `EventStore` that reads."""
 
     def read(
@@ -259,8 +259,8 @@ class Reads(Opened):
         return self._engine.run(event_types.check_types(self._writing.codec, samples=samples))
 
 
-@documented_as(Reads)
-class AsyncReads(AsyncOpened):
+@documented_as(ReadFace)
+class AsyncReadFace(AsyncOpened):
     """The part of an `AsyncEventStore` that reads."""
 
     def read(

@@ -12,7 +12,7 @@ from .events import async_pages, pages
 from .opened import AsyncOpened, Opened
 
 
-class Streams(Opened):
+class StreamsFace(Opened):
     """The part of an `EventStore` that looks after streams."""
 
     def stream(self, name: str) -> StreamInfo | None:
@@ -127,8 +127,8 @@ class Streams(Opened):
         return self._engine.run(life.stream_changes(stream))
 
 
-@documented_as(Streams)
-class AsyncStreams(AsyncOpened):
+@documented_as(StreamsFace)
+class AsyncStreamsFace(AsyncOpened):
     """The part of an `AsyncEventStore` that looks after streams."""
 
     async def stream(self, name: str) -> StreamInfo | None:
