@@ -81,11 +81,6 @@ class Worker:
         """How many slices it has."""
         return len(self._slices)
 
-    @property
-    def in_flight(self) -> int:
-        """How many events are with handlers."""
-        return sum(part.busy is not None for part in self._slices.values())
-
     def lose(self) -> None:
         """Forget everything: the lease is over. What handlers still say does not count."""
         self.verdicts.clear()

@@ -1,4 +1,4 @@
-"""`indelible run`: an application's handlers as a worker process."""
+"""`indelible run`: an application's handlers and projections in a worker process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(
     url: options.Url = None,
     schema: options.OtherSchema = None,
 ) -> None:
-    """Run an application's handlers as a worker process.
+    """Run an application's handlers and projections in a worker process.
 
     On SIGTERM or Ctrl-C it begins no new event, finishes those at work and gives back the rest; a
     second signal ends it at once.
