@@ -25,6 +25,7 @@ from indelible import (
     NewEvent,
     WrongExpectedVersion,
 )
+from indelible.plan import Call
 from tests.waiting import wait_until
 
 _SECONDS = 60
@@ -254,3 +255,31 @@ def test_the_workers_wait_for_nobody_to_come(writers: Writers, sync_store: Event
     result = writers.submit("a-1", event(), NO_STREAM).result(_SECONDS)
     assert result.version == 0
     wait_until(lambda: sync_store.head() == result.position)
+
+
+def test_what_is_to_be_done_meanwhile_is_done_when_all_was_sent(
+    sync_store: EventStore, url: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(4711)")
+        with sync_store._engine._checkout() as connection:
+            connection.execute("SET lock_timeout = '20s'")
+            connection.meanwhile = lambda: other.execute("SELECT pg_advisory_unlock(4711)")
+            connection.execute("SELECT pg_advisory_lock(4711)")  # only it lets this end
+            connection.meanwhile = None
+            connection.execute("SELECT pg_advisory_unlock(4711)")
+            connection.execute("RESET lock_timeout")
+
+
+def test_who_has_to_wait_for_a_connection_does_meanwhile_what_there_is_to_do(
+    url: str, schema: str
+) -> None:
+    done = threading.Event()
+    with (
+        EventStore.connect(url, schema=schema, pool_size=1) as store,
+        ThreadPoolExecutor(1) as threads,
+        store.transaction(),
+    ):
+        answer = threads.submit(store._engine._execute, Call("head"), done.set)
+        assert done.wait(_SECONDS)
+        assert not answer.done()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import settings
@@ -31,7 +33,7 @@ def appended(work: Work) -> list[tuple[Any, ...]]:
 
 
 def test_an_append_that_finds_a_worker_free_goes_at_once_and_alone() -> None:
-    line = Line(2)
+    line = Line(2, 2)
     first, second = entry("a"), entry("b")
     one, two = line.enter(first), line.enter(second)
     assert one is not None
@@ -41,7 +43,7 @@ def test_an_append_that_finds_a_worker_free_goes_at_once_and_alone() -> None:
 
 
 def test_what_comes_while_all_are_at_work_goes_together() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     work = line.enter(entry("a"))
     assert work is not None
     later = [entry(name) for name in "bcd"]
@@ -52,7 +54,7 @@ def test_what_comes_while_all_are_at_work_goes_together() -> None:
 
 
 def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     work = line.enter(entry("first"))
     assert work is not None
     for number in range(200):
@@ -62,7 +64,7 @@ def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
 
 
 def test_a_batch_has_a_largest_size_in_bytes() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     work = line.enter(entry("first"))
     assert work is not None
     for number in range(6):
@@ -74,7 +76,7 @@ def test_a_batch_has_a_largest_size_in_bytes() -> None:
 
 
 def test_appends_to_the_stream_of_a_batch_wait_behind_it_in_order() -> None:
-    line = Line(2)
+    line = Line(2, 2)
     work = line.enter(entry("a"))
     assert work is not None
     behind = [entry("a") for _ in range(3)]
@@ -84,7 +86,7 @@ def test_appends_to_the_stream_of_a_batch_wait_behind_it_in_order() -> None:
 
 
 def test_what_others_hold_goes_alone_and_its_neighbours_have_their_outcome() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     first = line.enter(entry("first"))
     assert first is not None
     held, held_too, free = entry("held"), entry("held"), entry("free")
@@ -106,7 +108,7 @@ def test_what_others_hold_goes_alone_and_its_neighbours_have_their_outcome() -> 
 
 
 def test_an_append_that_the_database_cannot_take_fails_alone() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     first = line.enter(entry("first"))
     assert first is not None
     bad, good = entry("bad"), entry("good")
@@ -122,7 +124,7 @@ def test_an_append_that_the_database_cannot_take_fails_alone() -> None:
 
 
 def test_a_lost_connection_is_told_to_all_each_with_an_error_of_its_own() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     first = line.enter(entry("first"))
     assert first is not None
     ones = [entry("a"), entry("b")]
@@ -136,7 +138,7 @@ def test_a_lost_connection_is_told_to_all_each_with_an_error_of_its_own() -> Non
 
 
 def test_an_interrupt_ends_the_thread_that_it_hit_and_nobody_elses_append() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     first = line.enter(entry("first"))
     assert first is not None
     leader, neighbour = entry("a"), entry("b")
@@ -149,7 +151,7 @@ def test_an_interrupt_ends_the_thread_that_it_hit_and_nobody_elses_append() -> N
 
 
 def test_what_is_abandoned_before_it_was_sent_is_not_sent() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     work = line.enter(entry("a"))
     assert work is not None
     gone, there = entry("b"), entry("c")
@@ -161,7 +163,7 @@ def test_what_is_abandoned_before_it_was_sent_is_not_sent() -> None:
 
 
 def test_there_is_one_more_worker_where_those_that_there_are_take_long() -> None:
-    line = Line(1)
+    line = Line(1, 1)
     slow = line.enter(entry("slow"))
     assert slow is not None
     waiting = entry("waiting")
@@ -176,55 +178,141 @@ def test_there_is_one_more_worker_where_those_that_there_are_take_long() -> None
     assert line.enter(entry("y")) is None, "the worker in reserve is gone again"
 
 
-def test_an_interrupted_thread_leaves_the_appends_of_others_to_others() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    sent: list[str] = []
+def test_while_a_batch_is_under_way_the_next_one_is_gathered() -> None:
+    line = Line(3, 1)
+    first, second = line.enter(entry("a")), line.enter(entry("b"))
+    third = line.enter(entry("c"))
+    assert first, "all go alone while there are few"
+    assert second
+    assert third
+    later = [entry(name) for name in "defg"]
+    assert [line.enter(given) for given in later[:2]] == [None, None]
+    (batch,) = line.settle(first, [APPENDED])
+    assert batch.entries == later[:2]
+    assert line.settle(second, [APPENDED]) == []
+    assert [line.enter(given) for given in later[2:]] == [None, None]
+    (next_batch,) = line.settle(batch, appended(batch))
+    assert next_batch.entries == later[2:]
 
-    def execute(call: Call) -> list[tuple[Any, ...]]:
-        sent.append(str(call.parameters.get("stream", "batch")))
-        begun.set()
-        assert go_on.wait(20)
-        return [APPENDED]
 
-    commit = GroupCommit(execute, connections=1)
-    outcomes: dict[str, object] = {}
+class Appends:
+    """Threads that append; what the database does is told by the test."""
 
-    def append(name: str) -> None:
+    def __init__(self, connections: int = 1) -> None:
+        self.sent: list[str] = []
+        self.outcomes: dict[str, object] = {}
+        self.threads: dict[str, threading.Thread] = {}
+        self._go_on = [threading.Event() for _ in range(5)]
+        self.commit = GroupCommit(self._execute, connections)
+
+    def _execute(self, call: Call, meanwhile: Callable[[], None]) -> list[tuple[Any, ...]]:
+        number = len(self.sent)
+        names = re.findall(r'"stream":"(.*?)"', str(call.parameters.get("appends")))
+        self.sent.append(" ".join(names) or str(call.parameters["stream"]))
+        meanwhile()
+        assert self._go_on[number].wait(20)
+        return [(place, *APPENDED) for place, _ in enumerate(names, 1)] or [APPENDED]
+
+    def _append(self, name: str) -> None:
         try:
-            outcomes[name] = commit.append(entry(name).call)
+            self.outcomes[name] = self.commit.append(entry(name).call)
         except KeyboardInterrupt as interrupt:
-            outcomes[name] = interrupt
+            self.outcomes[name] = interrupt
 
-    def start(name: str) -> threading.Thread:
-        thread = threading.Thread(target=append, args=[name])
-        thread.start()
-        return thread
+    def start(self, name: str) -> None:
+        """Append, and return when it was sent, or waits."""
+        self.threads[name] = threading.Thread(target=self._append, args=[name])
+        self.threads[name].start()
+        wait_until(lambda: name in self.commit._line._waiting or name in self.sent)
 
-    first = start("first")
-    assert begun.wait(20)
-    interrupted = start("interrupted")
-    wait_until(lambda: commit._line.is_waited_for)
-    assert interrupted.ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(interrupted.ident), ctypes.py_object(KeyboardInterrupt)
-    )
-    interrupted.join(20)
-    third = start("third")
-    wait_until(lambda: "third" in commit._line._waiting)
-    go_on.set()
-    for thread in (first, third):
-        thread.join(20)
+    def answer(self, number: int) -> None:
+        """Have the database answer what was sent as the so manieth."""
+        self._go_on[number].set()
+
+    def end(self) -> dict[str, object]:
+        for event in self._go_on:
+            event.set()
+        for thread in self.threads.values():
+            thread.join(20)
+        self.commit.close()
+        return self.outcomes
+
+
+def test_outcomes_are_told_while_the_database_has_the_next_batch() -> None:
+    appends = Appends()
+    for name in ("first", "a", "b"):
+        appends.start(name)
+    appends.answer(0)
+    wait_until(lambda: "a b" in appends.sent)
+    for name in ("c", "d"):
+        appends.start(name)
+    assert "a" not in appends.outcomes
+    appends.answer(1)
+    wait_until(lambda: {"a", "b"} <= appends.outcomes.keys())
+    assert appends.sent == ["first", "a b", "c d"]
+    assert "c" not in appends.outcomes
+    assert set(appends.end()) == {"first", "a", "b", "c", "d"}
+
+
+def test_what_waits_when_the_store_is_closed_has_an_outcome_too() -> None:
+    appends = Appends()
+    for name in ("first", "a", "b"):
+        appends.start(name)
+    appends.commit.close()
+    assert appends.end() == {name: [APPENDED] for name in ("first", "a", "b")}
+
+
+def test_an_interrupted_thread_leaves_the_appends_of_others_to_others() -> None:
+    appends = Appends()
+    appends.start("first")
+    appends.start("interrupted")
+    interrupt(appends.threads["interrupted"])
+    appends.threads["interrupted"].join(20)
+    appends.start("third")
+    outcomes = appends.end()
     assert isinstance(outcomes.pop("interrupted"), KeyboardInterrupt)
     assert outcomes == {"first": [APPENDED], "third": [APPENDED]}
-    assert sent == ["first", "third"]
+    assert appends.sent == ["first", "third"]
+
+
+def test_an_interrupt_at_one_s_own_turn_lets_others_go_on() -> None:
+    appends = Appends()
+    appends.start("first")
+    appends.start("interrupted")
+    hand_on = appends.commit._hand_on
+
+    def interrupt_first(following: list[Work]) -> list[Work]:
+        if following and following[0].entries[0].lane == "interrupted":
+            interrupt(appends.threads["interrupted"])
+            appends.threads["interrupted"].join(20)
+        return hand_on(following)
+
+    appends.commit._hand_on = interrupt_first  # type: ignore[method-assign]
+    appends.answer(0)
+    wait_until(lambda: "first" in appends.outcomes)
+    assert appends.commit._line.is_idle
+    appends.start("third")
+    outcomes = appends.end()
+    assert isinstance(outcomes.pop("interrupted"), KeyboardInterrupt)
+    assert outcomes == {"first": [APPENDED], "third": [APPENDED]}
+    assert appends.sent == ["first", "third"]
+
+
+def interrupt(thread: threading.Thread) -> None:
+    assert thread.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
+    )
 
 
 class LineModel(RuleBasedStateMachine):
     """Whatever comes, is refused, fails or takes long: each has one outcome, in order of stream."""
 
+    workers, batches = 2, 2
+
     def __init__(self) -> None:
         super().__init__()
-        self.line = Line(2)
+        self.line = Line(self.workers, self.batches)
         self.running: list[Work] = []
         self.unsettled: dict[str, list[Entry]] = {}
 
@@ -290,9 +378,23 @@ class LineModel(RuleBasedStateMachine):
                 self.unsettled[given.lane].remove(given)
             self.begin(following)
         assert not any(self.unsettled.values())
-        assert self.line._free == 2
+        assert self.line._free == self.workers
+        assert self.line._free_for_batches == self.batches
         assert not self.line._at_work
+
+
+class LineOfThreadsModel(LineModel):
+    """The same where several go alone, or one batch."""
+
+    workers, batches = 4, 1
+
+    @invariant()
+    def one_batch_is_under_way(self) -> None:
+        batches = [work for work in self.running if work.takes_place and not work.is_alone]
+        assert len(batches) <= 1
 
 
 TestLine = LineModel.TestCase
 TestLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLineOfThreads = LineOfThreadsModel.TestCase
+TestLineOfThreads.settings = TestLine.settings

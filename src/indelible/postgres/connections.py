@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import psycopg
 from psycopg import abc
-from psycopg.abc import AdaptContext, Buffer
+from psycopg.abc import AdaptContext, Buffer, PQGen
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
+from psycopg.waiting import Wait
 
 from indelible.columns import Column
 from indelible.errors import InvalidInput
@@ -27,16 +29,44 @@ from .settings import Settings
 Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
 
+T = TypeVar("T")
+
 _log = logging.getLogger("indelible")
 
 
 class PooledConnection(psycopg.Connection[Any]):
-    """A connection of the pool, with the cursor that all its statements use."""
+    """A connection of the pool, with the cursor that all its statements use.
+
+    Attributes:
+        meanwhile: called whenever a statement was sent, before its answer is waited for.
+    """
+
+    meanwhile: Callable[[], None] | None = None
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait as psycopg does, and have something done meanwhile."""
+        if self.meanwhile is not None:
+            gen = _telling(gen, self.meanwhile)
+        return super().wait(gen, *args, **kwargs)
 
     @cached_property
     def event_cursor(self) -> psycopg.Cursor[Any]:
         """Made once, since it takes longer than the statement."""
         return event_cursor(self)
+
+
+def _telling(gen: PQGen[T], meanwhile: Callable[[], None]) -> PQGen[T]:
+    """Run a generator of psycopg's, which tell what they wait for: here for the answer."""
+    try:
+        state = next(gen)
+        while state != Wait.R:
+            state = gen.send((yield state))
+        meanwhile()
+        while True:
+            state = gen.send((yield state))
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 class AsyncPooledConnection(psycopg.AsyncConnection[Any]):

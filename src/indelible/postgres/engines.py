@@ -78,6 +78,9 @@ class AsyncOnAppend(Protocol):
 _IMPATIENCE = 1.0
 """Seconds that an impatient engine waits for a connection."""
 
+_SOON = 0.001
+"""Seconds to wait for a connection before one does something else meanwhile."""
+
 _SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
@@ -231,13 +234,18 @@ class PoolEngine:
 
     def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
+        self._group_commit.close()
         self._pool.close()
         self._on_close()
 
     @contextmanager
-    def _checkout(self) -> Iterator[PooledConnection]:
+    def _checkout(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[PooledConnection]:
         try:
-            connection = self._pool.getconn(timeout=self._settings.timeout)
+            try:
+                connection = self._pool.getconn(_SOON)
+            except PoolTimeout:
+                meanwhile()
+                connection = self._pool.getconn(self._settings.timeout)
         except PoolClosed as error:
             raise StoreClosed from error
         except PoolTimeout as error:
@@ -252,15 +260,22 @@ class PoolEngine:
             return self._execute(call)
         return self._group_commit.append(call)
 
-    def _execute(self, call: Call) -> Rows:
+    def _execute(self, call: Call, meanwhile: Callable[[], None] = _nothing) -> Rows:
+        """Run a statement; `meanwhile` is called whenever there is something to wait for."""
         attempts = Attempts(self._settings, call)
         while True:
             try:
-                with self._checkout() as connection:
+                with self._checkout(meanwhile) as connection:
                     if _takes_part(self._on_append, call):
                         rows = self._append_with(self._on_append, connection, call)
                     else:
-                        rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
+                        connection.meanwhile = meanwhile
+                        try:
+                            rows = fetch(
+                                connection.event_cursor, call, self._settings, self._prepares
+                            )
+                        finally:
+                            connection.meanwhile = None
                 if call.appends:
                     self._on_commit()
                 return rows
@@ -270,6 +285,7 @@ class PoolEngine:
                 pause = attempts.pause_after(problem, error)
             except DatabaseUnreachable as error:
                 raise attempts.loss or error from error
+            meanwhile()
             if isinstance(problem, ConnectionLost):
                 self._pool.check()
             time.sleep(pause)

@@ -6,8 +6,9 @@ database each is stored or refused alone (`append_batch`). What could make neigh
 steps aside and goes alone: a stream or a tag that another transaction holds, or an append that the
 database cannot take.
 
-`Line` decides who goes with whom, and does no I/O. The worker is a thread that waits for its own
-append anyway, or a task. docs/explanation/appends.md says why nothing is lost or turned round.
+`Line` decides who goes with whom, and does no I/O. What goes alone is run by whoever waits for it,
+the rest by a thread or a task of its own. docs/explanation/appends.md says why nothing is lost or
+turned round.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,8 +28,10 @@ import msgspec
 from indelible.errors import DatabaseError, InvalidInput, StoreClosed, TransactionConflict
 from indelible.plan import Call, Rows
 
-_WORKERS = 2
-"""How many statements are under way at once; more make the batches smaller, and no faster."""
+_WORKERS, _BATCHES = 4, 1
+_WORKERS_OF_TASKS, _BATCHES_OF_TASKS = 2, 2
+"""How many statements are under way at once at most, and how many of them for several appends. More
+make the batches smaller, and threads wait for each other in the interpreter."""
 _SMALLEST_SHARE = 32
 _LARGEST_BATCH = 250
 _LARGEST_BATCH_BYTES = 2 * 1024 * 1024
@@ -42,7 +46,10 @@ _json = msgspec.json.Encoder().encode
 
 
 class Entry:
-    """An append that waits for its outcome; `signal` wakes whoever waits."""
+    """An append that waits for its outcome; `signal` wakes whoever waits.
+
+    `work` is what it is alone in, once it is to be run.
+    """
 
     __slots__ = ("call", "is_abandoned", "lane", "problem", "rows", "signal", "work")
 
@@ -93,9 +100,14 @@ class Work:
     takes_place: bool = True
     begun: float = field(default_factory=time.monotonic)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is one append, which may have to wait for a stream."""
+        return len(self.entries) == 1
+
     def call(self) -> Call:
         """The statement."""
-        if len(self.entries) == 1:
+        if self.is_alone:
             return self.entries[0].call
         appends = ",".join(entry.text() for entry in self.entries)
         return Call(
@@ -106,8 +118,9 @@ class Work:
 class Line:
     """Who goes with whom. Appends of one lane, a stream say, go in the order in which they came."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, batches: int) -> None:
         self._free = workers
+        self._free_for_batches = batches
         self._running: set[Work] = set()
         self._at_work: set[str] = set()
         """The lanes of what is under way."""
@@ -122,13 +135,18 @@ class Line:
         return not self._running
 
     @property
+    def has_room(self) -> bool:
+        """Whether a worker is free. While a batch is under way the next one is gathered."""
+        return self._free > 0 and self._free_for_batches > 0
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether something waits for a worker."""
         return bool(self._ready)
 
     def enter(self, entry: Entry) -> Work | None:
         """Take a place; return what is to be run at once, if a worker is free."""
-        if self._free and entry.lane not in self._at_work:
+        if self.has_room and entry.lane not in self._at_work:
             return self._begin([entry])
         self.queue(entry)
         return None
@@ -142,15 +160,16 @@ class Line:
             self._waiting[entry.lane] = deque((entry,))
             if entry.lane not in self._at_work:
                 self._ready.append(entry.lane)
-        return self._free > 0 and bool(self._ready)
+        return self.has_room and bool(self._ready)
 
     def settle(self, work: Work, outcome: Rows | BaseException) -> list[Work]:
         """Note the outcome of what was run; return what is to be run next."""
         self._running.discard(work)
-        self._free += work.takes_place
+        self._leave(work)
         aside: dict[str, list[Entry]] = {}
         for entry in self._note(work, outcome):
-            aside.setdefault(entry.lane, []).append(entry)
+            if not entry.is_abandoned:
+                aside.setdefault(entry.lane, []).append(entry)
         following = []
         for lane in {entry.lane: None for entry in work.entries}:
             self._at_work.discard(lane)
@@ -194,15 +213,14 @@ class Line:
         if self._ready:
             latest = time.monotonic() - _PATIENCE
             for work in self._running:
-                if work.takes_place and work.begun < latest:
-                    work.takes_place = False
-                    self._free += 1
+                if work.begun < latest:
+                    self._leave(work)
         return self.go_on()
 
     def go_on(self) -> list[Work]:
         """Return what is to be run now, as far as there are workers."""
         following = []
-        while self._free and (entries := self._gather()):
+        while self.has_room and (entries := self._gather()):
             following.append(self._begin(entries))
         return following
 
@@ -225,26 +243,43 @@ class Line:
                 self._waiting[lane] = waiting
         return entries
 
+    def _leave(self, work: Work) -> None:
+        if work.takes_place:
+            work.takes_place = False
+            self._free += 1
+            self._free_for_batches += not work.is_alone
+
     def _begin(self, entries: list[Entry], *, takes_place: bool = True) -> Work:
         work = Work(entries, takes_place)
+        if work.is_alone:
+            entries[0].work = work
         self._running.add(work)
-        self._free -= takes_place
+        if takes_place:
+            self._free -= 1
+            self._free_for_batches -= not work.is_alone
         self._at_work.update(entry.lane for entry in entries)
         return work
 
 
 class GroupCommit:
-    """Group commit for threads: one that waits for its own append runs the batch that it is in.
+    """Group commit for threads: each runs what goes alone, and a thread of its own the batches.
+
+    That one goes on with what has come meanwhile, and sends it before it tells outcomes: threads
+    that are told want the interpreter's lock, which would keep the database waiting.
 
     Args:
-        execute: runs one statement, on a connection of its own.
+        execute: runs one statement, on a connection of its own; calls its second argument while it
+            waits for the database.
         connections: how many of these there are at most.
     """
 
-    def __init__(self, execute: Callable[[Call], Rows], connections: int) -> None:
+    def __init__(
+        self, execute: Callable[[Call, Callable[[], None]], Rows], connections: int
+    ) -> None:
         self._execute = execute
         self._guard = threading.Lock()
-        self._line = Line(min(_WORKERS, connections))
+        self._line = Line(min(_WORKERS, connections), _BATCHES)
+        self._threads = ThreadPoolExecutor(connections, "indelible-append")
 
     def append(self, call: Call) -> Rows:
         """Append, with others where they are many."""
@@ -254,54 +289,78 @@ class GroupCommit:
             work = self._line.enter(entry)
         if work is None:
             work = self._wait(entry)
-        while work is not None:
-            self._run(work, entry)
-            work = None if entry.is_settled else self._wait(entry)
+        if work is not None:
+            self._start(self._run(work, _nothing))
         return entry.outcome()
 
+    def close(self) -> None:
+        """Let the threads end when they have nothing more to do."""
+        self._threads.shutdown(wait=False)
+
     def _wait(self, entry: Entry) -> Work | None:
-        """Wait until the outcome is known, or until this thread is to run something."""
+        """Wait until the outcome is known, or until this thread is to run its append itself."""
         try:
             while not entry.signal.acquire(timeout=_PATIENCE):
                 with self._guard:
                     following = self._line.relieve()
-                self._hand_on(following)
-        except BaseException:
-            # Somebody else's appends may have been put into the hands of this thread.
+                self._start(self._hand_on(following))
+        except BaseException as interrupt:
             with self._guard:
                 entry.is_abandoned = True
                 work = entry.work
             if work is not None:
-                self._run(work, entry)
+                self._start(self._settle(work, interrupt))
             raise
-        work, entry.work = entry.work, None
-        return work
+        return entry.work
 
-    def _run(self, work: Work, own: Entry) -> None:
+    def _start(self, batches: list[Work]) -> None:
+        for batch in batches:
+            try:
+                self._threads.submit(self._serve, batch)
+            except RuntimeError:  # the store was closed, or the interpreter ends
+                self._serve(batch)
+
+    def _serve(self, batch: Work) -> None:
+        """Run a batch, and what has come meanwhile, until nothing waits."""
+        known: deque[Entry] = deque()
+
+        def tell() -> None:
+            while known:
+                known.popleft().signal.release()
+
+        batches = [batch]
+        while batches:
+            batch, *others = batches
+            self._start(others)
+            batches = self._run(batch, tell)
+            tell()
+            known.extend(entry for entry in batch.entries if entry.is_settled)
+        tell()
+
+    def _run(self, work: Work, meanwhile: Callable[[], None]) -> list[Work]:
+        """Run a statement; return the batches that are to be run next."""
         outcome: Rows | BaseException
         try:
-            outcome = self._execute(work.call())
+            outcome = self._execute(work.call(), meanwhile)
         except BaseException as error:
             outcome = error
+        return self._settle(work, outcome)
+
+    def _settle(self, work: Work, outcome: Rows | BaseException) -> list[Work]:
         with self._guard:
             following = self._line.settle(work, outcome)
-        # First, so that the database is at work again while outcomes are told.
-        self._hand_on(following)
-        for entry in work.entries:
-            if entry is not own and entry.is_settled:
-                entry.signal.release()
+        return self._hand_on(following)
 
-    def _hand_on(self, following: list[Work]) -> None:
-        """Wake a thread for each statement: one of those that wait for it."""
+    def _hand_on(self, following: list[Work]) -> list[Work]:
+        """Wake the threads whose appends go alone; return the batches."""
         for work in following:
-            with self._guard:
-                waiting = [entry for entry in work.entries if not entry.is_abandoned]
-                if waiting:
-                    waiting[0].work = work
-            if waiting:
-                waiting[0].signal.release()
-            else:
-                self._run(work, work.entries[0])
+            if work.is_alone:
+                work.entries[0].signal.release()
+        return [work for work in following if not work.is_alone]
+
+
+def _nothing() -> None:
+    """There is nothing to be done meanwhile."""
 
 
 class AsyncGroupCommit:
@@ -314,7 +373,7 @@ class AsyncGroupCommit:
 
     def __init__(self, execute: Callable[[Call], Awaitable[Rows]], connections: int) -> None:
         self._execute = execute
-        self._line = Line(min(_WORKERS, connections))
+        self._line = Line(min(_WORKERS_OF_TASKS, connections), _BATCHES_OF_TASKS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._goes_on = False
         self._relief: asyncio.TimerHandle | None = None
