@@ -104,48 +104,6 @@ COMMENT ON FUNCTION indelible.lock_for_append(text[], text[], boolean) IS
     'Takes, until the transaction ends, what an append with these tags and conditions must hold.';
 
 
--- Append, as before but for tags; the locks are taken in append() and append_many(), see 0006 ----
-
-CREATE OR REPLACE FUNCTION indelible.insert_events(
-    stream_id bigint,
-    first_version bigint,
-    new_events jsonb,
-    OUT last_position bigint,
-    OUT recorded_at timestamptz
-)
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    PERFORM indelible.hold_head();
-    recorded_at := clock_timestamp();
-    INSERT INTO indelible.events
-        (position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at)
-    SELECT
-        nextval('indelible.events_position'),
-        insert_events.stream_id,
-        first_version + place - 1,
-        insert_events.recorded_at,
-        (event ->> 'id')::uuid,
-        event ->> 'type',
-        event -> 'data',
-        event -> 'metadata',
-        CASE WHEN event ? 'tags'
-            THEN ARRAY(SELECT jsonb_array_elements_text(event -> 'tags'))
-        END,
-        (event ->> 'valid_at')::timestamptz
-    FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, place)
-    ORDER BY place;
-    last_position := currval('indelible.events_position');
-    IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
-        INSERT INTO indelible.event_tags (tag, position)
-        SELECT DISTINCT tag, events.position
-        FROM indelible.events
-        CROSS JOIN LATERAL unnest(events.tags) AS given (tag)
-        WHERE events.stream_id = insert_events.stream_id AND events.version >= first_version;
-    END IF;
-END
-$$;
-
 -- Conditions ----------------------------------------------------------------------------------
 
 CREATE FUNCTION indelible.events_in_the_way(conditions jsonb)
@@ -243,6 +201,7 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
+SET enable_bitmapscan = off
 SET enable_mergejoin = off
 SET jit = off
 AS $$
