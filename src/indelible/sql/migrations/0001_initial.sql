@@ -411,13 +411,14 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- Plans are made once a session, and for every function that is called from here. One made while
--- a table was small would read it whole for long after it has grown: they are held to indexes, and
--- without bitmaps, which take longer to set up than a few rows to look up.
+-- a table was small would read it whole for long after it has grown: they are held to look up one row
+-- after the other in an index, without bitmaps, which take longer to set up.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
-SET enable_bitmapscan = off
 SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
@@ -516,13 +517,14 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- Plans are made once a session, and for every function that is called from here. One made while
--- a table was small would read it whole for long after it has grown: they are held to indexes, and
--- without bitmaps, which take longer to set up than a few rows to look up.
+-- a table was small would read it whole for long after it has grown: they are held to look up one row
+-- after the other in an index, without bitmaps, which take longer to set up.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
-SET enable_bitmapscan = off
 SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
 SET jit = off
 AS $$
 #variable_conflict use_column

@@ -71,8 +71,9 @@ SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
-SET enable_bitmapscan = off
 SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
 SET jit = off
 -- What cannot be passed over (a stream that is just being made, an id that is just being stored) fails
 -- the batch soon, and its appends are made one by one.
@@ -350,9 +351,9 @@ BEGIN
         IF has_tags THEN
             INSERT INTO indelible.event_tags (tag, position)
             SELECT DISTINCT tag, events.position
-            FROM unnest(positions) AS written (position)
-            JOIN indelible.events ON events.position = written.position
-            CROSS JOIN LATERAL unnest(events.tags) AS given (tag);
+            FROM indelible.events
+            CROSS JOIN LATERAL unnest(events.tags) AS given (tag)
+            WHERE events.position = ANY(positions);
         END IF;
     END IF;
 
