@@ -442,7 +442,7 @@ BEGIN
     -- Before the stream's row: locks are taken in one order by all.
     IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
         PERFORM indelible.lock_for_append(
-            indelible.tags_of(jsonb_build_array(jsonb_build_object('events', new_events)))
+            indelible.each_once(jsonb_path_query_array(new_events, '$[*].tags[*]'))
         );
     ELSE
         LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
@@ -546,7 +546,9 @@ DECLARE
     made bigint[] := '{}';
 BEGIN
     -- Before the rows of streams: locks are taken in one order by all.
-    PERFORM indelible.lock_for_append(indelible.tags_of(appends));
+    PERFORM indelible.lock_for_append(
+        indelible.each_once(jsonb_path_query_array(appends, '$[*].events[*].tags[*]'))
+    );
     -- All rows are locked in one order before the first is looked at, so that two such calls
     -- never wait for each other in a circle. A stream that is not there is made, its new row
     -- being the lock, and is taken away below where nothing was appended to it.
