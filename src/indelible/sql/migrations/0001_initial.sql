@@ -460,7 +460,7 @@ BEGIN
             RETURNING streams.id, streams.version INTO found_id, last_version;
             -- The ids are asked for after the row lock, so that a retry sees the original that it
             -- raced with, and before positions are taken, so that a refusal burns none.
-            IF found_id IS NOT NULL THEN
+            IF found_id IS NOT NULL THEN  -- apart, so that it stays an expression
                 IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids)) THEN
                     UPDATE indelible.streams
                     SET version = streams.version - added
