@@ -114,7 +114,7 @@ def _lane(
     server's table of locks is finite.
     """
     decided = [item["tags"] for condition in conditions for item in condition["items"]]
-    carried = sum(len(event.get("tags", ())) for event in part["events"])
+    carried = sum(len(event["tags"]) for event in part["events"] if "tags" in event)
     if not all(decided) or len(decided) + carried > _MOST_SHARED_TAGS:
         return None
     if is_alone and decided:
@@ -386,7 +386,11 @@ def _event(writing: Writing, given: object, common: Mapping[str, Any] | None) ->
             stored["valid_at"] = check_moment("valid_at", given.valid_at).isoformat()
     else:
         event_type = codec.type_of(given)
-        data, metadata = written(writing, event_type, given, None, common)
+        if common is None:
+            data, metadata = codec.encode(event_type, given), None
+            check_size(writing, event_type, len(data))
+        else:
+            data, metadata = written(writing, event_type, given, None, common)
         stored = {"id": uuid7_hex()}
         tags = codec.tags_of(given)
     stored["type"] = event_type
@@ -478,12 +482,9 @@ def check_tags(given: object) -> list[str]:
 
 
 def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:
-    seen = set()
-    for part in parts:
-        for event in part["events"]:
-            if event["id"] in seen:
-                raise InvalidInput(
-                    f"event id {UUID(event['id'])} stands twice in one call: give each event its"
-                    " own"
-                )
-            seen.add(event["id"])
+    ids = [event["id"] for part in parts for event in part["events"]]
+    if len(set(ids)) < len(ids):
+        twice = next(given for given in ids if ids.count(given) > 1)
+        raise InvalidInput(
+            f"event id {UUID(twice)} stands twice in one call: give each event its own"
+        )

@@ -35,10 +35,11 @@ EventClasses = Any
 upcasters."""
 
 # What may hide something that JSON or the store cannot keep. Written JSON is searched, which is
-# fast; only where one of these is found is the value itself looked at.
-_SUSPICIOUS = re.compile(
-    rb'null|\\u0000|"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?"',
-)
+# fast; only where one of these is found is the value itself looked at. Each begins with a letter:
+# the search jumps from one to the next, and takes five times as long for a choice of beginnings.
+_find_null_or_nul = re.compile(rb"u(?:(?<=nu)ll|(?<=\\u)0000)").search
+_find_time = re.compile(rb"T\d\d:").search
+_find_moment_without_zone = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?"').search
 
 # The same for JSON from elsewhere, in which null is nothing but null.
 _ESCAPES = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -109,7 +110,10 @@ class Codec:
         Raises:
             UnregisteredEventClass: its class is not registered.
         """
-        return self.type_of_class(type(event))
+        try:
+            return self._types[type(event)]
+        except KeyError:
+            raise UnregisteredEventClass(type(event)) from None
 
     def type_of_class(self, event_class: type) -> str:
         """Name the type that a registered class stands for.
@@ -157,8 +161,7 @@ class Codec:
         """
         try:
             written, is_plain = _encode(data)
-            is_suspicious = not is_plain or _SUSPICIOUS.search(written)
-            if is_suspicious and (found := _first_fault(data, field)):
+            if (not is_plain or _is_suspicious(written)) and (found := _first_fault(data, field)):
                 raise EncodingFailed(event_type, *found)
         except RecursionError as error:
             reason = "is nested too deeply, or contains itself"
@@ -297,6 +300,12 @@ def _encode(data: object) -> tuple[bytes, bool]:
         return _ordered_encoder.encode(data), True
     except TypeError:
         return _encoder.encode(data), False
+
+
+def _is_suspicious(written: bytes) -> bool:
+    return _find_null_or_nul(written) is not None or (
+        _find_time(written) is not None and _find_moment_without_zone(written) is not None
+    )
 
 
 encode_as_is = _encoder.encode

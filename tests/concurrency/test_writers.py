@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from indelible import (
     ANY,
@@ -25,6 +26,7 @@ from indelible import (
     StreamAppend,
     WrongExpectedVersion,
 )
+from indelible.events import uuid7
 
 T = TypeVar("T")
 
@@ -224,22 +226,43 @@ def test_plans_made_on_small_tables_stay_right_when_these_have_grown(
     for number in range(3):
         sync_store.append(f"s-{number}", event(), expected=NO_STREAM)
 
-    def scanned(connection: psycopg.Connection) -> int:
+    def looked_at(connection: psycopg.Connection) -> tuple[int, int]:
+        """How many rows were scanned, and how many entries of indexes."""
         connection.execute("SELECT pg_stat_force_next_flush()")
         row = connection.execute(
-            "SELECT sum(seq_tup_read) FROM pg_stat_all_tables"
-            " WHERE schemaname = %s AND relname IN ('events', 'streams')",
-            [schema],
+            "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_all_tables"
+            "  WHERE schemaname = %(schema)s AND relname IN ('events', 'streams')),"
+            " (SELECT sum(idx_tup_read) FROM pg_stat_all_indexes"
+            "  WHERE schemaname = %(schema)s AND relname IN ('events', 'streams'))",
+            {"schema": schema},
         ).fetchone()
         assert row is not None
-        return int(row[0])
+        return int(row[0]), int(row[1])
 
     with psycopg.connect(url, autocommit=True) as session:
         # The planner knows that a scan of so few rows is cheaper than their index.
         session.execute(f"ANALYZE {schema}.events, {schema}.streams")
-        before = scanned(session)
+        scanned, read = looked_at(session)
         for number in range(100):
             sync_store.bind(session).append(f"t-{number}", event(), expected=ANY)
             sync_store.bind(session).append_many([StreamAppend(f"t-{number}", event(), 0)])
+            sync_store.bind(session).append_many([StreamAppend(f"u-{number}", event(), NO_STREAM)])
+            with pytest.raises(WrongExpectedVersion):
+                sync_store.bind(session).append("s-1", event(), expected=NO_STREAM)
+            batch = [
+                {
+                    "stream": f"{letter}-{number}",
+                    "expected": expected,
+                    "events": [{"id": uuid7().hex, "type": "Happened", "data": number}],
+                }
+                for letter, expected in (("t", 1), ("v", -1))
+            ]
+            outcomes = session.execute(
+                f"SELECT outcome FROM {schema}.append_batch(%s)", [Jsonb(batch)]
+            )
+            assert outcomes.fetchall() == [("appended",), ("appended",)]
 
-        assert scanned(session) == before
+        scanned_later, read_later = looked_at(session)
+        assert scanned_later == scanned
+        # An index that is read from end to end is a scan as well.
+        assert read_later - read < 100 * 20

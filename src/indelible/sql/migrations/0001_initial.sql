@@ -31,16 +31,20 @@ COMMENT ON FUNCTION indelible.schema_version() IS
 
 -- Streams and events -------------------------------------------------------------------------
 
+-- A type of its own, and not a CHECK in each table: that is read from its text again by every
+-- statement that writes a row, and appends paid more for it than for any of their indexes.
+CREATE DOMAIN indelible.name AS text COLLATE "C"
+CONSTRAINT name_length CHECK (length(value) BETWEEN 1 AND 255);
+COMMENT ON DOMAIN indelible.name IS
+    'What a stream, a channel or a type of events is called: 1 to 255 characters.';
+
 CREATE TABLE indelible.streams (
     id bigint GENERATED ALWAYS AS IDENTITY,
     version bigint NOT NULL,
-    name text COLLATE "C" NOT NULL,
-    channel text COLLATE "C" NOT NULL,
+    name indelible.name NOT NULL,
+    channel indelible.name NOT NULL,
     CONSTRAINT streams_pkey PRIMARY KEY (id),
-    CONSTRAINT streams_name_key UNIQUE (name),
-    CONSTRAINT streams_name_length CHECK (length(name) BETWEEN 1 AND 255),
-    CONSTRAINT streams_channel_length CHECK (length(channel) BETWEEN 1 AND 255),
-    CONSTRAINT streams_version_range CHECK (version >= -1)
+    CONSTRAINT streams_name_key UNIQUE (name)
 )
 -- Every append updates one row in place: half-empty pages keep that a heap-only update.
 WITH (fillfactor = 50);
@@ -64,15 +68,14 @@ CREATE TABLE indelible.events (
     version bigint NOT NULL,
     recorded_at timestamptz NOT NULL,
     id uuid NOT NULL,
-    type text COLLATE "C" NOT NULL,
+    type indelible.name NOT NULL,
     data jsonb NOT NULL,
     metadata jsonb,
     tags text[] COLLATE "C",
     valid_at timestamptz,
     CONSTRAINT events_pkey PRIMARY KEY (position),
     CONSTRAINT events_stream_version_key UNIQUE (stream_id, version),
-    CONSTRAINT events_id_key UNIQUE (id),
-    CONSTRAINT events_type_length CHECK (length(type) BETWEEN 1 AND 255)
+    CONSTRAINT events_id_key UNIQUE (id)
 );
 COMMENT ON TABLE indelible.events IS
     'The log: append-only. UPDATE, DELETE and TRUNCATE are refused by triggers.';
@@ -146,25 +149,26 @@ COMMENT ON FUNCTION indelible.lock_number() IS
     'This store''s number in the keys of its advisory locks: key = number << 48 | position.';
 
 CREATE FUNCTION indelible.hold_head()
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
     -- The setting is local to the transaction and is undone by a rollback to a savepoint, as the
     -- lock is: the two always agree.
     setting constant text := 'indelible_holds.head_' || indelible.lock_number();
-    handed_out bigint;
 BEGIN
     IF current_setting(setting, true) = 'yes' THEN
-        RETURN;
+        RETURN false;
     END IF;
-    SELECT last_value INTO handed_out FROM indelible.events_position;
-    PERFORM pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | handed_out);
-    PERFORM set_config(setting, 'yes', true);
+    PERFORM
+        pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | last_value),
+        set_config(setting, 'yes', true)
+    FROM indelible.events_position;
+    RETURN true;
 END
 $$;
 COMMENT ON FUNCTION indelible.hold_head() IS
-    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called before a transaction takes its first position.';
+    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called before a transaction takes its first position; false where it has said so before.';
 
 CREATE FUNCTION indelible.head()
 RETURNS bigint
@@ -207,6 +211,8 @@ COMMENT ON FUNCTION indelible.head() IS
 
 
 -- Append --------------------------------------------------------------------------------------
+-- The columns, tables and functions named here that are not above come with tags (0003) and with
+-- time (0006): nothing is called before all migrations are applied.
 
 CREATE FUNCTION indelible.insert_events(
     stream_id bigint,
@@ -217,8 +223,10 @@ CREATE FUNCTION indelible.insert_events(
 )
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    -- A call in an expression costs a fraction of one in a statement.
+    is_first boolean := indelible.hold_head();
 BEGIN
-    PERFORM indelible.hold_head();
     recorded_at := clock_timestamp();
     INSERT INTO indelible.events
         (position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at)
@@ -238,25 +246,17 @@ BEGIN
     FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, place)
     ORDER BY place;
     last_position := currval('indelible.events_position');
+    IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
+        INSERT INTO indelible.event_tags (tag, position)
+        SELECT DISTINCT tag, events.position
+        FROM indelible.events
+        CROSS JOIN LATERAL unnest(events.tags) AS given (tag)
+        WHERE events.stream_id = insert_events.stream_id AND events.version >= first_version;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.insert_events(bigint, bigint, jsonb) IS
     'Writes events at versions that the caller has already secured.';
-
--- In PL/pgSQL and not in SQL: before PostgreSQL 18 a SQL function is planned anew at each call.
-CREATE FUNCTION indelible.has_any(new_events jsonb)
-RETURNS boolean
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    RETURN EXISTS (
-        SELECT
-        FROM jsonb_array_elements(new_events) AS given (event)
-        JOIN indelible.events ON events.id = (event ->> 'id')::uuid
-    );
-END
-$$;
-COMMENT ON FUNCTION indelible.has_any(jsonb) IS 'Is the id of any of these events in the store?';
 
 CREATE FUNCTION indelible.recall(
     appends jsonb,
@@ -296,8 +296,12 @@ BEGIN
                 AND (given.expected < -1 OR stored.version - given.place = given.expected)
                 AS same_place,
             stored.type = given.event ->> 'type'
-                AND stored.data = given.event -> 'data'
-                AND coalesce(stored.metadata, '{}') = coalesce(given.event -> 'metadata', '{}')
+                -- Of an erased event nobody knows any more what it was.
+                AND (
+                    stored.erasure IS NOT NULL
+                    OR stored.data = given.event -> 'data'
+                    AND coalesce(stored.metadata, '{}') = coalesce(given.event -> 'metadata', '{}')
+                )
                 AND coalesce(to_jsonb(stored.tags), '[]') = coalesce(given.event -> 'tags', '[]')
                 AND stored.valid_at IS NOT DISTINCT FROM (given.event ->> 'valid_at')::timestamptz
                 AS same_content
@@ -357,7 +361,7 @@ DECLARE
     stream record;
     recalled record;
 BEGIN
-    SELECT streams.id, streams.version, streams.channel INTO stream
+    SELECT streams.id, streams.version, streams.channel, streams.closed_at INTO stream
     FROM indelible.streams
     WHERE streams.name = stream_name;
     IF stream.channel <> stream_channel THEN
@@ -378,6 +382,10 @@ BEGIN
     ELSIF recalled.known > 0 THEN
         outcome := 'duplicate';
         facts := recalled.duplicates;
+    ELSIF stream.closed_at IS NOT NULL THEN
+        outcome := 'closed';
+        last_version := stream.version;
+        facts := jsonb_build_object('closed_at', stream.closed_at);
     ELSE
         outcome := 'wrong_version';
         last_version := coalesce(stream.version, -1);
@@ -403,16 +411,23 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- Plans are made once a session, and for every function that is called from here. One made while
--- a table was small would read it whole for long after it has grown: they are held to indexes.
+-- a table was small would read it whole for long after it has grown: they are held to look up one row
+-- after the other in an index, without bitmaps, which take longer to set up.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
     added constant bigint := jsonb_array_length(new_events);
+    -- ["…", "…"] is {"…", "…"} to an array: an expression, which a query is many times dearer than.
+    new_ids constant uuid[]
+        := translate(jsonb_path_query_array(new_events, '$[*].id')::text, '[]', '{}');
     found_id bigint;
+    written record;
 BEGIN
     IF expected_version < -1 AND expected_version NOT IN (-2, -4) OR expected_version IS NULL THEN
         RAISE EXCEPTION 'expected version % is not known', expected_version
@@ -424,6 +439,14 @@ BEGIN
         USING ERRCODE = 'IND04', HINT = 'A pure check of a version is append_many with no events.';
     END IF;
 
+    -- Before the stream's row: locks are taken in one order by all.
+    IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
+        PERFORM indelible.lock_for_append(
+            indelible.each_once(jsonb_path_query_array(new_events, '$[*].tags[*]'))
+        );
+    ELSE
+        LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+    END IF;
     LOOP
         -- The optimistic lock: the row lock lets the writers of this stream through one by one,
         -- and each finds the version that the one before it left.
@@ -431,25 +454,26 @@ BEGIN
             UPDATE indelible.streams
             SET version = streams.version + added
             WHERE streams.name = stream_name
+                AND streams.closed_at IS NULL
                 AND (expected_version < 0 OR streams.version = expected_version)
                 AND (stream_channel IS NULL OR streams.channel = stream_channel)
             RETURNING streams.id, streams.version INTO found_id, last_version;
             -- The ids are asked for after the row lock, so that a retry sees the original that it
             -- raced with, and before positions are taken, so that a refusal burns none.
-            IF found_id IS NOT NULL AND indelible.has_any(new_events) THEN
-                UPDATE indelible.streams
-                SET version = streams.version - added
-                WHERE streams.id = found_id;
-                found_id := NULL;
+            IF found_id IS NOT NULL THEN  -- apart, so that it stays an expression
+                IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids)) THEN
+                    UPDATE indelible.streams
+                    SET version = streams.version - added
+                    WHERE streams.id = found_id;
+                    found_id := NULL;
+                END IF;
             END IF;
         END IF;
-        IF found_id IS NULL AND expected_version IN (-1, -2)
-            AND NOT indelible.has_any(new_events)
-        THEN
+        IF found_id IS NULL AND expected_version IN (-1, -2) THEN
             INSERT INTO indelible.streams (name, channel, version)
-            VALUES (
+            SELECT
                 stream_name, coalesce(stream_channel, split_part(stream_name, '-', 1)), added - 1
-            )
+            WHERE NOT EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
             ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
             RETURNING streams.id, streams.version INTO found_id, last_version;
         END IF;
@@ -470,8 +494,9 @@ BEGIN
         RETURN;
     END LOOP;
 
-    SELECT inserted.last_position, inserted.recorded_at INTO last_position, recorded_at
-    FROM indelible.insert_events(found_id, last_version - added + 1, new_events) AS inserted;
+    written := indelible.insert_events(found_id, last_version - added + 1, new_events);
+    last_position := written.last_position;
+    recorded_at := written.recorded_at;
     outcome := 'appended';
 END
 $$;
@@ -492,11 +517,14 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- Plans are made once a session, and for every function that is called from here. One made while
--- a table was small would read it whole for long after it has grown: they are held to indexes.
+-- a table was small would read it whole for long after it has grown: they are held to look up one row
+-- after the other in an index, without bitmaps, which take longer to set up.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
 SET jit = off
 AS $$
 #variable_conflict use_column
@@ -509,7 +537,18 @@ DECLARE
     refused boolean := false;
     -- The version of each stream as the list goes on: a stream may stand in it more than once.
     versions jsonb := '{}';
+    new_ids constant uuid[]
+        := translate(jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[]', '{}');
+    is_retry boolean := false;
+    is_known boolean := false;
+    written record;
+    made_id bigint;
+    made bigint[] := '{}';
 BEGIN
+    -- Before the rows of streams: locks are taken in one order by all.
+    PERFORM indelible.lock_for_append(
+        indelible.each_once(jsonb_path_query_array(appends, '$[*].events[*].tags[*]'))
+    );
     -- All rows are locked in one order before the first is looked at, so that two such calls
     -- never wait for each other in a circle. A stream that is not there is made, its new row
     -- being the lock, and is taken away below where nothing was appended to it.
@@ -532,12 +571,20 @@ BEGIN
                 coalesce(stream.channel, nullif(split_part(stream.name, '-', 1), ''), '-'),
                 -1
             )
-            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING;
-            EXIT WHEN FOUND;
+            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
+            RETURNING streams.id INTO made_id;
+            IF FOUND THEN
+                made := made || made_id;
+                EXIT;
+            END IF;
         END LOOP;
     END LOOP;
 
-    SELECT * INTO recalled FROM indelible.recall(appends);
+    IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids)) THEN
+        is_known := true;
+        recalled := indelible.recall(appends);
+        is_retry := recalled.is_retry;
+    END IF;
 
     FOR item, place IN
         SELECT given, number
@@ -550,7 +597,8 @@ BEGIN
             USING ERRCODE = 'IND04',
                 HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
         END IF;
-        SELECT streams.id, streams.name, streams.version, streams.channel INTO stream
+        SELECT streams.id, streams.name, streams.version, streams.channel, streams.closed_at
+        INTO stream
         FROM indelible.streams
         WHERE streams.name = item ->> 'stream';
         outcome := 'checked';
@@ -561,7 +609,7 @@ BEGIN
         IF stream.channel <> item ->> 'channel' THEN
             outcome := 'channel_mismatch';
             facts := jsonb_build_object('channel', stream.channel);
-        ELSIF recalled.is_retry THEN
+        ELSIF is_retry THEN
             -- recall has seen that the versions fit; a check without events held at that time.
             IF added > 0 THEN
                 outcome := 'idempotent';
@@ -569,9 +617,12 @@ BEGIN
                 last_position := recalled.results -> place::text -> 'position';
                 recorded_at := recalled.results -> place::text ->> 'recorded_at';
             END IF;
-        ELSIF recalled.known > 0 THEN
+        ELSIF is_known THEN
             outcome := 'duplicate';
             facts := recalled.duplicates;
+        ELSIF stream.closed_at IS NOT NULL AND added > 0 THEN
+            outcome := 'closed';
+            facts := jsonb_build_object('closed_at', stream.closed_at);
         ELSIF expected >= -1 AND last_version <> expected
             OR expected = -4 AND last_version = -1
         THEN
@@ -580,14 +631,15 @@ BEGIN
         ELSE
             versions := versions || jsonb_build_object(stream.name, last_version + added);
         END IF;
-        refused := refused OR outcome IN ('channel_mismatch', 'duplicate', 'wrong_version');
-        IF outcome <> 'checked' OR recalled.is_retry THEN
+        refused := refused
+            OR outcome IN ('channel_mismatch', 'duplicate', 'closed', 'wrong_version');
+        IF outcome <> 'checked' OR is_retry THEN
             RETURN NEXT;
         END IF;
     END LOOP;
 
     -- Only now is anything written, so that a refusal burns no position.
-    IF NOT refused AND NOT recalled.is_retry THEN
+    IF NOT refused AND NOT is_retry THEN
         FOR item, place IN
             SELECT given, number
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
@@ -604,19 +656,18 @@ BEGIN
             last_version := stream.version;
             IF added > 0 THEN
                 outcome := 'appended';
-                SELECT written.last_position, written.recorded_at INTO last_position, recorded_at
-                FROM indelible.insert_events(
+                written := indelible.insert_events(
                     stream.id, last_version - added + 1, item -> 'events'
-                ) AS written;
+                );
+                last_position := written.last_position;
+                recorded_at := written.recorded_at;
             END IF;
             RETURN NEXT;
         END LOOP;
     END IF;
-    DELETE FROM indelible.streams
-    WHERE streams.version = -1
-        AND streams.name IN (
-            SELECT given ->> 'stream' FROM jsonb_array_elements(appends) AS entries (given)
-        );
+    IF made <> '{}' THEN
+        DELETE FROM indelible.streams WHERE streams.id = ANY(made) AND streams.version = -1;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.append_many(jsonb) IS
@@ -629,14 +680,14 @@ CREATE VIEW indelible.recorded_events AS
 SELECT
     events.position,
     events.stream_id,
-    streams.name AS stream,
+    streams.name::text AS stream,
     events.version,
     events.id,
-    events.type,
+    events.type::text,
     events.data,
     events.metadata,
     events.tags,
-    streams.channel,
+    streams.channel::text,
     events.recorded_at,
     coalesce(events.valid_at, events.recorded_at) AS valid_at
 FROM indelible.events
@@ -648,8 +699,8 @@ COMMENT ON VIEW indelible.recorded_events IS
 CREATE VIEW indelible.recorded_streams AS
 SELECT
     streams.id AS stream_id,
-    streams.name AS stream,
-    streams.channel,
+    streams.name::text AS stream,
+    streams.channel::text,
     streams.version
 FROM indelible.streams;
 COMMENT ON VIEW indelible.recorded_streams IS

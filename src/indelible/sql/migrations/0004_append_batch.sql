@@ -72,6 +72,8 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
 SET jit = off
 -- What cannot be passed over (a stream that is just being made, an id that is just being stored) fails
 -- the batch soon, and its appends are made one by one.
@@ -86,7 +88,11 @@ DECLARE
     ids bigint[] := array_fill(0::bigint, ARRAY[size]);
     last_versions bigint[] := array_fill(-1::bigint, ARRAY[size]);
     counts bigint[] := array_fill(0::bigint, ARRAY[size]);
-    -- The places of appends with an event that is in the store already.
+    -- As in append(): an expression, which a query is many times dearer than.
+    new_event_ids constant uuid[]
+        := translate(jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[]', '{}');
+    -- Those that are in the store already, and the places of the appends that they are of.
+    known_ids uuid[];
     known bigint[];
     -- The streams that this batch makes, in order of name.
     new_ids bigint[] := '{}';
@@ -120,7 +126,10 @@ DECLARE
     made bigint;
     not_made bigint[];
     positions bigint[];
+    -- How many of them have been told.
+    told bigint := 0;
     taken_at timestamptz;
+    is_first boolean;
 BEGIN
     LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
     IF has_conditions THEN
@@ -165,7 +174,11 @@ BEGIN
             locked.id,
             locked.version,
             locked.channel,
-            locked.closed_at
+            locked.closed_at,
+            -- Not EXISTS, which might be made a hash table of all streams.
+            locked.id IS NULL AND (
+                SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
+            ) AS is_passed_over
         FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
         LEFT JOIN LATERAL (
             SELECT streams.id, streams.version, streams.channel, streams.closed_at
@@ -177,12 +190,18 @@ BEGIN
     LOOP
         IF known IS NULL THEN
             -- A later statement than the locks, which sees all that was committed before them.
-            known := ARRAY(
-                SELECT number
-                FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
-                    jsonb_array_elements(item -> 'events') AS events (event)
-                JOIN indelible.events AS stored ON stored.id = (event ->> 'id')::uuid
+            known := '{}';
+            known_ids := ARRAY(
+                SELECT events.id FROM indelible.events WHERE events.id = ANY(new_event_ids)
             );
+            IF known_ids <> '{}' THEN
+                known := ARRAY(
+                    SELECT number
+                    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
+                        jsonb_array_elements(item -> 'events') AS events (event)
+                    WHERE (event ->> 'id')::uuid = ANY(known_ids)
+                );
+            END IF;
             IF has_conditions THEN
                 doubtful := ARRAY(
                     SELECT number
@@ -215,9 +234,7 @@ BEGIN
             is_new := of_id IS NULL;
             is_moved := false;
             is_refused := false;
-            is_busy := is_new AND EXISTS (
-                SELECT FROM indelible.streams WHERE streams.name = of_name
-            );
+            is_busy := entry.is_passed_over IS TRUE;
         END IF;
         is_busy := is_busy OR entry.number = ANY(contended);
         in_the_way := '{}';
@@ -298,14 +315,14 @@ BEGIN
         END IF;
     END IF;
     IF cardinality(moved_ids) > 0 THEN
+        -- Not joined: a plan made on a small table would read it whole.
         UPDATE indelible.streams
-        SET version = moved.version
-        FROM unnest(moved_ids, moved_versions) AS moved (id, version)
-        WHERE streams.id = moved.id;
+        SET version = moved_versions[array_position(moved_ids, streams.id)]
+        WHERE streams.id = ANY(moved_ids);
     END IF;
 
     IF 'appended' = ANY(outcomes) THEN
-        PERFORM indelible.hold_head();
+        is_first := indelible.hold_head();
         taken_at := clock_timestamp();
         WITH inserted AS (
             INSERT INTO indelible.events
@@ -334,24 +351,27 @@ BEGIN
         IF has_tags THEN
             INSERT INTO indelible.event_tags (tag, position)
             SELECT DISTINCT tag, events.position
-            FROM unnest(positions) AS written (position)
-            JOIN indelible.events ON events.position = written.position
-            CROSS JOIN LATERAL unnest(events.tags) AS given (tag);
+            FROM indelible.events
+            CROSS JOIN LATERAL unnest(events.tags) AS given (tag)
+            WHERE events.position = ANY(positions);
         END IF;
     END IF;
 
-    RETURN QUERY
-        SELECT
-            number,
-            given.outcome,
-            nullif(given.last_version, -1),
-            positions[sum(CASE WHEN given.outcome = 'appended' THEN given.added END)
-                OVER (ORDER BY number)],
-            taken_at,
-            given.reason
-        FROM unnest(outcomes, last_versions, counts, reasons)
-            WITH ORDINALITY AS given (outcome, last_version, added, reason, number)
-        WHERE given.outcome IS NOT NULL;
+    recorded_at := taken_at;
+    FOR number IN 1 .. size LOOP
+        CONTINUE WHEN outcomes[number] IS NULL;
+        place := number;
+        outcome := outcomes[number];
+        last_version := NULL;
+        last_position := NULL;
+        facts := reasons[number];
+        IF outcome = 'appended' THEN
+            told := told + counts[number];
+            last_version := last_versions[number];
+            last_position := positions[told];
+        END IF;
+        RETURN NEXT;
+    END LOOP;
     IF cardinality(refused_after) > 0 THEN
         RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_after);
     END IF;

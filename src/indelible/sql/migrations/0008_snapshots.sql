@@ -119,9 +119,9 @@ BEGIN
     RETURN NEXT;
     RETURN QUERY
     SELECT
-        events.position, NULL::text, events.version, events.id, events.type,
+        events.position, NULL::text, events.version, events.id, events.type::text,
         CASE WHEN events.erasure IS NULL THEN events.data END,
-        events.metadata, events.tags, known.channel, events.recorded_at,
+        events.metadata, events.tags, known.channel::text, events.recorded_at,
         coalesce(events.valid_at, events.recorded_at)
     FROM indelible.events
     WHERE events.stream_id = known.id
@@ -198,9 +198,9 @@ BEGIN
     RETURN NEXT;
     RETURN QUERY
     SELECT
-        events.position, NULL::text, events.version, events.id, events.type,
+        events.position, NULL::text, events.version, events.id, events.type::text,
         CASE WHEN events.erasure IS NULL THEN events.data END,
-        events.metadata, events.tags, known.channel, events.recorded_at,
+        events.metadata, events.tags, known.channel::text, events.recorded_at,
         coalesce(events.valid_at, events.recorded_at)
     FROM indelible.events
     WHERE events.stream_id = known.id
