@@ -287,7 +287,7 @@ def take(events: Iterator[Any]) -> list[Any]:
 
 def size_of(events: Sequence[Any]) -> int:
     """How much events count towards the size of a chunk: lines their length, others nothing."""
-    return sum(len(event) for event in events if isinstance(event, bytes | str))
+    return sum(len(event) for event in events if isinstance(event, _LINES))
 
 
 def is_full(count: int, size: int) -> bool:
