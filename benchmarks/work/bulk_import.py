@@ -27,8 +27,9 @@ def run(bench: Bench) -> None:
     for told, log in _LOGS.items():
         with bench.field() as field:
             place = field.place(INDELIBLE)
+            lines = log_lines(events, **log)
             with EventStore.connect(place["url"]) as store:
-                store.import_events(log_lines(events, **log))
+                store.import_events(lines)
             compared = bench.compare(
                 f"bulk import of {events:,} events{told}",
                 "events/s",
@@ -44,7 +45,7 @@ def run(bench: Bench) -> None:
                     )
                     if not told
                     else None,
-                    "copy": copy.copy_in(place["url"], events),
+                    "copy": copy.copy_in(place["url"], lines),
                 },
                 rounds=3,
                 chart="" if told else "Bulk import",
