@@ -23,11 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import msgspec
-
-from benchmarks.events import FIRST_MOMENT, FIRST_NUMBER, Event, placed, reviewed
+from benchmarks.events import FIRST_MOMENT, FIRST_NUMBER, Event, log_lines, placed, reviewed
 from benchmarks.peers import AsyncStore, Conflict, Store, Stream, new_stream
 
 from .writers import Answer, Operation, in_processes, in_tasks, in_threads
@@ -235,20 +233,9 @@ class Session:
                     done.result()
         return {"events": streams * length}
 
-    def import_lines(self, events: int) -> Answer:
-        """Import so many events in bulk, from lines of NDJSON that are there already."""
-        streams = [new_stream().name for _ in range(max(1, events // 10))]
-        lines = [
-            msgspec.json.encode(
-                {
-                    "id": uuid4(),
-                    "stream": streams[number % len(streams)],
-                    "type": "OrderPlaced",
-                    "data": placed(number),
-                }
-            )
-            for number in range(events)
-        ]
+    def import_lines(self, events: int, at_a_time: int, ids: str) -> Answer:
+        """Import a log in bulk, from lines of NDJSON that are there already."""
+        lines = log_lines(events, at_a_time=at_a_time, ids=ids)
         store = self.store
         begun = time.perf_counter()
         store.import_lines(lines)

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from .errors import ConnectionLost, InvalidInput
+from .errors import ConnectionLost, InvalidInput, TransactionConflict
 from .importing import (
     STEP,
     AsyncImportable,
@@ -27,27 +27,42 @@ from .postgres import AsyncPoolEngine, PoolEngine
 
 
 class _Making:
-    """A chunk in the making: step by step, where there is time for it."""
+    """A chunk in the making: step by step, while the database is waited for."""
 
     def __init__(self, importing: Importing, events: list[Any]) -> None:
         self._importing = importing
         self._remaining = iter(events)
+        self._made: Chunk | None = None
         self._error: Exception | None = None
 
-    def step(self) -> None:
-        """Make some of it, or note what is wrong: that does not concern the chunk before."""
-        if self._error is None:
+    def step(self) -> bool:
+        """Make some of it, or note what is wrong: that does not concern the chunk before.
+
+        Returns:
+            Whether there is more to be made.
+        """
+        if self._made is None and self._error is None:
             try:
-                self._importing.add(islice(self._remaining, STEP))
+                if some := list(islice(self._remaining, STEP)):
+                    self._importing.add(some)
+                else:
+                    self._made = self._importing.finish()
             except Exception as error:
                 self._error = error
+        return self._made is None and self._error is None
+
+    async def steps(self) -> None:
+        """Make all of it, with time for others between the steps."""
+        for _ in iter(self.step, False):
+            await asyncio.sleep(0)
 
     def chunk(self) -> Chunk:
         """Give all of it, or say what is wrong with it."""
-        if self._error is None:
-            self._importing.add(self._remaining)
-            return self._importing.finish()
-        raise self._error
+        while self.step():
+            pass
+        if self._made is None:
+            raise self._error or AssertionError
+        return self._made
 
 
 def import_events(engine: PoolEngine, importing: Importing, events: Importable) -> None:
@@ -67,6 +82,9 @@ def import_events(engine: PoolEngine, importing: Importing, events: Importable) 
                     partial(importing.rows, chunk),
                     making.step,
                 )
+            except TransactionConflict as conflict:
+                chunk = importing.again(chunk, conflict)
+                continue
             except ConnectionLost as loss:
                 raise importing.lost(chunk, loss) from loss
             chunk = engine.run(importing.go_on(chunk, secured))
@@ -84,15 +102,18 @@ async def import_events_async(
         taken = await anext(remaining, [])
         making = _Making(importing, taken)
         while chunk:
+            meanwhile = asyncio.create_task(making.steps())
             try:
                 secured = await engine.load(
-                    importing.begin(chunk),
-                    "import_copy",
-                    partial(importing.rows, chunk),
-                    making.step,
+                    importing.begin(chunk), "import_copy", partial(importing.rows, chunk)
                 )
+            except TransactionConflict as conflict:
+                chunk = importing.again(chunk, conflict)
+                continue
             except ConnectionLost as loss:
                 raise importing.lost(chunk, loss) from loss
+            finally:
+                meanwhile.cancel()
             chunk = await engine.run(importing.go_on(chunk, secured))
 
 

@@ -1,6 +1,6 @@
 """Plans: bulk import, in chunks that are stored whole or not at all.
 
-What must hold under concurrency lives in the database (`sql/migrations/0004_import.sql`); here
+What must hold under concurrency lives in the database (`sql/migrations/0005_import.sql`); here
 events of every form become rows, rows become chunks, and outcomes become errors that say at which
 line they arose.
 """
@@ -8,7 +8,7 @@ line they arose.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
@@ -36,6 +36,7 @@ from .errors import (
     IndelibleError,
     InvalidInput,
     StreamClosed,
+    TransactionConflict,
     VersionConflict,
     WrongExpectedVersion,
 )
@@ -54,7 +55,7 @@ CHUNK_EVENTS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024
 """How many events, or bytes of lines, fill a chunk: readers of the log wait for its transaction."""
 
-STEP = 200
+STEP = 100
 """How many events are made, or sent, in one go."""
 
 _SHOWN = 10
@@ -93,64 +94,83 @@ class _Stream:
         self.count += 1
 
 
-@dataclass(slots=True)
-class Chunk:
-    """Events that have been checked, field by field.
+class _Event(msgspec.Struct, gc=False):
+    """An event that has been checked, field by field.
 
-    Lists of values, and not values of lists: millions of small objects keep Python's garbage
-    collection busy.
+    Unknown to Python's garbage collection, which would look through thousands of them in vain.
     """
 
-    places: list[int] = field(default_factory=list)
-    streams: list[str] = field(default_factory=list)
-    versions: list[int | None] = field(default_factory=list)
-    ids: list[bytes] = field(default_factory=list)
-    types: list[str] = field(default_factory=list)
-    data: list[bytes] = field(default_factory=list)
-    metadata: list[bytes | None] = field(default_factory=list)
-    tags: list[list[str] | None] = field(default_factory=list)
-    valid_at: list[datetime | None] = field(default_factory=list)
-    recorded_at: list[datetime | None] = field(default_factory=list)
-    of_streams: dict[str, _Stream] = field(default_factory=dict)
+    place: int
+    stream: str
+    version: int | None
+    id: bytes
+    type: str
+    data: bytes
+    metadata: bytes | None
+    tags: list[str] | None
+    valid_at: datetime | None
+    recorded_at: datetime | None
+
+
+class Chunk:
+    """Events that are stored together, or none of them.
+
+    Attributes:
+        events: in the order of the input.
+        of_streams: what it knows of their streams, by name.
+        names: those of the streams, in order of their bytes, which is that of code points.
+        keys: what tells the places of its events.
+        was_refused: whether to look for each of its ids: mostly the first tells enough.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[_Event] = []
+        self.of_streams: dict[str, _Stream] = {}
+        self.was_refused = False
+        self.names: list[str] = []
+        self.keys: dict[str, object] = {}
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.events)
 
     def after(self, known: int) -> Chunk:
         """Give it without the events at its beginning."""
         rest = Chunk()
-        for listed in fields(self):
-            if listed.name != "of_streams":
-                getattr(rest, listed.name).extend(getattr(self, listed.name)[known:])
-        for stream, version in zip(rest.streams, rest.versions, strict=True):
-            given = self.of_streams[stream]
-            found = rest.of_streams.setdefault(stream, replace(given, count=0, before=None))
-            found.follow(stream, version)
-        return rest
+        rest.events = self.events[known:]
+        for event in rest.events:
+            given = self.of_streams[event.stream]
+            found = rest.of_streams.setdefault(event.stream, _Stream(given.given, given.channel))
+            found.follow(event.stream, event.version)
+        return rest.closed()
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the streams in order of their bytes, which is that of code points."""
-        return sorted(self.of_streams)
-
-    def keys(self) -> dict[str, object]:
-        """Give what tells the places of the events."""
-        names = self.names
+    def closed(self) -> Chunk:
+        """Give it with its names and keys, when all its events are there."""
+        names = self.names = sorted(self.of_streams)
         of_streams = [self.of_streams[name] for name in names]
-        return {
+        self.keys = {
             "names": column("text", names),
             "channels": column("text", [stream.channel for stream in of_streams]),
             "counts": column("bigint", [stream.count for stream in of_streams]),
             "versions": column("bigint", [stream.before for stream in of_streams]),
-            "ids": column("uuid", self.ids),
-            # Whether other ids stand between these two is asked before each is looked up.
-            "id_range": column("uuid", [min(self.ids), max(self.ids)]),
             **self._tags(),
-            "latest": max(filter(None, self.recorded_at), default=None),
+            "latest": max(
+                (event.recorded_at for event in self.events if event.recorded_at), default=None
+            ),
         }
+        return self
+
+    def ids(self) -> dict[str, object]:
+        """Give the ids that are looked for."""
+        sought = self.events if self.was_refused else self.events[:1]
+        return {"ids": column("uuid", [event.id for event in sought])}
 
     def _tags(self) -> dict[str, object]:
-        pairs = [(tag, place) for place, tags in enumerate(self.tags, 1) for tag in tags or ()]
+        pairs = [
+            (tag, place)
+            for place, event in enumerate(self.events, start=1)
+            if event.tags
+            for tag in event.tags
+        ]
         return {
             "tags": column("text", [tag for tag, _ in pairs]),
             "tag_places": column("integer", [place for _, place in pairs]),
@@ -158,20 +178,19 @@ class Chunk:
 
     def contents(self) -> dict[str, object]:
         """Give all that the events say."""
-        names = self.names
+        names, events = self.names, self.events
         numbers = {name: number for number, name in enumerate(names, start=1)}
-        tags = [None if tags is None else _encode(tags) for tags in self.tags]
         return {
             "names": column("text", names),
-            "numbers": column("integer", [numbers[stream] for stream in self.streams]),
-            "versions": column("bigint", self.versions),
-            "ids": column("uuid", self.ids),
-            "types": column("text", self.types),
-            "data": column("jsonb", self.data),
-            "metadata": column("jsonb", self.metadata),
-            "tags": column("jsonb", tags),
-            "valid_at": column("timestamptz", self.valid_at),
-            "recorded_at": column("timestamptz", self.recorded_at),
+            "numbers": column("integer", [numbers[event.stream] for event in events]),
+            "versions": column("bigint", [event.version for event in events]),
+            "ids": column("uuid", [event.id for event in events]),
+            "types": column("text", [event.type for event in events]),
+            "data": column("jsonb", [event.data for event in events]),
+            "metadata": column("jsonb", [event.metadata for event in events]),
+            "tags": column("jsonb", [event.tags and _encode(event.tags) for event in events]),
+            "valid_at": column("timestamptz", [event.valid_at for event in events]),
+            "recorded_at": column("timestamptz", [event.recorded_at for event in events]),
         }
 
     def rows(
@@ -182,59 +201,55 @@ class Chunk:
         positions: Sequence[int],
     ) -> Iterator[bytes]:
         """Give the events as a binary COPY takes them, at the places that are secured for them."""
-        names = self.names
-        ids = dict(zip(names, stream_ids, strict=True))
-        versions = dict(zip(names, last_versions, strict=True))
-        types = {name: sized(name.encode()) for name in set(self.types)}
+        ids = dict(zip(self.names, stream_ids, strict=True))
+        versions = dict(zip(self.names, last_versions, strict=True))
+        types: dict[str, bytes] = {}
         taken = microseconds(taken_at)
-        parts = [COPY_HEAD]
-        for number, (
-            position,
-            stream,
-            event_id,
-            event_type,
-            data,
-            metadata,
-            tags,
-            valid_at,
-            recorded_at,
-        ) in enumerate(
-            zip(
-                positions,
-                self.streams,
-                self.ids,
-                self.types,
-                self.data,
-                self.metadata,
-                self.tags,
-                self.valid_at,
-                self.recorded_at,
-                strict=True,
-            ),
-            start=1,
-        ):
-            version = versions[stream] = versions[stream] + 1
-            recorded = taken if recorded_at is None else microseconds(recorded_at)
-            valid = None if valid_at is None else microseconds(valid_at)
-            parts += (
-                _row(10, 8, position, 8, ids[stream], 8, version, 8, recorded, 16, event_id),
-                types[event_type],
-                _json(len(data) + 1, 1),
-                data,
-                NULL if metadata is None else _json(len(metadata) + 1, 1) + metadata,
-                NULL if tags is None else sized(array("text", tags)),
-                NULL if valid is None or valid == recorded else _moment(8, valid),
-            )
-            if number % STEP == 0:
-                yield b"".join(parts)
-                parts.clear()
-        parts.append(COPY_END)
-        yield b"".join(parts)
+        places = iter(positions)
+        yield COPY_HEAD
+        for start in range(0, len(self.events), STEP):
+            parts: list[bytes] = []
+            for event, position in zip(self.events[start : start + STEP], places, strict=False):
+                stream, data = event.stream, event.data
+                version = versions[stream] = versions[stream] + 1
+                recorded = taken if event.recorded_at is None else microseconds(event.recorded_at)
+                event_type = types.get(event.type)
+                if event_type is None:
+                    event_type = types[event.type] = sized(event.type.encode())
+                parts += (
+                    _row(10, 8, position, 8, ids[stream], 8, version, 8, recorded, 16, event.id),
+                    event_type,
+                    _json(len(data) + 1, 1),
+                    data,
+                    _rest(event, recorded),
+                )
+            yield b"".join(parts)
+        yield COPY_END
 
 
+def _rest(event: _Event, recorded: int) -> bytes:
+    """The fields of a row that most events do not have."""
+    metadata, tags, valid_at = event.metadata, event.tags, event.valid_at
+    if metadata is None and tags is None and valid_at is None:
+        return _NOTHING
+    valid = None if valid_at is None else microseconds(valid_at)
+    return b"".join(
+        (
+            NULL if metadata is None else _json(len(metadata) + 1, 1) + metadata,
+            NULL if tags is None else sized(array("text", tags)),
+            NULL if valid is None or valid == recorded else _moment(8, valid),
+        )
+    )
+
+
+_NOTHING = NULL * 3
 _row = Struct(">hiqiqiqiqi16s").pack
 _json = Struct(">ib").pack  # its length, and the version of the format
 _moment = Struct(">iq").pack
+
+
+_NO_METADATA = msgspec.Raw(b"{}")
+_LINES = (bytes, str)
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -245,7 +260,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: msgspec.Raw
     id: UUID | None = None
     version: int | str | None = None
-    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    metadata: msgspec.Raw = _NO_METADATA
     tags: tuple[str, ...] | None = None
     channel: str | None = None
     recorded_at: datetime | None = None
@@ -272,7 +287,7 @@ def take(events: Iterator[Any]) -> list[Any]:
 
 def size_of(events: Sequence[Any]) -> int:
     """How much events count towards the size of a chunk: lines their length, others nothing."""
-    return sum(len(event) for event in events if isinstance(event, bytes | str))
+    return sum(len(event) for event in events if isinstance(event, _LINES))
 
 
 def is_full(count: int, size: int) -> bool:
@@ -307,17 +322,17 @@ class Importing:
         Raises:
             InvalidInput: one of them cannot be stored.
         """
-        for event in events:
-            self._taken += 1
-            try:
-                if isinstance(event, bytes | str):
+        try:
+            for event in events:
+                self._taken += 1
+                if isinstance(event, _LINES):
                     self._unit = "line"
                     self._take_line(event)
                 else:
                     self._unit = "event"
                     self._take_value(event)
-            except IndelibleError as error:
-                raise error.placed(f"{self._unit} {self._taken:,}") from error
+        except IndelibleError as error:
+            raise error.placed(f"{self._unit} {self._taken:,}") from error
 
     def finish(self) -> Chunk:
         """Give the chunk that was being made; the next one begins.
@@ -326,17 +341,39 @@ class Importing:
             InvalidInput: an id stands in it twice.
         """
         made, self._chunk = self._chunk, Chunk()
-        if len(set(made.ids)) < len(made):
-            index = next(n for n, given in enumerate(made.ids) if given in made.ids[:n])
-            raise InvalidInput(
-                f"{self._unit} {made.places[index]:,}: event id {UUID(bytes=made.ids[index])}"
-                " stands twice: give each event its own"
-            )
-        return made
+        seen: set[bytes] = set()
+        for event in made.events:
+            if event.id in seen:
+                raise InvalidInput(
+                    f"{self._unit} {event.place:,}: event id {UUID(bytes=event.id)} stands twice:"
+                    " give each event its own"
+                )
+            seen.add(event.id)
+        return made.closed()
 
     def begin(self, chunk: Chunk) -> Call:
-        """Give the statement that secures the places of the events."""
-        return Call("import_begin", chunk.keys(), appends=True)
+        """Give the statement that secures the places of the events.
+
+        That an id is there is mostly told by the first one, or else by the unique key: then the
+        chunk is tried once more, and each id is looked for.
+        """
+        return Call(
+            "import_begin",
+            {**chunk.keys, **chunk.ids()},
+            appends=True,
+            survives_conflicts=chunk.was_refused,
+        )
+
+    def again(self, chunk: Chunk, conflict: TransactionConflict | None = None) -> Chunk:
+        """Give a chunk that was refused, so that it is tried once more.
+
+        Raises:
+            TransactionConflict: it was already.
+        """
+        if conflict is not None and chunk.was_refused:
+            raise conflict
+        chunk.was_refused = True
+        return chunk
 
     def rows(self, chunk: Chunk, secured: Rows) -> Iterator[bytes] | None:
         """Give the rows to be copied; None where the transaction is to be undone."""
@@ -371,14 +408,16 @@ class Importing:
                 skipped = self.result.skipped + known
                 self.result = replace(self.result, skipped=skipped, position=position)
                 return chunk.after(known)
+        elif outcome != "in_future" and not chunk.was_refused:
+            return self.again(chunk)  # an id that is there tells more than a version
         index, error = _refusal(outcome, facts, chunk)
-        raise error.placed(f"{self._unit} {chunk.places[index]:,}")
+        raise error.placed(f"{self._unit} {chunk.events[index].place:,}")
 
     def lost(self, chunk: Chunk, loss: ConnectionLost) -> ConnectionLost:
         """Say what to do where it is not known whether a chunk was stored."""
         return ConnectionLost(
             f"{loss}; or run the import again, which skips what is there",
-            [UUID(bytes=event_id) for event_id in chunk.ids],
+            [UUID(bytes=event.id) for event in chunk.events],
         )
 
     # Events of every form -----------------------------------------------------------------
@@ -403,25 +442,27 @@ class Importing:
         self._keep(event, of_stream, event_id, event_type, data, metadata, class_tags)
 
     def _take_line(self, text: bytes | str) -> None:
-        if not text.strip():
-            return
         try:
             line = _read_line(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            if not text.strip():
+                return
             raise InvalidInput(f"it is not the JSON that is wanted: {error}") from error
         event_type = line.type
         of_stream = self._stream(line.stream, line.channel)
         self._check_type(event_type)
         codec = self._writing.codec
         # Read whole, and then kept as it is: to write it again would take longer.
-        data, metadata = bytes(line.data), bytes(line.metadata)
+        data, metadata = bytes(line.data), None
         codec.check(event_type, data)
-        if metadata in (b"{}", b"null"):
-            metadata = b""
-        elif not isinstance(codec.check(event_type, metadata, field="metadata"), dict):
-            raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
-        check_size(self._writing, event_type, len(data) + len(metadata))
-        self._keep(line, of_stream, line.id, event_type, data, metadata or None)
+        if line.metadata is not _NO_METADATA:
+            metadata = bytes(line.metadata)
+            if metadata in (b"{}", b"null"):
+                metadata = None
+            elif not isinstance(codec.check(event_type, metadata, field="metadata"), dict):
+                raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
+        check_size(self._writing, event_type, len(data) + len(metadata or b""))
+        self._keep(line, of_stream, line.id, event_type, data, metadata)
 
     def _keep(
         self,
@@ -435,24 +476,29 @@ class Importing:
     ) -> None:
         version = None if event.version is None else _version(event.version)
         made = self._made_id() if event_id is None else event_id.bytes
-        tags = check_tags([*given_tags(event.tags or ()), *class_tags]) or None
+        tags = None
+        if event.tags or class_tags:
+            tags = check_tags([*given_tags(event.tags or ()), *class_tags]) or None
         valid_at, recorded_at = event.valid_at, event.recorded_at
         if valid_at is not None:
             valid_at = check_moment("valid_at", valid_at)
         if recorded_at is not None:
             recorded_at = check_moment("recorded_at", recorded_at)
         of_stream.follow(event.stream, version)
-        chunk = self._chunk
-        chunk.places.append(self._taken)
-        chunk.streams.append(event.stream)
-        chunk.versions.append(version)
-        chunk.ids.append(made)
-        chunk.types.append(event_type)
-        chunk.data.append(data)
-        chunk.metadata.append(metadata)
-        chunk.tags.append(tags)
-        chunk.valid_at.append(valid_at)
-        chunk.recorded_at.append(recorded_at if self._keep_recorded_at else None)
+        self._chunk.events.append(
+            _Event(
+                self._taken,
+                event.stream,
+                version,
+                made,
+                event_type,
+                data,
+                metadata,
+                tags,
+                valid_at,
+                recorded_at if self._keep_recorded_at else None,
+            )
+        )
 
     def _stream(self, stream: Any, given: str | None) -> _Stream:
         of_streams = self._chunk.of_streams
@@ -517,8 +563,9 @@ class _Fact(msgspec.Struct):
 def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleError]:
     """The index of the event that the chunk was refused for, and the error that says why."""
     if outcome == "in_future":
-        latest = max(filter(None, chunk.recorded_at))
-        return chunk.recorded_at.index(latest), InvalidInput(
+        recorded_at = [event.recorded_at for event in chunk.events]
+        latest = max(filter(None, recorded_at))
+        return recorded_at.index(latest), InvalidInput(
             f"recorded_at {latest} is in the future: an event is recorded when it has happened"
         )
     if outcome == "known":
@@ -547,4 +594,4 @@ def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleEr
             last_recorded_at=fact.recorded_at and fact.recorded_at.astimezone(UTC),
         )
         error = WrongExpectedVersion([conflict])
-    return chunk.streams.index(stream), error
+    return [event.stream for event in chunk.events].index(stream), error

@@ -50,6 +50,7 @@ from .failures import (
     unimportant,
 )
 from .group_commit import AsyncGroupCommit, GroupCommit
+from .loading import LoadingConnection
 from .settings import Settings
 
 T = TypeVar("T")
@@ -115,7 +116,7 @@ class PoolEngine:
         check_url(settings.url)
         self._pool = ConnectionPool(
             settings.url,
-            connection_class=PooledConnection,
+            connection_class=LoadingConnection,
             min_size=1,
             max_size=settings.pool_size,
             kwargs=connection_options(settings),
@@ -141,7 +142,7 @@ class PoolEngine:
         call: Call,
         statement: str,
         rows: Callable[[Rows], Iterator[bytes] | None],
-        meanwhile: Callable[[], None],
+        meanwhile: Callable[[], bool],
     ) -> Rows:
         """Run a statement, and copy rows into a table, in one transaction.
 
@@ -150,7 +151,8 @@ class PoolEngine:
             statement: the name of the COPY.
             rows: makes the rows, in parts, from what the statement gave; None undoes the
                 transaction.
-            meanwhile: called after each part, while the database takes it; must not wait.
+            meanwhile: a step of other work, taken while the database is waited for; takes less
+                than a millisecond, and tells whether there is more.
 
         Returns:
             What the statement gave.
@@ -159,7 +161,11 @@ class PoolEngine:
         copy_in = statements(self._settings.schema)[statement]
         while True:
             try:
-                with self._checkout() as connection, connection.transaction():
+                with (
+                    self._checkout() as connection,
+                    connection.using_waits(meanwhile),
+                    connection.transaction(),
+                ):
                     cursor = connection.event_cursor
                     given = fetch(cursor, call, self._settings, self._prepares)
                     copied = rows(given)
@@ -168,7 +174,6 @@ class PoolEngine:
                     with cursor.copy(copy_in) as copy:
                         for part in copied:
                             copy.write(part)
-                            meanwhile()
                 if copied is not None:
                     self._on_commit()
                 return given
@@ -239,7 +244,7 @@ class PoolEngine:
         self._on_close()
 
     @contextmanager
-    def _checkout(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[PooledConnection]:
+    def _checkout(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[LoadingConnection]:
         try:
             try:
                 connection = self._pool.getconn(_SOON)
@@ -347,9 +352,11 @@ class AsyncPoolEngine:
         call: Call,
         statement: str,
         rows: Callable[[Rows], Iterator[bytes] | None],
-        meanwhile: Callable[[], None],
     ) -> Rows:
-        """Run a statement, and copy rows into a table, as `PoolEngine.load` does."""
+        """Run a statement, and copy rows into a table, as `PoolEngine.load` does.
+
+        What is to be done meanwhile is a task of its own.
+        """
         attempts = Attempts(self._settings, call)
         copy_in = statements(self._settings.schema)[statement]
         while True:
@@ -363,7 +370,6 @@ class AsyncPoolEngine:
                     async with cursor.copy(copy_in) as copy:
                         for part in copied:
                             await copy.write(part)
-                            meanwhile()
                 if copied is not None:
                     self._on_commit()
                 return given

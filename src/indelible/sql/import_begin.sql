@@ -6,7 +6,6 @@ FROM indelible.begin_import(
     %(counts)s::bigint[],
     %(versions)s::bigint[],
     %(ids)s::uuid[],
-    %(id_range)s::uuid[],
     %(tags)s::text[],
     %(tag_places)s::integer[],
     %(latest)s::timestamptz

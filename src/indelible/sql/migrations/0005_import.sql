@@ -86,8 +86,7 @@ CREATE FUNCTION indelible.begin_import(
     stream_channels text[],
     stream_counts bigint[],
     stream_versions bigint[],
-    new_ids uuid[],
-    id_range uuid[],
+    sought_ids uuid[],
     tags text[],
     tag_places integer[],
     latest timestamptz,
@@ -125,7 +124,7 @@ BEGIN
         RETURN;
     END IF;
     -- What an earlier run stored stands at the beginning: then no row need be touched.
-    IF EXISTS (SELECT FROM indelible.events WHERE events.id = new_ids[1]) THEN
+    IF EXISTS (SELECT FROM indelible.events WHERE events.id = sought_ids[1]) THEN
         outcome := 'known';
         RETURN;
     END IF;
@@ -165,13 +164,10 @@ BEGIN
     FROM ordered;
 
     -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
-    -- Those of a fresh import mostly lie where no other is: one look at the smallest and the
-    -- largest tells. Were these told wrongly, the unique key would refuse the rows.
+    -- Any that are not looked for here the unique key finds.
     IF EXISTS (
-        SELECT FROM indelible.events WHERE events.id BETWEEN id_range[1] AND id_range[2]
-    ) AND EXISTS (
         SELECT
-        FROM unnest(new_ids) AS given (id)
+        FROM unnest(sought_ids) AS given (id)
         JOIN indelible.events ON events.id = given.id
     ) THEN
         outcome := 'known';
@@ -208,7 +204,7 @@ BEGIN
     PERFORM indelible.hold_head();
     taken_at := clock_timestamp();
     SELECT array_agg(nextval('indelible.events_position')) INTO positions
-    FROM generate_series(1, cardinality(new_ids));
+    FROM generate_series(1, (SELECT sum(given.added) FROM unnest(stream_counts) AS given (added)));
     IF tags <> '{}' THEN
         INSERT INTO indelible.event_tags (tag, position)
         SELECT DISTINCT given.tag, positions[given.place]
