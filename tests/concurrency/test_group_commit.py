@@ -26,6 +26,7 @@ from indelible import (
     WrongExpectedVersion,
 )
 from indelible.plan import Call
+from indelible.postgres import PoolEngine
 from tests.waiting import wait_until
 
 _SECONDS = 60
@@ -262,6 +263,7 @@ def test_what_is_to_be_done_meanwhile_is_done_when_all_was_sent(
 ) -> None:
     with psycopg.connect(url, autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(4711)")
+        assert isinstance(sync_store._engine, PoolEngine)
         with sync_store._engine._checkout() as connection:
             connection.execute("SET lock_timeout = '20s'")
             connection.meanwhile = lambda: other.execute("SELECT pg_advisory_unlock(4711)")
