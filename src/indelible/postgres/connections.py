@@ -41,7 +41,7 @@ class PooledConnection(psycopg.Connection[Any]):
         meanwhile: called whenever a statement was sent, before its answer is waited for.
     """
 
-    meanwhile: Callable[[], None] | None = None
+    meanwhile: Callable[[], object] | None = None
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait as psycopg does, and have something done meanwhile."""
@@ -55,7 +55,7 @@ class PooledConnection(psycopg.Connection[Any]):
         return event_cursor(self)
 
 
-def _telling(gen: PQGen[T], meanwhile: Callable[[], None]) -> PQGen[T]:
+def _telling(gen: PQGen[T], meanwhile: Callable[[], object]) -> PQGen[T]:
     """Run a generator of psycopg's, which tell what they wait for: here for the answer."""
     try:
         state = next(gen)
