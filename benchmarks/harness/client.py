@@ -94,7 +94,7 @@ class Session:
 
             def append() -> None:
                 place = next(streams)
-                events = [placed(number) for number in range(batch)]
+                events = [placed(each, order_id=place.stream.id) for each in range(batch)]
                 if anyway:
                     store.append_anyway(place.stream, events)
                 else:
@@ -117,7 +117,8 @@ class Session:
 
             async def append() -> None:
                 place = next(streams)
-                await store.append(place.stream, [placed(0)], place.version)
+                event = placed(0, order_id=place.stream.id)
+                await store.append(place.stream, [event], place.version)
                 place.version += 1
 
             return append
@@ -170,14 +171,16 @@ class Session:
         """Append under conditions, each writer with tags of its own."""
 
         def operation_of(store: Store, number: int) -> Operation:
-            tags = [f"order:{new_stream().id}" for _ in range(max(1, _STREAMS // writers))]
+            orders = [new_stream().id for _ in range(max(1, _STREAMS // writers))]
+            tags = [f"order:{order}" for order in orders]
             after: list[int | None] = [None] * len(tags)
             count = 0
 
             def append() -> None:
                 nonlocal count
                 place = count % len(tags)
-                after[place] = store.append_if_none(tags[place], placed(count), after[place])
+                event = placed(count, order_id=orders[place])
+                after[place] = store.append_if_none(tags[place], event, after[place])
                 count += 1
 
             return append

@@ -28,7 +28,7 @@ import msgspec
 from indelible.errors import DatabaseError, InvalidInput, StoreClosed, TransactionConflict
 from indelible.plan import Call, Rows
 
-_WORKERS, _BATCHES = 4, 1
+_WORKERS, _BATCHES = 2, 1
 _WORKERS_OF_TASKS, _BATCHES_OF_TASKS = 2, 2
 """How many statements are under way at once at most, and how many of them for several appends. More
 make the batches smaller, and threads wait for each other in the interpreter."""
