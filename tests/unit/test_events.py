@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122, UUID
@@ -87,3 +89,19 @@ def test_expectations_have_the_values_that_the_database_takes() -> None:
         ExpectedVersion.ANY,
         ExpectedVersion.STREAM_EXISTS,
     )
+
+
+def test_a_forked_process_makes_event_ids_of_its_own() -> None:
+    """Randomness is fetched for many ids at once: a child must not go on with its parent's."""
+    forked = (
+        "import os\n"
+        "from indelible.events import uuid7\n"
+        "uuid7()\n"
+        "child = os.fork()\n"
+        "os.write(1, b'%d\\n' % (uuid7().int % 2**62))\n"
+        "child and os.waitpid(child, 0)\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", forked], capture_output=True, check=True, timeout=60
+    ).stdout.split()
+    assert len(printed) == len(set(printed)) == 2
