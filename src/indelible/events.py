@@ -79,10 +79,10 @@ def _random_bits() -> int:
     others go first.
     """
     global _drawn
-    while True:
-        for (bits,) in _drawn:  # one step in C, so that no two threads are given the same
-            return bits
+    # One step in C, so that no two threads are given the same.
+    while (drawn := next(_drawn, None)) is None:
         _drawn = struct.iter_unpack("Q", os.urandom(4096))
+    return drawn[0]
 
 
 def _forget_drawn() -> None:

@@ -165,11 +165,7 @@ BEGIN
 
     -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
     -- Any that are not looked for here the unique key finds.
-    IF EXISTS (
-        SELECT
-        FROM unnest(sought_ids) AS given (id)
-        JOIN indelible.events ON events.id = given.id
-    ) THEN
+    IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(sought_ids)) THEN
         outcome := 'known';
         RETURN;
     END IF;
