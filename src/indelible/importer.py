@@ -12,11 +12,10 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from .chunk import STEP, Chunk
 from .errors import ConnectionLost, InvalidInput, TransactionConflict
 from .importing import (
-    STEP,
     AsyncImportable,
-    Chunk,
     Importable,
     Importing,
     is_full,
@@ -60,8 +59,9 @@ class _Making:
         """Give all of it, or say what is wrong with it."""
         while self.step():
             pass
-        if self._made is None:
-            raise self._error or AssertionError
+        if self._error is not None:
+            raise self._error
+        assert self._made is not None  # noqa: S101
         return self._made
 
 

@@ -8,11 +8,10 @@ line they arose.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
-from struct import Struct
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +26,7 @@ from .append import (
     given_tags,
     written,
 )
-from .columns import COPY_END, COPY_HEAD, NULL, array, column, microseconds, sized
+from .chunk import STEP, Chunk, ChunkEvent, OfStream
 from .errors import (
     ChannelMismatch,
     ConnectionLost,
@@ -55,198 +54,10 @@ CHUNK_EVENTS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024
 """How many events, or bytes of lines, fill a chunk: readers of the log wait for its transaction."""
 
-STEP = 100
-"""How many events are made, or sent, in one go."""
-
 _SHOWN = 10
 """How many duplicates an error names at most."""
 
 _TYPES_REMEMBERED = 10_000
-
-
-@dataclass(slots=True)
-class _Stream:
-    """What a chunk knows of one of its streams.
-
-    Attributes:
-        given: the channel that its first event gave.
-        channel: the channel that is meant; None for that of its name.
-        count: how many events of it the chunk has.
-        before: the version that it must have before the first of them; None for any.
-    """
-
-    given: str | None
-    channel: str | None
-    count: int = 0
-    before: int | None = None
-
-    def follow(self, stream: str, version: int | None) -> None:
-        """Note one event more, and check that its version follows the one before it."""
-        if version is not None:
-            before = version - self.count - 1
-            if self.before is None:
-                self.before = before
-            elif self.before != before:
-                raise InvalidInput(
-                    f"version {version} of stream {stream!r} does not follow version"
-                    f" {self.before + self.count} before it: versions have no gaps"
-                )
-        self.count += 1
-
-
-class _Event(msgspec.Struct, gc=False):
-    """An event that has been checked, field by field.
-
-    Unknown to Python's garbage collection, which would look through thousands of them in vain.
-    """
-
-    place: int
-    stream: str
-    version: int | None
-    id: bytes
-    type: str
-    data: bytes
-    metadata: bytes | None
-    tags: list[str] | None
-    valid_at: datetime | None
-    recorded_at: datetime | None
-
-
-class Chunk:
-    """Events that are stored together, or none of them.
-
-    Attributes:
-        events: in the order of the input.
-        of_streams: what it knows of their streams, by name.
-        names: those of the streams, in order of their bytes, which is that of code points.
-        keys: what tells the places of its events.
-        was_refused: whether to look for each of its ids: mostly the first tells enough.
-    """
-
-    def __init__(self) -> None:
-        self.events: list[_Event] = []
-        self.of_streams: dict[str, _Stream] = {}
-        self.was_refused = False
-        self.names: list[str] = []
-        self.keys: dict[str, object] = {}
-
-    def __len__(self) -> int:
-        return len(self.events)
-
-    def after(self, known: int) -> Chunk:
-        """Give it without the events at its beginning."""
-        rest = Chunk()
-        rest.events = self.events[known:]
-        for event in rest.events:
-            given = self.of_streams[event.stream]
-            found = rest.of_streams.setdefault(event.stream, _Stream(given.given, given.channel))
-            found.follow(event.stream, event.version)
-        return rest.closed()
-
-    def closed(self) -> Chunk:
-        """Give it with its names and keys, when all its events are there."""
-        names = self.names = sorted(self.of_streams)
-        of_streams = [self.of_streams[name] for name in names]
-        self.keys = {
-            "names": column("text", names),
-            "channels": column("text", [stream.channel for stream in of_streams]),
-            "counts": column("bigint", [stream.count for stream in of_streams]),
-            "versions": column("bigint", [stream.before for stream in of_streams]),
-            **self._tags(),
-            "latest": max(
-                (event.recorded_at for event in self.events if event.recorded_at), default=None
-            ),
-        }
-        return self
-
-    def ids(self) -> dict[str, object]:
-        """Give the ids that are looked for."""
-        sought = self.events if self.was_refused else self.events[:1]
-        return {"ids": column("uuid", [event.id for event in sought])}
-
-    def _tags(self) -> dict[str, object]:
-        pairs = [
-            (tag, place)
-            for place, event in enumerate(self.events, start=1)
-            if event.tags
-            for tag in event.tags
-        ]
-        return {
-            "tags": column("text", [tag for tag, _ in pairs]),
-            "tag_places": column("integer", [place for _, place in pairs]),
-        }
-
-    def contents(self) -> dict[str, object]:
-        """Give all that the events say."""
-        names, events = self.names, self.events
-        numbers = {name: number for number, name in enumerate(names, start=1)}
-        return {
-            "names": column("text", names),
-            "numbers": column("integer", [numbers[event.stream] for event in events]),
-            "versions": column("bigint", [event.version for event in events]),
-            "ids": column("uuid", [event.id for event in events]),
-            "types": column("text", [event.type for event in events]),
-            "data": column("jsonb", [event.data for event in events]),
-            "metadata": column("jsonb", [event.metadata for event in events]),
-            "tags": column("jsonb", [event.tags and _encode(event.tags) for event in events]),
-            "valid_at": column("timestamptz", [event.valid_at for event in events]),
-            "recorded_at": column("timestamptz", [event.recorded_at for event in events]),
-        }
-
-    def rows(
-        self,
-        taken_at: datetime,
-        stream_ids: Sequence[int],
-        last_versions: Sequence[int],
-        positions: Sequence[int],
-    ) -> Iterator[bytes]:
-        """Give the events as a binary COPY takes them, at the places that are secured for them."""
-        ids = dict(zip(self.names, stream_ids, strict=True))
-        versions = dict(zip(self.names, last_versions, strict=True))
-        types: dict[str, bytes] = {}
-        taken = microseconds(taken_at)
-        places = iter(positions)
-        yield COPY_HEAD
-        for start in range(0, len(self.events), STEP):
-            parts: list[bytes] = []
-            for event, position in zip(self.events[start : start + STEP], places, strict=False):
-                stream, data = event.stream, event.data
-                version = versions[stream] = versions[stream] + 1
-                recorded = taken if event.recorded_at is None else microseconds(event.recorded_at)
-                event_type = types.get(event.type)
-                if event_type is None:
-                    event_type = types[event.type] = sized(event.type.encode())
-                parts += (
-                    _row(10, 8, position, 8, ids[stream], 8, version, 8, recorded, 16, event.id),
-                    event_type,
-                    _json(len(data) + 1, 1),
-                    data,
-                    _rest(event, recorded),
-                )
-            yield b"".join(parts)
-        yield COPY_END
-
-
-def _rest(event: _Event, recorded: int) -> bytes:
-    """The fields of a row that most events do not have."""
-    metadata, tags, valid_at = event.metadata, event.tags, event.valid_at
-    if metadata is None and tags is None and valid_at is None:
-        return _NOTHING
-    valid = None if valid_at is None else microseconds(valid_at)
-    return b"".join(
-        (
-            NULL if metadata is None else _json(len(metadata) + 1, 1) + metadata,
-            NULL if tags is None else sized(array("text", tags)),
-            NULL if valid is None or valid == recorded else _moment(8, valid),
-        )
-    )
-
-
-_NOTHING = NULL * 3
-_row = Struct(">hiqiqiqiqi16s").pack
-_json = Struct(">ib").pack  # its length, and the version of the format
-_moment = Struct(">iq").pack
-
 
 _NO_METADATA = msgspec.Raw(b"{}")
 _LINES = (bytes, str)
@@ -270,7 +81,6 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _read_line = msgspec.json.Decoder(_Line).decode
-_encode = msgspec.json.Encoder().encode
 
 
 def take(events: Iterator[Any]) -> list[Any]:
@@ -467,7 +277,7 @@ class Importing:
     def _keep(
         self,
         event: ImportEvent | RecordedEvent | _Line,
-        of_stream: _Stream,
+        of_stream: OfStream,
         event_id: UUID | None,
         event_type: str,
         data: bytes,
@@ -486,7 +296,7 @@ class Importing:
             recorded_at = check_moment("recorded_at", recorded_at)
         of_stream.follow(event.stream, version)
         self._chunk.events.append(
-            _Event(
+            ChunkEvent(
                 self._taken,
                 event.stream,
                 version,
@@ -500,13 +310,13 @@ class Importing:
             )
         )
 
-    def _stream(self, stream: Any, given: str | None) -> _Stream:
+    def _stream(self, stream: Any, given: str | None) -> OfStream:
         of_streams = self._chunk.of_streams
         found = of_streams.get(stream) if isinstance(stream, str) else None
         if found is None:
             check_name("stream", stream)
             channel = check_channel(self._writing, stream, given)
-            found = of_streams[stream] = _Stream(given, channel)
+            found = of_streams[stream] = OfStream(given, channel)
         elif given != found.given:
             raise InvalidInput(
                 f"stream {stream!r} is given channel {given!r} here and {found.given!r} shortly"

@@ -262,13 +262,17 @@ def test_what_is_to_be_done_meanwhile_is_done_when_all_was_sent(
     sync_store: EventStore, url: str
 ) -> None:
     with psycopg.connect(url, autocommit=True) as other:
+
+        def let_go() -> bool:
+            other.execute("SELECT pg_advisory_unlock(4711)")
+            return False
+
         other.execute("SELECT pg_advisory_lock(4711)")
         assert isinstance(sync_store._engine, PoolEngine)
         with sync_store._engine._checkout() as connection:
             connection.execute("SET lock_timeout = '20s'")
-            connection.meanwhile = lambda: other.execute("SELECT pg_advisory_unlock(4711)")
-            connection.execute("SELECT pg_advisory_lock(4711)")  # only it lets this end
-            connection.meanwhile = None
+            with connection.using_waits(let_go):
+                connection.execute("SELECT pg_advisory_lock(4711)")  # only it lets this end
             connection.execute("SELECT pg_advisory_unlock(4711)")
             connection.execute("RESET lock_timeout")
 
@@ -277,11 +281,16 @@ def test_who_has_to_wait_for_a_connection_does_meanwhile_what_there_is_to_do(
     url: str, schema: str
 ) -> None:
     done = threading.Event()
+
+    def do() -> bool:
+        done.set()
+        return False
+
     with (
         EventStore.connect(url, schema=schema, pool_size=1) as store,
         ThreadPoolExecutor(1) as threads,
         store.transaction(),
     ):
-        answer = threads.submit(store._engine._execute, Call("head"), done.set)
+        answer = threads.submit(store._engine._execute, Call("head"), do)
         assert done.wait(_SECONDS)
         assert not answer.done()

@@ -308,7 +308,7 @@ def test_a_reader_of_history_waits_for_a_server_that_is_away(
 ) -> None:
     monkeypatch.setattr("indelible.read._FIRST_PAGE", 10)
     monkeypatch.setattr("indelible.read._LARGEST_PAGE", 10)
-    monkeypatch.setattr("indelible.postgres.engines._IMPATIENCE", 0.1)
+    monkeypatch.setattr("indelible.postgres.pooled._IMPATIENCE", 0.1)
     migrate_store(Settings(server.url))
     crew = Crew()
     with EventStore.connect(server.url) as store:

@@ -768,7 +768,7 @@ def test_a_handler_waits_for_a_connection_as_long_as_others_do(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker is told at once that the pool is empty, and tries again; a handler waits."""
-    monkeypatch.setattr("indelible.postgres.engines._IMPATIENCE", 0.05)
+    monkeypatch.setattr("indelible.postgres.pooled._IMPATIENCE", 0.05)
     store = connect(timeout=0.5)
     append(store, "a-1", 1)
     group = store.group("mails")

@@ -205,11 +205,12 @@ class Appends:
         self._go_on = [threading.Event() for _ in range(5)]
         self.commit = GroupCommit(self._execute, connections)
 
-    def _execute(self, call: Call, meanwhile: Callable[[], None]) -> list[tuple[Any, ...]]:
+    def _execute(self, call: Call, meanwhile: Callable[[], bool] | None) -> list[tuple[Any, ...]]:
         number = len(self.sent)
         names = re.findall(r'"stream":"(.*?)"', str(call.parameters.get("appends")))
         self.sent.append(" ".join(names) or str(call.parameters["stream"]))
-        meanwhile()
+        if meanwhile is not None:
+            meanwhile()
         assert self._go_on[number].wait(20)
         return [(place, *APPENDED) for place, _ in enumerate(names, 1)] or [APPENDED]
 

@@ -4,11 +4,13 @@ settings      how to reach a store
 connections   how a connection is made, and how a statement is run on it
 failures      what the driver's errors mean, and when a statement is worth repeating
 group_commit  how appends that come at once share a commit
-engines       what runs plans: a pooled engine gives each statement a connection of its own, and
-              repeats it where that is right; a bound engine runs all of them on one connection,
-              and so inside the caller's transaction
+pooled        engines that give each statement a connection of its own, and repeat it where that is
+              right
+bound         engines that run all statements on one connection, and so inside the transaction of
+              the caller
 """
 
+from .bound import AsyncBoundEngine, BoundEngine
 from .connections import (
     AsyncConnection,
     Connection,
@@ -16,8 +18,8 @@ from .connections import (
     open_connection,
     speaks_to_the_server,
 )
-from .engines import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
 from .failures import target, translate
+from .pooled import AsyncPoolEngine, PoolEngine
 from .settings import Settings
 
 __all__ = [

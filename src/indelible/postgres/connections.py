@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from selectors import DefaultSelector
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
@@ -37,36 +39,53 @@ _log = logging.getLogger("indelible")
 class PooledConnection(psycopg.Connection[Any]):
     """A connection of the pool, with the cursor that all its statements use.
 
-    Attributes:
-        meanwhile: called whenever a statement was sent, before its answer is waited for.
+    What waits for the server can be used: psycopg's generators tell what they wait for.
     """
 
-    meanwhile: Callable[[], object] | None = None
-
-    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
-        """Wait as psycopg does, and have something done meanwhile."""
-        if self.meanwhile is not None:
-            gen = _telling(gen, self.meanwhile)
-        return super().wait(gen, *args, **kwargs)
+    _step: Callable[[], bool] | None = None
 
     @cached_property
     def event_cursor(self) -> psycopg.Cursor[Any]:
         """Made once, since it takes longer than the statement."""
         return event_cursor(self)
 
+    @contextmanager
+    def using_waits(self, step: Callable[[], bool] | None) -> Iterator[None]:
+        """Take steps of other work whenever the server has all and is waited for.
 
-def _telling(gen: PQGen[T], meanwhile: Callable[[], object]) -> PQGen[T]:
-    """Run a generator of psycopg's, which tell what they wait for: here for the answer."""
+        Args:
+            step: does some of it, in less than a millisecond; tells whether there is more. None:
+                there is nothing to be done.
+        """
+        self._step = step
+        try:
+            yield
+        finally:
+            self._step = None
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for the server, as psycopg does for each exchange with it."""
+        if self._step is not None:
+            gen = _with_steps(gen, self.fileno(), self._step)
+        return super().wait(gen, *args, **kwargs)
+
+
+def _with_steps(gen: PQGen[T], socket: int, step: Callable[[], bool]) -> PQGen[T]:
     try:
-        state = next(gen)
-        while state != Wait.R:
-            state = gen.send((yield state))
-        meanwhile()
+        wanted = next(gen)
         while True:
-            state = gen.send((yield state))
+            while step() and not _is_ready(socket, wanted):
+                pass
+            wanted = gen.send((yield wanted))
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def _is_ready(socket: int, wanted: Wait) -> bool:
+    with DefaultSelector() as selector:
+        selector.register(socket, wanted)
+        return bool(selector.select(0))
 
 
 class AsyncPooledConnection(psycopg.AsyncConnection[Any]):

@@ -268,13 +268,13 @@ class GroupCommit:
     that are told want the interpreter's lock, which would keep the database waiting.
 
     Args:
-        execute: runs one statement, on a connection of its own; calls its second argument while it
-            waits for the database.
+        execute: runs one statement, on a connection of its own; calls its second argument, where
+            there is one, while it waits for the database, until that tells that all is done.
         connections: how many of these there are at most.
     """
 
     def __init__(
-        self, execute: Callable[[Call, Callable[[], None]], Rows], connections: int
+        self, execute: Callable[[Call, Callable[[], bool] | None], Rows], connections: int
     ) -> None:
         self._execute = execute
         self._guard = threading.Lock()
@@ -290,7 +290,7 @@ class GroupCommit:
         if work is None:
             work = self._wait(entry)
         if work is not None:
-            self._start(self._run(work, _nothing))
+            self._start(self._run(work))
         return entry.outcome()
 
     def close(self) -> None:
@@ -324,9 +324,10 @@ class GroupCommit:
         """Run a batch, and what has come meanwhile, until nothing waits."""
         known: deque[Entry] = deque()
 
-        def tell() -> None:
+        def tell() -> bool:
             while known:
                 known.popleft().signal.release()
+            return False
 
         batches = [batch]
         while batches:
@@ -337,7 +338,7 @@ class GroupCommit:
             known.extend(entry for entry in batch.entries if entry.is_settled)
         tell()
 
-    def _run(self, work: Work, meanwhile: Callable[[], None]) -> list[Work]:
+    def _run(self, work: Work, meanwhile: Callable[[], bool] | None = None) -> list[Work]:
         """Run a statement; return the batches that are to be run next."""
         outcome: Rows | BaseException
         try:
@@ -357,10 +358,6 @@ class GroupCommit:
             if work.is_alone:
                 work.entries[0].signal.release()
         return [work for work in following if not work.is_alone]
-
-
-def _nothing() -> None:
-    """There is nothing to be done meanwhile."""
 
 
 class AsyncGroupCommit:

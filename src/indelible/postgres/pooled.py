@@ -1,4 +1,4 @@
-"""The engines, which run plans: on a pool, or on one connection of the caller's."""
+"""Pooled engines: they run each statement of a plan on a connection of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Protocol, TypeGuard, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
@@ -16,23 +16,21 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTi
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
-    InvalidInput,
     StoreClosed,
 )
 from indelible.plan import Call, Plan, Rows, drive, drive_async
 from indelible.schema import statements
 
+from .bound import AsyncBoundEngine, AsyncOnAppend, BoundEngine, OnAppend, takes_part
 from .connections import (
     AsyncConnection,
     AsyncPooledConnection,
     Connection,
     PooledConnection,
-    async_event_cursor,
     check_url,
     configure,
     configure_async,
     connection_options,
-    event_cursor,
     fetch,
     fetch_async,
     open_async_connection,
@@ -43,37 +41,15 @@ from .failures import (
     Attempts,
     causes_that_pass,
     commit_errors,
-    in_transaction,
     is_lost_preparation,
     no_connection,
     translate,
     unimportant,
 )
 from .group_commit import AsyncGroupCommit, GroupCommit
-from .loading import LoadingConnection
 from .settings import Settings
 
 T = TypeVar("T")
-
-
-class OnAppend(Protocol):
-    """What takes part in the transaction of an append."""
-
-    def wants(self, call: Call) -> bool:
-        """Whether it takes part in this one."""
-
-    def __call__(self, engine: BoundEngine, call: Call, rows: Rows) -> None:
-        """Do its part, after the statement and before the commit; an error undoes both."""
-
-
-class AsyncOnAppend(Protocol):
-    """The same, awaiting."""
-
-    def wants(self, call: Call) -> bool:
-        """Whether it takes part in this one."""
-
-    async def __call__(self, engine: AsyncBoundEngine, call: Call, rows: Rows) -> None:
-        """Do its part, after the statement and before the commit; an error undoes both."""
 
 
 _IMPATIENCE = 1.0
@@ -87,6 +63,11 @@ _SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 def _nothing() -> None:
     """Tell nobody."""
+
+
+Step = Callable[[], bool]
+"""A step of other work, taken while the database is waited for; takes less than a millisecond, and
+tells whether there is more."""
 
 
 class PoolEngine:
@@ -116,7 +97,7 @@ class PoolEngine:
         check_url(settings.url)
         self._pool = ConnectionPool(
             settings.url,
-            connection_class=LoadingConnection,
+            connection_class=PooledConnection,
             min_size=1,
             max_size=settings.pool_size,
             kwargs=connection_options(settings),
@@ -142,7 +123,7 @@ class PoolEngine:
         call: Call,
         statement: str,
         rows: Callable[[Rows], Iterator[bytes] | None],
-        meanwhile: Callable[[], bool],
+        meanwhile: Step,
     ) -> Rows:
         """Run a statement, and copy rows into a table, in one transaction.
 
@@ -151,8 +132,7 @@ class PoolEngine:
             statement: the name of the COPY.
             rows: makes the rows, in parts, from what the statement gave; None undoes the
                 transaction.
-            meanwhile: a step of other work, taken while the database is waited for; takes less
-                than a millisecond, and tells whether there is more.
+            meanwhile: other work.
 
         Returns:
             What the statement gave.
@@ -244,11 +224,13 @@ class PoolEngine:
         self._on_close()
 
     @contextmanager
-    def _checkout(self, meanwhile: Callable[[], None] = _nothing) -> Iterator[LoadingConnection]:
+    def _checkout(self, meanwhile: Step | None = None) -> Iterator[PooledConnection]:
         try:
             try:
-                connection = self._pool.getconn(_SOON)
+                connection = self._pool.getconn(_SOON if meanwhile else self._settings.timeout)
             except PoolTimeout:
+                if meanwhile is None:
+                    raise
                 meanwhile()
                 connection = self._pool.getconn(self._settings.timeout)
         except PoolClosed as error:
@@ -261,26 +243,23 @@ class PoolEngine:
             self._pool.putconn(connection)
 
     def _share_or_execute(self, call: Call) -> Rows:
-        if call.lane is None or _takes_part(self._on_append, call):
+        if call.lane is None or takes_part(self._on_append, call):
             return self._execute(call)
         return self._group_commit.append(call)
 
-    def _execute(self, call: Call, meanwhile: Callable[[], None] = _nothing) -> Rows:
+    def _execute(self, call: Call, meanwhile: Step | None = None) -> Rows:
         """Run a statement; `meanwhile` is called whenever there is something to wait for."""
         attempts = Attempts(self._settings, call)
         while True:
             try:
                 with self._checkout(meanwhile) as connection:
-                    if _takes_part(self._on_append, call):
+                    if takes_part(self._on_append, call):
                         rows = self._append_with(self._on_append, connection, call)
                     else:
-                        connection.meanwhile = meanwhile
-                        try:
+                        with connection.using_waits(meanwhile):
                             rows = fetch(
                                 connection.event_cursor, call, self._settings, self._prepares
                             )
-                        finally:
-                            connection.meanwhile = None
                 if call.appends:
                     self._on_commit()
                 return rows
@@ -290,7 +269,8 @@ class PoolEngine:
                 pause = attempts.pause_after(problem, error)
             except DatabaseUnreachable as error:
                 raise attempts.loss or error from error
-            meanwhile()
+            if meanwhile is not None:
+                meanwhile()
             if isinstance(problem, ConnectionLost):
                 self._pool.check()
             time.sleep(pause)
@@ -450,7 +430,7 @@ class AsyncPoolEngine:
             await self._pool.putconn(connection)
 
     async def _share_or_execute(self, call: Call) -> Rows:
-        if call.lane is None or _takes_part(self._on_append, call):
+        if call.lane is None or takes_part(self._on_append, call):
             return await self._execute(call)
         return await self._group_commit.append(call)
 
@@ -459,7 +439,7 @@ class AsyncPoolEngine:
         while True:
             try:
                 async with self._checkout() as connection:
-                    if _takes_part(self._on_append, call):
+                    if takes_part(self._on_append, call):
                         rows = await self._append_with(self._on_append, connection, call)
                     else:
                         rows = await fetch_async(
@@ -489,149 +469,3 @@ class AsyncPoolEngine:
             with causes_that_pass(self._settings):
                 await part(AsyncBoundEngine(connection, self._settings), call, rows)
         return rows
-
-
-class BoundEngine:
-    """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
-
-    def __init__(
-        self, connection: Connection, settings: Settings, on_append: OnAppend | None = None
-    ) -> None:
-        if not isinstance(connection, psycopg.Connection):
-            raise InvalidInput(
-                f"bind takes a psycopg.Connection, not {type(connection).__name__}: Django's is"
-                " connection.connection, SQLAlchemy's is"
-                " session.connection().connection.driver_connection"
-            )
-        self.connection = connection
-        self.has_appended = False
-        self._settings = settings
-        self._on_append = on_append
-        self._cursor = event_cursor(connection)
-
-    def run(self, plan: Plan[T]) -> T:
-        """Run a plan to its end."""
-        return drive(plan, self._execute)
-
-    def run_aside(self, plan: Plan[None]) -> None:
-        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
-        with unimportant(), self.transaction():
-            self.run(plan)
-
-    def wait(self, seconds: float) -> None:
-        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
-
-    @contextmanager
-    def transaction(self) -> Iterator[BoundEngine]:
-        """Open a transaction, or a savepoint inside the one that is open."""
-        with commit_errors(self._settings) as body, self.connection.transaction(), body:
-            yield self
-
-    def impatient(self) -> BoundEngine:
-        """Give itself: nothing is repeated here."""
-        return self
-
-    def bind(self, connection: Connection) -> BoundEngine:
-        """Give an engine that runs plans on another connection of the caller's."""
-        return BoundEngine(connection, self._settings, self._on_append)
-
-    def close(self) -> None:
-        """Leave the connection to its owner."""
-
-    def _execute(self, call: Call) -> Rows:
-        self.has_appended = self.has_appended or call.appends
-        try:
-            if not _takes_part(self._on_append, call):
-                return self._fetch(call)
-            with self.connection.transaction():  # what takes part is undone with the append
-                rows = self._fetch(call)
-                with causes_that_pass(self._settings):
-                    self._on_append(BoundEngine(self.connection, self._settings), call, rows)
-            return rows
-        except psycopg.Error as error:
-            raise in_transaction(error, self._settings) from error
-
-    def _fetch(self, call: Call) -> Rows:
-        return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
-
-
-class AsyncBoundEngine:
-    """Runs plans on one connection, awaiting; the twin of `BoundEngine`."""
-
-    def __init__(
-        self,
-        connection: AsyncConnection,
-        settings: Settings,
-        on_append: AsyncOnAppend | None = None,
-    ) -> None:
-        if not isinstance(connection, psycopg.AsyncConnection):
-            raise InvalidInput(
-                f"bind takes a psycopg.AsyncConnection, not {type(connection).__name__}:"
-                " SQLAlchemy's is (await session.connection()).get_raw_connection()"
-                ".driver_connection"
-            )
-        self.connection = connection
-        self.has_appended = False
-        self._settings = settings
-        self._on_append = on_append
-        self._cursor = async_event_cursor(connection)
-
-    async def run(self, plan: Plan[T]) -> T:
-        """Run a plan to its end."""
-        return await drive_async(plan, self._execute)
-
-    async def run_aside(self, plan: Plan[None]) -> None:
-        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
-        with unimportant():
-            async with self.transaction():
-                await self.run(plan)
-
-    async def wait(self, seconds: float) -> None:
-        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
-        """Open a transaction, or a savepoint inside the one that is open."""
-        with commit_errors(self._settings) as body:
-            async with self.connection.transaction():
-                with body:
-                    yield self
-
-    def impatient(self) -> AsyncBoundEngine:
-        """Give itself: nothing is repeated here."""
-        return self
-
-    def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
-        """Give an engine that runs plans on another connection of the caller's."""
-        return AsyncBoundEngine(connection, self._settings, self._on_append)
-
-    async def close(self) -> None:
-        """Leave the connection to its owner."""
-
-    async def _execute(self, call: Call) -> Rows:
-        self.has_appended = self.has_appended or call.appends
-        try:
-            if not _takes_part(self._on_append, call):
-                return await self._fetch(call)
-            async with self.connection.transaction():
-                rows = await self._fetch(call)
-                with causes_that_pass(self._settings):
-                    await self._on_append(
-                        AsyncBoundEngine(self.connection, self._settings), call, rows
-                    )
-            return rows
-        except psycopg.Error as error:
-            raise in_transaction(error, self._settings) from error
-
-    async def _fetch(self, call: Call) -> Rows:
-        return await fetch_async(
-            self._cursor, call, self._settings, self.connection.prepare_threshold
-        )
-
-
-Part = TypeVar("Part", OnAppend, AsyncOnAppend)
-
-
-def _takes_part(part: Part | None, call: Call) -> TypeGuard[Part]:
-    """Whether something is to be done in the transaction of a statement."""
-    return call.appends and part is not None and part.wants(call)
