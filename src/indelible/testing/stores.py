@@ -75,6 +75,8 @@ class FreshStores:
             drop: whether to drop all that was made.
         """
         if drop:
+            if self._connection is not None:
+                self._connection.close()  # a test may have ended it, which only its use would tell
             self._run("SET client_min_messages = warning")
             for schema in self._schemas:
                 name = sql.Identifier(schema)
@@ -83,14 +85,6 @@ class FreshStores:
             self._connection.close()
 
     def _run(self, statement: Any, parameters: Any = None) -> psycopg.Cursor[Any]:
-        try:
-            return self._run_once(statement, parameters)
-        except psycopg.OperationalError:
-            if self._connection is not None and not self._connection.closed:
-                raise
-        return self._run_once(statement, parameters)  # a test ended the connection meanwhile
-
-    def _run_once(self, statement: Any, parameters: Any) -> psycopg.Cursor[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = open_connection(Settings(self._url, "public"))
             # What a crash leaves of a test's store is of no use to anybody.
