@@ -106,6 +106,18 @@ def test_all_connections_in_use_says_so(connect: Connect) -> None:
         store.head()
 
 
+def test_the_connection_that_came_back_last_is_used_again(connect: Connect) -> None:
+    # The server keeps caches and plans for each, which stay warm where one is used.
+    store = connect(pool_size=3)
+    with store.transaction(), store.transaction(), store.transaction():
+        pass
+    used = []
+    for _ in range(6):
+        with store.transaction() as transaction:
+            used.append(transaction.connection.info.backend_pid)
+    assert len(set(used)) == 1
+
+
 def test_a_refusal_leaves_the_caller_s_transaction_usable(sync_store: EventStore, url: str) -> None:
     with psycopg.connect(url) as own:
         bound = sync_store.bind(own)

@@ -57,10 +57,15 @@ def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
     line = Line(1, 1)
     work = line.enter(entry("first"))
     assert work is not None
-    for number in range(200):
+    for number in range(99):
         line.enter(entry(f"a-{number}"))
     (batch,) = line.settle(work, [APPENDED])
-    assert len(batch.entries) == 100
+    assert len(batch.entries) == 50
+    # Those that were told come again meanwhile, and all that waits then is half of them.
+    for number in range(49):
+        line.enter(entry(f"b-{number}"))
+    (batch,) = line.settle(batch, appended(batch))
+    assert len(batch.entries) == 74
 
 
 def test_a_batch_has_a_largest_size_in_bytes() -> None:

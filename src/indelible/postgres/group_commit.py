@@ -29,9 +29,8 @@ from indelible.errors import DatabaseError, InvalidInput, StoreClosed, Transacti
 from indelible.plan import Call, Rows
 
 _WORKERS, _BATCHES = 2, 1
-_WORKERS_OF_TASKS, _BATCHES_OF_TASKS = 2, 2
 """How many statements are under way at once at most, and how many of them for several appends. More
-make the batches smaller, and threads wait for each other in the interpreter."""
+make the batches smaller, each of which costs as much as ten appends before its first."""
 _SMALLEST_SHARE = 32
 _LARGEST_BATCH = 250
 _LARGEST_BATCH_BYTES = 2 * 1024 * 1024
@@ -122,6 +121,8 @@ class Line:
         self._free = workers
         self._free_for_batches = batches
         self._running: set[Work] = set()
+        self._settled = 0
+        """How many appends were settled last: their callers may well come again."""
         self._at_work: set[str] = set()
         """The lanes of what is under way."""
         self._waiting: dict[str, deque[Entry]] = {}
@@ -166,6 +167,7 @@ class Line:
         """Note the outcome of what was run; return what is to be run next."""
         self._running.discard(work)
         self._leave(work)
+        self._settled = len(work.entries)
         aside: dict[str, list[Entry]] = {}
         for entry in self._note(work, outcome):
             if not entry.is_abandoned:
@@ -227,8 +229,10 @@ class Line:
     def _gather(self) -> list[Entry]:
         """Take what waits for a worker, up to the size of a batch."""
         entries: list[Entry] = []
-        # Half of what waits, so that the database is at work while outcomes are told here.
-        room = min(_LARGEST_BATCH, max(_SMALLEST_SHARE, len(self._ready) // 2))
+        # Half of all callers: the database is at work on these while outcomes are told to the rest,
+        # and what they bring next is gathered.
+        room = (len(self._ready) + self._settled + 1) // 2
+        room = min(max(room, _SMALLEST_SHARE), _LARGEST_BATCH)
         size = 0
         while self._ready and room > 0 and size < _LARGEST_BATCH_BYTES:
             lane = self._ready.popleft()
@@ -370,7 +374,7 @@ class AsyncGroupCommit:
 
     def __init__(self, execute: Callable[[Call], Awaitable[Rows]], connections: int) -> None:
         self._execute = execute
-        self._line = Line(min(_WORKERS_OF_TASKS, connections), _BATCHES_OF_TASKS)
+        self._line = Line(min(_WORKERS, connections), _BATCHES)
         self._tasks: set[asyncio.Task[None]] = set()
         self._goes_on = False
         self._relief: asyncio.TimerHandle | None = None

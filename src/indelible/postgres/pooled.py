@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import PoolClosed, PoolTimeout
 
 from indelible.errors import (
     ConnectionLost,
@@ -47,6 +47,7 @@ from .failures import (
     unimportant,
 )
 from .group_commit import AsyncGroupCommit, GroupCommit
+from .pools import AsyncPool, Pool
 from .settings import Settings
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class PoolEngine:
         self._prepares = True
         self._group_commit = GroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
-        self._pool = ConnectionPool(
+        self._pool = Pool(
             settings.url,
             connection_class=PooledConnection,
             min_size=1,
@@ -304,7 +305,7 @@ class AsyncPoolEngine:
         self._prepares = True
         self._group_commit = AsyncGroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
-        self._pool = AsyncConnectionPool(
+        self._pool = AsyncPool(
             settings.url,
             connection_class=AsyncPooledConnection,
             min_size=1,

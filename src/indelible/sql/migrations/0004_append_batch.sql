@@ -90,7 +90,9 @@ DECLARE
     counts bigint[] := array_fill(0::bigint, ARRAY[size]);
     -- As in append(): an expression, which a query is many times dearer than.
     new_event_ids constant uuid[]
-        := translate(jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[]', '{}');
+        := replace(replace(
+            jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[', '{'), ']', '}'
+        );
     -- Those that are in the store already, and the places of the appends that they are of.
     known_ids uuid[];
     known bigint[];
@@ -315,10 +317,10 @@ BEGIN
         END IF;
     END IF;
     IF cardinality(moved_ids) > 0 THEN
-        -- Not joined: a plan made on a small table would read it whole.
         UPDATE indelible.streams
-        SET version = moved_versions[array_position(moved_ids, streams.id)]
-        WHERE streams.id = ANY(moved_ids);
+        SET version = moved.version
+        FROM unnest(moved_ids, moved_versions) AS moved (id, version)
+        WHERE streams.id = moved.id;
     END IF;
 
     IF 'appended' = ANY(outcomes) THEN
