@@ -41,15 +41,18 @@ RETURNS TABLE (place bigint, tag text, is_decided boolean)
 LANGUAGE sql
 STABLE  -- so that it becomes part of the statement that asks
 AS $$
-    SELECT entries.place, tags.tag, false AS is_decided
-    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
-        jsonb_array_elements(item -> 'events') AS events (event),
-        jsonb_array_elements_text(event -> 'tags') AS tags (tag)
-    UNION ALL
-    SELECT entries.place, query_item -> 'tags' ->> 0, true
-    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place),
-        jsonb_array_elements(item -> 'conditions') AS conditions (condition),
-        jsonb_array_elements(condition -> 'items') AS items (query_item)
+    SELECT entries.place, uses.tag, uses.is_decided
+    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place)
+    CROSS JOIN LATERAL (
+        SELECT
+            jsonb_array_elements_text(jsonb_path_query_array(item, '$.events[*].tags[*]')), false
+        UNION ALL
+        SELECT
+            jsonb_array_elements_text(
+                jsonb_path_query_array(item, '$.conditions[*].items[*].tags[0]')
+            ),
+            true
+    ) AS uses (tag, is_decided)
 $$;
 COMMENT ON FUNCTION indelible.tag_uses(jsonb) IS
     'Which appends of a batch have a tag on an event, and which decide by it: a condition has an item whose first tag it is.';
@@ -131,11 +134,12 @@ DECLARE
     -- How many of them have been told.
     told bigint := 0;
     taken_at timestamptz;
-    is_first boolean;
+    -- What functions give that are called in an expression, which costs a fraction of a statement.
+    unused boolean;
 BEGIN
     LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
     IF has_conditions THEN
-        PERFORM indelible.check_isolation();
+        unused := indelible.check_isolation() IS NULL;
     END IF;
     IF has_tags OR has_conditions THEN
         -- What is before it in the batch has no position yet that a condition could see: of those
@@ -210,12 +214,14 @@ BEGIN
                     FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
                     CROSS JOIN LATERAL jsonb_array_elements(item -> 'conditions')
                         AS conditions (condition)
-                    CROSS JOIN LATERAL jsonb_array_elements(condition -> 'items')
-                        AS items (query_item)
                     WHERE EXISTS (
                         SELECT
                         FROM indelible.event_tags
-                        WHERE event_tags.tag = query_item -> 'tags' ->> 0
+                        WHERE event_tags.tag = ANY(ARRAY(
+                                SELECT jsonb_array_elements_text(
+                                    jsonb_path_query_array(condition, '$.items[*].tags[0]')
+                                )
+                            ))
                             AND event_tags.position > (condition ->> 'after')::bigint
                     )
                 );
@@ -324,7 +330,7 @@ BEGIN
     END IF;
 
     IF 'appended' = ANY(outcomes) THEN
-        is_first := indelible.hold_head();
+        unused := indelible.hold_head();
         taken_at := clock_timestamp();
         WITH inserted AS (
             INSERT INTO indelible.events
