@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import tuple_row
+
+from tests.waiting import wait_until
 
 IDS = [str(UUID(int=number)) for number in range(1, 8)]
 
@@ -293,6 +296,15 @@ def outcomes(
     )
 
 
+def one_and_two(connection: psycopg.Connection, schema: str) -> list[tuple[Any, ...]]:
+    """Append one event to a stream and two to another: as many events as they would be of two."""
+    two = {"stream": "b", "channel": None, "expected": -1, "ids": [None, None]}
+    return connection.execute(
+        f"SELECT place, outcome, last_version FROM {schema}.append_batch(%s)",
+        [json.dumps([as_sent(an_append(-2)), as_sent(two)])],
+    ).fetchall()
+
+
 def test_a_stream_that_others_hold_is_passed_over(
     connection: psycopg.Connection, schema: str, url: str
 ) -> None:
@@ -303,6 +315,42 @@ def test_a_stream_that_others_hold_is_passed_over(
     assert found == {1: "busy", 2: "appended", 3: "busy"}
 
 
+def test_where_all_fit_those_that_others_hold_are_passed_over_too(
+    connection: psycopg.Connection, schema: str, url: str
+) -> None:
+    outcomes(connection, schema, an_append(-2))
+    with psycopg.connect(url) as other:
+        outcomes(other, schema, an_append(-2))
+        rows = one_and_two(connection, schema)
+    assert rows == [(1, "busy", None), (2, "appended", 1)]
+
+
+def test_a_stream_that_others_made_meanwhile_is_left(
+    connection: psycopg.Connection, schema: str, url: str
+) -> None:
+    connection.execute(f"ALTER FUNCTION {schema}.append_batch SET lock_timeout = '20s'")
+    with psycopg.connect(url) as other, ThreadPoolExecutor(1) as threads:
+        outcomes(other, schema, an_append(-2))
+        rows = threads.submit(one_and_two, connection, schema)
+        wait_until(
+            lambda: other.execute(
+                "SELECT true FROM pg_locks WHERE pid = %s AND NOT granted",
+                [connection.info.backend_pid],
+            ).fetchone()
+        )
+        other.commit()
+        assert rows.result(30) == [(1, "busy", None), (2, "appended", 1)]
+
+
+def test_a_stream_of_another_channel_takes_nothing_and_its_neighbours_do(
+    connection: psycopg.Connection, schema: str
+) -> None:
+    outcomes(connection, schema, an_append(-2))
+    other = an_append(-2) | {"channel": "other"}
+    found = outcomes(connection, schema, other, an_append(-2, stream="b"))
+    assert found == {1: "channel_mismatch", 2: "appended"}
+
+
 def test_a_closed_stream_takes_nothing_and_its_neighbours_do(
     connection: psycopg.Connection, schema: str
 ) -> None:
@@ -310,6 +358,8 @@ def test_a_closed_stream_takes_nothing_and_its_neighbours_do(
     connection.execute(f"SELECT {schema}.close_stream('a-1', -2, NULL)")
     found = outcomes(connection, schema, an_append(-2), an_append(0), an_append(-2, stream="b"))
     assert found == {1: "closed", 2: "closed", 3: "appended"}
+    found = outcomes(connection, schema, an_append(0), an_append(0, stream="b"))
+    assert found == {1: "closed", 2: "appended"}
 
 
 def test_a_stream_that_others_are_making_is_not_waited_for_long(

@@ -24,8 +24,8 @@ FROM (
     WHERE tables.relnamespace = to_regnamespace(%(schema)s::text) AND NOT triggers.tgisinternal
     UNION ALL
     SELECT format(
-        '%%s %%s %%s %%s', functions.oid, functions.proname, functions.proacl,
-        md5(functions.prosrc)
+        '%%s %%s %%s %%s %%s', functions.oid, functions.proname, functions.proacl,
+        functions.proconfig, md5(functions.prosrc)
     )
     FROM pg_proc AS functions
     WHERE functions.pronamespace = to_regnamespace(%(schema)s::text)

@@ -85,12 +85,15 @@ AS $$
 #variable_conflict use_column
 DECLARE
     size constant integer := jsonb_array_length(appends);
-    -- By place in the list: the outcome, the stream and its version then; -1 where nothing is
-    -- appended.
-    outcomes text[] := array_fill(NULL::text, ARRAY[size]);
-    ids bigint[] := array_fill(0::bigint, ARRAY[size]);
-    last_versions bigint[] := array_fill(-1::bigint, ARRAY[size]);
-    counts bigint[] := array_fill(0::bigint, ARRAY[size]);
+    -- By place in the list: the stream, the outcome, and the stream's version then; -1 where nothing
+    -- is appended.
+    ids bigint[];
+    outcomes text[] := array_fill('appended'::text, ARRAY[size]);
+    last_versions bigint[];
+    counts bigint[];
+    -- How many streams they are of, and whether each append fits its stream as it stands.
+    stream_count bigint;
+    all_fit boolean;
     -- As in append(): an expression, which a query is many times dearer than.
     new_event_ids constant uuid[]
         := replace(replace(
@@ -98,7 +101,7 @@ DECLARE
         );
     -- Those that are in the store already, and the places of the appends that they are of.
     known_ids uuid[];
-    known bigint[];
+    known bigint[] := '{}';
     -- The streams that this batch makes, in order of name.
     new_ids bigint[] := '{}';
     new_names text[] := '{}';
@@ -166,25 +169,30 @@ BEGIN
         );
     END IF;
     -- The rows of the streams, locked: each version is the one that its last writer left. A row
-    -- that another transaction holds is passed over, so that nobody waits for a neighbour. The
-    -- order makes all locks come before the first turn of the loop; in it the appends to one stream
-    -- follow each other, each at the version that the one before it leaves.
-    FOR entry IN
+    -- that another transaction holds is passed over, so that nobody waits for a neighbour.
+    SELECT
+        array_agg(given.id ORDER BY given.number),
+        array_agg(given.version + given.added ORDER BY given.number),
+        array_agg(given.added ORDER BY given.number),
+        count(DISTINCT given.name),
+        bool_and(coalesce(given.fits, false))
+    INTO ids, last_versions, counts, stream_count, all_fit
+    FROM (
         SELECT
             number,
-            item,
             item ->> 'stream' AS name,
-            item ->> 'channel' AS wanted_channel,
-            (item ->> 'expected')::bigint AS expected,
-            jsonb_array_length(item -> 'events') AS added,
             locked.id,
-            locked.version,
-            locked.channel,
-            locked.closed_at,
-            -- Not EXISTS, which might be made a hash table of all streams.
-            locked.id IS NULL AND (
-                SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
-            ) AS is_passed_over
+            coalesce(locked.version, -1) AS version,
+            jsonb_array_length(item -> 'events') AS added,
+            -- Where there is no row it may be held, or there may be none: that shows below.
+            jsonb_array_length(item -> 'events') > 0
+            AND locked.closed_at IS NULL
+            AND coalesce(item ->> 'channel' = locked.channel, true)
+            AND (
+                (item ->> 'expected')::bigint = coalesce(locked.version, -1)
+                OR (item ->> 'expected')::bigint = -2
+                OR (item ->> 'expected')::bigint = -4 AND locked.version >= 0
+            ) AS fits
         FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
         LEFT JOIN LATERAL (
             SELECT streams.id, streams.version, streams.channel, streams.closed_at
@@ -192,111 +200,169 @@ BEGIN
             WHERE streams.name = item ->> 'stream'
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS locked ON true
-        ORDER BY (item ->> 'stream') COLLATE "C", number
-    LOOP
-        IF known IS NULL THEN
-            -- A later statement than the locks, which sees all that was committed before them.
-            known := '{}';
-            known_ids := ARRAY(
-                SELECT events.id FROM indelible.events WHERE events.id = ANY(new_event_ids)
-            );
-            IF known_ids <> '{}' THEN
-                known := ARRAY(
-                    SELECT number
-                    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
-                        jsonb_array_elements(item -> 'events') AS events (event)
-                    WHERE (event ->> 'id')::uuid = ANY(known_ids)
-                );
-            END IF;
-            IF has_conditions THEN
-                doubtful := ARRAY(
-                    SELECT number
-                    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
-                    CROSS JOIN LATERAL jsonb_array_elements(item -> 'conditions')
-                        AS conditions (condition)
-                    WHERE EXISTS (
-                        SELECT
-                        FROM indelible.event_tags
-                        WHERE event_tags.tag = ANY(ARRAY(
-                                SELECT jsonb_array_elements_text(
-                                    jsonb_path_query_array(condition, '$.items[*].tags[0]')
-                                )
-                            ))
-                            AND event_tags.position > (condition ->> 'after')::bigint
-                    )
-                );
-            END IF;
-        END IF;
-        IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
-            OR entry.added = 0
-        THEN
-            RAISE EXCEPTION 'entry % is no append', entry.number
-            USING ERRCODE = 'IND04',
-                HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists), and at least one event.';
-        END IF;
-        IF of_name IS DISTINCT FROM entry.name THEN
-            of_name := entry.name;
-            of_id := entry.id;
-            of_channel := entry.channel;
-            at_version := coalesce(entry.version, -1);
-            is_new := of_id IS NULL;
-            is_moved := false;
-            is_refused := false;
-            is_busy := entry.is_passed_over IS TRUE;
-        END IF;
-        is_busy := is_busy OR entry.number = ANY(contended);
-        in_the_way := '{}';
-        IF entry.number = ANY(doubtful) AND NOT entry.number = ANY(known) THEN
-            in_the_way := indelible.events_in_the_way(entry.item -> 'conditions');
-        END IF;
-        IF is_busy THEN
-            outcomes[entry.number] := 'busy';
-        ELSIF in_the_way <> '{}' THEN
-            outcomes[entry.number] := 'condition_failed';
-            reasons[entry.number] := to_jsonb(in_the_way);
-        ELSIF entry.number = ANY(known)
-            OR entry.closed_at IS NOT NULL
-            OR entry.wanted_channel <> of_channel
-            OR entry.expected >= -1 AND entry.expected <> at_version
-            OR entry.expected = -4 AND at_version = -1
-        THEN
-            IF is_moved THEN
-                is_refused := true;
-                refused_after := refused_after || entry.number;
-            ELSE
-                refused_before := refused_before || entry.number;
-            END IF;
-        ELSIF is_refused THEN
-            -- What was refused would have to be told what was there between two appends of this
-            -- batch: the rest of the stream waits for another.
-            is_busy := true;
-            outcomes[entry.number] := 'busy';
-        ELSE
-            at_version := at_version + entry.added;
-            IF is_moved THEN
-                IF is_new THEN
-                    new_versions[cardinality(new_versions)] := at_version;
-                ELSE
-                    moved_versions[cardinality(moved_versions)] := at_version;
+    ) AS given;
+    -- Later statements than the locks, which see all that was committed before them.
+    known_ids := ARRAY(SELECT events.id FROM indelible.events WHERE events.id = ANY(new_event_ids));
+    IF known_ids <> '{}' THEN
+        known := ARRAY(
+            SELECT number
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
+                jsonb_array_elements(item -> 'events') AS events (event)
+            WHERE (event ->> 'id')::uuid = ANY(known_ids)
+        );
+    END IF;
+    IF has_conditions THEN
+        doubtful := ARRAY(
+            SELECT number
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
+            CROSS JOIN LATERAL jsonb_array_elements(item -> 'conditions')
+                AS conditions (condition)
+            WHERE EXISTS (
+                SELECT
+                FROM indelible.event_tags
+                WHERE event_tags.tag = ANY(ARRAY(
+                        SELECT jsonb_array_elements_text(
+                            jsonb_path_query_array(condition, '$.items[*].tags[0]')
+                        )
+                    ))
+                    AND event_tags.position > (condition ->> 'after')::bigint
+            )
+        );
+    END IF;
+
+    all_fit := all_fit
+        AND stream_count = size AND known = '{}' AND contended = '{}' AND doubtful = '{}';
+    IF all_fit THEN
+        -- Each is of a stream of its own, and nothing is in its way: there is nothing to decide one
+        -- by one.
+        moved_ids := ids;
+        moved_versions := last_versions;
+        IF array_position(ids, NULL) IS NOT NULL THEN
+            FOR entry IN
+                SELECT
+                    number,
+                    item ->> 'stream' AS name,
+                    item ->> 'channel' AS wanted_channel,
+                    -- Not EXISTS, which might be made a hash table of all streams.
+                    (
+                        SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
+                    ) AS is_passed_over
+                FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
+                WHERE ids[number] IS NULL
+                ORDER BY (item ->> 'stream') COLLATE "C"
+            LOOP
+                IF entry.is_passed_over THEN
+                    outcomes[entry.number] := 'busy';
+                    last_versions[entry.number] := -1;
+                    all_fit := false;
+                    CONTINUE;
                 END IF;
-            ELSIF is_new THEN
                 of_id := nextval('indelible.streams_id_seq');
-                of_channel := coalesce(entry.wanted_channel, split_part(of_name, '-', 1));
+                ids[entry.number] := of_id;
                 new_ids := new_ids || of_id;
-                new_names := new_names || of_name;
-                new_channels := new_channels || of_channel;
-                new_versions := new_versions || at_version;
-            ELSE
-                moved_ids := moved_ids || of_id;
-                moved_versions := moved_versions || at_version;
+                new_names := new_names || entry.name;
+                new_channels := new_channels
+                    || coalesce(entry.wanted_channel, split_part(entry.name, '-', 1));
+                new_versions := new_versions || last_versions[entry.number];
+            END LOOP;
+            IF cardinality(new_ids) = size THEN
+                moved_ids := '{}';
             END IF;
-            is_moved := true;
-            outcomes[entry.number] := 'appended';
-            ids[entry.number] := of_id;
-            last_versions[entry.number] := at_version;
-            counts[entry.number] := entry.added;
         END IF;
-    END LOOP;
+    ELSE
+        outcomes := array_fill(NULL::text, ARRAY[size]);
+        last_versions := array_fill(-1::bigint, ARRAY[size]);
+        -- The appends to one stream follow each other, each at the version that the one before it
+        -- leaves.
+        FOR entry IN
+            SELECT
+                number,
+                item,
+                item ->> 'stream' AS name,
+                item ->> 'channel' AS wanted_channel,
+                (item ->> 'expected')::bigint AS expected,
+                jsonb_array_length(item -> 'events') AS added,
+                locked.id,
+                locked.version,
+                locked.channel,
+                locked.closed_at,
+                locked.id IS NULL AND (
+                    SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
+                ) AS is_passed_over
+            FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
+            LEFT JOIN indelible.streams AS locked ON locked.id = ids[number]
+            ORDER BY (item ->> 'stream') COLLATE "C", number
+        LOOP
+            IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
+                OR coalesce(entry.added, 0) = 0
+            THEN
+                RAISE EXCEPTION 'entry % is no append', entry.number
+                USING ERRCODE = 'IND04',
+                    HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists), and at least one event.';
+            END IF;
+            IF of_name IS DISTINCT FROM entry.name THEN
+                of_name := entry.name;
+                of_id := entry.id;
+                of_channel := entry.channel;
+                at_version := coalesce(entry.version, -1);
+                is_new := of_id IS NULL;
+                is_moved := false;
+                is_refused := false;
+                is_busy := entry.is_passed_over IS TRUE;
+            END IF;
+            is_busy := is_busy OR entry.number = ANY(contended);
+            in_the_way := '{}';
+            IF entry.number = ANY(doubtful) AND NOT entry.number = ANY(known) THEN
+                in_the_way := indelible.events_in_the_way(entry.item -> 'conditions');
+            END IF;
+            IF is_busy THEN
+                outcomes[entry.number] := 'busy';
+            ELSIF in_the_way <> '{}' THEN
+                outcomes[entry.number] := 'condition_failed';
+                reasons[entry.number] := to_jsonb(in_the_way);
+            ELSIF entry.number = ANY(known)
+                OR entry.closed_at IS NOT NULL
+                OR entry.wanted_channel <> of_channel
+                OR entry.expected >= -1 AND entry.expected <> at_version
+                OR entry.expected = -4 AND at_version = -1
+            THEN
+                IF is_moved THEN
+                    is_refused := true;
+                    refused_after := refused_after || entry.number;
+                ELSE
+                    refused_before := refused_before || entry.number;
+                END IF;
+            ELSIF is_refused THEN
+                -- What was refused would have to be told what was there between two appends of this
+                -- batch: the rest of the stream waits for another.
+                is_busy := true;
+                outcomes[entry.number] := 'busy';
+            ELSE
+                at_version := at_version + entry.added;
+                IF is_moved THEN
+                    IF is_new THEN
+                        new_versions[cardinality(new_versions)] := at_version;
+                    ELSE
+                        moved_versions[cardinality(moved_versions)] := at_version;
+                    END IF;
+                ELSIF is_new THEN
+                    of_id := nextval('indelible.streams_id_seq');
+                    of_channel := coalesce(entry.wanted_channel, split_part(of_name, '-', 1));
+                    new_ids := new_ids || of_id;
+                    new_names := new_names || of_name;
+                    new_channels := new_channels || of_channel;
+                    new_versions := new_versions || at_version;
+                ELSE
+                    moved_ids := moved_ids || of_id;
+                    moved_versions := moved_versions || at_version;
+                END IF;
+                is_moved := true;
+                outcomes[entry.number] := 'appended';
+                ids[entry.number] := of_id;
+                last_versions[entry.number] := at_version;
+            END IF;
+        END LOOP;
+    END IF;
 
     IF cardinality(refused_before) > 0 THEN
         RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_before);
@@ -318,6 +384,7 @@ BEGIN
                 IF ids[place] = ANY(not_made) THEN
                     outcomes[place] := 'busy';
                     last_versions[place] := -1;
+                    all_fit := false;
                 END IF;
             END LOOP;
         END IF;
@@ -366,6 +433,12 @@ BEGIN
     END IF;
 
     recorded_at := taken_at;
+    IF all_fit AND cardinality(positions) = size THEN  -- of one event each
+        RETURN QUERY
+        SELECT number, 'appended', version, position, taken_at, NULL::jsonb
+        FROM unnest(last_versions, positions) WITH ORDINALITY AS given (version, position, number);
+        RETURN;
+    END IF;
     FOR number IN 1 .. size LOOP
         CONTINUE WHEN outcomes[number] IS NULL;
         place := number;
