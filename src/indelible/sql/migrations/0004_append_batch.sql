@@ -290,7 +290,10 @@ BEGIN
                     SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
                 ) AS is_passed_over
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
-            LEFT JOIN indelible.streams AS locked ON locked.id = ids[number]
+            LEFT JOIN LATERAL (
+                SELECT * FROM indelible.streams WHERE streams.id = ids[number]
+                LIMIT 1  -- so that it stays a look into the index
+            ) AS locked ON true
             ORDER BY (item ->> 'stream') COLLATE "C", number
         LOOP
             IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
@@ -390,10 +393,10 @@ BEGIN
         END IF;
     END IF;
     IF cardinality(moved_ids) > 0 THEN
+        -- Not joined: a plan made on a small table would read it whole.
         UPDATE indelible.streams
-        SET version = moved.version
-        FROM unnest(moved_ids, moved_versions) AS moved (id, version)
-        WHERE streams.id = moved.id;
+        SET version = moved_versions[array_position(moved_ids, streams.id)]
+        WHERE streams.id = ANY(moved_ids);
     END IF;
 
     IF 'appended' = ANY(outcomes) THEN
