@@ -6,7 +6,7 @@ can be said without it: what the arguments mean, and what an outcome means for t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ from .errors import (
     VersionConflict,
     WrongExpectedVersion,
 )
-from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend, uuid7_hex
+from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend, uuid7_hexes
 from .moments import check_moment
 from .names import check_name
 from .plan import Call, Plan, Rows
@@ -93,7 +93,7 @@ def _append_part(
         "stream": part["stream"],
         "channel": part["channel"],
         "expected": part["expected"],
-        "events": _encode(part["events"]).decode(),
+        "events": _json(writing, part["events"]).decode(),
     }
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
@@ -174,7 +174,8 @@ def _append_parts(
 ) -> Plan[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
     conditions = _conditions(writing.codec.upcasting, condition)
-    parameters: dict[str, object] = {"appends": _encode(parts).decode()}
+    appends = [{**part, "events": msgspec.Raw(_json(writing, part["events"]))} for part in parts]
+    parameters: dict[str, object] = {"appends": _encode(appends).decode()}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
     statement = "append_many_if" if conditions else "append_many"
@@ -328,11 +329,12 @@ def _check(
         events = [events]
     if events or channel is not None:  # a pure check may look at another service's stream
         channel = check_channel(writing, stream, channel)
+    ids = uuid7_hexes()
     return {
         "stream": stream,
         "channel": channel,
         "expected": check_expected(expected),
-        "events": [_event(writing, event, metadata) for event in events],
+        "events": [_event(writing, event, metadata, ids) for event in events],
     }
 
 
@@ -374,32 +376,49 @@ def check_expected(expected: object) -> int:
     )
 
 
-def _event(writing: Writing, given: object, common: Mapping[str, Any] | None) -> dict[str, Any]:
+def _event(
+    writing: Writing, given: object, common: Mapping[str, Any] | None, ids: Iterator[str]
+) -> dict[str, Any]:
     codec = writing.codec
     stored: dict[str, Any]
     if isinstance(given, NewEvent):
         event_type = check_name("event type", given.type)
         data, metadata = written(writing, event_type, given.data, given.metadata, common)
-        stored = {"id": check_id(event_type, given.id).hex}
+        stored = {"id": check_id(event_type, given.id).hex, "data": msgspec.Raw(data)}
         tags = [*codec.tags_of(given.data), *given_tags(given.tags)]
         if given.valid_at is not None:
             stored["valid_at"] = check_moment("valid_at", given.valid_at).isoformat()
     else:
         event_type = codec.type_of(given)
-        if common is None:
-            data, metadata = codec.encode(event_type, given), None
-            check_size(writing, event_type, len(data))
-        else:
+        stored = {"id": next(ids), "data": given}  # to be written together with its neighbours
+        metadata = None
+        if common is not None:
             data, metadata = written(writing, event_type, given, None, common)
-        stored = {"id": uuid7_hex()}
+            stored["data"] = msgspec.Raw(data)
         tags = codec.tags_of(given)
     stored["type"] = event_type
-    stored["data"] = msgspec.Raw(data)
     if metadata:
         stored["metadata"] = msgspec.Raw(metadata)
     if tags:
         stored["tags"] = check_tags(tags)
     return stored
+
+
+def _json(writing: Writing, events: Sequence[dict[str, Any]]) -> bytes:
+    """Write events as the database takes them.
+
+    Raises:
+        InvalidInput: one of them cannot be stored, or is too large.
+    """
+    text = writing.codec.encode_together(events)
+    if text is None or len(text) > writing.max_event_bytes:
+        for event in events:
+            if not isinstance(event["data"], msgspec.Raw):
+                data = writing.codec.encode(event["type"], event["data"])
+                check_size(writing, event["type"], len(data))
+                event["data"] = msgspec.Raw(data)
+        text = _encode(events)
+    return text
 
 
 def written(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -171,6 +171,18 @@ class Codec:
         except Exception as error:
             raise EncodingFailed(event_type, *_why_not(data, field, error)) from error
         return written
+
+    def encode_together(self, values: Sequence[object]) -> bytes | None:
+        """Write many values as JSON, in a fraction of the time that it takes one by one.
+
+        Returns:
+            The JSON of the list; None where one may be at fault, which `encode` says of each.
+        """
+        try:
+            written = _ordered_encoder.encode(values)
+        except Exception:
+            return None
+        return None if _is_suspicious(written) else written
 
     def check(self, event_type: str, written: bytes, *, field: str = "data") -> Any:
         """Check that JSON from elsewhere can be stored and read again, as it is.

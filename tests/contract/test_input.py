@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from indelible import (
     ANY,
     NO_STREAM,
+    EncodingFailed,
     EventStore,
     EventTooLarge,
     IndelibleError,
@@ -26,6 +28,11 @@ from indelible import (
 from tests.conftest import Connect
 
 NAIVE = datetime(2024, 1, 1)
+
+
+@dataclass
+class Noted:
+    text: Any
 
 
 def happened(**options: Any) -> NewEvent:
@@ -245,6 +252,30 @@ def test_many_events_below_the_limit_may_be_over_it_together(connect: Connect) -
     store.append("a-1", [NewEvent("Big", "x" * 900) for _ in range(5)], expected=ANY)
 
     assert len(list(store.read("a-1"))) == 5
+
+
+def test_events_of_classes_are_held_to_the_limit_one_by_one(connect: Connect) -> None:
+    store = connect(events=Noted, max_event_bytes=1_000)
+    notes = [Noted("x" * 900) for _ in range(5)]
+
+    store.append("a-1", notes, expected=NO_STREAM)
+    store.append_many([StreamAppend("b-1", notes, expected=NO_STREAM)])
+    for appended in ([*notes, Noted("x" * 1_000)], [Noted("x" * 1_000)]):
+        with pytest.raises(EventTooLarge, match="Noted") as error:
+            store.append("a-1", appended, expected=ANY)
+        assert error.value.size == len('{"text":""}') + 1_000
+        with pytest.raises(EventTooLarge, match="Noted"):
+            store.append_many([StreamAppend("b-1", appended, expected=ANY)])
+
+    assert len(list(store.read("a-1"))) == len(list(store.read("b-1"))) == 5
+
+
+def test_one_of_many_that_cannot_be_stored_is_named(connect: Connect) -> None:
+    store = connect(events=Noted)
+    for value in (math.nan, "\x00", NAIVE, object()):
+        with pytest.raises(EncodingFailed, match=r"data\.text"):
+            store.append("a-1", [Noted("x"), Noted(value), Noted("y")], expected=ANY)
+    assert is_empty(store)
 
 
 def test_the_first_append_after_an_error_is_as_if_nothing_was(store: EventStore) -> None:

@@ -256,7 +256,7 @@ def test_a_writer_appends_and_reads_and_does_nothing_else(url: str, schema: str)
                         connection.execute(denied)
             for denied in (
                 f"SELECT nextval('{schema}.events_position')",
-                f"SELECT {schema}.insert_events(1, 9, '[]')",
+                f"SELECT {schema}.insert_events(1, 9, '{{}}', '[]')",
                 f"CREATE TABLE {schema}.mine ()",
                 f"DELETE FROM {schema}.recorded_streams",
             ):

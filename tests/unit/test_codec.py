@@ -418,6 +418,22 @@ def test_what_cannot_be_kept_is_found_wherever_it_is(pair: tuple[Any, str]) -> N
     assert error.value.event_type == "Plain"
 
 
+@given(AROUND)
+def test_what_cannot_be_kept_is_not_written_together_with_others(pair: tuple[Any, str]) -> None:
+    value, _ = pair
+
+    assert Codec().encode_together([{"data": 1}, {"data": value}]) is None
+
+
+@given(st.lists(plain()))
+def test_values_written_together_are_what_they_are_alone(values: list[Any]) -> None:
+    codec = Codec()
+
+    written = codec.encode_together(values)
+
+    assert written in (None, b"[" + b",".join(codec.encode("Plain", v) for v in values) + b"]")
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -6,12 +6,21 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from uuid import RFC_4122, UUID
 
 import pytest
 
-from indelible import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, ExpectedVersion, NewEvent
-from indelible.events import uuid7
+from indelible import (
+    ANY,
+    NO_STREAM,
+    STREAM_EXISTS,
+    AppendResult,
+    ExpectedVersion,
+    NewEvent,
+    events,
+)
+from indelible.events import uuid7, uuid7_hexes
 
 
 def moment(id_: UUID) -> datetime:
@@ -54,6 +63,19 @@ def test_the_fraction_of_a_millisecond_never_spills_over(monkeypatch: pytest.Mon
         id_ = uuid7()
         assert id_.version == 7
         assert moment(id_) == datetime.fromtimestamp(1_700_000_000.123, tz=UTC)
+
+
+def test_the_ids_of_events_appended_together_follow_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "_random_bits", lambda: 2**64 - 1)  # as near to a carry as it gets
+    before = uuid7()
+
+    ids = [UUID(digits) for digits in islice(uuid7_hexes(), 10_000)]
+
+    assert [before, *ids] == sorted({before, *ids})
+    assert {(id_.version, id_.variant) for id_ in ids} == {(7, RFC_4122)}
+    assert ids[-1].int - ids[0].int == 9_999
 
 
 def test_a_new_event_has_an_id_of_its_own() -> None:

@@ -220,6 +220,7 @@ COMMENT ON FUNCTION indelible.head() IS
 CREATE FUNCTION indelible.insert_events(
     stream_id bigint,
     first_version bigint,
+    new_ids uuid[],
     new_events jsonb,
     OUT last_position bigint,
     OUT recorded_at timestamptz
@@ -238,7 +239,7 @@ BEGIN
         insert_events.stream_id,
         first_version + place - 1,
         insert_events.recorded_at,
-        (event ->> 'id')::uuid,
+        new_ids[place],
         event ->> 'type',
         event -> 'data',
         event -> 'metadata',
@@ -258,8 +259,8 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.insert_events(bigint, bigint, jsonb) IS
-    'Writes events at versions that the caller has already secured.';
+COMMENT ON FUNCTION indelible.insert_events(bigint, bigint, uuid[], jsonb) IS
+    'Writes events, whose ids stand in an array, at versions that the caller has already secured.';
 
 CREATE FUNCTION indelible.recall(
     appends jsonb,
@@ -499,7 +500,7 @@ BEGIN
         RETURN;
     END LOOP;
 
-    written := indelible.insert_events(found_id, last_version - added + 1, new_events);
+    written := indelible.insert_events(found_id, last_version - added + 1, new_ids, new_events);
     last_position := written.last_position;
     recorded_at := written.recorded_at;
     outcome := 'appended';
@@ -546,6 +547,8 @@ DECLARE
         := replace(replace(
             jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[', '{'), ']', '}'
         );
+    -- How many of them are written.
+    used bigint := 0;
     is_retry boolean := false;
     is_known boolean := false;
     written record;
@@ -664,8 +667,12 @@ BEGIN
             IF added > 0 THEN
                 outcome := 'appended';
                 written := indelible.insert_events(
-                    stream.id, last_version - added + 1, item -> 'events'
+                    stream.id,
+                    last_version - added + 1,
+                    new_ids[used + 1:used + added],
+                    item -> 'events'
                 );
+                used := used + added;
                 last_position := written.last_position;
                 recorded_at := written.recorded_at;
             END IF;

@@ -2,10 +2,22 @@
 -- closed, archived, erased. docs/explanation/time.md and streams.md tell what the answers mean, and
 -- why they do not change.
 
+CREATE FUNCTION indelible.is_moment(moment timestamptz)
+RETURNS boolean
+LANGUAGE plpgsql
+IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+BEGIN
+    RETURN moment >= '0001-01-01 00:00+00' AND moment < '10000-01-01 00:00+00';
+END
+$$;
+COMMENT ON FUNCTION indelible.is_moment(timestamptz) IS
+    'Whether it is in the years 1 to 9999 of UTC: no reader in Python has any other.';
+
 -- Not a type of its own, as names have: its index would not be found for rows (valid_at, position).
+-- A function, since every statement that writes a row reads the CHECK from its text again.
 ALTER TABLE indelible.events
-    ADD CONSTRAINT events_valid_at_range
-    CHECK (valid_at >= '0001-01-01 00:00+00' AND valid_at < '10000-01-01 00:00+00');
+    ADD CONSTRAINT events_valid_at_range CHECK (indelible.is_moment(valid_at));
 
 -- Nothing for the events whose valid time is their recorded time.
 CREATE INDEX events_valid_at_index ON indelible.events (valid_at, position)
