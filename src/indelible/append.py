@@ -31,6 +31,7 @@ from .errors import (
 from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend, uuid7_hexes
 from .moments import check_moment
 from .names import check_name
+from .parts import Part, PartEvent
 from .plan import Call, Plan, Rows
 from .query import AppendCondition
 from .read import at_positions, items
@@ -75,7 +76,7 @@ def append(
             )
         expected = ExpectedVersion.ANY
     part = _check(writing, stream, events, expected, channel, metadata)
-    if not part["events"]:
+    if not part.events:
         raise InvalidInput(
             f"there is nothing to append to stream {stream!r}: pass at least one event; a pure"
             " check of a version is append_many with a StreamAppend without events"
@@ -84,16 +85,16 @@ def append(
 
 
 def _append_part(
-    writing: Writing, part: Mapping[str, Any], condition: Conditions, *, is_alone: bool = False
+    writing: Writing, part: Part, condition: Conditions, *, is_alone: bool = False
 ) -> Plan[AppendResult]:
     """Append to one stream, together with others that do so now, where that is possible."""
     _check_ids([part])
     conditions = _conditions(writing.codec.upcasting, condition)
     parameters: dict[str, object] = {
-        "stream": part["stream"],
-        "channel": part["channel"],
-        "expected": part["expected"],
-        "events": _json(writing, part["events"]).decode(),
+        "stream": part.stream,
+        "channel": part.channel,
+        "expected": part.expected,
+        "events": _json(writing, part.events, part.events),
     }
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
@@ -105,22 +106,19 @@ def _append_part(
     return outcome.result(part)
 
 
-def _lane(
-    part: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]], *, is_alone: bool
-) -> str | None:
+def _lane(part: Part, conditions: Sequence[Mapping[str, Any]], *, is_alone: bool) -> str | None:
     """The lane of an append: its stream, or the tag that an event alone decides by.
 
     None where it must not go with others: an item without tags waits for every appender, and the
     server's table of locks is finite.
     """
     decided = [item["tags"] for condition in conditions for item in condition["items"]]
-    carried = sum(len(event["tags"]) for event in part["events"] if "tags" in event)
+    carried = sum(len(event.tags) for event in part.events if event.tags)
     if not all(decided) or len(decided) + carried > _MOST_SHARED_TAGS:
         return None
     if is_alone and decided:
         return f"\x00{decided[0][0]}"  # the name of no stream
-    stream: str = part["stream"]
-    return stream
+    return part.stream
 
 
 def _append_alone(
@@ -143,7 +141,7 @@ def _append_alone(
     parts = []
     for event in given:
         part = _check(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
-        part["stream"] = f"event-{UUID(part['events'][0]['id'])}"
+        part.stream = f"event-{UUID(part.events[0].id)}"
         parts.append(part)
     if len(parts) == 1:
         return (yield from _append_part(writing, parts[0], condition, is_alone=True))
@@ -170,12 +168,12 @@ def append_many(
 
 
 def _append_parts(
-    writing: Writing, parts: Sequence[Mapping[str, Any]], condition: Conditions
+    writing: Writing, parts: Sequence[Part], condition: Conditions
 ) -> Plan[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
     conditions = _conditions(writing.codec.upcasting, condition)
-    appends = [{**part, "events": msgspec.Raw(_json(writing, part["events"]))} for part in parts]
-    parameters: dict[str, object] = {"appends": _encode(appends).decode()}
+    events = [event for part in parts for event in part.events]
+    parameters: dict[str, object] = {"appends": _json(writing, parts, events)}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
     statement = "append_many_if" if conditions else "append_many"
@@ -186,7 +184,7 @@ def _append_parts(
 
 
 def _check_outcomes(
-    writing: Writing, parts: Sequence[Mapping[str, Any]], outcomes: Sequence[_Outcome]
+    writing: Writing, parts: Sequence[Part], outcomes: Sequence[_Outcome]
 ) -> Plan[None]:
     """Raise the error that tells of a refusal, if there is one."""
     refused = [outcome for outcome in outcomes if outcome.is_refusal]
@@ -219,14 +217,14 @@ def _conditions(upcasting: Upcasting, condition: object) -> list[dict[str, Any]]
 def _write(
     statement: str,
     parameters: Mapping[str, object],
-    parts: Sequence[Mapping[str, Any]],
+    parts: Sequence[Part],
     *,
     lane: str | None = None,
 ) -> Plan[Rows]:
     try:
         return (yield Call(statement, parameters, appends=True, lane=lane, parts=parts))
     except ConnectionLost as lost:
-        ids = [UUID(event["id"]) for part in parts for event in part["events"]]
+        ids = [UUID(event.id) for part in parts for event in part.events]
         raise ConnectionLost(str(lost), ids) from lost
 
 
@@ -245,10 +243,10 @@ def appended_ids(call: Call, rows: Rows) -> list[str]:
     else:
         outcomes = [(place - 1, outcome) for place, outcome, *_ in rows]
     return [
-        event["id"]
+        event.id
         for place, outcome in outcomes
         if outcome == "appended"
-        for event in call.parts[place]["events"]
+        for event in call.parts[place].events
     ]
 
 
@@ -266,9 +264,9 @@ class _Outcome(msgspec.Struct, frozen=True, gc=False):
     def is_refusal(self) -> bool:
         return self.outcome not in ("appended", "checked", "idempotent")
 
-    def result(self, part: Mapping[str, Any]) -> AppendResult:
+    def result(self, part: Part) -> AppendResult:
         return AppendResult(
-            stream=part["stream"],
+            stream=part.stream,
             version=-1 if self.last_version is None else self.last_version,
             position=self.last_position or 0,
             recorded_at=self.recorded_at,
@@ -283,14 +281,15 @@ class LastEvent(msgspec.Struct):
     recorded_at: datetime | None = None
 
 
-def _refusal(parts: Sequence[Mapping[str, Any]], refused: Sequence[_Outcome]) -> IndelibleError:
+def _refusal(parts: Sequence[Part], refused: Sequence[_Outcome]) -> IndelibleError:
     """The error that says why an append was refused: what no retry can mend comes first."""
     for outcome in refused:
         part = parts[outcome.place]
         facts = outcome.facts or b"{}"
         if outcome.outcome == "channel_mismatch":
             actual = msgspec.json.decode(facts, type=dict[str, str])["channel"]
-            return ChannelMismatch(part["stream"], part["channel"], actual)
+            assert part.channel is not None  # noqa: S101 - none is that of every stream
+            return ChannelMismatch(part.stream, part.channel, actual)
     for outcome in refused:
         if outcome.outcome == "duplicate":
             return DuplicateEvent(msgspec.json.decode(outcome.facts or b"[]", type=list[Duplicate]))
@@ -298,15 +297,15 @@ def _refusal(parts: Sequence[Mapping[str, Any]], refused: Sequence[_Outcome]) ->
         if outcome.outcome == "closed":
             closed_at = msgspec.json.decode(outcome.facts or b"{}", type=dict[str, datetime])
             version = -1 if outcome.last_version is None else outcome.last_version
-            return StreamClosed(parts[outcome.place]["stream"], version, closed_at["closed_at"])
+            return StreamClosed(parts[outcome.place].stream, version, closed_at["closed_at"])
     conflicts = []
     for outcome in refused:
         part = parts[outcome.place]
         last = msgspec.json.decode(outcome.facts or b"{}", type=LastEvent)
         conflicts.append(
             VersionConflict(
-                stream=part["stream"],
-                expected=expected_name(part["expected"]),
+                stream=part.stream,
+                expected=expected_name(part.expected),
                 actual=-1 if outcome.last_version is None else outcome.last_version,
                 last_event_id=last.id,
                 last_recorded_at=last.recorded_at,
@@ -322,7 +321,7 @@ def _check(
     expected: object,
     channel: str | None,
     metadata: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+) -> Part:
     """Turn a stream's part into what the database takes, or say what is wrong with it."""
     check_name("stream", stream)
     if not isinstance(events, list | tuple):
@@ -330,12 +329,12 @@ def _check(
     if events or channel is not None:  # a pure check may look at another service's stream
         channel = check_channel(writing, stream, channel)
     ids = uuid7_hexes()
-    return {
-        "stream": stream,
-        "channel": channel,
-        "expected": check_expected(expected),
-        "events": [_event(writing, event, metadata, ids) for event in events],
-    }
+    return Part(
+        stream,
+        channel,
+        check_expected(expected),
+        [_event(writing, event, metadata, ids) for event in events],
+    )
 
 
 def check_channel(writing: Writing, stream: str, channel: str | None) -> str | None:
@@ -378,47 +377,50 @@ def check_expected(expected: object) -> int:
 
 def _event(
     writing: Writing, given: object, common: Mapping[str, Any] | None, ids: Iterator[str]
-) -> dict[str, Any]:
+) -> PartEvent:
     codec = writing.codec
-    stored: dict[str, Any]
     if isinstance(given, NewEvent):
         event_type = check_name("event type", given.type)
         data, metadata = written(writing, event_type, given.data, given.metadata, common)
-        stored = {"id": check_id(event_type, given.id).hex, "data": msgspec.Raw(data)}
+        event = PartEvent(check_id(event_type, given.id).hex, event_type, msgspec.Raw(data))
         tags = [*codec.tags_of(given.data), *given_tags(given.tags)]
         if given.valid_at is not None:
-            stored["valid_at"] = check_moment("valid_at", given.valid_at).isoformat()
+            event.valid_at = check_moment("valid_at", given.valid_at).isoformat()
     else:
         event_type = codec.type_of(given)
-        stored = {"id": next(ids), "data": given}  # to be written together with its neighbours
+        event = PartEvent(next(ids), event_type, given)  # written together with its neighbours
+        tags = codec.tags_of(given)
         metadata = None
         if common is not None:
             data, metadata = written(writing, event_type, given, None, common)
-            stored["data"] = msgspec.Raw(data)
-        tags = codec.tags_of(given)
-    stored["type"] = event_type
+            event.data = msgspec.Raw(data)
     if metadata:
-        stored["metadata"] = msgspec.Raw(metadata)
+        event.metadata = msgspec.Raw(metadata)
     if tags:
-        stored["tags"] = check_tags(tags)
-    return stored
+        event.tags = check_tags(tags)
+    return event
 
 
-def _json(writing: Writing, events: Sequence[dict[str, Any]]) -> bytes:
-    """Write events as the database takes them.
+def _json(writing: Writing, given: Sequence[object], events: Iterable[PartEvent]) -> str:
+    """Write parts, or the events of one, as the database takes them.
+
+    Args:
+        writing: what all appends have in common.
+        given: what to write.
+        events: the events in it.
 
     Raises:
         InvalidInput: one of them cannot be stored, or is too large.
     """
-    text = writing.codec.encode_together(events)
+    text = writing.codec.encode_together(given)
     if text is None or len(text) > writing.max_event_bytes:
         for event in events:
-            if not isinstance(event["data"], msgspec.Raw):
-                data = writing.codec.encode(event["type"], event["data"])
-                check_size(writing, event["type"], len(data))
-                event["data"] = msgspec.Raw(data)
-        text = _encode(events)
-    return text
+            if not isinstance(event.data, msgspec.Raw):
+                data = writing.codec.encode(event.type, event.data)
+                check_size(writing, event.type, len(data))
+                event.data = msgspec.Raw(data)
+        text = _encode(given)
+    return text.decode()
 
 
 def written(
@@ -500,8 +502,8 @@ def check_tags(given: object) -> list[str]:
     return sorted({check_name("tag", tag) for tag in given_tags(given)})
 
 
-def _check_ids(parts: Iterable[Mapping[str, Any]]) -> None:
-    ids = [event["id"] for part in parts for event in part["events"]]
+def _check_ids(parts: Iterable[Part]) -> None:
+    ids = [event.id for part in parts for event in part.events]
     if len(set(ids)) < len(ids):
         twice = next(given for given in ids if ids.count(given) > 1)
         raise InvalidInput(

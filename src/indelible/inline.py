@@ -38,7 +38,7 @@ class _Inline:
 
     def wants(self, call: Call) -> bool:
         """Whether an append has an event that one of them takes."""
-        return any(event["type"] in self._types for part in call.parts for event in part["events"])
+        return any(event.type in self._types for part in call.parts for event in part.events)
 
     def _taken(self, described: Described, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
         return [event for event in events if described.takes(event)]

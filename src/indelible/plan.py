@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from .parts import Part
+
 T = TypeVar("T")
 
 Rows = list[tuple[Any, ...]]
@@ -39,7 +41,7 @@ class Call(msgspec.Struct, frozen=True):
     appends: bool = False
     lane: str | None = None
     survives_conflicts: bool = True
-    parts: Sequence[Mapping[str, Any]] = ()
+    parts: Sequence[Part] = ()
 
 
 Plan = Generator[Call, Rows, T]
