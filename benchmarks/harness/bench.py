@@ -15,6 +15,7 @@ from benchmarks.peers import Peer
 from .budgets import Budget
 from .driver import Driver, DriverFailed, python_driver
 from .histogram import PERCENTILES
+from .profile import Profile
 from .rounds import Contender, NotRun, Result, Sample, alternate
 from .scale import Scale
 from .server import Server
@@ -170,6 +171,7 @@ class Bench:
         self.is_alone = is_alone
         self.rows: list[Row] = []
         self.comparisons: list[Comparison] = []
+        self.profiles: list[Profile] = []
         self.absent: dict[str, str] = {}
         self._console = console
 
@@ -251,6 +253,16 @@ class Bench:
                     figure=ratio,
                 )
             )
+
+    def profile(self, found: Profile) -> None:
+        """Keep a profile, and show it."""
+        self.profiles.append(found)
+        table = Table(*found.columns, title=found.title, title_justify="left")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for row in found.rows:
+            table.add_row(*row)
+        self.show(table)
 
     def note_absent(self, who: str, why: object) -> None:
         """Note who could not take part, and why."""

@@ -50,6 +50,11 @@ class Driver:
         )
         self._send(options)
 
+    @property
+    def number(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def ask(self, do: str, *, timeout: float = 120.0, **arguments: Any) -> dict[str, Any]:
         """Tell it to do something, and wait for the answer.
 

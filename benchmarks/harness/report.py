@@ -73,6 +73,7 @@ def conclude(
         "scale": asdict(bench.scale),
         "rows": [row.as_json() for row in bench.rows],
         "comparisons": [compared.as_json() for compared in bench.comparisons],
+        "profiles": [profile.as_json() for profile in bench.profiles],
         "not_run": bench.absent,
     }
     (folder / "results.json").write_text(
@@ -85,6 +86,10 @@ def conclude(
         circumstances(bench, extent) + markdown(bench.rows) + (f"\n{absent}" if absent else ""),
         "utf-8",
     )
+    if bench.profiles:
+        (folder / "profiles.md").write_text(
+            "\n".join(profile.markdown() for profile in bench.profiles), "utf-8"
+        )
     draw([compared.as_json() for compared in bench.comparisons], folder / "chart")
     if for_docs:
         shutil.copyfile(folder / "chart.svg", DOCS_CHART)

@@ -7,17 +7,21 @@ import psycopg
 from benchmarks.events import DATA_BYTES
 from benchmarks.harness import budgets
 from benchmarks.harness.bench import Bench
+from benchmarks.harness.profile import Profile
 from benchmarks.harness.table import Row, amount
 from benchmarks.peers import Peer, eventsourcing
 from benchmarks.peers.indelible import INDELIBLE
 from benchmarks.peers.message_db import MESSAGE_DB
 
 _LENGTH = 10
-_SIZE = """
-SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
+_NOTABLE = 0.5
+"""Bytes per event from which on a table or an index is told of."""
+_SIZES = """
+SELECT relname::text, CASE relkind WHEN 'r' THEN pg_table_size(oid) ELSE pg_relation_size(oid) END
 FROM pg_class
-WHERE relkind = 'r'
-    AND relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
+WHERE relkind IN ('r', 'i')
+    AND relnamespace::regnamespace::text
+        NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
 """
 
 
@@ -28,7 +32,8 @@ def run(bench: Bench) -> None:
         "eventsourcing": eventsourcing.DEFAULT,
         "message_db": MESSAGE_DB,
     }
-    found = {key: _bytes(bench, peer) for key, peer in peers.items()}
+    parts = {key: _bytes(bench, peer) for key, peer in peers.items()}
+    found = {key: None if each is None else sum(each.values()) for key, each in parts.items()}
     ours = found["indelible"]
     for key, peer in peers.items():
         other = found[key]
@@ -44,26 +49,33 @@ def run(bench: Bench) -> None:
                 figure=ours / other,
             )
         )
+    rows = [
+        (peer.label, name, amount(size))
+        for key, peer in peers.items()
+        for name, size in sorted((parts[key] or {}).items(), key=lambda part: -part[1])
+        if size >= _NOTABLE
+    ]
+    bench.profile(Profile("Bytes per event, by table and index", ("store", "what", "bytes"), rows))
 
 
-def _bytes(bench: Bench, peer: Peer) -> float | None:
+def _bytes(bench: Bench, peer: Peer) -> dict[str, float] | None:
+    """Give the bytes per event of each table and each index."""
     with bench.field() as field:
         place = field.place_or_none(peer)
         if place is None:
             return None
         driver = field.beside(peer, place)
         driver.ask("open")
-        before = _size(place["url"])
+        before = _sizes(place["url"])
         events = driver.ask(
             "write_one_by_one", timeout=600, streams=bench.scale.streams_stored, length=_LENGTH
         )["events"]
-        found: float = (_size(place["url"]) - before) / events
-    bench.say(f"bytes on disk per event: {peer.label}: {amount(found)}")
-    return found
+        return {
+            name: (size - before.get(name, 0)) / events
+            for name, size in _sizes(place["url"]).items()
+        }
 
 
-def _size(url: str) -> int:
+def _sizes(url: str) -> dict[str, int]:
     with psycopg.connect(url) as connection:
-        row = connection.execute(_SIZE).fetchone()
-        assert row is not None
-        return int(row[0])
+        return dict(connection.execute(_SIZES).fetchall())

@@ -1,4 +1,4 @@
-"""The benchmarks run: two works in small, without the other stores. `make bench-quick` runs all."""
+"""The benchmarks run: some works in small, on their own. `make bench-quick` runs all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_run_in_small_writes_its_results_and_leaves_nothing_behind(tmp_path: P
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "benchmarks", "--quick", "--alone"),
-                *("--only", "single,loads", "--out", str(tmp_path)),
+                *("--only", "single,loads,costs", "--out", str(tmp_path)),
             ],
             cwd=_ROOT,
             env={**os.environ, "TMPDIR": folder},
@@ -40,6 +40,9 @@ def test_a_run_in_small_writes_its_results_and_leaves_nothing_behind(tmp_path: P
     assert all(
         result["per_second"] > 0 for each in found["comparisons"] for result in each["results"]
     )
+    costs = found["profiles"][0]["rows"]
+    assert ["one client", "Indelible"] in [row[:2] for row in costs]
+    assert all(float(figure.replace(",", "")) > 0 for row in costs for figure in (row[2], row[6]))
     assert "one client, one event per append" in (tmp_path / "table.md").read_text("utf-8")
     assert (tmp_path / "chart.svg").stat().st_size > 1000
     assert (tmp_path / "chart.png").stat().st_size > 1000

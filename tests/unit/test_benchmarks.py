@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
 from benchmarks.harness.budgets import at_least, at_most
 from benchmarks.harness.findings import compare
+from benchmarks.harness.profile import Profile, spent_by
 from benchmarks.harness.table import Row, amount, lines, markdown, verdict
 
 
@@ -123,3 +127,26 @@ def test_a_peer_that_fails_is_out_and_indelible_failing_is_an_error() -> None:
     assert peer.failed == "RuntimeError: out of order"
     with pytest.raises(RuntimeError, match="out of order"):
         alternate([fine, Contender("ours", "", "indelible", fail)], rounds=2, seconds=1)
+
+
+def test_a_profile_has_its_figures_to_the_right() -> None:
+    profile = Profile("Costs", ("work", "store", "µs"), [("one client", "other", "1,000")])
+
+    assert profile.markdown().splitlines() == [
+        "**Costs**",
+        "",
+        "| work | store | µs |",
+        "| --- | --- | ---: |",
+        "| one client | other | 1,000 |",
+    ]
+
+
+def test_what_a_process_spends_is_seen() -> None:
+    before = spent_by([os.getpid()])
+    begun = time.process_time()
+    while time.process_time() - begun < 0.1:
+        pass
+
+    spent = spent_by([os.getpid()]) - before
+
+    assert 0.05 < spent.user <= spent.processor < 10
