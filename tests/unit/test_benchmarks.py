@@ -149,4 +149,6 @@ def test_what_a_process_spends_is_seen() -> None:
 
     spent = spent_by([os.getpid()]) - before
 
-    assert 0.05 < spent.user <= spent.processor < 10
+    # The kernel guesses what part of it was its own, by ticks.
+    assert 0.05 < spent.processor < 10
+    assert 0 <= spent.kernel <= spent.processor
