@@ -63,6 +63,23 @@ def test_an_event_that_commits_late_below_others_is_not_passed_over(
     assert positions(sync_store, after=seen.head) == [low.position, high.position]
 
 
+def test_the_first_append_after_a_restart_of_the_sequence_holds_the_head(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    """Nothing was handed out since then, so that there is no last position to hold it at."""
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute(f"ALTER SEQUENCE {schema}.events_position RESTART WITH 1000")
+    with open_transaction(url) as slow:
+        low = sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        high = sync_store.append("fast-1", event(), expected=NO_STREAM)
+
+        assert sync_store.head() < low.position < high.position
+
+        slow.commit()
+
+    assert positions(sync_store) == [low.position, high.position]
+
+
 def test_a_writer_sees_its_stream_while_the_head_is_held(sync_store: EventStore, url: str) -> None:
     with open_transaction(url) as slow:
         sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)

@@ -290,10 +290,7 @@ BEGIN
                     SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
                 ) AS is_passed_over
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
-            LEFT JOIN LATERAL (
-                SELECT * FROM indelible.streams WHERE streams.id = ids[number]
-                LIMIT 1  -- so that it stays a look into the index
-            ) AS locked ON true
+            LEFT JOIN indelible.streams AS locked ON locked.id = ids[number]
             ORDER BY (item ->> 'stream') COLLATE "C", number
         LOOP
             IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
