@@ -11,6 +11,7 @@ import asyncio
 import functools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -25,6 +26,10 @@ from indelible import AsyncEventStore, EventStore, embedded
 from indelible.testing import FreshStores
 from tests.faces import SyncFace
 from tests.servers import SystemServer, system_binaries
+
+# What a shell runs in the background ignores interrupts, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _server_names() -> list[str]:
