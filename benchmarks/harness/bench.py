@@ -143,12 +143,18 @@ class Field:
             return None, []
         driver = self.beside(peer, place, options)
         try:
-            return driver, driver.ask("fill", timeout=600, **fill)["streams"] if fill else []
+            return driver, self.fill(driver, place, fill) if fill else []
         except DriverFailed as error:
             if peer.kind == "indelible":
                 raise
             self._bench.note_absent(peer.label, error)
             return None, []
+
+    def fill(self, driver: Driver, place: Mapping[str, Any], fill: Mapping[str, Any]) -> list[str]:
+        """Have a driver fill its store; give the streams."""
+        streams: list[str] = driver.ask("fill", timeout=600, **fill)["streams"]
+        self._bench.server.analyze(str(place.get("url", "")))
+        return streams
 
     def add(self, opening: AbstractContextManager[Contender]) -> Contender | None:
         """Prepare a contender that needs no driver."""

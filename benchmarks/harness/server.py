@@ -69,6 +69,12 @@ class Server:
         """Write out what earlier work left to write, so that it does not fall to the next."""
         self._run(sql.SQL("CHECKPOINT"))
 
+    def analyze(self, url: str) -> None:
+        """Have the planner know what a database holds, as autovacuum does within a minute."""
+        if url.startswith("postgres"):
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("ANALYZE")
+
     def _run(self, statement: sql.SQL | sql.Composed) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement)

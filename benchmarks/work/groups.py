@@ -24,7 +24,7 @@ def run(bench: Bench) -> None:
     with bench.field() as field:
         place = field.place(INDELIBLE)
         alone = field.beside(INDELIBLE, place)
-        alone.ask("fill", timeout=600, events=events, length=10)
+        field.fill(alone, place, {"events": events, "length": 10})
         compared = bench.compare(
             f"a consumer group catches up {events:,} events",
             "events/s",

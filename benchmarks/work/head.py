@@ -18,7 +18,7 @@ def run(bench: Bench) -> None:
     with bench.field() as field:
         place = field.place(INDELIBLE)
         driver = field.beside(INDELIBLE, place)
-        driver.ask("fill", events=1_000, length=10)
+        field.fill(driver, place, {"events": 1_000, "length": 10})
 
         def crowded(seconds: float) -> Sample:
             with ExitStack() as idle:

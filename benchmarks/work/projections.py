@@ -18,7 +18,7 @@ def run(bench: Bench) -> None:
     with bench.field() as field:
         place = field.place(INDELIBLE)
         reader = field.beside(INDELIBLE, place)
-        reader.ask("fill", timeout=600, events=events, length=10)
+        field.fill(reader, place, {"events": events, "length": 10})
         projector = field.beside(PROJECTION, place)
         compared = bench.compare(
             f"a projection takes in {events:,} events",

@@ -17,7 +17,7 @@ def run(bench: Bench) -> None:
     with bench.field() as field:
         place = field.place(INDELIBLE)
         ours = field.beside(INDELIBLE, place)
-        ours.ask("fill", timeout=600, **fill)
+        field.fill(ours, place, fill)
         raw = field.beside(RAW, place)
         peers = {
             "eventsourcing": (eventsourcing.DEFAULT, "pages of 1,000"),

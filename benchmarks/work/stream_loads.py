@@ -17,7 +17,7 @@ def run(bench: Bench) -> None:
         with bench.field() as field:
             place = field.place(INDELIBLE)
             ours = field.beside(INDELIBLE, place)
-            streams = ours.ask("fill", **fill)["streams"]
+            streams = field.fill(ours, place, fill)
             peers = {
                 "eventsourcing": eventsourcing.DEFAULT,
                 "message_db": MESSAGE_DB,

@@ -94,7 +94,7 @@ def _append_part(
         "stream": part.stream,
         "channel": part.channel,
         "expected": part.expected,
-        "events": _json(writing, part.events, part.events),
+        "events": _json(writing, part.events, [part]),
     }
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
@@ -138,9 +138,12 @@ def _append_alone(
     given = events if isinstance(events, list | tuple) else [events]
     if not given:
         raise InvalidInput("there is nothing to append: pass at least one event")
-    parts = []
+    parts: list[Part] = []
     for event in given:
-        part = _check(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
+        try:
+            part = _check(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
+        except InvalidInput as error:
+            raise _placed(error, f"event {len(parts) + 1}", len(given)) from error.__cause__
         part.stream = f"event-{UUID(part.events[0].id)}"
         parts.append(part)
     if len(parts) == 1:
@@ -154,13 +157,16 @@ def append_many(
     writing: Writing, appends: Iterable[StreamAppend], *, condition: Conditions = None
 ) -> Plan[list[AppendResult]]:
     """Append to several streams, all or none; see `EventStore.append_many`."""
-    parts = []
+    parts: list[Part] = []
     for append_ in appends:
         if not isinstance(append_, StreamAppend):
             raise InvalidInput(f"append_many takes StreamAppend values, not {append_!r}")
-        parts.append(
-            _check(writing, append_.stream, append_.events, append_.expected, append_.channel, None)
-        )
+        stream, channel = append_.stream, append_.channel
+        try:
+            part = _check(writing, stream, append_.events, append_.expected, channel, None)
+        except InvalidInput as error:
+            raise error.placed(f"part {len(parts) + 1}") from error.__cause__
+        parts.append(part)
     if not parts:
         return []
     _check_ids(parts)
@@ -172,8 +178,7 @@ def _append_parts(
 ) -> Plan[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
     conditions = _conditions(writing.codec.upcasting, condition)
-    events = [event for part in parts for event in part.events]
-    parameters: dict[str, object] = {"appends": _json(writing, parts, events)}
+    parameters: dict[str, object] = {"appends": _json(writing, parts, parts)}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
     statement = "append_many_if" if conditions else "append_many"
@@ -328,13 +333,14 @@ def _check(
         events = [events]
     if events or channel is not None:  # a pure check may look at another service's stream
         channel = check_channel(writing, stream, channel)
+    part = Part(stream, channel, check_expected(expected), [])
     ids = uuid7_hexes()
-    return Part(
-        stream,
-        channel,
-        check_expected(expected),
-        [_event(writing, event, metadata, ids) for event in events],
-    )
+    try:
+        for event in events:
+            part.events.append(_event(writing, event, metadata, ids))
+    except InvalidInput as error:
+        raise _placed(error, f"event {len(part.events) + 1}", len(events)) from error.__cause__
+    return part
 
 
 def check_channel(writing: Writing, stream: str, channel: str | None) -> str | None:
@@ -401,26 +407,43 @@ def _event(
     return event
 
 
-def _json(writing: Writing, given: Sequence[object], events: Iterable[PartEvent]) -> str:
+def _json(writing: Writing, given: Sequence[object], parts: Sequence[Part]) -> str:
     """Write parts, or the events of one, as the database takes them.
 
     Args:
         writing: what all appends have in common.
         given: what to write.
-        events: the events in it.
+        parts: the parts that it is or is of.
 
     Raises:
-        InvalidInput: one of them cannot be stored, or is too large.
+        InvalidInput: an event cannot be stored, or is too large.
     """
     text = writing.codec.encode_together(given)
     if text is None or len(text) > writing.max_event_bytes:
-        for event in events:
-            if not isinstance(event.data, msgspec.Raw):
-                data = writing.codec.encode(event.type, event.data)
-                check_size(writing, event.type, len(data))
-                event.data = msgspec.Raw(data)
+        for number, part in enumerate(parts, start=1):
+            try:
+                _encode_each(writing, part.events)
+            except InvalidInput as error:
+                raise _placed(error, f"part {number}", len(parts)) from error.__cause__
         text = _encode(given)
     return text.decode()
+
+
+def _encode_each(writing: Writing, events: Sequence[PartEvent]) -> None:
+    for number, event in enumerate(events, start=1):
+        if isinstance(event.data, msgspec.Raw):
+            continue
+        try:
+            data = writing.codec.encode(event.type, event.data)
+            check_size(writing, event.type, len(data))
+        except InvalidInput as error:
+            raise _placed(error, f"event {number}", len(events)) from error.__cause__
+        event.data = msgspec.Raw(data)
+
+
+def _placed(error: InvalidInput, where: str, of: int) -> InvalidInput:
+    """Say where in a list it went wrong; of one there is nothing to say."""
+    return error.placed(where) if of > 1 else error
 
 
 def written(

@@ -114,7 +114,11 @@ class UnregisteredEventClass(InvalidInput):
         self.event_class = event_class
         name = event_class.__qualname__
         super().__init__(
-            f"{name} is not a registered event class: connect with events=[…, {name}],"
+            # A list in a list, a generator, a class instead of an instance.
+            f"a {name} is no event: pass instances of event classes, or NewEvent with a type and"
+            " data; several in one list"
+            if event_class.__module__ == "builtins"
+            else f"{name} is not a registered event class: connect with events=[…, {name}],"
             " or append a NewEvent with its type and data"
         )
 
@@ -170,7 +174,9 @@ class WrongExpectedVersion(AppendRefused):
         self.last_event_id = first.last_event_id
         self.last_recorded_at = first.last_recorded_at
         found = "; ".join(str(conflict) for conflict in self.conflicts)
-        super().__init__(f"{found}. Nothing was stored; read the stream again and decide anew")
+        super().__init__(
+            f"{found}. Nothing of this append was stored; read the stream again and decide anew"
+        )
 
 
 class AppendConditionFailed(AppendRefused):
@@ -191,7 +197,7 @@ class AppendConditionFailed(AppendRefused):
         more = ", and more" if len(self.events) > 3 else ""
         super().__init__(
             f"the condition of the append does not hold: {found}{more} came since it was read."
-            " Nothing was stored; read again and decide anew"
+            " Nothing of this append was stored; read again and decide anew"
         )
 
 
@@ -208,8 +214,8 @@ class ChannelMismatch(AppendRefused):
         self.channel = channel
         self.actual = actual
         super().__init__(
-            f"stream {stream!r} belongs to channel {actual!r}, not {channel!r}. Nothing was"
-            f" stored; append with channel={actual!r}, or to a stream of your own"
+            f"stream {stream!r} belongs to channel {actual!r}, not {channel!r}. Nothing of"
+            f" this append was stored; append with channel={actual!r}, or to a stream of your own"
         )
 
 
@@ -246,7 +252,9 @@ class DuplicateEvent(AppendRefused):
             f" {duplicate.version}" + ("" if duplicate.same_content else " with other content")
             for duplicate in self.duplicates
         )
-        super().__init__(f"{found}. Nothing was stored; give new events ids of their own")
+        super().__init__(
+            f"{found}. Nothing of this append was stored; give new events ids of their own"
+        )
 
 
 class StreamClosed(AppendRefused):
@@ -264,7 +272,7 @@ class StreamClosed(AppendRefused):
         self.closed_at = closed_at
         super().__init__(
             f"stream {stream!r} was closed at {closed_at.isoformat()}, at version {version}."
-            " Nothing was stored; append to another stream, or reopen it:"
+            " Nothing of this append was stored; append to another stream, or reopen it:"
             f" indelible stream reopen {stream}"
         )
 
@@ -478,7 +486,7 @@ class StreamNotClosed(IndelibleError):
         self.stream = stream
         super().__init__(
             f"stream {stream!r} is open, and only a closed one can be archived: close it first:"
-            f" indelible stream close {stream}"
+            f" indelible stream close {stream} --expected VERSION"
         )
 
 

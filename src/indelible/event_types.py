@@ -13,7 +13,7 @@ from datetime import datetime
 from .codec import Codec
 from .errors import DecodingFailed, InvalidInput, UnknownEventType, UpcastingFailed
 from .plan import Call, Plan, Rows
-from .read import check_count, decode_rows, head
+from .read import check_count, decode_rows, head, place
 
 _WINDOW = 200_000
 _PAGE = 1_000
@@ -120,7 +120,9 @@ def check_types(codec: Codec, *, samples: int) -> Plan[list[TypeCheck]]:
             try:
                 decode_rows(codec, [row])
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
-                failures.append(UnreadableEvent(row[1], row[2], row[0], str(error)))
+                # Where it stands is told apart, so that what fails alike is told once.
+                reason = str(error).removeprefix(f"{place(*row[:3])}: ")
+                failures.append(UnreadableEvent(row[1], row[2], row[0], reason))
         checks.append(TypeCheck(name, one.events, len(positions), tuple(failures)))
     return checks
 

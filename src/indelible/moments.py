@@ -23,13 +23,18 @@ def check_moment(what: str, moment: object) -> datetime:
     Raises:
         InvalidInput: it is something else.
     """
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+    if not isinstance(moment, datetime):
         raise InvalidInput(f"{what} must be a datetime with a time zone, not {moment!r}")
+    if moment.utcoffset() is None:
+        raise InvalidInput(
+            f"{what} must be a datetime with a time zone, such as datetime.now(UTC):"
+            f" {moment.isoformat()} has none"
+        )
     try:
         return moment.astimezone(UTC)
     except OverflowError:
         raise InvalidInput(
-            f"{what} must lie in the years 1 to 9999 (UTC), not {moment!r}"
+            f"{what} must lie in the years 1 to 9999 (UTC): {moment.isoformat()} does not"
         ) from None
 
 

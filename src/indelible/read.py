@@ -482,7 +482,7 @@ def decode_rows(
     decoders = codec.decoders
     events: list[RecordedEvent] = []
     size = 0
-    event_type = ""
+    position, name, version, event_type = 0, "", 0, ""
     with Uncollected():
         try:
             for (
@@ -505,11 +505,17 @@ def decode_rows(
                         valid_at,
                     )
                 )
-        except UnknownEventType:
-            raise
+        except UnknownEventType as error:
+            raise error.placed(place(position, stream or name, version)) from None
         except Exception as error:
-            raise codec.failure(event_type, error) from error
+            failure = codec.failure(event_type, error)
+            raise failure.placed(place(position, stream or name, version)) from error
     return events, size
+
+
+def place(position: int, stream: str, version: int) -> str:
+    """Say where an event stands, as errors begin that say what is wrong with it."""
+    return f"event {version} of stream {stream!r}, at position {position}"
 
 
 def _upcast(

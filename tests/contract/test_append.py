@@ -254,7 +254,13 @@ def test_a_stream_refuses_what_expects_another_version(store: EventStore) -> Non
         assert (error.stream, error.expected, error.actual) == ("a-1", said, 1)
         assert (error.last_event_id, error.last_recorded_at) == (last.id, result.recorded_at)
         assert len(error.conflicts) == 1
-        for fact in ("'a-1'", str(said), "version 1", str(last.id), "Nothing was stored"):
+        for fact in (
+            "'a-1'",
+            str(said),
+            "version 1",
+            str(last.id),
+            "Nothing of this append was stored",
+        ):
             assert fact in str(error)
 
     assert numbers(store, "a-1") == [0, 1]

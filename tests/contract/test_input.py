@@ -160,10 +160,21 @@ def test_no_events_are_nothing_to_append(store: EventStore) -> None:
 
 
 def test_what_is_no_event(store: EventStore) -> None:
-    wrong: list[Any] = [None, 7, "Happened", b"", {"type": "Happened"}, {1}, iter([happened()])]
+    wrong: list[Any] = [
+        None,
+        7,
+        "Happened",
+        b"",
+        {"type": "Happened"},
+        {1},
+        iter([happened()]),
+        Noted,
+    ]
     for event in wrong:
-        refuse(store, event, "registered", UnregisteredEventClass)
-        refuse(store, [happened(), event], "registered", UnregisteredEventClass)
+        refuse(store, event, "is no event: pass instances", UnregisteredEventClass)
+        refuse(store, [happened(), event], "event 2: a ", UnregisteredEventClass)
+    refuse(store, [[happened()], happened()], "event 1: a list is no event", UnregisteredEventClass)
+    refuse(store, Noted(1), r"events=\[…, Noted\]", UnregisteredEventClass)
 
 
 def test_bad_ids(store: EventStore) -> None:
@@ -273,8 +284,27 @@ def test_events_of_classes_are_held_to_the_limit_one_by_one(connect: Connect) ->
 def test_one_of_many_that_cannot_be_stored_is_named(connect: Connect) -> None:
     store = connect(events=Noted)
     for value in (math.nan, "\x00", NAIVE, object()):
-        with pytest.raises(EncodingFailed, match=r"data\.text"):
-            store.append("a-1", [Noted("x"), Noted(value), Noted("y")], expected=ANY)
+        notes = [Noted("x"), Noted(value), Noted("y")]
+        with pytest.raises(EncodingFailed, match=r"^event 2: event 'Noted' .* data\.text"):
+            store.append("a-1", notes, expected=ANY)
+        with pytest.raises(EncodingFailed, match=r"^event 3: event 'Other' .* data "):
+            store.append("a-1", [*notes[::2], NewEvent("Other", value)], expected=ANY)
+        with pytest.raises(EncodingFailed, match=r"^part 2: event 2: event 'Noted'"):
+            store.append_many(
+                [StreamAppend("a-1", notes[0], expected=ANY), StreamAppend("a-2", notes, ANY)]
+            )
+        with pytest.raises(EncodingFailed, match=r"^event 'Noted'"):
+            store.append("a-1", notes[1], expected=ANY)
+        with pytest.raises(EncodingFailed, match=r"^event 2: event 'Other'"):
+            store.append(None, [notes[0], NewEvent("Other", value)])
+    with pytest.raises(InvalidInput, match=r"^part 2: event 2: .*UUID"):
+        wrong: Any = 7
+        store.append_many(
+            [
+                StreamAppend("a-1", Noted("x"), ANY),
+                StreamAppend("a-2", [Noted("x"), NewEvent("Other", 1, id=wrong)], ANY),
+            ]
+        )
     assert is_empty(store)
 
 

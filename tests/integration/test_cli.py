@@ -203,9 +203,12 @@ def test_a_file_that_goes_wrong_in_the_middle_says_where(made: Run) -> None:
     done = made("append", "-f", "-", "-e", "any", given=given)
 
     assert done.returncode == 2
-    assert done.stderr.startswith("indelible: line 2: ")
+    assert done.stderr.startswith("indelible: line 2, 1 before it appended: ")
     assert "`typ`" in done.stderr
     assert len(lines(made("read", "s-1", "--json"))) == 1
+    done = made("append", "-f", "-", "-e", "no-stream", given=given)
+    assert done.stderr.startswith("indelible: line 1: ")
+    assert "Nothing of this append was stored" in done.stderr
 
 
 def test_the_log_is_filtered(made: Run) -> None:

@@ -127,9 +127,9 @@ def test_errors_say_what_happened_and_what_to_do() -> None:
     assert "data.items[2] is nan" in said["EncodingFailed"]
     for fact in ("2,000,000", "1,048,576", "max_event_bytes"):
         assert fact in said["EventTooLarge"]
-    for fact in ("'a-1'", "'ordering'", "'delivery'", "Nothing was stored"):
+    for fact in ("'a-1'", "'ordering'", "'delivery'", "Nothing of this append was stored"):
         assert fact in said["ChannelMismatch"]
-    for fact in ("'a-1'", "version 2", "other content", "Nothing was stored"):
+    for fact in ("'a-1'", "version 2", "other content", "Nothing of this append was stored"):
         assert fact in said["DuplicateEvent"]
     assert "indelible init --schema indelible" in said["SchemaMissing"]
     assert "indelible init --schema indelible" in said["SchemaOutdated"]

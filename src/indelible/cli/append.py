@@ -115,7 +115,7 @@ def append(
 
 def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) -> None:
     versions: dict[str, int] = {}
-    number = 0
+    number = appended = 0
     inline = store.projections()
     with _lines(file) as lines:
         for number, text in enumerate(lines, start=1):
@@ -135,8 +135,10 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                     channel=line.channel,
                 )
             except IndelibleError as error:
-                raise error.placed(f"line {number}") from error
+                before = f", {appended} before it appended" if appended else ""
+                raise error.placed(f"line {number}{before}") from error
             versions[line.stream] = result.version
+            appended += 1
     typer.echo(f"{number} lines appended")
 
 

@@ -41,11 +41,14 @@ def main(
         IndelibleError: what was stored is not what was done.
     """
     console = Console()
-    if file is None:
-        file = Path(tempfile.mkdtemp(prefix="indelible-demo-")) / "orders.ndjson"
-        write_orders(file, orders=orders, seed=seed)
-        console.print(f"Wrote {orders:,} orders to {file}", highlight=False, soft_wrap=True)
-    with Business(url, schema, workers) as business:
+    with (
+        Business(url, schema, workers) as business,
+        tempfile.TemporaryDirectory(prefix="indelible-demo-") as folder,
+    ):
+        if file is None:
+            file = Path(folder) / "orders.ndjson"
+            write_orders(file, orders=orders, seed=seed)
+            console.print(f"Made {orders:,} orders", highlight=False)
         before = business.orders.stats().events
         started = time.perf_counter()
         lines = list(read_orders(file))
@@ -65,9 +68,10 @@ def main(
             hindsight.tell(console, business, delivered.delivery_id)
         agrees = projections.tell(console, business.deliveries, url, schema)
         agrees = report.check(console, business, lines, outcomes) and agrees
+    elsewhere = "" if url is None else ", each with the same --url"
     console.print(
         f"Look around: indelible streams --schema {schema}, indelible log --schema {schema}"
-        f" --backwards --limit 10, indelible groups list --schema {schema}",
+        f" --backwards --limit 10, indelible groups list --schema {schema}{elsewhere}",
         highlight=False,
         soft_wrap=True,
     )
