@@ -44,9 +44,7 @@ def run(bench: Bench) -> None:
 
 
 def _row(bench: Bench, case: _Case) -> tuple[str, ...] | None:
-    given: dict[str, Any] = {"how": case.how, "writers": case.writers}
-    if case.batch > 1:
-        given["batch"] = case.batch
+    given: dict[str, Any] = {"how": case.how, "writers": case.writers, "batch": case.batch}
     with bench.field() as field:
         place = field.place_or_none(case.peer)
         if place is None:
@@ -59,10 +57,8 @@ def _row(bench: Bench, case: _Case) -> tuple[str, ...] | None:
             client, server = [driver.number], backends(url)
             before = spent_by(client), spent_by(server)
             late = driver.sample("append", seconds=bench.scale.seconds, **given)
-            by_client, by_server = (
-                spent_by(client) - before[0],
-                spent_by(server) - before[1],
-            )
+            by_client = spent_by(client) - before[0]
+            by_server = spent_by(server) - before[1]
         flushed = (flushing(url) - flushed) / (early.operations + late.operations)
     appends = late.operations / case.batch
     return (
