@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -244,6 +245,59 @@ def test_two_rebuilds_at_once_are_one(
             writing.catch_up(projection)
         assert writing.documents(projection).read("all") == {"sum": max(sums(writing).values())}
         assert len(writing.projections(projection.name)) == 1
+
+
+def test_what_one_sweep_drops_another_leaves_alone(
+    sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    """A table that somebody drops is half there for a moment: its name is, its parent is not."""
+
+    class Numbers(TableProjection):
+        name = "numbers"
+
+        @handles("Happened")
+        def happened(self, connection: psycopg.Connection, event: RecordedEvent) -> None:
+            """Keep nothing."""
+
+    sync_store.catch_up(Numbers)
+    sync_store.catch_up(Total)
+    retire = f"UPDATE {schema}.projections SET state = 'retired', retired_at = now() RETURNING id"
+    retired = [id_ for (id_,) in connection.execute(retire)]
+    # One has swept the first and not yet looked at the second, whose name it knows from before.
+    connection.execute(
+        f"CREATE FUNCTION {schema}.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " WHILE current_setting('application_name') = 'slow'"
+        "   AND NOT pg_try_advisory_xact_lock(hashtext(TG_TABLE_SCHEMA)) LOOP"
+        "   PERFORM pg_sleep(0.01);"
+        " END LOOP;"
+        " RETURN NULL; END $$"
+    )
+    connection.execute(
+        f"CREATE TRIGGER zz_after_foreign_keys AFTER DELETE ON {schema}.projections"
+        f" FOR EACH ROW EXECUTE FUNCTION {schema}.linger()"
+    )
+    connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [schema])
+    sweep = f"SELECT {schema}.projection_sweep()"
+    with psycopg.connect(url, autocommit=True, application_name="slow") as slow:
+        slow.execute(f"TABLE {schema}.documents_{retired[-1]}")
+        with ThreadPoolExecutor(1) as pool:
+            sweeping = pool.submit(lambda: slow.execute(sweep).fetchone())
+            try:
+                lingers = (
+                    "SELECT pid FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'",
+                    [slow.info.backend_pid],
+                )
+                wait_until(lambda: connection.execute(*lingers).fetchone() or sweeping.done())
+                (kept,) = connection.execute(sweep).fetchone() or ()
+            finally:
+                connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", [schema])
+            assert sweeping.result(30) == (0,)
+    assert kept == len(retired)
+    assert connection.execute(sweep).fetchone() == (0,)
+    left = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = %s::regnamespace"
+    tables = {name for (name,) in connection.execute(left, [schema])}
+    assert tables
+    assert not any(name.startswith("documents_") for name in tables)
 
 
 def test_an_inline_build_that_serves_is_brought_on_by_appends_alone(

@@ -373,21 +373,24 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     gone indelible.projections;
-    kept bigint := 0;
 BEGIN
     -- Readers of other projections wait behind this one while it waits for its turn.
     PERFORM set_config('lock_timeout', '10ms', true);
-    FOR gone IN SELECT * FROM indelible.projections WHERE state = 'retired' LOOP
+    -- One at a time: a table that is being dropped still has its name for others who would drop it,
+    -- and no longer its parent, which PostgreSQL takes for a fault.
+    FOR gone IN
+        SELECT * FROM indelible.projections WHERE state = 'retired' FOR UPDATE SKIP LOCKED
+    LOOP
         BEGIN
             IF gone.kind = 'documents' THEN
                 EXECUTE format('DROP TABLE IF EXISTS indelible.%I', 'documents_' || gone.id);
             END IF;
             DELETE FROM indelible.projections WHERE id = gone.id;
         EXCEPTION WHEN lock_not_available THEN
-            kept := kept + 1;  -- somebody reads it
+            CONTINUE;  -- somebody reads it
         END;
     END LOOP;
-    RETURN kept;
+    RETURN (SELECT count(*) FROM indelible.projections WHERE state = 'retired');
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_sweep() IS
