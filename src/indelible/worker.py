@@ -7,6 +7,7 @@ enough.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +21,8 @@ from .query import Query
 from .read import current_query, decode_rows, items_json
 from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice, in_columns
 from .spans import LAST
+
+_log = logging.getLogger("indelible")
 
 _ROOM = 1_000
 """How many events a worker holds that no handler has."""
@@ -334,6 +337,12 @@ class Worker:
                 **_upto(item),
             },
         )
+        if noted and state == "parked":
+            _log.error(
+                "a group parks an event: %s",
+                ": ".join(filter(None, (item.reason, item.error))),
+                extra={"group": self.group, "position": item.position, "attempts": attempts},
+            )
         if noted and (state != "parked" or self.settings.hold_back):
             self._held.add(item.key)
 

@@ -412,7 +412,9 @@ def test_a_parked_event_still_holds_back_its_stream_for_the_next_worker(store: E
         assert handled(consumer, 3) == [1, 2, 3]
 
 
-def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(connect: Connect) -> None:
+def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     @dataclass
     class Happened:
         number: int
@@ -429,6 +431,9 @@ def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(connect: Conne
         (parked,) = group.parked()
         assert parked.reason == "it cannot be read"
         assert "does not fit" in (parked.error or "")
+    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert told.getMessage() == f"a group parks an event: it cannot be read: {parked.error}"
+    assert (told.group, told.position) == ("mails", parked.position)  # type: ignore[attr-defined]
 
 
 # Where it stands ---------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def test_events_of_a_pipe_follow_on_in_their_streams(made: Run) -> None:
         for n in range(6)
     )
 
-    done = made("append", "--file", "-", "--expected", "no-stream", given=given)
+    done = made("append", "--file", "-", "--expected", "no-stream", given=given + "\n\n")
 
     assert done.stdout == "6 lines appended\n"
     assert [event["data"] for event in lines(made("read", "s-1", "--json"))] == [1, 3, 5]
@@ -488,6 +488,9 @@ def test_an_application_is_run_and_stopped(
         assert rebuilt.stderr.endswith(told)
         assert "ValueError: two" in made("projections", "parked", "tips").stdout
         assert made("projections", "discard", "tips", "--all", "-y").stdout == "1 event given up\n"
+        again = made("projections", "discard", "tips", "--position", "9", "-y")
+        assert (again.returncode, again.stdout) == (1, "")
+        assert "leaves no event out at position 9" in again.stderr
         assert made("projections", "restart", "tips").stdout == "0 partitions go on\n"
         assert made("projections", "drop", "tips", "--version", "1", "-y").returncode == 0
         assert made("projections", "restart", "tips").returncode == 1
@@ -504,6 +507,10 @@ def test_an_application_is_run_and_stopped(
     assert made("groups", "replay", "shop").returncode == 2
     assert made("groups", "replay", "shop", "--stream", "order-9").stdout.startswith("1 event")
     assert made("groups", "discard", "shop", "--all", "-y").stdout == "0 events given up\n"
+    for verb, yes in (("replay", ()), ("discard", ("-y",))):
+        refused = made("groups", verb, "shop", "--stream", "order-9", *yes)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "group 'shop' has nothing parked there" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def append(
 
 def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) -> None:
     versions: dict[str, int] = {}
-    number = appended = 0
+    appended = 0
     inline = store.projections()
     with _lines(file) as lines:
         for number, text in enumerate(lines, start=1):
@@ -139,7 +139,7 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                 raise error.placed(f"line {number}{before}") from error
             versions[line.stream] = result.version
             appended += 1
-    typer.echo(f"{number} lines appended")
+    typer.echo(f"{appended:,} {'line' if appended == 1 else 'lines'} appended")
 
 
 def _check_inline(known: list[BuildInfo], event_type: str) -> None:

@@ -213,12 +213,18 @@ def replay_events(
     every: options.All = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
-) -> None:
-    """Have parked events tried again: one, those of a stream, or all."""
+) -> int:
+    """Have parked events tried again: one, those of a stream, or all.
+
+    Ends with exit code 1 where nothing is parked at the position or of the stream.
+    """
     _check_choice(position, stream, every)
     with EventStore.connect(url, schema=schema) as store:
         count = store.group(name).replay(position=position, stream=stream)
+    if not (count or every):
+        return _say_nothing_parked(name)
     typer.echo(f"{count:,} {'event is' if count == 1 else 'events are'} to be tried again")
+    return 0
 
 
 @app.command("discard")
@@ -231,14 +237,20 @@ def discard_events(
     yes: options.Yes = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
-) -> None:
-    """Give parked events up: one, those of a stream, or all."""
+) -> int:
+    """Give parked events up: one, those of a stream, or all.
+
+    Ends with exit code 1 where nothing is parked at the position or of the stream.
+    """
     _check_choice(position, stream, every)
     with EventStore.connect(url, schema=schema) as store:
         store.group(name).info()
         options.confirm(yes, f"give up parked events of group {name}?")
         count = store.group(name).discard(position=position, stream=stream)
+    if not (count or every):
+        return _say_nothing_parked(name)
     typer.echo(f"{count:,} {'event' if count == 1 else 'events'} given up")
+    return 0
 
 
 _HEADS = (
@@ -334,6 +346,12 @@ def _start(text: str) -> GroupStart:
         case _ if text.isdecimal():
             return int(text)
     return times.moment(text)
+
+
+def _say_nothing_parked(name: str) -> int:
+    return show.fail(
+        f"group {name!r} has nothing parked there; what it has: indelible groups parked {name}"
+    )
 
 
 def _check_choice(position: int | None, stream: str | None, every: bool) -> None:

@@ -36,7 +36,7 @@ from . import (
     run,
     stream,
 )
-from .show import ReaderGone
+from .show import ReaderGone, fail
 
 # ClickException, wherever this version of typer has it from.
 _UsageError = typer.BadParameter.__mro__[2]
@@ -112,13 +112,13 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except IndelibleError as error:
-        return _fail(str(error), exit_code(error))
+        return fail(str(error), exit_code(error))
     except Exception as error:
         if not isinstance(error, _UsageError):
             raise
         told = error.format_message()  # type: ignore[attr-defined]
         # Without a command there is no message: the help has been shown.
-        return _fail(f"{told} See indelible --help", 2) if told else 2
+        return fail(f"{told} See indelible --help", 2) if told else 2
 
 
 def exit_code(error: IndelibleError) -> int:
@@ -141,8 +141,3 @@ def exit_code(error: IndelibleError) -> int:
             return 4
         case _:
             return 5
-
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"indelible: {' '.join(message.split())}", err=True)
-    return code

@@ -186,14 +186,23 @@ def discard_events(
     yes: options.Yes = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
-) -> None:
-    """Take events that a projection left out off the list: one, or all. They stay out."""
+) -> int:
+    """Take events that a projection left out off the list: one, or all. They stay out.
+
+    Ends with exit code 1 where none is left out at the position.
+    """
     if every == (position is not None):
         raise InvalidInput("say which parked events: --position, or --all")
     with EventStore.connect(url, schema=schema) as store:
         options.confirm(yes, f"give up parked events of projection {name}?")
         count = store.projection(name).discard(position)
+    if not (count or every):
+        return show.fail(
+            f"projection {name!r} leaves no event out at position {position:,}; what it does:"
+            f" indelible projections parked {name}"
+        )
     typer.echo(f"{count:,} {'event' if count == 1 else 'events'} given up")
+    return 0
 
 
 @app.command("restart")

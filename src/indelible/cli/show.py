@@ -50,6 +50,12 @@ def _print(line: str) -> None:
         raise ReaderGone from None
 
 
+def fail(message: str, code: int = 1) -> int:
+    """Say in a line why it was not done; give the exit code."""
+    sys.stderr.write(f"indelible: {' '.join(message.split())}\n")
+    return code
+
+
 def flush_each_line() -> None:
     """Show each line at once, also to a pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
