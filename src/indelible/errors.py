@@ -302,7 +302,8 @@ class GroupExists(IndelibleError):
         self.group = group
         super().__init__(
             f"there is a consumer group {group!r} with other settings: choose another name, or"
-            ' create it with exists="change" to change the settings from where it stands'
+            ' create it with exists="change" (indelible groups create --change) to change the'
+            " settings from where it stands"
         )
 
 
@@ -496,7 +497,8 @@ class StreamNotFound(IndelibleError):
     def __init__(self, stream: str) -> None:
         self.stream = stream
         super().__init__(
-            f"stream {stream!r} was never written: check its name, or read without must_exist"
+            f"stream {stream!r} was never written: check its name (indelible streams lists what"
+            " there is), or read without must_exist"
         )
 
 

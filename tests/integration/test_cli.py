@@ -359,12 +359,18 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
     assert made("groups", "create", "mails", "--type", "OrderTipped").stdout == (
         "group mails created\n"
     )
-    assert made("groups", "create", "mails", "--type", "Other").returncode == 1
+    refused = made("groups", "create", "mails", "--type", "OrderTipped", "--max-attempts", "2")
+    assert refused.returncode == 1
+    assert "indelible groups create --change" in refused.stderr
+    change = ("groups", "create", "mails", "--type", "OrderTipped", "--change")
+    assert made(*change, "--max-attempts", "2").stdout == "group mails has these settings\n"
+    assert made(*change, "--by", "tag:order").returncode == 2
     (row,) = lines(made("groups", "list", "--json"))
     assert (row["name"], row["checkpoint"], row["lag_events"]) == ("mails", "0", 1)
     shown = made("groups", "show", "mails").stdout
     assert "type OrderTipped" in shown
     assert "lag            1 events" in shown
+    assert "2 attempts" in shown
     heads, values = made("groups", "list").stdout.splitlines()
     assert heads.split()[:2] == ["GROUP", "CHECKPOINT"]
     assert values.split()[0] == "mails"

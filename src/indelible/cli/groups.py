@@ -116,10 +116,19 @@ def create_group(
     due: Annotated[
         bool, typer.Option("--due", help="Hand out each event when its valid time comes.")
     ] = False,
+    change: Annotated[
+        bool,
+        typer.Option(
+            "--change", help="Change the settings of a group that is there, where it stands."
+        ),
+    ] = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
-    """Create a group."""
+    """Create a group, or with --change give one that is there other settings.
+
+    With --change, too, what is not said is as for a new group. --by and --due are fixed for ever.
+    """
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
     )
@@ -133,8 +142,10 @@ def create_group(
             lease=lease,
             hold_back=hold_back,
             due=due,
+            exists="change" if change else "raise",
         )
-    typer.echo(f"group {name} " + ("created" if created else "is there already, just so"))
+    there = "has these settings" if change else "is there already, just so"
+    typer.echo(f"group {name} {'created' if created else there}")
 
 
 @app.command("delete")
