@@ -87,8 +87,8 @@ def _indelible(
 
     Exit codes: 0 done · 1 the store refused (a wrong expected version, a duplicate, a stream, group
     or parked event that is not there), or types cannot be read · 2 wrong usage or input · 3 the
-    database cannot be reached · 4 there is no store in the schema, or one of another version · 5 any
-    other failure · 130 interrupted.
+    database cannot be reached · 4 there is no store in the schema, or one of another version · 5
+    any other failure · 130 interrupted.
     """
 
 
