@@ -133,7 +133,10 @@ class Proxy:
         self.cut()
 
     def cut_after(self, sent: bytes | None) -> None:
-        """Cut each connection whose client sends this: the server does it, the answer is lost."""
+        """Cut each connection whose client sends this: the server does it, the answer is lost.
+
+        A commit is `b"COMMIT\\0"`: BEGIN names READ COMMITTED.
+        """
         self._cut_at = sent
 
     def hold(self) -> None:
