@@ -21,6 +21,7 @@ from .errors import (
     ConnectionLost,
     Duplicate,
     DuplicateEvent,
+    EpochMismatch,
     EventTooLarge,
     IndelibleError,
     InvalidInput,
@@ -195,6 +196,8 @@ def _check_outcomes(
     refused = [outcome for outcome in outcomes if outcome.is_refusal]
     if not refused:
         return
+    if refused[0].outcome == "epoch_mismatch":
+        raise _mismatch(refused[0].facts or b"[]")
     if refused[0].outcome == "condition_failed":
         positions = msgspec.json.decode(refused[0].facts or b"[]", type=list[int])
         raise AppendConditionFailed((yield from at_positions(writing.codec, positions)))
@@ -209,14 +212,33 @@ def _conditions(upcasting: Upcasting, condition: object) -> list[dict[str, Any]]
             continue
         if not isinstance(one, AppendCondition):
             raise InvalidInput(f"condition must be an AppendCondition or several, not {one!r}")
-        found.append(
-            {
-                "items": items(upcasting.stored(one.query)),
-                "after": one.marker.head,
-                "seen": sorted(one.marker.seen),
-            }
-        )
+        marker = one.marker
+        given_condition: dict[str, Any] = {
+            "items": items(upcasting.stored(one.query)),
+            "after": marker.head,
+            "seen": sorted(marker.seen),
+        }
+        if marker.epoch is not None and marker.head > 0:  # before the first event nothing is lost
+            given_condition |= {"epoch": marker.epoch, "at": marker.event_id}
+        found.append(given_condition)
     return found
+
+
+class _LostMarker(msgspec.Struct):
+    """A marker of a log that was cut back."""
+
+    position: int
+    epoch: UUID
+    today: UUID
+    id: UUID | None = None
+    safe_through: int | None = None
+
+
+def _mismatch(facts: bytes) -> EpochMismatch:
+    lost = msgspec.json.decode(facts, type=list[_LostMarker])
+    ids = [marker.id for marker in lost if marker.id is not None]
+    first = lost[0]
+    return EpochMismatch(first.position, first.safe_through, ids, first.epoch, first.today)
 
 
 def _write(

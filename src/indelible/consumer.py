@@ -377,7 +377,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
                 wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem
-        head = self._watch.head
+        head = self._worker.head_of(self._watch.state)
         turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
         found = self._engine.run(turn)
         if found:
@@ -547,7 +547,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
             wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem
-        head = self._watch.head
+        head = self._worker.head_of(self._watch.state)
         turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
         found = await self._engine.run(turn)
         if found:

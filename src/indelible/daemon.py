@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from .codec import Codec
 from .consumer import worker_name
-from .errors import EpochChanged, IndelibleError, LeaseLost, ProjectionChanged, StoreClosed
+from .errors import EpochMismatch, IndelibleError, LeaseLost, ProjectionChanged, StoreClosed
 from .plan import documented_as
 from .postgres import AsyncPoolEngine, PoolEngine
 from .project import Run
@@ -24,7 +24,7 @@ _log = logging.getLogger("indelible.projections")
 
 _LONGEST_LOOK = 0.5
 """Seconds between two looks at the head, where nobody says that it has moved."""
-_REFUSED = (EpochChanged, ProjectionChanged)
+_REFUSED = (EpochMismatch, ProjectionChanged)
 """Errors for which a build is left to others: they do not pass by themselves."""
 
 
@@ -232,11 +232,11 @@ class Daemon:
             except Exception:
                 _log.exception("on_live of projection %s failed", run.described)
         if batch.is_caught_up:
-            while not kept.stop.is_set() and self._watch.head <= run.position:
+            while not kept.stop.is_set() and not run.has_more(self._watch.state):
                 raise_what_ended(self._watch)
                 kept.woken.wait(_LONGEST_LOOK)
                 kept.woken.clear()
-            run.extend(self._watch.head)
+            run.extend(self._watch.state)
         return True
 
 
@@ -421,9 +421,9 @@ class AsyncDaemon:
             except Exception:
                 _log.exception("on_live of projection %s failed", run.described)
         if batch.is_caught_up:
-            while not kept.stop.is_set() and self._watch.head <= run.position:
+            while not kept.stop.is_set() and not run.has_more(self._watch.state):
                 raise_what_ended(self._watch)
                 await is_set(kept.woken, _LONGEST_LOOK)
                 kept.woken.clear()
-            run.extend(self._watch.head)
+            run.extend(self._watch.state)
         return True

@@ -7,6 +7,7 @@ is in exactly one of these looks is told in docs/explanation/time.md.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from .codec import Codec
@@ -36,13 +37,12 @@ class DueFollowing(Following):
 
     def checkpoint_after(self, event: RecordedEvent | None, *, has_more: bool) -> Checkpoint:
         """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
-        checkpoint = super().checkpoint_after(None, has_more=False)
-        position, reached = checkpoint.position, self._reached
+        position, reached = self.position, self._reached
         if event is not None and self._comes_from_index:
             reached = event.valid_at, event.position - has_more
         elif event is not None:
             position = event.position - has_more
-        return Checkpoint(position, checkpoint.epoch, reached)
+        return replace(self._checkpoint(position, event), due=reached)
 
     def position_after(self, event: RecordedEvent | None, *, has_more: bool) -> int:
         """Up to here the log was looked at."""
@@ -93,6 +93,7 @@ class DueFollowing(Following):
             "due",
             {
                 "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
+                "epoch": self._epoch,
                 "upto": self.position,
                 "above_moment": self._reached[0],
                 "above_position": self._reached[1],
@@ -122,6 +123,7 @@ class DueFollowing(Following):
         ((now, next_due),) = yield Call(
             "next_due",
             {
+                "epoch": self._epoch,
                 "upto": self.position,
                 "above_moment": reached[0],
                 "above_position": reached[1],

@@ -11,7 +11,7 @@ IndelibleError
 │   ├── ChannelMismatch              the stream belongs to another channel
 │   ├── DuplicateEvent               an event id is in the store already
 │   └── StreamClosed                 the stream takes no more events
-├── EpochChanged                     a checkpoint is of another history of the store
+├── EpochMismatch                    the log has lost events that a reader may have seen
 ├── GroupExists                      a consumer group of that name has other settings
 ├── GroupNotFound                    there is no consumer group of that name
 ├── LeaseLost                        others have taken over what this worker held
@@ -277,22 +277,59 @@ class StreamClosed(AppendRefused):
         )
 
 
-class EpochChanged(IndelibleError):
-    """A checkpoint is of another history of the store: it was restored to an earlier time.
+class EpochMismatch(IndelibleError):
+    """The log may have lost events that a reader has seen, by a fail-over or a restore.
 
     Attributes:
-        checkpoint: the epoch of the checkpoint.
-        epoch: the store's.
+        position: where the reader was; None if that is not known.
+        safe_through: up to this position the log is the same as the one that was read: continue
+            after it. None if no such position is known.
+        lost: the ids of events that the reader may have seen and that are gone, as far as known.
+        checkpoint: the epoch of the reader; None if that is not known.
+        epoch: the epoch of the store; None if that is not known.
     """
 
-    def __init__(self, checkpoint: UUID, epoch: UUID) -> None:
+    def __init__(
+        self,
+        position: int | None = None,
+        safe_through: int | None = None,
+        lost: Sequence[UUID] = (),
+        checkpoint: UUID | None = None,
+        epoch: UUID | None = None,
+    ) -> None:
+        self.position = position
+        self.safe_through = safe_through
+        self.lost = tuple(lost)
         self.checkpoint = checkpoint
         self.epoch = epoch
+        if position is None:
+            super().__init__(
+                "the store has failed over or was restored while it was read: read again"
+            )
+            return
+        gone = ""
+        if self.lost:
+            ids = ", ".join(map(str, self.lost))
+            gone = f" Gone, and maybe seen by the reader: event {ids} and those before it."
+        if safe_through is None:
+            remedy = (
+                " No position is known up to which the log is the same: continue from a checkpoint"
+                " that you kept earlier, or read again from the beginning (after=0)"
+            )
+        else:
+            remedy = (
+                f" The log is the same up to position {safe_through}: undo what was done for later"
+                f" events, and continue with after={safe_through}"
+            )
         super().__init__(
-            f"the checkpoint is of epoch {checkpoint}, and the store is at epoch {epoch}: it was"
-            " restored to an earlier time, or is another store. Events that were read may be gone"
-            " and others stand at their positions: begin anew, or after a position that both have"
+            f"the log has lost events below position {position}, which the reader has reached: the"
+            f" store failed over or was restored (epoch {checkpoint}, today {epoch})."
+            f"{gone}{remedy}"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self.position, self.safe_through, self.lost, self.checkpoint, self.epoch)
+        return type(self), given
 
 
 class GroupExists(IndelibleError):

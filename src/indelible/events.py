@@ -304,18 +304,27 @@ class Checkpoint:
 
     Attributes:
         position: everything up to here was handed out.
-        epoch: the store's epoch: another one after a restore to an earlier time.
+        epoch: the store's epoch: another one after a fail-over or a restore.
         due: of a subscription to what is due: everything up to this valid time, and of that up to
             this position, was handed out; None for any other reader.
+        anchor: an event at this position or after it, which was settled when this position was
+            reached: its position and its id. If the event is still there after a fail-over, nothing
+            before it is lost. None if the reader knows none.
     """
 
     position: int
     epoch: UUID
     due: tuple[datetime, int] | None = None
+    anchor: tuple[int, UUID] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         text = f"{self.position}@{self.epoch}"
-        return text if self.due is None else f"{text}@{self.due[0].isoformat()}/{self.due[1]}"
+        if self.due is not None:
+            text += f"@{self.due[0].isoformat()}/{self.due[1]}"
+        if self.anchor is not None:
+            position, event_id = self.anchor
+            text += f"#{event_id}" if position == self.position else f"#{position}:{event_id}"
+        return text
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
@@ -324,14 +333,17 @@ class Checkpoint:
         Raises:
             InvalidInput: it is no text of a checkpoint.
         """
-        position, _, rest = text.partition("@")
+        place, _, anchor = text.partition("#")
+        position, _, rest = place.partition("@")
         epoch, _, due = rest.partition("@")
-        moment, _, place = due.partition("/")
+        moment, _, due_position = due.partition("/")
+        anchor_position, _, event_id = anchor.rpartition(":")
         try:
             return cls(
                 int(position),
                 UUID(epoch),
-                (datetime.fromisoformat(moment), int(place)) if due else None,
+                (datetime.fromisoformat(moment), int(due_position)) if due else None,
+                (int(anchor_position or position), UUID(event_id)) if anchor else None,
             )
         except ValueError as error:
             raise InvalidInput(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any, Literal, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -19,7 +20,7 @@ from . import groups
 from .codec import Codec
 from .errors import (
     DecodingFailed,
-    EpochChanged,
+    EpochMismatch,
     GroupNotFound,
     IndelibleError,
     InvalidInput,
@@ -36,12 +37,12 @@ from .folding import Folding, bring, changes
 from .plan import Call, Plan
 from .projection import Described, Kind, partition_of
 from .read import (
+    HeadState,
     LogReading,
     check_count,
     decode_rows,
     epoch,
-    head,
-    head_info,
+    head_state,
     items,
 )
 from .subscribe import Batch
@@ -319,13 +320,16 @@ class Run:
         self.short_of = 0
         """An event that failed: what stands before it is a batch of its own."""
         self._codec = codec
+        self._epoch: UUID | None = None
         self.forget()
 
     def forget(self) -> None:
         """Drop what is in memory beyond the checkpoint: begin anew from there."""
-        self._reading = LogReading(self._codec, self.described.query, after=self.position)
-        if self.position < self.short_of - 1:
-            self._reading.extend(self.short_of - 1)
+        self._reading = LogReading(
+            self._codec, self.described.query, after=self.position, goes_on=True
+        )
+        if self._epoch is not None and self.position < self.short_of - 1:
+            self._reading.extend(HeadState(self.short_of - 1, self._epoch, None))
         self._folding = Folding(
             self.described, partition=self.partition, partitions=self.described.partitions
         )
@@ -334,7 +338,7 @@ class Run:
         """Take the partition, unless somebody else holds it; say whether it was taken.
 
         Raises:
-            EpochChanged: the store was restored to an earlier time, and the state is elsewhere or
+            EpochMismatch: the store was restored to an earlier time, and the state is elsewhere or
                 ahead of it.
             ProjectionChanged: it was begun in another way under its version.
         """
@@ -352,14 +356,13 @@ class Run:
         if not rows:
             return False
         self.token, self.position, begun_in = rows[0]
+        self._epoch = yield from epoch()
         self.forget()
-        now = yield from epoch()
-        if now != begun_in:
-            # State in this database was restored with its checkpoint; what is elsewhere was not.
-            last_position = (yield from head_info()).last_position
-            if self.described.kind == "external" or self.position > last_position:
-                yield from self.release()
-                raise EpochChanged(begun_in, now)
+        if self._epoch != begun_in and self.described.kind == "external":
+            # State in this database is of the same log as its checkpoint; what is elsewhere may
+            # have been made of events that are gone.
+            yield from self.release()
+            raise EpochMismatch(self.position, None, (), begun_in, self._epoch)
         return True
 
     def beat(self) -> Plan[None]:
@@ -390,9 +393,18 @@ class Run:
         known = self._reading.known_head
         return known is not None and self.position >= known
 
-    def extend(self, known_head: int) -> None:
+    def has_more(self, state: HeadState | None) -> bool:
+        """Whether a head that was found is beyond what was read, or of another epoch."""
+        return self._reading.has_more(state)
+
+    def extend(self, state: HeadState | None) -> None:
         """Go on up to a head that was found since."""
-        self._reading.extend(known_head)
+        if state is not None:
+            self._reading.extend(state)
+
+    def read_up_to(self, position: int) -> None:
+        """Read up to a position, settled or not, that the caller vouches for."""
+        self._reading.read_up_to(position)
 
     def next_batch(self) -> Plan[Batch]:
         """Bring the next events that this partition is to handle, maybe none.
@@ -402,14 +414,16 @@ class Run:
         """
         reading = self._reading
         yield from reading.start()
-        if reading.position >= (reading.known_head or 0):
-            reading.extend((yield from head()))
+        if reading.is_caught_up:
+            reading.extend((yield from head_state()))
         events: Sequence[RecordedEvent] = ()
-        if reading.position < (reading.known_head or 0):
+        if not reading.is_caught_up:
             try:
                 events = yield from reading.next_window()
             except (UnknownEventType, DecodingFailed, UpcastingFailed):
                 events = yield from self._next_one_by_one(reading)
+            except EpochMismatch as error:  # its checkpoint is of the log of today
+                raise LeaseLost from error
         position = self._reading.position
         return Batch(
             tuple(event for event in events if self._falls_here(event)),
@@ -547,8 +561,7 @@ def read_one_by_one(
         ProjectionFailed: a wanted event cannot be read.
     """
     query = described.query
-    plain = LogReading(Codec(), codec.upcasting.stored(query), after=reading.position)
-    plain.extend(reading.known_head or 0)
+    plain = reading.again(Codec(), codec.upcasting.stored(query), after=reading.position)
     fitting: list[RecordedEvent] = []
     for stored in (yield from plain.next_window()):
         if is_wanted(stored):
@@ -557,9 +570,7 @@ def read_one_by_one(
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
                 raise ProjectionFailed(described.name, stored.position, stored.type, why) from why
             fitting += events
-    going_on = LogReading(codec, query, after=plain.position)
-    going_on.extend(reading.known_head or 0)
-    return going_on, fitting
+    return reading.again(codec, query, after=plain.position), fitting
 
 
 def _row(stored: RecordedEvent) -> tuple[Any, ...]:

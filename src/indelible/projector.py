@@ -70,7 +70,7 @@ class Projector:
             Whether it was taken.
 
         Raises:
-            EpochChanged: the store was restored to an earlier time, and the state is elsewhere or
+            EpochMismatch: the store was restored to an earlier time, and the state is elsewhere or
                 ahead of it.
             ProjectionChanged: the projection was begun in another way under its version.
         """
@@ -142,7 +142,7 @@ class Projector:
 
         Raises:
             ProjectionFailed: the projection failed at an event.
-            EpochChanged: the store was restored to an earlier time.
+            EpochMismatch: the store was restored to an earlier time.
         """
         retries = Retries()
         self._watch.join(id(self._woken), self._woken.set)
@@ -168,14 +168,14 @@ class Projector:
     def _wait(self, stop: threading.Event) -> None:
         """Wait until there is more to read, giving signs of life."""
         beat_at = time.monotonic() + self._run.lease / 3
-        while not stop.is_set() and self._watch.head <= self._run.position:
+        while not stop.is_set() and not self._run.has_more(self._watch.state):
             raise_what_ended(self._watch)
             self._woken.wait(min(0.2, self._run.lease / 3))
             self._woken.clear()
             if time.monotonic() >= beat_at:
                 self.beat()
                 beat_at = time.monotonic() + self._run.lease / 3
-        self._run.extend(self._watch.head)
+        self._run.extend(self._watch.state)
 
     def close(self) -> None:
         """Give the partition back. Closing twice is allowed."""
@@ -301,14 +301,14 @@ class AsyncProjector:
 
     async def _wait(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
         beat_at = time.monotonic() + self._run.lease / 3
-        while not stop.is_set() and self._watch.head <= self._run.position:
+        while not stop.is_set() and not self._run.has_more(self._watch.state):
             raise_what_ended(self._watch)
             await is_set(woken, min(0.2, self._run.lease / 3))
             woken.clear()
             if time.monotonic() >= beat_at:
                 await self.beat()
                 beat_at = time.monotonic() + self._run.lease / 3
-        self._run.extend(self._watch.head)
+        self._run.extend(self._watch.state)
 
     async def close(self) -> None:
         if self.is_holding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from .errors import InvalidInput
 from .events import RecordedEvent
@@ -102,10 +103,14 @@ class Marker:
     Attributes:
         head: the settled position before it read.
         seen: the positions above the head of the matching events that it read.
+        epoch: the epoch of the log that it read; None if that is not known.
+        event_id: the id of the event at the head; None if there is none, or it is not known.
     """
 
     head: int
     seen: frozenset[int] = frozenset()
+    epoch: UUID | None = None
+    event_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from .codec import Codec, decode_metadata
 from .errors import (
     DecodingFailed,
+    EpochMismatch,
     InvalidInput,
     StreamNotFound,
     UnknownEventType,
@@ -23,6 +24,7 @@ from .errors import (
 from .events import (
     ERASED,
     ChannelStats,
+    Checkpoint,
     HeadHolder,
     HeadInfo,
     RecordedEvent,
@@ -33,7 +35,7 @@ from .garbage import Uncollected
 from .names import check_name
 from .plan import Call, Plan, Rows
 from .query import Marker, Query
-from .spans import LAST, Span
+from .spans import LAST, Span, check_checkpoint
 from .upcasting import UpcasterFailure
 
 _FIRST_PAGE = 100
@@ -181,7 +183,18 @@ class Versions:
 
 
 class LogReading:
-    """A reading of the log up to the head; see `EventStore.read_all`."""
+    """A reading of the log up to the head; see `EventStore.read_all`.
+
+    Args:
+        codec: reads the events.
+        query: which events; None for all.
+        after: the position after which to begin.
+        backwards: begin at the head.
+        limit: how many events at most.
+        span: the part of the log by recorded time.
+        goes_on: whether it follows the log: then it is extended, and continues after a fail-over
+            if nothing that it has read is lost. Any other needs all up to the head it began with.
+    """
 
     def __init__(
         self,
@@ -192,9 +205,11 @@ class LogReading:
         backwards: bool = False,
         limit: int | None = None,
         span: Span | None = None,
+        goes_on: bool = False,
     ) -> None:
         self._codec = codec
         self._span = span
+        self._goes_on = goes_on
         self._after = check_count("after", after)
         self._upto = self._after
         self._backwards = backwards
@@ -210,22 +225,69 @@ class LogReading:
         is_tagged = self._statement == "read_all_tagged"
         self._largest_window = _LARGEST_TAGGED_WINDOW if is_tagged else _LARGEST_WINDOW
         self.known_head: int | None = None
+        self._state: HeadState | None = None
+        self._last: tuple[int, UUID] | None = None
+        self._has_moved = False
 
     @property
     def position(self) -> int:
         """Forwards: up to here everything that matches was brought."""
         return self._after
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was settled at the last look was brought."""
+        known = self.known_head
+        return known is not None and self._after >= known and not self._has_moved
+
+    @property
+    def state(self) -> HeadState | None:
+        """The head up to which it reads, and the epoch of the log; None before it has begun."""
+        return self._state
+
+    def has_more(self, state: HeadState | None) -> bool:
+        """Whether a head that was found is beyond what was brought, or of another epoch."""
+        return state is not None and (
+            state.position > self._after
+            or (self._state is not None and state.epoch != self._state.epoch)
+        )
+
+    def anchor(self, position: int) -> tuple[int, UUID] | None:
+        """An event at a position that was reached, or after it, that was settled then."""
+        if self._last is not None and self._last[0] == position:
+            return self._last
+        state = self._state
+        if state is None or state.event_id is None or state.position < position:
+            return None
+        return state.position, state.event_id
+
     def start(self) -> Plan[int]:
         """Find the position which the reading goes up to; the same at every further call."""
         if self.known_head is None:
-            self._after, self._upto = yield from log_bounds(self._after, self._span)
+            self._after, self._upto, self._state = yield from log_bounds(self._after, self._span)
             self.known_head = self._upto
         return self.known_head
 
-    def extend(self, known_head: int) -> None:
+    def extend(self, state: HeadState) -> None:
         """Go on, forwards, up to a head found by somebody else. A lower one changes nothing."""
-        self.known_head = self._upto = max(known_head, self._upto)
+        if self._state is not None and state.epoch != self._state.epoch:
+            self._has_moved = True  # it is checked before anything more is read
+        elif state.position >= self._upto:
+            self.known_head = self._upto = state.position
+            self._state = state
+
+    def read_up_to(self, position: int) -> None:
+        """Read up to a position, settled or not, that the caller vouches for."""
+        self.known_head = self._upto = max(position, self._upto)
+
+    def again(self, codec: Codec, query: Query | None, *, after: int) -> LogReading:
+        """Give a reading up to the same head, with another codec and query."""
+        reading = LogReading(codec, query, after=after, goes_on=self._goes_on)
+        if self._state is not None:
+            reading.extend(self._state)
+        if self.known_head is not None:
+            reading.read_up_to(self.known_head)
+        return reading
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
         """Bring the next events; none at the end."""
@@ -238,11 +300,41 @@ class LogReading:
         return []
 
     def next_window(self) -> Plan[list[RecordedEvent]]:
-        """Look at the next positions; bring those of their events that match, maybe none."""
+        """Look at the next positions; bring those of their events that match, maybe none.
+
+        Raises:
+            EpochMismatch: the log has lost events, by a fail-over or a restore.
+        """
+        if not self._has_moved:
+            try:
+                return (yield from self._read_window())
+            except EpochMismatch:
+                pass
+        yield from self._confirm()
+        return []
+
+    def _confirm(self) -> Plan[None]:
+        """Check that nothing is lost that this reading has brought, and continue in today's log."""
+        state = self._state
+        assert state is not None  # noqa: S101
+        position = self._after if self._goes_on else self._upto
+        yield from check_checkpoint(Checkpoint(position, state.epoch, anchor=self.anchor(position)))
+        self._has_moved = False
+        self._state = yield from head_state()
+        if self._goes_on:
+            self.known_head = self._upto = max(self._state.position, position)
+
+    def _read_window(self) -> Plan[list[RecordedEvent]]:
         low, high = self._bounds()
         rows = yield Call(
             self._statement + ("_backwards" if self._backwards else ""),
-            {**self._filters, "after": low, "upto": high, "limit": self._pages.ask()},
+            {
+                **self._filters,
+                "epoch": None if self._state is None else self._state.epoch,
+                "after": low,
+                "upto": high,
+                "limit": self._pages.ask(),
+            },
             # The best plan depends on how many rows are asked for, and on the filters.
             prepared=False,
         )
@@ -252,6 +344,8 @@ class LogReading:
             self._upto = rows[-1][0] - 1 if is_full else low
         else:
             self._after = rows[-1][0] if is_full else high
+            if rows:
+                self._last = rows[-1][0], rows[-1][3]
         if not rows:
             self._window = min(self._window * 2, self._largest_window)
         return events
@@ -318,12 +412,12 @@ def matching(codec: Codec, query: Query) -> Plan[Matching]:
         raise InvalidInput("read_matching needs a Query: Query() for every event")
     stored = codec.upcasting.stored(query)
     rows = yield Call("read_matching", {"items": json.dumps(items(stored))})
-    settled = int(rows[0][0])
-    found = [row[1:] for row in rows if row[1] is not None]
+    settled, _, _, event_id, _, _, _, _, epoch, *_ = rows[0]
+    found = rows[1:]
     events, _ = decode_rows(codec, found, query=codec.upcasting.current(query))
     # Of the rows: what upcasters leave nothing of was seen, too.
     seen = frozenset(row[0] for row in found if row[0] > settled)
-    return Matching(tuple(events), Marker(settled, seen))
+    return Matching(tuple(events), Marker(settled, seen, UUID(epoch), event_id))
 
 
 def at_positions(codec: Codec, positions: Sequence[int]) -> Plan[list[RecordedEvent]]:
@@ -335,12 +429,38 @@ def at_positions(codec: Codec, positions: Sequence[int]) -> Plan[list[RecordedEv
         return decode_rows(Codec(), rows)[0]
 
 
-def log_bounds(after: int, span: Span | None) -> Plan[tuple[int, int]]:
+class HeadState(NamedTuple):
+    """What a look at the head brings.
+
+    Attributes:
+        position: the settled position.
+        epoch: the epoch of the log.
+        event_id: the id of the event at that position; None if there is none.
+    """
+
+    position: int
+    epoch: UUID
+    event_id: UUID | None
+
+
+def head_state() -> Plan[HeadState]:
+    """Look at the head."""
+    ((position, epoch, event_id),) = yield Call("head_state")
+    return HeadState(position, epoch, event_id)
+
+
+def note_settled() -> Plan[None]:
+    """Note the settled position for a server that takes over."""
+    yield Call("note_settled")
+
+
+def log_bounds(after: int, span: Span | None) -> Plan[tuple[int, int, HeadState]]:
     """The positions to read: after the first, up to the second, which is the head at most."""
+    state = yield from head_state()
     begins, ends = (0, LAST) if span is None else (yield from span.positions())
     if span is None or not span.is_settled:
-        ends = min(ends, (yield from head()))
-    return max(after, begins), ends
+        ends = min(ends, state.position)
+    return max(after, begins), ends, state
 
 
 def head() -> Plan[int]:

@@ -114,7 +114,7 @@ def seize(codec: Codec, described: Described, build_id: int) -> Plan[tuple[list[
         run.token, run.position = token, position
         run.parked = {left_out for left_out, of in parked if of == partition}
         run.forget()
-        run.extend(upto)
+        run.read_up_to(upto)
         runs.append(run)
     return runs, upto
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from .errors import EpochChanged, InvalidInput
+from .errors import EpochMismatch, InvalidInput
 from .events import Checkpoint
 from .moments import AsOf, Between, before, check_between, check_moment
 from .plan import Call, Plan
@@ -49,7 +49,7 @@ class Span:
         """The positions: after the first, up to the second.
 
         Raises:
-            EpochChanged: a checkpoint is of another history.
+            EpochMismatch: the log has lost events below a checkpoint.
         """
         if self._between is not None:
             begins, ends = self._between
@@ -59,8 +59,8 @@ class Span:
                 return 0, LAST
             case datetime() as moment:
                 return 0, (yield from position_at(moment))
-            case Checkpoint(position, epoch):
-                yield from check_epoch(epoch)
+            case Checkpoint(position) as checkpoint:
+                yield from check_checkpoint(checkpoint)
                 return 0, position
             case position:
                 return 0, position
@@ -99,16 +99,39 @@ def learn_periods() -> Plan[None]:
         ((has_more,),) = yield Call("learn_periods", {"most": _LEARNED_AT_ONCE})
 
 
-def check_epoch(epoch: UUID) -> Plan[UUID]:
-    """Check that a checkpoint's epoch is the store's; return it.
+def check_checkpoint(checkpoint: Checkpoint) -> Plan[UUID]:
+    """Check that a reader may continue from a checkpoint; return today's epoch.
 
     Raises:
-        EpochChanged: it is another one.
+        EpochMismatch: the log may have lost events that the reader has seen.
+        InvalidInput: the position was never handed out.
     """
-    ((found,),) = yield Call("epoch")
-    if found != epoch:
-        raise EpochChanged(epoch, found)
-    return epoch
+    position, epoch, anchor = checkpoint.position, checkpoint.epoch, checkpoint.anchor
+    anchor_position, anchor_id = anchor or (None, None)
+    ((is_good, today, safe_through, last_position),) = yield Call(
+        "check_checkpoint",
+        {
+            "epoch": epoch,
+            "position": position,
+            "anchor_position": anchor_position,
+            "anchor_id": anchor_id,
+        },
+    )
+    if is_good:
+        return UUID(str(today))
+    if epoch == today and anchor_id is None:
+        raise beyond_last(position, last_position)
+    lost = [] if anchor_id is None else [anchor_id]
+    raise EpochMismatch(position, safe_through, lost, epoch, today)
+
+
+def beyond_last(position: int, last_position: int) -> InvalidInput:
+    """Say that a position was never handed out."""
+    return InvalidInput(
+        f"after={position} is beyond the last position, {last_position}: the position is another"
+        " store's, or this store was restored to an earlier time; begin after a position that both"
+        " have"
+    )
 
 
 def _check_as_of(given: object) -> AsOf | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 from .codec import Codec
 from .errors import InvalidInput
 from .events import Checkpoint, RecordedEvent
 from .moments import check_moment
-from .plan import Call, Plan
+from .plan import Plan
 from .query import Query
-from .read import LogReading, current_query, head, head_info
-from .spans import check_epoch, position_at
+from .read import HeadState, LogReading, current_query, head_info, head_state
+from .spans import beyond_last, check_checkpoint, position_at
 
 Start = int | Checkpoint | datetime | Literal["head"]
 """Where a subscription begins: after a position or checkpoint, with the first event recorded after
@@ -53,12 +54,12 @@ class Following:
                 f"{after} is a checkpoint of a subscription to what is due: subscribe with due=True"
             )
         self._begins = check_moment("after", after) if isinstance(after, datetime) else after
-        self._epoch = after.epoch if isinstance(after, Checkpoint) else None
         position = after.position if isinstance(after, Checkpoint) else after
-        self._reading = LogReading(
-            codec, query, after=0 if isinstance(position, str | datetime) else position
-        )
+        self._reading = self._reading_after(0 if isinstance(position, str | datetime) else position)
         self._has_begun = False
+
+    def _reading_after(self, position: int) -> LogReading:
+        return LogReading(self._codec, self._query, after=position, goes_on=True)
 
     @property
     def position(self) -> int:
@@ -77,9 +78,20 @@ class Following:
 
     def checkpoint_after(self, event: RecordedEvent | None, *, has_more: bool) -> Checkpoint:
         """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
-        if self._epoch is None:
+        return self._checkpoint(self.position_after(event, has_more=has_more), event)
+
+    def _checkpoint(self, position: int, event: RecordedEvent | None) -> Checkpoint:
+        epoch = self._epoch
+        if epoch is None:
             raise InvalidInput("the subscription has not begun: take its events first, or await it")
-        return Checkpoint(self.position_after(event, has_more=has_more), self._epoch)
+        anchor = self._reading.anchor(position)
+        if event is not None and event.position >= position:
+            anchor = event.position, event.id
+        return Checkpoint(position, epoch, anchor=anchor)
+
+    @property
+    def _epoch(self) -> UUID | None:
+        return None if self._reading.state is None else self._reading.state.epoch
 
     @property
     def wait_seconds(self) -> float | None:
@@ -92,40 +104,40 @@ class Following:
     @property
     def is_caught_up(self) -> bool:
         """Whether everything that was settled at the last look was brought."""
-        return self._has_begun and self._reading.position >= (self._reading.known_head or 0)
+        return self._has_begun and self._reading.is_caught_up
 
-    def extend(self, known_head: int) -> None:
+    def has_more(self, state: HeadState | None) -> bool:
+        """Whether a head that was found is beyond what was brought, or of another epoch."""
+        return self._reading.has_more(state)
+
+    def extend(self, state: HeadState) -> None:
         """Go on up to a head that was found since."""
-        self._reading.extend(known_head)
+        self._reading.extend(state)
 
     def begin(self) -> Plan[None]:
         """Find the head for a start; the same at every further call.
 
         Raises:
-            EpochChanged: the start is a checkpoint of another history.
+            EpochMismatch: the log has lost events below the checkpoint.
             InvalidInput: the start is a position that was never handed out.
         """
         if self._has_begun:
             return
-        if self._epoch is None:
-            ((self._epoch,),) = yield Call("epoch")
-        else:
-            yield from check_epoch(self._epoch)
-        if isinstance(self._begins, str | datetime):
-            moment = self._begins
-            begins = yield from (head() if isinstance(moment, str) else position_at(moment))
-            self._reading = LogReading(self._codec, self._query, after=begins)
+        if isinstance(self._begins, Checkpoint):
+            yield from check_checkpoint(self._begins)
+        elif isinstance(self._begins, datetime):
+            self._reading = self._reading_after((yield from position_at(self._begins)))
+        elif self._begins == "head":
+            self._reading = self._reading_after((yield from head_state()).position)
         known_head = yield from self._reading.start()
         if self.position > known_head:
             # Another reader may have seen a later head than we do; nobody saw more than this.
             last_position = (yield from head_info()).last_position
             if self.position > last_position:
-                raise InvalidInput(
-                    f"after={self.position} is beyond the last position, {last_position}: the"
-                    " position is another store's, or this store was restored to an earlier time;"
-                    " begin after a position that both have"
-                )
-            self._reading.extend(self.position)
+                raise beyond_last(self.position, last_position)
+            state = self._reading.state
+            assert state is not None  # noqa: S101
+            self._reading.extend(state._replace(position=self.position, event_id=None))
         self._has_begun = True
 
     def next_batch(self) -> Plan[Batch]:

@@ -135,8 +135,9 @@ class Subscription(Iterator[RecordedEvent]):
         while not self._stopped.is_set():
             self._woken.clear()
             _raise_what_ended(self._watch)
-            if self._watch.head > self._following.position:
-                self._following.extend(self._watch.head)
+            state = self._watch.state
+            if state is not None and self._following.has_more(state):
+                self._following.extend(state)
                 return True
             if not self._woken.wait(_seconds_until(deadline)):
                 self._following.look_again()
@@ -273,8 +274,9 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
         while not self._stopped:
             self._woken.clear()
             _raise_what_ended(self._watch)
-            if self._watch.head > self._following.position:
-                self._following.extend(self._watch.head)
+            state = self._watch.state
+            if state is not None and self._following.has_more(state):
+                self._following.extend(state)
                 return True
             if not await self._woken.wait(_seconds_until(deadline)):
                 self._following.look_again()

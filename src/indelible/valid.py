@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from .codec import Codec
 from .columns import Column
@@ -182,11 +183,13 @@ class ValidLogReading:
         self._window = _FIRST_WINDOW
         self._done = valid.is_nothing
         self.known_head: int | None = None
+        self._epoch: UUID | None = None
 
     def start(self) -> Plan[int]:
         """Find the position which the reading goes up to; the same at every further call."""
         if self.known_head is None:
-            self._after, self._upto = yield from log_bounds(self._after, self._span)
+            self._after, self._upto, state = yield from log_bounds(self._after, self._span)
+            self._epoch = state.epoch
             yield from learn_periods()
             self.known_head = self._upto
         return self.known_head
@@ -207,6 +210,7 @@ class ValidLogReading:
             "read_all_valid_backwards" if self._backwards else "read_all_valid",
             {
                 "items": self._items,
+                "epoch": self._epoch,
                 "after": self._after,
                 "upto": self._upto,
                 **_keys(above, below),

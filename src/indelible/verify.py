@@ -116,7 +116,7 @@ class Verifying:
             self._checkpoints = [part.position for part in build.partitions]
         rows = yield Call("projection_parked", {"projection_id": build.id})
         self._parked = {(position, partition) for position, partition in rows}
-        self._reading.extend(max(self._checkpoints))
+        self._reading.read_up_to(max(self._checkpoints))
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
         """Bring the next events; none at the end.

@@ -29,7 +29,7 @@ from .postgres import (
     speaks_to_the_server,
     translate,
 )
-from .read import head, head_info
+from .read import HeadState, head_info, head_state, note_settled
 
 _RING_PAUSE = 0.003
 _UNHEARD_PAUSE = 0.1
@@ -42,6 +42,8 @@ _LISTEN_TEST = 1.0
 _LINGER = 5.0
 _HELD_TOO_LONG = 10.0
 """After how many seconds of a head that is held back a warning is logged."""
+_NOTE_PAUSE = 1.0
+"""Seconds between two notes of the settled position, while the log grows."""
 _SHORTEST_RETRY = 0.05
 _LONGEST_RETRY = 5.0
 
@@ -168,8 +170,8 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._told_about_listen = False
         self._closing = threading.Event()
-        self.head = 0
-        """The highest head seen so far."""
+        self.state: HeadState | None = None
+        """The highest head seen so far in the epoch of today; None before the first look."""
         self.problem: IndelibleError | None = None
         """Why the watch has ended, where that does not pass by itself."""
 
@@ -241,17 +243,21 @@ class Watch:
         engine = BoundEngine(connection, self._settings)
         longest = _LONGEST_POLL if self._listen(connection) else _LONGEST_POLL_ALONE
         pause = _SHORTEST_POLL
-        needed_at = moved_at = time.monotonic()
+        needed_at = moved_at = noted_at = time.monotonic()
+        noted = 0
         while not self.is_closed:
-            found = engine.run(head())
+            found = engine.run(head_state())
             retries.succeed()
             now = time.monotonic()
-            if found > self.head:
-                self.head, moved_at, pause = found, now, _SHORTEST_POLL
+            if self._is_news(found):
+                self.state, moved_at, pause = found, now, _SHORTEST_POLL
                 self._wake()
             elif now - moved_at > _HELD_TOO_LONG:
                 moved_at = now
                 self._warn_if_held(engine)
+            if found.position > noted and now - noted_at > _NOTE_PAUSE:
+                engine.run(note_settled())
+                noted, noted_at = found.position, now
             with self._guard:
                 if self._sleepers:
                     needed_at = now
@@ -263,6 +269,10 @@ class Watch:
                 pause = _SHORTEST_POLL
             else:
                 pause = min(pause * 2, longest)
+
+    def _is_news(self, found: HeadState) -> bool:
+        known = self.state
+        return known is None or found.position > known.position or found.epoch != known.epoch
 
     def _listen(self, connection: Connection) -> bool:
         """Listen for the bell; return whether it is heard (behind some poolers it never is)."""

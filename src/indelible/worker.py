@@ -11,14 +11,15 @@ import logging
 from collections import deque
 from dataclasses import replace
 from datetime import datetime
+from uuid import UUID
 
 from . import groups
 from .codec import Codec
-from .errors import DecodingFailed, LeaseLost, UnknownEventType, UpcastingFailed
+from .errors import DecodingFailed, EpochMismatch, LeaseLost, UnknownEventType, UpcastingFailed
 from .events import RecordedEvent
 from .plan import Call, Plan
 from .query import Query
-from .read import current_query, decode_rows, items_json
+from .read import HeadState, current_query, decode_rows, items_json
 from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice, in_columns
 from .spans import LAST
 
@@ -62,6 +63,7 @@ class Worker:
     def _forget(self) -> None:
         self.group_id = 0
         self.token = 0
+        self._epoch: UUID | None = None
         self._round = 0
         self._slices: dict[int, Slice] = {}
         self._finished: set[int] = set()
@@ -121,8 +123,15 @@ class Worker:
         yield from self._keep_lease(now)
         yield from self._learn_held()
         yield from self._look_again(now)
-        yield from self._read_on(now, head)
+        try:
+            yield from self._read_on(now, head)
+        except EpochMismatch as error:  # what is in memory may be of events that are gone
+            raise LeaseLost from error
         return (yield from self._hand_out(wanted, wanted_noted))
+
+    def head_of(self, state: HeadState | None) -> int:
+        """The head up to which it may read: nothing is known of a log that is of another epoch."""
+        return state.position if state is not None and state.epoch == self._epoch else 0
 
     def pause(self, now: float, head: int) -> float:
         """Say for how many seconds there is nothing to do unless something happens."""
@@ -156,10 +165,12 @@ class Worker:
     def _join(self, now: float) -> Plan[None]:
         self.settings = yield from groups.settings_of(self.group)
         self._query = current_query(self._codec, self.settings.query)
-        ((group_id, token),) = yield Call("group_join", {"group": self.group, "worker": self._name})
+        ((group_id, token, epoch),) = yield Call(
+            "group_join", {"group": self.group, "worker": self._name}
+        )
         if token is None:
             yield from groups.not_found(self.group)
-        self.group_id, self.token = group_id, token
+        self.group_id, self.token, self._epoch = group_id, token, epoch
         yield from self._beat(now)
 
     def _beat_pause(self) -> float:
@@ -443,7 +454,9 @@ class Worker:
         cursor = self._cursor
         above = {"above_moment": cursor.due[0], "above_position": cursor.due[1]}
         upto = max(cursor.position, self._furthest)
-        ((moment, next_due),) = yield Call("next_due", {**above, "upto": upto})
+        ((moment, next_due),) = yield Call(
+            "next_due", {**above, "epoch": self._epoch, "upto": upto}
+        )
         # Never back, where the server's clock was put back.
         reached = max(cursor.due, (moment, LAST))
         if next_due is None or next_due > moment:
@@ -492,6 +505,7 @@ class Worker:
     def _reading(self) -> dict[str, object]:
         return {
             **self._lease(),
+            "epoch": self._epoch,
             "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
             "partition_by": _partition_by(self.settings),
         }

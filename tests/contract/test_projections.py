@@ -20,7 +20,7 @@ from indelible import (
     AsyncEventStore,
     ConnectionLost,
     DocumentProjection,
-    EpochChanged,
+    EpochMismatch,
     EventStore,
     ExternalProjection,
     GroupNotFound,
@@ -633,7 +633,7 @@ def test_what_is_elsewhere_gets_each_event_at_least_once(connect: Connect) -> No
     assert seen == [1, 2, 1, 2, 3]
 
     store.renew_epoch()
-    with pytest.raises(EpochChanged):
+    with pytest.raises(EpochMismatch):
         store.catch_up(projection)
     store.catch_up(Receipts)  # was restored together with its checkpoint
 

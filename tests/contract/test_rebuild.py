@@ -15,7 +15,7 @@ import pytest
 from indelible import (
     ANY,
     DocumentProjection,
-    EpochChanged,
+    EpochMismatch,
     EventStore,
     ExternalProjection,
     InvalidInput,
@@ -534,7 +534,7 @@ def test_a_rebuild_that_is_refused_says_why(connect: Connect) -> None:
         seen.append(so_far)
         assert len(seen) < 30
 
-    with pytest.raises(EpochChanged):
+    with pytest.raises(EpochMismatch):
         store.rebuild(newer, report=report)
 
 

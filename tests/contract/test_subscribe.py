@@ -16,7 +16,7 @@ from indelible import (
     AsyncEventStore,
     Checkpoint,
     DatabaseUnreachable,
-    EpochChanged,
+    EpochMismatch,
     EventStore,
     InvalidInput,
     NewEvent,
@@ -355,7 +355,7 @@ def test_a_checkpoint_of_before_a_restore_is_refused(store: EventStore) -> None:
         checkpoint = subscription.checkpoint
     epoch = store.renew_epoch()
     assert store.epoch() == epoch != checkpoint.epoch
-    with pytest.raises(EpochChanged, match="restored to an earlier time"):
+    with pytest.raises(EpochMismatch, match="restored to an earlier time"):
         next(store.subscribe(after=checkpoint))
     with store.subscribe(after=checkpoint.position) as subscription:
         store.append("a-1", event(1), expected=0)

@@ -14,7 +14,7 @@ from indelible import (
     ANY,
     NO_STREAM,
     Checkpoint,
-    EpochChanged,
+    EpochMismatch,
     EventStore,
     InvalidInput,
     NewEvent,
@@ -226,9 +226,9 @@ def test_a_checkpoint_stands_for_a_moment_of_its_history(five: EventStore) -> No
 
     five.renew_epoch()
 
-    with pytest.raises(EpochChanged):
+    with pytest.raises(EpochMismatch):
         list(five.read_all(as_of=checkpoint))
-    with pytest.raises(EpochChanged):
+    with pytest.raises(EpochMismatch):
         list(five.read("a-1", as_of=checkpoint, valid_at=NOON))
 
 

@@ -35,7 +35,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.StreamClosed("a-1", 3, datetime(2024, 1, 1, tzinfo=UTC)),
     errors.StreamNotClosed("a-1"),
     errors.StreamErased("a-1", 3),
-    errors.EpochChanged(uuid4(), uuid4()),
+    errors.EpochMismatch(uuid4(), uuid4()),
     errors.GroupExists("mails"),
     errors.GroupNotFound("mials", ["mails"]),
     errors.LeaseLost(),

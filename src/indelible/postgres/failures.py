@@ -14,6 +14,7 @@ from indelible.errors import (
     ConnectionLost,
     DatabaseError,
     DatabaseUnreachable,
+    EpochMismatch,
     IndelibleError,
     InvalidInput,
     IsolationTooStrict,
@@ -159,6 +160,8 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             return DatabaseUnreachable(f"{text}. {hint}")
         case "IND05":
             return LeaseLost()
+        case "IND06":
+            return EpochMismatch()
         case "IND04" | "22P02" | "22P05" | "22021":
             return InvalidInput(f"{text}. {hint}" if hint else text)
         case "3F000" | "42883" | "42P01":

@@ -21,7 +21,8 @@ CROSS JOIN LATERAL (
         AND slices.token = %(token)s
     OFFSET 0
 ) AS owned
-WHERE recorded.given_valid_at IS NOT NULL
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+    AND recorded.given_valid_at IS NOT NULL
     AND recorded.given_valid_at <> recorded.recorded_at
     AND (recorded.given_valid_at, recorded.position)
         > (%(above_moment)s::timestamptz, %(above_position)s)

@@ -24,7 +24,8 @@ CROSS JOIN LATERAL (
         AND slices.token = %(token)s
     OFFSET 0
 ) AS owned
-WHERE recorded.position > %(after)s
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+    AND recorded.position > %(after)s
     AND recorded.position <= %(upto)s
     AND recorded.position > owned.position
     AND recorded.data IS NOT NULL -- what was erased is nobody's any more

@@ -5,7 +5,8 @@ SELECT
     (
         SELECT given_valid_at
         FROM indelible.recorded_events
-        WHERE given_valid_at IS NOT NULL
+        WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+            AND given_valid_at IS NOT NULL
             AND given_valid_at <> recorded_at
             AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
             AND position <= %(upto)s

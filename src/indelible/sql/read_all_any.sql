@@ -7,7 +7,8 @@ WITH items AS MATERIALIZED (
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
 FROM indelible.recorded_events AS recorded
-WHERE position > %(after)s
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+    AND position > %(after)s
     AND position <= %(upto)s
     AND EXISTS (
         SELECT

@@ -2,7 +2,8 @@
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
 FROM indelible.recorded_events
-WHERE position > %(after)s
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+    AND position > %(after)s
     AND position <= %(upto)s
     AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
     AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])

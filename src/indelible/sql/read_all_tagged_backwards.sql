@@ -24,4 +24,5 @@ FROM (
     LIMIT %(limit)s
 ) AS found
 JOIN indelible.recorded_events AS recorded ON recorded.position = found.position
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
 ORDER BY recorded.position DESC

@@ -85,5 +85,6 @@ FROM (
         LIMIT %(limit)s
     )
 ) AS merged
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
 ORDER BY valid_at, position
 LIMIT %(limit)s

@@ -1,5 +1,5 @@
--- A row an event that matches any of the items, in order of position: the head, then the event;
--- where there is none, a row with the head alone.
+-- First a row without a stream: the head, the id of the event there, and the epoch as channel. Then a row
+-- an event that matches any of the items, in order of position.
 SELECT
-    head, position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
 FROM indelible.read_matching(%(items)s::jsonb)

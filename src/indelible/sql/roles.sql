@@ -26,7 +26,8 @@ BEGIN
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(),'
-        ' indelible.size(), indelible.epoch(),'
+        ' indelible.size(), indelible.epoch(), indelible.head_state(),'
+        ' indelible.may_read, indelible.check_checkpoint, indelible.note_settled,'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
         ' indelible.projection_served,'
         ' indelible.group_places, indelible.group_overdue,'

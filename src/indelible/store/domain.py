@@ -66,7 +66,7 @@ class DomainFace(Opened):
 
         Raises:
             StreamErased: events were erased, so that there is no state any more.
-            EpochChanged, IsolationTooStrict, UnknownEventType, DecodingFailed, InvalidInput: as
+            EpochMismatch, IsolationTooStrict, UnknownEventType, DecodingFailed, InvalidInput: as
                 for `read`.
 
         Example:

@@ -43,7 +43,7 @@ class FollowFace(Opened):
             stops it.
 
         Raises:
-            EpochChanged: the checkpoint is of a history before the store was restored.
+            EpochMismatch: the checkpoint is of a history before the store was restored.
             InvalidInput: an argument is wrong, such as a position that this store never gave out.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.

@@ -59,7 +59,7 @@ class ReadFace(Opened):
 
         Raises:
             StreamNotFound: the stream was never written, and `must_exist` was asked for.
-            EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
+            EpochMismatch: `as_of` is a checkpoint of a history before the store was restored.
             IsolationTooStrict: a moment of recorded time in a REPEATABLE READ or SERIALIZABLE
                 transaction of `bind`.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
@@ -124,7 +124,7 @@ class ReadFace(Opened):
             An iterator over the events; its `head` is the position that it is complete up to.
 
         Raises:
-            EpochChanged: `as_of` is a checkpoint of a history before the store was restored.
+            EpochMismatch: `as_of` is a checkpoint of a history before the store was restored.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
             IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
@@ -210,7 +210,7 @@ class ReadFace(Opened):
     def renew_epoch(self) -> UUID:
         """Begin a new epoch, once the store was restored to an earlier time.
 
-        Readers that come with a checkpoint of before are told so (`EpochChanged`), instead of
+        Readers that come with a checkpoint of before are told so (`EpochMismatch`), instead of
         going on in a log that is not the one that they read. Only the owner of the store may.
 
         Returns:

@@ -161,6 +161,14 @@ BEGIN
     IF current_setting(setting, true) = 'yes' THEN
         RETURN false;
     END IF;
+    IF current_setting('indelible_epoch.known_' || indelible.lock_number(), true) IS DISTINCT FROM 'yes'
+    THEN
+        PERFORM indelible.check_epoch();
+    END IF;
+    -- What is acknowledged is on this server's disk, whatever role and database are set to.
+    IF current_setting('synchronous_commit') = 'off' THEN
+        held := set_config('synchronous_commit', 'local', true);
+    END IF;
     -- An expression: the statement that reads the sequence as a table takes three times as long.
     -- Null where the sequence was restarted: nothing was handed out, and a key that is too old is safe.
     held := pg_advisory_xact_lock_shared(
@@ -192,6 +200,7 @@ BEGIN
         RAISE EXCEPTION 'the head is not known on a standby: the locks of writers are not there'
         USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
     END IF;
+    PERFORM indelible.check_epoch();
     -- The order of these two statements is the guarantee; see docs/explanation/ordering.md.
     SELECT last_value INTO handed_out FROM indelible.events_position;
     SELECT min((classid::bigint & 65535) << 32 | objid::bigint) INTO held

@@ -34,28 +34,194 @@ COMMENT ON FUNCTION indelible.head_holders() IS
     'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
 
 
+-- Epochs: which history of the log this is (docs/explanation/failover.md) --------------------------
+
 CREATE TABLE indelible.epochs (
-    number integer GENERATED ALWAYS AS IDENTITY,
+    number integer NOT NULL,
     epoch uuid NOT NULL DEFAULT gen_random_uuid(),
     began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT epochs_pkey PRIMARY KEY (number)
+    last_position bigint NOT NULL,
+    safe_through bigint NOT NULL,
+    timeline integer,
+    system_identifier bigint,
+    database_oid oid,
+    events_oid oid,
+    CONSTRAINT epochs_pkey PRIMARY KEY (number),
+    CONSTRAINT epochs_epoch_key UNIQUE (epoch)
 );
 COMMENT ON TABLE indelible.epochs IS
-    'The histories of this store: a new one begins after a restore to an earlier time.';
-COMMENT ON SEQUENCE indelible.epochs_number_seq IS 'Hands out epochs.number.';
+    'The histories of this store: a new one begins when the log may have lost its last events, by a fail-over or a restore.';
 COMMENT ON COLUMN indelible.epochs.number IS 'The epochs in order.';
 COMMENT ON COLUMN indelible.epochs.epoch IS 'The random id that checkpoints carry.';
 COMMENT ON COLUMN indelible.epochs.began_at IS 'When it began.';
-INSERT INTO indelible.epochs DEFAULT VALUES;
+COMMENT ON COLUMN indelible.epochs.last_position IS
+    'The last position that had been handed out when it began.';
+COMMENT ON COLUMN indelible.epochs.safe_through IS
+    'Up to this position the log is the same as in the epoch before.';
+COMMENT ON COLUMN indelible.epochs.timeline IS
+    'The timeline of the server: another one after each promotion and point-in-time recovery. Null if the server does not say.';
+COMMENT ON COLUMN indelible.epochs.system_identifier IS
+    'The identifier of the cluster: another one after initdb. Null if the server does not say.';
+COMMENT ON COLUMN indelible.epochs.database_oid IS
+    'The database: another one in a copy of it. Null for an epoch that an operator began.';
+COMMENT ON COLUMN indelible.epochs.events_oid IS
+    'The table events: another one after a dump was restored.';
+
+CREATE TABLE indelible.settled (
+    is_only boolean NOT NULL DEFAULT true,
+    position bigint NOT NULL,
+    noted_at timestamptz NOT NULL,
+    CONSTRAINT settled_pkey PRIMARY KEY (is_only),
+    CONSTRAINT settled_is_one_row CHECK (is_only)
+)
+-- The row is updated in place.
+WITH (fillfactor = 10);
+COMMENT ON TABLE indelible.settled IS
+    'One row at most: a position up to which the log was settled when the row was written. A server that has the row has all these events: they come before it in the write-ahead log.';
+COMMENT ON COLUMN indelible.settled.is_only IS 'Always true: there is one row.';
+COMMENT ON COLUMN indelible.settled.position IS 'The position.';
+COMMENT ON COLUMN indelible.settled.noted_at IS 'When it was noted.';
+CREATE FUNCTION indelible.incarnation(
+    OUT timeline integer,
+    OUT system_identifier bigint,
+    OUT database_oid oid,
+    OUT events_oid oid
+)
+LANGUAGE plpgsql
+STABLE
+AS $$
+BEGIN
+    database_oid := (SELECT oid FROM pg_database WHERE datname = current_database());
+    events_oid := 'indelible.events'::regclass;
+    BEGIN
+        timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
+        system_identifier := (SELECT control.system_identifier FROM pg_control_system() AS control);
+    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+        -- Some managed services do not say: then the ids of events alone tell histories apart.
+        NULL;
+    END;
+END
+$$;
+COMMENT ON FUNCTION indelible.incarnation() IS
+    'What tells this copy of the log from another one.';
+
+INSERT INTO indelible.epochs (
+    number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
+)
+SELECT 1, 0, 0, today.timeline, today.system_identifier, today.database_oid, today.events_oid
+FROM indelible.incarnation() AS today;
+
+CREATE FUNCTION indelible.is_same_incarnation(known indelible.epochs)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+AS $$
+    -- What is not known on either side proves nothing.
+    SELECT coalesce(known.timeline = today.timeline, true)
+        AND coalesce(known.system_identifier = today.system_identifier, true)
+        AND coalesce(known.database_oid = today.database_oid, true)
+        AND coalesce(known.events_oid = today.events_oid, true)
+    FROM indelible.incarnation() AS today
+$$;
+COMMENT ON FUNCTION indelible.is_same_incarnation(indelible.epochs) IS
+    'Whether an epoch is of this copy of the log.';
+
+CREATE FUNCTION indelible.begin_epoch(is_by_operator boolean)
+RETURNS uuid
+LANGUAGE plpgsql
+-- Whoever comes at the same time waits for the one that begins it, and not without end.
+SET lock_timeout = '5s'
+AS $$
+DECLARE
+    known indelible.epochs;
+    begun uuid;
+BEGIN
+    LOCK TABLE indelible.epochs IN SHARE ROW EXCLUSIVE MODE;
+    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
+    IF NOT is_by_operator THEN
+        IF indelible.is_same_incarnation(known) THEN
+            RETURN known.epoch;  -- somebody else was first
+        END IF;
+    END IF;
+    INSERT INTO indelible.epochs (
+        number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
+    )
+    SELECT
+        known.number + 1,
+        coalesce(pg_sequence_last_value('indelible.events_position'), 0),
+        -- The row was written by the history before, and came here with all that it vouches for.
+        -- Of what an operator has restored nobody knows which history wrote it.
+        CASE WHEN is_by_operator THEN 0 ELSE coalesce((SELECT position FROM indelible.settled), 0)
+        END,
+        today.timeline,
+        today.system_identifier,
+        today.database_oid,
+        today.events_oid
+    FROM indelible.incarnation() AS today
+    RETURNING epoch INTO begun;
+    -- What workers have in memory is of the history before: they begin again from their rows.
+    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE expires_at > '-infinity';
+    UPDATE indelible.projection_partitions
+    SET token = token + 1, owner = NULL, expires_at = '-infinity'
+    WHERE owner IS NOT NULL;
+    RETURN begun;
+EXCEPTION WHEN unique_violation THEN
+    -- The snapshot of a strict transaction is older than an epoch that somebody else has begun.
+    RAISE EXCEPTION 'another epoch has begun since this transaction began'
+    USING ERRCODE = 'serialization_failure';
+END
+$$;
+COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
+    'Begins an epoch, unless the last one is of this copy of the log; or in any case, for an operator. All leases end.';
+
+CREATE FUNCTION indelible.is_epoch_known()
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    -- A session ends before its server can become another one: it asks once.
+    setting constant text := 'indelible_epoch.known_' || indelible.lock_number();
+    known indelible.epochs;
+BEGIN
+    IF current_setting(setting, true) = 'yes' THEN
+        RETURN true;
+    END IF;
+    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
+    IF NOT indelible.is_same_incarnation(known) THEN
+        RETURN false;
+    END IF;
+    RETURN set_config(setting, 'yes', false) = 'yes';
+END
+$$;
+COMMENT ON FUNCTION indelible.is_epoch_known() IS
+    'Whether the last epoch is of this copy of the log.';
+
+CREATE FUNCTION indelible.check_epoch()
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF NOT indelible.is_epoch_known() THEN
+        PERFORM indelible.begin_epoch(false);
+    END IF;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_epoch() IS
+    'Begins an epoch where this is another copy of the log. Called before the first position is taken, and before the head is told.';
 
 CREATE FUNCTION indelible.epoch()
 RETURNS uuid
-LANGUAGE sql
-STABLE
+LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1
+BEGIN
+    IF NOT pg_is_in_recovery() THEN
+        PERFORM indelible.check_epoch();
+    END IF;
+    RETURN (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
+END
 $$;
 COMMENT ON FUNCTION indelible.epoch() IS 'The epoch of today.';
 
@@ -63,10 +229,119 @@ CREATE FUNCTION indelible.renew_epoch()
 RETURNS uuid
 LANGUAGE sql
 AS $$
-    INSERT INTO indelible.epochs DEFAULT VALUES RETURNING epoch
+    SELECT indelible.begin_epoch(true)
 $$;
 COMMENT ON FUNCTION indelible.renew_epoch() IS
-    'Begins a new epoch: after a restore to an earlier time, so that readers that are ahead find out.';
+    'Begins a new epoch: after a restore that neither timeline nor system identifier tells.';
+
+CREATE FUNCTION indelible.head_state(
+    OUT head bigint, OUT epoch uuid, OUT event_id uuid
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    head := indelible.head();
+    epoch := (SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
+    event_id := (SELECT id FROM indelible.events WHERE position = head);
+END
+$$;
+COMMENT ON FUNCTION indelible.head_state() IS
+    'The settled position, the epoch that it is of, and the id of the event there.';
+
+CREATE FUNCTION indelible.may_read(of_epoch uuid)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'the log is not read on a standby, which may lag behind the head'
+        USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
+    END IF;
+    IF of_epoch IS NOT NULL AND NOT (
+        indelible.is_epoch_known()
+        AND of_epoch = (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1)
+    ) THEN
+        RAISE EXCEPTION 'the log is of another epoch than the one that was read'
+        USING ERRCODE = 'IND06';
+    END IF;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.may_read(uuid) IS
+    'Raises IND06 if the epoch is no longer the last one, and IND03 on a standby: a page is read from the log that the head is of.';
+
+CREATE FUNCTION indelible.note_settled()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settled_now bigint;
+BEGIN
+    IF current_setting('transaction_read_only') = 'on' THEN
+        RETURN;
+    END IF;
+    settled_now := indelible.head();
+    -- The order in the write-ahead log is what counts, and not when it reaches the disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO indelible.settled AS known (position, noted_at)
+    VALUES (settled_now, clock_timestamp())
+    ON CONFLICT ON CONSTRAINT settled_pkey DO UPDATE
+    SET position = excluded.position, noted_at = excluded.noted_at
+    WHERE known.position < excluded.position;
+END
+$$;
+COMMENT ON FUNCTION indelible.note_settled() IS
+    'Notes the settled position in the table settled. Readers call it about once a second while the log grows.';
+
+CREATE FUNCTION indelible.check_checkpoint(
+    of_epoch uuid,
+    at_position bigint,
+    anchor_position bigint,
+    anchor_id uuid,
+    OUT is_good boolean,
+    OUT epoch uuid,
+    OUT safe_through bigint,
+    OUT last_position bigint
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    own integer;
+    today integer;
+BEGIN
+    PERFORM indelible.check_epoch();
+    SELECT epochs.number, epochs.epoch INTO today, epoch
+    FROM indelible.epochs ORDER BY epochs.number DESC LIMIT 1;
+    last_position := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
+    SELECT epochs.number INTO own FROM indelible.epochs WHERE epochs.epoch = of_epoch;
+    -- Of an epoch that this log does not know it says nothing: it was restored to before it.
+    IF own < today THEN
+        SELECT min(epochs.safe_through) INTO safe_through
+        FROM indelible.epochs WHERE epochs.number > own;
+    END IF;
+    is_good := EXISTS (
+        SELECT FROM indelible.events WHERE position = anchor_position AND id = anchor_id
+    );
+    IF NOT is_good THEN
+        is_good := coalesce(at_position <= safe_through, false)
+            -- Of this epoch, and without an event that could be missing.
+            OR coalesce(own = today, false) AND anchor_id IS NULL
+                AND at_position <= last_position;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_checkpoint(uuid, bigint, bigint, uuid) IS
+    'Whether a reader that came to a position in an epoch may go on from there: the log is the same up to it, by what each epoch since vouches for, or since the event that it carries is where it was. Else the position up to which the reader is safe; null where none is known.';
 
 
 -- Up to where a group came in order of valid time; rows compare as wholes, first by the moment.
@@ -431,7 +706,11 @@ COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
 -- Leases --------------------------------------------------------------------------------------
 
 CREATE FUNCTION indelible.group_join(
-    group_name text, worker_name text, OUT group_id bigint, OUT token bigint
+    group_name text,
+    worker_name text,
+    OUT group_id bigint,
+    OUT token bigint,
+    OUT epoch uuid
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -440,6 +719,8 @@ AS $$
 DECLARE
     lease double precision;
 BEGIN
+    PERFORM indelible.check_epoch();
+    epoch := (SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
     UPDATE indelible.groups
     SET last_token = last_token + 1
     WHERE name = group_name
@@ -451,7 +732,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_join(text, text) IS
-    'Gives a worker a token higher than all before it; nulls where there is no such group.';
+    'Gives a worker a token higher than all before it, and the epoch of the log that it reads; nulls where there is no such group.';
 
 -- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
 -- that row first: so one of the two comes first, and the other sees it.
@@ -460,6 +741,7 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
+    PERFORM indelible.check_epoch();
     PERFORM FROM indelible.group_workers
     WHERE group_id = of_group AND token = of_token AND expires_at > clock_timestamp()
     FOR KEY SHARE;
@@ -524,6 +806,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM indelible.check_epoch();
     -- A beat lost in a crash of the server costs a second delivery, which may happen anyway.
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE indelible.group_workers
@@ -584,6 +867,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+    PERFORM indelible.check_epoch();
     PERFORM FROM indelible.group_workers
     WHERE group_id = of_group AND token = of_token AND round = of_round
         AND expires_at > clock_timestamp()

@@ -160,6 +160,46 @@ $$;
 COMMENT ON FUNCTION indelible.events_in_the_way(jsonb) IS
     'The first events that stand after what a condition has seen and match one of its items: [{items, after, seen}, …].';
 
+CREATE FUNCTION indelible.lost_markers(conditions jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    -- Mostly the event at the head that was read is where it was.
+    IF NOT EXISTS (
+        SELECT
+        FROM jsonb_array_elements(conditions) AS given (condition)
+        LEFT JOIN indelible.events
+            ON events.position = (condition ->> 'after')::bigint
+            AND events.id = (condition ->> 'at')::uuid
+        WHERE condition ? 'epoch' AND events.id IS NULL
+    ) THEN
+        RETURN NULL;
+    END IF;
+    RETURN (
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'position', condition -> 'after',
+                'id', condition -> 'at',
+                'epoch', condition -> 'epoch',
+                'today', checked.epoch,
+                'safe_through', checked.safe_through
+            )
+        )
+        FROM jsonb_array_elements(conditions) AS given (condition)
+        CROSS JOIN LATERAL indelible.check_checkpoint(
+            (condition ->> 'epoch')::uuid,
+            (condition ->> 'after')::bigint,
+            (condition ->> 'after')::bigint,
+            (condition ->> 'at')::uuid
+        ) AS checked
+        WHERE condition ? 'epoch' AND NOT checked.is_good
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.lost_markers(jsonb) IS
+    'The conditions whose markers are of a log that was cut back; null where there is none. A condition may name the epoch of its marker and the id of the event at it: {after, epoch, at, …}.';
+
 CREATE FUNCTION indelible.check_isolation()
 RETURNS void
 LANGUAGE plpgsql
@@ -199,6 +239,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     in_the_way bigint[];
+    lost jsonb;
     recalled record;
 BEGIN
     PERFORM indelible.check_isolation();
@@ -220,13 +261,14 @@ BEGIN
     );
     -- In a later statement, which sees all that was committed before the locks were had.
     in_the_way := indelible.events_in_the_way(conditions);
-    IF in_the_way <> '{}' THEN
+    lost := indelible.lost_markers(conditions);
+    IF in_the_way <> '{}' OR lost IS NOT NULL THEN
         -- A retry of what was appended before fails on its own events; it is a success again.
         SELECT * INTO recalled FROM indelible.recall(appends);
         IF recalled.known = 0 THEN
             place := 0;
-            outcome := 'condition_failed';
-            facts := to_jsonb(in_the_way);
+            outcome := CASE WHEN lost IS NULL THEN 'condition_failed' ELSE 'epoch_mismatch' END;
+            facts := coalesce(lost, to_jsonb(in_the_way));
             RETURN NEXT;
             RETURN;
         END IF;
@@ -247,14 +289,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.append_if(jsonb, jsonb) IS
-    'Appends as append_many() does, unless an event that matches one of the conditions [{items, after, seen}, …] stands after its position and is not among those seen: then one row, condition_failed, with the positions of such events.';
+    'Appends as append_many() does, unless an event that matches one of the conditions [{items, after, seen}, …] stands after its position and is not among those seen: then one row, condition_failed, with the positions of such events. A marker of a log that was cut back is epoch_mismatch.';
 
 
 -- Read for a decision -------------------------------------------------------------------------
 
 CREATE FUNCTION indelible.read_matching(items jsonb)
 RETURNS TABLE (
-    head bigint,
     "position" bigint,
     stream text,
     version bigint,
@@ -279,13 +320,17 @@ AS $$
 #variable_conflict use_column
 DECLARE
     -- Before the statement that reads: what is settled then is there to be read.
-    settled constant bigint := indelible.head();
+    settled constant record := indelible.head_state();
 BEGIN
+    position := settled.head;
+    id := settled.event_id;
+    channel := settled.epoch;
+    RETURN NEXT;
     IF EXISTS (SELECT FROM jsonb_array_elements(items) AS given (item) WHERE item -> 'tags' ->> 0 IS NULL)
     THEN
         RETURN QUERY
             SELECT
-                settled, recorded.position, recorded.stream, recorded.version, recorded.id,
+                recorded.position, recorded.stream, recorded.version, recorded.id,
                 recorded.type, recorded.data, recorded.metadata, recorded.tags, recorded.channel,
                 recorded.recorded_at, recorded.valid_at
             FROM indelible.recorded_events AS recorded
@@ -302,7 +347,7 @@ BEGIN
     ELSE
         RETURN QUERY
             SELECT
-                settled, recorded.position, recorded.stream, recorded.version, recorded.id,
+                recorded.position, recorded.stream, recorded.version, recorded.id,
                 recorded.type, recorded.data, recorded.metadata, recorded.tags, recorded.channel,
                 recorded.recorded_at, recorded.valid_at
             FROM (
@@ -319,13 +364,9 @@ BEGIN
             JOIN indelible.recorded_events AS recorded ON recorded.position = found.position
             ORDER BY recorded.position;
     END IF;
-    IF NOT FOUND THEN
-        head := settled;
-        RETURN NEXT;
-    END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.read_matching(jsonb) IS
-    'Every visible event that matches any of the items, settled or not, in order of position, each with the head before it; a row with nothing else where there is none.';
+    'First a row without a stream: the head, the id of the event there, and the epoch (as channel). Then every visible event that matches any of the items, settled or not, in order of position.';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

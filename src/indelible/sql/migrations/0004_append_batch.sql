@@ -119,9 +119,10 @@ DECLARE
     has_conditions constant boolean := jsonb_path_exists(appends, '$[*].conditions');
     -- The places of appends that are at work on the tags of others: in this batch, or elsewhere.
     contended bigint[] := '{}';
-    -- Those with a condition on a tag that events after it have.
+    -- Those with a condition on a tag that events after it have, or with a marker to be looked at.
     doubtful bigint[] := '{}';
     in_the_way bigint[];
+    lost jsonb;
     entry record;
     of_name text;
     of_id bigint;
@@ -227,6 +228,13 @@ BEGIN
                     ))
                     AND event_tags.position > (condition ->> 'after')::bigint
             )
+                -- Or with a marker that has to be looked at.
+                OR condition ? 'epoch' AND NOT EXISTS (
+                    SELECT
+                    FROM indelible.events
+                    WHERE events.position = (condition ->> 'after')::bigint
+                        AND events.id = (condition ->> 'at')::uuid
+                )
         );
     END IF;
 
@@ -312,11 +320,16 @@ BEGIN
             END IF;
             is_busy := is_busy OR entry.number = ANY(contended);
             in_the_way := '{}';
+            lost := NULL;
             IF entry.number = ANY(doubtful) AND NOT entry.number = ANY(known) THEN
                 in_the_way := indelible.events_in_the_way(entry.item -> 'conditions');
+                lost := indelible.lost_markers(entry.item -> 'conditions');
             END IF;
             IF is_busy THEN
                 outcomes[entry.number] := 'busy';
+            ELSIF lost IS NOT NULL THEN
+                outcomes[entry.number] := 'epoch_mismatch';
+                reasons[entry.number] := lost;
             ELSIF in_the_way <> '{}' THEN
                 outcomes[entry.number] := 'condition_failed';
                 reasons[entry.number] := to_jsonb(in_the_way);

@@ -328,6 +328,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+    PERFORM indelible.check_epoch();
     RETURN QUERY
         UPDATE indelible.projection_partitions AS part
         SET token = part.token + 1, owner = to_owner, lease_seconds = lease,
@@ -364,6 +365,7 @@ AS $$
 DECLARE
     stands_at bigint;
 BEGIN
+    PERFORM indelible.check_epoch();
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE indelible.projection_partitions
     SET expires_at = clock_timestamp() + make_interval(secs => lease_seconds)
@@ -407,6 +409,7 @@ AS $$
 DECLARE
     lease double precision;
 BEGIN
+    PERFORM indelible.check_epoch();
     SELECT lease_seconds INTO lease
     FROM indelible.projection_partitions
     WHERE projection_id = of_projection AND partition = in_partition AND token = of_token
@@ -440,6 +443,7 @@ AS $$
 DECLARE
     stands_at bigint;
 BEGIN
+    PERFORM indelible.check_epoch();
     UPDATE indelible.projection_partitions
     SET position = upto_position, handled = handled + events, epoch = indelible.epoch(),
         expires_at = clock_timestamp() + make_interval(secs => lease_seconds),

@@ -63,6 +63,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM indelible.check_epoch();
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO indelible.projection_workers (name, projections, expires_at)
     VALUES (of_worker, can_run, clock_timestamp() + make_interval(secs => lease))
