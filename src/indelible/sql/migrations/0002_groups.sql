@@ -34,7 +34,7 @@ COMMENT ON FUNCTION indelible.head_holders() IS
     'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
 
 
--- Epochs: which history of the log this is (docs/explanation/failover.md) --------------------------
+-- Epochs: which history of the log this is (docs/explanation/what-happens-when.md) --------------------------
 
 CREATE TABLE indelible.epochs (
     number integer NOT NULL,
