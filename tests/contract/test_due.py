@@ -154,7 +154,7 @@ def test_a_checkpoint_of_another_kind_or_history_is_refused(store: EventStore) -
         store.append("a-1", fact(2), expected=0)
         assert numbers(take(subscription, 1)) == [2]
     store.renew_epoch()
-    with pytest.raises(EpochMismatch), store.subscribe(due=True, after=kept) as subscription:
+    with pytest.raises(EpochMismatch), store.subscribe(due=True, after=plain) as subscription:
         next(subscription)
     with pytest.raises(InvalidInput):
         Checkpoint.parse(f"1@{kept.epoch}@yesterday/7")
