@@ -338,7 +338,7 @@ class Run:
         """Take the partition, unless somebody else holds it; say whether it was taken.
 
         Raises:
-            EpochMismatch: the store was restored to an earlier time, and the state is elsewhere or
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
                 ahead of it.
             ProjectionChanged: it was begun in another way under its version.
         """

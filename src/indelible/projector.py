@@ -70,7 +70,7 @@ class Projector:
             Whether it was taken.
 
         Raises:
-            EpochMismatch: the store was restored to an earlier time, and the state is elsewhere or
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
                 ahead of it.
             ProjectionChanged: the projection was begun in another way under its version.
         """
@@ -142,7 +142,7 @@ class Projector:
 
         Raises:
             ProjectionFailed: the projection failed at an event.
-            EpochMismatch: the store was restored to an earlier time.
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
         """
         retries = Retries()
         self._watch.join(id(self._woken), self._woken.set)

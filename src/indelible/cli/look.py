@@ -179,12 +179,13 @@ def epoch(
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
-    """Say the store's epoch, which checkpoints carry; begin a new one after a restore.
+    """Show the store's epoch, which checkpoints carry; begin a new one after a restore.
 
-    After a restore to an earlier time readers may be ahead of the log. With a new epoch their
-    checkpoints are refused, instead of passing over what is written now.
+    A promoted standby, a point-in-time recovery and a restored dump begin an epoch by themselves.
+    After a copied data folder or a snapshot of a disk use --renew: then a checkpoint is good only
+    if the event that it carries is still at its place.
     """
     with EventStore.connect(url, schema=schema) as store:
         if renew:
-            options.confirm(yes, "begin a new epoch, so that all checkpoints kept are refused?")
+            options.confirm(yes, "begin a new epoch, and check all kept checkpoints by their events?")
         typer.echo(store.renew_epoch() if renew else store.epoch())

@@ -43,7 +43,8 @@ class FollowFace(Opened):
             stops it.
 
         Raises:
-            EpochMismatch: the checkpoint is of a history before the store was restored.
+            EpochMismatch: the log has lost events that this reader may have seen, by a fail-over or
+                a restore: at the start, or while it runs.
             InvalidInput: an argument is wrong, such as a position that this store never gave out.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.

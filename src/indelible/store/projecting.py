@@ -261,7 +261,7 @@ class ProjectFace(FollowFace, ReadFace):
         Raises:
             InvalidInput: its state is not in documents, and the version serves; or an argument is
                 wrong.
-            EpochMismatch: the store was restored to an earlier time, and its state is elsewhere.
+            EpochMismatch: the store failed over or was restored, and its state is elsewhere.
             ProjectionStopped: its code fails at an event; what serves goes on.
             ProjectionChanged: it was begun in another way under its version.
 

@@ -59,7 +59,8 @@ class ReadFace(Opened):
 
         Raises:
             StreamNotFound: the stream was never written, and `must_exist` was asked for.
-            EpochMismatch: `as_of` is a checkpoint of a history before the store was restored.
+            EpochMismatch: the log has lost events below the checkpoint in `as_of`, by a fail-over or
+                a restore.
             IsolationTooStrict: a moment of recorded time in a REPEATABLE READ or SERIALIZABLE
                 transaction of `bind`.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
@@ -124,7 +125,8 @@ class ReadFace(Opened):
             An iterator over the events; its `head` is the position that it is complete up to.
 
         Raises:
-            EpochMismatch: `as_of` is a checkpoint of a history before the store was restored.
+            EpochMismatch: the log has lost events below the checkpoint in `as_of`, by a fail-over or
+                a restore.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
             IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
@@ -204,14 +206,16 @@ class ReadFace(Opened):
         return self._engine.run(read.head_info())
 
     def epoch(self) -> UUID:
-        """Ask for the store's epoch: a random id, another one after a restore."""
+        """Ask for the store's epoch: a random id, another one after a fail-over or a restore."""
         return self._engine.run(read.epoch())
 
     def renew_epoch(self) -> UUID:
-        """Begin a new epoch, once the store was restored to an earlier time.
+        """Begin a new epoch after a restore that the database cannot notice.
 
-        Readers that come with a checkpoint of before are told so (`EpochMismatch`), instead of
-        going on in a log that is not the one that they read. Only the owner of the store may.
+        A promoted standby, a point-in-time recovery and a restored dump begin one by themselves.
+        A copied data folder or a snapshot of a disk does not. Afterwards a checkpoint is good only
+        if the event that it carries is still at its place; else its reader gets `EpochMismatch`.
+        Only the owner of the store may call this.
 
         Returns:
             The new epoch.
