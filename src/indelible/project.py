@@ -339,7 +339,6 @@ class Run:
 
         Raises:
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
-                ahead of it.
             ProjectionChanged: it was begun in another way under its version.
         """
         if self.build_id is None:

@@ -71,7 +71,6 @@ class Projector:
 
         Raises:
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
-                ahead of it.
             ProjectionChanged: the projection was begun in another way under its version.
         """
         return self._engine.run(self._run.take_over())
