@@ -80,6 +80,7 @@ def import_events(engine: PoolEngine, importing: Importing, events: Importable) 
                     importing.begin(chunk),
                     "import_copy",
                     partial(importing.rows, chunk),
+                    partial(importing.check, chunk),
                     making.step,
                 )
             except TransactionConflict as conflict:
@@ -105,7 +106,10 @@ async def import_events_async(
             meanwhile = asyncio.create_task(making.steps())
             try:
                 secured = await engine.load(
-                    importing.begin(chunk), "import_copy", partial(importing.rows, chunk)
+                    importing.begin(chunk),
+                    "import_copy",
+                    partial(importing.rows, chunk),
+                    partial(importing.check, chunk),
                 )
             except TransactionConflict as conflict:
                 chunk = importing.again(chunk, conflict)

@@ -164,8 +164,8 @@ class Importing:
     def begin(self, chunk: Chunk) -> Call:
         """Give the statement that secures the places of the events.
 
-        That an id is there is mostly told by the first one, or else by the unique key: then the
-        chunk is tried once more, and each id is looked for.
+        That an id is there is mostly told by the first one, or else by the unique key and the
+        check: then the chunk is tried once more, and each id is looked for.
         """
         return Call(
             "import_begin",
@@ -194,6 +194,11 @@ class Importing:
             positions = range(first, first + len(chunk))
         return chunk.rows(taken_at, stream_ids, versions, positions)
 
+    def check(self, chunk: Chunk, secured: Rows) -> Call:
+        """Give the statement that looks for the ids of the copied rows in the archive."""
+        ((_, _, _, _, _, first, positions),) = secured
+        return Call("import_check", {"first": first, "last": _last(chunk, first, positions)})
+
     def go_on(self, chunk: Chunk, secured: Rows) -> Plan[Chunk]:
         """Note what became of a chunk.
 
@@ -208,7 +213,7 @@ class Importing:
         ((outcome, facts, _, _, _, first, positions),) = secured
         if outcome == "ready":
             imported = self.result.imported + len(chunk)
-            last = positions[-1] if positions else first + len(chunk) - 1
+            last = _last(chunk, first, positions)
             self.result = replace(self.result, imported=imported, position=last)
             return Chunk()
         if outcome == "known":
@@ -347,6 +352,11 @@ class Importing:
         hashed = int.from_bytes(digest, "big")
         made = self._taken << 80 | 8 << 76 | (hashed >> 68) << 64 | 2 << 62 | hashed & (2**62 - 1)
         return made.to_bytes(16, "big")
+
+
+def _last(chunk: Chunk, first: int, positions: list[int] | None) -> int:
+    """The position of the last event of a chunk."""
+    return positions[-1] if positions else first + len(chunk) - 1
 
 
 def _version(given: object) -> int:

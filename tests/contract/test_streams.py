@@ -303,7 +303,7 @@ def test_archived_events_keep_their_places_for_every_reader(
     assert {stream.stream for stream in store.streams()} == {"a-0", "a-1"}
     assert store.stats().events == 6
     assert connection.execute(
-        f"SELECT (SELECT count(*) FROM ONLY {schema}.events),"
+        f"SELECT (SELECT count(*) FROM {schema}.events),"
         f" (SELECT count(*) FROM {schema}.archived_events)"
     ).fetchone() == (3, 3)
     (_, change) = store.stream_changes("a-0")

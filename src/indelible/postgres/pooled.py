@@ -124,15 +124,17 @@ class PoolEngine:
         call: Call,
         statement: str,
         rows: Callable[[Rows], Iterator[bytes] | None],
+        check: Callable[[Rows], Call],
         meanwhile: Step,
     ) -> Rows:
-        """Run a statement, and copy rows into a table, in one transaction.
+        """Run a statement, copy rows into a table, and check them, in one transaction.
 
         Args:
             call: the statement; it must bear being repeated, and the rows with it.
             statement: the name of the COPY.
             rows: makes the rows, in parts, from what the statement gave; None undoes the
                 transaction.
+            check: gives the statement that checks them, from what the first one gave.
             meanwhile: other work.
 
         Returns:
@@ -155,6 +157,7 @@ class PoolEngine:
                     with cursor.copy(copy_in) as copy:
                         for part in copied:
                             copy.write(part)
+                    fetch(cursor, check(given), self._settings, self._prepares)
                 if copied is not None:
                     self._on_commit()
                 return given
@@ -333,6 +336,7 @@ class AsyncPoolEngine:
         call: Call,
         statement: str,
         rows: Callable[[Rows], Iterator[bytes] | None],
+        check: Callable[[Rows], Call],
     ) -> Rows:
         """Run a statement, and copy rows into a table, as `PoolEngine.load` does.
 
@@ -351,6 +355,7 @@ class AsyncPoolEngine:
                     async with cursor.copy(copy_in) as copy:
                         for part in copied:
                             await copy.write(part)
+                    await fetch_async(cursor, check(given), self._settings, self._prepares)
                 if copied is not None:
                     self._on_commit()
                 return given

@@ -214,7 +214,7 @@ BEGIN
     -- Not beyond the last event that stands: positions taken by a transaction that was undone are
     -- not safe on disk, and after a crash they are handed out anew.
     RETURN coalesce((
-        SELECT max(position) FROM indelible.events WHERE position <= least(handed_out, held)
+        SELECT max(position) FROM indelible.all_events WHERE position <= least(handed_out, held)
     ), 0);
 END
 $$;
@@ -223,8 +223,8 @@ COMMENT ON FUNCTION indelible.head() IS
 
 
 -- Append --------------------------------------------------------------------------------------
--- The columns, tables and functions named here that are not above come with tags (0003) and with
--- time (0006): nothing is called before all migrations are applied.
+-- The columns, tables, views and functions named here that are not above come with tags (0003) and
+-- with time (0006): nothing is called before all migrations are applied.
 
 CREATE FUNCTION indelible.insert_events(
     stream_id bigint,
@@ -258,6 +258,10 @@ BEGIN
         (event ->> 'valid_at')::timestamptz
     FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, place)
     ORDER BY place;
+    -- In a later statement than the INSERT: docs/explanation/streams.md tells why.
+    IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
+        PERFORM indelible.check_archive(new_ids);
+    END IF;
     last_position := currval('indelible.events_position');
     IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
         INSERT INTO indelible.event_tags (tag, position)
@@ -319,7 +323,7 @@ BEGIN
                 AND stored.valid_at IS NOT DISTINCT FROM (given.event ->> 'valid_at')::timestamptz
                 AS same_content
         FROM given
-        LEFT JOIN indelible.events AS stored ON stored.id = (given.event ->> 'id')::uuid
+        LEFT JOIN indelible.all_events AS stored ON stored.id = (given.event ->> 'id')::uuid
         LEFT JOIN indelible.streams ON streams.id = stored.stream_id
         WINDOW of_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.place)
     )
@@ -347,12 +351,16 @@ COMMENT ON FUNCTION indelible.recall(jsonb) IS
 
 CREATE FUNCTION indelible.last_event(of_stream bigint, at_version bigint)
 RETURNS jsonb
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 AS $$
-    SELECT jsonb_build_object('id', id, 'recorded_at', recorded_at)
-    FROM indelible.events
-    WHERE stream_id = of_stream AND version = at_version
+BEGIN
+    RETURN (
+        SELECT jsonb_build_object('id', id, 'recorded_at', recorded_at)
+        FROM indelible.all_events
+        WHERE stream_id = of_stream AND version = at_version
+    );
+END
 $$;
 COMMENT ON FUNCTION indelible.last_event(bigint, bigint) IS
     'The id and time that a wrong expected version is reported with.';
@@ -441,6 +449,8 @@ DECLARE
         := replace(replace(
             jsonb_path_query_array(new_events, '$[*].id')::text, '[', '{'), ']', '}'
         );
+    -- An expression, as in hold_head().
+    has_archive constant boolean := pg_sequence_last_value('indelible.archives') IS NOT NULL;
     found_id bigint;
     written record;
 BEGIN
@@ -476,7 +486,9 @@ BEGIN
             -- The ids are asked for after the row lock, so that a retry sees the original that it
             -- raced with, and before positions are taken, so that a refusal burns none.
             IF found_id IS NOT NULL THEN  -- apart, so that it stays an expression
-                IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids)) THEN
+                IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
+                    OR has_archive AND indelible.archived_ids(new_ids) <> '{}'
+                THEN
                     UPDATE indelible.streams
                     SET version = streams.version - added
                     WHERE streams.id = found_id;
@@ -489,6 +501,7 @@ BEGIN
             SELECT
                 stream_name, coalesce(stream_channel, split_part(stream_name, '-', 1)), added - 1
             WHERE NOT EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
+                AND NOT (has_archive AND indelible.archived_ids(new_ids) <> '{}')
             ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
             RETURNING streams.id, streams.version INTO found_id, last_version;
         END IF;
@@ -599,7 +612,10 @@ BEGIN
         END LOOP;
     END LOOP;
 
-    IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids)) THEN
+    IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
+        OR pg_sequence_last_value('indelible.archives') IS NOT NULL
+        AND indelible.archived_ids(new_ids) <> '{}'
+    THEN
         is_known := true;
         recalled := indelible.recall(appends);
         is_retry := recalled.is_retry;

@@ -541,7 +541,7 @@ BEGIN
             coalesce(
                 since,
                 (
-                    SELECT recorded_at FROM indelible.events
+                    SELECT recorded_at FROM indelible.all_events
                     WHERE position <= after_position
                     ORDER BY position DESC
                     LIMIT 1
@@ -690,7 +690,7 @@ BEGIN
         AND (
             noted.position > start.begins
             OR is_due AND EXISTS (
-                SELECT FROM indelible.events
+                SELECT FROM indelible.all_events AS events
                 WHERE events.position = noted.position
                     AND events.valid_at <> events.recorded_at
                     AND events.valid_at >= (start.begins_due).moment

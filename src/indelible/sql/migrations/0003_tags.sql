@@ -121,7 +121,7 @@ BEGIN
         IF item.tags IS NULL THEN
             found := ARRAY(
                 SELECT events.position
-                FROM indelible.events
+                FROM indelible.all_events AS events
                 LEFT JOIN indelible.streams ON streams.id = events.stream_id
                 WHERE events.position > item.after
                     AND NOT events.position = ANY(item.seen)
@@ -135,7 +135,7 @@ BEGIN
             found := ARRAY(
                 SELECT events.position
                 FROM indelible.event_tags
-                JOIN indelible.events ON events.position = event_tags.position
+                JOIN indelible.all_events AS events ON events.position = event_tags.position
                 LEFT JOIN indelible.streams ON streams.id = events.stream_id
                 WHERE event_tags.tag = item.tags[1]
                     AND event_tags.position > item.after

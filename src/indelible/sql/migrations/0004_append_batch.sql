@@ -204,6 +204,9 @@ BEGIN
     ) AS given;
     -- Later statements than the locks, which see all that was committed before them.
     known_ids := ARRAY(SELECT events.id FROM indelible.events WHERE events.id = ANY(new_event_ids));
+    IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
+        known_ids := known_ids || indelible.archived_ids(new_event_ids);
+    END IF;
     IF known_ids <> '{}' THEN
         known := ARRAY(
             SELECT number
@@ -436,6 +439,9 @@ BEGIN
         )
         -- In the order in which they were inserted.
         SELECT array_agg(position) INTO positions FROM inserted;
+        IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
+            unused := indelible.check_archive(new_event_ids) IS NULL;
+        END IF;
         IF has_tags THEN
             INSERT INTO indelible.event_tags (tag, position)
             SELECT DISTINCT tag, events.position

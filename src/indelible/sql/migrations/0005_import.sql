@@ -56,7 +56,7 @@ BEGIN
                 AND stored.recorded_at = coalesce(given.recorded_at, stored.recorded_at)
                 AS same_content
         FROM given
-        LEFT JOIN indelible.events AS stored ON stored.id = given.id
+        LEFT JOIN indelible.all_events AS stored ON stored.id = given.id
         LEFT JOIN indelible.streams ON streams.id = stored.stream_id
         WINDOW so_far AS (ORDER BY given.place)
     )
@@ -124,7 +124,7 @@ BEGIN
         RETURN;
     END IF;
     -- What an earlier run stored stands at the beginning: then no row need be touched.
-    IF EXISTS (SELECT FROM indelible.events WHERE events.id = sought_ids[1]) THEN
+    IF EXISTS (SELECT FROM indelible.all_events WHERE id = sought_ids[1]) THEN
         outcome := 'known';
         RETURN;
     END IF;
@@ -164,8 +164,8 @@ BEGIN
     FROM ordered;
 
     -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
-    -- Any that are not looked for here the unique key finds.
-    IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(sought_ids)) THEN
+    -- Any that are not looked for here the unique key finds, and check_import() in the archive.
+    IF EXISTS (SELECT FROM indelible.all_events WHERE id = ANY(sought_ids)) THEN
         outcome := 'known';
         RETURN;
     END IF;
@@ -217,4 +217,27 @@ $$;
 COMMENT ON FUNCTION indelible.begin_import IS
     'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
 
-REVOKE ALL ON FUNCTION indelible.recall_import, indelible.begin_import FROM PUBLIC;
+CREATE FUNCTION indelible.check_import(first_position bigint, last_position bigint)
+RETURNS void
+LANGUAGE plpgsql
+-- As in append(): plans that stay right when the tables have grown.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+BEGIN
+    IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
+        PERFORM indelible.check_archive(ARRAY(
+            SELECT events.id
+            FROM indelible.events
+            WHERE events.position BETWEEN first_position AND last_position
+        ));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_import(bigint, bigint) IS
+    'Raises 40001 if an event that was copied between these positions has the id of an archived one. Called before the import commits.';
+
+REVOKE ALL ON FUNCTION
+    indelible.recall_import, indelible.begin_import, indelible.check_import
+FROM PUBLIC;

@@ -90,7 +90,7 @@ BEGIN
             (events.position + 999) / 1000 AS number,
             min(events.recorded_at) AS earliest,
             max(events.recorded_at) AS latest
-        FROM indelible.events
+        FROM indelible.all_events AS events
         WHERE events.position > known AND events.position <= upto
         GROUP BY 1
     ) AS found USING (number);
@@ -122,7 +122,7 @@ BEGIN
         high := settled;
     END IF;
     SELECT events.position INTO later
-    FROM indelible.events
+    FROM indelible.all_events AS events
     WHERE events.position > low AND events.position <= high AND events.recorded_at > at_moment
     ORDER BY events.position
     LIMIT 1;
@@ -145,17 +145,20 @@ DECLARE
     low bigint := -1;
     high bigint;
     middle bigint;
+    has_archived boolean;
 BEGIN
-    SELECT streams.id, streams.version INTO of_stream, high
+    SELECT streams.id, streams.version, streams.archived_at IS NOT NULL
+    INTO of_stream, high, has_archived
     FROM indelible.streams
     WHERE streams.name = stream_name;
     -- Positions grow with versions: the last version at or below the position lies in low..high.
     WHILE low < high LOOP
         middle := (low + high + 1) / 2;
         IF EXISTS (
-            SELECT FROM indelible.events
+            SELECT FROM indelible.all_events AS events
             WHERE events.stream_id = of_stream AND events.version = middle
                 AND events.position <= at_position
+                AND (has_archived OR NOT events.is_archived)
         ) THEN
             low := middle;
         ELSE
@@ -231,6 +234,33 @@ COMMENT ON COLUMN indelible.events.data IS 'The fact itself; JSON''s null where 
 COMMENT ON COLUMN indelible.events.erasure IS
     'By which change it was erased: stream_changes.number; null where it was not.';
 
+-- Not a child of events: appends would lock it, and no index is of both. What reads all events reads
+-- the view. Columns that events are given later come here too, in the same order.
+CREATE TABLE indelible.archived_events (
+    LIKE indelible.events INCLUDING COMMENTS INCLUDING CONSTRAINTS,
+    CONSTRAINT archived_events_pkey PRIMARY KEY (position),
+    CONSTRAINT archived_events_stream_version_key UNIQUE (stream_id, version),
+    CONSTRAINT archived_events_id_key UNIQUE (id)
+);
+CREATE INDEX archived_events_valid_at_index ON indelible.archived_events (valid_at, position)
+WHERE valid_at IS NOT NULL;
+COMMENT ON TABLE indelible.archived_events IS
+    'The events of archived streams: they are no longer written to.';
+
+-- Both parts have an index in each order that is read, so that the planner merges them.
+CREATE VIEW indelible.all_events AS
+SELECT
+    position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at, erasure,
+    false AS is_archived
+FROM indelible.events
+UNION ALL
+SELECT
+    position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at, erasure,
+    true AS is_archived
+FROM indelible.archived_events;
+COMMENT ON VIEW indelible.all_events IS
+    'The log, archived or not. is_archived is a constant of each part: a condition on it leaves a part out.';
+
 CREATE OR REPLACE VIEW indelible.recorded_events AS
 SELECT
     events.position,
@@ -245,39 +275,63 @@ SELECT
     streams.channel::text,
     events.recorded_at,
     coalesce(events.valid_at, events.recorded_at) AS valid_at,
-    events.valid_at AS given_valid_at
-FROM indelible.events
+    events.valid_at AS given_valid_at,
+    events.is_archived
+FROM indelible.all_events AS events
 -- LEFT: where neither name nor channel is asked for, the planner leaves the join out.
 LEFT JOIN indelible.streams ON streams.id = events.stream_id;
 
--- Whoever reads events reads these as well, at the same positions: a child of the table. Appends
--- write to the table alone. Columns that events are given later come here too.
-CREATE TABLE indelible.archived_events (
-    CONSTRAINT archived_events_pkey PRIMARY KEY (position),
-    CONSTRAINT archived_events_stream_version_key UNIQUE (stream_id, version),
-    CONSTRAINT archived_events_id_key UNIQUE (id)
-)
-INHERITS (indelible.events);
-CREATE INDEX archived_events_valid_at_index ON indelible.archived_events (valid_at, position)
-WHERE valid_at IS NOT NULL;
-COMMENT ON TABLE indelible.archived_events IS
-    'The events of archived streams: the part of events that is no longer written to.';
-DO $do$
-DECLARE
-    described record;
+-- Appends ask whether there is an archive: a sequence is read in an expression, and what it says holds
+-- at once, whatever the snapshot, before the first event is moved.
+CREATE SEQUENCE indelible.archives;
+COMMENT ON SEQUENCE indelible.archives IS
+    'How often streams were archived, at least; no value yet in a store without archived events.';
+
+CREATE TABLE indelible.archive_gate (
+    archived_at timestamptz
+);
+INSERT INTO indelible.archive_gate VALUES (NULL);
+COMMENT ON TABLE indelible.archive_gate IS
+    'One row, which archive_stream() updates: a transaction with an older snapshot fails to lock it.';
+COMMENT ON COLUMN indelible.archive_gate.archived_at IS
+    'When a stream was archived last; null for never.';
+
+CREATE FUNCTION indelible.archived_ids(ids uuid[])
+RETURNS uuid[]
+LANGUAGE plpgsql
+STABLE
+AS $$
 BEGIN
-    FOR described IN
-        SELECT attname, col_description(attrelid, attnum) AS description
-        FROM pg_attribute
-        WHERE attrelid = 'indelible.events'::regclass AND attnum > 0 AND NOT attisdropped
-    LOOP
-        EXECUTE format(
-            'COMMENT ON COLUMN indelible.archived_events.%I IS %L',
-            described.attname, described.description
-        );
-    END LOOP;
+    RETURN ARRAY(
+        SELECT archived.id FROM indelible.archived_events AS archived WHERE archived.id = ANY(ids)
+    );
 END
-$do$;
+$$;
+COMMENT ON FUNCTION indelible.archived_ids(uuid[]) IS 'Those of the ids that archived events have.';
+
+CREATE FUNCTION indelible.check_archive(ids uuid[])
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        -- The server refuses it where something was archived that this snapshot does not show.
+        PERFORM FROM indelible.archive_gate FOR SHARE;
+    END IF;
+    IF EXISTS (
+        SELECT
+        FROM indelible.archived_events AS archived
+        WHERE archived.id = ANY(ids)
+            -- Not EXISTS, which might be joined the other way round.
+            AND (SELECT true FROM indelible.events WHERE events.id = archived.id)
+    ) THEN
+        RAISE EXCEPTION 'an event with the same id was appended and archived at the same moment'
+        USING ERRCODE = '40001', HINT = 'Run the transaction again to learn where it stands.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_archive(uuid[]) IS
+    'Raises 40001 if one of the ids stands in events and in the archive. Called after these events were inserted, if there is an archive.';
 
 -- What lets a change through is the record of it, made in the same transaction: there is no other
 -- way, for the owner either, and none without a trace. Not the number of the transaction alone: in
@@ -304,11 +358,13 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
     kept constant text[] := ARRAY['data', 'metadata', 'erasure'];
-    operation constant text := CASE tg_op WHEN 'UPDATE' THEN 'erase' WHEN 'DELETE' THEN 'archive' END;
+    operation constant text := CASE tg_op
+        WHEN 'UPDATE' THEN 'erase' WHEN 'DELETE' THEN 'archive' WHEN 'INSERT' THEN 'archive'
+    END;
     stream bigint;
 BEGIN
     IF tg_level = 'ROW' THEN
-        stream := old.stream_id;
+        stream := coalesce(old.stream_id, new.stream_id);
     END IF;
     IF operation IS NOT NULL AND indelible.is_recorded_change(stream, operation) THEN
         IF tg_level = 'STATEMENT' THEN
@@ -320,11 +376,21 @@ BEGIN
             THEN
                 RETURN new;
             END IF;
-        ELSIF EXISTS (
-            SELECT FROM ONLY indelible.archived_events AS archived
-            WHERE archived.position = old.position AND to_jsonb(archived) = to_jsonb(old)
-        ) AND tg_table_name = 'events' THEN
+        ELSIF tg_op = 'DELETE' AND tg_table_name = 'events' THEN
+            -- What leaves the table comes into the archive, as it is, by this and no other way. All
+            -- columns, also those that later migrations add to both.
+            INSERT INTO indelible.archived_events SELECT old.*;
             RETURN old;
+        ELSIF tg_op = 'INSERT' AND pg_trigger_depth() > 1 AND EXISTS (
+            SELECT
+            FROM indelible.events
+            JOIN indelible.streams ON streams.id = events.stream_id
+            WHERE events.position = new.position
+                AND to_jsonb(events) = to_jsonb(new)
+                -- Without it readers of the stream would not look into the archive.
+                AND streams.archived_at IS NOT NULL
+        ) THEN
+            RETURN new;
         END IF;
     END IF;
     RAISE EXCEPTION '% of %.% is refused: what is written stands',
@@ -357,6 +423,17 @@ CREATE TRIGGER archived_events_change_as_recorded
 BEFORE UPDATE OR DELETE ON indelible.archived_events
 FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
 ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_change_as_recorded;
+
+CREATE TRIGGER archived_events_come_from_events
+BEFORE INSERT ON indelible.archived_events
+FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_come_from_events;
+
+CREATE TRIGGER archived_streams_stay_known
+BEFORE UPDATE OF archived_at ON indelible.streams
+FOR EACH ROW WHEN (old.archived_at IS NOT NULL AND new.archived_at IS NULL)
+EXECUTE FUNCTION indelible.refuse_change();
+ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER archived_streams_stay_known;
 
 CREATE FUNCTION indelible.record_change(
     of_stream bigint, by_operation text, of_events bigint, why text
@@ -445,6 +522,8 @@ DECLARE
     stream record;
     to_move bigint;
 BEGIN
+    -- Before the stream's row: one archives at a time, and nobody waits in a circle.
+    UPDATE indelible.archive_gate SET archived_at = clock_timestamp();
     SELECT streams.id, streams.closed_at INTO stream
     FROM indelible.streams
     WHERE streams.name = stream_name AND streams.version >= 0
@@ -454,14 +533,13 @@ BEGIN
     ELSIF stream.closed_at IS NULL THEN
         RETURN 'open';
     END IF;
-    SELECT count(*) INTO to_move FROM ONLY indelible.events WHERE stream_id = stream.id;
+    SELECT count(*) INTO to_move FROM indelible.events WHERE stream_id = stream.id;
     IF to_move > 0 THEN
         PERFORM indelible.record_change(stream.id, 'archive', to_move, why);
-        -- All columns, also those that later migrations add to both.
-        INSERT INTO indelible.archived_events
-        SELECT events.* FROM ONLY indelible.events WHERE stream_id = stream.id;
-        DELETE FROM ONLY indelible.events WHERE stream_id = stream.id;
         UPDATE indelible.streams SET archived_at = clock_timestamp() WHERE streams.id = stream.id;
+        -- Before the first event goes: from now on appends look for their ids in the archive as well.
+        PERFORM nextval('indelible.archives');
+        DELETE FROM indelible.events WHERE stream_id = stream.id;
     END IF;
     RETURN 'done';
 END

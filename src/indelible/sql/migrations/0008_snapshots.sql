@@ -42,7 +42,7 @@ STABLE
 AS $$
     SELECT EXISTS (
         SELECT
-        FROM indelible.events
+        FROM indelible.all_events
         WHERE stream_id = of_stream
             AND version > after_version
             AND version <= to_version
@@ -92,7 +92,8 @@ DECLARE
     known record;
     above bigint := after_version;
 BEGIN
-    SELECT streams.id, streams.channel, streams.version, streams.erased_at INTO known
+    SELECT streams.id, streams.channel, streams.version, streams.archived_at, streams.erased_at
+    INTO known
     FROM indelible.streams
     WHERE streams.name = stream_name;
     IF NOT FOUND THEN
@@ -110,8 +111,10 @@ BEGIN
         'version', known.version,
         'handled_at', (
             SELECT events.version
-            FROM indelible.events
-            WHERE events.id = event_id AND events.stream_id = known.id
+            FROM indelible.all_events AS events
+            WHERE events.id = event_id
+                AND events.stream_id = known.id
+                AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
         )
     );
     channel := known.channel;
@@ -123,10 +126,11 @@ BEGIN
         CASE WHEN events.erasure IS NULL THEN events.data END,
         events.metadata, events.tags, known.channel::text, events.recorded_at,
         coalesce(events.valid_at, events.recorded_at)
-    FROM indelible.events
+    FROM indelible.all_events AS events
     WHERE events.stream_id = known.id
         AND events.version > above
         AND events.version <= to_version
+        AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
     ORDER BY events.version
     LIMIT most;
 END
@@ -173,7 +177,8 @@ DECLARE
     lowest bigint;
     above timestamptz;
 BEGIN
-    SELECT streams.id, streams.channel, streams.version, streams.erased_at INTO known
+    SELECT streams.id, streams.channel, streams.version, streams.archived_at, streams.erased_at
+    INTO known
     FROM indelible.streams
     WHERE streams.name = stream_name;
     IF NOT FOUND THEN
@@ -202,10 +207,11 @@ BEGIN
         CASE WHEN events.erasure IS NULL THEN events.data END,
         events.metadata, events.tags, known.channel::text, events.recorded_at,
         coalesce(events.valid_at, events.recorded_at)
-    FROM indelible.events
+    FROM indelible.all_events AS events
     WHERE events.stream_id = known.id
         AND events.version >= coalesce(lowest, 0)
         AND events.version <= to_version
+        AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
         AND (coalesce(events.valid_at, events.recorded_at), events.position)
             > (above, above_position)
         AND coalesce(events.valid_at, events.recorded_at) <= to_moment
@@ -260,7 +266,7 @@ BEGIN
         CASE WHEN at_valid_time IS NOT NULL THEN coalesce(
             (
                 SELECT min(events.version)
-                FROM indelible.events
+                FROM indelible.all_events AS events
                 WHERE events.stream_id = of_stream
                     AND events.version <= at_version
                     AND coalesce(events.valid_at, events.recorded_at) > at_valid_time
@@ -319,15 +325,18 @@ BEGIN
         RETURN 'missing';
     END IF;
     SELECT count(*) INTO to_erase
-    FROM indelible.events WHERE stream_id = of_stream AND erasure IS NULL;
+    FROM indelible.all_events WHERE stream_id = of_stream AND erasure IS NULL;
     IF to_erase > 0 THEN
         change := indelible.record_change(of_stream, 'erase', to_erase, why);
         UPDATE indelible.events
         SET data = 'null', metadata = NULL, erasure = change
         WHERE stream_id = of_stream AND erasure IS NULL;
+        UPDATE indelible.archived_events
+        SET data = 'null', metadata = NULL, erasure = change
+        WHERE stream_id = of_stream AND erasure IS NULL;
         -- What consumer groups noted of them: the texts of errors may repeat what they held.
         DELETE FROM indelible.group_events
-        USING indelible.events
+        USING indelible.all_events AS events
         WHERE events.stream_id = of_stream AND group_events.position = events.position
             AND events.erasure = change;
         UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
