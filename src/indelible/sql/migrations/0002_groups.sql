@@ -244,7 +244,7 @@ AS $$
 BEGIN
     head := indelible.head();
     epoch := (SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
-    event_id := (SELECT id FROM indelible.events WHERE position = head);
+    event_id := (SELECT id FROM indelible.all_events WHERE position = head);
 END
 $$;
 COMMENT ON FUNCTION indelible.head_state() IS
@@ -330,7 +330,7 @@ BEGIN
         FROM indelible.epochs WHERE epochs.number > own;
     END IF;
     is_good := EXISTS (
-        SELECT FROM indelible.events WHERE position = anchor_position AND id = anchor_id
+        SELECT FROM indelible.all_events WHERE position = anchor_position AND id = anchor_id
     );
     IF NOT is_good THEN
         is_good := coalesce(at_position <= safe_through, false)

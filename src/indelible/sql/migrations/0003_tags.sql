@@ -169,7 +169,7 @@ BEGIN
     IF NOT EXISTS (
         SELECT
         FROM jsonb_array_elements(conditions) AS given (condition)
-        LEFT JOIN indelible.events
+        LEFT JOIN indelible.all_events AS events
             ON events.position = (condition ->> 'after')::bigint
             AND events.id = (condition ->> 'at')::uuid
         WHERE condition ? 'epoch' AND events.id IS NULL

@@ -234,7 +234,7 @@ BEGIN
                 -- Or with a marker that has to be looked at.
                 OR condition ? 'epoch' AND NOT EXISTS (
                     SELECT
-                    FROM indelible.events
+                    FROM indelible.all_events AS events
                     WHERE events.position = (condition ->> 'after')::bigint
                         AND events.id = (condition ->> 'at')::uuid
                 )
