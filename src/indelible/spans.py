@@ -99,8 +99,12 @@ def learn_periods() -> Plan[None]:
         ((has_more,),) = yield Call("learn_periods", {"most": _LEARNED_AT_ONCE})
 
 
-def check_checkpoint(checkpoint: Checkpoint) -> Plan[UUID]:
+def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST) -> Plan[UUID]:
     """Check that a reader may continue from a checkpoint; return today's epoch.
+
+    Args:
+        checkpoint: the checkpoint.
+        brought_to: up to where the reader has brought events, if that is not the checkpoint.
 
     Raises:
         EpochMismatch: the log may have lost events that the reader has seen.
@@ -121,6 +125,8 @@ def check_checkpoint(checkpoint: Checkpoint) -> Plan[UUID]:
         return UUID(str(today))
     if epoch == today and anchor_id is None:
         raise beyond_last(position, last_position)
+    if safe_through is not None:
+        safe_through = min(safe_through, brought_to)
     lost = [] if anchor_id is None else [anchor_id]
     raise EpochMismatch(position, safe_through, lost, epoch, today)
 

@@ -187,5 +187,7 @@ def epoch(
     """
     with EventStore.connect(url, schema=schema) as store:
         if renew:
-            options.confirm(yes, "begin a new epoch, and check all kept checkpoints by their events?")
+            options.confirm(
+                yes, "begin a new epoch, and check all kept checkpoints by their events?"
+            )
         typer.echo(store.renew_epoch() if renew else store.epoch())
