@@ -318,7 +318,10 @@ class LogReading:
         state = self._state
         assert state is not None  # noqa: S101
         position = self._after if self._goes_on else self._upto
-        yield from check_checkpoint(Checkpoint(position, state.epoch, anchor=self.anchor(position)))
+        yield from check_checkpoint(
+            Checkpoint(position, state.epoch, anchor=self.anchor(position)),
+            brought_to=self._after,
+        )
         self._has_moved = False
         self._state = yield from head_state()
         if self._goes_on:
