@@ -14,7 +14,7 @@ from .codec import Codec
 from .events import Checkpoint, RecordedEvent
 from .plan import Call, Plan
 from .query import Query
-from .read import decode_rows, items_json
+from .read import decode_rows, items_json, reading_in
 from .spans import LAST
 from .subscribe import Batch, Following, Start
 
@@ -93,7 +93,7 @@ class DueFollowing(Following):
             "due",
             {
                 "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
-                "epoch": self._epoch,
+                **reading_in(self._reading.state, self._reading.anchor(self.position)),
                 "upto": self.position,
                 "above_moment": self._reached[0],
                 "above_position": self._reached[1],
@@ -123,7 +123,7 @@ class DueFollowing(Following):
         ((now, next_due),) = yield Call(
             "next_due",
             {
-                "epoch": self._epoch,
+                **reading_in(self._reading.state, self._reading.anchor(self.position)),
                 "upto": self.position,
                 "above_moment": reached[0],
                 "above_position": reached[1],

@@ -245,6 +245,16 @@ class LogReading:
         """The head up to which it reads, and the epoch of the log; None before it has begun."""
         return self._state
 
+    @property
+    def _needed(self) -> int:
+        """Up to where the log must be the one that was read."""
+        return self._after if self._goes_on else self._upto
+
+    @property
+    def _proof(self) -> tuple[int, UUID] | None:
+        """An event that is there if it is."""
+        return self.anchor(self._needed)
+
     def has_more(self, state: HeadState | None) -> bool:
         """Whether a head that was found is beyond what was brought, or of another epoch."""
         return state is not None and (
@@ -317,10 +327,9 @@ class LogReading:
         """Check that nothing is lost that this reading has brought, and continue in today's log."""
         state = self._state
         assert state is not None  # noqa: S101
-        position = self._after if self._goes_on else self._upto
+        position = self._needed
         yield from check_checkpoint(
-            Checkpoint(position, state.epoch, anchor=self.anchor(position)),
-            brought_to=self._after,
+            Checkpoint(position, state.epoch, anchor=self._proof), brought_to=self._after
         )
         self._has_moved = False
         self._state = yield from head_state()
@@ -333,7 +342,7 @@ class LogReading:
             self._statement + ("_backwards" if self._backwards else ""),
             {
                 **self._filters,
-                "epoch": None if self._state is None else self._state.epoch,
+                **reading_in(self._state, self._proof),
                 "after": low,
                 "upto": high,
                 "limit": self._pages.ask(),
@@ -444,6 +453,15 @@ class HeadState(NamedTuple):
     position: int
     epoch: UUID
     event_id: UUID | None
+
+
+def reading_in(
+    state: HeadState | None, anchor: tuple[int, UUID] | None = None
+) -> dict[str, object]:
+    """Name the log that a statement is to read: nulls for whatever log there is."""
+    position, event_id = anchor or (None, None)
+    epoch = None if state is None else state.epoch
+    return {"epoch": epoch, "anchor": position, "anchor_id": event_id}
 
 
 def head_state() -> Plan[HeadState]:

@@ -22,6 +22,7 @@ from .names import check_name
 from .plan import Call, Plan
 from .query import Query
 from .read import (
+    HeadState,
     LogReading,
     Pages,
     StreamReading,
@@ -33,6 +34,7 @@ from .read import (
     decode_rows,
     items_json,
     log_bounds,
+    reading_in,
 )
 from .spans import LAST, Span, learn_periods
 
@@ -183,16 +185,22 @@ class ValidLogReading:
         self._window = _FIRST_WINDOW
         self._done = valid.is_nothing
         self.known_head: int | None = None
-        self._epoch: UUID | None = None
+        self._state: HeadState | None = None
 
     def start(self) -> Plan[int]:
         """Find the position which the reading goes up to; the same at every further call."""
         if self.known_head is None:
-            self._after, self._upto, state = yield from log_bounds(self._after, self._span)
-            self._epoch = state.epoch
+            self._after, self._upto, self._state = yield from log_bounds(self._after, self._span)
             yield from learn_periods()
             self.known_head = self._upto
         return self.known_head
+
+    @property
+    def _anchor(self) -> tuple[int, UUID] | None:
+        state = self._state
+        if state is None or state.event_id is None or state.position < self._upto:
+            return None
+        return state.position, state.event_id
 
     def next_page(self) -> Plan[list[RecordedEvent]]:
         """Bring the next events; none at the end."""
@@ -210,7 +218,7 @@ class ValidLogReading:
             "read_all_valid_backwards" if self._backwards else "read_all_valid",
             {
                 "items": self._items,
-                "epoch": self._epoch,
+                **reading_in(self._state, self._anchor),
                 "after": self._after,
                 "upto": self._upto,
                 **_keys(above, below),

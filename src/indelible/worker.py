@@ -19,7 +19,7 @@ from .errors import DecodingFailed, EpochMismatch, LeaseLost, UnknownEventType, 
 from .events import RecordedEvent
 from .plan import Call, Plan
 from .query import Query
-from .read import HeadState, current_query, decode_rows, items_json
+from .read import HeadState, current_query, decode_rows, items_json, reading_in
 from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice, in_columns
 from .spans import LAST
 
@@ -64,6 +64,7 @@ class Worker:
         self.group_id = 0
         self.token = 0
         self._epoch: UUID | None = None
+        self._seen: HeadState | None = None  # the head that it has read up to
         self._round = 0
         self._slices: dict[int, Slice] = {}
         self._finished: set[int] = set()
@@ -130,8 +131,24 @@ class Worker:
         return (yield from self._hand_out(wanted, wanted_noted))
 
     def head_of(self, state: HeadState | None) -> int:
-        """The head up to which it may read: nothing is known of a log that is of another epoch."""
-        return state.position if state is not None and state.epoch == self._epoch else 0
+        """The head up to which it may read: nothing is known of a log that is of another epoch.
+
+        Raises:
+            LeaseLost: the log is shorter than it was, and what is in memory of another one.
+        """
+        if state is None or state.epoch != self._epoch:
+            return 0
+        if self._seen is not None and state.position < self._seen.position:
+            raise LeaseLost
+        self._seen = state
+        return state.position
+
+    def _log(self) -> dict[str, object]:
+        """Name the log that it reads."""
+        seen = self._seen
+        if seen is None or seen.event_id is None:
+            return {"epoch": self._epoch, "anchor": None, "anchor_id": None}
+        return reading_in(seen, (seen.position, seen.event_id))
 
     def pause(self, now: float, head: int) -> float:
         """Say for how many seconds there is nothing to do unless something happens."""
@@ -454,9 +471,7 @@ class Worker:
         cursor = self._cursor
         above = {"above_moment": cursor.due[0], "above_position": cursor.due[1]}
         upto = max(cursor.position, self._furthest)
-        ((moment, next_due),) = yield Call(
-            "next_due", {**above, "epoch": self._epoch, "upto": upto}
-        )
+        ((moment, next_due),) = yield Call("next_due", {**above, **self._log(), "upto": upto})
         # Never back, where the server's clock was put back.
         reached = max(cursor.due, (moment, LAST))
         if next_due is None or next_due > moment:
@@ -505,7 +520,7 @@ class Worker:
     def _reading(self) -> dict[str, object]:
         return {
             **self._lease(),
-            "epoch": self._epoch,
+            **self._log(),
             "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
             "partition_by": _partition_by(self.settings),
         }

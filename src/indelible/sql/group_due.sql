@@ -21,7 +21,7 @@ CROSS JOIN LATERAL (
         AND slices.token = %(token)s
     OFFSET 0
 ) AS owned
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
     AND recorded.given_valid_at IS NOT NULL
     AND recorded.given_valid_at <> recorded.recorded_at
     AND (recorded.given_valid_at, recorded.position)

@@ -36,7 +36,12 @@ WITH behind AS MATERIALIZED (
     FROM indelible.group_firsts(%(group_id)s, %(hold_back)s) AS firsts
     JOIN indelible.group_events AS noted
         ON noted.group_id = %(group_id)s AND noted.key = firsts.key AND noted.state <> 'parked'
-    JOIN indelible.recorded_events AS recorded ON recorded.position = noted.position
+    CROSS JOIN LATERAL (
+        SELECT recorded_at
+        FROM indelible.recorded_events
+        WHERE recorded_events.position = noted.position
+        OFFSET 0
+    ) AS recorded
     WHERE firsts.state <> 'parked' AND noted.position <= %(after)s
     UNION ALL
     SELECT overdue.since

@@ -1,4 +1,5 @@
 -- A row a parked event of a group, in order of position.
+-- OFFSET 0 holds the planner to one look-up an event, by index.
 SELECT
     noted.position,
     recorded.stream,
@@ -17,7 +18,12 @@ SELECT
     )
 FROM indelible.groups
 JOIN indelible.group_events AS noted ON noted.group_id = groups.id
-JOIN indelible.recorded_events AS recorded ON recorded.position = noted.position
+CROSS JOIN LATERAL (
+    SELECT stream, version, type
+    FROM indelible.recorded_events
+    WHERE recorded_events.position = noted.position
+    OFFSET 0
+) AS recorded
 WHERE groups.name = %(group)s
     AND noted.state = 'parked'
     AND (%(key)s::text IS NULL OR noted.key = %(key)s::text)

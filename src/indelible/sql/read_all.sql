@@ -1,9 +1,23 @@
 -- A row an event of the log, in order of position.
-SELECT
-    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-FROM indelible.recorded_events
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
-    AND position > %(after)s
-    AND position <= %(upto)s
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_unarchived
+    WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+        AND position > %(after)s
+        AND position <= %(upto)s
+    ORDER BY position
+    LIMIT %(limit)s
+)
+UNION ALL
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_archived
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+    ORDER BY position
+    LIMIT %(limit)s
+)
 ORDER BY position
 LIMIT %(limit)s

@@ -1,13 +1,31 @@
 -- A row an event of the log that matches all that is given, the last position first.
-SELECT
-    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-FROM indelible.recorded_events
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
-    AND position > %(after)s
-    AND position <= %(upto)s
-    AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
-    AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
-    AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
-    AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_unarchived
+    WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+        AND position > %(after)s
+        AND position <= %(upto)s
+        AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
+        AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
+        AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+        AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
+    ORDER BY position DESC
+    LIMIT %(limit)s
+)
+UNION ALL
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_archived
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+        AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
+        AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
+        AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+        AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
+    ORDER BY position DESC
+    LIMIT %(limit)s
+)
 ORDER BY position DESC
 LIMIT %(limit)s

@@ -1,4 +1,5 @@
 -- A row an event of the log that matches any of the items, each of which names tags, the last position first.
+-- OFFSET 0 holds the planner to one look-up an event, by index.
 SELECT
     recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type, recorded.data,
     recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at, recorded.valid_at
@@ -9,7 +10,12 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT tagged.position
         FROM indelible.event_tags
-        JOIN indelible.recorded_events AS tagged ON tagged.position = event_tags.position
+        CROSS JOIN LATERAL (
+            SELECT position, stream, type, tags, channel
+            FROM indelible.recorded_events
+            WHERE recorded_events.position = event_tags.position
+            OFFSET 0
+        ) AS tagged
         WHERE event_tags.tag = items.tags[1]
             AND event_tags.position > %(after)s
             AND event_tags.position <= %(upto)s
@@ -23,6 +29,11 @@ FROM (
     ORDER BY matching.position DESC
     LIMIT %(limit)s
 ) AS found
-JOIN indelible.recorded_events AS recorded ON recorded.position = found.position
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+CROSS JOIN LATERAL (
+    SELECT position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.position = found.position
+    OFFSET 0
+) AS recorded
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
 ORDER BY recorded.position DESC

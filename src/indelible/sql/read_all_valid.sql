@@ -85,6 +85,6 @@ FROM (
         LIMIT %(limit)s
     )
 ) AS merged
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid))
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
 ORDER BY valid_at, position
 LIMIT %(limit)s

@@ -8,5 +8,9 @@ WHERE stream_id = (
         SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
     )
     AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (
+        NOT is_archived
+        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    )
 ORDER BY version
 LIMIT %(limit)s

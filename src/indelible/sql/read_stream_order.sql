@@ -6,6 +6,10 @@ WHERE stream_id = (
         SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
     )
     AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (
+        NOT is_archived
+        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    )
     AND (valid_at, position)
         > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
     AND (valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)

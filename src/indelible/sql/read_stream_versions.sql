@@ -10,4 +10,8 @@ JOIN indelible.recorded_events AS recorded
         SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
     )
     AND recorded.version = wanted.version
+    AND (
+        NOT recorded.is_archived
+        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    )
 ORDER BY wanted.place

@@ -16,6 +16,7 @@ BEGIN
     EXECUTE format('GRANT %I TO %I', writer, maintainer);
     EXECUTE format(
         'GRANT SELECT ON indelible.recorded_events, indelible.recorded_streams,'
+        ' indelible.recorded_unarchived, indelible.recorded_archived,'
         ' indelible.event_tags, indelible.groups,'
         ' indelible.group_workers, indelible.group_slices, indelible.group_events,'
         ' indelible.projections, indelible.projection_partitions,'

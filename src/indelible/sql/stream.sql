@@ -11,8 +11,16 @@ SELECT
     streams.archived_at,
     streams.erased_at
 FROM indelible.recorded_streams AS streams
-JOIN indelible.recorded_events AS first
-    ON first.stream_id = streams.stream_id AND first.version = 0
-JOIN indelible.recorded_events AS last
-    ON last.stream_id = streams.stream_id AND last.version = streams.version
+CROSS JOIN LATERAL (
+    SELECT recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = 0
+    OFFSET 0
+) AS first
+CROSS JOIN LATERAL (
+    SELECT position, recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = streams.version
+    OFFSET 0
+) AS last
 WHERE streams.stream = %(stream)s

@@ -1,5 +1,6 @@
 -- A row a stream, in order of name: stream, channel, version, position of the last event, the
 -- times of the first and the last, and when it was closed, archived and erased.
+-- OFFSET 0 holds the planner to one look-up an event, by index.
 SELECT
     streams.stream,
     streams.channel,
@@ -21,8 +22,16 @@ FROM (
     ORDER BY stream
     LIMIT %(limit)s
 ) AS streams
-JOIN indelible.recorded_events AS first
-    ON first.stream_id = streams.stream_id AND first.version = 0
-JOIN indelible.recorded_events AS last
-    ON last.stream_id = streams.stream_id AND last.version = streams.version
+CROSS JOIN LATERAL (
+    SELECT recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = 0
+    OFFSET 0
+) AS first
+CROSS JOIN LATERAL (
+    SELECT position, recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = streams.version
+    OFFSET 0
+) AS last
 ORDER BY streams.stream

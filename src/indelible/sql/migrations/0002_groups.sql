@@ -250,7 +250,9 @@ $$;
 COMMENT ON FUNCTION indelible.head_state() IS
     'The settled position, the epoch that it is of, and the id of the event there.';
 
-CREATE FUNCTION indelible.may_read(of_epoch uuid)
+CREATE FUNCTION indelible.may_read(
+    of_epoch uuid, anchor_position bigint, anchor_id uuid
+)
 RETURNS boolean
 LANGUAGE plpgsql
 STABLE
@@ -265,6 +267,14 @@ BEGIN
     IF of_epoch IS NOT NULL AND NOT (
         indelible.is_epoch_known()
         AND of_epoch = (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1)
+        -- A copied disk has the same epoch.
+        AND (
+            anchor_id IS NULL
+            OR EXISTS (
+                SELECT FROM indelible.all_events
+                WHERE position = anchor_position AND id = anchor_id
+            )
+        )
     ) THEN
         RAISE EXCEPTION 'the log is of another epoch than the one that was read'
         USING ERRCODE = 'IND06';
@@ -272,8 +282,8 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.may_read(uuid) IS
-    'Raises IND06 if the epoch is no longer the last one, and IND03 on a standby: a page is read from the log that the head is of.';
+COMMENT ON FUNCTION indelible.may_read(uuid, bigint, uuid) IS
+    'Raises IND06 if the epoch is no longer the last one, or an event that the reader knows is not at its position; IND03 on a standby. So a page is read from the log that the reader has read.';
 
 CREATE FUNCTION indelible.note_settled()
 RETURNS void

@@ -281,6 +281,46 @@ FROM indelible.all_events AS events
 -- LEFT: where neither name nor channel is asked for, the planner leaves the join out.
 LEFT JOIN indelible.streams ON streams.id = events.stream_id;
 
+-- Its two parts, each with the statistics of its tables: what reads the log in pages merges pages of
+-- both. Of a union the planner does not know how many streams it is of, and would not remember them.
+CREATE VIEW indelible.recorded_unarchived AS
+SELECT
+    events.position,
+    events.stream_id,
+    streams.name::text AS stream,
+    events.version,
+    events.id,
+    events.type::text,
+    CASE WHEN events.erasure IS NULL THEN events.data END AS data,
+    events.metadata,
+    events.tags,
+    streams.channel::text,
+    events.recorded_at,
+    coalesce(events.valid_at, events.recorded_at) AS valid_at,
+    events.valid_at AS given_valid_at
+FROM indelible.events
+LEFT JOIN indelible.streams ON streams.id = events.stream_id;
+COMMENT ON VIEW indelible.recorded_unarchived IS 'Those of recorded_events that are not archived.';
+
+CREATE VIEW indelible.recorded_archived AS
+SELECT
+    events.position,
+    events.stream_id,
+    streams.name::text AS stream,
+    events.version,
+    events.id,
+    events.type::text,
+    CASE WHEN events.erasure IS NULL THEN events.data END AS data,
+    events.metadata,
+    events.tags,
+    streams.channel::text,
+    events.recorded_at,
+    coalesce(events.valid_at, events.recorded_at) AS valid_at,
+    events.valid_at AS given_valid_at
+FROM indelible.archived_events AS events
+LEFT JOIN indelible.streams ON streams.id = events.stream_id;
+COMMENT ON VIEW indelible.recorded_archived IS 'Those of recorded_events that are archived.';
+
 -- Appends ask whether there is an archive: a sequence is read in an expression, and what it says holds
 -- at once, whatever the snapshot, before the first event is moved.
 CREATE SEQUENCE indelible.archives;
