@@ -20,14 +20,8 @@ AS $$
         coalesce(activity.state, 'prepared'),
         extract(epoch FROM clock_timestamp() - activity.xact_start),
         activity.query
-    FROM pg_locks AS locks
+    FROM indelible.head_locks AS locks
     LEFT JOIN pg_stat_activity AS activity USING (pid)
-    WHERE locks.locktype = 'advisory'
-        AND locks.objsubid = 1
-        AND locks.mode = 'ShareLock'
-        AND locks.granted
-        AND locks.classid::bigint >> 16 = indelible.lock_number()
-        AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     ORDER BY activity.xact_start
 $$;
 COMMENT ON FUNCTION indelible.head_holders() IS
