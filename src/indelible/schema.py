@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import LiteralString
+from random import random
+from typing import LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -24,6 +26,15 @@ from .plan import Call, Plan
 
 OLDEST_SERVER = 150000
 """The oldest PostgreSQL that a store runs on, as `server_version_num` has it."""
+
+_PATIENCE = 30.0
+"""Seconds that work on the schema waits for others, in all."""
+_TRY = "3s"
+"""How long it waits for one lock: for that long appends queue up behind it."""
+_PAUSE = 1.0
+"""Seconds between two tries at most, in which the appends that have queued up go first."""
+
+T = TypeVar("T")
 
 _ALREADY_THERE = (
     psycopg.errors.DuplicateObject,
@@ -111,22 +122,44 @@ def check(schema: str) -> Plan[None]:
 
     Raises:
         SchemaMissing, SchemaOutdated, SchemaTooNew: it has none, or an older or newer one.
+        SchemaError: a copy, or somebody's hand, has broken it.
     """
-    ((found,),) = yield Call("schema_version")
+    ((found, problem, subject, number),) = yield Call("schema_version")
     wanted = newest_version()
     if found is None:
-        raise SchemaMissing(schema)
+        raise _broken(schema, problem, subject, number) if problem else SchemaMissing(schema)
     if found < wanted:
         raise SchemaOutdated(schema, found, wanted)
     if found > wanted:
         raise SchemaTooNew(schema, found, wanted)
+    if problem is not None:
+        raise _broken(schema, problem, subject, number)
+
+
+def _broken(schema: str, problem: str, subject: str, number: int) -> SchemaError:
+    init = f"run `indelible init --schema {schema}`"
+    message = {
+        "renamed": f"the functions of the store in schema {schema!r} work on {subject}: a schema"
+        " was renamed, or copied and renamed. Give it its name again; for a copy, put the new name"
+        " into the text of a dump (pg_dump --schema) before you restore it",
+        "shared number": f"the store in schema {schema!r} is a copy of the one in schema"
+        f" {subject!r}, and still shares the number {number} of its locks: {init}, which gives it"
+        " another",
+        "sequence settings": f"the sequence {subject} was altered, and readers would miss events:"
+        f" {init}, or ALTER SEQUENCE {subject} INCREMENT 1 CACHE 1 NO CYCLE",
+        "sequence behind": f"the sequence {subject} stands before {number}, which is in use already"
+        " (logical replication, for one, does not carry sequences):"
+        f" {init}, or SELECT setval('{subject}', {number})",
+    }[problem]
+    return SchemaError(schema, message)
 
 
 def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
     """Bring the store up to date, making it where there is none.
 
     All of it happens in one transaction under an advisory lock: a second process that does the
-    same waits, and then finds nothing left to do.
+    same waits, and then finds nothing left to do. No lock is waited for longer than three seconds,
+    since appends would queue up behind it: all is undone, and tried again for half a minute.
 
     Args:
         connection: a connection as the role that is to own the store, outside a transaction.
@@ -138,33 +171,35 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
     Raises:
         SchemaTooNew: the store was made by a newer library.
         SchemaError: the server is too old, the database is not in UTF-8, the schema holds
-            something else, or a store that was made in another way.
+            something else, or a store that was made in another way; or others held the locks that
+            it needs.
     """
     _check_server(connection, schema)
-    with connection.transaction(), connection.cursor() as cursor:
+    return _patiently(connection, schema, lambda cursor: _migrate(cursor, schema))
+
+
+def _migrate(cursor: psycopg.Cursor, schema: str) -> list[Migration]:
+    applied = _applied(cursor, schema)
+    found = max(applied, default=0)
+    if found > newest_version():
+        raise SchemaTooNew(schema, found, newest_version())
+    _check_applied(applied, schema)
+    pending = [migration for migration in migrations() if migration.version > found]
+    for migration in pending:
+        try:
+            cursor.execute(in_schema(migration.text, schema))
+        except _ALREADY_THERE as error:
+            raise _occupied(schema, error) from error
         cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended('indelible migrations ' || %s, 0))",
-            [schema],
+            in_schema(
+                "INSERT INTO indelible.migrations (version, name, checksum) VALUES (%s, %s, %s)",
+                schema,
+            ),
+            [migration.version, migration.name, migration.checksum],
         )
-        applied = _applied(cursor, schema)
-        found = max(applied, default=0)
-        if found > newest_version():
-            raise SchemaTooNew(schema, found, newest_version())
-        _check_applied(applied, schema)
-        pending = [migration for migration in migrations() if migration.version > found]
-        for migration in pending:
-            try:
-                cursor.execute(in_schema(migration.text, schema))
-            except _ALREADY_THERE as error:
-                raise _occupied(schema, error) from error
-            cursor.execute(
-                in_schema(
-                    "INSERT INTO indelible.migrations (version, name, checksum)"
-                    " VALUES (%s, %s, %s)",
-                    schema,
-                ),
-                [migration.version, migration.name, migration.checksum],
-            )
+    for problem, subject, number in cursor.execute(statements(schema)["repair_store"]):
+        if problem is not None:
+            raise _broken(schema, problem, subject, number)
     return pending
 
 
@@ -174,10 +209,66 @@ def create_roles(connection: psycopg.Connection, schema: str) -> None:
     Args:
         connection: a connection as a role that may make roles, outside a transaction.
         schema: where the store lives.
+
+    Raises:
+        SchemaError: others held the locks that it needs.
     """
-    with connection.transaction(), connection.cursor() as cursor:
+
+    def create(cursor: psycopg.Cursor) -> None:
         cursor.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
         cursor.execute(statements(schema)["roles"])
+
+    _patiently(connection, schema, create)
+
+
+_PASSING = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    # Roles are of all databases, and advisory locks of one: the same may be done in another at this
+    # moment. (The server has no code of its own for "tuple concurrently updated".)
+    psycopg.errors.InternalError_,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+)
+
+
+def _patiently(
+    connection: psycopg.Connection, schema: str, work: Callable[[psycopg.Cursor], T]
+) -> T:
+    """Do work on the schema, in one transaction and with nobody else at it; again if need be."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                # Each statement sees what was committed before the locks were had.
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                cursor.execute(
+                    statements(schema)["migration_lock"], {"schema": schema, "timeout": _TRY}
+                )
+                return work(cursor)
+        except _PASSING as error:
+            if time.monotonic() + _PAUSE > deadline:
+                if isinstance(error, psycopg.errors.LockNotAvailable):
+                    raise _kept_out(connection, schema) from error
+                raise
+        time.sleep(_PAUSE * random())  # noqa: S311 - no secret
+
+
+def _kept_out(connection: psycopg.Connection, schema: str) -> SchemaError:
+    holders = "; ".join(
+        "a prepared transaction"
+        if pid is None
+        else f"process {pid} ({application or 'without a name'}, {state}) in a transaction of"
+        f" {seconds:.0f} s"
+        for pid, application, state, seconds in connection.execute(
+            statements(schema)["migration_holders"], {"schema": schema}
+        )
+    )
+    return SchemaError(
+        schema,
+        f"nothing was changed in schema {schema!r}, since others held its locks for"
+        f" {_PATIENCE:g} s: {holders or 'nobody any more'}. Run it again when they have ended",
+    )
 
 
 def _check_server(connection: psycopg.Connection, schema: str) -> None:

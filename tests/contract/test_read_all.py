@@ -131,6 +131,7 @@ def test_the_head_stands_below_what_is_not_settled(
 ) -> None:
     """A lower position may be committed later: no reader may pass it."""
     with connection.transaction():
+        connection.execute(f"LOCK {schema}.append_gate IN ROW EXCLUSIVE MODE")
         connection.execute(f"SELECT {schema}.hold_head()")
         five.append("b-1", happened(), expected=NO_STREAM)
         assert five.head() == 5

@@ -52,6 +52,7 @@ def record(
 ) -> None:
     """Store numbered facts, recorded and valid at given times: what no clock would do on demand."""
     with connection.transaction():
+        connection.execute(f"LOCK {schema}.append_gate IN ROW EXCLUSIVE MODE")
         connection.execute(f"SELECT {schema}.hold_head()")
         (stream_id, version) = connection.execute(  # type: ignore[misc]
             f"INSERT INTO {schema}.streams (name, channel, version) VALUES (%s, 'a', -1)"
@@ -244,6 +245,7 @@ def test_a_writer_reads_its_stream_as_of_what_it_wrote(
     """Below an event of a stream nothing of it can appear: no head is needed for that."""
     store.append("a-1", fact(1), expected=NO_STREAM)
     with psycopg.connect(url) as slow:
+        slow.execute(f"LOCK {schema}.append_gate IN ROW EXCLUSIVE MODE")
         slow.execute(f"SELECT {schema}.hold_head()")
         result = store.append("a-1", fact(2), expected=0)
         assert store.head() < result.position

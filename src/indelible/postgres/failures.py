@@ -21,6 +21,7 @@ from indelible.errors import (
     LeaseLost,
     PermissionDenied,
     ProjectionFailed,
+    SchemaError,
     SchemaMissing,
     TransactionConflict,
 )
@@ -182,6 +183,12 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             return TransactionConflict(
                 f"an event with the same id was appended at the same moment ({text}): run the"
                 " whole transaction again to learn where it stands"
+            )
+        case "23505" if error.diag.constraint_name in ("events_pkey", "streams_pkey"):
+            return SchemaError(
+                settings.schema,
+                f"a sequence hands out numbers that are in use already ({text}): nothing was"
+                f" stored; run `indelible init --schema {settings.schema}`",
             )
     if _is_loss(error):
         return ConnectionLost(f"the connection to {target(settings.url)} was lost ({text})")

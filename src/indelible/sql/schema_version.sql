@@ -1,2 +1,8 @@
--- One row: the number of the last migration applied.
-SELECT indelible.schema_version()
+-- One row: the number of the last migration applied; what is wrong with the store, null for nothing;
+-- what that is about: a name, and a number.
+SELECT
+    CASE WHEN problem IS DISTINCT FROM 'renamed' THEN indelible.schema_version() END,
+    problem,
+    subject,
+    number
+FROM indelible.store_problem('indelible.events'::regclass)

@@ -128,23 +128,65 @@ ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER written_streams_are_kept;
 
 -- The settled position (docs/explanation/ordering.md) ----------------------------------------
 
+-- Every appender holds this one, and a weak lock on a table costs next to nothing: the server keeps
+-- it with the session. It is a table of its own because vacuum locks tables that hold something.
+CREATE TABLE indelible.append_gate ();
+COMMENT ON TABLE indelible.append_gate IS
+    'Holds nothing. Whoever appends locks it, weakly; a condition without tags locks it against them.';
+
 -- Advisory locks share one space per database, so each store has a number of its own in the top
--- bits of its keys: 15 bits of its schema's oid, written into a function as a constant. Should
--- two stores ever share a number, the worst is that one holds back the other's head for a moment.
-DO $do$
+-- bits of its keys, written into a function as a constant. Two stores must not share one: each would
+-- hold back the other's head.
+CREATE VIEW indelible.lock_numbers AS
+SELECT
+    functions.pronamespace AS schema_id,
+    functions.oid AS function_id,
+    substring(functions.prosrc, '^SELECT ([0-9]+)::bigint$')::bigint AS number
+FROM pg_proc AS functions
+WHERE functions.proname = 'lock_number';
+COMMENT ON VIEW indelible.lock_numbers IS
+    'The numbers that all stores of the database have, as take_lock_number() wrote them: everybody may read the catalog.';
+
+CREATE FUNCTION indelible.take_lock_number()
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    -- Begun somewhere else by each, so that the number of a store that was dropped is not soon another's.
+    first_choice constant bigint := 'indelible.events'::regclass::oid::bigint % 32767;
+    free bigint;
 BEGIN
+    -- One at a time in the database; the statement after this one sees what others took.
+    PERFORM pg_advisory_xact_lock(hashtextextended('indelible lock numbers', 0));
+    SELECT choice.number INTO free
+    FROM (
+        SELECT (first_choice + place) % 32767 + 1 AS number, place
+        FROM generate_series(0, 32766) AS places (place)
+    ) AS choice
+    WHERE NOT EXISTS (
+        SELECT
+        FROM indelible.lock_numbers AS taken
+        WHERE taken.number = choice.number
+            AND taken.schema_id <> (
+                SELECT relnamespace FROM pg_class WHERE oid = 'indelible.events'::regclass
+            )
+    )
+    ORDER BY choice.place
+    LIMIT 1;
+    IF free IS NULL THEN
+        RAISE EXCEPTION 'all 32,767 lock numbers of this database are taken by other stores'
+        USING ERRCODE = 'IND04', HINT = 'Make the store in another database.';
+    END IF;
     EXECUTE format(
-        $f$
-        CREATE FUNCTION indelible.lock_number()
-        RETURNS bigint
-        LANGUAGE sql
-        IMMUTABLE PARALLEL SAFE
-        RETURN %s::bigint
-        $f$,
-        'indelible.events'::regclass::oid::bigint % 32767 + 1
+        'CREATE OR REPLACE FUNCTION indelible.lock_number() RETURNS bigint LANGUAGE sql'
+        ' IMMUTABLE PARALLEL SAFE AS %L',
+        format('SELECT %s::bigint', free)
     );
 END
-$do$;
+$$;
+COMMENT ON FUNCTION indelible.take_lock_number() IS
+    'Gives the store a number that no other store of the database has. Nobody may be at work in it meanwhile.';
+SELECT indelible.take_lock_number();
 COMMENT ON FUNCTION indelible.lock_number() IS
     'This store''s number in the keys of its advisory locks: key = number << 48 | position.';
 
@@ -154,14 +196,25 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
     -- The setting is local to the transaction and is undone by a rollback to a savepoint, as the
-    -- lock is: the two always agree.
-    setting constant text := 'indelible_holds.head_' || indelible.lock_number();
+    -- lock is. It names the transaction: what was set before it, by whomever, says nothing.
+    setting constant text := 'indelible_holds.head_' || indelible.lock_number()::text;
+    this_one constant text := pg_current_xact_id()::text || ' ';
+    -- An expression: the statement that reads the sequence as a table takes three times as long.
+    -- Null where the sequence was restarted: nothing was handed out, and a key that is too old is safe.
+    key bigint := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
     held text;
 BEGIN
-    IF current_setting(setting, true) = 'yes' THEN
+    IF starts_with(current_setting(setting, true), this_one) THEN
+        -- The lock is held already, and to take it again costs next to nothing: so whoever made the
+        -- note up in the middle of its transaction holds a lock as well, that is old enough.
+        key := least(
+            key, greatest(0, substr(current_setting(setting), length(this_one) + 1)::bigint)
+        );
+        held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text;
         RETURN false;
     END IF;
-    IF current_setting('indelible_epoch.known_' || indelible.lock_number(), true) IS DISTINCT FROM 'yes'
+    IF current_setting('indelible_epoch.known_' || indelible.lock_number()::text, true)
+        IS DISTINCT FROM 'yes'
     THEN
         PERFORM indelible.check_epoch();
     END IF;
@@ -169,17 +222,45 @@ BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         held := set_config('synchronous_commit', 'local', true);
     END IF;
-    -- An expression: the statement that reads the sequence as a table takes three times as long.
-    -- Null where the sequence was restarted: nothing was handed out, and a key that is too old is safe.
-    held := pg_advisory_xact_lock_shared(
-        indelible.lock_number() << 48
-        | coalesce(pg_sequence_last_value('indelible.events_position'), 0)
-    )::text || set_config(setting, 'yes', true);
+    held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text
+        || set_config(setting, this_one || key, true);
     RETURN true;
 END
 $$;
 COMMENT ON FUNCTION indelible.hold_head() IS
-    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called before a transaction takes its first position; false where it has said so before.';
+    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called after the lock on append_gate, before a transaction takes its first position; false where it has said so before.';
+
+-- Any login may take advisory locks. Those of whoever may not lock the gate count for nothing: an
+-- appender locks that first. (The lock of the gate is looked for in the same look, which begins after
+-- the reader knows the last position handed out: who locks the gate later takes later positions.)
+CREATE VIEW indelible.head_locks AS
+WITH locks AS MATERIALIZED (
+    SELECT
+        pid,
+        locktype = 'advisory' AS is_key,
+        (classid::bigint & 65535) << 32 | objid::bigint AS position
+    FROM pg_locks
+    WHERE granted
+        AND (
+            locktype = 'advisory'
+            AND objsubid = 1
+            AND mode = 'ShareLock'
+            AND classid::bigint >> 16 = indelible.lock_number()
+            OR relation = 'indelible.append_gate'::regclass
+        )
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+SELECT pid, position
+FROM locks
+WHERE is_key
+    AND (
+        pid IN (SELECT pid FROM locks WHERE NOT is_key)
+        -- PREPARE TRANSACTION hands over the two locks one after the other, to nobody's process.
+        OR pid IS NULL
+        OR EXISTS (SELECT FROM locks WHERE NOT is_key AND pid IS NULL)
+    );
+COMMENT ON VIEW indelible.head_locks IS
+    'The transactions that hold the head back: their processes (null where prepared), and the last position handed out before theirs.';
 
 CREATE FUNCTION indelible.head()
 RETURNS bigint
@@ -203,14 +284,7 @@ BEGIN
     PERFORM indelible.check_epoch();
     -- The order of these two statements is the guarantee; see docs/explanation/ordering.md.
     SELECT last_value INTO handed_out FROM indelible.events_position;
-    SELECT min((classid::bigint & 65535) << 32 | objid::bigint) INTO held
-    FROM pg_locks
-    WHERE locktype = 'advisory'
-        AND objsubid = 1
-        AND mode = 'ShareLock'
-        AND granted
-        AND classid::bigint >> 16 = indelible.lock_number()
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    SELECT min(position) INTO held FROM indelible.head_locks;
     -- Not beyond the last event that stands: positions taken by a transaction that was undone are
     -- not safe on disk, and after a crash they are handed out anew.
     RETURN coalesce((
@@ -756,6 +830,120 @@ AS $$
 $$;
 COMMENT ON FUNCTION indelible.size() IS
     'The last position handed out, and what tables and indexes take on disk.';
+
+
+-- What a copy, or somebody's hand, may have broken ----------------------------------------------
+
+CREATE FUNCTION indelible.store_problem(
+    asked_for regclass, OUT problem text, OUT subject text, OUT number bigint
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Functions name their tables by the name that the schema had when the store was made.
+    IF asked_for IS DISTINCT FROM to_regclass('indelible.events') THEN
+        problem := 'renamed';
+        subject := 'indelible.events';
+        RETURN;
+    END IF;
+    -- Of two the one that was made later, which is the copy: the other goes on undisturbed.
+    SELECT 'shared number', others.schema_id::regnamespace::text, mine.number
+    INTO problem, subject, number
+    FROM indelible.lock_numbers AS mine
+    JOIN indelible.lock_numbers AS others USING (number)
+    WHERE mine.function_id = 'indelible.lock_number()'::regprocedure
+        AND others.function_id < mine.function_id
+    ORDER BY others.function_id
+    LIMIT 1;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    -- Positions that a session keeps for later are below those that others have taken by then.
+    SELECT 'sequence settings', 'indelible.events_position'
+    INTO problem, subject
+    FROM pg_sequence
+    WHERE seqrelid = 'indelible.events_position'::regclass
+        AND (seqcache <> 1 OR seqincrement <> 1 OR seqcycle);
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    SELECT 'sequence behind', sequences.name, sequences.used
+    INTO problem, subject, number
+    FROM (
+        SELECT
+            'indelible.events_position',
+            greatest(
+                (SELECT max(position) FROM indelible.events),
+                (SELECT max(position) FROM indelible.archived_events),
+                0
+            ),
+            (SELECT last_value + is_called::integer FROM indelible.events_position)
+        UNION ALL
+        SELECT
+            'indelible.streams_id_seq',
+            (SELECT max(id) FROM indelible.streams),
+            (SELECT last_value + is_called::integer FROM indelible.streams_id_seq)
+        UNION ALL
+        SELECT
+            'indelible.archives',
+            (SELECT 1 FROM indelible.archived_events LIMIT 1),
+            (SELECT last_value + is_called::integer FROM indelible.archives)
+        UNION ALL
+        SELECT
+            'indelible.groups_id_seq',
+            (SELECT max(id) FROM indelible.groups),
+            (SELECT last_value + is_called::integer FROM indelible.groups_id_seq)
+        UNION ALL
+        SELECT
+            'indelible.group_events_number_seq',
+            (SELECT max(group_events.number) FROM indelible.group_events),
+            (SELECT last_value + is_called::integer FROM indelible.group_events_number_seq)
+        UNION ALL
+        SELECT
+            'indelible.stream_changes_number_seq',
+            (SELECT max(stream_changes.number) FROM indelible.stream_changes),
+            (SELECT last_value + is_called::integer FROM indelible.stream_changes_number_seq)
+        UNION ALL
+        SELECT
+            'indelible.projections_id_seq',
+            (SELECT max(id) FROM indelible.projections),
+            (SELECT last_value + is_called::integer FROM indelible.projections_id_seq)
+    ) AS sequences (name, used, next)
+    WHERE sequences.next <= sequences.used
+    LIMIT 1;
+END
+$$;
+COMMENT ON FUNCTION indelible.store_problem(regclass) IS
+    'Why the store must not be used: renamed, shared number (with the schema), sequence settings, or sequence behind (a number in use); null for nothing. The argument is the table of events in the schema that the caller means.';
+
+CREATE FUNCTION indelible.repair_store(
+    asked_for regclass, OUT problem text, OUT subject text, OUT number bigint
+)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    LOOP
+        SELECT found.* INTO problem, subject, number
+        FROM indelible.store_problem(asked_for) AS found;
+        EXIT WHEN problem IS NULL OR problem = 'renamed';
+        -- Nobody is at work in it meanwhile.
+        LOCK TABLE indelible.append_gate, indelible.events IN ACCESS EXCLUSIVE MODE;
+        CASE problem
+            WHEN 'shared number' THEN
+                PERFORM indelible.take_lock_number();
+            WHEN 'sequence settings' THEN
+                ALTER SEQUENCE indelible.events_position INCREMENT 1 CACHE 1 NO CYCLE;
+            WHEN 'sequence behind' THEN
+                PERFORM setval(subject::regclass, number);
+        END CASE;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION indelible.repair_store(regclass) IS
+    'Repairs what store_problem() finds, and tells what is left. For the owner.';
 
 
 -- By default nobody but the owner may do anything; `indelible init --roles` grants what is needed.

@@ -28,12 +28,6 @@ ALTER TABLE indelible.event_tags ENABLE ALWAYS TRIGGER event_tags_are_immutable;
 
 -- Locks ---------------------------------------------------------------------------------------
 
--- Every appender holds this one, and a weak lock on a table costs next to nothing: the server keeps
--- it with the session. It is a table of its own because vacuum locks tables that hold something.
-CREATE TABLE indelible.append_gate ();
-COMMENT ON TABLE indelible.append_gate IS
-    'Holds nothing. Whoever appends locks it, weakly; a condition without tags locks it against them.';
-
 CREATE FUNCTION indelible.tag_key(tag text)
 RETURNS integer
 LANGUAGE sql
@@ -55,6 +49,126 @@ END
 $$;
 COMMENT ON FUNCTION indelible.each_once(jsonb) IS 'The tags of a list, each once.';
 
+CREATE FUNCTION indelible.are_many_locks(more integer)
+RETURNS boolean
+LANGUAGE sql  -- so that it becomes part of the expression that asks
+AS $$
+    -- As many as the server has room for in each of its connections. The count is a setting local to
+    -- the transaction, undone by a rollback to a savepoint as the locks are; empty after its end.
+    SELECT more > current_setting('max_locks_per_transaction')::integer
+        OR set_config(
+            'indelible_holds.locks_' || indelible.lock_number()::text,
+            (
+                coalesce(
+                    nullif(
+                        current_setting(
+                            'indelible_holds.locks_' || indelible.lock_number()::text, true
+                        ),
+                        ''
+                    ),
+                    '0'
+                )::integer + more
+            )::text,
+            true
+        )::integer > 4 * current_setting('max_locks_per_transaction')::integer
+$$;
+COMMENT ON FUNCTION indelible.are_many_locks(integer) IS
+    'Counts advisory locks that the transaction is about to take. True where they are too many at once, or with those before them: the lock table of the server is finite, and of all.';
+
+CREATE FUNCTION indelible.who_keeps_the_gate()
+RETURNS text
+LANGUAGE sql
+AS $$
+    SELECT coalesce(string_agg(found.text, '; '), 'nobody any more')
+    FROM (
+        SELECT DISTINCT ON (activity.xact_start, locks.pid)
+            CASE
+                WHEN locks.pid IS NULL THEN 'a prepared transaction'
+                ELSE format(
+                    'process %s (%s, %s) in a transaction of %s s',
+                    locks.pid,
+                    coalesce(nullif(activity.application_name, ''), 'without a name'),
+                    coalesce(activity.state, 'state not shown'),
+                    round(extract(epoch FROM clock_timestamp() - activity.xact_start))
+                )
+            END AS text
+        FROM pg_locks AS locks
+        LEFT JOIN pg_stat_activity AS activity USING (pid)
+        WHERE locks.granted
+            AND locks.pid IS DISTINCT FROM pg_backend_pid()
+            AND (
+                locks.relation = 'indelible.append_gate'::regclass
+                OR locks.locktype = 'advisory'
+                AND locks.objsubid = 1
+                AND locks.classid::bigint = indelible.lock_number() << 16 | 1 << 14
+                AND locks.objid = 0
+            )
+            AND locks.database
+                = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ORDER BY activity.xact_start, locks.pid
+        LIMIT 5
+    ) AS found
+$$;
+COMMENT ON FUNCTION indelible.who_keeps_the_gate() IS
+    'The transactions that close_gate() waits for, for messages: the oldest five.';
+
+CREATE FUNCTION indelible.close_gate(patience interval)
+RETURNS void
+LANGUAGE plpgsql
+-- While a strong lock is waited for, all weak ones queue up behind it: each try is a short one.
+SET lock_timeout = '200ms'
+AS $$
+DECLARE
+    deadline constant timestamptz := clock_timestamp() + patience;
+    -- One transaction at a time: with several there would always be one whose try is under way. Bit
+    -- 46 of the key is no position's. (Not ShareLock, which is what head() looks for.)
+    turn constant bigint := indelible.lock_number() << 48 | 1::bigint << 46;
+    has_turn boolean := pg_try_advisory_xact_lock(turn);
+    pause double precision := 0.1;
+BEGIN
+    IF NOT has_turn THEN
+        -- Whoever has the turn waits for all that have appended: for this transaction, too?
+        IF EXISTS (
+            SELECT
+            FROM pg_locks
+            WHERE relation = 'indelible.append_gate'::regclass AND pid = pg_backend_pid()
+        ) THEN
+            RAISE EXCEPTION 'this transaction has appended, and now waits for one that waits for it: %',
+                indelible.who_keeps_the_gate()
+            USING ERRCODE = 'deadlock_detected',
+                HINT = 'Begin such a transaction with the append that locks out all others.';
+        END IF;
+        BEGIN
+            PERFORM set_config(
+                'lock_timeout', ceil(extract(epoch FROM patience) * 1000)::text, true
+            );
+            PERFORM pg_advisory_xact_lock(turn);
+            has_turn := true;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;
+        END;
+        PERFORM set_config('lock_timeout', '200', true);
+    END IF;
+    WHILE has_turn LOOP
+        BEGIN
+            LOCK TABLE indelible.append_gate IN SHARE ROW EXCLUSIVE MODE;
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;
+        END;
+        EXIT WHEN clock_timestamp() + make_interval(secs => pause) > deadline;
+        PERFORM pg_sleep(pause);
+        pause := least(2 * pause, 1);
+    END LOOP;
+    RAISE EXCEPTION 'an append locks out all others if its condition names no tags or its transaction has very many, and this one waited % s for: %',
+        round(extract(epoch FROM patience)), indelible.who_keeps_the_gate()
+    USING ERRCODE = 'lock_not_available',
+        HINT = 'End these transactions sooner, name tags in the condition, or append again.';
+END
+$$;
+COMMENT ON FUNCTION indelible.close_gate(interval) IS
+    'Keeps all other appends out until the transaction ends. Waits so long at most, and raises 55P03 with who is in the way; or 40P01 at once where the wait would never end.';
+
 CREATE FUNCTION indelible.lock_for_append(
     shared_tags text[], exclusive_tags text[] DEFAULT '{}', closes_gate boolean DEFAULT false
 )
@@ -62,21 +176,25 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    store constant integer := indelible.lock_number();
+    tag_count constant integer := cardinality(shared_tags) + cardinality(exclusive_tags);
 BEGIN
-    -- The lock table of the server is finite: very many tags are one lock on everything.
-    IF closes_gate OR cardinality(shared_tags) + cardinality(exclusive_tags) > 500 THEN
-        LOCK TABLE indelible.append_gate IN SHARE ROW EXCLUSIVE MODE;
+    IF NOT closes_gate AND tag_count = 0 THEN
+        LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+        RETURN;
+    END IF;
+    -- Very many tags are one lock on everything.
+    IF closes_gate OR indelible.are_many_locks(tag_count) THEN
+        PERFORM indelible.close_gate(
+            coalesce(nullif(current_setting('lock_timeout')::interval, '0'), '10s')
+        );
         RETURN;
     END IF;
     LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
-    IF shared_tags = '{}' AND exclusive_tags = '{}' THEN
-        RETURN;
-    END IF;
     -- Each key once, in its strongest mode and in order: nobody waits in a circle.
     PERFORM CASE
-        WHEN tags.is_exclusive THEN pg_advisory_xact_lock(store, tags.key)
-        ELSE pg_advisory_xact_lock_shared(store, tags.key)
+        WHEN tags.is_exclusive
+            THEN pg_advisory_xact_lock(indelible.lock_number()::integer, tags.key)
+        ELSE pg_advisory_xact_lock_shared(indelible.lock_number()::integer, tags.key)
     END
     FROM (
         SELECT indelible.tag_key(given.name) AS key, bool_or(given.is_exclusive) AS is_exclusive
@@ -95,6 +213,84 @@ COMMENT ON FUNCTION indelible.lock_for_append(text[], text[], boolean) IS
 
 
 -- Conditions ----------------------------------------------------------------------------------
+
+CREATE FUNCTION indelible.check_conditions(conditions jsonb, needs_tags boolean DEFAULT false)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    -- Expressions in loops: a query is many times dearer than what there is to look at.
+    condition jsonb;
+    item jsonb;
+    problem text;
+BEGIN
+    IF jsonb_typeof(conditions) IS DISTINCT FROM 'array' THEN
+        RAISE EXCEPTION 'conditions are no list of conditions'
+        USING ERRCODE = 'IND04', HINT = 'Pass [{items, after, seen}, …].';
+    END IF;
+    FOR number IN 0 .. jsonb_array_length(conditions) - 1 LOOP
+        condition := conditions -> number;
+        problem := CASE
+            WHEN jsonb_typeof(condition) <> 'object'
+                OR condition - '{items,after,seen,epoch,at}'::text[] <> '{}'
+                THEN 'is no {items, after, seen}'
+            WHEN jsonb_typeof(condition -> 'after') IS DISTINCT FROM 'number'
+                OR condition ->> 'after' !~ '^[0-9]{1,18}$'
+                THEN 'says after no position (its "after")'
+            -- A marker names its epoch, and is looked at by lost_markers().
+            WHEN NOT condition ? 'epoch' AND (condition ->> 'after')::bigint
+                > coalesce(pg_sequence_last_value('indelible.events_position'), 0)
+                THEN format(
+                    'is to hold after position %s, and the last one handed out is %s',
+                    condition ->> 'after',
+                    coalesce(pg_sequence_last_value('indelible.events_position'), 0)
+                )
+            WHEN jsonb_typeof(condition -> 'seen') IS DISTINCT FROM 'array'
+                OR jsonb_path_exists(condition, 'strict $.seen[*] ? (@.type() != "number")')
+                THEN 'has no list of positions that were seen (its "seen")'
+            WHEN jsonb_typeof(condition -> 'items') IS DISTINCT FROM 'array'
+                OR condition -> 'items' = '[]'
+                THEN 'names no events (its "items")'
+        END;
+        IF problem IS NULL THEN
+            FOR place IN 0 .. jsonb_array_length(condition -> 'items') - 1 LOOP
+                item := condition -> 'items' -> place;
+                problem := CASE
+                    WHEN jsonb_typeof(item) <> 'object'
+                        OR item - '{types,tags,channel,stream_prefix}'::text[] <> '{}'
+                        THEN 'has an item that is no {types, tags, channel, stream_prefix}'
+                    WHEN coalesce(jsonb_typeof(item -> 'types'), 'null') <> 'null' AND (
+                        jsonb_typeof(item -> 'types') <> 'array'
+                        OR item -> 'types' = '[]'
+                        OR jsonb_path_exists(item, 'strict $.types[*] ? (@.type() != "string")')
+                    )
+                        THEN 'has an item whose "types" are no names'
+                    WHEN coalesce(jsonb_typeof(item -> 'tags'), 'null') <> 'null' AND (
+                        jsonb_typeof(item -> 'tags') <> 'array'
+                        OR item -> 'tags' = '[]'
+                        OR jsonb_path_exists(item, 'strict $.tags[*] ? (@.type() != "string")')
+                    )
+                        THEN 'has an item whose "tags" are no tags'
+                    WHEN coalesce(jsonb_typeof(item -> 'channel'), 'null') NOT IN ('null', 'string')
+                        OR coalesce(jsonb_typeof(item -> 'stream_prefix'), 'null')
+                            NOT IN ('null', 'string')
+                        THEN 'has an item whose "channel" or "stream_prefix" is no text'
+                    WHEN needs_tags AND item -> 'tags' ->> 0 IS NULL
+                        THEN 'has an item without tags, which goes alone only: in append_if()'
+                END;
+                EXIT WHEN problem IS NOT NULL;
+            END LOOP;
+        END IF;
+        IF problem IS NOT NULL THEN
+            RAISE EXCEPTION 'condition % %', number + 1, problem
+            USING ERRCODE = 'IND04',
+                HINT = 'Pass [{"items": [{"tags": ["course:c1"]}], "after": 17, "seen": []}], where "after" was a head of this store.';
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_conditions(jsonb, boolean) IS
+    'Raises IND04 where a condition would be taken for fulfilled since it says less than its author meant.';
 
 CREATE FUNCTION indelible.events_in_the_way(conditions jsonb)
 RETURNS bigint[]
@@ -243,6 +439,7 @@ DECLARE
     recalled record;
 BEGIN
     PERFORM indelible.check_isolation();
+    PERFORM indelible.check_conditions(conditions);
     -- Any event that matches an item carries all its tags: one of them is enough to lock.
     PERFORM indelible.lock_for_append(
         indelible.each_once(jsonb_path_query_array(appends, '$[*].events[*].tags[*]')),

@@ -117,6 +117,8 @@ DECLARE
     reasons jsonb[] := array_fill(NULL::jsonb, ARRAY[size]);
     has_tags constant boolean := jsonb_path_exists(appends, '$[*].events[*].tags[*]');
     has_conditions constant boolean := jsonb_path_exists(appends, '$[*].conditions');
+    -- The lock table of the server is finite, and of all.
+    most_locks constant bigint := 4 * current_setting('max_locks_per_transaction')::integer;
     -- The places of appends that are at work on the tags of others: in this batch, or elsewhere.
     contended bigint[] := '{}';
     -- Those with a condition on a tag that events after it have, or with a marker to be looked at.
@@ -144,10 +146,16 @@ BEGIN
     LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
     IF has_conditions THEN
         unused := indelible.check_isolation() IS NULL;
+        FOR number IN 0 .. size - 1 LOOP
+            IF appends -> number ? 'conditions' THEN
+                unused := indelible.check_conditions(appends -> number -> 'conditions', true) IS NULL;
+            END IF;
+        END LOOP;
     END IF;
     IF has_tags OR has_conditions THEN
         -- What is before it in the batch has no position yet that a condition could see: of those
-        -- that share a tag, one that decides by it comes in where it is the first.
+        -- that share a tag, one that decides by it comes in where it is the first. Those that would
+        -- take too many locks, together with the ones before them, are left to go alone.
         contended := ARRAY(
             SELECT place
             FROM (
@@ -155,10 +163,21 @@ BEGIN
                     place,
                     tag,
                     is_decided,
-                    dense_rank() OVER (PARTITION BY tag ORDER BY place) AS turn
-                FROM indelible.tag_uses(appends)
+                    turn,
+                    sum(is_first::integer) OVER (ORDER BY place) AS locks
+                FROM (
+                    SELECT
+                        place,
+                        tag,
+                        is_decided,
+                        dense_rank() OVER of_tag AS turn,
+                        row_number() OVER of_tag = 1 AS is_first
+                    FROM indelible.tag_uses(appends)
+                    WINDOW of_tag AS (PARTITION BY tag ORDER BY place)
+                ) AS uses
             ) AS uses
             WHERE CASE
+                WHEN locks > most_locks THEN true
                 WHEN NOT is_decided THEN NOT pg_try_advisory_xact_lock_shared(
                     indelible.lock_number()::integer, indelible.tag_key(tag)
                 )
