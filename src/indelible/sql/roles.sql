@@ -26,6 +26,7 @@ BEGIN
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(),'
+        ' indelible.lock_holders(),'
         ' indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
         ' indelible.projection_served,'
