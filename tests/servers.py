@@ -111,6 +111,11 @@ class SystemServer:
 class PgBouncer:
     """A pooler in transaction mode before a server; a context manager that stops it."""
 
+    @staticmethod
+    def is_installed() -> bool:
+        """Whether the machine has it."""
+        return shutil.which("pgbouncer") is not None
+
     def __init__(self, folder: Path, server_url: str) -> None:
         given = conninfo_to_dict(server_url)
         self._folder = folder

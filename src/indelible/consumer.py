@@ -18,7 +18,7 @@ from typing import Any, Generic, Self, TypeVar
 from .errors import IndelibleError, InvalidInput, LeaseLost
 from .events import RecordedEvent
 from .plan import documented_as
-from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, PoolEngine
+from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, Origin, PoolEngine
 from .slices import Item, Verdict
 from .subscription import Bell
 from .wakeup import PASSING, Retries, Watch
@@ -260,6 +260,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._watch = watch
         self._worker = worker
         self._bind = bind
+        self._origin = Origin()
         self._changed = threading.Condition()
         self._queue: deque[Delivery[Bound]] = deque()
         self._takers = 0
@@ -296,6 +297,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         Raises:
             GroupNotFound: the group was deleted.
         """
+        self._origin.check()
         with self._changed:
             self._takers += 1
             try:
@@ -321,6 +323,8 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
 
     def close(self) -> None:
         """Stop, give back what was not acked, and end the lease. Closing twice is allowed."""
+        if not self._origin.is_here:  # it is another process's, which goes on with it
+            return
         self.stop()
         self._is_closed = True
         self._woken.set()
@@ -437,6 +441,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         self._watch = watch
         self._worker = worker
         self._bind = bind
+        self._origin = Origin()
         self._changed = asyncio.Condition()
         self._queue: deque[AsyncDelivery[Bound]] = deque()
         self._takers = 0
@@ -451,6 +456,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         return self._worker.slices
 
     async def take(self, timeout: float | None = None) -> AsyncDelivery[Bound] | None:  # noqa: ASYNC109
+        self._origin.check()
         if self._task is None:
             raise InvalidInput("enter the consumer first: async with group.consume() as consumer")
         async with self._changed:
@@ -480,6 +486,8 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         self._woken.ring()
 
     async def close(self) -> None:
+        if not self._origin.is_here:  # it is another process's, which goes on with it
+            return
         await self.stop()
         self._is_closed = True
         self._woken.ring()

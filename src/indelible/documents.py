@@ -133,7 +133,7 @@ def verify(engine: PoolEngine, verifying: Verifying) -> Verification:
     with engine.snapshot() as bound:
         bound.run(verifying.begin())
         while page := bound.run(verifying.next_page()):
-            verifying.take(page, enrich(described, page, bound.connection))
+            verifying.take(page, enrich(described, page, bound))
         return bound.run(verifying.finish())
 
 
@@ -144,7 +144,7 @@ async def verify_async(engine: AsyncPoolEngine, verifying: Verifying) -> Verific
     async with engine.snapshot() as bound:
         await bound.run(verifying.begin())
         while page := await bound.run(verifying.next_page()):
-            verifying.take(page, await enrich_async(described, page, bound.connection))
+            verifying.take(page, await enrich_async(described, page, bound))
         return await bound.run(verifying.finish())
 
 
@@ -155,7 +155,7 @@ def fold_live(engine: PoolEngine | BoundEngine, live: Live[Any]) -> None:
     while page := engine.run(live.next_page()):
         if described.enriches:
             with engine.transaction() as bound:
-                live.take(page, enrich(described, page, bound.connection))
+                live.take(page, enrich(described, page, bound))
         else:
             live.take(page)
 
@@ -167,6 +167,6 @@ async def fold_live_async(engine: AsyncPoolEngine | AsyncBoundEngine, live: Live
     while page := await engine.run(live.next_page()):
         if described.enriches:
             async with engine.transaction() as bound:
-                live.take(page, await enrich_async(described, page, bound.connection))
+                live.take(page, await enrich_async(described, page, bound))
         else:
             live.take(page)

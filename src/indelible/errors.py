@@ -35,9 +35,12 @@ IndelibleError
 ├── IsolationTooStrict               the head was asked for in a snapshot that may be older
 ├── PermissionDenied                 the role may not do this
 ├── DatabaseError                    the database refused for a reason of its own
+│   └── ServerBusy                   the database could not do it now; it may be tried again
+│       └── LockTimeout              others held a lock for too long
 ├── DatabaseUnreachable              no connection could be made
 ├── ConnectionLost                   the connection broke, and the outcome is unknown
 ├── StoreClosed                      the store was closed before
+├── StoreForked                      the store was opened before this process was forked
 └── EmbeddedUnavailable              the embedded PostgreSQL cannot be used here
 """
 
@@ -651,6 +654,27 @@ class DatabaseError(IndelibleError):
     """The database refused for a reason of its own; the message is the database's."""
 
 
+class ServerBusy(DatabaseError):
+    """The database could not carry out a statement now; nothing of it was stored.
+
+    The statement was cancelled or ran into a timeout, or the server lacked connections, memory or
+    disk space, or its disk failed. It may be tried again: readers that run for ever do so.
+    """
+
+
+class LockTimeout(ServerBusy):
+    """Others held a lock for longer than the lock timeout; nothing of the statement was stored.
+
+    Attributes:
+        holders: the transactions that hold locks of the store and have been open for longest, each
+            told in words: process, application, for how long, last statement.
+    """
+
+    def __init__(self, message: str, holders: Sequence[str] = ()) -> None:
+        self.holders = tuple(holders)
+        super().__init__(message)
+
+
 class DatabaseUnreachable(IndelibleError):
     """No connection could be made; the message says where it was tried."""
 
@@ -674,6 +698,22 @@ class StoreClosed(IndelibleError):
 
     def __init__(self) -> None:
         super().__init__("the store is closed: open another one with connect()")
+
+
+class StoreForked(IndelibleError):
+    """The store was opened in another process, of which this one was forked.
+
+    Its connections are the parent's: each would get the answers of the other.
+
+    Attributes:
+        pid: the process that opened it.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        super().__init__(
+            f"the store was opened before the fork, in process {pid}: connect in this process"
+        )
 
 
 class EmbeddedUnavailable(IndelibleError):

@@ -66,10 +66,10 @@ class Inline(_Inline):
             if not taken:
                 continue
             if described.kind == "documents":
-                known = enrich(described, taken, engine.connection)
+                known = enrich(described, taken, engine)
                 engine.run(project.fold_inline(described, taken, known))
             elif engine.run(project.hold(described)) is not None:
-                handle(described, taken, engine.connection)
+                handle(described, taken, engine)
 
 
 class AsyncInline(_Inline):
@@ -94,7 +94,7 @@ class AsyncInline(_Inline):
             if not taken:
                 continue
             if described.kind == "documents":
-                known = await enrich_async(described, taken, engine.connection)
+                known = await enrich_async(described, taken, engine)
                 await engine.run(project.fold_inline(described, taken, known))
             elif await engine.run(project.hold(described)) is not None:
-                await handle_async(described, taken, engine.connection)
+                await handle_async(described, taken, engine)

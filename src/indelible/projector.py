@@ -17,10 +17,8 @@ from .events import RecordedEvent
 from .plan import documented_as
 from .postgres import (
     AsyncBoundEngine,
-    AsyncConnection,
     AsyncPoolEngine,
     BoundEngine,
-    Connection,
     PoolEngine,
 )
 from .projection import Described
@@ -119,13 +117,13 @@ class Projector:
             engine.run(run.advance(batch))
         elif described.kind == "documents":
             with engine.transaction() as bound:
-                known = enrich(described, batch.events, bound.connection)
+                known = enrich(described, batch.events, bound)
             engine.run(run.commit(batch, known))
             return batch
         elif described.kind == "tables":
             with engine.transaction() as bound:
                 bound.run(run.fence())
-                handle(described, batch.events, bound.connection)
+                handle(described, batch.events, bound)
                 bound.run(run.advance(batch))
         else:
             handle(described, batch.events, None)
@@ -256,13 +254,13 @@ class AsyncProjector:
             await engine.run(run.advance(batch))
         elif described.kind == "documents":
             async with engine.transaction() as bound:
-                known = await enrich_async(described, batch.events, bound.connection)
+                known = await enrich_async(described, batch.events, bound)
             await engine.run(run.commit(batch, known))
             return batch
         elif described.kind == "tables":
             async with engine.transaction() as bound:
                 await bound.run(run.fence())
-                await handle_async(described, batch.events, bound.connection)
+                await handle_async(described, batch.events, bound)
                 await bound.run(run.advance(batch))
         else:
             await handle_async(described, batch.events, None)
@@ -327,7 +325,7 @@ class AsyncProjector:
 
 
 def enrich(
-    described: Described, events: Sequence[RecordedEvent], connection: Connection
+    described: Described, events: Sequence[RecordedEvent], engine: BoundEngine
 ) -> Sequence[Any]:
     """Look up what a batch needs, as handlers take it.
 
@@ -337,40 +335,40 @@ def enrich(
     if not described.enriches:
         return ()
     try:
-        return (described.projection.enrich(events, connection),)
+        return (described.projection.enrich(events, engine.lend()),)
     except Exception as error:
         raise described.failure(None, error) from error
 
 
 async def enrich_async(
-    described: Described, events: Sequence[RecordedEvent], connection: AsyncConnection
+    described: Described, events: Sequence[RecordedEvent], engine: AsyncBoundEngine
 ) -> Sequence[Any]:
     """Look up what a batch needs, as `enrich` does."""
     if not described.enriches:
         return ()
     try:
-        return (await described.projection.enrich(events, connection),)
+        return (await described.projection.enrich(events, engine.lend()),)
     except Exception as error:
         raise described.failure(None, error) from error
 
 
 def handle(
-    described: Described, events: Sequence[RecordedEvent], connection: Connection | None
+    described: Described, events: Sequence[RecordedEvent], engine: BoundEngine | None
 ) -> None:
     """Call the handlers of a projection that does I/O.
 
     Raises:
         ProjectionFailed: the projection failed.
     """
-    given: tuple[Any, ...] = () if connection is None else (connection,)
+    given: tuple[Any, ...] = () if engine is None else (engine.lend(),)
     if described.takes_batches:
         try:
             described.projection.project(events, *given)
         except Exception as error:
             raise described.failure(None, error) from error
         return
-    if connection is not None:
-        given += tuple(enrich(described, events, connection))
+    if engine is not None:
+        given += tuple(enrich(described, events, engine))
     for event in events:
         try:
             described.handlers[event.type](event, *given)
@@ -379,18 +377,18 @@ def handle(
 
 
 async def handle_async(
-    described: Described, events: Sequence[RecordedEvent], connection: AsyncConnection | None
+    described: Described, events: Sequence[RecordedEvent], engine: AsyncBoundEngine | None
 ) -> None:
     """Call the handlers of a projection that does I/O, as `handle` does."""
-    given: tuple[Any, ...] = () if connection is None else (connection,)
+    given: tuple[Any, ...] = () if engine is None else (engine.lend(),)
     if described.takes_batches:
         try:
             await described.projection.project(events, *given)
         except Exception as error:
             raise described.failure(None, error) from error
         return
-    if connection is not None:
-        given += tuple(await enrich_async(described, events, connection))
+    if engine is not None:
+        given += tuple(await enrich_async(described, events, engine))
     for event in events:
         try:
             await described.handlers[event.type](event, *given)

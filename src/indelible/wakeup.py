@@ -24,6 +24,7 @@ from .errors import ConnectionLost, DatabaseUnreachable, IndelibleError, Transac
 from .postgres import (
     BoundEngine,
     Connection,
+    Origin,
     Settings,
     open_connection,
     speaks_to_the_server,
@@ -164,6 +165,7 @@ class Watch:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._origin = Origin()
         # Reentrant: the garbage collector may end a subscription, which leaves, at any point.
         self._guard = threading.RLock()
         self._sleepers: dict[object, Sleeper] = {}
@@ -182,6 +184,7 @@ class Watch:
 
     def join(self, key: object, sleeper: Sleeper) -> None:
         """Wake somebody from now on, whenever the head has moved."""
+        self._origin.check()
         with self._guard:
             self._sleepers[key] = sleeper
             self.problem = None
@@ -190,8 +193,9 @@ class Watch:
 
     def leave(self, key: object) -> None:
         """Wake somebody no longer."""
-        with self._guard:
-            self._sleepers.pop(key, None)
+        if self._origin.is_here:  # else nobody is woken, and nobody would give back the guard
+            with self._guard:
+                self._sleepers.pop(key, None)
 
     def close(self) -> bool:
         """Begin to end, waking everybody; return whether a bell has to wake the watch itself."""
@@ -320,11 +324,14 @@ class Wakeup:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._origin = Origin()
         self.doorbell = Doorbell(settings)
         self.watch = Watch(settings)
 
     def close(self) -> None:
         """End both. Closing twice is allowed."""
+        if not self._origin.is_here:
+            return
         if self.watch.close():
             self.doorbell.ring()
         self.doorbell.close()

@@ -57,9 +57,12 @@ EXAMPLES: list[IndelibleError] = [
     errors.IsolationTooStrict("x"),
     errors.PermissionDenied("x"),
     errors.DatabaseError("x"),
+    errors.ServerBusy("x"),
+    errors.LockTimeout("x", ["process 7"]),
     errors.DatabaseUnreachable("x"),
     errors.ConnectionLost("x", [uuid4()]),
     errors.StoreClosed(),
+    errors.StoreForked(7),
     errors.EmbeddedUnavailable("x"),
 ]
 

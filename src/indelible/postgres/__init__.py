@@ -2,6 +2,7 @@
 
 settings      how to reach a store
 connections   how a connection is made, and how a statement is run on it
+forks         what was opened before a fork is refused in the child
 failures      what the driver's errors mean, and when a statement is worth repeating
 group_commit  how appends that come at once share a commit
 pooled        engines that give each statement a connection of its own, and repeat it where that is
@@ -19,6 +20,7 @@ from .connections import (
     speaks_to_the_server,
 )
 from .failures import target, translate
+from .forks import Origin
 from .pooled import AsyncPoolEngine, PoolEngine
 from .settings import Settings
 
@@ -28,6 +30,7 @@ __all__ = [
     "AsyncPoolEngine",
     "BoundEngine",
     "Connection",
+    "Origin",
     "PoolEngine",
     "Settings",
     "migrate_store",

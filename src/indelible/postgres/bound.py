@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
 
-from indelible.errors import InvalidInput
+from indelible.errors import InvalidInput, LockTimeout
 from indelible.plan import Call, Plan, Rows, drive, drive_async
 
 from .connections import (
     AsyncConnection,
+    AsyncPooledConnection,
     Connection,
+    PooledConnection,
     async_event_cursor,
+    check_encoding,
     event_cursor,
     fetch,
     fetch_async,
+    with_holders,
 )
 from .failures import causes_that_pass, commit_errors, in_transaction, unimportant
+from .forks import Origin
 from .settings import Settings
 
 T = TypeVar("T")
@@ -65,11 +71,19 @@ class BoundEngine:
                 " connection.connection, SQLAlchemy's is"
                 " session.connection().connection.driver_connection"
             )
+        check_encoding(connection)
         self.connection = connection
         self.has_appended = False
+        self._origin = Origin()
         self._settings = settings
         self._on_append = on_append
         self._cursor = event_cursor(connection)
+
+    def lend(self) -> Connection:
+        """Give the connection to the caller, for SQL of their own."""
+        if isinstance(self.connection, PooledConnection):
+            self.connection.is_lent = True
+        return self.connection
 
     def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
@@ -86,6 +100,7 @@ class BoundEngine:
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
+        self._origin.check()
         with commit_errors(self._settings) as body, self.connection.transaction(), body:
             yield self
 
@@ -101,6 +116,7 @@ class BoundEngine:
         """Leave the connection to its owner."""
 
     def _execute(self, call: Call) -> Rows:
+        self._origin.check()
         self.has_appended = self.has_appended or call.appends
         try:
             if not takes_part(self._on_append, call):
@@ -111,7 +127,10 @@ class BoundEngine:
                     self._on_append(BoundEngine(self.connection, self._settings), call, rows)
             return rows
         except psycopg.Error as error:
-            raise in_transaction(error, self._settings) from error
+            problem = in_transaction(error, self._settings)
+            if isinstance(problem, LockTimeout):
+                problem = with_holders(problem, self._settings)
+            raise problem from error
 
     def _fetch(self, call: Call) -> Rows:
         return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
@@ -132,11 +151,19 @@ class AsyncBoundEngine:
                 " SQLAlchemy's is (await session.connection()).get_raw_connection()"
                 ".driver_connection"
             )
+        check_encoding(connection)
         self.connection = connection
         self.has_appended = False
+        self._origin = Origin()
         self._settings = settings
         self._on_append = on_append
         self._cursor = async_event_cursor(connection)
+
+    def lend(self) -> AsyncConnection:
+        """Give the connection to the caller, for SQL of their own."""
+        if isinstance(self.connection, AsyncPooledConnection):
+            self.connection.is_lent = True
+        return self.connection
 
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
@@ -154,6 +181,7 @@ class AsyncBoundEngine:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
+        self._origin.check()
         with commit_errors(self._settings) as body:
             async with self.connection.transaction():
                 with body:
@@ -171,6 +199,7 @@ class AsyncBoundEngine:
         """Leave the connection to its owner."""
 
     async def _execute(self, call: Call) -> Rows:
+        self._origin.check()
         self.has_appended = self.has_appended or call.appends
         try:
             if not takes_part(self._on_append, call):
@@ -183,7 +212,10 @@ class AsyncBoundEngine:
                     )
             return rows
         except psycopg.Error as error:
-            raise in_transaction(error, self._settings) from error
+            problem = in_transaction(error, self._settings)
+            if isinstance(problem, LockTimeout):
+                problem = await asyncio.to_thread(with_holders, problem, self._settings)
+            raise problem from error
 
     async def _fetch(self, call: Call) -> Rows:
         return await fetch_async(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from selectors import DefaultSelector
 from typing import Any, Final, TypeVar, cast
@@ -14,18 +16,20 @@ from psycopg import abc
 from psycopg.abc import AdaptContext, Buffer, PQGen
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Format
+from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 from psycopg.waiting import Wait
 
 from indelible.columns import Column
-from indelible.errors import InvalidInput
+from indelible.errors import IndelibleError, InvalidInput, IsolationTooStrict, LockTimeout
+from indelible.events import HeadHolder
 from indelible.garbage import Uncollected
 from indelible.plan import Call, Rows
 from indelible.schema import Migration, create_roles, migrate, statements
 
-from .failures import translate, unreachable
+from .failures import told_holders, translate, unreachable
+from .forks import keep_from_children
 from .settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -43,6 +47,15 @@ class PooledConnection(psycopg.Connection[Any]):
     """
 
     _step: Callable[[], bool] | None = None
+    options: str | None = None
+    """What other sessions are begun with; None where a pooler is in between, which takes none."""
+    is_lent = False
+    """Whether it was given to the caller, who may have changed its session."""
+    _as_made: tuple[object, ...] = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        keep_from_children(self)
 
     @cached_property
     def event_cursor(self) -> psycopg.Cursor[Any]:
@@ -91,13 +104,21 @@ def _is_ready(socket: int, wanted: Wait) -> bool:
 class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
     """The same, awaiting."""
 
+    options: str | None = None
+    is_lent = False
+    _as_made: tuple[object, ...] = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        keep_from_children(self)
+
     @cached_property
     def event_cursor(self) -> psycopg.AsyncCursor[Any]:
         """Made once, since it takes longer than the statement."""
         return async_event_cursor(self)
 
 
-def open_connection(settings: Settings) -> Connection:
+def open_connection(settings: Settings) -> PooledConnection:
     """Open one connection.
 
     Raises:
@@ -106,18 +127,32 @@ def open_connection(settings: Settings) -> Connection:
     """
     check_url(settings.url)
     try:
-        return psycopg.connect(settings.url, **connection_options(settings))
+        connection = PooledConnection.connect(settings.url, **connection_options(settings))
+        try:
+            _set_up(connection, settings)
+        except BaseException:
+            connection.close()
+            raise
     except psycopg.OperationalError as error:
         raise unreachable(settings, error) from error
+    return connection
 
 
-async def open_async_connection(settings: Settings) -> AsyncConnection:
+async def open_async_connection(settings: Settings) -> AsyncPooledConnection:
     """Open one connection, as `open_connection` does."""
     check_url(settings.url)
     try:
-        return await psycopg.AsyncConnection.connect(settings.url, **connection_options(settings))
+        connection = await AsyncPooledConnection.connect(
+            settings.url, **connection_options(settings)
+        )
+        try:
+            await _set_up_async(connection, settings)
+        except BaseException:
+            await connection.close()
+            raise
     except psycopg.OperationalError as error:
         raise unreachable(settings, error) from error
+    return connection
 
 
 def speaks_to_the_server(told: int, row: tuple[Any, ...] | None) -> bool:
@@ -125,10 +160,12 @@ def speaks_to_the_server(told: int, row: tuple[Any, ...] | None) -> bool:
 
     A pooler makes up the number of the process that it tells when a connection is made.
     """
-    is_direct = row is not None and row[0] == told
-    if not is_direct:
-        _log.info("there is a pooler before the server: going on without prepared statements")
-    return is_direct
+    return row is not None and row[0] == told
+
+
+def tell_about_pooler() -> None:
+    """Say in the log that prepared statements are not used."""
+    _log.info("there is a pooler before the server: going on without prepared statements")
 
 
 def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]:
@@ -151,6 +188,33 @@ def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]
         return applied
 
 
+def check_encoding(connection: Connection | AsyncConnection) -> None:
+    """Check that a connection of the caller's gives all characters.
+
+    Raises:
+        InvalidInput: it has another encoding than UTF-8.
+    """
+    if not connection.closed:
+        found = connection.pgconn.parameter_status(b"client_encoding")
+        if found is None or found.upper() not in (b"UTF8", b"UTF-8"):
+            raise InvalidInput(
+                f"the connection's client_encoding is {(found or b'not known').decode()}, in which"
+                " not all text of the store can be written: SET client_encoding = 'UTF8'"
+            )
+
+
+def with_holders(timeout: LockTimeout, settings: Settings) -> LockTimeout:
+    """Say who holds locks of the store, as far as that can be found out."""
+    impatient = replace(settings, timeout=min(settings.timeout, 2.0))
+    try:
+        with open_connection(impatient) as connection:
+            rows = connection.execute(statements(settings.schema)["lock_holders"]).fetchall()
+    except (psycopg.Error, IndelibleError) as error:
+        _log.debug("who holds the lock is not known: %s", error)
+        return timeout
+    return told_holders(timeout, [str(HeadHolder(*row)) for row in rows])
+
+
 def check_url(url: str) -> None:
     """Check that a URL is one, without repeating its password.
 
@@ -167,34 +231,144 @@ def check_url(url: str) -> None:
         ) from error
 
 
+_LIVENESS: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""A silent network is found out in half a minute, and not in the two hours of the default."""
+
+
 def connection_options(settings: Settings) -> dict[str, Any]:
     """What a connection is made with, where the URL does not say otherwise."""
     given = conninfo_to_dict(settings.url)
     return {
-        # A silent network is found out in half a minute, and not in the two hours of the default.
-        **{
-            name: given.get(name, value)
-            for name, value in (
-                ("keepalives_idle", 10),
-                ("keepalives_interval", 5),
-                ("keepalives_count", 3),
-                ("tcp_user_timeout", 25_000),
-            )
-        },
+        **{name: given.get(name, value) for name, value in _LIVENESS.items()},
         "autocommit": True,
         "application_name": given.get("application_name", "indelible"),
         "connect_timeout": given.get("connect_timeout", max(2, round(settings.timeout))),
+        # Of several hosts the one that takes writes; the server says at the start what it is.
+        "target_session_attrs": given.get("target_session_attrs", "primary"),
+        "client_encoding": "UTF8",
     }
 
 
-def configure(connection: Connection) -> None:
-    """Set up a connection of the pool."""
+def configure(connection: PooledConnection) -> None:
+    """Set up a connection of ours, as an object: the driver begins transactions in this way."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    connection._as_made = _attributes(connection)
 
 
-async def configure_async(connection: AsyncConnection) -> None:
-    """Set up a connection of the pool."""
+async def configure_async(connection: AsyncPooledConnection) -> None:
+    """Set up a connection of ours, as `configure` does."""
     await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    connection._as_made = _attributes(connection)
+
+
+def _set_up(connection: PooledConnection, settings: Settings) -> None:
+    """Set up the session of a connection that is made without options."""
+    configure(connection)
+    statement = statements(settings.schema)["session"]
+    rows = connection.execute(statement, _session(connection, settings), prepare=False).fetchall()
+    connection.options = _options(rows)
+
+
+async def _set_up_async(connection: AsyncPooledConnection, settings: Settings) -> None:
+    """Set up the session of a connection that is made without options."""
+    await configure_async(connection)
+    statement = statements(settings.schema)["session"]
+    cursor = await connection.execute(statement, _session(connection, settings), prepare=False)
+    connection.options = _options(await cursor.fetchall())
+
+
+def _session(
+    connection: PooledConnection | AsyncPooledConnection, settings: Settings
+) -> dict[str, object]:
+    """The parameters of the statement that sets up a session."""
+    given = conninfo_to_dict(settings.url)
+    return {
+        "told": connection.info.backend_pid,
+        "lock_timeout": str(min(max(round(settings.timeout * 1000), 1), 2**31 - 1)),
+        **{name: str(given.get(name, value)) for name, value in _LIVENESS.items()},
+    }
+
+
+def _options(rows: Rows) -> str | None:
+    """What a session has to be begun with to be as this one is; None where it is shared.
+
+    Raises:
+        IsolationTooStrict: it is shared, and begins transactions that cannot read the log.
+    """
+    if not any(is_shared for is_shared, *_ in rows):
+        escaped = ((name, value.replace(" ", "\\ ")) for _, name, _, value in rows)
+        return " ".join(f"-c {name}={value}" for name, value in escaped)
+    for _, name, before, _ in rows:
+        if name == "default_transaction_isolation" and before != "read committed":
+            raise IsolationTooStrict(
+                f"sessions behind this pooler begin with {name} = {before!r}, in which the log"
+                f" cannot be read: ALTER ROLE … SET {name} = 'read committed' for the role of the"
+                " store, or have the pooler set it"
+            )
+    return None
+
+
+def options_of(settings: Settings, options: str | None) -> dict[str, str]:
+    """With what a connection is begun, after what the URL or the environment begin it with."""
+    if options is None:
+        return {}
+    given = conninfo_to_dict(settings.url).get("options") or os.environ.get("PGOPTIONS", "")
+    return {"options": f"{given} {options}".strip()}
+
+
+def restore(connection: PooledConnection, settings: Settings) -> None:
+    """Undo what a caller may have changed in a connection that was lent, or close it."""
+    if not _restore_object(connection):
+        connection.close()
+        return
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    row = cursor.execute(statements(settings.schema)["reset_session"]).fetchone()
+    if row is None or row[0]:
+        connection.close()
+
+
+async def restore_async(connection: AsyncPooledConnection, settings: Settings) -> None:
+    """Undo what a caller may have changed in a connection, as `restore` does."""
+    if not _restore_object(connection):
+        await connection.close()
+        return
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    await cursor.execute(statements(settings.schema)["reset_session"])
+    row = await cursor.fetchone()
+    if row is None or row[0]:
+        await connection.close()
+
+
+def _attributes(connection: PooledConnection | AsyncPooledConnection) -> tuple[object, ...]:
+    """What a caller may change in a connection that is not in its session."""
+    return (
+        connection.autocommit,
+        connection.isolation_level,
+        connection.read_only,
+        connection.deferrable,
+        connection.row_factory,
+        connection.cursor_factory,
+        connection.server_cursor_factory,
+        tuple(connection._notice_handlers),
+        tuple(connection._notify_handlers),
+        # psycopg copies these when something is registered; there is no other way to see it.
+        *map(id, connection.adapters._dumpers.values()),
+        *map(id, connection.adapters._loaders),
+    )
+
+
+def _restore_object(connection: PooledConnection | AsyncPooledConnection) -> bool:
+    """Tell whether a connection is as it was made, and in no transaction."""
+    connection.is_lent = False
+    return (
+        connection.pgconn.transaction_status == TransactionStatus.IDLE
+        and _attributes(connection) == connection._as_made
+    )
 
 
 # Statements ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -19,15 +19,22 @@ from indelible.errors import (
     InvalidInput,
     IsolationTooStrict,
     LeaseLost,
+    LockTimeout,
     PermissionDenied,
     ProjectionFailed,
     SchemaError,
     SchemaMissing,
+    ServerBusy,
     TransactionConflict,
 )
 from indelible.plan import Call
 
 from .settings import Settings
+
+_WAIT_LESS = (
+    "nothing of it was stored. End the transaction that holds it, or try again; inside"
+    " store.transaction() append with what that gives, for the store itself has other connections"
+)
 
 _log = logging.getLogger("indelible")
 
@@ -48,14 +55,17 @@ class Attempts:
 
     def pause_after(self, problem: IndelibleError, error: psycopg.Error) -> float:
         """Say how many seconds to wait before the next attempt, or raise the problem."""
+        passes = (
+            isinstance(problem, ConnectionLost)
+            or (isinstance(problem, TransactionConflict) and self._call.survives_conflicts)
+            or is_lost_preparation(error)
+            or is_read_only(error)
+        )
         if isinstance(problem, ConnectionLost):
             problem = self.loss = self._lost(problem, error)
-        elif not (
-            (isinstance(problem, TransactionConflict) and self._call.survives_conflicts)
-            or is_lost_preparation(error)
-        ):
-            raise problem from error
-        if time.monotonic() + self._pause > self._deadline:
+        elif self.loss is not None and self._call.appends:
+            problem = self.loss  # what a later attempt met says nothing of that one
+        if not passes or time.monotonic() + self._pause > self._deadline:
             raise problem from error
         self._pause = min(self._pause * 2, 1.0)
         return self._pause / 2
@@ -71,12 +81,12 @@ class Attempts:
 
 
 class _Body:
-    """Notes whether the body of a transaction failed by itself."""
+    """Notes whether the body of a transaction began, and whether it failed by itself."""
 
-    failed = False
+    began = failed = False
 
     def __enter__(self) -> None:
-        pass
+        self.began = True
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.failed = error is not None
@@ -94,6 +104,8 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
     except psycopg.Error as error:
         if body.failed:
             raise
+        if not body.began:
+            raise in_transaction(error, settings) from error
         problem = translate(error, settings)
         if isinstance(problem, ConnectionLost):
             problem = ConnectionLost(
@@ -159,6 +171,14 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             return IsolationTooStrict(f"{text}. {hint}")
         case "IND03":  # it passes: with the next connection, or when the standby is promoted
             return DatabaseUnreachable(f"{text}. {hint}")
+        case "25006":
+            return DatabaseUnreachable(
+                f"the server at {target(settings.url)} takes no writes ({text}): it is a standby,"
+                " or default_transaction_read_only is on. Connect to the primary, or reset that"
+                " setting of the database or the role"
+            )
+        case "55P03":
+            return LockTimeout(f"others held a lock for too long ({text}): {_WAIT_LESS}")
         case "IND05":
             return LeaseLost()
         case "IND06":
@@ -192,6 +212,10 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             )
     if _is_loss(error):
         return ConnectionLost(f"the connection to {target(settings.url)} was lost ({text})")
+    if _is_busy(error):
+        return ServerBusy(
+            f"the database cannot do this now ({text}): try again" + (f". {hint}" if hint else "")
+        )
     return DatabaseError(f"the database refused: {text}" + (f". {hint}" if hint else ""))
 
 
@@ -205,10 +229,30 @@ def in_transaction(error: psycopg.Error, settings: Settings) -> IndelibleError:
     return problem
 
 
+def is_read_only(error: BaseException) -> bool:
+    """Whether the server took no writes, so that its connection is of no use: perhaps a standby."""
+    if isinstance(error, IndelibleError):
+        error = error.__cause__ or error
+    return isinstance(error, psycopg.Error) and error.sqlstate in ("25006", "IND03")
+
+
+def told_holders(timeout: LockTimeout, holders: Sequence[str]) -> LockTimeout:
+    """Say who holds locks of the store."""
+    if not holders:
+        return timeout
+    return LockTimeout(f"{timeout}. Holding locks of the store: {'; '.join(holders)}", holders)
+
+
 def _is_loss(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
     return error.sqlstate.startswith(("08", "57P"))
+
+
+def _is_busy(error: psycopg.Error) -> bool:
+    """Whether what was refused may well be carried out a moment later."""
+    # Cancelled or timed out, no connection, memory or disk space, a failing disk.
+    return error.sqlstate is not None and error.sqlstate.startswith(("53", "58", "57014"))
 
 
 def _first_line(error: psycopg.Error) -> str:
@@ -220,7 +264,7 @@ def unreachable(settings: Settings, error: psycopg.Error) -> DatabaseUnreachable
     reason = " ".join(str(error).split())
     return DatabaseUnreachable(
         f"cannot reach the database at {target(settings.url)} ({reason.rstrip('?.')}): check the"
-        " URL, and that the server runs"
+        " URL, and that the server runs and is no standby"
     )
 
 

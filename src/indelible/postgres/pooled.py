@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
@@ -16,6 +16,8 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
+    IndelibleError,
+    LockTimeout,
     StoreClosed,
 )
 from indelible.plan import Call, Plan, Rows, drive, drive_async
@@ -35,17 +37,23 @@ from .connections import (
     fetch_async,
     open_async_connection,
     open_connection,
-    speaks_to_the_server,
+    options_of,
+    restore,
+    restore_async,
+    tell_about_pooler,
+    with_holders,
 )
 from .failures import (
     Attempts,
     causes_that_pass,
     commit_errors,
     is_lost_preparation,
+    is_read_only,
     no_connection,
     translate,
     unimportant,
 )
+from .forks import Origin
 from .group_commit import AsyncGroupCommit, GroupCommit
 from .pools import AsyncPool, Pool
 from .settings import Settings
@@ -60,6 +68,9 @@ _SOON = 0.001
 """Seconds to wait for a connection before one does something else meanwhile."""
 
 _SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+_BEGIN = Call("begin", prepared=False)
+"""What is tried again where a transaction finds its connection dead: nothing has been done yet."""
 
 
 def _nothing() -> None:
@@ -94,6 +105,7 @@ class PoolEngine:
         self._on_commit = on_commit
         self._on_append = on_append
         self._prepares = True
+        self._origin = Origin()
         self._group_commit = GroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
         self._pool = Pool(
@@ -101,7 +113,6 @@ class PoolEngine:
             connection_class=PooledConnection,
             min_size=1,
             max_size=settings.pool_size,
-            kwargs=connection_options(settings),
             configure=configure,
             open=False,
             name="indelible",
@@ -111,12 +122,18 @@ class PoolEngine:
         """Open the pool, or say why no connection can be made."""
         # A first connection of our own, since the pool does not say why it gets none.
         with open_connection(self._settings) as connection:
-            row = connection.execute("SELECT pg_backend_pid()").fetchone()
-            self._prepares = speaks_to_the_server(connection.info.backend_pid, row)
+            self._prepares = connection.options is not None
+            self._pool.kwargs = {
+                **connection_options(self._settings),
+                **options_of(self._settings, connection.options),
+            }
+        if not self._prepares:
+            tell_about_pooler()
         self._pool.open()
 
     def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
+        self._origin.check()
         return drive(plan, self._share_or_execute)
 
     def load(
@@ -140,6 +157,7 @@ class PoolEngine:
         Returns:
             What the statement gave.
         """
+        self._origin.check()
         attempts = Attempts(self._settings, call)
         copy_in = statements(self._settings.schema)[statement]
         while True:
@@ -164,6 +182,8 @@ class PoolEngine:
             except psycopg.Error as error:
                 self._prepares = self._prepares and not is_lost_preparation(error)
                 problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = with_holders(problem, self._settings)
                 pause = attempts.pause_after(problem, error)
             except DatabaseUnreachable as error:
                 raise attempts.loss or error from error
@@ -188,18 +208,34 @@ class PoolEngine:
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, and give an engine that runs plans inside it."""
-        with (
-            self._checkout() as connection,
-            commit_errors(self._settings) as body,
-            connection.transaction(),
-            body,
-        ):
+        self._origin.check()
+        with commit_errors(self._settings) as body, self._begun() as connection, body:
             if not self._prepares:
                 connection.prepare_threshold = None
             engine = BoundEngine(connection, self._settings, self._on_append)
             yield engine
+            self._origin.check()
         if engine.has_appended:
             self._on_commit()
+
+    @contextmanager
+    def _begun(self) -> Iterator[PooledConnection]:
+        """Give a connection in a transaction, another one where the first was dead."""
+        attempts = Attempts(self._settings, _BEGIN)
+        while True:
+            pause = None
+            with ExitStack() as opened:
+                connection = opened.enter_context(self._checkout())
+                try:
+                    opened.enter_context(connection.transaction())
+                except psycopg.Error as error:
+                    pause = attempts.pause_after(translate(error, self._settings), error)
+                else:
+                    yield connection
+            if pause is None:
+                return
+            self._pool.check()
+            time.sleep(pause)
 
     @contextmanager
     def snapshot(self) -> Iterator[BoundEngine]:
@@ -219,12 +255,14 @@ class PoolEngine:
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
+        self._origin.check()
         return BoundEngine(connection, self._settings, self._on_append)
 
     def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
-        self._group_commit.close()
-        self._pool.close()
+        if self._origin.is_here:  # else they are the parent's, which goes on with them
+            self._group_commit.close()
+            self._pool.close()
         self._on_close()
 
     @contextmanager
@@ -243,6 +281,20 @@ class PoolEngine:
             raise no_connection(self._settings, self._pool.get_stats()) from error
         try:
             yield connection
+        except (psycopg.Error, IndelibleError) as error:
+            if is_read_only(error) and self._origin.is_here:
+                connection.close()
+            raise
+        finally:
+            if self._origin.is_here:
+                self._put_back(connection)
+
+    def _put_back(self, connection: PooledConnection) -> None:
+        try:
+            if connection.is_lent and self._prepares and not connection.closed:
+                restore(connection, self._settings)
+        except psycopg.Error:
+            connection.close()
         finally:
             self._pool.putconn(connection)
 
@@ -270,6 +322,8 @@ class PoolEngine:
             except psycopg.Error as error:
                 self._prepares = self._prepares and not is_lost_preparation(error)
                 problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = with_holders(problem, self._settings)
                 pause = attempts.pause_after(problem, error)
             except DatabaseUnreachable as error:
                 raise attempts.loss or error from error
@@ -306,6 +360,8 @@ class AsyncPoolEngine:
         self._on_commit = on_commit
         self._on_append = on_append
         self._prepares = True
+        self._origin = Origin()
+        self._aside: set[asyncio.Task[None]] = set()
         self._group_commit = AsyncGroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
         self._pool = AsyncPool(
@@ -313,7 +369,6 @@ class AsyncPoolEngine:
             connection_class=AsyncPooledConnection,
             min_size=1,
             max_size=settings.pool_size,
-            kwargs=connection_options(settings),
             configure=configure_async,
             open=False,
             name="indelible",
@@ -323,12 +378,18 @@ class AsyncPoolEngine:
         """Open the pool, or say why no connection can be made."""
         # A first connection of our own, since the pool does not say why it gets none.
         async with await open_async_connection(self._settings) as connection:
-            row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
-            self._prepares = speaks_to_the_server(connection.info.backend_pid, row)
+            self._prepares = connection.options is not None
+            self._pool.kwargs = {
+                **connection_options(self._settings),
+                **options_of(self._settings, connection.options),
+            }
+        if not self._prepares:
+            tell_about_pooler()
         await self._pool.open()
 
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
+        self._origin.check()
         return await drive_async(plan, self._share_or_execute)
 
     async def load(
@@ -342,6 +403,7 @@ class AsyncPoolEngine:
 
         What is to be done meanwhile is a task of its own.
         """
+        self._origin.check()
         attempts = Attempts(self._settings, call)
         copy_in = statements(self._settings.schema)[statement]
         while True:
@@ -362,11 +424,13 @@ class AsyncPoolEngine:
             except psycopg.Error as error:
                 self._prepares = self._prepares and not is_lost_preparation(error)
                 problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = await asyncio.to_thread(with_holders, problem, self._settings)
                 pause = attempts.pause_after(problem, error)
             except DatabaseUnreachable as error:
                 raise attempts.loss or error from error
             if isinstance(problem, ConnectionLost):
-                await self._pool.check()
+                await self._unbroken(self._pool.check())
             await asyncio.sleep(pause)
 
     @property
@@ -386,16 +450,36 @@ class AsyncPoolEngine:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction, and give an engine that runs plans inside it."""
-        async with self._checkout() as connection:
-            with commit_errors(self._settings) as body:
-                async with connection.transaction():
-                    with body:
-                        if not self._prepares:
-                            connection.prepare_threshold = None
-                        engine = AsyncBoundEngine(connection, self._settings, self._on_append)
-                        yield engine
+        self._origin.check()
+        with commit_errors(self._settings) as body:
+            async with self._begun() as connection:
+                with body:
+                    if not self._prepares:
+                        connection.prepare_threshold = None
+                    engine = AsyncBoundEngine(connection, self._settings, self._on_append)
+                    yield engine
+                    self._origin.check()
         if engine.has_appended:
             self._on_commit()
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[AsyncPooledConnection]:
+        """Give a connection in a transaction, another one where the first was dead."""
+        attempts = Attempts(self._settings, _BEGIN)
+        while True:
+            pause = None
+            async with AsyncExitStack() as opened:
+                connection = await opened.enter_async_context(self._checkout())
+                try:
+                    await opened.enter_async_context(connection.transaction())
+                except psycopg.Error as error:
+                    pause = attempts.pause_after(translate(error, self._settings), error)
+                else:
+                    yield connection
+            if pause is None:
+                return
+            await self._unbroken(self._pool.check())
+            await asyncio.sleep(pause)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncBoundEngine]:
@@ -415,15 +499,21 @@ class AsyncPoolEngine:
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
+        self._origin.check()
         return AsyncBoundEngine(connection, self._settings, self._on_append)
 
     async def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
-        await self._pool.close()
+        if self._origin.is_here:
+            if self._aside:
+                await asyncio.wait(self._aside)
+            await self._pool.close()
         self._on_close()
 
     @asynccontextmanager
     async def _checkout(self) -> AsyncIterator[AsyncPooledConnection]:
+        task = asyncio.current_task()
+        cancellations = 0 if task is None else task.cancelling()
         try:
             connection = await self._pool.getconn(timeout=self._settings.timeout)
         except PoolClosed as error:
@@ -431,9 +521,33 @@ class AsyncPoolEngine:
         except PoolTimeout as error:
             raise no_connection(self._settings, self._pool.get_stats()) from error
         try:
+            if task is not None and task.cancelling() > cancellations:
+                # Python 3.11 loses a cancellation that comes together with the connection.
+                raise asyncio.CancelledError
             yield connection
+        except (psycopg.Error, IndelibleError) as error:
+            if is_read_only(error) and self._origin.is_here:
+                await connection.close()
+            raise
+        finally:
+            if self._origin.is_here and (connection.is_lent or not self._pool.put_back(connection)):
+                await self._unbroken(self._put_back(connection))
+
+    async def _put_back(self, connection: AsyncPooledConnection) -> None:
+        try:
+            if connection.is_lent and self._prepares and not connection.closed:
+                await restore_async(connection, self._settings)
+        except psycopg.Error:
+            await connection.close()
         finally:
             await self._pool.putconn(connection)
+
+    async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something to its end, also where whoever waits for it is cancelled."""
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+        await asyncio.shield(task)
 
     async def _share_or_execute(self, call: Call) -> Rows:
         if call.lane is None or takes_part(self._on_append, call):
@@ -457,11 +571,13 @@ class AsyncPoolEngine:
             except psycopg.Error as error:
                 self._prepares = self._prepares and not is_lost_preparation(error)
                 problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = await asyncio.to_thread(with_holders, problem, self._settings)
                 pause = attempts.pause_after(problem, error)
             except DatabaseUnreachable as error:
                 raise attempts.loss or error from error
             if isinstance(problem, ConnectionLost):
-                await self._pool.check()
+                await self._unbroken(self._pool.check())
             await asyncio.sleep(pause)
 
     async def _append_with(

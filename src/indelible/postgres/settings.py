@@ -13,7 +13,8 @@ class Settings:
         url: a PostgreSQL URL or connection string.
         schema: where the store lives.
         pool_size: how many connections a store opens at most.
-        timeout: seconds that a call may wait for a connection, and try again after a lost one.
+        timeout: seconds that a call may wait for a connection, may wait for a lock, and may try
+            again after a lost connection.
     """
 
     url: str

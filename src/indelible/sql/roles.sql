@@ -27,7 +27,7 @@ BEGIN
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(),'
-        ' indelible.size(), indelible.epoch(), indelible.head_state(),'
+        ' indelible.lock_holders(), indelible.size(), indelible.epoch(), indelible.head_state(),'
         ' indelible.may_read, indelible.check_checkpoint, indelible.note_settled,'
         ' indelible.schema_version(), indelible.store_problem, indelible.group_checkpoint,'
         ' indelible.group_firsts, indelible.projection_served,'

@@ -97,8 +97,8 @@ class EventStore(
                 embedded database.
             max_event_bytes: how many bytes of data and metadata an event may have.
             pool_size: how many connections to open at most.
-            timeout: how many seconds a call may wait for a connection, and may go on trying when
-                one was lost.
+            timeout: how many seconds a call may wait for a connection, may wait for a lock that
+                another transaction holds, and may go on trying when a connection was lost.
 
         Returns:
             The store: a context manager that closes it.
@@ -229,7 +229,7 @@ class BoundEventStore(EventStore):
     @property
     def connection(self) -> Connection:
         """The connection, for SQL of your own in the same transaction."""
-        return self._engine.connection
+        return self._engine.lend()
 
 
 @documented_as(EventStore)
@@ -344,7 +344,7 @@ class AsyncBoundEventStore(AsyncEventStore):
     @property
     def connection(self) -> AsyncConnection:
         """The connection, for SQL of your own in the same transaction."""
-        return self._engine.connection
+        return self._engine.lend()
 
 
 class Connecting:

@@ -27,6 +27,50 @@ $$;
 COMMENT ON FUNCTION indelible.head_holders() IS
     'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
 
+-- For errors: what others wait for is held by one of these. Only reading takes no lock that counts.
+CREATE FUNCTION indelible.lock_holders()
+RETURNS TABLE (
+    pid integer,
+    application text,
+    state text,
+    seconds double precision,
+    query text
+)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        held.pid,
+        activity.application_name,
+        coalesce(activity.state, 'prepared'),
+        extract(
+            epoch FROM clock_timestamp() - coalesce(activity.xact_start, prepared.prepared)
+        ),
+        coalesce(activity.query, prepared.gid)
+    FROM (
+        SELECT DISTINCT locks.pid, locks.virtualtransaction
+        FROM pg_locks AS locks
+        JOIN pg_class AS relations ON relations.oid = locks.relation
+        JOIN pg_database AS databases ON databases.oid = locks.database
+        WHERE locks.granted
+            AND locks.mode <> 'AccessShareLock'
+            AND databases.datname = current_database()
+            AND relations.relnamespace = (
+                SELECT relnamespace FROM pg_class WHERE oid = 'indelible.events'::regclass
+            )
+    ) AS held
+    LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+    LEFT JOIN pg_prepared_xacts AS prepared
+        ON held.pid IS NULL AND held.virtualtransaction = '-1/' || prepared.transaction::text
+    WHERE held.pid IS DISTINCT FROM pg_backend_pid()
+    ORDER BY coalesce(activity.xact_start, prepared.prepared)
+    LIMIT 3
+$$;
+COMMENT ON FUNCTION indelible.lock_holders() IS
+    'The open transactions that hold locks of the store, at most three, the oldest first.';
+
 
 -- Epochs: which history of the log this is (docs/explanation/what-happens-when.md) --------------------------
 
