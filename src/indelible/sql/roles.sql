@@ -28,7 +28,7 @@ BEGIN
         ' indelible.head(), indelible.read_matching(jsonb), indelible.head_holders(),'
         ' indelible.size(), indelible.epoch(),'
         ' indelible.schema_version(), indelible.group_checkpoint, indelible.group_firsts,'
-        ' indelible.projection_served,'
+        ' indelible.projection_served, indelible.documents_read, indelible.documents_find,'
         ' indelible.group_places, indelible.group_overdue,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
         ' indelible.learn_periods, indelible.position_at, indelible.version_at,'

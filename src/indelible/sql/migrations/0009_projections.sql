@@ -284,8 +284,8 @@ COMMENT ON FUNCTION indelible.projection_register(text, integer, text, text, jso
     'Begins a projection that is not there, and gives its builds, the one that serves first: whether each is as described.';
 
 
-CREATE FUNCTION indelible.projection_served(of_name text, of_version integer)
-RETURNS TABLE (id bigint, checkpoint bigint, head bigint)
+CREATE FUNCTION indelible.projection_served(of_name text, of_version integer, settled bigint)
+RETURNS TABLE (id bigint, checkpoint bigint)
 LANGUAGE plpgsql
 ROWS 1
 -- The checkpoint of the moment at which the caller's statement reads the documents.
@@ -299,21 +299,88 @@ BEGIN
         SELECT
             known.id,
             CASE
-                WHEN known.lifecycle = 'inline' THEN settled.head
+                WHEN known.lifecycle = 'inline' THEN settled
                 ELSE (
                     SELECT min(parts.position)
                     FROM indelible.projection_partitions AS parts
                     WHERE parts.projection_id = known.id
                 )
-            END,
-            settled.head
+            END
         FROM indelible.projections AS known
-        CROSS JOIN (SELECT indelible.head() AS head) AS settled
         WHERE known.name = of_name AND known.version = of_version AND known.state = 'serving';
 END
 $$;
-COMMENT ON FUNCTION indelible.projection_served(text, integer) IS
-    'The build of a projection that serves, how far it is, and the head; no row where there is none.';
+COMMENT ON FUNCTION indelible.projection_served(text, integer, bigint) IS
+    'The build of a projection that serves, and its checkpoint, given a head that was asked for before; no row where there is none.';
+
+-- The head comes from a statement before the one that reads: all that it covers is visible there.
+-- The other way round a reader would be told a checkpoint that is newer than its documents.
+CREATE FUNCTION indelible.documents_read(of_name text, of_version integer, keys text[])
+RETURNS TABLE (checkpoint bigint, head bigint, key text, document jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    settled constant bigint := indelible.head();
+BEGIN
+    RETURN QUERY
+        SELECT served.checkpoint, settled, found.key, found.document
+        FROM indelible.projection_served(of_name, of_version, settled) AS served
+        LEFT JOIN LATERAL (
+            SELECT documents.key, documents.document
+            FROM indelible.projection_documents AS documents
+            WHERE documents.projection_id = served.id
+                AND documents.key = ANY(keys)
+        ) AS found ON true
+        ORDER BY found.key;
+END
+$$;
+COMMENT ON FUNCTION indelible.documents_read(text, integer, text[]) IS
+    'Documents of a version by their keys, its checkpoint and the head; one row without a document where there is none, no row where the version does not serve.';
+
+CREATE FUNCTION indelible.documents_find(
+    of_name text,
+    of_version integer,
+    by_field text,
+    value jsonb,
+    fields jsonb,
+    after_key text,
+    at_most bigint
+)
+RETURNS TABLE (checkpoint bigint, head bigint, key text, document jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- The best plan depends on the field: on whether it has an index.
+SET plan_cache_mode = force_custom_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    settled constant bigint := indelible.head();
+BEGIN
+    RETURN QUERY
+        SELECT served.checkpoint, settled, found.key, found.document
+        FROM indelible.projection_served(of_name, of_version, settled) AS served
+        LEFT JOIN LATERAL (
+            SELECT documents.key, documents.document
+            FROM indelible.projection_documents AS documents
+            WHERE documents.projection_id = served.id
+                AND documents.key > after_key
+                -- One field by its index, if it has one; then all of them.
+                AND (by_field IS NULL OR documents.document -> by_field = value)
+                AND NOT EXISTS (
+                    SELECT
+                    FROM jsonb_each(fields) AS wanted
+                    WHERE documents.document -> wanted.key IS DISTINCT FROM wanted.value
+                )
+            ORDER BY documents.key
+            LIMIT at_most
+        ) AS found ON true
+        ORDER BY found.key;
+END
+$$;
+COMMENT ON FUNCTION indelible.documents_find(text, integer, text, jsonb, jsonb, text, bigint) IS
+    'Documents of a version by the values of their fields, in order of key, or all of them where no field is named; its checkpoint and the head; rows as of documents_read().';
 
 
 -- Following the log: leases and checkpoints -----------------------------------------------------
@@ -529,6 +596,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'inline projection % cannot be brought up to date in a % transaction: its snapshot may be older than the documents',
+            of_name, current_setting('transaction_isolation')
+        USING ERRCODE = 'IND02',
+            HINT = 'Append events that an inline projection takes in a READ COMMITTED transaction.';
+    END IF;
     -- Whoever puts another build in its place holds this lock exclusively meanwhile.
     PERFORM pg_advisory_xact_lock_shared(
         indelible.lock_number()::integer, indelible.projection_key(of_name)
@@ -550,34 +623,27 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
-DECLARE
-    store constant integer := indelible.lock_number();
-    wanted integer;
 BEGIN
-    -- Documents that are not there yet have to be locked, too; in one order, so that nobody waits
-    -- in a circle. The lock table of the server is finite: very many are one lock on all.
-    FOR wanted IN
-        SELECT DISTINCT hashtext(of_projection || ' ' || given.key COLLATE "C") AS key
-        FROM unnest(CASE WHEN cardinality(keys) > 500 THEN '{}' ELSE keys END) AS given (key)
-        UNION ALL
-        SELECT hashtext('documents ' || of_projection)
-        ORDER BY key
-    LOOP
-        IF wanted = hashtext('documents ' || of_projection) AND cardinality(keys) <= 500 THEN
-            PERFORM pg_advisory_xact_lock_shared(store, wanted);
-        ELSE
-            PERFORM pg_advisory_xact_lock(store, wanted);
-        END IF;
-    END LOOP;
+    -- Locks the rows, in one order so that nobody waits in a circle. A document that is not there
+    -- yet gets an empty row at position 0, which projection_put() fills or removes before the
+    -- commit. Rows, and not advisory locks: the server's lock table is finite.
+    INSERT INTO indelible.projection_documents AS stored (projection_id, key, document, position)
+    SELECT of_projection, wanted.key, 'null', 0
+    FROM (SELECT DISTINCT given.key FROM unnest(keys) AS given (key)) AS wanted
+    ORDER BY wanted.key COLLATE "C"
+    ON CONFLICT ON CONSTRAINT projection_documents_pkey DO UPDATE
+    SET position = stored.position
+    WHERE false;
     -- In a later statement, which sees all that was committed before the locks were had.
     RETURN QUERY
         SELECT stored.key, stored.document
         FROM indelible.projection_documents AS stored
-        WHERE stored.projection_id = of_projection AND stored.key = ANY(keys);
+        WHERE stored.projection_id = of_projection AND stored.key = ANY(keys)
+            AND stored.position > 0;
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_take(bigint, text[]) IS
-    'Some documents, kept from other inline writers until the transaction ends.';
+    'Some documents, kept from other inline writers until the transaction ends; projection_put() has to follow.';
 
 CREATE FUNCTION indelible.projection_put(of_projection bigint, changed jsonb, removed text[])
 RETURNS void
