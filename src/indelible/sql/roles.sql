@@ -57,6 +57,7 @@ BEGIN
         ' indelible.projection_worker_beat, indelible.projection_worker_leave,'
         ' indelible.projection_fail, indelible.projection_park, indelible.projection_restart,'
         ' indelible.projection_discard, indelible.projection_rebuild, indelible.projection_seize,'
+        ' indelible.projection_key, indelible.projection_try_lock,'
         ' indelible.projection_serve, indelible.projection_sweep TO %I',
         writer
     );

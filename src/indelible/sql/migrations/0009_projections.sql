@@ -156,6 +156,77 @@ RETURN hashtext('projection ' || of_name COLLATE "C");
 COMMENT ON FUNCTION indelible.projection_key(text) IS
     'The second key of a projection''s advisory lock; the first is the store''s number.';
 
+CREATE FUNCTION indelible.projection_begin_key(of_name text)
+RETURNS integer
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN hashtext('projection begins ' || of_name COLLATE "C");
+COMMENT ON FUNCTION indelible.projection_begin_key(text) IS
+    'The second key of the advisory lock under which a build is begun, which appends do not take.';
+
+CREATE FUNCTION indelible.projection_try_lock(of_key integer)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- All that come later queue up behind a lock that is waited for.
+SET lock_timeout = '200ms'
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(indelible.lock_number()::integer, of_key);
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_try_lock(integer) IS
+    'Takes the advisory lock of a projection_key() until the transaction ends, waiting a fifth of a second at most; whether it has it.';
+
+CREATE FUNCTION indelible.projection_lock(of_name text, of_key integer, attempts integer)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    holders text;
+BEGIN
+    FOR attempt IN 1..attempts LOOP
+        IF indelible.projection_try_lock(of_key) THEN
+            RETURN;
+        END IF;
+        IF attempt < attempts THEN
+            PERFORM pg_sleep(0.3);  -- whoever has queued up goes first
+        END IF;
+    END LOOP;
+    SELECT string_agg(
+        CASE
+            WHEN holding.pid IS NULL THEN 'a prepared transaction'
+            ELSE format(
+                'process %s (%s, %s) in a transaction of %s s, last statement: %s',
+                holding.pid, coalesce(nullif(activity.application_name, ''), 'without a name'),
+                coalesce(activity.state, 'state not shown'),
+                round(extract(epoch FROM clock_timestamp() - activity.xact_start)::numeric, 1),
+                left(regexp_replace(activity.query, '\s+', ' ', 'g'), 100)
+            )
+        END,
+        '; ' ORDER BY activity.xact_start
+    )
+    INTO holders
+    FROM pg_locks AS holding
+    LEFT JOIN pg_stat_activity AS activity USING (pid)
+    WHERE holding.locktype = 'advisory' AND holding.objsubid = 2 AND holding.granted
+        AND holding.classid::bigint = indelible.lock_number()
+        AND holding.objid::bigint = of_key::bigint & 4294967295
+        AND holding.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'projection % is kept as it is by %', of_name,
+        coalesce(holders, 'transactions that have just ended')
+    USING ERRCODE = 'lock_not_available', HINT = 'Try again once these have ended.';
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_lock(text, integer, integer) IS
+    'As projection_try_lock(), so many times; raises lock_not_available, which names the holders.';
+
 CREATE FUNCTION indelible.projection_begin(
     of_name text,
     of_version integer,
@@ -235,9 +306,7 @@ BEGIN
         SELECT FROM indelible.projections AS known
         WHERE known.name = of_name AND known.version = of_version AND known.state <> 'retired'
     ) THEN
-        PERFORM pg_advisory_xact_lock(
-            indelible.lock_number()::integer, hashtext('projection begins ' || of_name)
-        );
+        PERFORM indelible.projection_lock(of_name, indelible.projection_begin_key(of_name), 20);
     END IF;
     -- In a later statement, which sees what was begun before the lock was had.
     IF NOT EXISTS (
@@ -395,6 +464,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+    -- An inline one that serves is brought on by appends: others would count twice. It cannot begin
+    -- to serve between this look and the lease; where it is about to, it is not leased now.
+    PERFORM
+    FROM indelible.projections AS known
+    WHERE known.id = of_projection
+        AND NOT (known.lifecycle = 'inline' AND known.state = 'serving')
+    FOR SHARE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     RETURN QUERY
         UPDATE indelible.projection_partitions AS part
         SET token = part.token + 1, owner = to_owner, lease_seconds = lease,
@@ -406,12 +485,6 @@ BEGIN
             FROM indelible.projection_partitions AS free
             WHERE free.projection_id = of_projection AND free.partition = in_partition
                 AND free.expires_at <= clock_timestamp()
-                -- An inline one that serves is brought on by appends: others would count twice.
-                AND NOT EXISTS (
-                    SELECT FROM indelible.projections AS known
-                    WHERE known.id = of_projection
-                        AND known.lifecycle = 'inline' AND known.state = 'serving'
-                )
             FOR UPDATE SKIP LOCKED
         )
         RETURNING part.token, part.position, part.epoch;
