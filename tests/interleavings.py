@@ -99,6 +99,39 @@ def stopped_at(
             connection.execute(f"DROP FUNCTION {schema}.{name}()")
 
 
+@contextmanager
+def stopped_in(url: str, schema: str, function: str, returns: str) -> Iterator[Place]:
+    """Stop each session that calls a function of the store without arguments, before its body.
+
+    Args:
+        url: the database, as the owner of the store.
+        schema: the store.
+        function: the function's name.
+        returns: the type that it returns.
+    """
+    name = f"stop_{uuid4().hex[:8]}"
+    key = int(name[5:], 16) & 0x7FFFFFFF
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s, %s)", [_CLASS, key])
+        connection.execute(
+            f"ALTER FUNCTION {schema}.{function}() RENAME TO {name};"
+            f" CREATE FUNCTION {schema}.{function}() RETURNS {returns} LANGUAGE plpgsql"
+            f" SECURITY DEFINER SET lock_timeout = 0 AS $$ BEGIN"
+            f" PERFORM pg_advisory_lock_shared({_CLASS}, {key});"
+            f" PERFORM pg_advisory_unlock_shared({_CLASS}, {key});"
+            f" RETURN {schema}.{name}(); END $$"
+        )
+        place = Place(connection, key)
+        try:
+            yield place
+        finally:
+            place.release()
+            connection.execute(
+                f"DROP FUNCTION {schema}.{function}();"
+                f" ALTER FUNCTION {schema}.{name}() RENAME TO {function}"
+            )
+
+
 class Proxy:
     """Stands between clients and a server, and cuts or holds their connections.
 

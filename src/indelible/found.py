@@ -26,7 +26,7 @@ class Found(Mapping[str, D]):
 
     Attributes:
         checkpoint: up to this position all events are in them.
-        head: the settled position at the same moment.
+        head: the settled position a moment before they were read.
     """
 
     documents: Mapping[str, D]
@@ -62,24 +62,21 @@ def find_documents(
     limit: int | None,
 ) -> Plan[Found[Any]]:
     """Find documents by the values of their fields; see `Documents.find`."""
-    page: dict[str, object] = {
+    parameters: dict[str, object] = {
         "after": "" if after is None else check_name("key", after),
         "limit": check_limit(limit),
+        "field": None,
+        "value": None,
+        "fields": None,
     }
-    if not fields:
-        return (yield from _found(described, "documents_all", page))
-    field = next((name for name in described.indexes if name in fields), next(iter(fields)))
-    try:
-        value = _encode(fields[field]).decode()
-        written = _encode(fields).decode()
-    except (TypeError, msgspec.MsgspecError) as error:
-        raise InvalidInput(f"a value to find has no JSON: {error}") from error
-    parameters = {
-        **page,
-        "field": field,
-        "value": value,
-        "fields": written,
-    }
+    if fields:
+        field = next((name for name in described.indexes if name in fields), next(iter(fields)))
+        try:
+            value = _encode(fields[field]).decode()
+            written = _encode(fields).decode()
+        except (TypeError, msgspec.MsgspecError) as error:
+            raise InvalidInput(f"a value to find has no JSON: {error}") from error
+        parameters |= {"field": field, "value": value, "fields": written}
     return (yield from _found(described, "documents_find", parameters))
 
 
@@ -87,10 +84,7 @@ def _found(
     described: Described, statement: str, parameters: Mapping[str, object]
 ) -> Plan[Found[Any]]:
     rows = yield Call(
-        statement,
-        {"name": described.name, "version": described.version, **parameters},
-        # The best plan depends on the field: on whether it has an index.
-        prepared=statement != "documents_find",
+        statement, {"name": described.name, "version": described.version, **parameters}
     )
     if not rows:
         yield from builds(described.name)

@@ -98,12 +98,31 @@ def serve(build_id: int) -> Plan[bool]:
     return bool(serves)
 
 
-def seize(codec: Codec, described: Described, build_id: int) -> Plan[tuple[list[Run], int]]:
+def seize(
+    codec: Codec, described: Described, build_id: int, *, is_last: bool
+) -> Plan[tuple[list[Run], int] | None]:
     """Hold up the appends that an inline projection takes part in, until the transaction ends.
+
+    It waits for those under way for a fifth of a second at most: others queue up behind it.
+
+    Args:
+        codec: reads the events.
+        described: the projection.
+        build_id: the build that is to serve.
+        is_last: whether to raise what is in the way and not to return None.
 
     Returns:
         Its partitions, which are to be brought up to a position: the last that was handed out.
+        None where appends under way have not ended.
+
+    Raises:
+        DatabaseError: at the last try appends under way have not ended; it names their
+            transactions.
     """
+    if not is_last:
+        ((is_locked,),) = yield Call("projection_try_lock", {"name": described.name})
+        if not is_locked:
+            return None
     rows = yield Call("projection_seize", {"projection_id": build_id})
     # Not the head: what other transactions hold up is none of this projection's.
     upto = (yield from head_info()).last_position

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 from . import rebuild
 from .codec import Codec
 from .daemon import AsyncDaemon, Daemon, daemon_name
 from .postgres import AsyncPoolEngine, PoolEngine
+from .project import BuildInfo
 from .projection import Described
 from .projector import AsyncProjector, Projector, is_set
 from .read import head
@@ -22,6 +24,10 @@ Report = Callable[[Rebuilding], None]
 _LOOK_PAUSE = 0.1
 _LEASE = 10.0
 _SWEEPS = 20
+_PATIENCE = 30.0
+"""Seconds that a swap of an inline projection is tried for."""
+_SWAP_PAUSE = 1.0
+"""Seconds between two tries, in which the appends that have queued up go first."""
 
 
 def rebuild_projection(
@@ -35,6 +41,36 @@ def rebuild_projection(
     """Build a projection anew, side by side with all that have its code, until it serves."""
     described.check_colour(is_async=False)
     build = engine.run(rebuild.begin(described))
+    deadline = float("inf")
+    while not _serve(
+        engine,
+        watch,
+        codec,
+        described,
+        report,
+        concurrency,
+        build,
+        is_last=time.monotonic() > deadline,
+    ):
+        deadline = min(deadline, time.monotonic() + _PATIENCE)
+        engine.wait(_SWAP_PAUSE)
+
+
+def _serve(
+    engine: PoolEngine,
+    watch: Watch,
+    codec: Codec,
+    described: Described,
+    report: Report,
+    concurrency: int,
+    build: BuildInfo,
+    *,
+    is_last: bool,
+) -> bool:
+    """Bring a build to where it can serve, and have it serve; say whether it does.
+
+    It does not where other transactions keep it from the swap; at the last try that is an error.
+    """
     is_inline = build.lifecycle == "inline"
     duty = Duty([described], owner=daemon_name(), lease=_LEASE, only=build.id)
     daemon = Daemon(engine, watch, codec, duty, concurrency)
@@ -67,7 +103,10 @@ def rebuild_projection(
         raise failures[0]
     if is_inline:
         with engine.transaction() as bound:
-            runs, upto = bound.run(rebuild.seize(codec, described, build.id))
+            seized = bound.run(rebuild.seize(codec, described, build.id, is_last=is_last))
+            if seized is None:
+                return False
+            runs, upto = seized
             for run in runs:
                 projector = Projector(bound, watch, run)
                 while run.position < upto:
@@ -78,6 +117,7 @@ def rebuild_projection(
         if not engine.run(sweep()):
             break
         engine.wait(_LOOK_PAUSE)
+    return True
 
 
 async def rebuild_projection_async(
@@ -91,6 +131,33 @@ async def rebuild_projection_async(
     """Build a projection anew, as `rebuild_projection` does."""
     described.check_colour(is_async=True)
     build = await engine.run(rebuild.begin(described))
+    deadline = float("inf")
+    while not await _serve_async(
+        engine,
+        watch,
+        codec,
+        described,
+        report,
+        concurrency,
+        build,
+        is_last=time.monotonic() > deadline,
+    ):
+        deadline = min(deadline, time.monotonic() + _PATIENCE)
+        await engine.wait(_SWAP_PAUSE)
+
+
+async def _serve_async(
+    engine: AsyncPoolEngine,
+    watch: Watch,
+    codec: Codec,
+    described: Described,
+    report: Report,
+    concurrency: int,
+    build: BuildInfo,
+    *,
+    is_last: bool,
+) -> bool:
+    """Do what `_serve` does."""
     is_inline = build.lifecycle == "inline"
     duty = Duty([described], owner=daemon_name(), lease=_LEASE, only=build.id)
     daemon = AsyncDaemon(engine, watch, codec, duty, concurrency)
@@ -113,7 +180,10 @@ async def rebuild_projection_async(
         await task
     if is_inline:
         async with engine.transaction() as bound:
-            runs, upto = await bound.run(rebuild.seize(codec, described, build.id))
+            seized = await bound.run(rebuild.seize(codec, described, build.id, is_last=is_last))
+            if seized is None:
+                return False
+            runs, upto = seized
             for run in runs:
                 projector = AsyncProjector(bound, watch, run)
                 while run.position < upto:
@@ -124,6 +194,7 @@ async def rebuild_projection_async(
         if not await engine.run(sweep()):
             break
         await engine.wait(_LOOK_PAUSE)
+    return True
 
 
 def _is_enough(found: Rebuilding, upto: int, *, is_inline: bool) -> bool:

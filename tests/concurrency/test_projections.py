@@ -9,16 +9,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import psycopg.conninfo
 import pytest
 
 from indelible import ANY, DocumentProjection, EventStore, LeaseLost, StreamAppend, handles
+from tests.interleavings import Proxy, stopped_at, stopped_in
 from tests.projection_runner import Balance, Journal, Moved, Movements
 from tests.waiting import wait_until
 
@@ -178,6 +180,82 @@ def test_appends_that_meet_at_one_inline_document_lose_nothing(url: str, schema:
         assert store.verify(Everything).holds
 
 
+class Purses(DocumentProjection[Balance]):
+    """What came to each account; gone with a payment of nothing."""
+
+    name = "purses"
+
+    def key(self, event):
+        return event.data.payee.split()
+
+    @handles(Moved)
+    def moved(self, balance, event):
+        found = balance or Balance()
+        if event.data.cents:
+            return Balance(found.cents + event.data.cents, found.moves + 1)
+        return None
+
+
+def blocked(connection: psycopg.Connection) -> int:
+    """How many sessions wait for a lock."""
+    waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+    row = connection.execute(waiting).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "removal"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["there", "new"])
+def test_an_append_that_meets_an_open_one_at_a_document_waits_and_takes_what_it_has_left(
+    url: str, schema: str, connection: psycopg.Connection, is_there: bool, end: str
+) -> None:
+    with EventStore.connect(url, schema=schema, events=[Moved], inline=[Purses]) as store:
+        if is_there:
+            store.append("a-1", Moved(1, "", "x"), expected=ANY)
+        with ThreadPoolExecutor(2) as threads:
+            try:
+                with store.transaction() as first:
+                    first.append("a-1", Moved(10 * (end != "removal"), "", "y x"), expected=ANY)
+                    later = [
+                        threads.submit(store.append, stream, Moved(100, "", "x y"), expected=ANY)
+                        for stream in ("a-2", "a-3")
+                    ]
+                    wait_until(lambda: blocked(connection) == 2)
+                    assert store.documents(Purses).read("x") == (
+                        Balance(1, 1) if is_there else None
+                    )
+                    if end == "rollback":
+                        raise InterruptedError
+            except InterruptedError:
+                pass
+            for append in later:
+                append.result(30)
+        before = {
+            "commit": Balance(10 + is_there, 1 + is_there),
+            "rollback": Balance(int(is_there), int(is_there)),
+            "removal": Balance(),
+        }[end]
+        found = Balance(before.cents + 200, before.moves + 2)
+        assert store.documents(Purses).read("x") == found
+        assert store.verify(Purses).holds
+
+
+def test_a_transaction_of_very_many_inline_documents_needs_no_room_in_the_lock_table(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    with EventStore.connect(url, schema=schema, events=[Moved], inline=[Purses]) as store:
+        with store.transaction() as transaction:
+            for part in range(3):
+                keys = " ".join(f"x-{part}-{number}" for number in range(700))
+                transaction.append("a-1", Moved(1, "", keys), expected=ANY)
+            held = connection.execute(
+                "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'advisory'",
+                [transaction._engine.connection.info.backend_pid],
+            ).fetchone()
+            assert held == (2,)  # that of the head, and that of the projection
+        assert len(store.documents(Purses).find()) == 3 * 700
+
+
 @one_server
 def test_documents_are_never_older_than_the_checkpoint_that_is_told_with_them(
     url: str, schema: str
@@ -214,3 +292,55 @@ def test_documents_are_never_older_than_the_checkpoint_that_is_told_with_them(
                 projector.step()
             is_over.set()
             assert all(reader.result() > 10 for reader in readers)
+
+
+class Last(DocumentProjection[dict]):
+    """The position of the last event."""
+
+    name = "last"
+
+    def key(self, event):
+        return "all"
+
+    @handles(Moved)
+    def moved(self, last, event):
+        return {"position": event.position, "payer": event.data.payer}
+
+
+@pytest.mark.parametrize("lifecycle", ["inline", "async"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda documents: documents.read_many(["all"]),
+        lambda documents: documents.find({"payer": "a-1"}),
+        lambda documents: documents.find(),
+    ],
+    ids=["read", "find", "all"],
+)
+def test_an_event_that_comes_before_the_head_is_asked_for_is_in_the_documents_told_with_it(
+    url: str, schema: str, lifecycle: str, read: Callable[[Any], Any]
+) -> None:
+    """The reader stops where it asks for the head, and an append goes by."""
+    inline = [Last] if lifecycle == "inline" else []
+    with EventStore.connect(url, schema=schema, events=[Moved], inline=inline) as store:
+
+        def move() -> int:
+            position = store.append("a-1", Moved(1, "a-1", "a-2"), expected=ANY).position
+            if not inline:
+                projector.take_over()
+                while projector.position < position:
+                    projector._run.extend(position)  # without asking for the head
+                    projector.step()
+            return position
+
+        with store.projector(Last) as projector, ThreadPoolExecutor(1) as threads:
+            move()
+            with stopped_in(url, schema, "head", "bigint") as place:
+                reading = threads.submit(read, store.documents(Last))
+                place.wait_until_reached()
+                position = move()
+                place.release()
+                found = reading.result(30)
+            assert found.checkpoint == position
+            assert found["all"]["position"] == position
+            assert found.is_current

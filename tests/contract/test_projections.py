@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from indelible import (
     ExternalProjection,
     GroupNotFound,
     InvalidInput,
+    IsolationTooStrict,
     LeaseLost,
     NewEvent,
     ProjectionChanged,
@@ -298,6 +300,81 @@ def test_an_inline_projection_that_is_new_to_its_events_has_to_be_built(
         store.documents(Receipts).read("x")
     with pytest.raises(ProjectionNotBuilt):
         store.wait_for("receipts", 1)
+
+
+@contextmanager
+def strict_transaction(
+    store: EventStore, url: str, level: psycopg.IsolationLevel
+) -> Iterator[EventStore]:
+    """A store bound to a connection of the caller's, whose transaction sees one moment."""
+    if not isinstance(store, SyncFace):
+        with psycopg.connect(url) as connection:
+            connection.isolation_level = level
+            connection.execute("SELECT 1")
+            yield store.bind(connection)
+        return
+    run = store._runner.run
+    own = run(psycopg.AsyncConnection.connect(url))
+    try:
+        run(own.set_isolation_level(level))
+        run(own.execute("SELECT 1"))
+        yield store.bind(own)
+        run(own.commit())
+    finally:
+        run(own.close())
+
+
+@pytest.mark.parametrize(
+    "level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE]
+)
+def test_an_inline_projection_is_not_folded_in_a_snapshot_older_than_a_removal(
+    connect: Connect, url: str, level: psycopg.IsolationLevel
+) -> None:
+    class UntilNothing(Receipts):
+        name = "until-nothing"
+
+        @handles(Paid)
+        def paid(self, receipt: dict | None, event: RecordedEvent) -> dict | None:
+            return super().paid(receipt, event) if event.data.cents else None
+
+    store = connect(events=EVENTS, inline=[UntilNothing])
+    store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+    with pytest.raises(IsolationTooStrict, match="inline projection until-nothing .*READ COMMIT"):
+        with strict_transaction(store, url, level) as transaction:
+            store.append("a-2", Paid(0, "x"), expected=NO_STREAM)
+            transaction.append("a-3", Paid(1, "x"), expected=NO_STREAM)
+    assert store.documents(UntilNothing).find().documents == {}
+    assert store.verify(UntilNothing).holds
+
+
+@pytest.mark.parametrize("kind", ["documents", "tables"])
+def test_an_inline_projection_is_not_folded_in_a_snapshot_older_than_a_swap(
+    connect: Connect, ledger: str, connection: psycopg.Connection, schema: str, kind: str
+) -> None:
+    tables = Ledger if connect.colour == "sync" else AsyncLedger
+    projection = Receipts if kind == "documents" else tables
+    store = connect(ledger, events=EVENTS, inline=[projection], pool_size=8)
+    store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
+    strict = psycopg.IsolationLevel.REPEATABLE_READ
+    with pytest.raises(IsolationTooStrict, match="inline projection"):
+        with strict_transaction(store, ledger, strict) as transaction:
+            if kind == "documents":
+                store.rebuild(projection)
+            transaction.append("a-2", Paid(1, "x"), expected=NO_STREAM)
+    if kind == "documents":
+        assert store.documents(projection).read("x") == {"cents": 1}
+    else:
+        assert ledger_of(connection, schema) == [1]
+
+
+def test_an_append_that_no_inline_projection_takes_is_not_refused_for_its_isolation(
+    connect: Connect, url: str
+) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+    strict = psycopg.IsolationLevel.REPEATABLE_READ
+    with strict_transaction(store, url, strict) as transaction:
+        transaction.append("a-1", Opened("ann"), expected=NO_STREAM)
+    assert store.stream("a-1") is not None
 
 
 def test_an_import_beside_inline_projections_is_refused(connect: Connect) -> None:

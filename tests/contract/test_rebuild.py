@@ -18,6 +18,7 @@ from indelible import (
     EpochMismatch,
     EventStore,
     ExternalProjection,
+    IndelibleError,
     InvalidInput,
     NewEvent,
     ProjectionNotBuilt,
@@ -190,6 +191,117 @@ def test_an_inline_projection_is_rebuilt_while_appends_go_on(
         assert found == {"sum": max(sums(writing).values())}
         position = writing.append("s-9", happened(5), expected=ANY).position
         assert writing.documents(InlineTotal).read("all") == {"sum": sums(writing)[position]}
+
+
+class InlineCount(Split):
+    """A document a stream: appends of different streams meet at none."""
+
+    name = "inline-count"
+
+
+@contextmanager
+def held_open(store: EventStore, stream: str) -> Iterator[int]:
+    """A transaction that has appended to an inline projection, and is open; the server's process."""
+    with store.transaction() as transaction:
+        transaction.append(stream, happened(1), expected=ANY)
+        yield transaction._engine.connection.info.backend_pid
+
+
+def test_appends_do_not_wait_for_a_swap_that_waits_for_an_open_transaction(
+    connect: Connect, url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    store = connect(pool_size=8)
+    swap_waits = (
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND NOT granted"
+    )
+    with EventStore.connect(url, schema=schema, inline=[InlineCount]) as writing:
+        writing.append("s-0", some(5), expected=ANY)
+        (before,) = build_ids(writing, "inline-count")
+
+        def append_beside() -> None:
+            with ThreadPoolExecutor(1) as thread, held_open(writing, "s-1"):
+                is_open.set()
+                for number in range(3):  # tries of the swap
+                    wait_until(lambda: connection.execute(swap_waits).fetchone())
+                    appending = thread.submit(
+                        writing.append, f"s-2-{number}", happened(10), expected=ANY
+                    )
+                    appending.result(10)
+
+        is_open = threading.Event()
+        with ThreadPoolExecutor(1) as thread:
+            beside = thread.submit(append_beside)
+            assert is_open.wait(30)
+            store.rebuild(InlineCount)
+            beside.result(30)
+        assert build_ids(writing, "inline-count") != [before]
+        found = writing.documents(InlineCount).find()
+        assert {key: document["count"] for key, document in found.items()} == {
+            **{"s-0": 5, "s-1": 1},
+            **{f"s-2-{number}": 1 for number in range(3)},
+        }
+        assert writing.verify(InlineCount).holds
+
+
+def test_a_swap_that_an_open_transaction_keeps_from_its_turn_says_which(
+    connect: Connect, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.rebuilder._PATIENCE", 0)
+    store = connect(pool_size=8)
+    with EventStore.connect(url, schema=schema, inline=[InlineCount]) as writing:
+        with held_open(writing, "s-1") as pid:
+            in_the_way = rf"inline-count.*process {pid} \(indelible, idle in transaction\)"
+            with pytest.raises(IndelibleError, match=in_the_way):
+                store.rebuild(InlineCount)
+            begun = build_ids(writing, "inline-count")
+        store.rebuild(InlineCount)
+        assert build_ids(writing, "inline-count") == begun[1:]
+        assert writing.documents(InlineCount).read("s-1") == {"count": 1}
+
+
+def test_a_version_that_an_open_transaction_appends_to_is_not_dropped(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, inline=[InlineCount]) as writing:
+        with ThreadPoolExecutor(2) as thread, held_open(writing, "s-1") as pid:
+            dropping = thread.submit(sync_store.projection("inline-count").drop, 1)
+            while not dropping.done():
+                thread.submit(writing.append, "s-2", happened(1), expected=ANY).result(10)
+            with pytest.raises(IndelibleError, match=f"process {pid} "):
+                dropping.result()
+        sync_store.projection("inline-count").drop(1)
+        with pytest.raises(ProjectionNotFound):
+            writing.documents(InlineCount).read("s-1")
+
+
+def test_a_swap_that_is_stopped_in_the_middle_ends_with_its_session(
+    sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    with EventStore.connect(url, schema=schema, inline=[InlineTotal]) as writing:
+        (build,) = build_ids(writing, "inline-total")
+    connection.execute("BEGIN")
+    connection.execute(f"SELECT {schema}.projection_seize(%s)", [build])
+    timeout = "SELECT current_setting('idle_in_transaction_session_timeout')"
+    assert connection.execute(timeout).fetchone() == ("10s",)
+    connection.execute("ROLLBACK")
+
+
+def test_a_build_that_is_about_to_serve_inline_is_leased_by_nobody(
+    sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    """Whoever looks before the swap and takes the lease after it would count events again."""
+    sync_store.append("s-0", some(3), expected=ANY)
+    with EventStore.connect(url, schema=schema, inline=[InlineTotal]):
+        (build,) = build_ids(sync_store, "inline-total")
+    lease = f"SELECT token FROM {schema}.projection_lease(%s, 0::smallint, 'x', 0.001)"
+    assert connection.execute(lease, [build]).fetchall() == [(1,)]
+    with psycopg.connect(url) as swapping:
+        swapping.execute(
+            f"UPDATE {schema}.projections SET state = 'serving' WHERE id = %s", [build]
+        )
+        assert connection.execute(lease, [build]).fetchall() == []
+        swapping.commit()
+    assert connection.execute(lease, [build]).fetchall() == []
 
 
 class Interrupted(Total):

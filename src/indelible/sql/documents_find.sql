@@ -1,19 +1,6 @@
--- A row a document whose fields have given values, of one version, in order of key: checkpoint, head, key, document; one row without a document where there is none, no row where the version does not serve.
-SELECT served.checkpoint, served.head, found.key, found.document
-FROM indelible.projection_served(%(name)s, %(version)s::integer) AS served
-LEFT JOIN LATERAL (
-    SELECT documents.key, documents.document
-    FROM indelible.projection_documents AS documents
-    WHERE documents.projection_id = served.id
-        AND documents.key > %(after)s
-        -- One field by its index, if it has one; then all of them.
-        AND documents.document -> %(field)s::text = %(value)s::jsonb
-        AND NOT EXISTS (
-            SELECT
-            FROM jsonb_each(%(fields)s::jsonb) AS wanted
-            WHERE documents.document -> wanted.key IS DISTINCT FROM wanted.value
-        )
-    ORDER BY documents.key
-    LIMIT %(limit)s
-) AS found ON true
-ORDER BY found.key
+-- A row a document whose fields have given values, of one version, in order of key; of all documents where no field is named. Columns and rows without a document as of documents_read.
+SELECT checkpoint, head, key, document
+FROM indelible.documents_find(
+    %(name)s, %(version)s::integer, %(field)s::text, %(value)s::jsonb, %(fields)s::jsonb,
+    %(after)s::text, %(limit)s::bigint
+)

@@ -30,7 +30,8 @@ BEGIN
         ' indelible.lock_holders(), indelible.size(), indelible.epoch(), indelible.head_state(),'
         ' indelible.may_read, indelible.check_checkpoint, indelible.note_settled,'
         ' indelible.schema_version(), indelible.store_problem, indelible.group_checkpoint,'
-        ' indelible.group_firsts, indelible.projection_served,'
+        ' indelible.group_firsts, indelible.projection_served, indelible.documents_read,'
+        ' indelible.documents_find,'
         ' indelible.group_places, indelible.group_overdue,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'
         ' indelible.learn_periods, indelible.position_at, indelible.version_at,'
@@ -59,6 +60,7 @@ BEGIN
         ' indelible.projection_worker_beat, indelible.projection_worker_leave,'
         ' indelible.projection_fail, indelible.projection_park, indelible.projection_restart,'
         ' indelible.projection_discard, indelible.projection_rebuild, indelible.projection_seize,'
+        ' indelible.projection_key, indelible.projection_try_lock,'
         ' indelible.projection_serve, indelible.projection_sweep TO %I',
         writer
     );

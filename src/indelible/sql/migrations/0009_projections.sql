@@ -156,6 +156,77 @@ RETURN hashtext('projection ' || of_name COLLATE "C");
 COMMENT ON FUNCTION indelible.projection_key(text) IS
     'The second key of a projection''s advisory lock; the first is the store''s number.';
 
+CREATE FUNCTION indelible.projection_begin_key(of_name text)
+RETURNS integer
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN hashtext('projection begins ' || of_name COLLATE "C");
+COMMENT ON FUNCTION indelible.projection_begin_key(text) IS
+    'The second key of the advisory lock under which a build is begun, which appends do not take.';
+
+CREATE FUNCTION indelible.projection_try_lock(of_key integer)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- All that come later queue up behind a lock that is waited for.
+SET lock_timeout = '200ms'
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(indelible.lock_number()::integer, of_key);
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_try_lock(integer) IS
+    'Takes the advisory lock of a projection_key() until the transaction ends, waiting a fifth of a second at most; whether it has it.';
+
+CREATE FUNCTION indelible.projection_lock(of_name text, of_key integer, attempts integer)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    holders text;
+BEGIN
+    FOR attempt IN 1..attempts LOOP
+        IF indelible.projection_try_lock(of_key) THEN
+            RETURN;
+        END IF;
+        IF attempt < attempts THEN
+            PERFORM pg_sleep(0.3);  -- whoever has queued up goes first
+        END IF;
+    END LOOP;
+    SELECT string_agg(
+        CASE
+            WHEN holding.pid IS NULL THEN 'a prepared transaction'
+            ELSE format(
+                'process %s (%s, %s) in a transaction of %s s, last statement: %s',
+                holding.pid, coalesce(nullif(activity.application_name, ''), 'without a name'),
+                coalesce(activity.state, 'state not shown'),
+                round(extract(epoch FROM clock_timestamp() - activity.xact_start)::numeric, 1),
+                left(regexp_replace(activity.query, '\s+', ' ', 'g'), 100)
+            )
+        END,
+        '; ' ORDER BY activity.xact_start
+    )
+    INTO holders
+    FROM pg_locks AS holding
+    LEFT JOIN pg_stat_activity AS activity USING (pid)
+    WHERE holding.locktype = 'advisory' AND holding.objsubid = 2 AND holding.granted
+        AND holding.classid::bigint = indelible.lock_number()
+        AND holding.objid::bigint = of_key::bigint & 4294967295
+        AND holding.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    RAISE EXCEPTION 'projection % is kept as it is by %', of_name,
+        coalesce(holders, 'transactions that have just ended')
+    USING ERRCODE = 'lock_not_available', HINT = 'Try again once these have ended.';
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_lock(text, integer, integer) IS
+    'As projection_try_lock(), so many times; raises lock_not_available, which names the holders.';
+
 CREATE FUNCTION indelible.projection_begin(
     of_name text,
     of_version integer,
@@ -235,9 +306,7 @@ BEGIN
         SELECT FROM indelible.projections AS known
         WHERE known.name = of_name AND known.version = of_version AND known.state <> 'retired'
     ) THEN
-        PERFORM pg_advisory_xact_lock(
-            indelible.lock_number()::integer, hashtext('projection begins ' || of_name)
-        );
+        PERFORM indelible.projection_lock(of_name, indelible.projection_begin_key(of_name), 20);
     END IF;
     -- In a later statement, which sees what was begun before the lock was had.
     IF NOT EXISTS (
@@ -284,8 +353,8 @@ COMMENT ON FUNCTION indelible.projection_register(text, integer, text, text, jso
     'Begins a projection that is not there, and gives its builds, the one that serves first: whether each is as described.';
 
 
-CREATE FUNCTION indelible.projection_served(of_name text, of_version integer)
-RETURNS TABLE (id bigint, checkpoint bigint, head bigint)
+CREATE FUNCTION indelible.projection_served(of_name text, of_version integer, settled bigint)
+RETURNS TABLE (id bigint, checkpoint bigint)
 LANGUAGE plpgsql
 ROWS 1
 -- The checkpoint of the moment at which the caller's statement reads the documents.
@@ -299,21 +368,88 @@ BEGIN
         SELECT
             known.id,
             CASE
-                WHEN known.lifecycle = 'inline' THEN settled.head
+                WHEN known.lifecycle = 'inline' THEN settled
                 ELSE (
                     SELECT min(parts.position)
                     FROM indelible.projection_partitions AS parts
                     WHERE parts.projection_id = known.id
                 )
-            END,
-            settled.head
+            END
         FROM indelible.projections AS known
-        CROSS JOIN (SELECT indelible.head() AS head) AS settled
         WHERE known.name = of_name AND known.version = of_version AND known.state = 'serving';
 END
 $$;
-COMMENT ON FUNCTION indelible.projection_served(text, integer) IS
-    'The build of a projection that serves, how far it is, and the head; no row where there is none.';
+COMMENT ON FUNCTION indelible.projection_served(text, integer, bigint) IS
+    'The build of a projection that serves, and its checkpoint, given a head that was asked for before; no row where there is none.';
+
+-- The head comes from a statement before the one that reads: all that it covers is visible there.
+-- The other way round a reader would be told a checkpoint that is newer than its documents.
+CREATE FUNCTION indelible.documents_read(of_name text, of_version integer, keys text[])
+RETURNS TABLE (checkpoint bigint, head bigint, key text, document jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    settled constant bigint := indelible.head();
+BEGIN
+    RETURN QUERY
+        SELECT served.checkpoint, settled, found.key, found.document
+        FROM indelible.projection_served(of_name, of_version, settled) AS served
+        LEFT JOIN LATERAL (
+            SELECT documents.key, documents.document
+            FROM indelible.projection_documents AS documents
+            WHERE documents.projection_id = served.id
+                AND documents.key = ANY(keys)
+        ) AS found ON true
+        ORDER BY found.key;
+END
+$$;
+COMMENT ON FUNCTION indelible.documents_read(text, integer, text[]) IS
+    'Documents of a version by their keys, its checkpoint and the head; one row without a document where there is none, no row where the version does not serve.';
+
+CREATE FUNCTION indelible.documents_find(
+    of_name text,
+    of_version integer,
+    by_field text,
+    value jsonb,
+    fields jsonb,
+    after_key text,
+    at_most bigint
+)
+RETURNS TABLE (checkpoint bigint, head bigint, key text, document jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- The best plan depends on the field: on whether it has an index.
+SET plan_cache_mode = force_custom_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    settled constant bigint := indelible.head();
+BEGIN
+    RETURN QUERY
+        SELECT served.checkpoint, settled, found.key, found.document
+        FROM indelible.projection_served(of_name, of_version, settled) AS served
+        LEFT JOIN LATERAL (
+            SELECT documents.key, documents.document
+            FROM indelible.projection_documents AS documents
+            WHERE documents.projection_id = served.id
+                AND documents.key > after_key
+                -- One field by its index, if it has one; then all of them.
+                AND (by_field IS NULL OR documents.document -> by_field = value)
+                AND NOT EXISTS (
+                    SELECT
+                    FROM jsonb_each(fields) AS wanted
+                    WHERE documents.document -> wanted.key IS DISTINCT FROM wanted.value
+                )
+            ORDER BY documents.key
+            LIMIT at_most
+        ) AS found ON true
+        ORDER BY found.key;
+END
+$$;
+COMMENT ON FUNCTION indelible.documents_find(text, integer, text, jsonb, jsonb, text, bigint) IS
+    'Documents of a version by the values of their fields, in order of key, or all of them where no field is named; its checkpoint and the head; rows as of documents_read().';
 
 
 -- Following the log: leases and checkpoints -----------------------------------------------------
@@ -329,6 +465,16 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM indelible.check_epoch();
+    -- An inline one that serves is brought on by appends: others would count twice. It cannot begin
+    -- to serve between this look and the lease; where it is about to, it is not leased now.
+    PERFORM
+    FROM indelible.projections AS known
+    WHERE known.id = of_projection
+        AND NOT (known.lifecycle = 'inline' AND known.state = 'serving')
+    FOR SHARE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     RETURN QUERY
         UPDATE indelible.projection_partitions AS part
         SET token = part.token + 1, owner = to_owner, lease_seconds = lease,
@@ -340,12 +486,6 @@ BEGIN
             FROM indelible.projection_partitions AS free
             WHERE free.projection_id = of_projection AND free.partition = in_partition
                 AND free.expires_at <= clock_timestamp()
-                -- An inline one that serves is brought on by appends: others would count twice.
-                AND NOT EXISTS (
-                    SELECT FROM indelible.projections AS known
-                    WHERE known.id = of_projection
-                        AND known.lifecycle = 'inline' AND known.state = 'serving'
-                )
             FOR UPDATE SKIP LOCKED
         )
         RETURNING part.token, part.position, part.epoch;
@@ -533,6 +673,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'inline projection % cannot be brought up to date in a % transaction: its snapshot may be older than the documents',
+            of_name, current_setting('transaction_isolation')
+        USING ERRCODE = 'IND02',
+            HINT = 'Append events that an inline projection takes in a READ COMMITTED transaction.';
+    END IF;
     -- Whoever puts another build in its place holds this lock exclusively meanwhile.
     PERFORM pg_advisory_xact_lock_shared(
         indelible.lock_number()::integer, indelible.projection_key(of_name)
@@ -554,34 +700,27 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
-DECLARE
-    store constant integer := indelible.lock_number();
-    wanted integer;
 BEGIN
-    -- Documents that are not there yet have to be locked, too; in one order, so that nobody waits
-    -- in a circle. The lock table of the server is finite: very many are one lock on all.
-    FOR wanted IN
-        SELECT DISTINCT hashtext(of_projection || ' ' || given.key COLLATE "C") AS key
-        FROM unnest(CASE WHEN cardinality(keys) > 500 THEN '{}' ELSE keys END) AS given (key)
-        UNION ALL
-        SELECT hashtext('documents ' || of_projection)
-        ORDER BY key
-    LOOP
-        IF wanted = hashtext('documents ' || of_projection) AND cardinality(keys) <= 500 THEN
-            PERFORM pg_advisory_xact_lock_shared(store, wanted);
-        ELSE
-            PERFORM pg_advisory_xact_lock(store, wanted);
-        END IF;
-    END LOOP;
+    -- Locks the rows, in one order so that nobody waits in a circle. A document that is not there
+    -- yet gets an empty row at position 0, which projection_put() fills or removes before the
+    -- commit. Rows, and not advisory locks: the server's lock table is finite.
+    INSERT INTO indelible.projection_documents AS stored (projection_id, key, document, position)
+    SELECT of_projection, wanted.key, 'null', 0
+    FROM (SELECT DISTINCT given.key FROM unnest(keys) AS given (key)) AS wanted
+    ORDER BY wanted.key COLLATE "C"
+    ON CONFLICT ON CONSTRAINT projection_documents_pkey DO UPDATE
+    SET position = stored.position
+    WHERE false;
     -- In a later statement, which sees all that was committed before the locks were had.
     RETURN QUERY
         SELECT stored.key, stored.document
         FROM indelible.projection_documents AS stored
-        WHERE stored.projection_id = of_projection AND stored.key = ANY(keys);
+        WHERE stored.projection_id = of_projection AND stored.key = ANY(keys)
+            AND stored.position > 0;
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_take(bigint, text[]) IS
-    'Some documents, kept from other inline writers until the transaction ends.';
+    'Some documents, kept from other inline writers until the transaction ends; projection_put() has to follow.';
 
 CREATE FUNCTION indelible.projection_put(of_projection bigint, changed jsonb, removed text[])
 RETURNS void

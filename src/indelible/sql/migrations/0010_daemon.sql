@@ -219,7 +219,8 @@ DECLARE
     found bigint;
     served indelible.projections;
 BEGIN
-    PERFORM pg_advisory_xact_lock(indelible.lock_number()::integer, indelible.projection_key(of_name));
+    -- Not the lock of appends, behind which they would queue up.
+    PERFORM indelible.projection_lock(of_name, indelible.projection_begin_key(of_name), 20);
     SELECT id INTO found
     FROM indelible.projections
     WHERE name = of_name AND version = of_version AND state = 'building';
@@ -251,12 +252,11 @@ AS $$
 BEGIN
     -- Appends that bring the projection up to date hold this lock shared until they have
     -- committed: what they stored is visible to the statements after this one, and the next wait.
-    PERFORM pg_advisory_xact_lock(
-        indelible.lock_number()::integer,
-        indelible.projection_key(
-            (SELECT known.name FROM indelible.projections AS known WHERE known.id = of_projection)
-        )
-    );
+    PERFORM indelible.projection_lock(known.name, indelible.projection_key(known.name), 1)
+    FROM indelible.projections AS known
+    WHERE known.id = of_projection;
+    -- They are not to wait for a process that is stopped in the middle.
+    PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
     RETURN QUERY
         UPDATE indelible.projection_partitions AS part
         SET token = part.token + 1, owner = NULL, expires_at = '-infinity'
@@ -274,29 +274,27 @@ RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Whoever calls this gives signs of life by the same thread: it is not to be held up for long.
+SET lock_timeout = '200ms'
 AS $$
 DECLARE
     built indelible.projections;
     old_one bigint;
     target bigint;
 BEGIN
-    -- Whoever calls this gives signs of life by the same thread: it is not to be held up for long.
-    PERFORM set_config('lock_timeout', '200ms', true);
     BEGIN
-        PERFORM pg_advisory_xact_lock(
-            indelible.lock_number()::integer,
-            indelible.projection_key(
-                (SELECT name FROM indelible.projections WHERE id = of_projection)
-            )
-        );
-        SELECT * INTO built FROM indelible.projections WHERE id = of_projection;
+        PERFORM indelible.projection_lock(name, indelible.projection_key(name), 1)
+        FROM indelible.projections
+        WHERE id = of_projection;
+        SELECT * INTO built FROM indelible.projections WHERE id = of_projection FOR NO KEY UPDATE;
         IF built.state = 'building' AND built.lifecycle = 'async' THEN
             SELECT id INTO old_one
             FROM indelible.projections
             WHERE name = built.name AND state = 'serving'
             -- The one whose place it takes; for a new version the newest, which readers have now.
             ORDER BY version = built.version DESC, version DESC
-            LIMIT 1;
+            LIMIT 1
+            FOR NO KEY UPDATE;
             PERFORM FROM indelible.projection_partitions
             WHERE projection_id = old_one
             ORDER BY partition
@@ -355,7 +353,7 @@ AS $$
 DECLARE
     retired bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(indelible.lock_number()::integer, indelible.projection_key(of_name));
+    PERFORM indelible.projection_lock(of_name, indelible.projection_key(of_name), 10);
     UPDATE indelible.projections
     SET state = 'retired', retired_at = clock_timestamp()
     WHERE name = of_name AND version = of_version AND state <> 'retired';
@@ -371,12 +369,12 @@ RETURNS bigint
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Readers of other projections wait behind this one while it waits for its turn.
+SET lock_timeout = '10ms'
 AS $$
 DECLARE
     gone indelible.projections;
 BEGIN
-    -- Readers of other projections wait behind this one while it waits for its turn.
-    PERFORM set_config('lock_timeout', '10ms', true);
     -- One at a time: a table that is being dropped still has its name for others who would drop it,
     -- and no longer its parent, which PostgreSQL takes for a fault.
     FOR gone IN
