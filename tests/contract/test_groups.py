@@ -603,7 +603,9 @@ def test_a_beat_of_before_slices_were_dealt_does_not_count(
     """It is late on its way; its checkpoint is above what the slices that came since are at."""
     append(sync_store, "a-1", 1, 2, 3)
     sync_store.group("mails").create()
-    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    lease = connection.execute(
+        "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+    ).fetchone()
     assert lease is not None
     beat = (
         "SELECT share FROM group_beat(%s, %s, %s, 3, NULL, 0, 3, NULL, 0, '{}', '{}', '{}', '{}')"
@@ -621,10 +623,12 @@ def test_an_event_of_a_slice_that_others_have_is_not_finished(
 ) -> None:
     append(sync_store, "a-1", 1)
     sync_store.group("mails").create()
-    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    lease = connection.execute(
+        "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+    ).fetchone()
     assert lease is not None
     with pytest.raises(psycopg.Error) as refused:
-        finish = "SELECT group_finish(%s, %s, 1, slice_of('a-1'), false, 1, NULL, 0)"
+        finish = "SELECT group_finish(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
         connection.execute(finish, lease)
     assert refused.value.sqlstate == "IND05"
     assert sync_store.group("mails").info().checkpoint == 0
@@ -635,7 +639,9 @@ def test_a_worker_is_not_buried_while_it_writes(
 ) -> None:
     """What it writes would come after another has taken the event over."""
     sync_store.group("mails").create()
-    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    lease = connection.execute(
+        "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+    ).fetchone()
     assert lease is not None
     with psycopg.connect(url) as worker:
         worker.execute(f"SELECT {schema}.group_fence(%s, %s)", lease)
@@ -674,8 +680,11 @@ def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
     operators = Thread(target=acts[act])
     with psycopg.connect(url) as worker:
         worker.execute(f"SET search_path = {schema}")
-        row = worker.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+        row = worker.execute(
+            "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+        ).fetchone()
         assert row is not None
+        worker.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", row)
         worker.commit()
         worker.execute("SELECT group_fence(%s, %s)", row)
         operators.start()

@@ -27,6 +27,10 @@ from indelible.plan import Call
 
 from .settings import Settings
 
+_LOCK_TIMEOUT = "55P03"
+_UNDONE_BY_TIMEOUT = ("25P03", "25P04")
+"""The server ended a session whose client was silent, or too slow, inside a transaction."""
+
 _log = logging.getLogger("indelible")
 
 
@@ -48,10 +52,11 @@ class Attempts:
         """Say how many seconds to wait before the next attempt, or raise the problem."""
         if isinstance(problem, ConnectionLost):
             problem = self.loss = self._lost(problem, error)
-        elif not (
-            (isinstance(problem, TransactionConflict) and self._call.survives_conflicts)
-            or is_lost_preparation(error)
-        ):
+        elif isinstance(problem, TransactionConflict):
+            if not self._call.survives_conflicts or error.sqlstate == _LOCK_TIMEOUT:
+                # Of an earlier copy, whose answer was lost, the outcome is still not known.
+                raise self.loss or problem from error
+        elif not is_lost_preparation(error):
             raise problem from error
         if time.monotonic() + self._pause > self._deadline:
             raise problem from error
@@ -93,7 +98,9 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
         if body.failed:
             raise
         problem = translate(error, settings)
-        if isinstance(problem, ConnectionLost):
+        if error.sqlstate in _UNDONE_BY_TIMEOUT:
+            problem = in_transaction(error, settings)
+        elif isinstance(problem, ConnectionLost):
             problem = ConnectionLost(
                 f"{problem} at the commit; whether the transaction was carried out is not known:"
                 " look for what it appended"
@@ -174,6 +181,11 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             return TransactionConflict(
                 f"the database undid the transaction ({text}): run the whole transaction again"
             )
+        case "55P03":
+            return TransactionConflict(
+                f"another transaction holds what this one needs ({text}): run the whole transaction"
+                " again when that one has ended"
+            )
         case "23505" if error.diag.constraint_name == "events_id_key":
             # Another transaction appended the same id at the same moment, to another stream.
             return TransactionConflict(
@@ -198,7 +210,7 @@ def in_transaction(error: psycopg.Error, settings: Settings) -> IndelibleError:
 def _is_loss(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(("08", "57P"))
+    return error.sqlstate.startswith(("08", "57P")) or error.sqlstate in _UNDONE_BY_TIMEOUT
 
 
 def _first_line(error: psycopg.Error) -> str:
