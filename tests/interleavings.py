@@ -150,11 +150,12 @@ class Proxy:
         )
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._cut_at: bytes | None = None
+        self._lost_at: bytes | None = None
         self._silenced: set[tuple[socket.socket, socket.socket]] = set()
         self._may_flow = threading.Event()
         self._may_flow.set()
         self.cuts = 0
-        """How many connections were cut at what `cut_after` names."""
+        """How many connections were cut at what `cut_after` or `lose_at` names."""
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -171,6 +172,10 @@ class Proxy:
         A commit is `b"COMMIT\\0"`: BEGIN names READ COMMITTED.
         """
         self._cut_at = sent
+
+    def lose_at(self, sent: bytes | None) -> None:
+        """Break each connection whose client sends this: the server gets nothing, and waits on."""
+        self._lost_at = sent
 
     def hold(self) -> None:
         """Keep all bytes of both sides, as a network does that has stopped."""
@@ -208,6 +213,11 @@ class Proxy:
         with suppress(OSError):
             while part := source.recv(65536):
                 self._may_flow.wait()
+                if source is pair[0] and self._lost_at is not None and self._lost_at in part:
+                    self.cuts += 1
+                    source.shutdown(socket.SHUT_RDWR)
+                    source.close()
+                    return  # the server's side stays open, until all are cut
                 if source is pair[0] and self._cut_at is not None and self._cut_at in part:
                     self.cuts += 1
                     self._silenced.add(pair)

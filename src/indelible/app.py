@@ -363,7 +363,7 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                 with event:
                     try:
                         part.handlers[event.type](event)
-                    except Exception:
+                    except BaseException:
                         part.failed += 1
                         raise
                     part.handled += 1
@@ -501,17 +501,24 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
         try:
             async for event in consumer:
                 begun = time.monotonic()
-                with event:
-                    try:
-                        await part.handlers[event.type](event)
-                    except Exception:
-                        part.failed += 1
+                try:
+                    with event:
+                        try:
+                            await part.handlers[event.type](event)
+                        except BaseException:
+                            part.failed += 1
+                            raise
+                        part.handled += 1
+                        _log.debug(
+                            "handled",
+                            extra={**event.facts(), "seconds": time.monotonic() - begun},
+                        )
+                except asyncio.CancelledError:  # the event is given back
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
                         raise
-                    part.handled += 1
-                    _log.debug(
-                        "handled",
-                        extra={**event.facts(), "seconds": time.monotonic() - begun},
-                    )
+                    # Not this task was cancelled, but something that the handler waited for.
+                    _log.warning("a handler was cancelled", extra=event.facts())
         except IndelibleError as error:  # the group was deleted, say
             failures.append(error)
             stop.set()

@@ -40,11 +40,25 @@ class DeliveredEvent:
     Say how it went with `ack`, `nack`, `skip` or `park`; or enter it with `with`: the end of the
     block acks it, an error nacks it and is logged, and the loop goes on. Until then no other event
     of its stream is handed out.
+
+    An event that is left without a word is given back: it is delivered again after the group's
+    `retry_after`, and no attempt is counted. That is so where the block is cancelled
+    (`asyncio.CancelledError`, also by a timeout around it), interrupted or left for good, and
+    where the object is dropped. A timeout inside the block is a failure as any other.
     """
 
-    def __init__(self, item: Item, event: RecordedEvent, tell: Callable[[Item], None]) -> None:
+    _is_taken = _is_told = False
+
+    def __init__(
+        self,
+        item: Item,
+        event: RecordedEvent,
+        tell: Callable[[Item], None],
+        verdicts: deque[Item],
+    ) -> None:
         self._item = item
         self._tell = tell
+        self._verdicts = verdicts
         self.event = event
         """The event as it stands in the store."""
         self.attempt = item.attempt
@@ -130,12 +144,24 @@ class DeliveredEvent:
         }
 
     def _say(self, verdict: Verdict) -> None:
+        self._check_unsaid()
+        self._item.verdict = verdict
+        self._tell(self._item)
+        self._is_told = True
+
+    def _check_unsaid(self) -> None:
         if self._item.verdict is not None:
             raise InvalidInput(
                 f"event {self.position} was {self._item.verdict} already: say how it went once"
             )
-        self._item.verdict = verdict
-        self._tell(self._item)
+
+    def __del__(self) -> None:
+        # Anywhere, in any thread: no lock may be taken here. The worker finds it at its next turn.
+        if self._is_taken and not self._is_told:
+            if self._item.verdict is None:
+                self._item.reason = "it was dropped, and nothing was said of it"
+                self._item.verdict = "given back"
+            self._verdicts.append(self._item)
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +178,10 @@ class DeliveredEvent:
             self.ack()
             return False
         if not isinstance(error, Exception):
-            return False  # the process is to end: the event is given back
+            # Cancelled or interrupted: whoever did that may go on for long, or end the process.
+            self._item.reason = f"its handler was left by {type(error).__name__}"
+            self._say("given back")
+            return False
         _log.error("a handler failed", exc_info=error, extra=self.facts())
         self.nack(error)
         return True
@@ -172,11 +201,12 @@ class Delivery(DeliveredEvent, Generic[Bound]):
         item: Item,
         event: RecordedEvent,
         tell: Callable[[Item], None],
+        verdicts: deque[Item],
         engine: PoolEngine,
         worker: Worker,
         bind: Callable[[BoundEngine], Bound],
     ) -> None:
-        super().__init__(item, event, tell)
+        super().__init__(item, event, tell, verdicts)
         self._engine = engine
         self._worker = worker
         self._bind = bind
@@ -192,7 +222,9 @@ class Delivery(DeliveredEvent, Generic[Bound]):
             `EventStore.transaction` does.
 
         Raises:
-            LeaseLost: others have taken the event over; the block's work is undone.
+            LeaseLost: others have taken the event over, or an earlier transaction has finished it;
+                the block's work is undone.
+            InvalidInput: something was said of it before; the block's work is undone.
 
         Example:
             ```python
@@ -203,7 +235,9 @@ class Delivery(DeliveredEvent, Generic[Bound]):
         """
         with self._engine.transaction() as engine:
             yield self._bind(engine)
-            # Last, so that it holds its rows as short as can be.
+            self._check_unsaid()
+            # Last, so that it holds its rows as short as can be: from here on the server ends the
+            # session of a client that is silent for longer than the lease.
             engine.run(finish(self._worker, self._item))
         self._say("settled")
 
@@ -219,11 +253,12 @@ class AsyncDelivery(DeliveredEvent, Generic[Bound]):
         item: Item,
         event: RecordedEvent,
         tell: Callable[[Item], None],
+        verdicts: deque[Item],
         engine: AsyncPoolEngine,
         worker: Worker,
         bind: Callable[[AsyncBoundEngine], Bound],
     ) -> None:
-        super().__init__(item, event, tell)
+        super().__init__(item, event, tell, verdicts)
         self._engine = engine
         self._worker = worker
         self._bind = bind
@@ -237,6 +272,7 @@ class AsyncDelivery(DeliveredEvent, Generic[Bound]):
     async def _transaction(self) -> AsyncIterator[Bound]:
         async with self._engine.transaction() as engine:
             yield self._bind(engine)
+            self._check_unsaid()
             await engine.run(finish(self._worker, self._item))
         self._say("settled")
 
@@ -310,6 +346,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
                     raise self._problem
                 if self._is_stopped or not self._queue:
                     return None
+                self._queue[0]._is_taken = True
                 return self._queue.popleft()
             finally:
                 self._takers -= 1
@@ -391,8 +428,16 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         return self._worker.pause(time.monotonic(), head)
 
     def _delivery(self, item: Item) -> Delivery[Bound]:
-        engine = self._patient_engine
-        return Delivery(item, _event(item), self._tell, engine, self._worker, self._bind)
+        worker = self._worker
+        return Delivery(
+            item,
+            _event(item),
+            self._tell,
+            worker.verdicts,
+            self._patient_engine,
+            worker,
+            self._bind,
+        )
 
 
 def _work(
@@ -475,6 +520,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
                     raise self._problem
                 if self._is_stopped or not self._queue:
                     return None
+                self._queue[0]._is_taken = True
                 return self._queue.popleft()
             finally:
                 self._takers -= 1
@@ -565,8 +611,16 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         return self._worker.pause(time.monotonic(), head)
 
     def _delivery(self, item: Item) -> AsyncDelivery[Bound]:
-        engine = self._patient_engine
-        return AsyncDelivery(item, _event(item), self._tell, engine, self._worker, self._bind)
+        worker = self._worker
+        return AsyncDelivery(
+            item,
+            _event(item),
+            self._tell,
+            worker.verdicts,
+            self._patient_engine,
+            worker,
+            self._bind,
+        )
 
 
 def worker_name() -> str:

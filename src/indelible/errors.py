@@ -368,12 +368,14 @@ class GroupNotFound(IndelibleError):
 class LeaseLost(IndelibleError):
     """A worker was taken for dead, and others have taken over what it held.
 
-    What was done in `Delivery.transaction` is undone; the event is handled by another worker.
+    What was done in `Delivery.transaction` is undone; the event is handled by another worker, or
+    an earlier transaction has finished it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str | None = None) -> None:
         super().__init__(
-            "the worker's lease is over and others have taken over its events: nothing of this"
+            message
+            or "the worker's lease is over and others have taken over its events: nothing of this"
             " transaction was stored; if handlers or pauses take longer than the lease, create the"
             " group with a longer one"
         )

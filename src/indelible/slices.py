@@ -22,7 +22,7 @@ DueKey = tuple[datetime, int]
 AT_ONCE: DueKey = (datetime.min.replace(tzinfo=UTC), 0)
 """The key of an event that was due when it came."""
 
-Verdict = Literal["finished", "settled", "retry", "park"]
+Verdict = Literal["finished", "settled", "retry", "park", "given back"]
 
 
 class Place(NamedTuple):
@@ -73,7 +73,7 @@ class Item:
             says that it comes again.
         floor: up to where the worker came before it.
         verdict: what its handler said.
-        reason, error: why, where it is to be tried again or parked.
+        reason, error: why, where it is to be tried again, parked or given back.
     """
 
     event: RecordedEvent | None

@@ -11,11 +11,20 @@ import logging
 from collections import deque
 from dataclasses import replace
 from datetime import datetime
-from uuid import UUID
+from math import inf
+from uuid import UUID, uuid4
 
 from . import groups
 from .codec import Codec
-from .errors import DecodingFailed, EpochMismatch, LeaseLost, UnknownEventType, UpcastingFailed
+from .errors import (
+    DecodingFailed,
+    EpochMismatch,
+    LeaseLost,
+    LockTimeout,
+    TransactionConflict,
+    UnknownEventType,
+    UpcastingFailed,
+)
 from .events import RecordedEvent
 from .plan import Call, Plan
 from .query import Query
@@ -37,6 +46,10 @@ _SAVE_PAUSE = 0.05
 _AGAIN_PAUSE = 1.0
 """Seconds between two looks for what an operator replayed, and for what others left behind."""
 _LONGEST_RETRY = 3600.0
+_BLOCKED_PAUSE = 0.5
+"""Seconds to the next attempt at what waited in vain for another transaction."""
+_BLOCKED = (LockTimeout, TransactionConflict)
+"""Errors if another transaction, of a handler say, holds what a statement needs."""
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 60.0
 """Seconds to the next look at what is due: a clock that was put forward is noticed."""
 
@@ -54,6 +67,7 @@ class Worker:
         self._codec = codec
         self.group = group
         self._name = name
+        self._instance = uuid4()
         self.settings = groups.GroupSettings()
         self._query: Query | None = None
         self.verdicts: deque[Item] = deque()
@@ -66,6 +80,10 @@ class Worker:
         self._epoch: UUID | None = None
         self._seen: HeadState | None = None  # the head that it has read up to
         self._round = 0
+        self._dealing: dict[str, object] | None = None  # a deal whose answer has not come
+        self._deal_at = 0.0
+        self._blocked: list[Item] = []
+        self._blocked_until = 0.0
         self._slices: dict[int, Slice] = {}
         self._finished: set[int] = set()
         self._ready: deque[int] = deque()
@@ -120,7 +138,8 @@ class Worker:
         """
         if not self.token:
             yield from self._join(now)
-        yield from self._carry_out()
+        yield from self._end_deal()
+        yield from self._carry_out(now)
         yield from self._keep_lease(now)
         yield from self._learn_held()
         yield from self._look_again(now)
@@ -159,6 +178,8 @@ class Worker:
         soonest = self._beat_at if self._again else min(self._beat_at, self._again_at)
         if may_read and self.settings.due:
             soonest = min(soonest, self._look_at)
+        if self._blocked:
+            soonest = min(soonest, self._blocked_until)
         if self._has_progress():
             soonest = min(soonest, self._beat_at - self._beat_pause() + _SAVE_PAUSE)
         return max(soonest - now, 0)
@@ -167,11 +188,11 @@ class Worker:
         """Carry out what handlers said, and give everything back for others to go on with."""
         if not self.token:
             return
-        yield from self._carry_out()
+        yield from self._carry_out(inf)
         for part in self._slices.values():
             if part.busy is not None and part.busy.is_noted:
                 yield from self._note(part.busy, "retry", part.busy.attempt - 1, 0)
-        yield Call("group_leave", {**self._lease(), "round": self._round, **self._places()})
+        yield Call("group_leave", {**self._lease(), **self._places()})
         self._forget()
 
     # The lease -------------------------------------------------------------------------------
@@ -183,7 +204,8 @@ class Worker:
         self.settings = yield from groups.settings_of(self.group)
         self._query = current_query(self._codec, self.settings.query)
         ((group_id, token, epoch),) = yield Call(
-            "group_join", {"group": self.group, "worker": self._name}
+            "group_join",
+            {"group": self.group, "worker": self._name, "instance": self._instance},
         )
         if token is None:
             yield from groups.not_found(self.group)
@@ -198,10 +220,16 @@ class Worker:
         if now >= self._beat_at or (since >= _SAVE_PAUSE and self._has_progress()):
             yield from self._beat(now)
         have = len(self._slices)
-        if have > self._share:
-            yield from self._deal(self._surplus(have - self._share), 0)
-        elif have < self._share and self._unowned:
-            yield from self._deal([], self._share - have)
+        if now < self._deal_at:
+            return
+        try:
+            if have > self._share:
+                yield from self._deal(self._surplus(have - self._share), 0)
+            elif have < self._share and self._unowned:
+                yield from self._deal([], self._share - have)
+        except _BLOCKED:  # a handler's transaction holds the row of a slice
+            self._dealing = None
+            self._deal_at = now + _BLOCKED_PAUSE
 
     def _beat(self, now: float) -> Plan[None]:
         yield from self._tell(self._checkpoint(), self._delivered)
@@ -253,16 +281,21 @@ class Worker:
     def _deal(self, given_back: list[int], wanted: int) -> Plan[None]:
         if not given_back and not wanted:
             return
-        rows = yield Call(
-            "group_deal",
-            {
-                **self._lease(),
-                "round": self._round,
-                **self._places(),
-                "given_back": given_back,
-                "wanted": wanted,
-            },
-        )
+        self._dealing = {
+            **self._lease(),
+            "round": self._round,
+            **self._places(),
+            "given_back": given_back,
+            "wanted": wanted,
+        }
+        yield from self._end_deal()
+
+    def _end_deal(self) -> Plan[None]:
+        """Have slices dealt as was begun: where the answer was lost, once more in the same way."""
+        if self._dealing is None:
+            return
+        rows = yield Call("group_deal", self._dealing)
+        self._dealing = None
         self._round += 1
         self._unowned = 0
         before, self._slices = self._slices, {}
@@ -301,7 +334,15 @@ class Worker:
 
     # What handlers said ----------------------------------------------------------------------
 
-    def _carry_out(self) -> Plan[None]:
+    def _carry_out(self, now: float) -> Plan[None]:
+        """Carry out what handlers said.
+
+        Args:
+            now: the time; infinity when the worker leaves, which gives back by itself.
+        """
+        if self._blocked and now >= self._blocked_until:
+            self.verdicts.extend(self._blocked)
+            self._blocked.clear()
         while self.verdicts:
             item = self.verdicts[0]
             part = self._slices.get(item.slice)
@@ -309,8 +350,17 @@ class Worker:
             if item.token == self.token and part is not None and part.busy is item:
                 if item.rest and item.verdict in ("finished", "settled"):
                     self._hand_out_rest(item, part)
-                else:
-                    yield from self._judge(item)
+                elif item.verdict != "given back" or now < inf:
+                    try:
+                        yield from self._judge(item)
+                    except _BLOCKED:
+                        # Its handler's transaction, of which it only heard that the connection was
+                        # lost, may still commit. What else there is goes on, the lease first.
+                        self._blocked.append(self.verdicts.popleft())
+                        self._blocked_until = now + _BLOCKED_PAUSE
+                        if now < inf:
+                            return
+                        continue
                     self._release(item)
             self.verdicts.popleft()
 
@@ -334,35 +384,27 @@ class Worker:
                 yield from self._note(item, "parked", item.attempt, 0)
         elif item.verdict == "park":
             yield from self._note(item, "parked", item.attempt, 0)
+        elif item.verdict == "given back":
+            _log.warning(
+                "group %r: event %d is given back: %s", self.group, item.position, item.reason
+            )
+            # Not at once, so that what is given back each time keeps nobody busy.
+            yield from self._note(item, "retry", item.attempt - 1, self.settings.retry_after)
 
     def _finish(self, item: Item) -> Plan[None]:
-        yield Call(
-            "group_finish",
-            {
-                **self._lease(),
-                "position": item.position,
-                "slice": item.slice,
-                "is_noted": True,
-                **_upto(item),
-            },
-        )
+        yield Call("group_finish", {**self._lease(), **_named(item)})
 
     def _note(self, item: Item, state: groups.State, attempts: int, delay: float) -> Plan[None]:
         ((noted,),) = yield Call(
             "group_note",
             {
                 **self._lease(),
-                "position": item.position,
-                "slice": item.slice,
-                "key": item.key,
-                "is_noted": item.is_noted,
+                **_named(item),
                 "state": state,
                 "attempts": attempts,
                 "delay": delay,
                 "reason": item.reason,
                 "error": item.error,
-                "due_moment": None if item.due == AT_ONCE else item.due[0],
-                **_upto(item),
             },
         )
         if noted and state == "parked":
@@ -384,7 +426,7 @@ class Worker:
             self._careful = None
         if part.pending:
             self._ready.append(item.slice)
-        if item.is_noted or item.verdict in ("retry", "park"):
+        if item.is_noted or item.verdict in ("retry", "park", "given back"):
             self._again_at = 0.0  # the next of its key may be due, and this one will be
 
     # What comes ------------------------------------------------------------------------------
@@ -400,12 +442,12 @@ class Worker:
                 self._again_at = min(self._again_at, now + seconds)
                 break  # in order of time
             item = self._item(row)
-            item.is_noted = True
+            item.is_noted, item.attempt = True, attempts + 1
             part = self._slices.get(item.slice)
             if part is None or part.busy is not None:
                 continue
             if item.is_nothing:  # nobody can handle it, and others wait for it
-                yield from self._attempt(item)
+                yield from self._attempt(item, item.attempt)
                 yield from self._finish(item)
                 self._again_at = 0.0
             elif state == "running" and attempts >= self.settings.max_attempts:
@@ -416,7 +458,7 @@ class Worker:
                 yield from self._note(item, "parked", attempts, 0)
             elif item.event is not None and item.event.is_erased:
                 # Since it was noted: nobody is to handle it any more.
-                yield from self._attempt(item)
+                yield from self._attempt(item, item.attempt)
                 yield from self._finish(item)
                 self._again_at = 0.0
             else:
@@ -565,8 +607,8 @@ class Worker:
         while self._again and len(handed) < min(wanted, wanted_noted):
             item = self._again[0]
             part = self._slices[item.slice]
-            if part.busy is None:  # otherwise its row is found again
-                item.attempt = yield from self._attempt(item)
+            # Where another is at work its row is found again.
+            if part.busy is None and (yield from self._attempt(item, item.attempt)):
                 part.busy = item
                 handed.append(item)
             self._again.popleft()
@@ -586,16 +628,7 @@ class Worker:
         while part.busy is None and part.pending:
             item = part.pending[0]
             if item.key in self._held:
-                ((queued,),) = yield Call(
-                    "group_queue",
-                    {
-                        **self._lease(),
-                        "position": item.position,
-                        "slice": item.slice,
-                        "key": item.key,
-                        **_upto(item),
-                    },
-                )
+                ((queued,),) = yield Call("group_queue", {**self._lease(), **_named(item)})
                 if queued:
                     self._drop_first(part)
                     continue
@@ -610,8 +643,11 @@ class Worker:
                 if self._careful is not None or not may_count:
                     self._ready.append(item.slice)
                     return None
-                item.attempt = yield from self._attempt(item)
-                item.is_noted = True
+                # The first attempt is the one that its worker may have died of.
+                if not (yield from self._attempt(item, 2)):
+                    self._drop_first(part)
+                    continue
+                item.is_noted, item.attempt = True, 2
                 self._careful = item
             self._drop_first(part)
             part.busy = item
@@ -622,18 +658,12 @@ class Worker:
         part.pending.popleft()
         self._waiting -= 1
 
-    def _attempt(self, item: Item) -> Plan[int]:
-        ((attempt,),) = yield Call(
-            "group_attempt",
-            {
-                **self._lease(),
-                "position": item.position,
-                "slice": item.slice,
-                "key": item.key,
-                **_upto(item),
-            },
+    def _attempt(self, item: Item, attempt: int) -> Plan[bool]:
+        """Count an attempt; say whether there is anything left to be handled."""
+        ((is_left,),) = yield Call(
+            "group_attempt", {**self._lease(), **_named(item), "attempt": attempt}
         )
-        return int(attempt)
+        return bool(is_left)
 
 
 def finish(worker: Worker, item: Item) -> Plan[None]:
@@ -642,30 +672,34 @@ def finish(worker: Worker, item: Item) -> Plan[None]:
     Of several that upcasters made of a stored one, the last finishes them all.
 
     Raises:
-        LeaseLost: the event belongs to another worker now.
+        LeaseLost: the event belongs to another worker now, or was finished before.
     """
     if item.token != worker.token:
         raise LeaseLost
     if item.rest:
         return
-    yield Call(
-        "group_finish",
-        {
-            "group_id": worker.group_id,
-            "token": item.token,
-            "position": item.position,
-            "slice": item.slice,
-            "is_noted": item.is_noted,
-            **_upto(item),
-        },
+    ((finished,),) = yield Call(
+        "group_finish", {"group_id": worker.group_id, "token": item.token, **_named(item)}
     )
+    if not finished:
+        raise LeaseLost(
+            f"event {item.position} is finished already: an earlier transaction of its handler was"
+            " committed, and nothing of this one was stored"
+        )
 
 
-def _upto(item: Item) -> dict[str, object]:
-    """Up to where its slice came with an event; nulls where its row says that it comes again."""
-    if item.after is None:
-        return {"upto": None, "upto_moment": None, "upto_place": None}
-    return item.after.named("upto")
+def _named(item: Item) -> dict[str, object]:
+    """What statements about one event are told of it."""
+    # Nulls where its row says that it comes again: its slice has passed it.
+    upto = {"upto": None, "upto_moment": None, "upto_place": None}
+    return {
+        "position": item.position,
+        "slice": item.slice,
+        "key": item.key,
+        "is_noted": item.is_noted,
+        "due_moment": None if item.due == AT_ONCE else item.due[0],
+        **(upto if item.after is None else item.after.named("upto")),
+    }
 
 
 def _partition_by(settings: groups.GroupSettings) -> str | None:

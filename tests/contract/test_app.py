@@ -151,3 +151,31 @@ def test_what_a_handler_appends_brings_inline_projections_up_to_date(
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_handler_that_leaks_a_cancellation_ends_no_task_of_its_application(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    """Something that it waited for was cancelled, and not the task that it runs in."""
+    app = AsyncApp("mails", url=url, schema=schema, concurrency=1)
+    app.group("mails", retry_after=0.01)
+    attempts: list[int] = []
+
+    @app.on("Happened")
+    async def handle(event: Any) -> None:
+        attempts.append(event.attempt)
+        if len(attempts) < 3:
+            raise asyncio.CancelledError
+
+    sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        working = asyncio.create_task(app.run(stop))
+        await asyncio.to_thread(wait_until, lambda: len(attempts) == 3)
+        stop.set()
+        await working
+
+    asyncio.run(run())
+    assert attempts == [1, 1, 1]
+    assert sync_store.group("mails").info().checkpoint == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ import pytest
 from indelible import (
     ANY,
     NO_STREAM,
+    AsyncEventStore,
     Consumer,
     EventStore,
     GroupExists,
@@ -436,6 +438,96 @@ def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(
     assert (told.group, told.position) == ("mails", parked.position)  # type: ignore[attr-defined]
 
 
+# Leave without a word ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "left_by", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit]
+)
+def test_a_handler_that_is_cancelled_or_interrupted_gives_its_event_back(
+    store: EventStore, left_by: type[BaseException]
+) -> None:
+    """No attempt is counted, and what comes after it in its stream still does."""
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create(retry_after=0.05, max_attempts=2)
+    with group.consume() as consumer:
+        for attempt in (1, 1, 1):
+            delivery = taken(consumer)
+            assert (delivery.data["number"], delivery.attempt) == (1, attempt)
+            with pytest.raises(left_by), delivery:
+                raise left_by
+        taken(consumer).nack()
+        again = taken(consumer)
+        assert (again.data["number"], again.attempt) == (1, 2)
+        with pytest.raises(left_by), again:
+            raise left_by
+        again = taken(consumer)
+        assert (again.data["number"], again.attempt) == (1, 2)
+        again.ack()
+        assert handled(consumer, 1) == [2]
+
+
+def test_an_event_that_is_dropped_without_a_word_comes_again(
+    store: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(store, "a-1", 1, 2)
+    group = store.group("mails")
+    group.create(retry_after=0.05)
+    with group.consume() as consumer:
+        taken(consumer)
+        gc.collect()
+        again = taken(consumer)
+        assert (again.data["number"], again.attempt) == (1, 1)
+        again.ack()
+        assert handled(consumer, 1) == [2]
+    assert "event 1 is given back: it was dropped" in caplog.text
+
+
+def test_a_handler_whose_time_is_over_keeps_nothing(url: str, schema: str) -> None:
+    """The time limit is around the block, so that it is cancelled, and the task goes on."""
+
+    async def run() -> list[tuple[int, int]]:
+        async with await AsyncEventStore.connect(url, schema=schema, pool_size=4) as store:
+            events = [event(number) for number in (1, 2)]
+            await store.append("a-1", events, expected=NO_STREAM)
+            group = store.group("mails")
+            await group.create(Query(channel="a"), retry_after=0.05)
+            seen = []
+            async with group.consume() as consumer:
+                with pytest.raises(TimeoutError):
+                    delivery = await consumer.take(LONG)
+                    assert delivery is not None
+                    async with asyncio.timeout(0.05):
+                        with delivery:
+                            await asyncio.sleep(LONG)
+                for _ in range(2):
+                    delivery = await consumer.take(LONG)
+                    assert delivery is not None
+                    with delivery:
+                        seen.append((delivery.data["number"], delivery.attempt))
+            return seen
+
+    assert asyncio.run(run()) == [(1, 1), (2, 1)]
+
+
+def test_what_is_said_inside_a_transaction_undoes_it(store: EventStore) -> None:
+    """The end of its block says that the event is handled."""
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create(Query(channel="a"), retry_after=0)
+    with group.consume() as consumer:
+        delivery = taken(consumer)
+        with (
+            pytest.raises(InvalidInput, match="was retry already"),
+            delivery.transaction() as transaction,
+        ):
+            transaction.append("out-1", event(1), expected=ANY)
+            delivery.nack()
+        assert store.stream("out-1") is None
+        assert handled(consumer, 1) == [1]
+
+
 # Where it stands ---------------------------------------------------------------------------------
 
 
@@ -603,7 +695,9 @@ def test_a_beat_of_before_slices_were_dealt_does_not_count(
     """It is late on its way; its checkpoint is above what the slices that came since are at."""
     append(sync_store, "a-1", 1, 2, 3)
     sync_store.group("mails").create()
-    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    lease = connection.execute(
+        "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+    ).fetchone()
     assert lease is not None
     beat = (
         "SELECT share FROM group_beat(%s, %s, %s, 3, NULL, 0, 3, NULL, 0, '{}', '{}', '{}', '{}')"
@@ -621,10 +715,12 @@ def test_an_event_of_a_slice_that_others_have_is_not_finished(
 ) -> None:
     append(sync_store, "a-1", 1)
     sync_store.group("mails").create()
-    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    lease = connection.execute(
+        "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+    ).fetchone()
     assert lease is not None
     with pytest.raises(psycopg.Error) as refused:
-        finish = "SELECT group_finish(%s, %s, 1, slice_of('a-1'), false, 1, NULL, 0)"
+        finish = "SELECT group_finish(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
         connection.execute(finish, lease)
     assert refused.value.sqlstate == "IND05"
     assert sync_store.group("mails").info().checkpoint == 0
@@ -635,7 +731,9 @@ def test_a_worker_is_not_buried_while_it_writes(
 ) -> None:
     """What it writes would come after another has taken the event over."""
     sync_store.group("mails").create()
-    lease = connection.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+    lease = connection.execute(
+        "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+    ).fetchone()
     assert lease is not None
     with psycopg.connect(url) as worker:
         worker.execute(f"SELECT {schema}.group_fence(%s, %s)", lease)
@@ -674,8 +772,11 @@ def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
     operators = Thread(target=acts[act])
     with psycopg.connect(url) as worker:
         worker.execute(f"SET search_path = {schema}")
-        row = worker.execute("SELECT group_id, token FROM group_join('mails', 'me')").fetchone()
+        row = worker.execute(
+            "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
+        ).fetchone()
         assert row is not None
+        worker.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", row)
         worker.commit()
         worker.execute("SELECT group_fence(%s, %s)", row)
         operators.start()

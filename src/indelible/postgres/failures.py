@@ -35,6 +35,8 @@ _WAIT_LESS = (
     "nothing of it was stored. End the transaction that holds it, or try again; inside"
     " store.transaction() append with what that gives, for the store itself has other connections"
 )
+_UNDONE_BY_TIMEOUT = ("25P03", "25P04")
+"""The server ended a session whose client was silent, or too slow, inside a transaction."""
 
 _log = logging.getLogger("indelible")
 
@@ -107,7 +109,9 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
         if not body.began:
             raise in_transaction(error, settings) from error
         problem = translate(error, settings)
-        if isinstance(problem, ConnectionLost):
+        if error.sqlstate in _UNDONE_BY_TIMEOUT:
+            problem = in_transaction(error, settings)
+        elif isinstance(problem, ConnectionLost):
             problem = ConnectionLost(
                 f"{problem} at the commit; whether the transaction was carried out is not known:"
                 " look for what it appended"
@@ -246,7 +250,7 @@ def told_holders(timeout: LockTimeout, holders: Sequence[str]) -> LockTimeout:
 def _is_loss(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(("08", "57P"))
+    return error.sqlstate.startswith(("08", "57P")) or error.sqlstate in _UNDONE_BY_TIMEOUT
 
 
 def _is_busy(error: psycopg.Error) -> bool:

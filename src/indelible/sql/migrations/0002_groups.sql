@@ -454,6 +454,7 @@ CREATE TABLE indelible.group_workers (
     group_id bigint NOT NULL,
     token bigint NOT NULL,
     name text NOT NULL,
+    instance uuid NOT NULL,
     round integer NOT NULL DEFAULT 0,
     checkpoint bigint NOT NULL DEFAULT 0,
     checkpoint_due indelible.due_key,
@@ -472,6 +473,8 @@ COMMENT ON COLUMN indelible.group_workers.group_id IS 'The group: groups.id.';
 COMMENT ON COLUMN indelible.group_workers.token IS
     'The fencing token: what a worker writes counts only while this row stands.';
 COMMENT ON COLUMN indelible.group_workers.name IS 'Host and process, for people.';
+COMMENT ON COLUMN indelible.group_workers.instance IS
+    'The random id of the worker: when it joins anew, what it had under an older token is freed.';
 COMMENT ON COLUMN indelible.group_workers.round IS
     'How often its slices were dealt anew: a beat of an earlier round does not count.';
 COMMENT ON COLUMN indelible.group_workers.checkpoint IS
@@ -760,54 +763,34 @@ COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
 
 -- Leases --------------------------------------------------------------------------------------
 
-CREATE FUNCTION indelible.group_join(
-    group_name text,
-    worker_name text,
-    OUT group_id bigint,
-    OUT token bigint,
-    OUT epoch uuid
-)
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    lease double precision;
-BEGIN
-    PERFORM indelible.check_epoch();
-    epoch := (SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
-    UPDATE indelible.groups
-    SET last_token = last_token + 1
-    WHERE name = group_name
-    RETURNING id, last_token, lease_seconds INTO group_id, token, lease;
-    IF group_id IS NOT NULL THEN
-        INSERT INTO indelible.group_workers (group_id, token, name, expires_at)
-        VALUES (group_id, token, worker_name, clock_timestamp() + make_interval(secs => lease));
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION indelible.group_join(text, text) IS
-    'Gives a worker a token higher than all before it, and the epoch of the log that it reads; nulls where there is no such group.';
-
 -- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
 -- that row first: so one of the two comes first, and the other sees it.
 CREATE FUNCTION indelible.group_fence(of_group bigint, of_token bigint)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    lease double precision;
 BEGIN
     PERFORM indelible.check_epoch();
-    PERFORM FROM indelible.group_workers
-    WHERE group_id = of_group AND token = of_token AND expires_at > clock_timestamp()
-    FOR KEY SHARE;
+    SELECT groups.lease_seconds INTO lease
+    FROM indelible.group_workers AS workers
+    JOIN indelible.groups ON groups.id = workers.group_id
+    WHERE workers.group_id = of_group AND workers.token = of_token
+        AND workers.expires_at > clock_timestamp()
+    FOR KEY SHARE OF workers;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease of worker % is over', of_token
         USING ERRCODE = 'IND05';
     END IF;
+    -- A client that is stopped or cut off before its commit would hold the row for ever.
+    PERFORM set_config(
+        'idle_in_transaction_session_timeout', ceil(greatest(lease, 1) * 1000)::text, true
+    );
 END
 $$;
 COMMENT ON FUNCTION indelible.group_fence(bigint, bigint) IS
-    'Raises IND05 unless the worker''s lease stands, and keeps it standing until the transaction ends.';
+    'Raises IND05 unless the worker''s lease stands, and keeps it standing until the transaction ends: a client that is silent for longer than the lease loses the transaction.';
 
 CREATE FUNCTION indelible.group_bury(of_group bigint)
 RETURNS void
@@ -839,6 +822,51 @@ $$;
 COMMENT ON FUNCTION indelible.group_bury(bigint) IS
     'Takes their slices from workers whose lease is over.';
 
+CREATE FUNCTION indelible.group_join(
+    group_name text,
+    worker_name text,
+    of_instance uuid,
+    OUT group_id bigint,
+    OUT token bigint,
+    OUT epoch uuid
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    lease double precision;
+BEGIN
+    PERFORM indelible.check_epoch();
+    epoch := (SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
+    UPDATE indelible.groups
+    SET last_token = last_token + 1
+    WHERE name = group_name
+    RETURNING id, last_token, lease_seconds INTO group_id, token, lease;
+    IF group_id IS NULL THEN
+        RETURN;
+    END IF;
+    -- Joins of a group come one after the other from here on. What this worker had before is freed
+    -- at once: it lost its lease without a burial, or did not hear of an earlier call of this.
+    UPDATE indelible.group_workers AS former
+    SET expires_at = '-infinity'
+    WHERE former.group_id = group_join.group_id AND former.token IN (
+        SELECT same.token FROM indelible.group_workers AS same
+        WHERE same.group_id = group_join.group_id AND same.instance = of_instance
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+    PERFORM indelible.group_bury(group_id);
+    INSERT INTO indelible.group_workers (group_id, token, name, instance, expires_at)
+    VALUES (
+        group_id, token, worker_name, of_instance,
+        clock_timestamp() + make_interval(secs => lease)
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.group_join(text, text, uuid) IS
+    'Gives a worker a token higher than all before it, and ends those that it had; says the epoch of the log that it reads. Nulls where there is no such group.';
+
 CREATE FUNCTION indelible.group_beat(
     of_group bigint,
     of_token bigint,
@@ -859,6 +887,7 @@ CREATE FUNCTION indelible.group_beat(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $$
 BEGIN
     PERFORM indelible.check_epoch();
@@ -866,10 +895,15 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE indelible.group_workers
     SET expires_at = clock_timestamp() + make_interval(secs => groups.lease_seconds),
-        checkpoint = at_checkpoint,
-        checkpoint_due = indelible.due_key_at(at_checkpoint_moment, at_checkpoint_place),
-        delivered = has_delivered,
-        delivered_due = indelible.due_key_at(has_delivered_moment, has_delivered_place)
+        -- The highest of a round: a beat may be sent twice, and come late.
+        checkpoint = greatest(checkpoint, at_checkpoint),
+        checkpoint_due = greatest(
+            checkpoint_due, indelible.due_key_at(at_checkpoint_moment, at_checkpoint_place)
+        ),
+        delivered = greatest(delivered, has_delivered),
+        delivered_due = greatest(
+            delivered_due, indelible.due_key_at(has_delivered_moment, has_delivered_place)
+        )
     FROM indelible.groups
     WHERE groups.id = of_group
         AND group_workers.group_id = of_group
@@ -880,12 +914,20 @@ BEGIN
         RAISE EXCEPTION 'the lease of worker % is over', of_token
         USING ERRCODE = 'IND05';
     END IF;
-    -- What is finished above the checkpoint, where one event keeps that down for long.
+    -- What is finished above the checkpoint, where one event keeps that down for long. A handler
+    -- whose transaction is about to commit has its slice's row: a sign of life waits for nobody.
     IF cardinality(slices) > 0 THEN
+        WITH free AS (
+            SELECT held.slice FROM indelible.group_slices AS held
+            WHERE held.group_id = of_group AND held.token = of_token
+                AND held.slice = ANY(slices)
+            FOR NO KEY UPDATE SKIP LOCKED
+        )
         UPDATE indelible.group_slices AS owned
         SET position = greatest(owned.position, given.position),
             due = greatest(owned.due, indelible.due_key_at(given.moment, given.place))
         FROM unnest(slices, positions, moments, places) AS given (slice, position, moment, place)
+        JOIN free USING (slice)
         WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice;
     END IF;
     PERFORM indelible.group_bury(of_group);
@@ -919,50 +961,65 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
 AS $$
 #variable_conflict use_column
+DECLARE
+    stands_at integer;
 BEGIN
     PERFORM indelible.check_epoch();
-    PERFORM FROM indelible.group_workers
-    WHERE group_id = of_group AND token = of_token AND round = of_round
+    SELECT round INTO stands_at
+    FROM indelible.group_workers
+    WHERE group_id = of_group AND token = of_token AND round IN (of_round, of_round + 1)
         AND expires_at > clock_timestamp()
-    FOR UPDATE;
+    -- Not FOR UPDATE, for which handlers that are about to commit would have to be waited for: what
+    -- they write holds their slices.
+    FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease of worker % is over', of_token
         USING ERRCODE = 'IND05';
     END IF;
-    -- Each slice's own place is written down, since the checkpoint of all is about to go back to
-    -- the lowest of the slices that come.
-    UPDATE indelible.group_slices AS owned
-    SET position = greatest(owned.position, given.position),
-        due = greatest(owned.due, indelible.due_key_at(given.moment, given.place)),
-        token = CASE WHEN owned.slice = ANY(given_back) THEN NULL ELSE owned.token END
-    FROM unnest(slices, positions, moments, places) AS given (slice, position, moment, place)
-    WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice;
-    UPDATE indelible.group_slices AS taken
-    SET token = of_token
-    WHERE taken.group_id = of_group AND taken.slice IN (
-        SELECT free.slice
-        FROM indelible.group_slices AS free
-        WHERE free.group_id = of_group AND free.token IS NULL
-            AND NOT free.slice = ANY(given_back)
-        ORDER BY free.slice
-        LIMIT wanted
-        FOR UPDATE SKIP LOCKED
-    );
-    UPDATE indelible.group_workers
-    SET round = of_round + 1,
-        checkpoint = coalesce((
-            SELECT min(owned.position) FROM indelible.group_slices AS owned
-            WHERE owned.group_id = of_group AND owned.token = of_token
-        ), 0),
-        checkpoint_due = (
-            SELECT owned.due FROM indelible.group_slices AS owned
-            WHERE owned.group_id = of_group AND owned.token = of_token
-            ORDER BY owned.due
-            LIMIT 1
-        )
-    WHERE group_id = of_group AND token = of_token;
+    IF stands_at = of_round THEN
+        -- Each slice's own place is written down, since the checkpoint of all is about to go back to
+        -- the lowest of the slices that come.
+        UPDATE indelible.group_slices AS owned
+        SET position = greatest(owned.position, given.position),
+            due = greatest(owned.due, indelible.due_key_at(given.moment, given.place)),
+            token = CASE WHEN owned.slice = ANY(given_back) THEN NULL ELSE owned.token END
+        FROM unnest(slices, positions, moments, places) AS given (slice, position, moment, place)
+        WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice
+            -- Not the others: a handler that is about to commit has the row of its slice.
+            AND (
+                owned.slice = ANY(given_back)
+                OR given.position > owned.position
+                OR greatest(owned.due, indelible.due_key_at(given.moment, given.place))
+                    IS DISTINCT FROM owned.due
+            );
+        UPDATE indelible.group_slices AS taken
+        SET token = of_token
+        WHERE taken.group_id = of_group AND taken.slice IN (
+            SELECT free.slice
+            FROM indelible.group_slices AS free
+            WHERE free.group_id = of_group AND free.token IS NULL
+                AND NOT free.slice = ANY(given_back)
+            ORDER BY free.slice
+            LIMIT wanted
+            FOR UPDATE SKIP LOCKED
+        );
+        UPDATE indelible.group_workers
+        SET round = of_round + 1,
+            checkpoint = coalesce((
+                SELECT min(owned.position) FROM indelible.group_slices AS owned
+                WHERE owned.group_id = of_group AND owned.token = of_token
+            ), 0),
+            checkpoint_due = (
+                SELECT owned.due FROM indelible.group_slices AS owned
+                WHERE owned.group_id = of_group AND owned.token = of_token
+                ORDER BY owned.due
+                LIMIT 1
+            )
+        WHERE group_id = of_group AND token = of_token;
+    END IF; -- otherwise the same call once more, after an answer that was lost
     RETURN QUERY
         SELECT owned.slice, owned.position, owned.due, owned.suspect, owned.suspect_due
         FROM indelible.group_slices AS owned
@@ -970,12 +1027,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_deal(bigint, bigint, integer, smallint[], bigint[], timestamptz[], bigint[], smallint[], integer) IS
-    'Writes down the places of a worker''s slices, gives some back, takes some that belong to nobody; returns all that it has then. Raises IND05 where the lease is over.';
+    'Writes down the places of a worker''s slices, gives some back, takes some that belong to nobody; returns all that it has then. The same call once more returns that again. Raises IND05 where the lease is over.';
 
 CREATE FUNCTION indelible.group_leave(
     of_group bigint,
     of_token bigint,
-    of_round integer,
     slices smallint[],
     positions bigint[],
     moments timestamptz[],
@@ -985,15 +1041,32 @@ RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $$
 BEGIN
-    PERFORM indelible.group_deal(
-        of_group, of_token, of_round, slices, positions, moments, places, slices, 0
-    );
+    PERFORM FROM indelible.group_workers
+    WHERE group_id = of_group AND token = of_token AND expires_at > clock_timestamp()
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN; -- it has left, or others take over
+    END IF;
+    -- Also those that it was dealt and did not hear of, which stand where they stood.
+    UPDATE indelible.group_slices AS owned
+    SET token = NULL,
+        position = greatest(owned.position, given.position),
+        due = greatest(owned.due, indelible.due_key_at(given.moment, given.place))
+    FROM (
+        SELECT had.slice, told.position, told.moment, told.place
+        FROM indelible.group_slices AS had
+        LEFT JOIN unnest(slices, positions, moments, places)
+            AS told (slice, position, moment, place) USING (slice)
+        WHERE had.group_id = of_group AND had.token = of_token
+    ) AS given
+    WHERE owned.group_id = of_group AND owned.token = of_token AND owned.slice = given.slice;
     DELETE FROM indelible.group_workers WHERE group_id = of_group AND token = of_token;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, integer, smallint[], bigint[], timestamptz[], bigint[]) IS
+COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
     'Gives all slices back at their places, and ends the lease.';
 
 
@@ -1005,25 +1078,59 @@ COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, integer, smallint[], b
 -- none, and the numbers of the rows of a key are the order in which they were.
 CREATE FUNCTION indelible.group_pass(
     of_group bigint,
-    of_token bigint,
     in_slice smallint,
     upto bigint,
     upto_moment timestamptz,
     upto_place bigint
 )
-RETURNS boolean
+RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     UPDATE indelible.group_slices
     SET position = greatest(position, upto),
         due = greatest(due, indelible.due_key_at(upto_moment, upto_place))
-    WHERE group_id = of_group AND slice = in_slice AND token = of_token;
-    RETURN FOUND;
+    WHERE group_id = of_group AND slice = in_slice AND upto IS NOT NULL;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_pass(bigint, bigint, smallint, bigint, timestamptz, bigint) IS
-    'Writes down up to where the events of a worker''s slice are finished; nulls move nothing. False where the slice is not the worker''s.';
+COMMENT ON FUNCTION indelible.group_pass(bigint, smallint, bigint, timestamptz, bigint) IS
+    'Writes down up to where the events of a slice are finished; nulls move nothing. The caller holds the slice.';
+
+CREATE FUNCTION indelible.group_hold(
+    of_group bigint,
+    of_token bigint,
+    at_position bigint,
+    in_slice smallint,
+    is_noted boolean,
+    due_moment timestamptz
+)
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    stands record;
+BEGIN
+    PERFORM indelible.group_fence(of_group, of_token);
+    -- First the lock, then the look, in a later statement: the handler may be about to finish the
+    -- event in a transaction of which it only heard that the connection was lost.
+    SELECT position, due INTO stands
+    FROM indelible.group_slices
+    WHERE group_id = of_group AND slice = in_slice AND token = of_token
+    FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the event at position % belongs to another worker now', at_position
+        USING ERRCODE = 'IND05';
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM indelible.group_events WHERE group_id = of_group AND position = at_position
+    ) OR NOT is_noted AND (
+        stands.position >= at_position
+        AND (due_moment IS NULL OR stands.due >= indelible.due_key_at(due_moment, at_position))
+    ) IS NOT TRUE;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_hold(bigint, bigint, bigint, smallint, boolean, timestamptz) IS
+    'Holds a worker''s lease and the slice of an event until the transaction ends; false where the event is finished. Raises IND05 where either is another''s.';
 
 CREATE FUNCTION indelible.group_attempt(
     of_group bigint,
@@ -1031,32 +1138,38 @@ CREATE FUNCTION indelible.group_attempt(
     at_position bigint,
     in_slice smallint,
     of_key text,
+    is_noted boolean,
+    made_attempt integer,
+    due_moment timestamptz,
     upto bigint,
     upto_moment timestamptz,
     upto_place bigint
 )
-RETURNS integer
+RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
 AS $$
-DECLARE
-    counted integer;
 BEGIN
-    PERFORM indelible.group_fence(of_group, of_token);
-    PERFORM indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place);
+    IF NOT indelible.group_hold(
+        of_group, of_token, at_position, in_slice, is_noted, due_moment
+    ) THEN
+        RETURN false;
+    END IF;
+    PERFORM indelible.group_pass(of_group, in_slice, upto, upto_moment, upto_place);
     INSERT INTO indelible.group_events AS noted
         (group_id, position, slice, key, state, attempts, not_before)
-    -- The first attempt is the one that its worker may have died of.
-    VALUES (of_group, at_position, in_slice, of_key, 'running', 2, clock_timestamp())
+    VALUES (of_group, at_position, in_slice, of_key, 'running', made_attempt, clock_timestamp())
     ON CONFLICT ON CONSTRAINT group_events_pkey DO UPDATE
-    SET state = 'running', attempts = noted.attempts + 1, updated_at = clock_timestamp()
-    RETURNING attempts INTO counted;
-    RETURN counted;
+    SET state = 'running', attempts = excluded.attempts, updated_at = clock_timestamp()
+    -- Otherwise the same call once more, after an answer that was lost.
+    WHERE noted.attempts < excluded.attempts;
+    RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_attempt(bigint, bigint, bigint, smallint, text, bigint, timestamptz, bigint) IS
-    'Counts an attempt before the handler has the event, so that one that kills its worker is found out.';
+COMMENT ON FUNCTION indelible.group_attempt(bigint, bigint, bigint, smallint, text, boolean, integer, timestamptz, bigint, timestamptz, bigint) IS
+    'Counts an attempt before the handler has the event, so that one that kills its worker is found out; false where the event is finished.';
 
 CREATE FUNCTION indelible.group_note(
     of_group bigint,
@@ -1079,21 +1192,26 @@ RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
 AS $$
 BEGIN
-    PERFORM indelible.group_fence(of_group, of_token);
-    -- The handler may have finished it in a transaction of which it only heard that the
-    -- connection was lost.
-    IF NOT EXISTS (
-        SELECT FROM indelible.group_events WHERE group_id = of_group AND position = at_position
-    ) AND (is_noted OR EXISTS (
-        SELECT FROM indelible.group_slices
-        WHERE group_id = of_group AND slice = in_slice AND position >= at_position
-            AND (due_moment IS NULL OR due >= indelible.due_key_at(due_moment, at_position))
-    )) THEN
+    IF NOT indelible.group_hold(
+        of_group, of_token, at_position, in_slice, is_noted, due_moment
+    ) THEN
         RETURN false;
     END IF;
-    PERFORM indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place);
+    PERFORM indelible.group_pass(of_group, in_slice, upto, upto_moment, upto_place);
+    -- Whoever erases a stream holds its row, then removes what is noted of its events: either that
+    -- has happened, or it waits for this and then finds it. The text may repeat what is erased.
+    PERFORM FROM indelible.streams
+    WHERE id = (SELECT stream_id FROM indelible.recorded_events WHERE position = at_position)
+    FOR KEY SHARE;
+    IF EXISTS (
+        SELECT FROM indelible.recorded_events WHERE position = at_position AND data IS NULL
+    ) THEN
+        DELETE FROM indelible.group_events WHERE group_id = of_group AND position = at_position;
+        RETURN false;
+    END IF;
     INSERT INTO indelible.group_events
         (group_id, position, slice, key, state, attempts, not_before, reason, error)
     VALUES (
@@ -1107,7 +1225,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_note(bigint, bigint, bigint, smallint, text, boolean, text, integer, double precision, text, text, timestamptz, bigint, timestamptz, bigint) IS
-    'Notes an event to be tried again, or parked; false where it is finished after all.';
+    'Notes an event to be tried again, or parked; false where it is finished after all, or erased.';
 
 CREATE FUNCTION indelible.group_queue(
     of_group bigint,
@@ -1115,6 +1233,7 @@ CREATE FUNCTION indelible.group_queue(
     at_position bigint,
     in_slice smallint,
     of_key text,
+    due_moment timestamptz,
     upto bigint,
     upto_moment timestamptz,
     upto_place bigint
@@ -1123,11 +1242,16 @@ RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
 AS $$
 DECLARE
     queued boolean;
 BEGIN
-    PERFORM indelible.group_fence(of_group, of_token);
+    IF NOT indelible.group_hold(
+        of_group, of_token, at_position, in_slice, false, due_moment
+    ) THEN
+        RETURN true;
+    END IF;
     INSERT INTO indelible.group_events
         (group_id, position, slice, key, state, attempts, not_before)
     SELECT of_group, at_position, in_slice, of_key, 'queued', 0, clock_timestamp()
@@ -1145,13 +1269,13 @@ BEGIN
         WHERE group_id = of_group AND position = at_position
     );
     IF queued THEN
-        PERFORM indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place);
+        PERFORM indelible.group_pass(of_group, in_slice, upto, upto_moment, upto_place);
     END IF;
     RETURN queued;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_queue(bigint, bigint, bigint, smallint, text, bigint, timestamptz, bigint) IS
-    'Queues an event behind an earlier one of its key; false where none is left to wait for.';
+COMMENT ON FUNCTION indelible.group_queue(bigint, bigint, bigint, smallint, text, timestamptz, bigint, timestamptz, bigint) IS
+    'Queues an event behind an earlier one of its key; false where none is left to wait for. True where it is finished: there is nothing left to be done.';
 
 CREATE FUNCTION indelible.group_finish(
     of_group bigint,
@@ -1159,34 +1283,38 @@ CREATE FUNCTION indelible.group_finish(
     at_position bigint,
     in_slice smallint,
     is_noted boolean,
+    due_moment timestamptz,
     upto bigint,
     upto_moment timestamptz,
     upto_place bigint
 )
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $$
 BEGIN
-    PERFORM indelible.group_fence(of_group, of_token);
-    IF NOT indelible.group_pass(of_group, of_token, in_slice, upto, upto_moment, upto_place) THEN
-        RAISE EXCEPTION 'the event at position % belongs to another worker now', at_position
-        USING ERRCODE = 'IND05';
+    IF NOT indelible.group_hold(
+        of_group, of_token, at_position, in_slice, is_noted, due_moment
+    ) THEN
+        RETURN false;
     END IF;
+    PERFORM indelible.group_pass(of_group, in_slice, upto, upto_moment, upto_place);
     IF NOT is_noted THEN
-        RETURN;
+        RETURN true;
     END IF;
     DELETE FROM indelible.group_events
     WHERE group_id = of_group AND position = at_position AND state = 'running';
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the event at position % belongs to another worker now', at_position
+        RAISE EXCEPTION 'the event at position % is not at work', at_position
         USING ERRCODE = 'IND05';
     END IF;
+    RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.group_finish(bigint, bigint, bigint, smallint, boolean, bigint, timestamptz, bigint) IS
-    'Finishes one event, in the transaction of the caller: with it, or not at all.';
+COMMENT ON FUNCTION indelible.group_finish(bigint, bigint, bigint, smallint, boolean, timestamptz, bigint, timestamptz, bigint) IS
+    'Finishes one event, in the transaction of the caller: with it, or not at all. False where it was finished before.';
 
 CREATE FUNCTION indelible.group_replay(group_name text, at_position bigint, of_key text)
 RETURNS bigint
