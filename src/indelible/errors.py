@@ -35,6 +35,7 @@ IndelibleError
 ├── IsolationTooStrict               the head was asked for in a snapshot that may be older
 ├── PermissionDenied                 the role may not do this
 ├── DatabaseError                    the database refused for a reason of its own
+│   └── ServerBusy                   the database could not do it now; it may be tried again
 ├── DatabaseUnreachable              no connection could be made
 ├── ConnectionLost                   the connection broke, and the outcome is unknown
 ├── StoreClosed                      the store was closed before
@@ -612,6 +613,14 @@ class PermissionDenied(IndelibleError):
 
 class DatabaseError(IndelibleError):
     """The database refused for a reason of its own; the message is the database's."""
+
+
+class ServerBusy(DatabaseError):
+    """The database could not carry out a statement now; nothing of it was stored.
+
+    The statement was cancelled or ran into a timeout, or the server lacked connections, memory or
+    disk space, or its disk failed. It may be tried again: readers that run for ever do so.
+    """
 
 
 class DatabaseUnreachable(IndelibleError):

@@ -57,6 +57,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.IsolationTooStrict("x"),
     errors.PermissionDenied("x"),
     errors.DatabaseError("x"),
+    errors.ServerBusy("x"),
     errors.DatabaseUnreachable("x"),
     errors.ConnectionLost("x", [uuid4()]),
     errors.StoreClosed(),

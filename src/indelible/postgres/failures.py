@@ -21,6 +21,7 @@ from indelible.errors import (
     PermissionDenied,
     ProjectionFailed,
     SchemaMissing,
+    ServerBusy,
     TransactionConflict,
 )
 from indelible.plan import Call
@@ -182,6 +183,10 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             )
     if _is_loss(error):
         return ConnectionLost(f"the connection to {target(settings.url)} was lost ({text})")
+    if _is_busy(error):
+        return ServerBusy(
+            f"the database cannot do this now ({text}): try again" + (f". {hint}" if hint else "")
+        )
     return DatabaseError(f"the database refused: {text}" + (f". {hint}" if hint else ""))
 
 
@@ -199,6 +204,12 @@ def _is_loss(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
     return error.sqlstate.startswith(("08", "57P"))
+
+
+def _is_busy(error: psycopg.Error) -> bool:
+    """Whether what was refused may well be carried out a moment later."""
+    # Cancelled or timed out, a lock not given, no connection, memory or disk space, a failing disk.
+    return error.sqlstate is not None and error.sqlstate.startswith(("53", "58", "57014", "55P03"))
 
 
 def _first_line(error: psycopg.Error) -> str:
