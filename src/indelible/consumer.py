@@ -269,6 +269,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._is_closed = False
         self._problem: Exception | None = None
         self._woken = threading.Event()
+        engine.run(worker.check())
         self._lease = _hold_lease(watch, worker, self._woken.set)
         self._retries = Retries()
         self._thread = threading.Thread(
@@ -277,7 +278,6 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
             name=f"indelible-worker-{worker.group}",
             daemon=True,
         )
-        engine.run(worker.check())
         watch.join(id(self._woken), self._woken.set)
         self._forgotten = weakref.finalize(self, _leave, watch, self._lease, self._woken)
         self._thread.start()
@@ -468,7 +468,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         self._is_closed = False
         self._problem: Exception | None = None
         self._woken = Bell()
-        self._lease = _hold_lease(watch, worker, self._woken.ring)
+        self._lease: Lease
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -511,6 +511,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         try:
             if self._task is not None:
                 await self._task
+                self._watch.leases.drop(self._lease)
         finally:
             self._watch.leave(id(self))
 
@@ -524,6 +525,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         await self._patient_engine.run(self._worker.check())
         self._woken.attach()
         self._watch.join(id(self), self._woken.ring)
+        self._lease = _hold_lease(self._watch, self._worker, self._woken.ring)
         self._task = asyncio.create_task(self._work())
         return self
 

@@ -56,7 +56,10 @@ class Session:
         """Whether it keeps what is set and prepared in it: no pooler is in between."""
         self.listens = False
         """Whether it listens for the bell of the store, and hears it."""
-        if not self.is_direct:
+        if self.is_direct:
+            # One part that waits for a lock would keep all others from their work.
+            connection.execute("SET lock_timeout = '1s'")
+        else:
             connection.prepare_threshold = None
         self._engine = BoundEngine(connection, settings)
 

@@ -20,6 +20,9 @@ from .plan import Call, Plan
 _RENEWED_AFTER = 0.4
 """The part of a lease after which it is renewed: later than by a worker that renews it itself."""
 _TRIED_AGAIN_AFTER = 0.1
+_LEAST_PATIENCE = 3.0
+"""Seconds that any worker may need for what it does between two signs of life, such as to wait in
+vain for a connection of the pool, however short its lease is."""
 
 _log = logging.getLogger("indelible")
 
@@ -68,9 +71,10 @@ class Lease:
         pause: float = 0.0,
         renewed_at: float = -inf,
     ) -> None:
-        """Have the lease renewed for its own length, and a pause, from now on.
+        """Have the lease renewed for its own length (3 seconds at least) and a pause, from now on.
 
-        So a worker that hangs loses it after twice its length and the pause, at the latest.
+        Then it runs out: so long after the last sign of life, and once its own length, a worker
+        that hangs has lost it.
 
         Args:
             renewal: the statement that renews it; None where nothing is held.
@@ -81,7 +85,8 @@ class Lease:
         if renewal is None:
             self._life = None
             return
-        before, self._life = self._life, _Life(renewal, seconds, time.monotonic() + seconds + pause)
+        until = time.monotonic() + max(seconds, _LEAST_PATIENCE) + pause
+        before, self._life = self._life, _Life(renewal, seconds, until)
         if before is None or before.renewal != renewal:
             self._due_at = -inf
         self._due_at = max(self._due_at, renewed_at + seconds * _RENEWED_AFTER)

@@ -105,6 +105,7 @@ class Doorbell:
     def fail(self, problem: IndelibleError) -> None:
         """Leave it: readers poll."""
         self._is_rung = False
+        self._quiet_until = time.monotonic() + _UNHEARD_PAUSE
         _log.debug("the doorbell did not ring (%s): readers poll", problem)
 
     def lose(self) -> None:
@@ -146,6 +147,7 @@ class Watch:
         self._is_rung = False
         self._looked_at = self._moved_at = -inf
         self._gap = self._pause = 0.0
+        self._cost = _SHORTEST_GAP
         self._retries = Retries()
         self.head = 0
         """The highest head seen so far."""
@@ -225,10 +227,11 @@ class Watch:
         found = session.run(head())
         self._retries.succeed()
         self._looked_at = time.monotonic()
-        cost = self._looked_at - begun_at
+        # What a look costs, and not for how long the machine was busy with other things.
+        self._cost = min(self._looked_at - begun_at, 1.25 * self._cost)
         if found > self.head:
             self.head, self._moved_at = found, self._looked_at
-            self._gap = max(_SHORTEST_GAP, _COST * cost)
+            self._gap = max(_SHORTEST_GAP, _COST * self._cost)
             self._pause = _POLL_AFTER_MOVE
             self.wake()
         elif was_rung:
@@ -237,7 +240,7 @@ class Watch:
             self._pause = max(_SHORTEST_POLL, self._gap)
         else:
             self._pause = min(max(2 * self._pause, _SHORTEST_POLL), self._longest)
-        self._pause = max(self._pause, _COST * cost)
+        self._pause = max(self._pause, _COST * self._cost)
         if self._looked_at - self._moved_at > _HELD_TOO_LONG:
             self._moved_at = self._looked_at
             _warn_if_held(session)
