@@ -145,7 +145,7 @@ class Watch:
         self._longest = _LONGEST_POLL
         self._told_about_listen = False
         self._is_rung = False
-        self._looked_at = self._moved_at = -inf
+        self._looked_at, self._moved_at = -inf, 0.0
         self._gap = self._pause = 0.0
         self._cost = _SHORTEST_GAP
         self._retries = Retries()
@@ -168,6 +168,7 @@ class Watch:
         with self._control.guard:
             if not self._sleepers or self.problem is not None:
                 self._looked_at, self.problem = -inf, None
+                self._moved_at = time.monotonic()
             self._sleepers[key] = sleeper
         try:
             self._control.wake_by(self.due_at())
