@@ -618,3 +618,38 @@ def test_a_statement_that_is_cancelled_ends_no_worker_and_no_daemon(
             daemon.stop()
     assert handled == [7, 8]
     assert daemon.failure is None
+
+
+_FORKING = """
+import os, sys
+from indelible import ANY, EventStore, NewEvent
+url, schema = sys.argv[1:]
+with EventStore.connect(url, schema=schema) as store, store.subscribe() as subscription:
+    store.append("s-1", NewEvent("Happened", {}), expected=ANY)
+    next(subscription)
+    control = store._wakeup._control
+    session = control._connection.info.backend_pid
+    child = os.fork()
+    if child == 0:
+        store._wakeup.forget_after_fork()
+        os._exit(0 if control._connection is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.append("s-1", NewEvent("Happened", {}), expected=ANY)
+    next(subscription)
+    assert control._connection.info.backend_pid == session
+    assert not control._connection.closed
+print("well")
+"""
+
+
+def test_a_child_that_forgets_the_control_connection_leaves_the_parent_its_own(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKING, url, schema],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "well\n", done.stderr
