@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any
 
 from indelible import AsyncEventStore, EventStore
@@ -22,11 +23,33 @@ class Running:
         self._options = options
         self._stop: Callable[[], object] = lambda: None
         self._has_begun = threading.Event()
+        self.store: Any = None
         self.failure: BaseException | None = None
         run = self._run if colour == "sync" else lambda: asyncio.run(self._run_async())
         self._thread = threading.Thread(target=self._keep, args=(run,), daemon=True)
         self._thread.start()
         assert self._has_begun.wait(20)
+
+    @contextmanager
+    def all_connections(self) -> Iterator[None]:
+        """Hold all connections of its pool."""
+        if isinstance(self.store, EventStore):
+            with ExitStack() as held:
+                for _ in range(self._connect["pool_size"]):  # type: ignore[call-overload]
+                    held.enter_context(self.store.transaction())
+                yield
+            return
+        stack = AsyncExitStack()
+
+        async def hold() -> None:
+            for _ in range(self._connect["pool_size"]):  # type: ignore[call-overload]
+                await stack.enter_async_context(self.store.transaction())
+
+        asyncio.run_coroutine_threadsafe(hold(), self._loop).result(60)
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(stack.aclose(), self._loop).result(60)
 
     def stop(self) -> None:
         if self._thread.is_alive():
@@ -46,6 +69,7 @@ class Running:
         stop = threading.Event()
         self._stop = stop.set
         with EventStore.connect(**self._connect, events=self._events) as store:  # type: ignore[arg-type]
+            self.store = store
             self._has_begun.set()
             store.daemon(self._projections, **self._options).run(stop, grace=10)
 
@@ -53,5 +77,6 @@ class Running:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
         async with AsyncEventStore.connect(**self._connect, events=self._events) as store:  # type: ignore[arg-type]
+            self.store, self._loop = store, loop
             self._has_begun.set()
             await store.daemon(self._projections, **self._options).run(stop, grace=10)

@@ -17,11 +17,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from .errors import IndelibleError, InvalidInput, LeaseLost
 from .events import RecordedEvent
+from .leases import Lease
 from .plan import documented_as
 from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, Origin, PoolEngine
+from .retries import PASSING, Retries
 from .slices import Item, Verdict
 from .subscription import Bell
-from .wakeup import PASSING, Retries, Watch
+from .wakeup import Watch
 from .worker import Worker, finish
 
 Bound = TypeVar("Bound")
@@ -304,16 +306,17 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._is_closed = False
         self._problem: Exception | None = None
         self._woken = threading.Event()
+        engine.run(worker.check())
+        self._lease = _hold_lease(watch, worker, self._woken.set)
         self._retries = Retries()
         self._thread = threading.Thread(
             target=_work,
-            args=(weakref.ref(self), self._engine, worker, self._woken),
+            args=(weakref.ref(self), self._engine, worker, watch, self._lease, self._woken),
             name=f"indelible-worker-{worker.group}",
             daemon=True,
         )
-        engine.run(worker.check())
         watch.join(id(self._woken), self._woken.set)
-        self._forgotten = weakref.finalize(self, _leave, watch, self._woken)
+        self._forgotten = weakref.finalize(self, _leave, watch, self._lease, self._woken)
         self._thread.start()
 
     @property
@@ -391,6 +394,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
 
     def _step(self) -> float | None:
         """Do what there is to do; return how long to rest then, or None where it has ended."""
+        _show_life(self._lease, self._worker, 0)
         try:
             pause = self._turn()
             self._retries.succeed()
@@ -408,6 +412,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
                 self._problem = error
                 self._changed.notify_all()
             return None
+        _show_life(self._lease, self._worker, pause)
         return pause
 
     def _turn(self) -> float:
@@ -444,26 +449,45 @@ def _work(
     reference: weakref.ref[Consumer[Any]],
     engine: PoolEngine,
     worker: Worker,
+    watch: Watch,
+    lease: Lease,
     woken: threading.Event,
 ) -> None:
-    # Holding no consumer while it rests: one that is forgotten gives back what it held.
-    while (consumer := reference()) is not None and not consumer._is_closed:
-        woken.clear()
-        pause = consumer._step()
+    try:
+        # Holding no consumer while it rests: one that is forgotten gives back what it held.
+        while (consumer := reference()) is not None and not consumer._is_closed:
+            woken.clear()
+            pause = consumer._step()
+            del consumer
+            if pause is None:
+                return
+            woken.wait(pause)
         del consumer
-        if pause is None:
-            return
-        woken.wait(pause)
-    del consumer
+    finally:
+        watch.leases.drop(lease)
     try:
         engine.run(worker.leave())
     except IndelibleError as error:  # the lease ends by itself
         _log.warning("a worker could not give back what it held: %s", error)
 
 
-def _leave(watch: Watch, woken: threading.Event) -> None:
+def _leave(watch: Watch, lease: Lease, woken: threading.Event) -> None:
     watch.leave(id(woken))
+    watch.leases.drop(lease)
     woken.set()
+
+
+def _hold_lease(watch: Watch, worker: Worker, wake: Callable[[], None]) -> Lease:
+    return watch.leases.hold(f"the lease of a worker of group {worker.group!r}", wake)
+
+
+def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
+    lease.show_life(
+        worker.renewal(),
+        seconds=worker.settings.lease,
+        pause=pause,
+        renewed_at=worker.renewed_at,
+    )
 
 
 @documented_as(Consumer)
@@ -494,6 +518,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         self._is_closed = False
         self._problem: Exception | None = None
         self._woken = Bell()
+        self._lease: Lease
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -540,6 +565,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         try:
             if self._task is not None:
                 await self._task
+                self._watch.leases.drop(self._lease)
         finally:
             self._watch.leave(id(self))
 
@@ -553,6 +579,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         await self._patient_engine.run(self._worker.check())
         self._woken.attach()
         self._watch.join(id(self), self._woken.ring)
+        self._lease = _hold_lease(self._watch, self._worker, self._woken.ring)
         self._task = asyncio.create_task(self._work())
         return self
 
@@ -569,9 +596,22 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         self._woken.ring()
 
     async def _work(self) -> None:
+        try:
+            if not await self._work_on():
+                return
+        finally:
+            self._watch.leases.drop(self._lease)
+        try:
+            await self._engine.run(self._worker.leave())
+        except IndelibleError as error:  # the lease ends by itself
+            _log.warning("a worker could not give back what it held: %s", error)
+
+    async def _work_on(self) -> bool:
+        """Do what there is to do until it is closed; say whether it is."""
         retries = Retries()
         while not self._is_closed:
             self._woken.clear()
+            _show_life(self._lease, self._worker, 0)
             try:
                 pause = await self._turn()
                 retries.succeed()
@@ -587,12 +627,10 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
                 async with self._changed:
                     self._problem = error
                     self._changed.notify_all()
-                return
+                return False
+            _show_life(self._lease, self._worker, pause)
             await self._woken.wait(pause)
-        try:
-            await self._engine.run(self._worker.leave())
-        except IndelibleError as error:  # the lease ends by itself
-            _log.warning("a worker could not give back what it held: %s", error)
+        return True
 
     async def _turn(self) -> float:
         wanted = wanted_noted = 0

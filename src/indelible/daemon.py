@@ -7,18 +7,21 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from math import inf
 from uuid import uuid4
 
 from .codec import Codec
 from .consumer import worker_name
 from .errors import EpochMismatch, IndelibleError, LeaseLost, ProjectionChanged, StoreClosed
+from .leases import Lease
 from .plan import documented_as
 from .postgres import AsyncPoolEngine, PoolEngine
 from .project import Run
 from .projection import Described
 from .projector import AsyncProjector, Projector, is_set, raise_what_ended
+from .retries import PASSING, Retries
 from .tending import Duty, Failing, Part, Turn, live_events, sweep
-from .wakeup import PASSING, Retries, Watch
+from .wakeup import Watch
 
 _log = logging.getLogger("indelible.projections")
 
@@ -42,6 +45,18 @@ def _run_of(codec: Codec, described: Described, part: Part, duty: Duty) -> Run:
         lease=duty.lease,
         build_id=part.build_id,
     )
+
+
+def _hold_lease(watch: Watch, duty: Duty) -> Lease:
+    return watch.leases.hold(f"what {duty.owner} holds", _wake_nobody)
+
+
+def _wake_nobody() -> None:
+    """Leave it to the next turn to find out."""
+
+
+def _show_life(lease: Lease, duty: Duty, *, renewed_at: float = -inf) -> None:
+    lease.show_life(duty.renewal(), seconds=duty.lease, pause=duty.beat, renewed_at=renewed_at)
 
 
 class _Kept:
@@ -86,6 +101,7 @@ class Daemon:
         self._codec = codec
         self._duty = duty
         self._kept: dict[Part, _Kept] = {}
+        self._lease: Lease
         self._slots = threading.BoundedSemaphore(connections)
 
     @property
@@ -110,6 +126,7 @@ class Daemon:
         """
         retries = Retries()
         has_begun = False
+        self._lease = _hold_lease(self._watch, self._duty)
         try:
             while not stop.is_set():
                 begun_at = time.monotonic()
@@ -126,11 +143,15 @@ class Daemon:
                 stop.wait(max(pause, 0))
         finally:
             self._end(grace)
+            self._watch.leases.drop(self._lease)
 
     def _turn(self) -> Turn:
         self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
         self._duty.held = self._kept.keys()
-        return self._engine.run(self._duty.turn())
+        _show_life(self._lease, self._duty)
+        turn = self._engine.run(self._duty.turn())
+        _show_life(self._lease, self._duty, renewed_at=time.monotonic())
+        return turn
 
     def _do(self, turn: Turn) -> None:
         for part in turn.give_back:
@@ -144,8 +165,13 @@ class Daemon:
                 name=f"{described.name}-{part.partition}",
                 daemon=True,
             )
+            try:
+                kept.thread.start()
+            except RuntimeError as error:
+                # Of a process with too many threads: at the next turn it is tried again.
+                _log.warning("a partition of %s is left to others: %s", described, error)
+                continue
             self._kept[part] = kept
-            kept.thread.start()
         for build_id in turn.ready:
             self._engine.run(self._duty.serve(build_id))
         if turn.has_retired:
@@ -157,21 +183,25 @@ class Daemon:
             kept.end()
         deadline = time.monotonic() + grace
         with suppress(IndelibleError):
-            self._turn()
+            self._turn_in_passing()
             while self._kept and time.monotonic() < deadline:
                 # What is still at work is kept alive meanwhile.
                 beat_at = time.monotonic() + self._duty.beat
                 for kept in self._kept.values():
                     if kept.thread is not None:
                         kept.thread.join(max(min(beat_at, deadline) - time.monotonic(), 0))
-                self._turn()
+                self._turn_in_passing()
             self._engine.run(self._duty.leave())
+
+    def _turn_in_passing(self) -> None:
+        with suppress(*PASSING):  # handlers may have all connections
+            self._turn()
 
     def _keep(self, kept: _Kept) -> None:
         """Keep one partition up to date: the thread of it."""
         retries = Retries()
-        self._watch.join(id(kept), kept.woken.set)
         try:
+            self._watch.join(id(kept), kept.woken.set)
             with kept.projector:
                 while not kept.stop.is_set():
                     try:
@@ -283,6 +313,7 @@ class AsyncDaemon:
         self._codec = codec
         self._duty = duty
         self._kept: dict[Part, _AsyncKept] = {}
+        self._lease: Lease
         self._slots = asyncio.BoundedSemaphore(connections)
 
     @property
@@ -296,6 +327,7 @@ class AsyncDaemon:
     async def run(self, stop: asyncio.Event, *, grace: float = 30.0) -> None:
         retries = Retries()
         has_begun = False
+        self._lease = _hold_lease(self._watch, self._duty)
         try:
             while not stop.is_set():
                 begun_at = time.monotonic()
@@ -311,12 +343,18 @@ class AsyncDaemon:
                     _log.warning("projections wait %.2f s for the database: %s", pause, error)
                 await is_set(stop, max(pause, 0))
         finally:
-            await self._end(grace)
+            try:
+                await self._end(grace)
+            finally:
+                self._watch.leases.drop(self._lease)
 
     async def _turn(self) -> Turn:
         self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
         self._duty.held = self._kept.keys()
-        return await self._engine.run(self._duty.turn())
+        _show_life(self._lease, self._duty)
+        turn = await self._engine.run(self._duty.turn())
+        _show_life(self._lease, self._duty, renewed_at=time.monotonic())
+        return turn
 
     async def _do(self, turn: Turn) -> None:
         for part in turn.give_back:
@@ -339,12 +377,12 @@ class AsyncDaemon:
         deadline = time.monotonic() + grace
         try:
             with suppress(IndelibleError):
-                await self._turn()
+                await self._turn_in_passing()
                 while tasks and time.monotonic() < deadline:
                     # What is still at work is kept alive meanwhile.
                     left = min(self._duty.beat, max(deadline - time.monotonic(), 0))
                     _, tasks = await asyncio.wait(tasks, timeout=left)
-                    await self._turn()
+                    await self._turn_in_passing()
         finally:
             for task in tasks:
                 task.cancel()
@@ -352,6 +390,10 @@ class AsyncDaemon:
                 await asyncio.wait(tasks)
         with suppress(IndelibleError):
             await self._engine.run(self._duty.leave())
+
+    async def _turn_in_passing(self) -> None:
+        with suppress(*PASSING):
+            await self._turn()
 
     async def _keep(self, kept: _AsyncKept) -> None:
         retries = Retries()
@@ -361,8 +403,8 @@ class AsyncDaemon:
             with suppress(RuntimeError):  # the loop may have ended
                 loop.call_soon_threadsafe(kept.woken.set)
 
-        self._watch.join(id(kept), wake)
         try:
+            self._watch.join(id(kept), wake)
             async with kept.projector:
                 while not kept.stop.is_set():
                     try:

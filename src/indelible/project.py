@@ -372,6 +372,10 @@ class Run:
         """
         yield Call("projection_beat", self._lease())
 
+    def renewal(self) -> Call | None:
+        """Give the statement that only renews the lease; None where it has none."""
+        return Call("projection_renew_lease", self._lease()) if self.token else None
+
     def resume(self) -> Plan[None]:
         """Begin anew from the checkpoint, wherever it stands: after an error in the middle.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +13,7 @@ from typing import Any, Self
 from . import project
 from .errors import IndelibleError, LeaseLost, StoreClosed
 from .events import RecordedEvent
+from .leases import Lease
 from .plan import documented_as
 from .postgres import (
     AsyncBoundEngine,
@@ -22,8 +22,9 @@ from .postgres import (
     PoolEngine,
 )
 from .projection import Described
+from .retries import PASSING, Retries
 from .subscribe import Batch
-from .wakeup import PASSING, Retries, Watch
+from .wakeup import Watch
 
 _log = logging.getLogger("indelible.projections")
 
@@ -143,35 +144,38 @@ class Projector:
         """
         retries = Retries()
         self._watch.join(id(self._woken), self._woken.set)
+        lease = _hold_lease(self._watch, self._run, self._woken.set)
         try:
             while not stop.is_set():
                 try:
                     if not self.is_holding and not self.take_over():
                         stop.wait(min(_LONGEST_LOOK, self._run.lease / 3))
                         continue
+                    _show_life(lease, self._run, 0)
                     self._woken.clear()
                     if self.step().is_caught_up and not stop.is_set():
-                        self._wait(stop)
+                        self._wait(stop, lease)
                     retries.succeed()
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
                 except PASSING as error:
                     pause = retries.next_pause()
                     _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                    _show_life(lease, self._run, pause)
                     stop.wait(pause)
         finally:
             self._watch.leave(id(self._woken))
+            self._watch.leases.drop(lease)
 
-    def _wait(self, stop: threading.Event) -> None:
+    def _wait(self, stop: threading.Event, lease: Lease) -> None:
         """Wait until there is more to read, giving signs of life."""
-        beat_at = time.monotonic() + self._run.lease / 3
+        pause = min(0.2, self._run.lease / 3)
         while not stop.is_set() and not self._run.has_more(self._watch.state):
             raise_what_ended(self._watch)
-            self._woken.wait(min(0.2, self._run.lease / 3))
+            _check_lease(lease, self._run)
+            _show_life(lease, self._run, pause)
+            self._woken.wait(pause)
             self._woken.clear()
-            if time.monotonic() >= beat_at:
-                self.beat()
-                beat_at = time.monotonic() + self._run.lease / 3
         self._run.extend(self._watch.state)
 
     def close(self) -> None:
@@ -277,34 +281,37 @@ class AsyncProjector:
                 loop.call_soon_threadsafe(woken.set)
 
         self._watch.join(id(woken), wake)
+        lease = _hold_lease(self._watch, self._run, wake)
         try:
             while not stop.is_set():
                 try:
                     if not self.is_holding and not await self.take_over():
                         await is_set(stop, min(_LONGEST_LOOK, self._run.lease / 3))
                         continue
+                    _show_life(lease, self._run, 0)
                     woken.clear()
                     if (await self.step()).is_caught_up and not stop.is_set():
-                        await self._wait(stop, woken)
+                        await self._wait(stop, woken, lease)
                     retries.succeed()
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
                 except PASSING as error:
                     pause = retries.next_pause()
                     _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                    _show_life(lease, self._run, pause)
                     await is_set(stop, pause)
         finally:
             self._watch.leave(id(woken))
+            self._watch.leases.drop(lease)
 
-    async def _wait(self, stop: asyncio.Event, woken: asyncio.Event) -> None:
-        beat_at = time.monotonic() + self._run.lease / 3
+    async def _wait(self, stop: asyncio.Event, woken: asyncio.Event, lease: Lease) -> None:
+        pause = min(0.2, self._run.lease / 3)
         while not stop.is_set() and not self._run.has_more(self._watch.state):
             raise_what_ended(self._watch)
-            await is_set(woken, min(0.2, self._run.lease / 3))
+            _check_lease(lease, self._run)
+            _show_life(lease, self._run, pause)
+            await is_set(woken, pause)
             woken.clear()
-            if time.monotonic() >= beat_at:
-                await self.beat()
-                beat_at = time.monotonic() + self._run.lease / 3
         self._run.extend(self._watch.state)
 
     async def close(self) -> None:
@@ -394,6 +401,23 @@ async def handle_async(
             await described.handlers[event.type](event, *given)
         except Exception as error:
             raise described.failure(event, error) from error
+
+
+def _hold_lease(watch: Watch, run: project.Run, wake: Callable[[], None]) -> Lease:
+    return watch.leases.hold(
+        f"the lease of partition {run.partition} of projection {run.described}", wake
+    )
+
+
+def _show_life(lease: Lease, run: project.Run, pause: float) -> None:
+    lease.show_life(run.renewal(), seconds=run.lease, pause=pause)
+
+
+def _check_lease(lease: Lease, run: project.Run) -> None:
+    """Raise LeaseLost where others have taken over."""
+    if lease.is_lost(run.renewal()):
+        run.token = 0
+        raise LeaseLost
 
 
 def raise_what_ended(watch: Watch) -> None:

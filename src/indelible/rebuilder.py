@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from . import rebuild
 from .codec import Codec
 from .daemon import AsyncDaemon, Daemon, daemon_name
+from .plan import Plan
 from .postgres import AsyncPoolEngine, PoolEngine
 from .project import BuildInfo
 from .projection import Described
 from .projector import AsyncProjector, Projector, is_set
 from .read import head
 from .rebuild import Rebuilding
+from .retries import PASSING, Retries
 from .tending import Duty, sweep
 from .wakeup import Watch
 
@@ -28,6 +32,10 @@ _PATIENCE = 30.0
 """Seconds that a swap of an inline projection is tried for."""
 _SWAP_PAUSE = 1.0
 """Seconds between two tries, in which the appends that have queued up go first."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger("indelible.projections")
 
 
 def rebuild_projection(
@@ -84,17 +92,17 @@ def _serve(
 
     thread = threading.Thread(target=keep, name=f"rebuild-{described.name}", daemon=True)
     thread.start()
-    upto = engine.run(head())
     try:
+        upto = _insist(engine, head)
         while thread.is_alive():
-            found = engine.run(rebuild.look(described, build.id))
+            found = _insist(engine, lambda: rebuild.look(described, build.id))
             report(found)
             if _is_enough(found, upto, is_inline=is_inline):
                 break
             if build.id in duty.refused:
                 raise duty.refused[build.id]
             is_tried = found.is_near and not (found.is_done or is_inline)
-            if not (is_tried and engine.run(rebuild.serve(build.id))):
+            if not (is_tried and _insist(engine, lambda: rebuild.serve(build.id))):
                 thread.join(_LOOK_PAUSE)
     finally:
         stop.set()
@@ -112,9 +120,9 @@ def _serve(
                 while run.position < upto:
                     projector.step()
             bound.run(rebuild.serve(build.id))
-    report(engine.run(rebuild.look(described, build.id)))
+    report(_insist(engine, lambda: rebuild.look(described, build.id)))
     for _ in range(_SWEEPS):
-        if not engine.run(sweep()):
+        if not _insist(engine, sweep):
             break
         engine.wait(_LOOK_PAUSE)
     return True
@@ -163,17 +171,17 @@ async def _serve_async(
     daemon = AsyncDaemon(engine, watch, codec, duty, concurrency)
     stop = asyncio.Event()
     task = asyncio.create_task(daemon.run(stop))
-    upto = await engine.run(head())
     try:
+        upto = await _insist_async(engine, head)
         while not task.done():
-            found = await engine.run(rebuild.look(described, build.id))
+            found = await _insist_async(engine, lambda: rebuild.look(described, build.id))
             report(found)
             if _is_enough(found, upto, is_inline=is_inline):
                 break
             if build.id in duty.refused:
                 raise duty.refused[build.id]
             is_tried = found.is_near and not (found.is_done or is_inline)
-            if not (is_tried and await engine.run(rebuild.serve(build.id))):
+            if not (is_tried and await _insist_async(engine, lambda: rebuild.serve(build.id))):
                 await is_set(stop, _LOOK_PAUSE)
     finally:
         stop.set()
@@ -189,12 +197,36 @@ async def _serve_async(
                 while run.position < upto:
                     await projector.step()
             await bound.run(rebuild.serve(build.id))
-    report(await engine.run(rebuild.look(described, build.id)))
+    report(await _insist_async(engine, lambda: rebuild.look(described, build.id)))
     for _ in range(_SWEEPS):
-        if not await engine.run(sweep()):
+        if not await _insist_async(engine, sweep):
             break
         await engine.wait(_LOOK_PAUSE)
     return True
+
+
+def _insist(engine: PoolEngine, make: Callable[[], Plan[T]]) -> T:
+    """Run a plan, again and again where it fails for a reason that passes."""
+    retries = Retries()
+    while True:
+        try:
+            return engine.run(make())
+        except PASSING as error:
+            pause = retries.next_pause()
+            _log.warning("a rebuild waits %.2f s for the database: %s", pause, error)
+            engine.wait(pause)
+
+
+async def _insist_async(engine: AsyncPoolEngine, make: Callable[[], Plan[T]]) -> T:
+    """Run a plan as `_insist` does."""
+    retries = Retries()
+    while True:
+        try:
+            return await engine.run(make())
+        except PASSING as error:
+            pause = retries.next_pause()
+            _log.warning("a rebuild waits %.2f s for the database: %s", pause, error)
+            await engine.wait(pause)
 
 
 def _is_enough(found: Rebuilding, upto: int, *, is_inline: bool) -> bool:

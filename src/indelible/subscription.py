@@ -17,8 +17,9 @@ from .errors import StoreClosed
 from .events import Checkpoint, RecordedEvent
 from .plan import documented_as
 from .postgres import AsyncPoolEngine, PoolEngine
+from .retries import PASSING, Retries
 from .subscribe import Batch, Following
-from .wakeup import PASSING, Retries, Watch
+from .wakeup import Watch
 
 _log = logging.getLogger("indelible")
 
@@ -112,12 +113,12 @@ class Subscription(Iterator[RecordedEvent]):
 
     def _next_batch(self) -> Batch | None:
         while not self._stopped.is_set():
-            if self._following.is_caught_up:
-                self._has_caught_up = True
-                self._settled.set()
-                if not self._wait_for_more():
-                    break
             try:
+                if self._following.is_caught_up:
+                    self._has_caught_up = True
+                    self._settled.set()
+                    if not self._wait_for_more():
+                        break
                 batch = self._engine.run(self._following.next_batch())
             except PASSING as error:
                 pause = self._retries.next_pause()
@@ -249,12 +250,12 @@ class AsyncSubscription(AsyncIterator[RecordedEvent]):
         if not self._stopped:
             await self
         while not self._stopped:
-            if self._following.is_caught_up:
-                self._has_caught_up = True
-                self._settled.ring()
-                if not await self._wait_for_more():
-                    break
             try:
+                if self._following.is_caught_up:
+                    self._has_caught_up = True
+                    self._settled.ring()
+                    if not await self._wait_for_more():
+                        break
                 batch = await self._engine.run(self._following.next_batch())
             except PASSING as error:
                 pause = self._retries.next_pause()

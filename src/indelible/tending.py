@@ -147,15 +147,13 @@ class Duty:
         """Give a sign of life, look around, and say what to do."""
         work = yield Call("projection_work")
         self._learn(work)
-        held = sorted(self.held)
         yield Call(
             "projection_worker_beat",
             {
                 "worker": self.owner,
                 "projections": sorted(self._able),
                 "lease": float(self.lease),
-                "held_projections": [part.build_id for part in held],
-                "held_partitions": [part.partition for part in held],
+                **self._holding(),
             },
         )
         workers = {name: set(can_run) for name, can_run in (yield Call("projection_workers"))}
@@ -178,6 +176,20 @@ class Duty:
             ready=self._ready(work),
             has_retired=any(row[4] == "retired" for row in work),
         )
+
+    def renewal(self) -> Call:
+        """Give the statement that only renews what it holds."""
+        return Call(
+            "projection_worker_renew_lease",
+            {"worker": self.owner, "lease": float(self.lease), **self._holding()},
+        )
+
+    def _holding(self) -> dict[str, object]:
+        held = sorted(self.held)
+        return {
+            "held_projections": [part.build_id for part in held],
+            "held_partitions": [part.partition for part in held],
+        }
 
     def end(self) -> None:
         """Take nothing more: what is given back from now on falls to others."""

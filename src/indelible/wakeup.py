@@ -1,36 +1,30 @@
 """How readers learn that there is something new: a doorbell, and a watch on the head.
 
 NOTIFY takes a lock of the whole cluster at commit, so it stays out of the appending transaction: a
-`Doorbell` rings after the commit, from a connection of its own, at most once per few milliseconds.
-A `Watch` is the one listener and the one poller of a store, however many subscriptions it serves.
-What wakes a reader is never trusted: it looks at the head, and it polls where no bell is heard.
+`Doorbell` rings after the commit, at most once per few milliseconds. A `Watch` is the one listener
+and the one poller of a store, however many subscriptions it serves. What wakes a reader is never
+trusted: it looks at the head, and it polls where no bell is heard.
 
-Both are threads, in the async face too, so that there is one of each kind. They begin with the
-first need, and end when there was none for a while.
+Both are parts of the store's control connection, in the async face too.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable
+from math import inf
 from typing import Protocol
 from uuid import uuid4
 
 import psycopg
 
-from .errors import ConnectionLost, DatabaseUnreachable, IndelibleError, TransactionConflict
-from .postgres import (
-    BoundEngine,
-    Connection,
-    Origin,
-    Settings,
-    open_connection,
-    speaks_to_the_server,
-    translate,
-)
+from .control_connection import ControlConnection, Session
+from .errors import IndelibleError
+from .leases import Leases
+from .plan import Call, Plan
+from .postgres import Settings
 from .read import HeadState, head_info, head_state, note_settled
+from .retries import PASSING, Retries
 
 _RING_PAUSE = 0.003
 _UNHEARD_PAUSE = 0.1
@@ -38,18 +32,22 @@ _UNHEARD_PAUSE = 0.1
 _SHORTEST_POLL = 0.005
 _LONGEST_POLL = 0.5
 _LONGEST_POLL_ALONE = 0.1
-"""Seconds between two looks at the head: at first, and at most with and without LISTEN."""
+"""Seconds between two looks at the head without a bell: after one that brought nothing, and at most
+with and without LISTEN."""
+_POLL_AFTER_MOVE = 0.02
+"""The same after a look that found something: what is behind it rings for itself, mostly."""
+_SHORTEST_GAP = 0.001
+_LONGEST_GAP = 0.05
+"""Seconds between two looks at the head, whatever rings: at first, and after bells in vain."""
+_COST = 3
+"""How many times as long as a look took the watch waits before the next one."""
 _LISTEN_TEST = 1.0
 _LINGER = 5.0
-_HELD_TOO_LONG = 10.0
-"""After how many seconds of a head that is held back a warning is logged."""
+"""Seconds after the last reader for which the watch listens on."""
 _NOTE_PAUSE = 1.0
 """Seconds between two notes of the settled position, while the log grows."""
-_SHORTEST_RETRY = 0.05
-_LONGEST_RETRY = 5.0
-
-PASSING = (ConnectionLost, DatabaseUnreachable, TransactionConflict)
-"""Errors that pass by themselves: a reader goes on as soon as the database is there again."""
+_HELD_TOO_LONG = 10.0
+"""After how many seconds of a head that is held back a warning is logged."""
 
 _log = logging.getLogger("indelible")
 
@@ -59,94 +57,66 @@ def bell_name(schema: str) -> str:
     return f"indelible_{schema}"
 
 
-class Retries:
-    """How long to wait before each new attempt to reach the database: longer each time."""
-
-    def __init__(self) -> None:
-        self._pause = _SHORTEST_RETRY
-
-    def next_pause(self) -> float:
-        """Seconds to wait now."""
-        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_RETRY)
-        return pause
-
-    def succeed(self) -> None:
-        """Begin again with the shortest."""
-        self._pause = _SHORTEST_RETRY
-
-
 class Doorbell:
     """Tells the watches of all processes that something was committed.
 
     Args:
+        control: the control connection.
         settings: how to reach the store.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._rung = threading.Event()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._is_heard = True
-        self._closing = threading.Event()
+    def __init__(self, control: ControlConnection, settings: Settings) -> None:
+        self._control = control
+        self._bell = bell_name(settings.schema)
+        self._is_rung = False
+        self._quiet_until = 0.0
 
     def ring(self) -> None:
         """Ring soon. Returns at once, and never fails: a bell not heard costs latency only."""
-        if self._rung.is_set():
+        if self._is_rung:
             return
-        self._rung.set()
-        with self._starting:
-            if self._thread is None and not self._closing.is_set():
-                self._thread = _start(self._run, "indelible-doorbell")
-
-    def close(self) -> None:
-        """Ring for what is still to be told, and end. Closing twice is allowed."""
-        with self._starting:
-            self._closing.set()
-            thread = self._thread
-        if thread is not None:
-            self._rung.set()
-            thread.join(timeout=2)
-
-    def _run(self) -> None:
-        connection: Connection | None = None
+        self._is_rung = True
         try:
-            while not self._closing.is_set():
-                if not self._rung.wait(_LINGER):
-                    with self._starting:
-                        if not self._rung.is_set():
-                            self._thread = None
-                            return
-                # Taken back before it is told: what is committed after this rings again.
-                self._rung.clear()
-                connection = self._tell(connection)
-                self._closing.wait(_RING_PAUSE if self._is_heard else _UNHEARD_PAUSE)
-            if self._rung.is_set():
-                connection = self._tell(connection)
-        finally:
-            if connection is not None:
-                connection.close()
+            self._control.wake_by(self.due_at())
+        except IndelibleError as error:
+            self.fail(error)
 
-    def _tell(self, connection: Connection | None) -> Connection | None:
-        try:
-            if connection is None:
-                connection = open_connection(self._settings)
-                # A NOTIFY has a commit of its own, which need not wait for the disk.
-                connection.execute("SET synchronous_commit = off")
-            # Only where a watch has its ear to it (see `Watch._listen`): a NOTIFY that nobody hears
-            # would cost all processes that write.
-            rung = connection.execute(
-                "SELECT pg_notify(%(bell)s, '')"
-                " WHERE NOT pg_try_advisory_xact_lock(-1, hashtext(%(bell)s))",
-                {"bell": bell_name(self._settings.schema)},
-            )
-            self._is_heard = rung.rowcount > 0
-        except (psycopg.Error, IndelibleError) as error:
-            _log.debug("the doorbell did not ring (%s): readers poll", error)
-            if connection is not None:
-                connection.close()
-            return None
-        return connection
+    def hurry(self) -> None:
+        """Ring at once for what is still to be told."""
+        self._quiet_until = 0.0
+
+    def due_at(self) -> float:
+        """When to ring."""
+        # Also where nothing was said yet: so whoever rings in the pause need wake nobody.
+        if self._is_rung or time.monotonic() < self._quiet_until:
+            return self._quiet_until
+        return inf
+
+    def begin(self, session: Session) -> None:
+        """Need nothing of a new connection."""
+
+    def act(self, session: Session) -> None:
+        """Tell the other watches, where there are any."""
+        if not self._is_rung:
+            return
+        # Taken back before it is told: what is committed after this rings again.
+        self._is_rung = False
+        is_heard = session.run(self._tell(listens=session.listens))
+        self._quiet_until = time.monotonic() + (_RING_PAUSE if is_heard else _UNHEARD_PAUSE)
+
+    def fail(self, problem: IndelibleError) -> None:
+        """Leave it: readers poll."""
+        self._is_rung = False
+        self._quiet_until = time.monotonic() + _UNHEARD_PAUSE
+        _log.debug("the doorbell did not ring (%s): readers poll", problem)
+
+    def lose(self) -> None:
+        """Leave it: readers poll."""
+        self._is_rung = False
+
+    def _tell(self, *, listens: bool) -> Plan[bool]:
+        rows = yield Call("ring", {"bell": self._bell, "listens": listens})
+        return bool(rows)
 
 
 class Sleeper(Protocol):
@@ -160,185 +130,218 @@ class Watch:
     """Looks at the head on behalf of all readers of a store, and wakes them when it has moved.
 
     Args:
+        control: the control connection.
         settings: how to reach the store.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._origin = Origin()
-        # Reentrant: the garbage collector may end a subscription, which leaves, at any point.
-        self._guard = threading.RLock()
+    def __init__(self, control: ControlConnection, settings: Settings) -> None:
+        self._control = control
+        self._bell = bell_name(settings.schema)
+        self.leases = Leases(control)
+        """The leases of those that it wakes."""
         self._sleepers: dict[object, Sleeper] = {}
-        self._thread: threading.Thread | None = None
+        self._needed_at = 0.0
+        self._session: Session | None = None  # where it listens
+        self._token = ""
+        self._hears_itself = False
+        self._longest = _LONGEST_POLL
         self._told_about_listen = False
-        self._closing = threading.Event()
+        self._is_rung = False
+        self._looked_at, self._moved_at = -inf, 0.0
+        self._gap = self._pause = 0.0
+        self._cost = _SHORTEST_GAP
+        self._retries = Retries()
         self.state: HeadState | None = None
         """The highest head seen so far in the epoch of today; None before the first look."""
+        self._noted, self._noted_at = 0, -inf
         self.problem: IndelibleError | None = None
-        """Why the watch has ended, where that does not pass by itself."""
+        """Why nobody looks any more, where that does not pass by itself."""
 
     @property
     def is_closed(self) -> bool:
         """Whether the store was closed."""
-        return self._closing.is_set()
+        return self._control.is_closed
 
     def join(self, key: object, sleeper: Sleeper) -> None:
-        """Wake somebody from now on, whenever the head has moved."""
-        self._origin.check()
-        with self._guard:
+        """Wake somebody from now on, whenever the head has moved.
+
+        Raises:
+            DatabaseUnreachable: the thread that looks cannot be started.
+            StoreForked: the store was opened before a fork.
+        """
+        self._control.check_origin()
+        with self._control.guard:
+            if not self._sleepers or self.problem is not None:
+                self._looked_at, self.problem = -inf, None
+                self._moved_at = time.monotonic()
             self._sleepers[key] = sleeper
-            self.problem = None
-            if self._thread is None and not self.is_closed:
-                self._thread = _start(self._run, "indelible-watch")
+        try:
+            self._control.wake_by(self.due_at())
+        except IndelibleError:
+            self.leave(key)
+            raise
 
     def leave(self, key: object) -> None:
         """Wake somebody no longer."""
-        if self._origin.is_here:  # else nobody is woken, and nobody would give back the guard
-            with self._guard:
-                self._sleepers.pop(key, None)
+        if not self._control.is_here:  # nobody is woken, and nobody would give back the guard
+            return
+        with self._control.guard:
+            self._sleepers.pop(key, None)
+            self._needed_at = time.monotonic()
 
-    def close(self) -> bool:
-        """Begin to end, waking everybody; return whether a bell has to wake the watch itself."""
-        with self._guard:
-            self._closing.set()
-            thread = self._thread
-        self._wake()
-        return thread is not None and thread.is_alive()
-
-    def wait_closed(self) -> None:
-        """Wait until it has ended."""
-        with self._guard:
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=2)
-
-    def _wake(self) -> None:
-        with self._guard:
+    def wake(self) -> None:
+        """Wake all."""
+        with self._control.guard:
             sleepers = list(self._sleepers.values())
-        for wake in sleepers:
-            wake()
-
-    def _run(self) -> None:
-        retries = Retries()
-        while True:
+        for sleeper in sleepers:
             try:
-                with open_connection(self._settings) as connection:
-                    self._watch(connection, retries)
-                return
-            except PASSING as error:
-                problem: IndelibleError = error
-            except psycopg.Error as error:
-                problem = translate(error, self._settings)
-            except IndelibleError as error:
-                problem = error
-            if self.is_closed:
-                return
-            if not isinstance(problem, PASSING):
-                with self._guard:
-                    self.problem, self._thread = problem, None
-                self._wake()
-                return
-            pause = retries.next_pause()
-            _log.warning("the log cannot be watched (%s); trying again in %.2f s", problem, pause)
-            self._closing.wait(pause)
+                sleeper()
+            except Exception:
+                _log.exception("a reader could not be woken")
 
-    def _watch(self, connection: Connection, retries: Retries) -> None:
-        connection.prepare_threshold = None  # behind a pooler the session is not ours
-        engine = BoundEngine(connection, self._settings)
-        longest = _LONGEST_POLL if self._listen(connection) else _LONGEST_POLL_ALONE
-        pause = _SHORTEST_POLL
-        needed_at = moved_at = noted_at = time.monotonic()
-        noted = 0
-        while not self.is_closed:
-            found = engine.run(head_state())
-            retries.succeed()
-            now = time.monotonic()
-            if self._is_news(found):
-                self.state, moved_at, pause = found, now, _SHORTEST_POLL
-                self._wake()
-            elif now - moved_at > _HELD_TOO_LONG:
-                moved_at = now
-                self._warn_if_held(engine)
-            if found.position > noted and now - noted_at > _NOTE_PAUSE:
-                engine.run(note_settled())
-                noted, noted_at = found.position, now
-            with self._guard:
-                if self._sleepers:
-                    needed_at = now
-                elif now - needed_at > _LINGER:
-                    self._thread = None
-                    return
-            if any(connection.notifies(timeout=pause, stop_after=1)):
-                # What the bell tells of may stand behind a slower writer: soon to be settled.
-                pause = _SHORTEST_POLL
-            else:
-                pause = min(pause * 2, longest)
+    def due_at(self) -> float:
+        """When to look, or to listen no longer."""
+        if not self._sleepers:
+            return self._needed_at + _LINGER if self._session is not None else inf
+        if self.problem is not None:
+            return inf
+        return self._looked_at + (self._gap if self._is_rung else self._pause)
+
+    def begin(self, session: Session) -> None:
+        """Need nothing of a new connection before there is a reader."""
+        self._session = None
+
+    def lose(self) -> None:
+        """Look, and listen, on the next connection: it may lead to another server."""
+        self._session = None
+        self._looked_at = -inf
+        self._noted = 0
+
+    def act(self, session: Session) -> None:
+        """Look at the head, and wake all if it has moved."""
+        if not self._sleepers:
+            self._end_listening(session)
+            return
+        if self._session is None:
+            self._begin_listening(session)
+        self._look(session)
+
+    def _look(self, session: Session) -> None:
+        was_rung, self._is_rung = self._is_rung, False
+        begun_at = time.monotonic()
+        found = session.run(head_state())
+        self._retries.succeed()
+        self._looked_at = time.monotonic()
+        # What a look costs, and not for how long the machine was busy with other things.
+        self._cost = min(self._looked_at - begun_at, 1.25 * self._cost)
+        if self._is_news(found):
+            self.state, self._moved_at = found, self._looked_at
+            self._gap = max(_SHORTEST_GAP, _COST * self._cost)
+            self._pause = _POLL_AFTER_MOVE
+            self.wake()
+        elif was_rung:
+            # What the bell tells of may stand behind a slower writer: soon to be settled.
+            self._gap = min(max(2 * self._gap, _SHORTEST_GAP), _LONGEST_GAP)
+            self._pause = max(_SHORTEST_POLL, self._gap)
+        else:
+            self._pause = min(max(2 * self._pause, _SHORTEST_POLL), self._longest)
+        self._pause = max(self._pause, _COST * self._cost)
+        if found.position > self._noted and self._looked_at - self._noted_at > _NOTE_PAUSE:
+            session.run(note_settled())
+            self._noted, self._noted_at = found.position, self._looked_at
+        if self._looked_at - self._moved_at > _HELD_TOO_LONG:
+            self._moved_at = self._looked_at
+            _warn_if_held(session)
 
     def _is_news(self, found: HeadState) -> bool:
         known = self.state
         return known is None or found.position > known.position or found.epoch != known.epoch
 
-    def _listen(self, connection: Connection) -> bool:
-        """Listen for the bell; return whether it is heard (behind some poolers it never is)."""
-        row = connection.execute("SELECT pg_backend_pid()").fetchone()
-        if not speaks_to_the_server(connection.info.backend_pid, row):
-            return self._tell_about_listen()
-        bell, token = bell_name(self._settings.schema), str(uuid4())
-        connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(bell)))
-        # What tells the doorbells that somebody listens, as long as this session lasts.
-        connection.execute("SELECT pg_advisory_lock_shared(-1, hashtext(%s))", [bell])
-        connection.execute("SELECT pg_notify(%s, %s)", [bell, token])
-        deadline = time.monotonic() + _LISTEN_TEST
-        while (left := deadline - time.monotonic()) > 0:
-            for notify in connection.notifies(timeout=left, stop_after=1):
-                if notify.payload == token:
-                    return True
-        return self._tell_about_listen()
+    def fail(self, problem: IndelibleError) -> None:
+        """Look later where it passes by itself; else end all readers."""
+        if isinstance(problem, PASSING):
+            self._looked_at = time.monotonic()
+            self._gap = self._pause = self._retries.next_pause()
+            _log.warning(
+                "the log cannot be watched (%s); trying again in %.2f s", problem, self._pause
+            )
+        else:
+            self.problem = problem
+            self.wake()
 
-    def _tell_about_listen(self) -> bool:
-        if not self._told_about_listen:
+    def _begin_listening(self, session: Session) -> None:
+        session.listens = session.is_direct and self._is_heard(session)
+        self._longest = _LONGEST_POLL if session.listens else _LONGEST_POLL_ALONE
+        if not (session.listens or self._told_about_listen):
             self._told_about_listen = True
             _log.warning(
                 "LISTEN brings nothing here (a pooler in transaction mode?): readers look for new"
                 " events every %g ms instead",
                 _LONGEST_POLL_ALONE * 1000,
             )
+        self._session = session
+
+    def _is_heard(self, session: Session) -> bool:
+        """Listen for the bell; return whether it is heard."""
+        connection = session.connection
+        connection.add_notify_handler(self._take)
+        self._hears_itself, self._token = False, str(uuid4())
+        connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(self._bell)))
+        # What tells the doorbells that somebody listens, as long as this session lasts.
+        connection.execute("SELECT pg_advisory_lock_shared(-1, hashtext(%s))", [self._bell])
+        connection.execute("SELECT pg_notify(%s, %s)", [self._bell, self._token])
+        deadline = time.monotonic() + _LISTEN_TEST
+        while time.monotonic() < deadline:
+            if self._hears_itself:
+                return True
+            session.wait(deadline - time.monotonic())
         return False
 
-    def _warn_if_held(self, engine: BoundEngine) -> None:
-        found = engine.run(head_info())
-        if found.waiting and found.holders:
-            _log.warning(
-                "the head stands at position %d, and events wait behind it (%d): %s",
-                found.head,
-                found.waiting,
-                "; ".join(map(str, found.holders)),
+    def _end_listening(self, session: Session) -> None:
+        self._session = None
+        session.listens = False
+        if session.is_direct:
+            session.connection.remove_notify_handler(self._take)
+            session.connection.execute("UNLISTEN *")
+            session.connection.execute(
+                "SELECT pg_advisory_unlock_shared(-1, hashtext(%s))", [self._bell]
             )
+
+    def _take(self, notify: psycopg.Notify) -> None:
+        if notify.payload == self._token:
+            self._hears_itself = True
+        else:
+            self._is_rung = True
+
+
+def _warn_if_held(session: Session) -> None:
+    found = session.run(head_info())
+    if found.waiting and found.holders:
+        _log.warning(
+            "the head stands at position %d, and events wait behind it (%d): %s",
+            found.head,
+            found.waiting,
+            "; ".join(map(str, found.holders)),
+        )
 
 
 class Wakeup:
-    """The doorbell and the watch of one store.
+    """The doorbell, the watch and the leases of one store, on its control connection.
 
     Args:
         settings: how to reach the store.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._origin = Origin()
-        self.doorbell = Doorbell(settings)
-        self.watch = Watch(settings)
+        self._control = ControlConnection(settings)
+        self.doorbell = Doorbell(self._control, settings)
+        self.watch = Watch(self._control, settings)
+        self._control.serve(self.watch.leases, self.doorbell, self.watch)
 
     def close(self) -> None:
-        """End both. Closing twice is allowed."""
-        if not self._origin.is_here:
+        """Ring for what is still to be told, wake all, and end. Closing twice is allowed."""
+        if not self._control.is_here:
             return
-        if self.watch.close():
-            self.doorbell.ring()
-        self.doorbell.close()
-        self.watch.wait_closed()
-
-
-def _start(run: Callable[[], None], name: str) -> threading.Thread:
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread
+        self.doorbell.hurry()
+        self._control.close()
+        self.watch.wake()

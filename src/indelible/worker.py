@@ -99,6 +99,8 @@ class Worker:
         self._window = _SMALLEST_WINDOW
         self._share, self._unowned = 0, 0
         self._beat_at = self._again_at = 0.0
+        self.renewed_at = 0.0
+        """When it renewed its lease last, on the clock of `turn`."""
 
     @property
     def slices(self) -> int:
@@ -200,6 +202,10 @@ class Worker:
     def _lease(self) -> dict[str, object]:
         return {"group_id": self.group_id, "token": self.token}
 
+    def renewal(self) -> Call | None:
+        """Give the statement that only renews the lease; None where it has none."""
+        return Call("group_renew_lease", self._lease()) if self.token else None
+
     def _join(self, now: float) -> Plan[None]:
         self.settings = yield from groups.settings_of(self.group)
         self._query = current_query(self._codec, self.settings.query)
@@ -233,7 +239,7 @@ class Worker:
 
     def _beat(self, now: float) -> Plan[None]:
         yield from self._tell(self._checkpoint(), self._delivered)
-        self._beat_at = now + self._beat_pause()
+        self._beat_at, self.renewed_at = now + self._beat_pause(), now
 
     def _tell(self, checkpoint: Place, delivered: Place) -> Plan[None]:
         found = {number: self._slices[number] for number in self._finished & self._slices.keys()}

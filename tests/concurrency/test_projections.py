@@ -20,7 +20,7 @@ import psycopg.conninfo
 import pytest
 
 from indelible import ANY, DocumentProjection, EventStore, LeaseLost, StreamAppend, handles
-from tests.interleavings import Proxy, stopped_at, stopped_in
+from tests.interleavings import stopped_in
 from tests.projection_runner import Balance, Journal, Moved, Movements
 from tests.waiting import wait_until
 

@@ -237,7 +237,8 @@ def test_appends_do_not_wait_for_a_swap_that_waits_for_an_open_transaction(
         assert build_ids(writing, "inline-count") != [before]
         found = writing.documents(InlineCount).find()
         assert {key: document["count"] for key, document in found.items()} == {
-            **{"s-0": 5, "s-1": 1},
+            "s-0": 5,
+            "s-1": 1,
             **{f"s-2-{number}": 1 for number in range(3)},
         }
         assert writing.verify(InlineCount).holds

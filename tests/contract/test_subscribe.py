@@ -21,6 +21,7 @@ from indelible import (
     NewEvent,
     Query,
     StoreClosed,
+    control_connection,
 )
 from indelible import wakeup as wakeup_module
 from indelible.subscription import Bell
@@ -225,7 +226,7 @@ def test_many_subscriptions_share_one_listener(sync_store: EventStore, url: str)
         assert subscription.wait_until_caught_up(20)
     sync_store.append("a-1", event(), expected=NO_STREAM)
     wait_until(lambda: len(seen) == 8)
-    assert [t.name for t in threading.enumerate()].count("indelible-watch") == 1
+    assert [t.name for t in threading.enumerate()].count("indelible-control") == 1
     for subscription in subscriptions:
         subscription.stop()
     for reader in readers:
@@ -235,13 +236,13 @@ def test_many_subscriptions_share_one_listener(sync_store: EventStore, url: str)
 def test_the_watch_ends_when_nobody_needs_it(
     sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(control_connection, "_LINGER", 0.05)
     monkeypatch.setattr(wakeup_module, "_LINGER", 0.05)
-    monkeypatch.setattr(wakeup_module, "_LONGEST_POLL", 0.05)
     for _ in range(2):
         subscription = sync_store.subscribe()
         threading.Timer(0.05, subscription.stop).start()
         assert list(subscription) == []
-        wait_until(lambda: "indelible-watch" not in [t.name for t in threading.enumerate()])
+        wait_until(lambda: "indelible-control" not in [t.name for t in threading.enumerate()])
 
 
 def test_closing_the_store_ends_a_waiting_subscription(sync_store: EventStore) -> None:
@@ -316,7 +317,8 @@ def test_closing_the_store_does_not_wait_for_the_next_look(
 ) -> None:
     monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
     with EventStore.connect(url, schema=schema) as store:
-        watch = store._wakeup.watch  # type: ignore[union-attr]
+        wakeup = store._wakeup
+        assert wakeup is not None
         store.append("a-1", event(), expected=NO_STREAM)
 
         def read() -> None:
@@ -325,8 +327,8 @@ def test_closing_the_store_does_not_wait_for_the_next_look(
 
         reader = threading.Thread(target=read)
         reader.start()
-        wait_until(lambda: watch.state)
-        thread = watch._thread
+        wait_until(lambda: wakeup.watch.state)
+        thread = wakeup._control._thread
     assert thread is not None
     assert not thread.is_alive()
     reader.join(10)
@@ -368,7 +370,7 @@ def test_stopping_does_not_wait_for_a_database_that_is_away(
     url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while it finds out that the database is away, before it waits."""
-    monkeypatch.setattr("indelible.wakeup._SHORTEST_RETRY", 60.0)
+    monkeypatch.setattr("indelible.retries._SHORTEST_RETRY", 60.0)
 
     async def stop_and_fail() -> None:
         async with await AsyncEventStore.connect(url, schema=schema) as store:
@@ -397,7 +399,7 @@ def test_a_subscription_that_is_forgotten_at_a_bad_moment_blocks_nobody(
     woken = threading.Event()
 
     def forget() -> None:
-        with watch._guard:
+        with watch._control.guard:
             subscription.stop()
         woken.set()
 

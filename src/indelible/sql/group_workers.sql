@@ -4,5 +4,6 @@ SELECT
 FROM indelible.group_workers AS workers
 LEFT JOIN indelible.group_slices AS slices USING (group_id, token)
 WHERE workers.group_id = %(group_id)s
+    AND workers.expires_at > '-infinity' -- else its epoch is over
 GROUP BY workers.group_id, workers.token
 ORDER BY workers.token

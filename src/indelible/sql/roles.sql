@@ -44,12 +44,14 @@ BEGIN
         ' indelible.append_batch(jsonb), indelible.append_if(jsonb, jsonb),'
         ' indelible.group_create, indelible.group_change, indelible.group_delete,'
         ' indelible.group_reset, indelible.group_join, indelible.group_beat,'
+        ' indelible.group_renew_lease,'
         ' indelible.group_deal, indelible.group_leave, indelible.group_attempt,'
         ' indelible.group_note, indelible.group_queue, indelible.group_finish,'
         ' indelible.group_replay, indelible.group_discard, indelible.close_stream,'
         ' indelible.reopen_stream, indelible.take_snapshot,'
         ' indelible.projection_register, indelible.projection_lease,'
         ' indelible.projection_beat, indelible.projection_release, indelible.projection_fence,'
+        ' indelible.projection_renew_lease,'
         ' indelible.projection_advance, indelible.projection_commit, indelible.projection_hold,'
         ' indelible.projection_take, indelible.projection_put TO %I',
         writer
@@ -58,6 +60,7 @@ BEGIN
     EXECUTE format(
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.projection_worker_beat, indelible.projection_worker_leave,'
+        ' indelible.projection_worker_renew_lease,'
         ' indelible.projection_fail, indelible.projection_park, indelible.projection_restart,'
         ' indelible.projection_discard, indelible.projection_rebuild, indelible.projection_seize,'
         ' indelible.projection_key, indelible.projection_try_lock,'

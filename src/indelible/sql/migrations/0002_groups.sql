@@ -940,6 +940,35 @@ $$;
 COMMENT ON FUNCTION indelible.group_beat(bigint, bigint, integer, bigint, timestamptz, bigint, bigint, timestamptz, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
     'Renews a lease and notes how far the worker is; says how many slices are its share, and how many belong to nobody. Raises IND05 where the lease is over.';
 
+CREATE FUNCTION indelible.group_renew_lease(of_group bigint, of_token bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE indelible.group_workers AS worker
+    SET expires_at = clock_timestamp() + make_interval(secs => groups.lease_seconds)
+    FROM indelible.groups
+    WHERE groups.id = of_group
+        AND (worker.group_id, worker.token) IN (
+            -- One that is locked is at a write of its own, which renews its lease, or is buried.
+            SELECT alive.group_id, alive.token
+            FROM indelible.group_workers AS alive
+            WHERE alive.group_id = of_group AND alive.token = of_token
+                AND alive.expires_at > clock_timestamp()
+            FOR NO KEY UPDATE SKIP LOCKED
+        );
+    RETURN FOUND OR EXISTS (
+        SELECT FROM indelible.group_workers
+        WHERE group_id = of_group AND token = of_token AND expires_at > clock_timestamp()
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.group_renew_lease(bigint, bigint) IS
+    'Renews a lease and does nothing else, and never waits; says whether the lease stands.';
+
 CREATE FUNCTION indelible.group_deal(
     of_group bigint,
     of_token bigint,

@@ -521,6 +521,37 @@ $$;
 COMMENT ON FUNCTION indelible.projection_beat(bigint, smallint, bigint) IS
     'Renews a lease, and says where the checkpoint stands. Raises IND05 where others have taken over.';
 
+CREATE FUNCTION indelible.projection_renew_lease(
+    of_projection bigint, in_partition smallint, of_token bigint
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE indelible.projection_partitions AS part
+    SET expires_at = clock_timestamp() + make_interval(secs => part.lease_seconds)
+    WHERE (part.projection_id, part.partition) IN (
+        -- One that is locked is at a commit, which renews its lease.
+        SELECT held.projection_id, held.partition
+        FROM indelible.projection_partitions AS held
+        WHERE held.projection_id = of_projection AND held.partition = in_partition
+            -- One without an owner was given back under this token.
+            AND held.token = of_token AND held.owner IS NOT NULL
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+    RETURN FOUND OR EXISTS (
+        SELECT FROM indelible.projection_partitions
+        WHERE projection_id = of_projection AND partition = in_partition AND token = of_token
+            AND owner IS NOT NULL
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_renew_lease(bigint, smallint, bigint) IS
+    'Renews a lease and does nothing else, and never waits; says whether others have not taken over.';
+
 CREATE FUNCTION indelible.projection_release(
     of_projection bigint, in_partition smallint, of_token bigint
 )

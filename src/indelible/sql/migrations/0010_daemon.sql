@@ -99,6 +99,42 @@ $$;
 COMMENT ON FUNCTION indelible.projection_worker_beat(text, bigint[], double precision, bigint[], smallint[]) IS
     'A sign of life of a process, for itself and for the partitions that it holds; the dead are cleared away.';
 
+CREATE FUNCTION indelible.projection_worker_renew_lease(
+    of_worker text,
+    lease double precision,
+    held_projections bigint[],
+    held_partitions smallint[]
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE indelible.projection_workers AS worker
+    SET expires_at = clock_timestamp() + make_interval(secs => lease)
+    WHERE worker.name IN (
+        SELECT alive.name FROM indelible.projection_workers AS alive
+        WHERE alive.name = of_worker
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+    UPDATE indelible.projection_partitions AS part
+    SET expires_at = clock_timestamp() + make_interval(secs => part.lease_seconds)
+    WHERE (part.projection_id, part.partition) IN (
+        SELECT held.projection_id, held.partition
+        FROM unnest(held_projections, held_partitions) AS given (projection_id, partition)
+        JOIN indelible.projection_partitions AS held
+            ON held.projection_id = given.projection_id AND held.partition = given.partition
+        WHERE held.owner = of_worker
+        FOR NO KEY UPDATE OF held SKIP LOCKED
+    );
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_worker_renew_lease(text, double precision, bigint[], smallint[]) IS
+    'Renews the leases of a process and of the partitions that it holds, and does nothing else: one that has left does not come back.';
+
 CREATE FUNCTION indelible.projection_worker_leave(of_worker text)
 RETURNS void
 LANGUAGE sql

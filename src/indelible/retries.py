@@ -1,0 +1,27 @@
+"""Errors that pass by themselves, and how long to wait before each new attempt."""
+
+from __future__ import annotations
+
+from .errors import ConnectionLost, DatabaseUnreachable, ServerBusy, TransactionConflict
+
+_SHORTEST_RETRY = 0.05
+_LONGEST_RETRY = 5.0
+
+PASSING = (ConnectionLost, DatabaseUnreachable, ServerBusy, TransactionConflict)
+"""Errors that pass by themselves: a reader goes on as soon as the database can work again."""
+
+
+class Retries:
+    """How long to wait before each new attempt to reach the database: longer each time."""
+
+    def __init__(self) -> None:
+        self._pause = _SHORTEST_RETRY
+
+    def next_pause(self) -> float:
+        """Seconds to wait now."""
+        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_RETRY)
+        return pause
+
+    def succeed(self) -> None:
+        """Begin again with the shortest."""
+        self._pause = _SHORTEST_RETRY

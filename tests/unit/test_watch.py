@@ -1,0 +1,134 @@
+"""How often a watch looks at the head, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from indelible import wakeup
+from indelible.plan import Plan
+from indelible.postgres import Settings
+from indelible.wakeup import Watch
+
+
+class Clock:
+    """Stands still between the steps of a test."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Control:
+    """Stands for the control connection, which the test itself drives."""
+
+    is_closed = False
+
+    def __init__(self) -> None:
+        self.guard = threading.RLock()
+
+    def wake_by(self, moment: float) -> None:
+        """Be awake."""
+
+
+class Session:
+    """Answers each look with the head of the moment, after as long as a look takes."""
+
+    def __init__(self, clock: Clock, cost: float, head: Callable[[float], int]) -> None:
+        self._clock, self._cost, self._head = clock, cost, head
+        self.looks: list[float] = []
+
+    def run(self, plan: Plan[Any]) -> int:
+        plan.close()
+        self.looks.append(self._clock.now)
+        found = self._head(self._clock.now)
+        self._clock.now += self._cost
+        return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(wakeup, "time", clock)
+    return clock
+
+
+def looks(
+    clock: Clock, head: Callable[[float], int], bells: Iterable[float], cost: float = 0.0006
+) -> list[float]:
+    """When a watch looks in nine seconds, while it rings at these moments."""
+    control: Any = Control()
+    session: Any = Session(clock, cost, head)
+    watch = Watch(control, Settings("postgresql://"))
+    watch.join("reader", lambda: None)
+    watch._session = session
+    rings = sorted(bells, reverse=True)
+    while clock.now < 9:
+        due_at = watch.due_at()
+        if rings and rings[-1] <= max(due_at, clock.now):
+            clock.now = max(clock.now, rings.pop())
+            watch._is_rung = True
+        else:
+            clock.now = max(clock.now, due_at)
+        if watch.due_at() <= clock.now:
+            watch.act(session)
+    return session.looks
+
+
+def often(seconds: float) -> list[float]:
+    return [1 + count * seconds for count in range(int(8 / seconds))]
+
+
+def test_a_watch_at_rest_looks_twice_a_second(clock: Clock) -> None:
+    found = looks(clock, lambda now: 0, [])
+    assert len([moment for moment in found if moment > 3]) <= 13
+
+
+def test_a_bell_is_heeded_at_once(clock: Clock) -> None:
+    bells = [1.3, 2.7, 4.1, 8.0]
+    found = looks(clock, lambda now: sum(bell <= now for bell in bells), bells)
+    assert set(bells) <= set(found)
+
+
+def test_where_a_look_is_cheap_each_bell_that_brings_something_is_heeded(clock: Clock) -> None:
+    bells = often(0.0035)
+    found = looks(clock, lambda now: int(now / 0.0035), bells)
+    assert len(found) > 0.9 * len(bells)
+
+
+def test_an_event_a_second_costs_few_looks(clock: Clock) -> None:
+    found = looks(clock, int, often(1.0))
+    assert len(found) <= 60
+
+
+def test_where_a_look_is_dear_a_watch_looks_a_quarter_of_the_time(clock: Clock) -> None:
+    """Beside 10,000 locks of others in the cluster a look takes 4 ms."""
+    cost = 0.0042
+    found = looks(clock, lambda now: int(now / 0.003), often(0.003), cost)
+    assert 0.2 < cost * len(found) / 9 < 0.3
+
+
+def test_a_head_that_is_held_is_looked_at_seldom_whatever_rings(clock: Clock) -> None:
+    found = looks(clock, lambda now: 0, often(0.003))
+    assert len(found) < 25 * 9
+
+
+def test_what_waits_behind_a_slower_writer_is_found_soon_without_a_bell(clock: Clock) -> None:
+    found = looks(clock, lambda now: 7 if now > 1.03 else 0, [1.0])
+    assert any(1.03 < moment < 1.08 for moment in found)
+
+
+def test_a_short_burst_of_work_elsewhere_makes_no_look_dear(clock: Clock) -> None:
+    control: Any = Control()
+    watch = Watch(control, Settings("postgresql://"))
+    watch.join("reader", lambda: None)
+    for number, cost in enumerate([0.0006] * 5 + [0.5]):
+        session: Any = Session(clock, cost, lambda now, number=number: number + 1)  # type: ignore[misc]
+        watch._session = session
+        watch.act(session)
+    watch._is_rung = True
+    assert watch.due_at() - clock.now < 0.01
