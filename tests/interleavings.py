@@ -144,6 +144,11 @@ class Proxy:
         """Let the bytes go again."""
         self._may_flow.set()
 
+    def refuse(self) -> None:
+        """Lead nowhere: all connections are cut, and new ones at once."""
+        self._target = ""
+        self.cut()
+
     def retarget(self, server_url: str) -> None:
         """Lead to another server: all connections are cut, new ones go there."""
         self._target = _address(server_url)
@@ -166,10 +171,10 @@ class Proxy:
                 self._pairs.append(pair)
                 try:
                     server.connect(target)
-                    may_go_on = target is self._target
+                    is_right = target is self._target
                 except OSError:  # no server is there, or it was cut
-                    may_go_on = False
-                if not may_go_on:
+                    is_right = False
+                if not is_right:
                     self._end(pair)
                     continue
                 for ends in (pair, pair[::-1]):

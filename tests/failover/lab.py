@@ -161,6 +161,24 @@ class Node(SystemServer):
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def exchange(self, database: str) -> None:
+        """Give a database the name of the first one, which nobody may be at."""
+        with psycopg.connect(self.url_of("template1"), autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE postgres RENAME TO before_{database}")
+            connection.execute(f"ALTER DATABASE {database} RENAME TO postgres")
+
+    def wait_for_subscriber(self, name: str) -> None:
+        """Wait until a logical subscriber has all that is written here."""
+        written = self.flush()
+        wait_until(
+            lambda: self.query(
+                "SELECT pid FROM pg_stat_replication WHERE application_name = %s"
+                " AND replay_lsn >= %s::pg_lsn",
+                name,
+                written,
+            )
+        )
+
     def url_of(self, database: str) -> str:
         """The URL of one of its databases."""
         return make_conninfo(self.url, dbname=database)
@@ -193,8 +211,6 @@ class Standby(Node):
         """Be cut off from the primary: it goes on with what it has, and a promotion loses more."""
         self.set("primary_conninfo", "")
         wait_until(lambda: not self.query("SELECT pid FROM pg_stat_wal_receiver"))
-        received = self.value("SELECT pg_last_wal_receive_lsn()")
-        wait_until(lambda: self.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", received))
 
     def pause_replay(self) -> None:
         """Receive and do not replay: it is behind, and its promotion loses nothing all the same."""
@@ -252,7 +268,8 @@ class Lab:
 
     def start(self, node: N) -> N:
         """Start a server, until the end of the laboratory."""
-        return self._running.enter_context(node)
+        self._running.enter_context(node)
+        return node
 
     def primary(self, *, clock: float = 0, **settings: str) -> Node:
         """Start a server of its own."""
