@@ -119,6 +119,7 @@ def _copy_logically(lab: Lab, primary: Node) -> Strike:
     copy.query(f"CREATE SUBSCRIPTION copying CONNECTION '{primary.url}' PUBLICATION all_of_it")
 
     def strike() -> Node:
+        copy.wait_until_subscribed()
         primary.wait_for_subscriber("copying")
         copy.query("DROP SUBSCRIPTION copying")
         primary.stop("immediate")

@@ -167,6 +167,14 @@ class Node(SystemServer):
             connection.execute(f"ALTER DATABASE postgres RENAME TO before_{database}")
             connection.execute(f"ALTER DATABASE {database} RENAME TO postgres")
 
+    def wait_until_subscribed(self) -> None:
+        """Wait until a logical subscription has copied what was there when it was made."""
+        wait_until(
+            lambda: (
+                not self.query("SELECT srrelid FROM pg_subscription_rel WHERE srsubstate <> 'r'")
+            )
+        )
+
     def wait_for_subscriber(self, name: str) -> None:
         """Wait until a logical subscriber has all that is written here."""
         written = self.flush()
