@@ -127,7 +127,7 @@ class Course:
     def __init__(self, lab: Lab, disasters: Sequence[Disaster], *, at_risk: int = 45) -> None:
         self.disasters = disasters
         self._at_risk = at_risk
-        self.readers: dict[str, Reader] = {}
+        self.readers: dict[str, Any] = {}
         self.logs: list[Log] = []
         self.tried: list[Tried] = []
         self.readings: list[Reading] = []
@@ -227,9 +227,8 @@ class Course:
         self.logs.append(log(self._node))
         self.rows = {table: self._ids(table) for table in TABLES}
         self.checkpoints = {
-            info.name: info.checkpoint
-            for info in (*self._store.groups(), *self._store.projections())
-            if info.name != InlineCounts.name
+            **{info.name: info.checkpoint for info in self._store.groups()},
+            **{info.name: info.checkpoint for info in self._store.projections()},
         }
         self.differing = {
             projection.name: self._store.verify(projection).differing
