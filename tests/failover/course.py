@@ -38,7 +38,6 @@ from tests.failover.readers import (
     Happened,
     InlineCounts,
     Journal,
-    Reader,
     Subscriber,
     Worker,
     connect,
