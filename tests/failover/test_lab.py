@@ -36,12 +36,11 @@ def numbers(node: Node, database: str = "postgres") -> list[int]:
         return [number for (number,) in rows]
 
 
-@pytest.mark.parametrize("slot", [False, True], ids=["no slot", "slot"])
-def test_a_standby_that_has_caught_up_is_promoted_without_loss(primary: Node, slot: bool) -> None:
-    standby = primary.standby(slot=slot)
+def test_a_standby_that_has_caught_up_is_promoted_without_loss(primary: Node) -> None:
+    standby = primary.standby(slot=True)
     add(primary, 2)
     standby.catch_up()
-    assert bool(primary.query("SELECT slot_name FROM pg_replication_slots WHERE active")) is slot
+    assert primary.query("SELECT slot_name FROM pg_replication_slots WHERE active")
     assert not standby.is_promoted
     standby.promote()
     assert numbers(standby) == numbers(primary)
@@ -83,24 +82,18 @@ def test_a_standby_follows_the_one_that_was_promoted_and_is_promoted_in_its_turn
     second.stop()
 
 
-def test_a_base_backup_is_restored_to_a_new_timeline_or_as_a_copy(lab: Lab, primary: Node) -> None:
+@pytest.mark.parametrize("recover", [True, False], ids=["recovered", "copied"])
+def test_a_base_backup_is_restored_to_a_new_timeline_or_as_a_copy(
+    lab: Lab, primary: Node, recover: bool
+) -> None:
     backup = primary.base_backup()
     add(primary, 2)
-    recovered = lab.restore(backup, recover=True)
-    copied = lab.restore(backup, recover=False)
-    for node in (recovered, copied):
-        add(node, 3)
-        assert numbers(node) == [1, 3]
-        assert node.identifier == primary.identifier
-        node.stop()
-
-
-def test_the_timeline_tells_a_recovery_and_not_a_copy(lab: Lab, primary: Node) -> None:
-    backup = primary.base_backup()
-    for recover in (True, False):
-        node = lab.restore(backup, recover=recover)
-        assert node.timeline == primary.timeline + recover
-        node.stop()
+    node = lab.restore(backup, recover=recover)
+    add(node, 3)
+    assert numbers(node) == [1, 3]
+    assert node.identifier == primary.identifier
+    assert node.timeline == primary.timeline + recover
+    node.stop()
 
 
 def test_a_dump_is_restored_into_another_cluster_and_into_another_database_of_the_same(
@@ -116,13 +109,11 @@ def test_a_dump_is_restored_into_another_cluster_and_into_another_database_of_th
 
 
 @pytest.mark.skipif(fake_clock() is None, reason="libfaketime is not installed")
-@pytest.mark.parametrize("minutes", [-5, 5])
-def test_a_new_primary_has_a_clock_that_is_minutes_off(primary: Node, minutes: int) -> None:
-    standby = primary.standby(clock=minutes * 60)
+def test_a_new_primary_has_a_clock_that_is_minutes_off(primary: Node) -> None:
+    standby = primary.standby(clock=-300)
     standby.promote()
-    told: datetime = standby.value("SELECT clock_timestamp()")
-    off = told - datetime.now(UTC)
-    assert abs(off - timedelta(minutes=minutes)) < timedelta(seconds=10)
+    off = datetime.now(UTC) - standby.value("SELECT clock_timestamp()")
+    assert abs(off - timedelta(minutes=5)) < timedelta(seconds=10)
     standby.stop()
 
 
