@@ -285,15 +285,21 @@ class Course:
     # What was kept
 
     def _keep(self) -> None:
-        checkpoints = {
-            name: str(self.readers[name].checkpoint)
-            for name in ("subscription", "subscription to what is due")
-        }
+        entries = log(self._node)
+        checkpoints = {}
+        for name in ("subscription", "subscription to what is due"):
+            due = name == "subscription to what is due"
+            with self._store.subscribe(due=due) as subscription:
+                alarm = threading.Timer(20, subscription.stop)
+                alarm.start()
+                assert len(list(islice(subscription, len(entries)))) == len(entries)
+                alarm.cancel()
+                checkpoints[name] = str(subscription.checkpoint)
         conditions = {}
         for tag in ("rule:1", "quiet:1"):
             query = Query(tags=tag)
             conditions[tag] = AppendCondition(query, after=self._store.read_matching(query).marker)
-        self._kept.append(Kept(log(self._node), checkpoints, conditions))
+        self._kept.append(Kept(entries, checkpoints, conditions))
 
     def _try_all(self) -> None:
         with connect(self._address.url, inline=[InlineCounts]) as store:

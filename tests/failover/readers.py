@@ -168,10 +168,6 @@ class Subscriber(Reader):
         for event in self._subscription:
             self._see(event)
 
-    @property
-    def checkpoint(self) -> str:
-        return str(self._subscription.checkpoint)
-
 
 class BatchSubscriber(Reader):
     """A subscription to one channel, batch by batch: its checkpoint passes what it does not see."""
