@@ -135,15 +135,12 @@ def stopped_in(url: str, schema: str, function: str, returns: str) -> Iterator[P
 class Proxy:
     """Stands between clients and a server, and cuts or holds their connections.
 
-    A context manager. `url` is the server's through the proxy.
+    A context manager. `url` is the server's through the proxy: an address that stays the same when
+    it leads to another server.
     """
 
     def __init__(self, server_url: str) -> None:
-        given = conninfo_to_dict(server_url)
-        host = str(given.get("host") or "127.0.0.1")
-        port = int(given.get("port") or 5432)
-        # The embedded server listens in a folder.
-        self._target = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
+        self._target = _address(server_url)
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = make_conninfo(
             server_url, host="127.0.0.1", port=self._server.getsockname()[1], sslmode="disable"
@@ -185,6 +182,16 @@ class Proxy:
         """Let the bytes go again."""
         self._may_flow.set()
 
+    def refuse(self) -> None:
+        """Lead nowhere: all connections are cut, and new ones at once."""
+        self._target = ""
+        self.cut()
+
+    def retarget(self, server_url: str) -> None:
+        """Lead to another server: all connections are cut, new ones go there."""
+        self._target = _address(server_url)
+        self.cut()
+
     def cut(self) -> None:
         """Cut all connections that there are."""
         for pair in list(self._pairs):
@@ -194,15 +201,22 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._server.accept()
-                family = socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET
-                server = socket.socket(family)
-                server.connect(self._target)
+                target = self._target
+                server = socket.socket(
+                    socket.AF_UNIX if isinstance(target, str) else socket.AF_INET
+                )
                 pair = (client, server)
                 self._pairs.append(pair)
-                for source, target in (pair, pair[::-1]):
-                    threading.Thread(
-                        target=self._copy, args=(pair, source, target), daemon=True
-                    ).start()
+                try:
+                    server.connect(target)
+                    is_right = target is self._target
+                except OSError:  # no server is there, or it was cut
+                    is_right = False
+                if not is_right:
+                    self._end(pair)
+                    continue
+                for ends in (pair, pair[::-1]):
+                    threading.Thread(target=self._copy, args=(pair, *ends), daemon=True).start()
 
     def _copy(
         self,
@@ -233,6 +247,14 @@ class Proxy:
             with suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
             side.close()
+
+
+def _address(url: str) -> str | tuple[str, int]:
+    given = conninfo_to_dict(url)
+    host = str(given.get("host") or "127.0.0.1")
+    port = int(given.get("port") or 5432)
+    # The embedded server listens in a folder.
+    return f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
 
 
 @contextmanager

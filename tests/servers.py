@@ -51,6 +51,8 @@ class SystemServer:
     def __init__(self, folder: Path, binaries: Path | None = None, **settings: str) -> None:
         self.folder = folder
         self.port = free_port()
+        self.environment: dict[str, str] = {}
+        """What its processes find in their environment, beside what is there."""
         self._settings = {**_SETTINGS, **settings}
         binaries = binaries or system_binaries()
         assert binaries is not None
@@ -64,10 +66,7 @@ class SystemServer:
         self.folder.mkdir()
         if os.geteuid() == 0:
             shutil.chown(self.folder, _account(), pwd.getpwnam(_account()).pw_gid)
-        self._run(
-            "initdb", "--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8",
-            "--no-sync",
-        )  # fmt: skip
+        self._fill()
         self.start()
         return self
 
@@ -97,11 +96,22 @@ class SystemServer:
         lock.unlink()
         (self.folder / f".s.PGSQL.{self.port}.lock").unlink()
 
+    def _fill(self, *options: str) -> None:
+        """Make the data folder."""
+        self._run(
+            "initdb", "--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8",
+            "--no-sync", *options,
+        )  # fmt: skip
+
     def _run(self, program: str, *arguments: str) -> None:
+        self._run_as_account(self._binaries / program, f"--pgdata={self.folder}/data", *arguments)
+
+    def _run_as_account(self, program: str | Path, *arguments: str | Path) -> None:
         subprocess.run(
-            [str(self._binaries / program), f"--pgdata={self.folder}/data", *arguments],
+            [str(program), *map(str, arguments)],
             check=True,
             cwd="/",
+            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             **_as_account(),
