@@ -84,6 +84,7 @@ CREATE TABLE indelible.epochs (
     system_identifier bigint,
     database_oid oid,
     events_oid oid,
+    server_started_at timestamptz NOT NULL DEFAULT pg_postmaster_start_time(),
     CONSTRAINT epochs_pkey PRIMARY KEY (number),
     CONSTRAINT epochs_epoch_key UNIQUE (epoch)
 );
@@ -104,6 +105,9 @@ COMMENT ON COLUMN indelible.epochs.database_oid IS
     'The database: another one in a copy of it. Null for an epoch that an operator began.';
 COMMENT ON COLUMN indelible.epochs.events_oid IS
     'The table events: another one after a dump was restored.';
+
+COMMENT ON COLUMN indelible.epochs.server_started_at IS
+    'Since when the server runs that the leases of workers are of.';
 
 CREATE TABLE indelible.settled (
     is_only boolean NOT NULL DEFAULT true,
@@ -172,15 +176,27 @@ SET lock_timeout = '5s'
 AS $$
 DECLARE
     known indelible.epochs;
+    is_same boolean;
     begun uuid;
     behind record;
 BEGIN
     LOCK TABLE indelible.epochs IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
-    IF NOT is_by_operator THEN
-        IF indelible.is_same_incarnation(known) THEN
-            RETURN known.epoch;  -- somebody else was first
-        END IF;
+    is_same := indelible.is_same_incarnation(known);
+    IF is_same AND known.server_started_at = pg_postmaster_start_time() AND NOT is_by_operator THEN
+        RETURN known.epoch;  -- somebody else was first
+    END IF;
+    -- What workers have in memory may be of another history, also if only a disk was copied back: they
+    -- begin again from their rows, whenever another server runs than the one that they have met.
+    UPDATE indelible.epochs
+    SET server_started_at = pg_postmaster_start_time()
+    WHERE number = known.number;
+    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE expires_at > '-infinity';
+    UPDATE indelible.projection_partitions
+    SET token = token + 1, owner = NULL, expires_at = '-infinity'
+    WHERE owner IS NOT NULL;
+    IF is_same AND NOT is_by_operator THEN
+        RETURN known.epoch;
     END IF;
     -- Logical replication does not carry sequences. Nobody takes anything of them before this.
     LOOP
@@ -204,11 +220,6 @@ BEGIN
         today.events_oid
     FROM indelible.incarnation() AS today
     RETURNING epoch INTO begun;
-    -- What workers have in memory is of the history before: they begin again from their rows.
-    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE expires_at > '-infinity';
-    UPDATE indelible.projection_partitions
-    SET token = token + 1, owner = NULL, expires_at = '-infinity'
-    WHERE owner IS NOT NULL;
     RETURN begun;
 EXCEPTION WHEN unique_violation THEN
     -- The snapshot of a strict transaction is older than an epoch that somebody else has begun.
@@ -217,7 +228,7 @@ EXCEPTION WHEN unique_violation THEN
 END
 $$;
 COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
-    'Begins an epoch, unless the last one is of this copy of the log; or in any case, for an operator. All leases end.';
+    'Begins an epoch, unless the last one is of this copy of the log; or in any case, for an operator. All leases end, also if the server was only started again.';
 
 CREATE FUNCTION indelible.is_epoch_known()
 RETURNS boolean
@@ -232,14 +243,16 @@ BEGIN
         RETURN true;
     END IF;
     SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
-    IF NOT indelible.is_same_incarnation(known) THEN
+    IF known.server_started_at <> pg_postmaster_start_time()
+        OR NOT indelible.is_same_incarnation(known)
+    THEN
         RETURN false;
     END IF;
     RETURN set_config(setting, 'yes', false) = 'yes';
 END
 $$;
 COMMENT ON FUNCTION indelible.is_epoch_known() IS
-    'Whether the last epoch is of this copy of the log.';
+    'Whether the last epoch is of this copy of the log, and the leases of this run of the server.';
 
 CREATE FUNCTION indelible.check_epoch()
 RETURNS boolean
