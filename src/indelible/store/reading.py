@@ -59,8 +59,7 @@ class ReadFace(Opened):
 
         Raises:
             StreamNotFound: the stream was never written, and `must_exist` was asked for.
-            EpochMismatch: the log has lost events below the checkpoint in `as_of`, by a fail-over or
-                a restore.
+            EpochMismatch: the log has lost events below the checkpoint in `as_of`.
             IsolationTooStrict: a moment of recorded time in a REPEATABLE READ or SERIALIZABLE
                 transaction of `bind`.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
@@ -125,8 +124,7 @@ class ReadFace(Opened):
             An iterator over the events; its `head` is the position that it is complete up to.
 
         Raises:
-            EpochMismatch: the log has lost events below the checkpoint in `as_of`, by a fail-over or
-                a restore.
+            EpochMismatch: the log has lost events below the checkpoint in `as_of`.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
             IsolationTooStrict: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
