@@ -18,6 +18,7 @@ _WORKER = """
 import os, signal, sys
 from indelible import EventStore
 url, schema, acked, deadly = sys.argv[1:]
+kept = []
 with EventStore.connect(url, schema=schema, pool_size=2) as store:
     with store.group("mails").consume() as consumer:
         for count, delivery in enumerate(consumer):
@@ -25,6 +26,7 @@ with EventStore.connect(url, schema=schema, pool_size=2) as store:
             if delivery.data["number"] == int(deadly):
                 os.kill(os.getpid(), signal.SIGKILL)
             if count >= int(acked):
+                kept.append(delivery)
                 continue
             delivery.ack()
 """
