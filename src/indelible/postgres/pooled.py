@@ -47,7 +47,7 @@ from .failures import (
     unimportant,
 )
 from .group_commit import AsyncGroupCommit, GroupCommit
-from .pools import AsyncPool, Pool
+from .pools import AsyncPool, Loan, Pool
 from .settings import Settings
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class PoolEngine:
         self._on_commit = on_commit
         self._on_append = on_append
         self._prepares = True
-        self._group_commit = GroupCommit(self._execute, settings.pool_size)
+        self._group_commit = GroupCommit(self._execute, settings.pool_size, settings.timeout)
         check_url(settings.url)
         self._pool = Pool(
             settings.url,
@@ -114,6 +114,7 @@ class PoolEngine:
             row = connection.execute("SELECT pg_backend_pid()").fetchone()
             self._prepares = speaks_to_the_server(connection.info.backend_pid, row)
         self._pool.open()
+        self._group_commit.open()
 
     def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
@@ -142,8 +143,10 @@ class PoolEngine:
         copy_in = statements(self._settings.schema)[statement]
         while True:
             try:
+                loan = Loan()
                 with (
-                    self._checkout() as connection,
+                    loan.alive,
+                    self._checkout(loan=loan) as connection,
                     connection.using_waits(meanwhile),
                     connection.transaction(),
                 ):
@@ -225,23 +228,32 @@ class PoolEngine:
         self._on_close()
 
     @contextmanager
-    def _checkout(self, meanwhile: Step | None = None) -> Iterator[PooledConnection]:
+    def _checkout(
+        self, meanwhile: Step | None = None, loan: Loan | None = None
+    ) -> Iterator[PooledConnection]:
+        """Borrow a connection; the caller holds `loan.alive` meanwhile, if it gives one."""
+        if loan is None:
+            with (loan := Loan()).alive, self._checkout(meanwhile, loan) as connection:
+                yield connection
+            return
         try:
             try:
-                connection = self._pool.getconn(_SOON if meanwhile else self._settings.timeout)
-            except PoolTimeout:
-                if meanwhile is None:
-                    raise
-                meanwhile()
-                connection = self._pool.getconn(self._settings.timeout)
-        except PoolClosed as error:
-            raise StoreClosed from error
-        except PoolTimeout as error:
-            raise no_connection(self._settings, self._pool.get_stats()) from error
-        try:
+                try:
+                    connection = self._pool.lend(
+                        loan, _SOON if meanwhile else self._settings.timeout
+                    )
+                except PoolTimeout:
+                    if meanwhile is None:
+                        raise
+                    meanwhile()
+                    connection = self._pool.lend(loan, self._settings.timeout)
+            except PoolClosed as error:
+                raise StoreClosed from error
+            except PoolTimeout as error:
+                raise no_connection(self._settings, self._pool.get_stats()) from error
             yield connection
         finally:
-            self._pool.putconn(connection)
+            self._pool.take_back(loan)
 
     def _share_or_execute(self, call: Call) -> Rows:
         if call.lane is None or takes_part(self._on_append, call):
@@ -253,7 +265,8 @@ class PoolEngine:
         attempts = Attempts(self._settings, call)
         while True:
             try:
-                with self._checkout(meanwhile) as connection:
+                loan = Loan()
+                with loan.alive, self._checkout(meanwhile, loan) as connection:
                     if takes_part(self._on_append, call):
                         rows = self._append_with(self._on_append, connection, call)
                     else:
