@@ -1,16 +1,17 @@
-"""Exceptions out of a signal's handler: raised at the n-th place where the interpreter looks for one.
+"""Exceptions out of a signal's handler, raised at the n-th place where the interpreter calls it.
 
-CPython runs handlers in the main thread, after a call and where a function or a turn of a loop
+CPython calls handlers in the main thread, after a call and where a function or a turn of a loop
 begins. What they raise comes out of there.
 """
 
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 _LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
@@ -53,7 +54,7 @@ def interrupted_at(place: int, *files: str) -> Iterator[Interrupted]:
         if event == "opcode":
             before = last.get(frame)
             last[frame] = frame.f_lasti
-            if before is not None and _looks(frame, before):
+            if before is not None and _looks(frame.f_code, before, frame.f_lasti):
                 told.places += 1
                 if told.places == place:
                     told.happened = True
@@ -73,5 +74,18 @@ def interrupted_at(place: int, *files: str) -> Iterator[Interrupted]:
         last.clear()
 
 
-def _looks(frame: FrameType, offset: int) -> bool:
-    return dis.opname[frame.f_code.co_code[offset]].startswith(_LOOKS)
+@functools.cache
+def _looks(code: CodeType, before: int, now: int) -> bool:
+    """Whether a handler runs between two instructions, and what it raises is caught alike.
+
+    It comes out of the first one and is raised here before the second one, which may be the end of
+    a `with` already.
+    """
+    return dis.opname[code.co_code[before]].startswith(_LOOKS) and (
+        _handler(code, before) == _handler(code, now)
+    )
+
+
+def _handler(code: CodeType, offset: int) -> int | None:
+    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    return next((entry.target for entry in table if entry.start <= offset < entry.end), None)

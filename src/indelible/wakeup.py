@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Protocol
 from uuid import uuid4
 
@@ -81,7 +82,8 @@ class Doorbell:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._rung = threading.Event()
+        # Not an event, whose lock a thread would keep that a signal interrupts.
+        self._rung: SimpleQueue[None] = SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_heard = True
@@ -89,9 +91,9 @@ class Doorbell:
 
     def ring(self) -> None:
         """Ring soon. Returns at once, and never fails: a bell not heard costs latency only."""
-        if self._rung.is_set():
+        if not self._rung.empty():
             return
-        self._rung.set()
+        self._rung.put(None)
         with self._starting:
             if self._thread is None and not self._closing.is_set():
                 self._thread = _start(self._run, "indelible-doorbell")
@@ -102,27 +104,36 @@ class Doorbell:
             self._closing.set()
             thread = self._thread
         if thread is not None:
-            self._rung.set()
+            self._rung.put(None)
             thread.join(timeout=2)
 
     def _run(self) -> None:
         connection: Connection | None = None
         try:
             while not self._closing.is_set():
-                if not self._rung.wait(_LINGER):
+                # Taken before it is told: what is committed after this rings again.
+                if not self._take_rings(_LINGER):
                     with self._starting:
-                        if not self._rung.is_set():
+                        if self._rung.empty():
                             self._thread = None
                             return
-                # Taken back before it is told: what is committed after this rings again.
-                self._rung.clear()
+                    continue
                 connection = self._tell(connection)
                 self._closing.wait(_RING_PAUSE if self._is_heard else _UNHEARD_PAUSE)
-            if self._rung.is_set():
+            if not self._rung.empty():
                 connection = self._tell(connection)
         finally:
             if connection is not None:
                 connection.close()
+
+    def _take_rings(self, seconds: float) -> bool:
+        try:
+            self._rung.get(timeout=seconds)
+        except Empty:
+            return False
+        while not self._rung.empty():
+            self._rung.get()
+        return True
 
     def _tell(self, connection: Connection | None) -> Connection | None:
         try:

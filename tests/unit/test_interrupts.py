@@ -11,9 +11,8 @@ import pytest
 
 from indelible import ConnectionLost
 from indelible.plan import Call
-from indelible.postgres import group_commit
 from indelible.postgres.group_commit import GroupCommit
-from tests.interrupts import Interrupt, Interrupted, interrupted_at
+from tests.interrupts import Interrupted, interrupted_at
 from tests.unit.test_group_commit import APPENDED, entry
 from tests.waiting import wait_until
 
@@ -22,7 +21,7 @@ _FILE = "postgres/group_commit.py"
 
 
 class Database:
-    """What appends are sent to: each goes on when its turn has come, the main thread's as it likes."""
+    """What appends are sent to. `before` says what is done before one of a stream is answered."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []

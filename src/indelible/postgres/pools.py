@@ -176,11 +176,13 @@ class Pool(ConnectionPool[PooledConnection]):
 
     def _attend(self) -> None:
         """Take back what was lent to those who are gone; grow, where that is not enough."""
+        for loan in self._waiting.copy():
+            if not loan.alive.locked():
+                with suppress(ValueError):
+                    self._waiting.remove(loan)
         for loan in self._lent.copy():
             if not loan.alive.locked():
                 self._lent.discard(loan)
-                with suppress(ValueError):
-                    self._waiting.remove(loan)
                 self._receive(loan)
         with self._lock:
             if self._waiting and not self._pool:
@@ -188,12 +190,17 @@ class Pool(ConnectionPool[PooledConnection]):
         self._wake()
 
     def _receive(self, loan: Loan) -> None:
-        """Take back a connection that may have been left in the middle of something."""
-        while loan.held:
+        """Take back what may have been left in the middle of something; another one is made then.
+
+        Nothing is logged: a thread that was interrupted may have kept the lock of the log.
+        """
+        with suppress(IndexError):
             connection = loan.held.pop()
-            if connection._num_transactions:
-                connection.close()
-            self._return_connection(connection, from_getconn=False)
+            if _is_fit(connection):
+                self._add_to_pool(connection)
+            else:
+                self._close_connection(connection)
+                self.run_task(AddConnection(self))
 
     def _add_to_pool(self, conn: PooledConnection) -> None:
         conn._pool = None
@@ -225,7 +232,9 @@ def _is_fit(connection: PooledConnection) -> bool:
     """Whether the next borrower can have it as it is."""
     return (
         connection.pgconn.transaction_status == TransactionStatus.IDLE
+        # The driver's own books of it, which an interruption may have left half written.
         and not connection._num_transactions
+        and not connection.lock.locked()
         and connection._expire_at > monotonic()
     )
 
