@@ -69,13 +69,15 @@ class Doorbell:
         self._control = control
         self._bell = bell_name(settings.schema)
         self._is_rung = False
+        self._rung_at = -inf
         self._quiet_until = 0.0
 
     def ring(self) -> None:
         """Ring soon. Returns at once, and never fails: a bell not heard costs latency only."""
-        if self._is_rung:
+        # Not for ever: a signal may have interrupted whoever rang, before anybody was woken.
+        if self._is_rung and time.monotonic() - self._rung_at < _UNHEARD_PAUSE:
             return
-        self._is_rung = True
+        self._is_rung, self._rung_at = True, time.monotonic()
         try:
             self._control.wake_by(self.due_at())
         except IndelibleError as error:

@@ -6,26 +6,36 @@ database each is stored or refused alone (`append_batch`). What could make neigh
 steps aside and goes alone: a stream or a tag that another transaction holds, or an append that the
 database cannot take.
 
-`Line` decides who goes with whom, and does no I/O. What goes alone is run by whoever waits for it,
-the rest by a thread or a task of its own. docs/explanation/appends.md says why nothing is lost or
-turned round.
+`Line` decides who goes with whom, and does no I/O. Threads and tasks of the store's own run what
+has to wait. docs/explanation/appends.md says why nothing is lost or turned round, and why nobody
+waits for a thread that was interrupted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 
-from indelible.errors import DatabaseError, InvalidInput, StoreClosed, TransactionConflict
+from indelible.errors import (
+    ConnectionLost,
+    DatabaseError,
+    InvalidInput,
+    StoreClosed,
+    TransactionConflict,
+)
 from indelible.plan import Call, Rows
 
 _WORKERS, _BATCHES = 2, 1
@@ -44,23 +54,44 @@ _OF_ONE = (DatabaseError, InvalidInput, TransactionConflict)
 _json = msgspec.json.Encoder().encode
 
 
+_log = logging.getLogger("indelible")
+
+
 class Entry:
     """An append that waits for its outcome; `signal` wakes whoever waits.
 
-    `work` is what it is alone in, once it is to be run.
+    `alive` is a lock that the caller holds, by a `with` in a frame of its own, for as long as it is
+    there. Such a block always ends: nobody holds the lock of a caller that is gone.
     """
 
-    __slots__ = ("call", "is_abandoned", "lane", "problem", "rows", "signal", "work")
+    __slots__ = (
+        "alive",
+        "begun",
+        "call",
+        "has_left",
+        "is_sent",
+        "lane",
+        "problem",
+        "rows",
+        "signal",
+    )
 
-    def __init__(self, call: Call, signal: Any = None) -> None:
+    def __init__(self, call: Call, alive: Any = None) -> None:
         self.call = call
         assert call.lane is not None  # noqa: S101
         self.lane = call.lane
-        self.signal = signal
+        self.alive = alive
+        self.begun = 0.0
+        self.signal: Any = None
         self.rows: Rows | None = None
         self.problem: BaseException | None = None
-        self.is_abandoned = False
-        self.work: Work | None = None
+        self.has_left = False
+        self.is_sent = False
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the outcome any more."""
+        return self.has_left or (self.alive is not None and not self.alive.locked())
 
     @property
     def is_settled(self) -> bool:
@@ -118,7 +149,7 @@ class Line:
     """Who goes with whom. Appends of one lane, a stream say, go in the order in which they came."""
 
     def __init__(self, workers: int, batches: int) -> None:
-        self._free = workers
+        self._workers = self._free = workers
         self._free_for_batches = batches
         self._running: set[Work] = set()
         self._settled = 0
@@ -134,6 +165,21 @@ class Line:
     def is_idle(self) -> bool:
         """Whether nothing is under way."""
         return not self._running
+
+    @property
+    def is_free(self) -> bool:
+        """Whether all workers are."""
+        return self._free == self._workers
+
+    def may_pass(self, lane: str, others: Collection[str]) -> bool:
+        """Whether an append may go without taking a place, beside others that did so."""
+        return (
+            self._free > len(others)
+            and self._free_for_batches > 0
+            and not self._ready
+            and lane not in others
+            and lane not in self._at_work
+        )
 
     @property
     def has_room(self) -> bool:
@@ -163,6 +209,12 @@ class Line:
                 self._ready.append(entry.lane)
         return self.has_room and bool(self._ready)
 
+    def admit(self, entry: Entry) -> Work:
+        """Note what is under way already."""
+        work = self._begin([entry])
+        work.begun = entry.begun
+        return work
+
     def settle(self, work: Work, outcome: Rows | BaseException) -> list[Work]:
         """Note the outcome of what was run; return what is to be run next."""
         self._running.discard(work)
@@ -188,9 +240,6 @@ class Line:
         """Note outcomes; return the appends that are to go alone."""
         entries = work.entries
         if isinstance(outcome, BaseException):
-            if not isinstance(outcome, Exception):  # the first is told to end; not its neighbours
-                entries[0].problem = outcome
-                return entries[1:]
             if len(entries) > 1 and isinstance(outcome, _OF_ONE):
                 return entries
             entries[0].problem = outcome
@@ -255,8 +304,8 @@ class Line:
 
     def _begin(self, entries: list[Entry], *, takes_place: bool = True) -> Work:
         work = Work(entries, takes_place)
-        if work.is_alone:
-            entries[0].work = work
+        for entry in entries:
+            entry.is_sent = True
         self._running.add(work)
         if takes_place:
             self._free -= 1
@@ -266,66 +315,127 @@ class Line:
 
 
 class GroupCommit:
-    """Group commit for threads: each runs what goes alone, and a thread of its own the batches.
+    """Group commit for threads: a few of its own run what cannot go at once.
 
-    That one goes on with what has come meanwhile, and sends it before it tells outcomes: threads
-    that are told want the interpreter's lock, which would keep the database waiting.
+    They go on with what has come meanwhile, and send it before they tell outcomes: threads that are
+    told want the interpreter's lock, which would keep the database waiting.
+
+    The handler of a signal may raise in the thread of a caller between any two steps of the
+    interpreter. So callers keep no books. They put something into a container, or take it out, in a
+    single call of C; only threads of the store touch the line and its lock. An append whose
+    `alive` nobody holds has lost its caller.
 
     Args:
         execute: runs one statement, on a connection of its own; calls its second argument, where
             there is one, while it waits for the database, until that tells that all is done.
         connections: how many of these there are at most.
+        timeout: seconds that an append waits to be sent.
     """
 
     def __init__(
-        self, execute: Callable[[Call, Callable[[], bool] | None], Rows], connections: int
+        self,
+        execute: Callable[[Call, Callable[[], bool] | None], Rows],
+        connections: int,
+        timeout: float,
     ) -> None:
         self._execute = execute
+        self._timeout = timeout
+        self._passing: dict[str, Entry] = {}
+        """What callers have under way by themselves, by its lane."""
+        self._arrived: deque[Entry] = deque()
+        """What is to be taken into the line."""
+        self._bell: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        """What the threads are to do."""
+        self._is_closed = False
+        # Callers only read what comes from here on.
         self._guard = threading.Lock()
         self._line = Line(min(_WORKERS, connections), _BATCHES)
-        self._threads = ThreadPoolExecutor(connections, "indelible-append")
+        self._admitted: dict[Entry, Work] = {}
+        """What was taken over from `_passing`."""
+        self._most_threads = connections
+        self._threads = self._busy_threads = 0
+        weakref.finalize(self, self._bell.put, None).atexit = False
+
+    def open(self) -> None:
+        """Start the first thread; it starts the others."""
+        with self._guard:
+            self._have_threads(1)
 
     def append(self, call: Call) -> Rows:
         """Append, with others where they are many."""
         entry = Entry(call, threading.Lock())
-        entry.signal.acquire()
-        with self._guard:
-            work = self._line.enter(entry)
-        if work is None:
-            work = self._wait(entry)
-        if work is not None:
-            self._start(self._run(work))
-        return entry.outcome()
+        entry.begun = time.monotonic()
+        lane = entry.lane
+        if self._arrived or not self._line.may_pass(lane, self._passing):
+            return self._wait(entry)
+        try:
+            with entry.alive:
+                self._passing[lane] = entry
+                return self._execute(call, None)
+        finally:
+            if self._passing.pop(lane, None) is None or self._arrived or self._line.is_waited_for:
+                self._bell.put(self._look)
 
     def close(self) -> None:
         """Let the threads end when they have nothing more to do."""
-        self._threads.shutdown(wait=False)
+        self._is_closed = True
+        self._bell.put(self._look)
 
-    def _wait(self, entry: Entry) -> Work | None:
-        """Wait until the outcome is known, or until this thread is to run its append itself."""
-        try:
-            while not entry.signal.acquire(timeout=_PATIENCE):
-                with self._guard:
-                    following = self._line.relieve()
-                self._start(self._hand_on(following))
-        except BaseException as interrupt:
-            with self._guard:
-                entry.is_abandoned = True
-                work = entry.work
-            if work is not None:
-                self._start(self._settle(work, interrupt))
-            raise
-        return entry.work
+    def _wait(self, entry: Entry) -> Rows:
+        """Wait for the outcome of an append that the store's threads make."""
+        entry.signal = threading.Lock()
+        entry.signal.acquire()
+        with entry.alive:
+            self._arrived.append(entry)
+            if not self._passing and self._line.is_free:  # else whoever is done rings
+                self._bell.put(self._look)
+            while not (entry.signal.acquire(timeout=_PATIENCE) or entry.is_settled):
+                # Those that are under way take long, or were interrupted.
+                self._bell.put(self._look)
+                self._check_wait(entry)
+        return entry.outcome()
 
-    def _start(self, batches: list[Work]) -> None:
-        for batch in batches:
-            try:
-                self._threads.submit(self._serve, batch)
-            except RuntimeError:  # the store was closed, or the interpreter ends
-                self._serve(batch)
+    def _check_wait(self, entry: Entry) -> None:
+        if self._is_closed and self._threads == 0:
+            raise StoreClosed
+        # What was sent has the time limits of the engine, which tells more: they come first.
+        if time.monotonic() > entry.begun + self._timeout * (3 if entry.is_sent else 1):
+            raise ConnectionLost(
+                f"the append to stream {entry.call.parameters['stream']} has waited"
+                f" {time.monotonic() - entry.begun:.0f} s for other appends of this process, and"
+                " whether its events were stored is not known: look for their ids"
+                " (error.event_ids) in the stream, or append them again with the same ids, which"
+                " stores nothing twice"
+            )
 
-    def _serve(self, batch: Work) -> None:
-        """Run a batch, and what has come meanwhile, until nothing waits."""
+    # In threads of the store's own, which no signal interrupts -----------------------------------
+
+    def _look(self) -> None:
+        """Bring the line up to date with what callers did, and run what is to be run."""
+        with self._guard:
+            following = self._take_in() + self._line.relieve()
+        self._run(following)
+        with self._guard:
+            has_ended = self._is_closed and self._line.is_idle
+            if has_ended and not self._arrived and not self._passing:
+                self._threads = 0
+                self._bell.put(None)
+
+    def _take_in(self) -> list[Work]:
+        following = []
+        with suppress(KeyError):  # there is nothing more
+            while True:
+                _, entry = self._passing.popitem()
+                self._admitted[entry] = self._line.admit(entry)
+        for entry in list(self._admitted):
+            if entry.is_abandoned:  # its caller is done, or was interrupted
+                following += self._line.settle(self._admitted.pop(entry), [])
+        while self._arrived:
+            self._line.queue(self._arrived.popleft())
+        return following
+
+    def _run(self, following: list[Work]) -> None:
+        """Run what is to be run, and what has come meanwhile, until nothing waits."""
         known: deque[Entry] = deque()
 
         def tell() -> bool:
@@ -333,35 +443,48 @@ class GroupCommit:
                 known.popleft().signal.release()
             return False
 
-        batches = [batch]
-        while batches:
-            batch, *others = batches
-            self._start(others)
-            batches = self._run(batch, tell)
+        while following:
+            # What may have to wait for long is for other threads.
+            following.sort(key=lambda work: not work.takes_place)
+            work, *others = following
+            with self._guard:
+                self._busy_threads += 1
+                self._have_threads(self._busy_threads + len(others) + 1)
+            for other in others:
+                self._bell.put(partial(self._run, [other]))
+            outcome: Rows | BaseException
+            try:
+                outcome = self._execute(work.call(), tell)
+            except BaseException as error:
+                outcome = error
+            with self._guard:
+                self._busy_threads -= 1
+                following = self._take_in()
+                following += self._line.settle(work, outcome)
+                # Once more: who came until nothing was under way did not ring.
+                following += self._take_in() + self._line.go_on()
             tell()
-            known.extend(entry for entry in batch.entries if entry.is_settled)
+            known.extend(entry for entry in work.entries if entry.is_settled)
         tell()
 
-    def _run(self, work: Work, meanwhile: Callable[[], bool] | None = None) -> list[Work]:
-        """Run a statement; return the batches that are to be run next."""
-        outcome: Rows | BaseException
+    def _have_threads(self, number: int) -> None:
+        while self._threads < min(number, self._most_threads):
+            self._threads += 1
+            # It knows the queue alone, so that a store that nobody uses any more can go.
+            threading.Thread(
+                target=_obey, args=[self._bell], name="indelible-append", daemon=True
+            ).start()
+
+
+def _obey(bell: SimpleQueue[Callable[[], None] | None]) -> None:
+    """Do what is asked for, until the end is."""
+    while errand := bell.get():
         try:
-            outcome = self._execute(work.call(), meanwhile)
-        except BaseException as error:
-            outcome = error
-        return self._settle(work, outcome)
-
-    def _settle(self, work: Work, outcome: Rows | BaseException) -> list[Work]:
-        with self._guard:
-            following = self._line.settle(work, outcome)
-        return self._hand_on(following)
-
-    def _hand_on(self, following: list[Work]) -> list[Work]:
-        """Wake the threads whose appends go alone; return the batches."""
-        for work in following:
-            if work.is_alone:
-                work.entries[0].signal.release()
-        return [work for work in following if not work.is_alone]
+            errand()
+        except Exception:
+            _log.exception("a thread that appends goes on after an error")
+        del errand
+    bell.put(None)  # for the next thread
 
 
 class AsyncGroupCommit:
@@ -395,7 +518,7 @@ class AsyncGroupCommit:
         try:
             await entry.signal
         except asyncio.CancelledError:
-            entry.is_abandoned = True
+            entry.has_left = True
             raise
         return entry.outcome()
 

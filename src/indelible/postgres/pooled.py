@@ -55,7 +55,7 @@ from .failures import (
 )
 from .forks import Origin
 from .group_commit import AsyncGroupCommit, GroupCommit
-from .pools import AsyncPool, Pool
+from .pools import AsyncPool, Loan, Pool
 from .settings import Settings
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class PoolEngine:
         self._on_append = on_append
         self._prepares = True
         self._origin = Origin()
-        self._group_commit = GroupCommit(self._execute, settings.pool_size)
+        self._group_commit = GroupCommit(self._execute, settings.pool_size, settings.timeout)
         check_url(settings.url)
         self._pool = Pool(
             settings.url,
@@ -130,6 +130,7 @@ class PoolEngine:
         if not self._prepares:
             tell_about_pooler()
         self._pool.open()
+        self._group_commit.open()
 
     def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
@@ -162,8 +163,10 @@ class PoolEngine:
         copy_in = statements(self._settings.schema)[statement]
         while True:
             try:
+                loan = Loan()
                 with (
-                    self._checkout() as connection,
+                    loan.alive,
+                    self._checkout(loan=loan) as connection,
                     connection.using_waits(meanwhile),
                     connection.transaction(),
                 ):
@@ -266,37 +269,46 @@ class PoolEngine:
         self._on_close()
 
     @contextmanager
-    def _checkout(self, meanwhile: Step | None = None) -> Iterator[PooledConnection]:
+    def _checkout(
+        self, meanwhile: Step | None = None, loan: Loan | None = None
+    ) -> Iterator[PooledConnection]:
+        """Borrow a connection; the caller holds `loan.alive` meanwhile, if it gives one."""
+        if loan is None:
+            with (loan := Loan()).alive, self._checkout(meanwhile, loan) as connection:
+                yield connection
+            return
         try:
             try:
-                connection = self._pool.getconn(_SOON if meanwhile else self._settings.timeout)
-            except PoolTimeout:
-                if meanwhile is None:
-                    raise
-                meanwhile()
-                connection = self._pool.getconn(self._settings.timeout)
-        except PoolClosed as error:
-            raise StoreClosed from error
-        except PoolTimeout as error:
-            raise no_connection(self._settings, self._pool.get_stats()) from error
-        try:
+                try:
+                    connection = self._pool.lend(
+                        loan, _SOON if meanwhile else self._settings.timeout
+                    )
+                except PoolTimeout:
+                    if meanwhile is None:
+                        raise
+                    meanwhile()
+                    connection = self._pool.lend(loan, self._settings.timeout)
+            except PoolClosed as error:
+                raise StoreClosed from error
+            except PoolTimeout as error:
+                raise no_connection(self._settings, self._pool.get_stats()) from error
             yield connection
         except (psycopg.Error, IndelibleError) as error:
             if is_read_only(error) and self._origin.is_here:
-                connection.close()
+                for connection in loan.held:
+                    connection.close()
             raise
         finally:
             if self._origin.is_here:
-                self._put_back(connection)
+                self._put_back(loan)
 
-    def _put_back(self, connection: PooledConnection) -> None:
+    def _put_back(self, loan: Loan) -> None:
         try:
-            if connection.is_lent and self._prepares and not connection.closed:
-                restore(connection, self._settings)
-        except psycopg.Error:
-            connection.close()
+            for connection in loan.held:
+                if connection.is_lent and self._prepares and not connection.closed:
+                    _restore(connection, self._settings)
         finally:
-            self._pool.putconn(connection)
+            self._pool.take_back(loan)
 
     def _share_or_execute(self, call: Call) -> Rows:
         if call.lane is None or takes_part(self._on_append, call):
@@ -308,7 +320,8 @@ class PoolEngine:
         attempts = Attempts(self._settings, call)
         while True:
             try:
-                with self._checkout(meanwhile) as connection:
+                loan = Loan()
+                with loan.alive, self._checkout(meanwhile, loan) as connection:
                     if takes_part(self._on_append, call):
                         rows = self._append_with(self._on_append, connection, call)
                     else:
@@ -342,6 +355,13 @@ class PoolEngine:
             with causes_that_pass(self._settings):
                 part(BoundEngine(connection, self._settings), call, rows)
         return rows
+
+
+def _restore(connection: PooledConnection, settings: Settings) -> None:
+    try:
+        restore(connection, settings)
+    except psycopg.Error:
+        connection.close()
 
 
 class AsyncPoolEngine:
