@@ -377,6 +377,22 @@ def test_what_is_there_must_stand_at_the_beginning_and_in_order(store: EventStor
     assert [e.id for e in store.read_all()] == [b.id, c.id]
 
 
+def test_the_id_of_an_archived_event_is_refused_wherever_it_stands(store: EventStore) -> None:
+    known = event("old-1", 1)
+    store.import_events([known])
+    store.close_stream("old-1", expected=0)
+    store.archive_stream("old-1")
+
+    for events in ([event(), event(), known], [known, event()]):
+        with pytest.raises(DuplicateEvent, match=f"event {events.index(known) + 1}") as refusal:
+            store.import_events([replace(given, stream="a-1") for given in events])
+        assert [(found.id, found.stream) for found in refusal.value.duplicates] == [
+            (known.id, "old-1")
+        ]
+    assert store.import_events([known]).skipped == 1
+    assert [found.stream for found in store.read_all()] == ["old-1"]
+
+
 def test_an_id_that_stands_twice_in_the_input_is_refused(store: EventStore) -> None:
     twice = event("a-1")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from indelible import (
     ANY,
@@ -31,6 +34,7 @@ from indelible import (
     StreamNotFound,
     WrongExpectedVersion,
 )
+from indelible.schema import statements
 from tests.conftest import Connect
 from tests.migration.test_schema import as_member_of
 from tests.waiting import wait_until
@@ -327,6 +331,85 @@ def test_an_archived_stream_that_was_reopened_is_read_as_one_and_archived_again(
     assert [change.events for change in store.stream_changes("a-1")] == [None, 2, None, None, 2]
 
 
+def test_the_ids_of_archived_events_are_known_to_every_append(
+    store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    given = [fact(0), fact(1)]
+    store.append("a-1", given, expected=NO_STREAM)
+    store.append("b-1", fact(), expected=NO_STREAM)
+    store.close_stream("a-1", expected=1)
+    store.archive_stream("a-1")
+    before = list(store.read_all())
+
+    for stream, expected in [("b-1", 0), ("b-1", ANY), ("c-1", NO_STREAM), ("c-1", ANY)]:
+        with pytest.raises(DuplicateEvent):
+            store.append(stream, [fact(), given[1]], expected=expected)
+        with pytest.raises(DuplicateEvent):
+            store.append_many(
+                [StreamAppend("d-1", fact(), ANY), StreamAppend(stream, given[0], expected)]
+            )
+        with pytest.raises(AppendRefused), store.transaction() as transaction:
+            transaction.append(stream, given, expected=expected)
+    appends = [
+        {
+            "stream": stream,
+            "expected": -2,
+            "events": [{"id": str(event_id), "type": "Happened", "data": {}}],
+        }
+        for stream, event_id in [("b-1", given[0].id), ("e-1", uuid4())]
+    ]
+    outcomes = connection.execute(
+        f"SELECT place, outcome FROM {schema}.append_batch(%s) ORDER BY place", [Jsonb(appends)]
+    ).fetchall()
+    assert outcomes == [(1, "duplicate"), (2, "appended")]
+    assert store.append("a-1", given, expected=NO_STREAM).idempotent
+    assert list(store.read_all())[:-1] == before
+
+
+def test_the_head_stands_where_it_was_when_everything_is_archived(store: EventStore) -> None:
+    closed(store)
+    head = store.head()
+    store.archive_stream("a-1")
+
+    assert store.head() == head == 2
+    assert store.read_all().head == 2
+    assert store.stats().events == 2
+    assert [event.position for event in store.read_all(after=1)] == [2]
+
+
+def test_reads_of_a_stream_look_into_the_archive_only_if_it_has_archived_events(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    archived(sync_store)
+    sync_store.append("b-1", [fact(0), fact(1)], expected=NO_STREAM)
+    reads = {
+        name: statement
+        for name, statement in statements(schema).items()
+        if name.startswith(("read_stream", "load", "version_at"))
+    }
+    given = {
+        "from_version": 0, "to_version": 9, "limit": 9, "versions": [0, 1], "state": "s",
+        "shape": "s", "after": -1, "above_position": 0, "position": 9,
+        "below_moment": "2999-01-01", "below_position": 0, "to_moment": "2999-01-01",
+    }  # fmt: skip
+
+    def looks(name: str, stream: str) -> int:
+        with connection.transaction():
+            wanted = set(re.findall(r"%\((\w+)\)s", reads[name]))
+            connection.execute(reads[name], {k: {**given, "stream": stream}.get(k) for k in wanted})
+            row = connection.execute(
+                "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_xact_all_tables"
+                " WHERE relid = %s::regclass",
+                [f"{schema}.archived_events"],
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    assert len(reads) == 9
+    assert {name: looks(name, "b-1") for name in reads} == dict.fromkeys(reads, 0)
+    assert all(looks(name, "a-1") for name in reads)
+
+
 def test_only_a_closed_stream_that_is_there_is_archived(store: EventStore) -> None:
     opened(store)
     with pytest.raises(StreamNotClosed, match="close it first"):
@@ -552,6 +635,80 @@ def test_archived_events_are_as_immutable_as_the_others(
             )
             connection.execute("DELETE FROM archived_events")
     assert len(list(sync_store.read("a-1"))) == 2
+
+
+def test_nothing_comes_into_the_archive_but_by_archiving(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    """Not for the owner who has made a record: neither a copy of an event nor a made-up one."""
+    closed(sync_store)
+    connection.execute(f"SET search_path = {schema}")
+    copy = "INSERT INTO archived_events SELECT * FROM events"
+    made_up = (
+        "INSERT INTO archived_events (position, stream_id, version, recorded_at, id, type, data)"
+        " SELECT 99, id, 7, now(), gen_random_uuid(), 'Other', '{}' FROM streams"
+    )
+    recording = (
+        "INSERT INTO stream_changes (stream_id, operation) SELECT id, 'archive' FROM streams"
+    )
+    saying_so = "UPDATE streams SET archived_at = now()"
+    for changes in (
+        [copy],
+        [made_up],
+        [recording, copy],
+        [recording, saying_so, copy],
+        [recording, saying_so, made_up],
+        # Readers of the stream would not look there.
+        [recording, "DELETE FROM events"],
+    ):
+        with pytest.raises(psycopg.Error, match="what is written stands") as refusal:
+            with connection.transaction():
+                for change in changes:
+                    connection.execute(change)
+        assert refusal.value.sqlstate == "IND01"
+    sync_store.archive_stream("a-1")
+    with pytest.raises(psycopg.Error, match="what is written stands"):
+        connection.execute("UPDATE streams SET archived_at = NULL")
+    with pytest.raises(psycopg.Error, match="what is written stands"):
+        connection.execute(made_up)
+    assert [event.data["number"] for event in sync_store.read("a-1")] == [0, 1]
+
+
+def test_a_plain_append_takes_at_most_14_relation_locks(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    """All on the fast path, of which PostgreSQL 15 to 17 have 16. Plans are made once a session,
+    and lock every index."""
+
+    def locks(own: psycopg.Connection, stream: str, expected: Any) -> tuple[int, int]:
+        sync_store.bind(own).append(stream, fact(), expected=expected)
+        # Before a catalog is read, which is locked as well.
+        row = own.execute(
+            "SELECT count(*), count(*) FILTER (WHERE fastpath) FROM pg_locks"
+            " WHERE pid = pg_backend_pid() AND locktype = 'relation'"
+            " AND relation <> 'pg_locks'::regclass"
+        ).fetchone()
+        own.commit()
+        assert row is not None
+        return row
+
+    def check(first: bool) -> None:
+        for stream, expected in [("a-1", ANY), (f"a-{uuid4()}", NO_STREAM)]:
+            with psycopg.connect(url) as own:
+                if not first:
+                    locks(own, stream, expected)
+                    locks(own, "a-2", ANY)
+                    stream, expected = stream + "b", expected
+                taken, fast = locks(own, stream, expected)
+                assert taken <= 14
+                assert fast == taken
+
+    check(first=True)
+    check(first=False)
+    sync_store.append("old-1", fact(), expected=NO_STREAM)
+    sync_store.close_stream("old-1", expected=0)
+    sync_store.archive_stream("old-1")
+    check(first=False)
 
 
 def test_only_a_maintainer_archives_and_erases(url: str, schema: str) -> None:
