@@ -18,8 +18,8 @@ import psycopg
 
 from indelible.errors import StoreForked
 
-_forks = 0
-"""How many forks lie between the first process and this one."""
+_forks, _pid = 0, os.getpid()
+"""How many forks lie between the first process and this one, and its number."""
 _connections: WeakSet[psycopg.Connection[Any] | psycopg.AsyncConnection[Any]] = WeakSet()
 
 
@@ -29,7 +29,7 @@ class Origin:
     __slots__ = ("_forks", "_pid")
 
     def __init__(self) -> None:
-        self._forks, self._pid = _forks, os.getpid()
+        self._forks, self._pid = _forks, _pid
 
     @property
     def is_here(self) -> bool:
@@ -54,8 +54,8 @@ def keep_from_children(
 
 
 def _let_go() -> None:
-    global _forks
-    _forks += 1
+    global _forks, _pid
+    _forks, _pid = _forks + 1, os.getpid()
     if not _connections:
         return
     ours, other = socket.socketpair()
