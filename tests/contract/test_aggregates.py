@@ -548,6 +548,43 @@ def test_the_same_command_at_once_is_handled_once(
     assert told(store, stream) == [Deposited(2), Deposited(10)]
 
 
+@pytest.mark.parametrize("as_aggregate", [False, True], ids=["decider", "aggregate"])
+@pytest.mark.parametrize("decided", [1, 2, 3, 4])
+def test_a_command_is_told_with_all_that_its_twin_has_recorded(
+    store: EventStore, rival: EventStore, stream: str, decided: int, as_aggregate: bool
+) -> None:
+    """The twin decides on three events; this one on the first of them, on the same or on more."""
+    command_id = uuid4()
+    twin = Decider(lambda command, state: [Deposited(2)] * 3, evolve, AccountState)
+
+    def meet_twin() -> None:
+        rival.handle(stream, twin, None, command_id=command_id)
+        rival.append(stream, Deposited(10), expected=2)
+
+    def decide_slowly(command: None, state: AccountState) -> list[AccountEvent]:
+        meet_twin()
+        return [Deposited(2)] * decided
+
+    def deposit_slowly(account: Account) -> None:
+        meet_twin()
+        for _ in range(decided):
+            account.deposit(2)
+
+    handled: Handled[Any, Any]
+    if as_aggregate:
+        handled = store.handle(stream, Account, deposit_slowly, command_id=command_id)
+    else:
+        slow = Decider(decide_slowly, evolve, AccountState)
+        handled = store.handle(stream, slow, None, command_id=command_id)
+
+    assert handled.events == (Deposited(2),) * 3
+    assert handled.state.balance == 6
+    assert handled.version == 2
+    assert handled.result is not None
+    assert (handled.result.version, handled.result.idempotent) == (2, True)
+    assert told(store, stream) == [*[Deposited(2)] * 3, Deposited(10)]
+
+
 def test_the_id_of_a_command_is_known_per_stream(store: EventStore, stream: str) -> None:
     command_id = uuid4()
 

@@ -117,6 +117,11 @@ class Handling:
             # The same command was handled meanwhile, and decided otherwise.
             self.handled = yield from self._first_result(self._place_of_first(refusal))
             return None
+        if result.idempotent and self._command_id is not None:
+            # Handled meanwhile, too: perhaps with more events, of which these are the first.
+            first = result.version - len(changes) + 1
+            self.handled = yield from self._first_result(first)
+            return None
         after = self._subject.stored(after, result)
         self.handled = Handled(after, result.version, tuple(events), result)
         return None
