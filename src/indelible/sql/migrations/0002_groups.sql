@@ -195,6 +195,15 @@ BEGIN
     UPDATE indelible.projection_partitions
     SET token = token + 1, owner = NULL, expires_at = '-infinity'
     WHERE owner IS NOT NULL;
+    -- Where the clock of this server is behind, nothing waits for longer than it was meant to.
+    UPDATE indelible.group_events
+    SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
+        updated_at = clock_timestamp()
+    WHERE updated_at > clock_timestamp();
+    UPDATE indelible.projection_partitions
+    SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
+        updated_at = clock_timestamp()
+    WHERE updated_at > clock_timestamp() AND not_before > '-infinity';
     IF is_same AND NOT is_by_operator THEN
         RETURN known.epoch;
     END IF;
