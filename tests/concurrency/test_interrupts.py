@@ -135,8 +135,10 @@ def test_a_storm_of_interrupts_harms_nobody_else(url: str, schema: str) -> None:
     chosen = random.Random(32)
 
     def interrupt(signum: int, frame: object) -> None:
+        nonlocal is_exposed
         signal.setitimer(signal.ITIMER_REAL, chosen.uniform(0.0001, 0.004))
         if is_exposed:
+            is_exposed = False
             raise Interrupt
 
     def go_on(number: int) -> None:
@@ -175,7 +177,6 @@ def test_a_storm_of_interrupts_harms_nobody_else(url: str, schema: str) -> None:
                         append_to_two_streams(store)
                     is_exposed = False
                 except Interrupt:
-                    is_exposed = False
                     interrupts += 1
         finally:
             is_exposed = False
