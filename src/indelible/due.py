@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from .codec import Codec
+from .errors import EpochMismatch
 from .events import Checkpoint, RecordedEvent
 from .plan import Call, Plan
 from .query import Query
@@ -74,6 +75,15 @@ class DueFollowing(Following):
     def next_batch(self) -> Plan[Batch]:
         """Look at the next positions up to the known head; at the end, at what is due by now."""
         yield from self.begin()
+        try:
+            return (yield from self._next_batch())
+        except EpochMismatch as error:
+            if error.position is not None:
+                raise
+            yield from self._reading.confirm()
+            return self._batch([])
+
+    def _next_batch(self) -> Plan[Batch]:
         assert self._reached is not None  # noqa: S101
         if not super().is_caught_up:
             self._has_looked = self._comes_from_index = False

@@ -422,9 +422,7 @@ class Run:
         events: Sequence[RecordedEvent] = ()
         if not reading.is_caught_up:
             try:
-                events = yield from reading.next_window()
-            except (UnknownEventType, DecodingFailed, UpcastingFailed):
-                events = yield from self._next_one_by_one(reading)
+                events = yield from self._next_events(reading)
             except EpochMismatch as error:  # its checkpoint is of the log of today
                 raise LeaseLost from error
         position = self._reading.position
@@ -433,6 +431,12 @@ class Run:
             position,
             position >= (self._reading.known_head or 0),
         )
+
+    def _next_events(self, reading: LogReading) -> Plan[list[RecordedEvent]]:
+        try:
+            return (yield from reading.next_window())
+        except (UnknownEventType, DecodingFailed, UpcastingFailed):
+            return (yield from self._next_one_by_one(reading))
 
     def project(self) -> Plan[Batch]:
         """Take the next batch into the documents, and move the checkpoint.

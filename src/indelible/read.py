@@ -320,19 +320,18 @@ class LogReading:
                 return (yield from self._read_window())
             except EpochMismatch:
                 pass
-        yield from self._confirm()
+        yield from self.confirm()
         return []
 
-    def _confirm(self) -> Plan[None]:
-        """Check that nothing is lost that this reading has brought, and continue in today's log."""
-        state = self._state
-        assert state is not None  # noqa: S101
+    def confirm(self) -> Plan[None]:
+        """Check that nothing is lost that this reading has brought, and continue in today's log.
+
+        Raises:
+            EpochMismatch: the log has lost events, by a fail-over or a restore.
+        """
         position = self._needed
-        yield from check_checkpoint(
-            Checkpoint(position, state.epoch, anchor=self._proof), brought_to=self._after
-        )
+        self._state = yield from confirmed(self._state, position, self._proof, self._after)
         self._has_moved = False
-        self._state = yield from head_state()
         if self._goes_on:
             self.known_head = self._upto = max(self._state.position, position)
 
@@ -453,6 +452,27 @@ class HeadState(NamedTuple):
     position: int
     epoch: UUID
     event_id: UUID | None
+
+
+def confirmed(
+    state: HeadState | None, position: int, anchor: tuple[int, UUID] | None, brought_to: int
+) -> Plan[HeadState]:
+    """Check that the log is the one that a reader has read; give the head of today.
+
+    Args:
+        state: the head that the reader knows.
+        position: up to where the log must be the same.
+        anchor: an event at this position or after it.
+        brought_to: up to where the reader has brought all events.
+
+    Raises:
+        EpochMismatch: it is another one.
+    """
+    assert state is not None  # noqa: S101 - else nothing was read
+    yield from check_checkpoint(
+        Checkpoint(position, state.epoch, anchor=anchor), brought_to=brought_to
+    )
+    return (yield from head_state())
 
 
 def reading_in(

@@ -15,11 +15,11 @@ from uuid import UUID
 from .codec import Codec
 from .columns import Column
 from .columns import array as column_of
-from .errors import InvalidInput
+from .errors import EpochMismatch, InvalidInput
 from .events import RecordedEvent
 from .moments import AsOf, Between, before, check_between, check_moment
 from .names import check_name
-from .plan import Call, Plan
+from .plan import Call, Plan, Rows
 from .query import Query
 from .read import (
     HeadState,
@@ -30,6 +30,7 @@ from .read import (
     check_count,
     check_exists,
     check_limit,
+    confirmed,
     current_query,
     decode_rows,
     items_json,
@@ -214,18 +215,12 @@ class ValidLogReading:
         """Bring the next events of a window of time, and go on to the next at its end."""
         edge = yield from self._window_edge()
         above, below = (edge, self._below) if self._backwards else (self._above, edge)
-        rows = yield Call(
-            "read_all_valid_backwards" if self._backwards else "read_all_valid",
-            {
-                "items": self._items,
-                **reading_in(self._state, self._anchor),
-                "after": self._after,
-                "upto": self._upto,
-                **_keys(above, below),
-                "limit": self._pages.ask(),
-            },
-            prepared=False,
-        )
+        try:
+            rows = yield from self._rows(above, below)
+        except EpochMismatch:
+            # In order of valid time nothing is brought up to a position.
+            self._state = yield from confirmed(self._state, self._upto, self._anchor, 0)
+            return []
         events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
         if self._pages.take(len(rows), size, events):
             self._move(key_of(rows[-1]))
@@ -234,6 +229,22 @@ class ValidLogReading:
             self._edge = None
             self._window = min(self._window * 2, _LARGEST_WINDOW)
         return events
+
+    def _rows(self, above: Key, below: Key) -> Plan[Rows]:
+        return (
+            yield Call(
+                "read_all_valid_backwards" if self._backwards else "read_all_valid",
+                {
+                    "items": self._items,
+                    **reading_in(self._state, self._anchor),
+                    "after": self._after,
+                    "upto": self._upto,
+                    **_keys(above, below),
+                    "limit": self._pages.ask(),
+                },
+                prepared=False,
+            )
+        )
 
     def _move(self, key: Key) -> None:
         if self._backwards:

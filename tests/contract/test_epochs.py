@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -258,27 +260,33 @@ def test_a_running_subscription_that_is_behind_what_was_lost_continues(
         assert [next(subscription).data["number"] for _ in range(3)] == [10, 11, 12]
 
 
+TOMORROW = {"valid_at": datetime.now(UTC) + timedelta(days=1)}
+
+
+@pytest.mark.parametrize("options", [{}, TOMORROW], ids=["by position", "by valid time"])
 def test_a_reading_that_is_in_the_middle_continues_if_nothing_is_lost(
-    store: EventStore, fail_over: Callable[..., None]
+    store: EventStore, fail_over: Callable[..., None], options: dict[str, Any]
 ) -> None:
     store.append("a-1", [event(n) for n in range(300)], expected=NO_STREAM)
-    reading = iter(store.read_all())
+    reading = iter(store.read_all(**options))
     read = [next(reading).data["number"]]
     fail_over()
     store.append("a-1", event(300), expected=299)
     assert read + [event.data["number"] for event in reading] == [*range(300)]
 
 
+@pytest.mark.parametrize("options", [{}, TOMORROW], ids=["by position", "by valid time"])
 def test_a_reading_that_is_in_the_middle_ends_with_an_error_if_its_log_is_gone(
-    store: EventStore, fail_over: Callable[..., None]
+    store: EventStore, fail_over: Callable[..., None], options: dict[str, Any]
 ) -> None:
     store.append("a-1", [event(n) for n in range(300)], expected=NO_STREAM)
-    reading = iter(store.read_all())
+    reading = iter(store.read_all(**options))
     next(reading)
     fail_over(loses_after=200)
     store.append("a-1", [event(1000 + n) for n in range(300)], expected=199)
-    with pytest.raises(EpochMismatch):
+    with pytest.raises(EpochMismatch) as failure:
         list(reading)
+    assert failure.value.position == 300
 
 
 def test_the_worker_of_a_group_joins_again_and_begins_from_the_rows(
