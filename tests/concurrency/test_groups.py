@@ -319,7 +319,7 @@ def test_a_statement_whose_answer_is_lost_is_repeated_without_harm(
     """Nothing is counted twice, and the worker keeps its lease."""
     append(sync_store, "a-1", 1, 2)
     group = sync_store.group("mails")
-    group.create(lease=20, retry_after=0, max_attempts=3)
+    group.create(lease=600, retry_after=0, max_attempts=3)
     text = (
         f"group_{statement}("
         if statement not in ("held", "again", "next")
