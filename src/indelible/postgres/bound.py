@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
@@ -15,9 +15,11 @@ from .connections import (
     AsyncConnection,
     Connection,
     async_event_cursor,
+    commits_by_itself,
     event_cursor,
     fetch,
     fetch_async,
+    standby_heard,
 )
 from .failures import causes_that_pass, commit_errors, in_transaction, unimportant
 from .settings import Settings
@@ -86,7 +88,12 @@ class BoundEngine:
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
-        with commit_errors(self._settings) as body, self.connection.transaction(), body:
+        with (
+            commit_errors(self._settings) as body,
+            standby_heard(self.connection),
+            self.connection.transaction(),
+            body,
+        ):
             yield self
 
     def impatient(self) -> BoundEngine:
@@ -102,16 +109,18 @@ class BoundEngine:
 
     def _execute(self, call: Call) -> Rows:
         self.has_appended = self.has_appended or call.appends
+        is_own = call.appends and commits_by_itself(self.connection)
         try:
-            if not takes_part(self._on_append, call):
-                return self._fetch(call)
-            with self.connection.transaction():  # what takes part is undone with the append
-                rows = self._fetch(call)
-                with causes_that_pass(self._settings):
-                    self._on_append(BoundEngine(self.connection, self._settings), call, rows)
-            return rows
+            with standby_heard(self.connection) if is_own else nullcontext():
+                if not takes_part(self._on_append, call):
+                    return self._fetch(call)
+                with self.connection.transaction():  # what takes part is undone with the append
+                    rows = self._fetch(call)
+                    with causes_that_pass(self._settings):
+                        self._on_append(BoundEngine(self.connection, self._settings), call, rows)
+                return rows
         except psycopg.Error as error:
-            raise in_transaction(error, self._settings) from error
+            raise in_transaction(error, self._settings, is_own=is_own) from error
 
     def _fetch(self, call: Call) -> Rows:
         return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
@@ -154,7 +163,7 @@ class AsyncBoundEngine:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
-        with commit_errors(self._settings) as body:
+        with commit_errors(self._settings) as body, standby_heard(self.connection):
             async with self.connection.transaction():
                 with body:
                     yield self
@@ -172,18 +181,20 @@ class AsyncBoundEngine:
 
     async def _execute(self, call: Call) -> Rows:
         self.has_appended = self.has_appended or call.appends
+        is_own = call.appends and commits_by_itself(self.connection)
         try:
-            if not takes_part(self._on_append, call):
-                return await self._fetch(call)
-            async with self.connection.transaction():
-                rows = await self._fetch(call)
-                with causes_that_pass(self._settings):
-                    await self._on_append(
-                        AsyncBoundEngine(self.connection, self._settings), call, rows
-                    )
-            return rows
+            with standby_heard(self.connection) if is_own else nullcontext():
+                if not takes_part(self._on_append, call):
+                    return await self._fetch(call)
+                async with self.connection.transaction():
+                    rows = await self._fetch(call)
+                    with causes_that_pass(self._settings):
+                        await self._on_append(
+                            AsyncBoundEngine(self.connection, self._settings), call, rows
+                        )
+                return rows
         except psycopg.Error as error:
-            raise in_transaction(error, self._settings) from error
+            raise in_transaction(error, self._settings, is_own=is_own) from error
 
     async def _fetch(self, call: Call) -> Rows:
         return await fetch_async(

@@ -14,7 +14,7 @@ from psycopg import abc
 from psycopg.abc import AdaptContext, Buffer, PQGen
 from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Format
+from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 from psycopg.waiting import Wait
@@ -25,7 +25,7 @@ from indelible.garbage import Uncollected
 from indelible.plan import Call, Rows
 from indelible.schema import Migration, create_roles, migrate, statements
 
-from .failures import translate, unreachable
+from .failures import StandbyNotHeard, translate, unreachable
 from .settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -36,6 +36,41 @@ T = TypeVar("T")
 _log = logging.getLogger("indelible")
 
 
+class StandbyWait:
+    """Notes that a commit waited for a synchronous standby in vain, as its session was told to.
+
+    A handler of notices. PostgreSQL says no more than a warning then: the transaction is committed
+    on this server, and is lost where a standby takes over that does not have it.
+    """
+
+    __slots__ = ("is_cut_short",)
+
+    def __init__(self) -> None:
+        self.is_cut_short = False
+
+    def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Look at a notice: its text is in the language of the server, where it is from is not."""
+        if notice.source_function == "SyncRepWaitForLSN":
+            self.is_cut_short = True
+
+    def check(self) -> None:
+        """Raise `StandbyNotHeard` if it was so."""
+        if self.is_cut_short:
+            raise StandbyNotHeard
+
+
+@contextmanager
+def standby_heard(connection: Connection | AsyncConnection) -> Iterator[None]:
+    """Raise `StandbyNotHeard` where a commit in the block was not waited for to its end."""
+    waits = StandbyWait()
+    connection.add_notice_handler(waits)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(waits)
+    waits.check()
+
+
 class PooledConnection(psycopg.Connection[Any]):
     """A connection of the pool, with the cursor that all its statements use.
 
@@ -43,6 +78,7 @@ class PooledConnection(psycopg.Connection[Any]):
     """
 
     _step: Callable[[], bool] | None = None
+    _standby: StandbyWait | None = None
 
     @cached_property
     def event_cursor(self) -> psycopg.Cursor[Any]:
@@ -67,7 +103,12 @@ class PooledConnection(psycopg.Connection[Any]):
         """Wait for the server, as psycopg does for each exchange with it."""
         if self._step is not None:
             gen = _with_steps(gen, self.fileno(), self._step)
-        return super().wait(gen, *args, **kwargs)
+        if self._standby is None:
+            return super().wait(gen, *args, **kwargs)
+        self._standby.is_cut_short = False
+        result = super().wait(gen, *args, **kwargs)
+        self._standby.check()
+        return result
 
 
 def _with_steps(gen: PQGen[T], socket: int, step: Callable[[], bool]) -> PQGen[T]:
@@ -90,6 +131,17 @@ def _is_ready(socket: int, wanted: Wait) -> bool:
 
 class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
     """The same, awaiting."""
+
+    _standby: StandbyWait | None = None
+
+    async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for the server, as psycopg does for each exchange with it."""
+        if self._standby is None:
+            return await super().wait(gen, *args, **kwargs)
+        self._standby.is_cut_short = False
+        result = await super().wait(gen, *args, **kwargs)
+        self._standby.check()
+        return result
 
     @cached_property
     def event_cursor(self) -> psycopg.AsyncCursor[Any]:
@@ -187,14 +239,26 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def configure(connection: Connection) -> None:
+def configure(connection: PooledConnection) -> None:
     """Set up a connection of the pool."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    _heed_standby(connection)
 
 
-async def configure_async(connection: AsyncConnection) -> None:
+async def configure_async(connection: AsyncPooledConnection) -> None:
     """Set up a connection of the pool."""
     await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    _heed_standby(connection)
+
+
+def commits_by_itself(connection: Connection | AsyncConnection) -> bool:
+    """Whether the next statement is a transaction of its own."""
+    return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def _heed_standby(connection: PooledConnection | AsyncPooledConnection) -> None:
+    connection._standby = StandbyWait()
+    connection.add_notice_handler(connection._standby)
 
 
 # Statements ------------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ from .settings import Settings
 _log = logging.getLogger("indelible")
 
 
+class StandbyNotHeard(psycopg.OperationalError):
+    """A commit waited for a synchronous standby, and was told to wait no longer."""
+
+
 class Attempts:
     """When a statement is repeated, and when it is given up.
 
@@ -60,12 +64,19 @@ class Attempts:
 
     def _lost(self, problem: IndelibleError, error: psycopg.Error) -> IndelibleError:
         if self._call.appends:
-            return ConnectionLost(
-                f"{problem}; whether the events were stored is not known: look for their ids"
-                " (error.event_ids) in the stream, or append them again with the same ids, which"
-                " stores nothing twice"
-            )
+            return outcome_not_known(problem)
+        if isinstance(error, StandbyNotHeard):
+            return problem
         return unreachable(self._settings, error)
+
+
+def outcome_not_known(problem: object) -> ConnectionLost:
+    """Say of an append that it may have been stored, and how to find out."""
+    return ConnectionLost(
+        f"{problem}; whether the events were stored is not known: look for their ids"
+        " (error.event_ids) in the stream, or append them again with the same ids, which"
+        " stores nothing twice"
+    )
 
 
 class _Body:
@@ -180,15 +191,23 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
                 f"an event with the same id was appended at the same moment ({text}): run the"
                 " whole transaction again to learn where it stands"
             )
+    if isinstance(error, StandbyNotHeard):
+        return ConnectionLost(
+            f"the wait for a synchronous standby of {target(settings.url)} was cancelled"
+        )
     if _is_loss(error):
         return ConnectionLost(f"the connection to {target(settings.url)} was lost ({text})")
     return DatabaseError(f"the database refused: {text}" + (f". {hint}" if hint else ""))
 
 
-def in_transaction(error: psycopg.Error, settings: Settings) -> IndelibleError:
-    """Say what an error in the middle of a transaction means."""
+def in_transaction(
+    error: psycopg.Error, settings: Settings, *, is_own: bool = False
+) -> IndelibleError:
+    """Say what an error in the middle of a transaction means, or in an append that is its own."""
     problem = translate(error, settings)
     if isinstance(problem, ConnectionLost):
+        if is_own:
+            return outcome_not_known(problem)
         return ConnectionLost(
             f"{problem} and the transaction with it; nothing of it was stored: run it again"
         )
