@@ -11,7 +11,7 @@ from indelible import append
 from indelible.attempts import Attempts
 from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
 from indelible.events import AppendResult, NewEvent, StreamAppend
-from indelible.plan import Plan, Rows
+from indelible.plan import Call, Plan, Rows
 from indelible.read import decode_rows
 
 from .aggregate import Aggregate
@@ -161,6 +161,8 @@ class Handling:
 
     def _first_result(self, first: int) -> Plan[Handled[Any, Any]]:
         """What came of the command when it was handled first."""
+        # Whoever handled it may have been told that it is not known whether it will last.
+        yield Call("wait_at_commit", appends=True)
         rows = yield from self._rows_from(first)
         position, version, recorded_at = rows[-1][0], rows[-1][2], rows[-1][9]
         result = AppendResult(self._stream, version, position, recorded_at, idempotent=True)

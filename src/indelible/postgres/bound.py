@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
@@ -19,9 +19,11 @@ from .connections import (
     PooledConnection,
     async_event_cursor,
     check_encoding,
+    commits_by_itself,
     event_cursor,
     fetch,
     fetch_async,
+    standby_heard,
     with_holders,
 )
 from .failures import causes_that_pass, commit_errors, in_transaction, unimportant
@@ -101,7 +103,12 @@ class BoundEngine:
     def transaction(self) -> Iterator[BoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
         self._origin.check()
-        with commit_errors(self._settings) as body, self.connection.transaction(), body:
+        with (
+            commit_errors(self._settings) as body,
+            standby_heard(self.connection),
+            self.connection.transaction(),
+            body,
+        ):
             yield self
 
     def impatient(self) -> BoundEngine:
@@ -118,16 +125,18 @@ class BoundEngine:
     def _execute(self, call: Call) -> Rows:
         self._origin.check()
         self.has_appended = self.has_appended or call.appends
+        is_own = call.appends and commits_by_itself(self.connection)
         try:
-            if not takes_part(self._on_append, call):
-                return self._fetch(call)
-            with self.connection.transaction():  # what takes part is undone with the append
-                rows = self._fetch(call)
-                with causes_that_pass(self._settings):
-                    self._on_append(BoundEngine(self.connection, self._settings), call, rows)
-            return rows
+            with standby_heard(self.connection) if is_own else nullcontext():
+                if not takes_part(self._on_append, call):
+                    return self._fetch(call)
+                with self.connection.transaction():  # what takes part is undone with the append
+                    rows = self._fetch(call)
+                    with causes_that_pass(self._settings):
+                        self._on_append(BoundEngine(self.connection, self._settings), call, rows)
+                return rows
         except psycopg.Error as error:
-            problem = in_transaction(error, self._settings)
+            problem = in_transaction(error, self._settings, is_own=is_own)
             if isinstance(problem, LockTimeout):
                 problem = with_holders(problem, self._settings)
             raise problem from error
@@ -182,7 +191,7 @@ class AsyncBoundEngine:
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction, or a savepoint inside the one that is open."""
         self._origin.check()
-        with commit_errors(self._settings) as body:
+        with commit_errors(self._settings) as body, standby_heard(self.connection):
             async with self.connection.transaction():
                 with body:
                     yield self
@@ -201,18 +210,20 @@ class AsyncBoundEngine:
     async def _execute(self, call: Call) -> Rows:
         self._origin.check()
         self.has_appended = self.has_appended or call.appends
+        is_own = call.appends and commits_by_itself(self.connection)
         try:
-            if not takes_part(self._on_append, call):
-                return await self._fetch(call)
-            async with self.connection.transaction():
-                rows = await self._fetch(call)
-                with causes_that_pass(self._settings):
-                    await self._on_append(
-                        AsyncBoundEngine(self.connection, self._settings), call, rows
-                    )
-            return rows
+            with standby_heard(self.connection) if is_own else nullcontext():
+                if not takes_part(self._on_append, call):
+                    return await self._fetch(call)
+                async with self.connection.transaction():
+                    rows = await self._fetch(call)
+                    with causes_that_pass(self._settings):
+                        await self._on_append(
+                            AsyncBoundEngine(self.connection, self._settings), call, rows
+                        )
+                return rows
         except psycopg.Error as error:
-            problem = in_transaction(error, self._settings)
+            problem = in_transaction(error, self._settings, is_own=is_own)
             if isinstance(problem, LockTimeout):
                 problem = await asyncio.to_thread(with_holders, problem, self._settings)
             raise problem from error

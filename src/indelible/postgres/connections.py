@@ -28,7 +28,7 @@ from indelible.garbage import Uncollected
 from indelible.plan import Call, Rows
 from indelible.schema import Migration, create_roles, migrate, statements
 
-from .failures import told_holders, translate, unreachable
+from .failures import StandbyNotHeard, told_holders, translate, unreachable
 from .forks import keep_from_children
 from .settings import Settings
 
@@ -38,6 +38,41 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 T = TypeVar("T")
 
 _log = logging.getLogger("indelible")
+
+
+class StandbyWait:
+    """Notes that a commit waited for a synchronous standby in vain, as its session was told to.
+
+    A handler of notices. PostgreSQL says no more than a warning then: the transaction is committed
+    on this server, and is lost where a standby takes over that does not have it.
+    """
+
+    __slots__ = ("is_cut_short",)
+
+    def __init__(self) -> None:
+        self.is_cut_short = False
+
+    def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Look at a notice: its text is in the language of the server, where it is from is not."""
+        if notice.source_function == "SyncRepWaitForLSN":
+            self.is_cut_short = True
+
+    def check(self) -> None:
+        """Raise `StandbyNotHeard` if it was so."""
+        if self.is_cut_short:
+            raise StandbyNotHeard
+
+
+@contextmanager
+def standby_heard(connection: Connection | AsyncConnection) -> Iterator[None]:
+    """Raise `StandbyNotHeard` where a commit in the block was not waited for to its end."""
+    waits = StandbyWait()
+    connection.add_notice_handler(waits)
+    try:
+        yield
+    finally:
+        connection.remove_notice_handler(waits)
+    waits.check()
 
 
 class PooledConnection(psycopg.Connection[Any]):
@@ -52,6 +87,7 @@ class PooledConnection(psycopg.Connection[Any]):
     is_lent = False
     """Whether it was given to the caller, who may have changed its session."""
     _as_made: tuple[object, ...] = ()
+    _standby: StandbyWait | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -80,7 +116,12 @@ class PooledConnection(psycopg.Connection[Any]):
         """Wait for the server, as psycopg does for each exchange with it."""
         if self._step is not None:
             gen = _with_steps(gen, self.fileno(), self._step)
-        return super().wait(gen, *args, **kwargs)
+        if self._standby is None:
+            return super().wait(gen, *args, **kwargs)
+        self._standby.is_cut_short = False
+        result = super().wait(gen, *args, **kwargs)
+        self._standby.check()
+        return result
 
 
 def _with_steps(gen: PQGen[T], socket: int, step: Callable[[], bool]) -> PQGen[T]:
@@ -107,10 +148,20 @@ class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
     options: str | None = None
     is_lent = False
     _as_made: tuple[object, ...] = ()
+    _standby: StandbyWait | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         keep_from_children(self)
+
+    async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for the server, as psycopg does for each exchange with it."""
+        if self._standby is None:
+            return await super().wait(gen, *args, **kwargs)
+        self._standby.is_cut_short = False
+        result = await super().wait(gen, *args, **kwargs)
+        self._standby.check()
+        return result
 
     @cached_property
     def event_cursor(self) -> psycopg.AsyncCursor[Any]:
@@ -257,12 +308,14 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 def configure(connection: PooledConnection) -> None:
     """Set up a connection of ours, as an object: the driver begins transactions in this way."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    _heed_standby(connection)
     connection._as_made = _attributes(connection)
 
 
 async def configure_async(connection: AsyncPooledConnection) -> None:
     """Set up a connection of ours, as `configure` does."""
     await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    _heed_standby(connection)
     connection._as_made = _attributes(connection)
 
 
@@ -369,6 +422,16 @@ def _restore_object(connection: PooledConnection | AsyncPooledConnection) -> boo
         connection.pgconn.transaction_status == TransactionStatus.IDLE
         and _attributes(connection) == connection._as_made
     )
+
+
+def commits_by_itself(connection: Connection | AsyncConnection) -> bool:
+    """Whether the next statement is a transaction of its own."""
+    return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def _heed_standby(connection: PooledConnection | AsyncPooledConnection) -> None:
+    connection._standby = StandbyWait()
+    connection.add_notice_handler(connection._standby)
 
 
 # Statements ------------------------------------------------------------------------------------

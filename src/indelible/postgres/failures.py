@@ -41,6 +41,10 @@ _UNDONE_BY_TIMEOUT = ("25P03", "25P04")
 _log = logging.getLogger("indelible")
 
 
+class StandbyNotHeard(psycopg.OperationalError):
+    """A commit waited for a synchronous standby, and was told to wait no longer."""
+
+
 class Attempts:
     """When a statement is repeated, and when it is given up.
 
@@ -74,12 +78,19 @@ class Attempts:
 
     def _lost(self, problem: IndelibleError, error: psycopg.Error) -> IndelibleError:
         if self._call.appends:
-            return ConnectionLost(
-                f"{problem}; whether the events were stored is not known: look for their ids"
-                " (error.event_ids) in the stream, or append them again with the same ids, which"
-                " stores nothing twice"
-            )
+            return outcome_not_known(problem)
+        if isinstance(error, StandbyNotHeard):
+            return problem
         return unreachable(self._settings, error)
+
+
+def outcome_not_known(problem: object) -> ConnectionLost:
+    """Say of an append that it may have been stored, and how to find out."""
+    return ConnectionLost(
+        f"{problem}; whether the events were stored is not known: look for their ids"
+        " (error.event_ids) in the stream, or append them again with the same ids, which"
+        " stores nothing twice"
+    )
 
 
 class _Body:
@@ -214,6 +225,10 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
                 f"a sequence hands out numbers that are in use already ({text}): nothing was"
                 f" stored; run `indelible init --schema {settings.schema}`",
             )
+    if isinstance(error, StandbyNotHeard):
+        return ConnectionLost(
+            f"the wait for a synchronous standby of {target(settings.url)} was cancelled"
+        )
     if _is_loss(error):
         return ConnectionLost(f"the connection to {target(settings.url)} was lost ({text})")
     if _is_busy(error):
@@ -223,10 +238,14 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
     return DatabaseError(f"the database refused: {text}" + (f". {hint}" if hint else ""))
 
 
-def in_transaction(error: psycopg.Error, settings: Settings) -> IndelibleError:
-    """Say what an error in the middle of a transaction means."""
+def in_transaction(
+    error: psycopg.Error, settings: Settings, *, is_own: bool = False
+) -> IndelibleError:
+    """Say what an error in the middle of a transaction means, or in an append that is its own."""
     problem = translate(error, settings)
     if isinstance(problem, ConnectionLost):
+        if is_own:
+            return outcome_not_known(problem)
         return ConnectionLost(
             f"{problem} and the transaction with it; nothing of it was stored: run it again"
         )

@@ -29,14 +29,10 @@ from typing import Any
 
 import msgspec
 
-from indelible.errors import (
-    ConnectionLost,
-    DatabaseError,
-    InvalidInput,
-    StoreClosed,
-    TransactionConflict,
-)
+from indelible.errors import DatabaseError, InvalidInput, StoreClosed, TransactionConflict
 from indelible.plan import Call, Rows
+
+from .failures import outcome_not_known
 
 _WORKERS, _BATCHES = 2, 1
 """How many statements are under way at once at most, and how many of them for several appends. More
@@ -400,12 +396,9 @@ class GroupCommit:
             raise StoreClosed
         # What was sent has the time limits of the engine, which tells more: they come first.
         if time.monotonic() > entry.begun + self._timeout * (3 if entry.is_sent else 1):
-            raise ConnectionLost(
+            raise outcome_not_known(
                 f"the append to stream {entry.call.parameters['stream']} has waited"
-                f" {time.monotonic() - entry.begun:.0f} s for other appends of this process, and"
-                " whether its events were stored is not known: look for their ids"
-                " (error.event_ids) in the stream, or append them again with the same ids, which"
-                " stores nothing twice"
+                f" {time.monotonic() - entry.begun:.0f} s for other appends of this process"
             )
 
     # In threads of the store's own, which no signal interrupts -----------------------------------

@@ -42,6 +42,7 @@ BEGIN
         'GRANT EXECUTE ON FUNCTION'
         ' indelible.append(text, text, bigint, jsonb), indelible.append_many(jsonb),'
         ' indelible.append_batch(jsonb), indelible.append_if(jsonb, jsonb),'
+        ' indelible.wait_at_commit(),'
         ' indelible.group_create, indelible.group_change, indelible.group_delete,'
         ' indelible.group_reset, indelible.group_join, indelible.group_beat,'
         ' indelible.group_renew_lease,'

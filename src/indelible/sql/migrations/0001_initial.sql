@@ -349,6 +349,20 @@ $$;
 COMMENT ON FUNCTION indelible.insert_events(bigint, bigint, uuid[], jsonb) IS
     'Writes events, whose ids stand in an array, at versions that the caller has already secured.';
 
+CREATE FUNCTION indelible.wait_at_commit()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- A transaction that wrote nothing to the WAL waits for nothing.
+    PERFORM pg_logical_emit_message(true, 'indelible', ''::text);
+END
+$$;
+COMMENT ON FUNCTION indelible.wait_at_commit() IS
+    'Has this transaction wait, when it commits, for the disk and for synchronous standbys to have all that it has seen. Called where events are said to be stored that another transaction stored: its own wait may have been cancelled.';
+
 CREATE FUNCTION indelible.recall(
     appends jsonb,
     OUT known bigint,
@@ -418,6 +432,9 @@ BEGIN
         ) FILTER (WHERE position IS NOT NULL)
     INTO known, is_retry, results, duplicates
     FROM found;
+    IF is_retry THEN
+        PERFORM indelible.wait_at_commit();
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.recall(jsonb) IS

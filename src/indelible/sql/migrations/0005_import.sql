@@ -75,6 +75,9 @@ BEGIN
         ) FILTER (WHERE position IS NOT NULL AND NOT (same_place AND same_content))
     INTO known, last_position, duplicates
     FROM found;
+    IF known > 0 THEN
+        PERFORM indelible.wait_at_commit();
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.recall_import IS
