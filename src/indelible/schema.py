@@ -200,9 +200,11 @@ def _migrate(cursor: psycopg.Cursor, schema: str) -> list[Migration]:
             ),
             [migration.version, migration.name, migration.checksum],
         )
-    for problem, subject, number in cursor.execute(statements(schema)["repair_store"]):
-        if problem is not None:
-            raise _broken(schema, problem, subject, number)
+    ((_, problem, subject, number),) = cursor.execute(statements(schema)["schema_version"])
+    if problem == "renamed":
+        raise _broken(schema, problem, subject, number)
+    if problem is not None:
+        cursor.execute(statements(schema)["repair_store"])
     return pending
 
 

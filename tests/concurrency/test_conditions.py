@@ -15,10 +15,12 @@ from indelible import (
     ANY,
     AppendCondition,
     AppendConditionFailed,
+    DatabaseError,
     EventStore,
     NewEvent,
     Query,
     StreamAppend,
+    TransactionConflict,
 )
 from tests.waiting import wait_until
 
@@ -280,3 +282,126 @@ def test_stores_in_one_database_do_not_wait_for_each_others_tags(
             wide_store.append(None, tagged("seat:1"), condition=condition)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"DROP SCHEMA {schema}_b CASCADE")
+
+
+# The lock table, and the gate -------------------------------------------------------------
+
+
+def locks_of(connection: psycopg.Connection) -> tuple[int, list[str]]:
+    """How many advisory locks the transaction of a connection holds, and how it holds the gate."""
+    row = connection.execute(
+        "SELECT count(*) FILTER (WHERE locktype = 'advisory'),"
+        " array_agg(mode) FILTER (WHERE relname = 'append_gate')"
+        " FROM pg_locks LEFT JOIN pg_class ON pg_class.oid = relation"
+        " WHERE pid = pg_backend_pid()"
+    ).fetchone()
+    assert row is not None
+    return row[0], sorted(row[1] or [])
+
+
+def test_an_append_with_very_many_tags_takes_one_lock_on_everything(
+    wide_store: EventStore, url: str
+) -> None:
+    with psycopg.connect(url) as other:
+        bound = wide_store.bind(other)
+        bound.append("a-1", tagged(*(f"k:{number}" for number in range(64))), expected=ANY)
+        assert locks_of(other) == (65, ["RowExclusiveLock"])
+        other.rollback()
+        bound.append("a-1", tagged(*(f"k:{number}" for number in range(65))), expected=ANY)
+        # That of the head, and the turn of those that close the gate.
+        assert locks_of(other) == (2, ["ShareRowExclusiveLock"])
+
+
+def test_a_transaction_of_very_many_appends_leaves_the_lock_table_to_others(
+    wide_store: EventStore, url: str
+) -> None:
+    with psycopg.connect(url) as other:
+        bound = wide_store.bind(other)
+
+        def append(first: int, last: int) -> None:
+            for number in range(first, last):
+                tags = [f"k:{number}:{place}" for place in range(8)]
+                bound.append("a-1", tagged(*tags), expected=ANY)
+
+        append(0, 32)
+        assert locks_of(other) == (257, ["RowExclusiveLock"])
+        # What a rollback to a savepoint undoes is not counted.
+        with pytest.raises(KeyError), bound.transaction():
+            append(32, 40)
+            assert locks_of(other)[1] == ["RowExclusiveLock", "ShareRowExclusiveLock"]
+            raise KeyError
+        assert locks_of(other) == (257, ["RowExclusiveLock"])
+        append(32, 150)
+        assert locks_of(other) == (258, ["RowExclusiveLock", "ShareRowExclusiveLock"])
+        other.commit()
+        append(150, 151)
+        assert locks_of(other) == (9, ["RowExclusiveLock"])
+
+
+def test_appends_go_on_while_a_condition_without_tags_waits_for_a_long_transaction(
+    wide_store: EventStore, url: str
+) -> None:
+    condition = AppendCondition(Query(types="None"), 0)
+    with (
+        psycopg.connect(url) as other,
+        psycopg.connect(url, autocommit=True) as watching,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        wide_store.bind(other).append("slow-1", tagged(), expected=ANY)
+        # Two of them: only one at a time stands in the way of others.
+        waiting = [
+            threads.submit(wide_store.append, None, tagged(), condition=condition) for _ in range(2)
+        ]
+        for number in range(3):
+            wait_until(lambda: waits_at_the_gate(watching) == 1)
+            wide_store.append(f"a-{number}", tagged(), expected=ANY)
+        assert not any(future.done() for future in waiting)
+        other.commit()
+        for future in waiting:
+            future.result(30)
+
+
+def test_who_keeps_a_condition_without_tags_waiting_too_long_is_named(
+    wide_store: EventStore, url: str
+) -> None:
+    condition = AppendCondition(Query(types="None"), 0)
+    with (
+        psycopg.connect(url, application_name="the slow one") as slow,
+        psycopg.connect(url) as waiting,
+        psycopg.connect(url) as third,
+    ):
+        wide_store.bind(slow).append("slow-1", tagged(), expected=ANY)
+        waiting.execute("SET lock_timeout = '0.5s'")
+        with pytest.raises(
+            DatabaseError, match=rf"process {slow.info.backend_pid} \(the slow one, idle in"
+        ):
+            wide_store.bind(waiting).append(None, tagged(), condition=condition)
+        waiting.rollback()
+        slow.rollback()
+
+        # Of those that close the gate one waits for the other.
+        wide_store.bind(slow).append(None, tagged(), condition=condition)
+        third.execute("SET lock_timeout = '0.5s'")
+        with pytest.raises(DatabaseError, match=rf"process {slow.info.backend_pid} "):
+            wide_store.bind(third).append(None, tagged(), condition=condition)
+
+
+def test_of_two_transactions_that_wait_for_each_other_at_the_gate_one_is_undone_at_once(
+    wide_store: EventStore, url: str
+) -> None:
+    """Both have appended, and both are to lock out all who have."""
+    condition = AppendCondition(Query(types="None"), 0)
+    with (
+        psycopg.connect(url) as one,
+        psycopg.connect(url) as two,
+        psycopg.connect(url, autocommit=True) as watching,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        wide_store.bind(one).append("a-1", tagged(), expected=ANY)
+        wide_store.bind(two).append("b-1", tagged(), expected=ANY)
+        waits = threads.submit(wide_store.bind(one).append, None, tagged(), condition=condition)
+        wait_until(lambda: waits_at_the_gate(watching))
+        with pytest.raises(TransactionConflict, match="run the whole transaction again"):
+            wide_store.bind(two).append(None, tagged(), condition=condition)
+        two.rollback()
+        waits.result(30)

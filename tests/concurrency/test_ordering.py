@@ -208,6 +208,50 @@ def test_a_prepared_transaction_holds_the_head_until_it_is_committed(
     assert positions(sync_store) == [low.position, high.position]
 
 
+@pytest.mark.parametrize("is_inside", [False, True], ids=["before", "in the transaction"])
+@pytest.mark.parametrize("noted", ["yes", "{xid} 999999999", "{xid} -5", "{next_xid} 999999999"])
+def test_no_setting_of_a_writer_lets_an_append_go_without_its_lock(
+    sync_store: EventStore, url: str, schema: str, noted: str, is_inside: bool
+) -> None:
+    """What hold_head() notes in the session is known, and anybody may write it."""
+    settled = sync_store.append("a-1", event(), expected=ANY)
+    with psycopg.connect(url, autocommit=True) as slow:
+        (number,) = slow.execute(f"SELECT {schema}.lock_number()").fetchone()  # type: ignore[misc]
+        if is_inside:
+            slow.execute("BEGIN")
+        (xid,) = slow.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()  # type: ignore[misc]
+        forged = noted.format(xid=xid, next_xid=xid + 1)
+        slow.execute(
+            "SELECT set_config(%s, %s, %s)", [f"indelible_holds.head_{number}", forged, is_inside]
+        )
+        if not is_inside:
+            slow.execute("BEGIN")
+        low = sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        high = sync_store.append("fast-1", event(), expected=NO_STREAM)
+        assert sync_store.head() <= settled.position < low.position < high.position
+        slow.execute("COMMIT")
+    assert positions(sync_store) == [settled.position, low.position, high.position]
+
+
+def test_a_lock_of_somebody_without_rights_holds_nobody_back(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    """Any login may take any advisory lock; whoever appends holds one on the gate as well."""
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute(f"SELECT pg_advisory_lock_shared({schema}.lock_number() << 48)")
+        result = sync_store.append("a-1", event(), expected=ANY)
+        assert sync_store.head() == result.position
+        assert sync_store.head_info().holders == ()
+
+        with open_transaction(url) as slow:
+            sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+            sync_store.append("a-1", event(), expected=ANY)
+            assert sync_store.head() == result.position
+            assert [holder.pid for holder in sync_store.head_info().holders] == [
+                slow.info.backend_pid
+            ]
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_the_log_is_not_read_in_a_snapshot_that_may_be_older_than_the_head(
     sync_store: EventStore, url: str, level: str

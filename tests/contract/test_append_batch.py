@@ -227,6 +227,7 @@ def test_decisions_in_a_batch_have_the_outcomes_that_they_have_one_by_one(
         connection.execute(from_the_start)
         actual, orders = [], []
         for batch in sent:
+            hold_after_what_was_handed_out(connection, schema, batch)
             rows = connection.execute(
                 f"SELECT place, outcome, last_version, facts FROM {schema}.append_batch(%s)",
                 [json.dumps(batch)],
@@ -249,6 +250,16 @@ def test_decisions_in_a_batch_have_the_outcomes_that_they_have_one_by_one(
         assert left == log(connection, schema)
 
 
+def hold_after_what_was_handed_out(
+    connection: psycopg.Connection, schema: str, batch: list[dict[str, Any]]
+) -> None:
+    row = connection.execute(f"SELECT last_value FROM {schema}.events_position").fetchone()
+    assert row is not None
+    for decision in batch:
+        for condition in decision.get("conditions", ()):
+            condition["after"] = min(condition["after"], row[0])
+
+
 def log(connection: psycopg.Connection, schema: str) -> list[tuple[Any, ...]]:
     return connection.execute(
         f"SELECT stream, version, id, tags FROM {schema}.recorded_events ORDER BY position"
@@ -268,7 +279,7 @@ def test_a_decision_on_a_tag_that_others_hold_is_passed_over(
         decide(other, carries)
         assert decide(connection, by_one, by_two) == {1: "busy", 2: "appended"}
     with psycopg.connect(url) as other:
-        decide(other, a_decision("d", by="k:1", after=1))
+        decide(other, a_decision("d", by="k:1"))
         assert decide(connection, a_decision("e", "k:1"), by_two | {"stream": "f"}) == {
             1: "busy",
             2: "appended",
@@ -283,6 +294,21 @@ def test_a_decision_in_a_batch_needs_a_snapshot_that_is_new(
     with pytest.raises(psycopg.DatabaseError) as refusal:
         connection.execute(f"SELECT * FROM {schema}.append_batch(%s)", [sent])
     assert refusal.value.sqlstate == "IND02"
+
+
+def test_of_a_batch_with_very_many_tags_the_last_go_alone(
+    connection: psycopg.Connection, schema: str
+) -> None:
+    """The lock table of the server is finite: all in all a batch locks 256 tags by default."""
+    row = connection.execute("SELECT 4 * current_setting('max_locks_per_transaction')::int")
+    most = row.fetchone()[0]  # type: ignore[index]
+    sent = json.dumps(
+        [as_decision(a_decision(f"s-{number}", f"k:{number}")) for number in range(most + 1)]
+    )
+    found = dict(
+        connection.execute(f"SELECT place, outcome FROM {schema}.append_batch(%s)", [sent])
+    )
+    assert [place for place, outcome in found.items() if outcome == "busy"] == [most + 1]
 
 
 def outcomes(

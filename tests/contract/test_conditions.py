@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -320,6 +321,102 @@ def test_a_tag_that_names_no_field_is_refused(connect: Connect) -> None:
 
     with pytest.raises(InvalidInput, match="kourse"):
         connect(events=[Wrong])
+
+
+# Conditions that say less than their author meant -----------------------------------------------
+
+
+@pytest.mark.parametrize("query", [COURSE, Query(types="Happened")], ids=["tags", "types"])
+def test_a_condition_after_a_position_that_was_never_handed_out_is_refused(
+    store: EventStore, query: Query
+) -> None:
+    store.append("a-1", tagged("course:c1"), expected=ANY)
+    beyond = AppendCondition(query, after=10**9)
+
+    for append in (
+        lambda: store.append("a-2", tagged("course:c1"), condition=beyond),
+        lambda: store.append_many([StreamAppend("a-2", tagged(), ANY)], condition=beyond),
+    ):
+        with pytest.raises(InvalidInput, match=r"after position 1000000000, and the last one.* 1"):
+            append()
+    assert streams(store) == ["a-1"]
+
+
+def condition_of(**changes: object) -> list[dict[str, object]]:
+    """A condition of one item, with some of its parts changed, or left out where they are `...`."""
+    condition = {"items": [{"tags": ["course:c1"]}], "after": 0, "seen": [], **changes}
+    return [{name: part for name, part in condition.items() if part is not ...}]
+
+
+UNCLEAR_CONDITIONS: dict[str, object] = {
+    "no list": condition_of()[0],
+    "null": None,
+    "a list in the list": [condition_of()],
+    "a text": ["course:c1"],
+    "no items": condition_of(items=...),
+    "an empty list of items": condition_of(items=[]),
+    "items that are no list": condition_of(items={"tags": ["course:c1"]}),
+    "an item that is no object": condition_of(items=["course:c1"]),
+    "items in a list": condition_of(items=[[{"tags": ["course:c1"]}]]),
+    "an unknown key in an item": condition_of(items=[{"tag": ["course:c1"]}]),
+    "an unknown key beside others": condition_of(items=[{"tags": ["course:c1"], "type": ["A"]}]),
+    "tags that are a text": condition_of(items=[{"tags": "course:c1"}]),
+    "an empty list of tags": condition_of(items=[{"tags": []}]),
+    "a tag that is no text": condition_of(items=[{"tags": ["course:c1", 1]}]),
+    "a tag that is null": condition_of(items=[{"tags": [None]}]),
+    "tags in a list": condition_of(items=[{"tags": [["course:c1"]]}]),
+    "an empty list of types": condition_of(items=[{"tags": ["course:c1"], "types": []}]),
+    "types that are an object": condition_of(items=[{"tags": ["course:c1"], "types": {}}]),
+    "a channel that is no text": condition_of(items=[{"tags": ["course:c1"], "channel": 1}]),
+    "a prefix that is a list": condition_of(items=[{"tags": ["c:1"], "stream_prefix": ["a"]}]),
+    "no after": condition_of(after=...),
+    "an after that is null": condition_of(after=None),
+    "an after that is a text": condition_of(after="0"),
+    "an after below zero": condition_of(after=-1),
+    "an after beyond the log": condition_of(after=7),
+    "an after in a list": condition_of(after=[0]),
+    "no seen": condition_of(seen=...),
+    "a seen that is null": condition_of(seen=None),
+    "a seen that is a number": condition_of(seen=1),
+    "a seen position that is a text": condition_of(seen=["1"]),
+    "an unknown key": condition_of(afters=1),
+}
+
+
+@pytest.mark.parametrize("conditions", UNCLEAR_CONDITIONS.values(), ids=UNCLEAR_CONDITIONS.keys())
+def test_a_condition_that_is_not_clear_is_refused_by_the_functions(
+    connection: psycopg.Connection, schema: str, conditions: object
+) -> None:
+    append = {"stream": "a-1", "channel": None, "expected": -2}
+    append["events"] = [{"id": str(NewEvent("x", {}).id), "type": "T", "data": 1}]  # type: ignore[assignment]
+    together = json.dumps([append | {"conditions": conditions}])
+    for call, sent in (
+        ("append_if(%s, %s)", [json.dumps([append]), json.dumps(conditions)]),
+        ("append_batch(%s)", [together]),
+    ):
+        with pytest.raises(psycopg.DatabaseError) as refusal:
+            connection.execute(f"SELECT * FROM {schema}.{call}", sent)
+        assert refusal.value.sqlstate == "IND04"
+        assert refusal.value.diag.message_hint is not None
+    assert connection.execute(f"SELECT * FROM {schema}.events").fetchall() == []
+
+
+def test_a_batch_takes_no_condition_without_tags(
+    connection: psycopg.Connection, schema: str
+) -> None:
+    """It would have to lock out all others; alone it does."""
+    append = {"stream": "a-1", "channel": None, "expected": -2}
+    append["events"] = [{"id": str(NewEvent("x", {}).id), "type": "T", "data": 1}]  # type: ignore[assignment]
+    conditions = condition_of(items=[{"tags": ["k:1"]}, {"types": ["Other"]}])
+    together = json.dumps([append | {"conditions": conditions}])
+    with pytest.raises(psycopg.DatabaseError, match="names no tags") as refusal:
+        connection.execute(f"SELECT * FROM {schema}.append_batch(%s)", [together])
+    assert refusal.value.sqlstate == "IND04"
+    (row,) = connection.execute(
+        f"SELECT outcome FROM {schema}.append_if(%s, %s)",
+        [json.dumps([append]), json.dumps(conditions)],
+    )
+    assert row == ("appended",)
 
 
 # The index ----------------------------------------------------------------------------------------

@@ -1,4 +1,2 @@
--- One row: what is wrong with the store and was not repaired, null for nothing; what it is about: a
--- name, and a number.
-SELECT problem, subject, number
-FROM indelible.repair_store('indelible.events'::regclass)
+-- One row without meaning: what was wrong with the store is repaired.
+SELECT indelible.repair_store()

@@ -936,31 +936,31 @@ $$;
 COMMENT ON FUNCTION indelible.store_problem(regclass) IS
     'Why the store must not be used: renamed, shared number (with the schema), sequence settings, or sequence behind (a number in use); null for nothing. The argument is the table of events in the schema that the caller means.';
 
-CREATE FUNCTION indelible.repair_store(
-    asked_for regclass, OUT problem text, OUT subject text, OUT number bigint
-)
+CREATE FUNCTION indelible.repair_store()
+RETURNS void
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    found record;
 BEGIN
     LOOP
-        SELECT found.* INTO problem, subject, number
-        FROM indelible.store_problem(asked_for) AS found;
-        EXIT WHEN problem IS NULL OR problem = 'renamed';
+        SELECT * INTO found FROM indelible.store_problem('indelible.events'::regclass);
+        EXIT WHEN found.problem IS NULL;
         -- Nobody is at work in it meanwhile.
         LOCK TABLE indelible.append_gate, indelible.events IN ACCESS EXCLUSIVE MODE;
-        CASE problem
+        CASE found.problem
             WHEN 'shared number' THEN
                 PERFORM indelible.take_lock_number();
             WHEN 'sequence settings' THEN
                 ALTER SEQUENCE indelible.events_position INCREMENT 1 CACHE 1 NO CYCLE;
             WHEN 'sequence behind' THEN
-                PERFORM setval(subject::regclass, number);
+                PERFORM setval(found.subject::regclass, found.number);
         END CASE;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION indelible.repair_store(regclass) IS
-    'Repairs what store_problem() finds, and tells what is left. For the owner.';
+COMMENT ON FUNCTION indelible.repair_store() IS
+    'Repairs what store_problem() finds, except for a schema that was renamed. For the owner.';
 
 
 -- By default nobody but the owner may do anything; `indelible init --roles` grants what is needed.
