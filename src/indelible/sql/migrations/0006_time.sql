@@ -408,6 +408,10 @@ BEGIN
     END IF;
     IF operation IS NOT NULL AND indelible.is_recorded_change(stream, operation) THEN
         IF tg_level = 'STATEMENT' THEN
+            IF tg_op = 'DELETE' THEN
+                -- Before the first event goes: from now on appends look for their ids in the archive.
+                PERFORM nextval('indelible.archives');
+            END IF;
             RETURN NULL;
         ELSIF tg_op = 'UPDATE' THEN
             -- Only the data goes; the event's place stays, and so does all that says where it is.
@@ -426,7 +430,7 @@ BEGIN
             FROM indelible.events
             JOIN indelible.streams ON streams.id = events.stream_id
             WHERE events.position = new.position
-                AND to_jsonb(events) = to_jsonb(new)
+                AND events.id = new.id
                 -- Without it readers of the stream would not look into the archive.
                 AND streams.archived_at IS NOT NULL
         ) THEN
@@ -464,10 +468,10 @@ BEFORE UPDATE OR DELETE ON indelible.archived_events
 FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
 ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_change_as_recorded;
 
+-- Not ALWAYS: logical replication copies an archive.
 CREATE TRIGGER archived_events_come_from_events
 BEFORE INSERT ON indelible.archived_events
 FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
-ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_come_from_events;
 
 CREATE TRIGGER archived_streams_stay_known
 BEFORE UPDATE OF archived_at ON indelible.streams
@@ -577,8 +581,6 @@ BEGIN
     IF to_move > 0 THEN
         PERFORM indelible.record_change(stream.id, 'archive', to_move, why);
         UPDATE indelible.streams SET archived_at = clock_timestamp() WHERE streams.id = stream.id;
-        -- Before the first event goes: from now on appends look for their ids in the archive as well.
-        PERFORM nextval('indelible.archives');
         DELETE FROM indelible.events WHERE stream_id = stream.id;
     END IF;
     RETURN 'done';
