@@ -56,6 +56,18 @@ def one(connection: psycopg.Connection, query: str, *values: object) -> Any:
 
 
 @contextmanager
+def bounded(subscription: Any) -> Iterator[Any]:
+    """A subscription that ends by itself where nobody wakes it."""
+    giving_up = threading.Timer(20, subscription.stop)
+    giving_up.start()
+    try:
+        with subscription:
+            yield subscription
+    finally:
+        giving_up.cancel()
+
+
+@contextmanager
 def rival(store: EventStore) -> Iterator[list[int]]:
     """Another worker of the group, which takes over what anybody loses; give what it got."""
     taken: list[int] = []
@@ -425,7 +437,7 @@ def test_an_error_that_nobody_foresaw_ends_no_reader(
         look(watch, session)
 
     monkeypatch.setattr(Watch, "_look", fail_once)
-    with store.subscribe() as subscription:
+    with bounded(store.subscribe()) as subscription:
         for number in range(3):
             store.append("s-1", event(number), expected=ANY)
             assert next(subscription).data["number"] == number
@@ -441,7 +453,7 @@ def test_a_reader_that_cannot_be_woken_keeps_no_other_from_it(sync_store: EventS
         raise RuntimeError("the loop is closed")
 
     wakeup.watch.join("first", fail)
-    with sync_store.subscribe() as subscription:
+    with bounded(sync_store.subscribe()) as subscription:
         for number in range(2):
             sync_store.append("s-1", event(number), expected=ANY)
             assert next(subscription).data["number"] == number
