@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from .errors import InvalidInput
@@ -109,8 +109,8 @@ class Marker:
 
     head: int
     seen: frozenset[int] = frozenset()
-    epoch: UUID | None = None
-    event_id: UUID | None = None
+    epoch: UUID | None = field(default=None, compare=False)
+    event_id: UUID | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
