@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from indelible.errors import DatabaseUnreachable, TransactionConflict
+from indelible.errors import DatabaseUnreachable, LockTimeout
 from indelible.plan import Call
 from indelible.postgres import Settings
 from indelible.postgres.failures import Attempts, translate
@@ -15,7 +15,7 @@ SETTINGS = Settings("postgresql://nowhere/store")
 
 def test_who_waits_for_a_row_in_vain_is_told_at_once() -> None:
     error = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
-    with pytest.raises(TransactionConflict, match="another transaction holds"):
+    with pytest.raises(LockTimeout, match="others held a lock"):
         Attempts(SETTINGS, Call("any")).pause_after(translate(error, SETTINGS), error)
 
 

@@ -48,7 +48,7 @@ def test_all_models_are_read_in_one_statement_and_kept_to_together() -> None:
 
     def answer(call: Call) -> Rows:
         asked.append(call)
-        return [(7, *[None] * 11)]  # the head, and no event
+        return [(7, *[None] * 7, str(uuid4()), None, None)]  # the head, and no event
 
     queries = [Query(types="A", tags="x:1"), Query(tags="y:1"), Query(channel="c")]
     models = [DecisionModel(query, place, max) for place, query in enumerate(queries)]

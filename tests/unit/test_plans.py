@@ -31,7 +31,7 @@ from indelible import append as append_plans
 from indelible import read as read_plans
 from indelible import schema as schema_plans
 from indelible.codec import Codec
-from indelible.plan import Call, Plan, drive, drive_async
+from indelible.plan import Call, Plan, Rows, drive, drive_async
 from indelible.spans import Span
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -318,6 +318,14 @@ def stream_reading(**options: Any) -> read_plans.StreamReading:
     return read_plans.StreamReading(Codec(), "a-1", **given)
 
 
+EPOCH = uuid4()
+
+
+def head_at(position: int) -> Rows:
+    """What a look at the head brings, in a log without an event there."""
+    return [(position, EPOCH, None)]
+
+
 def log_reading(query: Query | None = None, **options: Any) -> read_plans.LogReading:
     given: dict[str, Any] = {"after": 0, "backwards": False, "limit": None, **options}
     return read_plans.LogReading(Codec(), query, **given)
@@ -384,11 +392,13 @@ def test_large_events_make_small_pages() -> None:
 def test_the_log_asks_for_the_head_first_and_once() -> None:
     reading = log_reading(after=2)
 
-    first = Played(reading.next_page(), [(150,)], [row(n) for n in range(3, 103)])
+    first = Played(reading.next_page(), head_at(150), [row(n) for n in range(3, 103)])
     second = Played(reading.next_page(), [row(n) for n in range(103, 151)])
 
-    assert [call.statement for call in first.calls] == ["head", "read_all"]
-    assert first.calls[1].parameters == {"after": 2, "upto": 150, "limit": 100}
+    assert [call.statement for call in first.calls] == ["head_state", "read_all"]
+    assert first.calls[1].parameters == {
+        "epoch": EPOCH, "anchor": None, "anchor_id": None, "after": 2, "upto": 150, "limit": 100
+    }  # fmt: skip
     assert [call.statement for call in second.calls] == ["read_all"]
     assert second.calls[0].parameters["after"] == 102
     assert reading.known_head == 150
@@ -397,14 +407,15 @@ def test_the_log_asks_for_the_head_first_and_once() -> None:
 
 
 def test_a_log_at_its_head_is_not_read() -> None:
-    assert [c.statement for c in Played(log_reading(after=7).next_page(), [(7,)]).calls] == ["head"]
-    assert [c.statement for c in Played(log_reading(after=9).next_page(), [(7,)]).calls] == ["head"]
+    for after in (7, 9):
+        played = Played(log_reading(after=after).next_page(), head_at(7))
+        assert [call.statement for call in played.calls] == ["head_state"]
 
 
 def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
     reading = log_reading(after=10, backwards=True)
 
-    first = Played(reading.next_page(), [(150,)], [row(n) for n in range(150, 50, -1)])
+    first = Played(reading.next_page(), head_at(150), [row(n) for n in range(150, 50, -1)])
     second = Played(reading.next_page(), [row(n) for n in range(50, 10, -1)])
 
     assert first.calls[1].statement == "read_all_backwards"
@@ -425,7 +436,7 @@ def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
 )
 def test_each_kind_of_query_has_its_statement(query: Query | None, statement: str) -> None:
     for backwards, ending in ((False, ""), (True, "_backwards")):
-        played = Played(log_reading(query, backwards=backwards).next_page(), [(9,)], [row(9)])
+        played = Played(log_reading(query, backwards=backwards).next_page(), head_at(9), [row(9)])
         assert played.calls[1].statement == statement + ending
 
 
@@ -436,8 +447,8 @@ def test_a_filtered_log_is_searched_window_by_window_without_a_hole() -> None:
         windows: list[tuple[int, int]] = []
 
         def execute(call: Call, head: int = head, windows: Any = windows) -> Any:
-            if call.statement == "head":
-                return [(head,)]
+            if call.statement == "head_state":
+                return head_at(head)
             windows.append((call.parameters["after"], call.parameters["upto"]))
             return []
 
@@ -454,7 +465,7 @@ def test_a_filtered_log_is_searched_window_by_window_without_a_hole() -> None:
 def test_a_full_page_in_a_window_goes_on_inside_it() -> None:
     reading = log_reading(Query(types="A"))
 
-    first = Played(reading.next_page(), [(100_000,)], [row(n) for n in range(1, 101)])
+    first = Played(reading.next_page(), head_at(100_000), [row(n) for n in range(1, 101)])
     second = Played(reading.next_page(), [row(n) for n in range(101, 103)])
     third = Played(reading.next_page(), [row(90_000)])
 
@@ -477,11 +488,11 @@ def test_streams_go_on_after_the_last_name() -> None:
 def test_a_schema_is_compared_with_what_the_library_knows() -> None:
     newest = schema_plans.newest_version()
 
-    Played(schema_plans.check("x"), [(newest,)])
+    Played(schema_plans.check("x"), [(newest, None, None, None)])
     for found, error in (
         (None, SchemaMissing),
         (newest - 1, SchemaOutdated),
         (newest + 1, SchemaTooNew),
     ):
         with pytest.raises(error, match="'x'"):
-            Played(schema_plans.check("x"), [(found,)])
+            Played(schema_plans.check("x"), [(found, None, None, None)])

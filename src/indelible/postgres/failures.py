@@ -69,7 +69,7 @@ class Attempts:
         )
         if isinstance(problem, ConnectionLost):
             problem = self.loss = self._lost(problem, error)
-        elif self.loss is not None and self._call.appends:
+        elif self.loss is not None and (self._call.appends or isinstance(problem, LockTimeout)):
             problem = self.loss  # what a later attempt met says nothing of that one
         if not passes or time.monotonic() + self._pause > self._deadline:
             raise problem from error
