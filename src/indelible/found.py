@@ -62,21 +62,24 @@ def find_documents(
     limit: int | None,
 ) -> Plan[Found[Any]]:
     """Find documents by the values of their fields; see `Documents.find`."""
-    parameters: dict[str, object] = {
+    page: dict[str, object] = {
         "after": "" if after is None else check_name("key", after),
         "limit": check_limit(limit),
-        "field": None,
-        "value": None,
-        "fields": None,
     }
-    if fields:
-        field = next((name for name in described.indexes if name in fields), next(iter(fields)))
-        try:
-            value = _encode(fields[field]).decode()
-            written = _encode(fields).decode()
-        except (TypeError, msgspec.MsgspecError) as error:
-            raise InvalidInput(f"a value to find has no JSON: {error}") from error
-        parameters |= {"field": field, "value": value, "fields": written}
+    if not fields:
+        return (yield from _found(described, "documents_all", page))
+    field = next((name for name in described.indexes if name in fields), next(iter(fields)))
+    try:
+        value = _encode(fields[field]).decode()
+        written = _encode(fields).decode()
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"a value to find has no JSON: {error}") from error
+    parameters = {
+        **page,
+        "field": field,
+        "value": value,
+        "fields": written,
+    }
     return (yield from _found(described, "documents_find", parameters))
 
 

@@ -10,8 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ import psycopg
 import psycopg.conninfo
 import pytest
 
-from indelible import ANY, DocumentProjection, EventStore, LeaseLost, StreamAppend, handles
+from indelible import (
+    ANY,
+    AppendResult,
+    DocumentProjection,
+    EventStore,
+    LeaseLost,
+    StreamAppend,
+    handles,
+)
 from tests.interleavings import stopped_in
 from tests.projection_runner import Balance, Journal, Moved, Movements
 from tests.waiting import wait_until
@@ -212,24 +220,21 @@ def test_an_append_that_meets_an_open_one_at_a_document_waits_and_takes_what_it_
     with EventStore.connect(url, schema=schema, events=[Moved], inline=[Purses]) as store:
         if is_there:
             store.append("a-1", Moved(1, "", "x"), expected=ANY)
-        with ThreadPoolExecutor(2) as threads:
-            try:
-                with store.transaction() as first:
-                    first.append("a-1", Moved(10 * (end != "removal"), "", "y x"), expected=ANY)
-                    later = [
-                        threads.submit(store.append, stream, Moved(100, "", "x y"), expected=ANY)
-                        for stream in ("a-2", "a-3")
-                    ]
-                    wait_until(lambda: blocked(connection) == 2)
-                    assert store.documents(Purses).read("x") == (
-                        Balance(1, 1) if is_there else None
-                    )
-                    if end == "rollback":
-                        raise InterruptedError
-            except InterruptedError:
-                pass
-            for append in later:
-                append.result(30)
+        later: list[Future[AppendResult]] = []
+        with ThreadPoolExecutor(2) as threads, suppress(InterruptedError):
+            with store.transaction() as first:
+                first.append("a-1", Moved(10 * (end != "removal"), "", "y x"), expected=ANY)
+                later += [
+                    threads.submit(store.append, stream, Moved(100, "", "x y"), expected=ANY)
+                    for stream in ("a-2", "a-3")
+                ]
+                wait_until(lambda: blocked(connection) == 2)
+                found = store.documents(Purses).read("x")
+                assert found == (Balance(1, 1) if is_there else None)
+                if end == "rollback":
+                    raise InterruptedError
+        for append in later:
+            append.result()
         before = {
             "commit": Balance(10 + is_there, 1 + is_there),
             "rollback": Balance(int(is_there), int(is_there)),

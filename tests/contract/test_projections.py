@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -46,6 +47,8 @@ from indelible import (
 from indelible.plan import Call, Rows
 from tests.conftest import Connect
 from tests.faces import SyncFace
+from tests.interleavings import Proxy, stopped_at
+from tests.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -334,12 +337,12 @@ def test_an_inline_projection_is_not_folded_in_a_snapshot_older_than_a_removal(
         name = "until-nothing"
 
         @handles(Paid)
-        def paid(self, receipt: dict | None, event: RecordedEvent) -> dict | None:
+        def paid(self, receipt: dict | None, event: RecordedEvent) -> Any:
             return super().paid(receipt, event) if event.data.cents else None
 
     store = connect(events=EVENTS, inline=[UntilNothing])
     store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
-    with pytest.raises(IsolationTooStrict, match="inline projection until-nothing .*READ COMMIT"):
+    with pytest.raises(IsolationTooStrict, match=r"inline projection until-nothing .*READ COMM"):
         with strict_transaction(store, url, level) as transaction:
             store.append("a-2", Paid(0, "x"), expected=NO_STREAM)
             transaction.append("a-3", Paid(1, "x"), expected=NO_STREAM)
@@ -680,6 +683,100 @@ def test_a_table_is_written_in_the_transaction_of_the_append(
     with pytest.raises(ProjectionFailed):
         store.append("a-1", [Paid(3, "x"), Paid(13, "x")], expected=ANY)
     assert ledger_of(connection, schema) == [1]
+
+
+# The answer to a commit is lost ---------------------------------------------------------------
+
+
+def waits_for_a_row(connection: psycopg.Connection) -> bool:
+    waiting = "SELECT pid FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+    return connection.execute(waiting).fetchone() is not None
+
+
+@pytest.mark.parametrize("is_under_way", [False, True], ids=["committed", "under_way"])
+def test_a_table_takes_each_event_once_when_the_answer_to_the_commit_is_lost(
+    connect: Connect,
+    ledger: str,
+    connection: psycopg.Connection,
+    schema: str,
+    is_under_way: bool,
+) -> None:
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(ledger))
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        store = connect(proxy.url, events=EVENTS)
+        connect(events=EVENTS).append("a-1", [Paid(1, "x"), Paid(2, "x")], expected=ANY)
+        projector = store.projector(of_colour(store, Ledger, AsyncLedger))
+        assert projector.take_over()
+        if is_under_way:
+            at_commit = stopped_at(
+                ledger, schema, "projection_partitions", "UPDATE", at_commit=True
+            )
+            place = stack.enter_context(at_commit)
+            step = thread.submit(projector.step)
+            place.wait_until_reached()
+            proxy.cut()
+            with pytest.raises(ConnectionLost):
+                step.result(30)
+            step = thread.submit(projector.step)
+            wait_until(lambda: waits_for_a_row(connection))
+            place.release()
+            step.result(30)
+        else:
+            proxy.cut_after(b"COMMIT\0")
+            with pytest.raises(ConnectionLost):
+                projector.step()
+            proxy.cut_after(None)
+            projector.step()
+        assert ledger_of(connection, schema) == [1, 2]
+        assert projector.position == store.head()
+
+
+def test_a_table_without_events_in_a_batch_keeps_its_lease_when_the_answer_is_lost(
+    connect: Connect, ledger: str
+) -> None:
+    with Proxy(ledger) as proxy, ThreadPoolExecutor(1) as thread:
+        store = connect(proxy.url, events=EVENTS)
+        connect(events=EVENTS).append("a-1", Opened("x"), expected=ANY)
+        projector = store.projector(of_colour(store, Ledger, AsyncLedger))
+        assert projector.take_over()
+        proxy.cut_after(b"projection_advance")
+        step = thread.submit(projector.step)
+        wait_until(lambda: proxy.cuts)
+        proxy.cut_after(None)
+        assert step.result(30).events == ()
+        assert projector.is_holding
+
+
+@pytest.mark.parametrize("is_under_way", [False, True], ids=["committed", "under_way"])
+def test_an_inline_projection_takes_an_append_once_when_the_answer_to_its_commit_is_lost(
+    connect: Connect,
+    ledger: str,
+    connection: psycopg.Connection,
+    schema: str,
+    is_under_way: bool,
+) -> None:
+    tables = Ledger if connect.colour == "sync" else AsyncLedger
+    with ExitStack() as stack:
+        proxy = stack.enter_context(Proxy(ledger))
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        store = connect(proxy.url, events=EVENTS, inline=[tables, Receipts])
+        if is_under_way:
+            at_commit = stopped_at(ledger, schema, "events", at_commit=True)
+            place = stack.enter_context(at_commit)
+            appending = thread.submit(store.append, "a-1", Paid(5, "x"), expected=NO_STREAM)
+            place.wait_until_reached()
+            proxy.cut()
+            wait_until(lambda: waits_for_a_row(connection))
+            place.release()
+        else:
+            proxy.cut_after(b"COMMIT\0")
+            appending = thread.submit(store.append, "a-1", Paid(5, "x"), expected=NO_STREAM)
+            wait_until(lambda: proxy.cuts)
+            proxy.cut_after(None)
+        assert appending.result(30).idempotent
+        assert ledger_of(connection, schema) == [5]
+        assert store.documents(Receipts).read("x") == {"cents": 5}
 
 
 def test_what_is_elsewhere_gets_each_event_at_least_once(connect: Connect) -> None:

@@ -201,7 +201,7 @@ class InlineCount(Split):
 
 @contextmanager
 def held_open(store: EventStore, stream: str) -> Iterator[int]:
-    """A transaction that has appended to an inline projection, and is open; the server's process."""
+    """A transaction that has appended to an inline projection, and is open; gives its process."""
     with store.transaction() as transaction:
         transaction.append(stream, happened(1), expected=ANY)
         yield transaction._engine.connection.info.backend_pid
@@ -250,10 +250,10 @@ def test_a_swap_that_an_open_transaction_keeps_from_its_turn_says_which(
     monkeypatch.setattr("indelible.rebuilder._PATIENCE", 0)
     store = connect(pool_size=8)
     with EventStore.connect(url, schema=schema, inline=[InlineCount]) as writing:
-        with held_open(writing, "s-1") as pid:
+        with ThreadPoolExecutor(1) as thread, held_open(writing, "s-1") as pid:
             in_the_way = rf"inline-count.*process {pid} \(indelible, idle in transaction\)"
             with pytest.raises(IndelibleError, match=in_the_way):
-                store.rebuild(InlineCount)
+                thread.submit(store.rebuild, InlineCount).result(30)
             begun = build_ids(writing, "inline-count")
         store.rebuild(InlineCount)
         assert build_ids(writing, "inline-count") == begun[1:]

@@ -1,4 +1,4 @@
--- A row a document whose fields have given values, of one version, in order of key; of all documents where no field is named. Columns and rows without a document as of documents_read.
+-- A row a document whose fields have given values, of one version, in order of key. Columns and rows without a document as of documents_read.
 SELECT checkpoint, head, key, document
 FROM indelible.documents_find(
     %(name)s, %(version)s::integer, %(field)s::text, %(value)s::jsonb, %(fields)s::jsonb,

@@ -31,6 +31,7 @@ BEGIN
         ' indelible.may_read, indelible.check_checkpoint, indelible.note_settled,'
         ' indelible.schema_version(), indelible.store_problem, indelible.group_checkpoint,'
         ' indelible.group_firsts, indelible.projection_served, indelible.documents_read,'
+        ' indelible.documents_all,'
         ' indelible.documents_find,'
         ' indelible.group_places, indelible.group_overdue,'
         ' indelible.partition_key, indelible.slice_of, indelible.known_periods,'

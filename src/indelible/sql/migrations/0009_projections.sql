@@ -299,6 +299,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
+    has_events boolean;
     begins_as text;
 BEGIN
     -- Not the lock of appends, behind which they would queue up; and none at all once it is there.
@@ -306,6 +307,20 @@ BEGIN
         SELECT FROM indelible.projections AS known
         WHERE known.name = of_name AND known.version = of_version AND known.state <> 'retired'
     ) THEN
+        -- Before the lock: where there is none it reads the whole log, and nobody is to wait for that.
+        has_events := of_lifecycle = 'inline' AND EXISTS (
+            SELECT
+            FROM indelible.recorded_events AS recorded
+            JOIN jsonb_to_recordset(items)
+                AS items (types text[], tags text[], channel text, stream_prefix text)
+            ON (items.types IS NULL OR recorded.type = ANY(items.types))
+                AND (items.tags IS NULL OR recorded.tags @> items.tags)
+                AND (items.channel IS NULL OR recorded.channel = items.channel)
+                AND (
+                    items.stream_prefix IS NULL
+                    OR starts_with(recorded.stream, items.stream_prefix)
+                )
+        );
         PERFORM indelible.projection_lock(of_name, indelible.projection_begin_key(of_name), 20);
     END IF;
     -- In a later statement, which sees what was begun before the lock was had.
@@ -320,19 +335,7 @@ BEGIN
                 WHERE other.name = of_name AND other.state = 'serving'
             ) THEN 'building'
             -- Appends bring it on from now on only: what there is has to be built first.
-            WHEN of_lifecycle = 'inline' AND EXISTS (
-                SELECT
-                FROM indelible.recorded_events AS recorded
-                JOIN jsonb_to_recordset(items)
-                    AS items (types text[], tags text[], channel text, stream_prefix text)
-                ON (items.types IS NULL OR recorded.type = ANY(items.types))
-                    AND (items.tags IS NULL OR recorded.tags @> items.tags)
-                    AND (items.channel IS NULL OR recorded.channel = items.channel)
-                    AND (
-                        items.stream_prefix IS NULL
-                        OR starts_with(recorded.stream, items.stream_prefix)
-                    )
-            ) THEN 'building'
+            WHEN of_lifecycle = 'inline' AND has_events IS DISTINCT FROM false THEN 'building'
             ELSE 'serving'
         END;
         PERFORM indelible.projection_begin(
@@ -408,6 +411,34 @@ $$;
 COMMENT ON FUNCTION indelible.documents_read(text, integer, text[]) IS
     'Documents of a version by their keys, its checkpoint and the head; one row without a document where there is none, no row where the version does not serve.';
 
+CREATE FUNCTION indelible.documents_all(
+    of_name text, of_version integer, after_key text, at_most bigint
+)
+RETURNS TABLE (checkpoint bigint, head bigint, key text, document jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    settled constant bigint := indelible.head();
+BEGIN
+    RETURN QUERY
+        SELECT served.checkpoint, settled, found.key, found.document
+        FROM indelible.projection_served(of_name, of_version, settled) AS served
+        LEFT JOIN LATERAL (
+            SELECT documents.key, documents.document
+            FROM indelible.projection_documents AS documents
+            WHERE documents.projection_id = served.id
+                AND documents.key > after_key
+            ORDER BY documents.key
+            LIMIT at_most
+        ) AS found ON true
+        ORDER BY found.key;
+END
+$$;
+COMMENT ON FUNCTION indelible.documents_all(text, integer, text, bigint) IS
+    'Documents of a version in order of key; its checkpoint and the head; rows as of documents_read().';
+
 CREATE FUNCTION indelible.documents_find(
     of_name text,
     of_version integer,
@@ -436,7 +467,7 @@ BEGIN
             WHERE documents.projection_id = served.id
                 AND documents.key > after_key
                 -- One field by its index, if it has one; then all of them.
-                AND (by_field IS NULL OR documents.document -> by_field = value)
+                AND documents.document -> by_field = value
                 AND NOT EXISTS (
                     SELECT
                     FROM jsonb_each(fields) AS wanted
@@ -449,7 +480,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.documents_find(text, integer, text, jsonb, jsonb, text, bigint) IS
-    'Documents of a version by the values of their fields, in order of key, or all of them where no field is named; its checkpoint and the head; rows as of documents_read().';
+    'Documents of a version by the values of their fields, in order of key; its checkpoint and the head; rows as of documents_read().';
 
 
 -- Following the log: leases and checkpoints -----------------------------------------------------
