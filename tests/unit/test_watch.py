@@ -50,7 +50,7 @@ class Session:
         self.looks: list[float] = []
 
     def run(self, plan: Plan[Any]) -> HeadState | None:
-        if plan.gi_code is not head_state.__code__:  # the head is noted once a second
+        if getattr(plan, "__name__", "") != head_state.__name__:  # it is noted once a second
             return None
         self.looks.append(self._clock.now)
         found = self._head(self._clock.now)
