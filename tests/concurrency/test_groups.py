@@ -331,7 +331,7 @@ def test_a_statement_whose_answer_is_lost_is_repeated_without_harm(
     )
     with Proxy(url) as proxy, EventStore.connect(proxy.url, schema=schema, pool_size=4) as store:
         # Prepared, a statement is sent in two messages, of which the first does nothing.
-        store._engine._prepares = False
+        store._engine._prepares = False  # type: ignore[union-attr]
         proxy.cut_after(text.encode())
         told: list[tuple[int, int]] = []
         counted: list[Any] = []
