@@ -200,7 +200,7 @@ def test_an_append_with_an_inline_projection_is_no_success_either(
         wait_until(standby.waiting)
         assert not future.done()
     assert future.result(_SECONDS).idempotent
-    assert store.documents(Numbers).get("all") == {"numbers": [7]}
+    assert store.documents(Numbers).read("all") == {"numbers": [7]}
 
 
 def test_appends_that_share_a_commit_are_each_repeated(
