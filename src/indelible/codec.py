@@ -169,6 +169,8 @@ class Codec:
         except EncodingFailed:
             raise
         except Exception as error:
+            if succeeds(lambda: _encode(data)):
+                raise
             raise EncodingFailed(event_type, *_why_not(data, field, error)) from error
         return written
 
@@ -181,6 +183,8 @@ class Codec:
         try:
             written = _ordered_encoder.encode(values)
         except Exception:
+            if succeeds(lambda: _ordered_encoder.encode(values)):
+                raise
             return None
         return None if _is_suspicious(written) else written
 
@@ -220,6 +224,8 @@ class Codec:
         try:
             return decoder(data)
         except Exception as error:
+            if succeeds(lambda: decoder(data)):
+                raise
             raise self.failure(event_type, error) from error
 
     def upcast(self, event_type: str, data: bytes | None) -> list[tuple[str, bytes | None]]:
@@ -274,6 +280,19 @@ class Codec:
     def failure(self, event_type: str, error: Exception) -> DecodingFailed:
         """Say that stored data does not fit the class of its type."""
         return DecodingFailed(event_type, self._classes[event_type], str(error))
+
+
+def succeeds(work: Callable[[], object]) -> bool:
+    """Whether something that failed goes well after all, so that it was not at fault.
+
+    A class of the application may raise anything when it is read, and so may the handler of a
+    signal, in the middle of that: a time limit, say. But only the class does so again.
+    """
+    try:
+        work()
+    except Exception:
+        return False
+    return True
 
 
 class _Decoders(dict[str, Decoder]):

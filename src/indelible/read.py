@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .codec import Codec, decode_metadata
+from .codec import Codec, decode_metadata, succeeds
 from .errors import (
     DecodingFailed,
     EpochMismatch,
@@ -669,6 +669,8 @@ def decode_rows(
         except UnknownEventType as error:
             raise error.placed(place(position, stream or name, version)) from None
         except Exception as error:
+            if succeeds(lambda: data is None or decoders[event_type](data)):
+                raise
             failure = codec.failure(event_type, error)
             raise failure.placed(place(position, stream or name, version)) from error
     return events, size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from indelible import DecodingFailed, EncodingFailed, InvalidInput, UnknownEventType
 from indelible.codec import Codec, decode_metadata
+from indelible.read import decode_rows
 
 T = TypeVar("T")
 
@@ -540,3 +542,76 @@ def test_moments_at_the_ends_of_time_come_back() -> None:
     codec = Codec({"At": At})
     for at in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
         assert codec.decode("At", codec.encode("At", At(at))) == At(at)
+
+
+# Handlers of signals, which raise in the middle of it --------------------------------------------
+
+
+class TimeLimit(Exception):
+    """What a handler raises."""
+
+
+class Interrupted(pydantic.BaseModel):
+    """Is in the middle of being read or written when a signal comes."""
+
+    signals: ClassVar[int] = 0
+
+    @pydantic.model_validator(mode="after")
+    def read(self) -> Interrupted:
+        self.meet_signal()
+        return self
+
+    def model_dump_json(self, **options: Any) -> str:
+        self.meet_signal()
+        return super().model_dump_json(**options)
+
+    @classmethod
+    def meet_signal(cls) -> None:
+        if cls.signals:
+            cls.signals -= 1
+            signal.raise_signal(signal.SIGALRM)
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    def end(number: int, frame: object) -> None:
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGALRM, end)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("time_limit")
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda codec: codec.encode("Interrupted", Interrupted.model_construct()),
+        lambda codec: codec.encode_together([Interrupted.model_construct()]),
+        lambda codec: codec.decode("Interrupted", b"{}"),
+        lambda codec: decode_rows(
+            codec, [(1, "a-1", 0, UUID(int=1), "Interrupted", b"{}", None, None, "a", None, None)]
+        ),
+    ],
+    ids=["encode", "encode_together", "decode", "decode_rows"],
+)
+def test_what_a_handler_of_a_signal_raises_is_no_fault_of_the_data(
+    work: Callable[[Codec], object],
+) -> None:
+    codec = Codec([Interrupted])
+    Interrupted.signals = 1
+    try:
+        with pytest.raises(TimeLimit):
+            work(codec)
+    finally:
+        Interrupted.signals = 0
+
+
+def test_what_a_class_raises_each_time_is_a_fault_of_the_data() -> None:
+    @dataclass(frozen=True)
+    class Strict:
+        def __post_init__(self) -> None:
+            raise TimeLimit("of its own")
+
+    with pytest.raises(DecodingFailed, match="of its own"):
+        Codec([Strict]).decode("Strict", b"{}")

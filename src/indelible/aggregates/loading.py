@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from indelible.codec import Codec
+from indelible.codec import Codec, succeeds
 from indelible.errors import IndelibleError, StreamErased
 from indelible.events import ERASED, RecordedEvent
 from indelible.moments import AsOf, check_moment
@@ -203,12 +203,14 @@ class Loading(Generic[State]):
     def _go_on_from(self, snapshot: bytes | None, form: Form | None) -> bool:
         """Go on from a snapshot, if there is one; say whether it can be read."""
         if snapshot is not None and form is not None:
+            written = msgspec.json.decode(snapshot, type=str).encode()
             try:
-                snapshot = msgspec.json.decode(snapshot, type=str).encode()
-                self.state = form.read(snapshot)
+                self.state = form.read(written)
             except Exception:  # data that does not fit, or what the state's class makes of it
+                if succeeds(lambda: form.read(written)):
+                    raise
                 return False
-            self._snapshot = snapshot
+            self._snapshot = written
         return True
 
     def _begin(self) -> None:
