@@ -150,8 +150,12 @@ def test_an_event_that_kills_its_workers_is_parked_and_the_others_are_handled(
     assert parked.reason == "its worker died at attempt 3"
     assert deaths == 3
     with group.consume() as consumer:
-        while delivery := consumer.take(1):
-            delivery.ack()
-    info = group.info()
-    assert (info.parked, info.queued) == (1, 1)
-    assert info.checkpoint == sync_store.head()
+
+        def is_done() -> bool:
+            if delivery := consumer.take(0.1):
+                delivery.ack()
+            info = group.info()
+            return (info.queued, info.checkpoint) == (1, sync_store.head())
+
+        wait_until(is_done)
+    assert group.info().parked == 1
