@@ -4,11 +4,13 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test check bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-failover check bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
-	@echo 'make test    run all tests                    (ARGS="-k append" runs some)'
+	@echo 'make test    run all tests but one folder     (ARGS="-k append" runs some)'
+	@echo 'make test-failover'
+	@echo '             run that folder: fail-overs and restores of real servers'
 	@echo 'make check   format, lint, types, import contracts, the built wheel'
 	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
 	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
@@ -20,7 +22,11 @@ demo: .venv/.ready-run
 
 # Most of a test's time is waiting for a server: one more at once than the two cores of the usual machine.
 test: .venv/.ready-dev
-	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=worksteal $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=worksteal --ignore=tests/failover $(ARGS)
+
+# Each course of a fail-over is run once: its tests stay in one process.
+test-failover: .venv/.ready-dev
+	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=loadscope tests/failover $(ARGS)
 
 check: .venv/.ready-dev
 	@echo '== format'
