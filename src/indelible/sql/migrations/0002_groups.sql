@@ -1095,6 +1095,7 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $$
 BEGIN
+    PERFORM indelible.check_epoch();
     PERFORM FROM indelible.group_workers
     WHERE group_id = of_group AND token = of_token AND expires_at > clock_timestamp()
     FOR UPDATE;

@@ -498,13 +498,15 @@ BEGIN
     PERFORM indelible.check_epoch();
     -- An inline one that serves is brought on by appends: others would count twice. It cannot begin
     -- to serve between this look and the lease; where it is about to, it is not leased now.
-    PERFORM
-    FROM indelible.projections AS known
-    WHERE known.id = of_projection
-        AND NOT (known.lifecycle = 'inline' AND known.state = 'serving')
-    FOR SHARE SKIP LOCKED;
-    IF NOT FOUND THEN
-        RETURN;
+    IF (SELECT lifecycle FROM indelible.projections WHERE projections.id = of_projection) = 'inline'
+    THEN
+        PERFORM
+        FROM indelible.projections AS known
+        WHERE known.id = of_projection AND known.state <> 'serving'
+        FOR SHARE SKIP LOCKED;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
     END IF;
     RETURN QUERY
         UPDATE indelible.projection_partitions AS part
