@@ -334,7 +334,7 @@ def test_an_event_that_comes_before_the_head_is_asked_for_is_in_the_documents_to
             if not inline:
                 projector.take_over()
                 while projector.position < position:
-                    projector._run.extend(position)  # without asking for the head
+                    projector._run.read_up_to(position)  # without asking for the head
                     projector.step()
             return position
 

@@ -203,14 +203,17 @@ class Loading(Generic[State]):
     def _go_on_from(self, snapshot: bytes | None, form: Form | None) -> bool:
         """Go on from a snapshot, if there is one; say whether it can be read."""
         if snapshot is not None and form is not None:
-            written = msgspec.json.decode(snapshot, type=str).encode()
+
+            def read() -> tuple[bytes, State]:
+                written = msgspec.json.decode(snapshot, type=str).encode()
+                return written, form.read(written)
+
             try:
-                self.state = form.read(written)
+                self._snapshot, self.state = read()
             except Exception:  # data that does not fit, or what the state's class makes of it
-                if succeeds(lambda: form.read(written)):
+                if succeeds(read):
                     raise
                 return False
-            self._snapshot = written
         return True
 
     def _begin(self) -> None:

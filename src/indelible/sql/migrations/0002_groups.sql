@@ -74,6 +74,7 @@ COMMENT ON FUNCTION indelible.lock_holders() IS
 
 -- Epochs: which history of the log this is (docs/explanation/what-happens-when.md) --------------------------
 
+-- Without an index: a few rows, and the first append of a session would lock each index as well.
 CREATE TABLE indelible.epochs (
     number integer NOT NULL,
     epoch uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -84,9 +85,7 @@ CREATE TABLE indelible.epochs (
     system_identifier bigint,
     database_oid oid,
     events_oid oid,
-    server_started_at timestamptz NOT NULL DEFAULT pg_postmaster_start_time(),
-    CONSTRAINT epochs_pkey PRIMARY KEY (number),
-    CONSTRAINT epochs_epoch_key UNIQUE (epoch)
+    server_started_at timestamptz NOT NULL DEFAULT pg_postmaster_start_time()
 );
 COMMENT ON TABLE indelible.epochs IS
     'The histories of this store: a new one begins when the log may have lost its last events, by a fail-over or a restore.';
@@ -133,7 +132,8 @@ LANGUAGE plpgsql
 STABLE
 AS $$
 BEGIN
-    database_oid := (SELECT oid FROM pg_database WHERE datname = current_database());
+    -- A file is in the folder of its database. The catalog of databases would be locked.
+    database_oid := split_part(pg_relation_filepath('indelible.events'), '/', -2);
     events_oid := 'indelible.events'::regclass;
     BEGIN
         timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
@@ -188,6 +188,8 @@ BEGIN
     END IF;
     -- What workers have in memory may be of another history, also if only a disk was copied back: they
     -- begin again from their rows, whenever another server runs than the one that they have met.
+    -- In a strict transaction, whose snapshot may be older than an epoch that others have begun, the
+    -- server refuses this.
     UPDATE indelible.epochs
     SET server_started_at = pg_postmaster_start_time()
     WHERE number = known.number;
@@ -230,10 +232,6 @@ BEGIN
     FROM indelible.incarnation() AS today
     RETURNING epoch INTO begun;
     RETURN begun;
-EXCEPTION WHEN unique_violation THEN
-    -- The snapshot of a strict transaction is older than an epoch that somebody else has begun.
-    RAISE EXCEPTION 'another epoch has begun since this transaction began'
-    USING ERRCODE = 'serialization_failure';
 END
 $$;
 COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
