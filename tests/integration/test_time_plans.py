@@ -162,10 +162,11 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     ((group_id,),) = connection.execute(
         f"UPDATE {schema}.group_slices SET token = 1 RETURNING group_id"
     ).fetchmany(1)
-    of_group = {"group_id": group_id, "token": 1, "items": None, "partition_by": None}
+    any_log = {"epoch": None, "anchor": None, "anchor_id": None}
+    of_group = {"group_id": group_id, "token": 1, "items": None, "partition_by": None, **any_log}
     # Fifty thousand have become due: nobody worked for so long.
     above = {"above_moment": moment(-2_000_000), "above_position": 0}
-    ((_, next_due),) = explained.call(Call("next_due", {**above, "upto": EVENTS}))
+    ((_, next_due),) = explained.call(Call("next_due", {**above, **any_log, "upto": EVENTS}))
     window = explained.call(Call("due_window", {**above, "count": 500}))
     until = {"until_moment": window[0][0], "until_position": window[0][1], "upto": EVENTS}
     rows = explained.call(Call("group_due", {**of_group, **above, **until}))

@@ -216,6 +216,7 @@ def test_no_sequence_of_a_store_may_stand_behind(
             delivery = consumer.take(20)
             assert delivery is not None
             delivery.park()
+        store.archive_stream("a-1")
     sequences = connection.execute(
         "SELECT format('%%I.%%I', schemaname, sequencename), min_value FROM pg_sequences"
         " WHERE schemaname = %s",

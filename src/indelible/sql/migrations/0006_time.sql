@@ -328,13 +328,12 @@ COMMENT ON SEQUENCE indelible.archives IS
     'How often streams were archived, at least; no value yet in a store without archived events.';
 
 CREATE TABLE indelible.archive_gate (
-    archived_at timestamptz
+    is_only boolean NOT NULL
 );
-INSERT INTO indelible.archive_gate VALUES (NULL);
+INSERT INTO indelible.archive_gate (is_only) VALUES (true);
 COMMENT ON TABLE indelible.archive_gate IS
     'One row, which archive_stream() updates: a transaction with an older snapshot fails to lock it.';
-COMMENT ON COLUMN indelible.archive_gate.archived_at IS
-    'When a stream was archived last; null for never.';
+COMMENT ON COLUMN indelible.archive_gate.is_only IS 'Always true: there is one row.';
 
 CREATE FUNCTION indelible.archived_ids(ids uuid[])
 RETURNS uuid[]
@@ -567,7 +566,7 @@ DECLARE
     to_move bigint;
 BEGIN
     -- Before the stream's row: one archives at a time, and nobody waits in a circle.
-    UPDATE indelible.archive_gate SET archived_at = clock_timestamp();
+    UPDATE indelible.archive_gate SET is_only = is_only;
     SELECT streams.id, streams.closed_at INTO stream
     FROM indelible.streams
     WHERE streams.name = stream_name AND streams.version >= 0
