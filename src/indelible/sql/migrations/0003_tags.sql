@@ -232,7 +232,8 @@ BEGIN
             @ != "items" && @ != "after" && @ != "seen" && @ != "epoch" && @ != "at"
         ))
         && !exists($[*] ? (!(
-            @.after.type() == "number" && @.after >= 0 && @.after <= $last
+            @.after.type() == "number" && @.after >= 0
+            && (@.after <= $last || exists(@.epoch))
             && @.seen.type() == "array"
             && @.items.type() == "array" && @.items.size() > 0
         )))
