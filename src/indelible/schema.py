@@ -22,6 +22,7 @@ from .errors import (
     SchemaOutdated,
     SchemaTooNew,
 )
+from .events import HeadHolder
 from .plan import Call, Plan
 
 OLDEST_SERVER = 150000
@@ -261,10 +262,7 @@ def _patiently(
 
 def _kept_out(connection: psycopg.Connection, schema: str) -> SchemaError:
     holders = "; ".join(
-        "a prepared transaction"
-        if pid is None
-        else f"process {pid} ({application or 'without a name'}, {state}) in a transaction of"
-        f" {seconds:.0f} s"
+        str(HeadHolder(pid, application, state, seconds, None))
         for pid, application, state, seconds in connection.execute(
             statements(schema)["migration_holders"], {"schema": schema}
         )

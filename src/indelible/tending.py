@@ -333,14 +333,16 @@ class Failing:
             "position": position,
         }
         facts = {"projection": described.name, "partition": run.partition, "at": position}
-        if self.attempts + 1 < described.max_attempts:
-            wait = min(described.retry_after * 2.0 ** min(self.attempts, 32), _LONGEST_RETRY)
-            # What cannot be noted does not count: it was the database that failed.
-            yield Call("projection_fail", {**noted, "wait": wait, "is_final": False})
+        self.attempts += 1
+        if self.attempts < described.max_attempts:
+            wait = min(described.retry_after * 2.0 ** min(self.attempts - 1, 32), _LONGEST_RETRY)
+            yield Call(
+                "projection_fail",
+                {**noted, "attempts": self.attempts, "wait": wait, "is_final": False},
+            )
             _log.warning(
                 "a projection failed, and tries again in %g s: %s", wait, error, extra=facts
             )
-            self.attempts += 1
             return wait
         if described.on_error == "park" and position is not None:
             yield Call("projection_park", noted)
@@ -348,7 +350,10 @@ class Failing:
             run.parked.add(position)
             self.attempts = 0
             return 0.0
-        yield Call("projection_fail", {**noted, "wait": 0.0, "is_final": True})
+        yield Call(
+            "projection_fail",
+            {**noted, "attempts": self.attempts, "wait": 0.0, "is_final": True},
+        )
         _log.error("a projection is stopped: %s", error, extra=facts)
         return None
 

@@ -26,6 +26,7 @@ from indelible import (
 from indelible.projection import partition_of
 from tests.conftest import Connect
 from tests.daemons import Running
+from tests.interleavings import Proxy, stopped_at
 from tests.waiting import wait_until
 
 Run = Callable[..., Running]
@@ -260,6 +261,119 @@ def test_where_no_event_is_to_blame_a_projection_stops_whatever_its_policy(
     (status,) = sync_store.projection("whole").status()
     assert (status.parked, status.build.checkpoint) == (0, 0)
     assert status.build.partitions[0].error_position is None
+
+
+class Careful(Fragile):
+    """Tries again much later than the test lasts."""
+
+    name = "careful"
+    retry_after = 600
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_an_attempt_whose_note_is_answered_by_nobody_counts_once(
+    colour: str,
+    url: str,
+    schema: str,
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+) -> None:
+    noted = f"SELECT attempts FROM {schema}.projection_partitions WHERE error IS NOT NULL"
+    sync_store.append("a", happened(13), expected=ANY)
+    with Proxy(url) as proxy:
+        proxy.cut_after(b"ValueError: no 13")  # what is bound, not what is prepared
+        running = Running(colour, proxy.url, schema, [Careful(13)], lease=2)
+        wait_until(lambda: proxy.cuts > 0)
+        proxy.cut_after(None)
+        wait_until(lambda: connection.execute(noted).fetchall())
+        running.stop()
+    assert connection.execute(noted).fetchall() == [(1,)]
+
+
+class Hasty(Forgiving):
+    """Parks at the first error."""
+
+    name = "hasty"
+    max_attempts = 1
+
+
+def texts(connection: psycopg.Connection, schema: str) -> str:
+    """All that projections note of errors."""
+    found = connection.execute(
+        f"SELECT error FROM {schema}.projection_parked"
+        f" UNION ALL SELECT error FROM {schema}.projection_partitions"
+    )
+    return str(found.fetchall())
+
+
+@pytest.mark.parametrize("projection", [Careful, Hasty])
+def test_what_a_projection_notes_of_an_event_does_not_outlive_its_erasure(
+    run: Run,
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+    projection: type[Fragile],
+) -> None:
+    sync_store.append("a", happened(13), expected=ANY)
+    run(projection(13))
+    wait_until(lambda: "no 13" in texts(connection, schema))
+    sync_store.erase_stream("a", reason="asked")
+    found = texts(connection, schema)
+    assert "no 13" not in found
+    assert "the event was erased" in found
+
+
+@pytest.mark.parametrize("projection", [Careful, Hasty])
+@pytest.mark.parametrize("first", ["erased", "noted"])
+def test_an_erasure_and_a_note_of_the_same_moment_leave_no_text(
+    run: Run,
+    url: str,
+    schema: str,
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    projection: type[Fragile],
+    first: str,
+) -> None:
+    """Whichever comes first is stopped in the middle, before it commits."""
+    function = "projection_park" if projection is Hasty else "projection_fail"
+    sync_store.append("a", happened(13), expected=ANY)
+    erasing = threading.Thread(
+        target=sync_store.erase_stream, args=["a"], kwargs={"reason": "asked"}
+    )
+    if first == "erased":
+        with stopped_at(url, schema, "events", "UPDATE") as place:
+            erasing.start()
+            place.wait_until_reached()
+            run(projection(13))
+            wait_until(lambda: waits(connection, function))
+            place.release()
+            erasing.join(20)
+    else:
+        table, event = (
+            ("projection_parked", "INSERT")
+            if projection is Hasty
+            else ("projection_partitions", "UPDATE OF error_position")
+        )
+        with stopped_at(url, schema, table, event) as place:
+            run(projection(13))
+            place.wait_until_reached()
+            erasing.start()
+            wait_until(lambda: waits(connection, "erase_stream"))
+            place.release()
+            erasing.join(20)
+    wait_until(lambda: "was erased" in texts(connection, schema))
+    assert "no 13" not in texts(connection, schema)
+
+
+def waits(connection: psycopg.Connection, function: str) -> bool:
+    """Whether a session that calls the function waits for a lock."""
+    return (
+        connection.execute(
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s",
+            [f"%{function}%"],
+        ).fetchone()
+        is not None
+    )
 
 
 def test_attempts_are_counted_across_daemons(

@@ -27,6 +27,31 @@ $$;
 COMMENT ON FUNCTION indelible.head_holders() IS
     'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
 
+CREATE FUNCTION indelible.describe_transaction(of_pid integer)
+RETURNS text
+LANGUAGE sql
+STABLE
+AS $$
+    SELECT coalesce(
+        (
+            SELECT
+                format(
+                    'process %s (%s, %s) in a transaction of %s s, last statement: %s',
+                    of_pid,
+                    coalesce(nullif(application_name, ''), 'without a name'),
+                    coalesce(state, 'state not shown'),
+                    round(extract(epoch FROM clock_timestamp() - xact_start)::numeric, 1),
+                    left(regexp_replace(query, '\s+', ' ', 'g'), 100)
+                )
+            FROM pg_stat_activity
+            WHERE pid = of_pid
+        ),
+        CASE WHEN of_pid IS NULL THEN 'a prepared transaction' ELSE 'process ' || of_pid END
+    )
+$$;
+COMMENT ON FUNCTION indelible.describe_transaction(integer) IS
+    'For messages: a session''s process, application, state, age of its transaction and last statement; null stands for a prepared transaction.';
+
 -- For errors: what others wait for is held by one of these. Only reading takes no lock that counts.
 CREATE FUNCTION indelible.lock_holders()
 RETURNS TABLE (

@@ -79,19 +79,9 @@ CREATE FUNCTION indelible.who_keeps_the_gate()
 RETURNS text
 LANGUAGE sql
 AS $$
-    SELECT coalesce(string_agg(found.text, '; '), 'nobody any more')
+    SELECT coalesce(string_agg(indelible.describe_transaction(found.pid), '; '), 'nobody any more')
     FROM (
-        SELECT DISTINCT ON (activity.xact_start, locks.pid)
-            CASE
-                WHEN locks.pid IS NULL THEN 'a prepared transaction'
-                ELSE format(
-                    'process %s (%s, %s) in a transaction of %s s',
-                    locks.pid,
-                    coalesce(nullif(activity.application_name, ''), 'without a name'),
-                    coalesce(activity.state, 'state not shown'),
-                    round(extract(epoch FROM clock_timestamp() - activity.xact_start))
-                )
-            END AS text
+        SELECT DISTINCT activity.xact_start, locks.pid
         FROM pg_locks AS locks
         LEFT JOIN pg_stat_activity AS activity USING (pid)
         WHERE locks.granted

@@ -339,6 +339,15 @@ BEGIN
         USING indelible.all_events AS events
         WHERE events.stream_id = of_stream AND group_events.position = events.position
             AND events.erasure = change;
+        -- And projections, the same.
+        UPDATE indelible.projection_parked AS parked SET error = 'the event was erased'
+        FROM indelible.all_events AS events
+        WHERE events.stream_id = of_stream AND parked.position = events.position
+            AND events.erasure = change;
+        UPDATE indelible.projection_partitions AS part SET error = 'the event was erased'
+        FROM indelible.all_events AS events
+        WHERE events.stream_id = of_stream AND part.error_position = events.position
+            AND events.erasure = change;
         UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
     END IF;
     DELETE FROM indelible.snapshots WHERE snapshots.stream_id = of_stream;

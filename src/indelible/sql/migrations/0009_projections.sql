@@ -199,22 +199,9 @@ BEGIN
             PERFORM pg_sleep(0.3);  -- whoever has queued up goes first
         END IF;
     END LOOP;
-    SELECT string_agg(
-        CASE
-            WHEN holding.pid IS NULL THEN 'a prepared transaction'
-            ELSE format(
-                'process %s (%s, %s) in a transaction of %s s, last statement: %s',
-                holding.pid, coalesce(nullif(activity.application_name, ''), 'without a name'),
-                coalesce(activity.state, 'state not shown'),
-                round(extract(epoch FROM clock_timestamp() - activity.xact_start)::numeric, 1),
-                left(regexp_replace(activity.query, '\s+', ' ', 'g'), 100)
-            )
-        END,
-        '; ' ORDER BY activity.xact_start
-    )
+    SELECT string_agg(indelible.describe_transaction(holding.pid), '; ')
     INTO holders
     FROM pg_locks AS holding
-    LEFT JOIN pg_stat_activity AS activity USING (pid)
     WHERE holding.locktype = 'advisory' AND holding.objsubid = 2 AND holding.granted
         AND holding.classid::bigint = indelible.lock_number()
         AND holding.objid::bigint = of_key::bigint & 4294967295

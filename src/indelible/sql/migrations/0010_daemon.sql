@@ -149,12 +149,37 @@ COMMENT ON FUNCTION indelible.projection_worker_leave(text) IS
 
 -- What goes wrong -------------------------------------------------------------------------------
 
+CREATE FUNCTION indelible.text_unless_erased(why text, at_position bigint)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Whoever erases a stream holds its row, then the texts that are noted of its events: either
+    -- that has happened, or it waits for this and then finds the text.
+    PERFORM FROM indelible.streams
+    WHERE id = (SELECT stream_id FROM indelible.recorded_events WHERE position = at_position)
+    FOR KEY SHARE;
+    RETURN CASE
+        WHEN EXISTS (
+            SELECT FROM indelible.recorded_events WHERE position = at_position AND data IS NULL
+        )
+        THEN 'the event was erased'
+        ELSE why
+    END;
+END
+$$;
+COMMENT ON FUNCTION indelible.text_unless_erased(text, bigint) IS
+    'The text of an error at an event, which may repeat what the event held; another one where that was erased. Keeps erasures waiting until the transaction ends.';
+
 CREATE FUNCTION indelible.projection_fail(
     of_projection bigint,
     in_partition smallint,
     of_token bigint,
     why text,
     at_position bigint,
+    made_attempts integer,
     wait double precision,
     is_final boolean
 )
@@ -163,20 +188,24 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    -- First, as an erasure does: the stream before the partition.
+    told constant text := indelible.text_unless_erased(why, at_position);
 BEGIN
     UPDATE indelible.projection_partitions
-    SET attempts = attempts + 1, not_before = clock_timestamp() + make_interval(secs => wait),
-        is_stopped = is_final, error = why, error_position = at_position,
+    SET attempts = made_attempts, not_before = clock_timestamp() + make_interval(secs => wait),
+        is_stopped = is_final, error = told, error_position = at_position,
         updated_at = clock_timestamp()
-    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token;
+    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token
+        AND position < coalesce(at_position, position + 1);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease of worker % is over', of_token
         USING ERRCODE = 'IND05';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.projection_fail(bigint, smallint, bigint, text, bigint, double precision, boolean) IS
-    'Notes that a batch failed: tried again after some seconds, or stopped. Raises IND05 where others have taken over.';
+COMMENT ON FUNCTION indelible.projection_fail(bigint, smallint, bigint, text, bigint, integer, double precision, boolean) IS
+    'Notes that a batch failed so many times: tried again after some seconds, or stopped. Raises IND05 where others have taken over, or the event is taken in after all.';
 
 CREATE FUNCTION indelible.projection_park(
     of_projection bigint, in_partition smallint, of_token bigint, why text, at_position bigint
@@ -186,22 +215,25 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    told constant text := indelible.text_unless_erased(why, at_position);
 BEGIN
     UPDATE indelible.projection_partitions
     SET attempts = 0, not_before = '-infinity', error = NULL, error_position = NULL,
         updated_at = clock_timestamp()
-    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token;
+    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token
+        AND position < at_position;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease of worker % is over', of_token
         USING ERRCODE = 'IND05';
     END IF;
     INSERT INTO indelible.projection_parked (projection_id, position, partition, error)
-    VALUES (of_projection, at_position, in_partition, why)
+    VALUES (of_projection, at_position, in_partition, told)
     ON CONFLICT ON CONSTRAINT projection_parked_pkey DO UPDATE SET error = excluded.error;
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_park(bigint, smallint, bigint, text, bigint) IS
-    'Leaves an event out from now on. Raises IND05 where others have taken over.';
+    'Leaves an event out from now on. Raises IND05 where others have taken over, or the event is taken in after all.';
 
 CREATE FUNCTION indelible.projection_restart(of_name text)
 RETURNS bigint
