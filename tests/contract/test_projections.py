@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -325,6 +325,79 @@ def strict_transaction(
         run(own.commit())
     finally:
         run(own.close())
+
+
+@contextmanager
+def idle_connection(
+    store: EventStore, url: str, *, autocommit: bool = False
+) -> Iterator[tuple[EventStore, Callable[[], None]]]:
+    """A store bound to a connection of the caller's that was never used, and its rollback."""
+    if not isinstance(store, SyncFace):
+        with psycopg.connect(url, autocommit=autocommit) as connection:
+            yield store.bind(connection), connection.rollback
+        return
+    run = store._runner.run
+    own = run(psycopg.AsyncConnection.connect(url, autocommit=autocommit))
+    try:
+        yield store.bind(own), lambda: run(own.rollback())
+    finally:
+        run(own.close())
+
+
+def _append(bound: EventStore) -> None:
+    bound.append("a-1", Paid(1, "x"), expected=ANY)
+
+
+def _append_in_a_block(bound: EventStore) -> None:
+    with bound.transaction() as transaction:
+        _append(transaction)
+
+
+def _append_after_a_read(bound: EventStore) -> None:
+    bound.documents(Receipts).read("x")
+    _append(bound)
+
+
+def _append_after_a_refusal(bound: EventStore) -> None:
+    with pytest.raises(WrongExpectedVersion):
+        bound.append("a-1", Paid(1, "x"), expected=7)
+    _append(bound)
+
+
+def _append_to_two(bound: EventStore) -> None:
+    bound.append_many(
+        [
+            StreamAppend("a-1", [Paid(1, "x")], expected=ANY),
+            StreamAppend("b-1", [Paid(1, "x")], expected=ANY),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _append,
+        _append_in_a_block,
+        _append_after_a_read,
+        _append_after_a_refusal,
+        _append_to_two,
+    ],
+)
+def test_what_begins_the_transaction_of_a_caller_does_not_end_it(
+    connect: Connect, url: str, write: Callable[[EventStore], None]
+) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+    with idle_connection(store, url) as (bound, rollback):
+        write(bound)
+        assert store.stream("a-1") is None
+        rollback()
+        assert bound.stream("a-1") is None
+        assert bound.documents(Receipts).read("x") is None
+    with idle_connection(store, url, autocommit=True) as (bound, rollback):
+        write(bound)
+        rollback()
+    assert store.stream("a-1") is not None
+    assert store.documents(Receipts).read("x") is not None
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from .connections import (
     Connection,
     PooledConnection,
     async_event_cursor,
+    begins_silently,
     check_encoding,
     commits_by_itself,
     event_cursor,
@@ -106,10 +107,19 @@ class BoundEngine:
         with (
             commit_errors(self._settings) as body,
             standby_heard(self.connection),
-            self.connection.transaction(),
+            self._block(),
             body,
         ):
             yield self
+
+    @contextmanager
+    def _block(self) -> Iterator[None]:
+        """Open a transaction where each statement is one of its own, and else a savepoint."""
+        if begins_silently(self.connection):
+            # psycopg would commit a transaction that this block begins, and it is the caller's.
+            self.connection.execute("SELECT")
+        with self.connection.transaction():
+            yield
 
     def impatient(self) -> BoundEngine:
         """Give itself: nothing is repeated here."""
@@ -130,7 +140,7 @@ class BoundEngine:
             with standby_heard(self.connection) if is_own else nullcontext():
                 if not takes_part(self._on_append, call):
                     return self._fetch(call)
-                with self.connection.transaction():  # what takes part is undone with the append
+                with self._block():  # what takes part is undone with the append
                     rows = self._fetch(call)
                     with causes_that_pass(self._settings):
                         self._on_append(BoundEngine(self.connection, self._settings), call, rows)
@@ -192,9 +202,17 @@ class AsyncBoundEngine:
         """Open a transaction, or a savepoint inside the one that is open."""
         self._origin.check()
         with commit_errors(self._settings) as body, standby_heard(self.connection):
-            async with self.connection.transaction():
+            async with self._block():
                 with body:
                     yield self
+
+    @asynccontextmanager
+    async def _block(self) -> AsyncIterator[None]:
+        """Open a transaction where each statement is one of its own, and else a savepoint."""
+        if begins_silently(self.connection):
+            await self.connection.execute("SELECT")
+        async with self.connection.transaction():
+            yield
 
     def impatient(self) -> AsyncBoundEngine:
         """Give itself: nothing is repeated here."""
@@ -215,7 +233,7 @@ class AsyncBoundEngine:
             with standby_heard(self.connection) if is_own else nullcontext():
                 if not takes_part(self._on_append, call):
                     return await self._fetch(call)
-                async with self.connection.transaction():
+                async with self._block():
                     rows = await self._fetch(call)
                     with causes_that_pass(self._settings):
                         await self._on_append(

@@ -429,6 +429,12 @@ def commits_by_itself(connection: Connection | AsyncConnection) -> bool:
     return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
 
 
+def begins_silently(connection: Connection | AsyncConnection) -> bool:
+    """Whether the next statement begins a transaction, which goes on until the caller ends it."""
+    status = connection.info.transaction_status
+    return not connection.autocommit and status == TransactionStatus.IDLE
+
+
 def _heed_standby(connection: PooledConnection | AsyncPooledConnection) -> None:
     connection._standby = StandbyWait()
     connection.add_notice_handler(connection._standby)

@@ -164,7 +164,9 @@ class EventStore(
     def bind(self, connection: Connection) -> BoundEventStore:
         """Use the store through a connection of yours, inside its transaction.
 
-        You commit; nothing is repeated when the connection is lost.
+        You commit; nothing is repeated when the connection is lost. A connection that is not in
+        autocommit mode begins its transaction with the first statement of the store's: there
+        `transaction()` is a savepoint.
 
         Args:
             connection: a psycopg connection. Django's is `connection.connection`.
