@@ -19,6 +19,7 @@ from .errors import IndelibleError, InvalidInput
 from .groups import GroupInfo, GroupStart
 from .names import check_name
 from .operating import ProjectionStatus
+from .outcomes import is_over
 from .projection import Projection
 from .query import Query
 from .read import check_count
@@ -363,15 +364,16 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                 with event:
                     try:
                         part.handlers[event.type](event)
-                    except BaseException:
+                    except BaseException as error:
                         part.failed += 1
-                        raise
+                        event.fail(error)
+                        continue
                     part.handled += 1
                     _log.debug(
                         "handled",
                         extra={**event.facts(), "seconds": time.monotonic() - begun},
                     )
-        except BaseException as error:  # the group was deleted, say, or a handler called sys.exit
+        except BaseException as error:  # the group was deleted, say
             failures.append(error)
             stop.set()
 
@@ -487,7 +489,9 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
     ) -> None:
         try:
             await daemon.run(stop, grace=grace)
-        except IndelibleError as error:  # a projection was begun in another way, say
+        except BaseException as error:  # a projection was begun in another way, say
+            if is_over(error):
+                raise
             failures.append(error)
             stop.set()
 
@@ -501,25 +505,23 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
         try:
             async for event in consumer:
                 begun = time.monotonic()
-                try:
-                    with event:
-                        try:
-                            await part.handlers[event.type](event)
-                        except BaseException:
-                            part.failed += 1
+                with event:
+                    try:
+                        await part.handlers[event.type](event)
+                    except BaseException as error:
+                        part.failed += 1
+                        if is_over(error):
                             raise
-                        part.handled += 1
-                        _log.debug(
-                            "handled",
-                            extra={**event.facts(), "seconds": time.monotonic() - begun},
-                        )
-                except asyncio.CancelledError:  # the event is given back
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
-                        raise
-                    # Not this task was cancelled, but something that the handler waited for.
-                    _log.warning("a handler was cancelled", extra=event.facts())
-        except IndelibleError as error:  # the group was deleted, say
+                        event.fail(error)
+                        continue
+                    part.handled += 1
+                    _log.debug(
+                        "handled",
+                        extra={**event.facts(), "seconds": time.monotonic() - begun},
+                    )
+        except BaseException as error:  # the group was deleted, say
+            if is_over(error):
+                raise
             failures.append(error)
             stop.set()
 

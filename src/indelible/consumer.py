@@ -15,9 +15,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from .errors import IndelibleError, InvalidInput, LeaseLost
+from .errors import IndelibleError, InvalidInput, LeaseLost, describe
 from .events import RecordedEvent
 from .leases import Lease
+from .outcomes import was_left
 from .plan import documented_as
 from .postgres import AsyncBoundEngine, AsyncPoolEngine, BoundEngine, Origin, PoolEngine
 from .retries import PASSING, Retries
@@ -31,8 +32,6 @@ Bound = TypeVar("Bound")
 _AHEAD = 16
 """How many events wait ready for whoever takes the next one."""
 
-_ERROR_LENGTH = 2_000
-
 _log = logging.getLogger("indelible")
 
 
@@ -44,9 +43,10 @@ class DeliveredEvent:
     of its stream is handed out.
 
     An event that is left without a word is given back: it is delivered again after the group's
-    `retry_after`, and no attempt is counted. That is so where the block is cancelled
-    (`asyncio.CancelledError`, also by a timeout around it), interrupted or left for good, and
-    where the object is dropped. A timeout inside the block is a failure as any other.
+    `retry_after`, and no attempt is counted. That is so where the block is cancelled (the task that
+    it runs in is, also by a timeout around it), interrupted or left for good, and where the object
+    is dropped. A timeout inside the block is a failure as any other, and so is a cancellation of
+    something else that the block waits for.
     """
 
     _is_taken = _is_told = False
@@ -108,7 +108,7 @@ class DeliveredEvent:
         Raises:
             InvalidInput: something was said of it before.
         """
-        self._item.error = _text(error)
+        self._item.error = None if error is None else describe(error)
         self._item.reason = "its handler failed"
         self._say("retry")
 
@@ -131,8 +131,8 @@ class DeliveredEvent:
         Raises:
             InvalidInput: something was said of it before.
         """
-        self._item.error = _text(error)
-        self._item.reason = reason
+        self._item.error = None if error is None else describe(error)
+        self._item.reason = describe(reason)
         self._say("park")
 
     def facts(self) -> dict[str, object]:
@@ -174,19 +174,30 @@ class DeliveredEvent:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        if self._item.verdict is not None:
-            return isinstance(error, Exception) and self._item.verdict == "retry"
+        said = self._item.verdict
         if error is None:
-            self.ack()
+            if said is None:
+                self.ack()
             return False
-        if not isinstance(error, Exception):
+        if not was_left(error):
+            if said is None:
+                self.fail(error)
+            return said in (None, "retry")
+        if said is None:
             # Cancelled or interrupted: whoever did that may go on for long, or end the process.
             self._item.reason = f"its handler was left by {type(error).__name__}"
             self._say("given back")
-            return False
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """Log that its handler failed, and say so unless something was said before.
+
+        Args:
+            error: what the handler raised; kept with the event.
+        """
         _log.error("a handler failed", exc_info=error, extra=self.facts())
-        self.nack(error)
-        return True
+        if self._item.verdict is None:
+            self.nack(error)
 
     # After the annotations that say type, which it would hide.
     @property
@@ -670,10 +681,3 @@ def _event(item: Item) -> RecordedEvent:
     if item.event is None:  # the worker hands out only what could be read
         raise AssertionError(item)
     return item.event
-
-
-def _text(error: object) -> str | None:
-    if error is None:
-        return None
-    told = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
-    return told.replace("\x00", "")[:_ERROR_LENGTH]

@@ -14,6 +14,7 @@ from .codec import Codec
 from .consumer import worker_name
 from .errors import EpochMismatch, IndelibleError, LeaseLost, ProjectionChanged, StoreClosed
 from .leases import Lease
+from .outcomes import is_over
 from .plan import documented_as
 from .postgres import AsyncPoolEngine, PoolEngine
 from .project import Run
@@ -249,7 +250,9 @@ class Daemon:
                 batch = kept.projector.step()
         except (LeaseLost, StoreClosed, *PASSING):
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_over(error):
+                raise
             wait = self._engine.run(kept.failing.fail(error))
             if wait is None:
                 return False
@@ -259,7 +262,9 @@ class Daemon:
         for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
             try:
                 run.described.projection.on_live(event)
-            except Exception:
+            except BaseException as error:
+                if is_over(error):
+                    raise
                 _log.exception("on_live of projection %s failed", run.described)
         if batch.is_caught_up:
             while not kept.stop.is_set() and not run.has_more(self._watch.state):
@@ -450,7 +455,9 @@ class AsyncDaemon:
                 batch = await kept.projector.step()
         except (LeaseLost, StoreClosed, *PASSING):
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_over(error):
+                raise
             wait = await self._engine.run(kept.failing.fail(error))
             if wait is None:
                 return False
@@ -460,7 +467,9 @@ class AsyncDaemon:
         for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
             try:
                 await run.described.projection.on_live(event)
-            except Exception:
+            except BaseException as error:
+                if is_over(error):
+                    raise
                 _log.exception("on_live of projection %s failed", run.described)
         if batch.is_caught_up:
             while not kept.stop.is_set() and not run.has_more(self._watch.state):

@@ -46,6 +46,7 @@ IndelibleError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,27 @@ from typing import Any, Self, TypeVar
 from uuid import UUID
 
 E = TypeVar("E", bound="IndelibleError")
+
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_TEXT_LENGTH = 2_000
+
+
+def describe(error: object) -> str:
+    """Tell an error in a text that can be stored, whatever it was raised with.
+
+    Args:
+        error: an exception, which is told with its class, or anything else.
+
+    Returns:
+        At most 2,000 characters, without NUL and lone surrogates.
+    """
+    try:
+        text = str(error)
+    except Exception as failure:
+        text = f"(its text cannot be made: {type(failure).__name__})"
+    if isinstance(error, BaseException):
+        text = f"{type(error).__name__}: {text}"
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:_TEXT_LENGTH]
 
 
 class IndelibleError(Exception):
@@ -415,8 +437,8 @@ class ProjectionFailed(IndelibleError):
         self.event_type = event_type
         where = "" if position is None else f" at position {position} ({event_type})"
         super().__init__(
-            f"projection {projection!r} failed{where}: {type(error).__name__}: {error}; nothing of"
-            " its batch was stored"
+            f"projection {projection!r} failed{where}: {describe(error)}; nothing of its batch was"
+            " stored"
         )
 
 

@@ -292,7 +292,7 @@ class Described:
         """
         return self._documents.encode(self.name, document, field="document")
 
-    def failure(self, event: RecordedEvent | None, error: Exception) -> IndelibleError:
+    def failure(self, event: RecordedEvent | None, error: BaseException) -> IndelibleError:
         """Say at which event it failed."""
         if event is None:
             return ProjectionFailed(self.name, None, None, error)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from . import project
 from .errors import IndelibleError, LeaseLost, StoreClosed
 from .events import RecordedEvent
 from .leases import Lease
+from .outcomes import was_left
 from .plan import documented_as
 from .postgres import (
     AsyncBoundEngine,
@@ -331,6 +332,17 @@ class AsyncProjector:
         await self.close()
 
 
+@contextmanager
+def _failing(described: Described, event: RecordedEvent | None) -> Iterator[None]:
+    """Say of which projection the code in the block is, and at which event it fails."""
+    try:
+        yield
+    except BaseException as error:
+        if was_left(error):
+            raise
+        raise described.failure(event, error) from error
+
+
 def enrich(
     described: Described, events: Sequence[RecordedEvent], engine: BoundEngine
 ) -> Sequence[Any]:
@@ -341,10 +353,8 @@ def enrich(
     """
     if not described.enriches:
         return ()
-    try:
+    with _failing(described, None):
         return (described.projection.enrich(events, engine.lend()),)
-    except Exception as error:
-        raise described.failure(None, error) from error
 
 
 async def enrich_async(
@@ -353,10 +363,8 @@ async def enrich_async(
     """Look up what a batch needs, as `enrich` does."""
     if not described.enriches:
         return ()
-    try:
+    with _failing(described, None):
         return (await described.projection.enrich(events, engine.lend()),)
-    except Exception as error:
-        raise described.failure(None, error) from error
 
 
 def handle(
@@ -369,18 +377,14 @@ def handle(
     """
     given: tuple[Any, ...] = () if engine is None else (engine.lend(),)
     if described.takes_batches:
-        try:
+        with _failing(described, None):
             described.projection.project(events, *given)
-        except Exception as error:
-            raise described.failure(None, error) from error
         return
     if engine is not None:
         given += tuple(enrich(described, events, engine))
     for event in events:
-        try:
+        with _failing(described, event):
             described.handlers[event.type](event, *given)
-        except Exception as error:
-            raise described.failure(event, error) from error
 
 
 async def handle_async(
@@ -389,18 +393,14 @@ async def handle_async(
     """Call the handlers of a projection that does I/O, as `handle` does."""
     given: tuple[Any, ...] = () if engine is None else (engine.lend(),)
     if described.takes_batches:
-        try:
+        with _failing(described, None):
             await described.projection.project(events, *given)
-        except Exception as error:
-            raise described.failure(None, error) from error
         return
     if engine is not None:
         given += tuple(await enrich_async(described, events, engine))
     for event in events:
-        try:
+        with _failing(described, event):
             await described.handlers[event.type](event, *given)
-        except Exception as error:
-            raise described.failure(event, error) from error
 
 
 def _hold_lease(watch: Watch, run: project.Run, wake: Callable[[], None]) -> Lease:

@@ -7,8 +7,21 @@ from .errors import ConnectionLost, DatabaseUnreachable, ServerBusy, Transaction
 _SHORTEST_RETRY = 0.05
 _LONGEST_RETRY = 5.0
 
+_LONGEST_DELAY = 3_600.0
+
 PASSING = (ConnectionLost, DatabaseUnreachable, ServerBusy, TransactionConflict)
 """Errors that pass by themselves: a reader goes on as soon as the database can work again."""
+
+
+def delay_after(attempts: int, first: float) -> float:
+    """Seconds to wait after so many attempts: twice as long each time, an hour at most.
+
+    Args:
+        attempts: how many have failed, 1 or more.
+        first: seconds after the first.
+    """
+    # 2**32 times anything that is not 0 is more than an hour; beyond 2**1023 there is no float.
+    return min(first * 2.0 ** min(attempts - 1, 32), _LONGEST_DELAY)
 
 
 class Retries:

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from . import project
-from .errors import InvalidInput, ProjectionFailed
+from .errors import InvalidInput, ProjectionFailed, describe
 from .events import RecordedEvent
 from .plan import Call, Plan
 from .projection import Described, partition_of
 from .read import check_count
+from .retries import delay_after
 
 _LONGEST_BEAT = 1.0
 _NEARLY = 2_000
 """How many positions a build may be behind the one whose place it is tried to take."""
-_LONGEST_RETRY = 3_600.0
 
 _log = logging.getLogger("indelible.projections")
 
@@ -308,7 +308,7 @@ class Failing:
         """A batch was stored, which has cleared what was noted."""
         self.attempts = 0
 
-    def fail(self, error: Exception) -> Plan[float | None]:
+    def fail(self, error: BaseException) -> Plan[float | None]:
         """Note that a batch has failed.
 
         Returns:
@@ -329,13 +329,13 @@ class Failing:
             "projection_id": run.build_id,
             "partition": run.partition,
             "token": run.token,
-            "error": str(error)[:10_000].replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            "error": describe(str(error) if isinstance(error, ProjectionFailed) else error),
             "position": position,
         }
         facts = {"projection": described.name, "partition": run.partition, "at": position}
         self.attempts += 1
         if self.attempts < described.max_attempts:
-            wait = min(described.retry_after * 2.0 ** min(self.attempts - 1, 32), _LONGEST_RETRY)
+            wait = delay_after(self.attempts, described.retry_after)
             yield Call(
                 "projection_fail",
                 {**noted, "attempts": self.attempts, "wait": wait, "is_final": False},

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import InvalidInput
+from .errors import InvalidInput, describe
 from .names import check_name
 from .query import Query
 
@@ -269,7 +269,7 @@ def _changed(step: Upcaster, data: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(step.into, tuple):
             changed = [(target, part) for target, part in changed]
     except Exception as error:
-        raise UpcasterFailure(step, f"failed: {type(error).__name__}: {error}") from error
+        raise UpcasterFailure(step, f"failed: {describe(error)}") from error
     if isinstance(step.into, str):
         changed = [(step.into, changed)]
     for place, (target, part) in enumerate(changed):

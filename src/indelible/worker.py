@@ -29,6 +29,7 @@ from .events import RecordedEvent
 from .plan import Call, Plan
 from .query import Query
 from .read import HeadState, current_query, decode_rows, items_json, reading_in
+from .retries import delay_after
 from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice, in_columns
 from .spans import LAST
 
@@ -45,7 +46,6 @@ _LONGEST_BEAT = 1.0
 _SAVE_PAUSE = 0.05
 _AGAIN_PAUSE = 1.0
 """Seconds between two looks for what an operator replayed, and for what others left behind."""
-_LONGEST_RETRY = 3600.0
 _BLOCKED_PAUSE = 0.5
 """Seconds to the next attempt at what waited in vain for another transaction."""
 _BLOCKED = (LockTimeout, TransactionConflict)
@@ -383,7 +383,7 @@ class Worker:
             yield from self._finish(item)
         elif item.verdict == "retry":
             if item.attempt < self.settings.max_attempts:
-                delay = min(self.settings.retry_after * 2 ** (item.attempt - 1), _LONGEST_RETRY)
+                delay = delay_after(item.attempt, self.settings.retry_after)
                 yield from self._note(item, "retry", item.attempt, delay)
             else:
                 item.reason = f"failed {item.attempt} times: {item.reason}"

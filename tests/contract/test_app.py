@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
+import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -32,12 +33,14 @@ class Running:
     def __init__(self, colour: str, url: str, schema: str, **options: Any) -> None:
         self.app: Any = (App if colour == "sync" else AsyncApp)("mails", url=url, schema=schema)
         self.seen: list[int] = []
+        self.work: Callable[[Any], None] = lambda event: None
         self.failure: BaseException | None = None
         self._options = options
         self._stop: Any = None
 
         def see(event: Any) -> None:
             self.seen.append(event.position)
+            self.work(event)
 
         async def see_async(event: Any) -> None:
             see(event)
@@ -110,16 +113,74 @@ def test_an_application_whose_second_group_is_refused_leaves_the_first(
     assert sync_store.group("mails").info().workers == ()
 
 
-def test_a_handler_that_ends_its_thread_ends_the_application(
-    url: str, schema: str, sync_store: EventStore
+class Odd(BaseException):
+    """No exception as code usually raises."""
+
+
+class Unspeakable(Exception):
+    """An error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+RAISED = {
+    "error": ValueError("wrong"),
+    "bytes": ValueError(os.fsdecode(b"\xe9\0")),
+    "unspeakable": Unspeakable(),
+    "exit": SystemExit(3),
+    "odd": Odd("strange"),
+    "cancelled": asyncio.CancelledError(),
+}
+
+
+@pytest.fixture
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the log from pytest, which cannot send half a surrogate pair from process to process."""
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+
+
+@pytest.mark.usefixtures("unlogged")
+@pytest.mark.parametrize("raised", RAISED.values(), ids=RAISED)
+def test_whatever_a_handler_raises_is_a_failure_of_its_event(
+    running: Running, sync_store: EventStore, raised: BaseException
 ) -> None:
-    """Otherwise the event would be held for ever, by nobody."""
-    app = App("mails", url=url, schema=schema)
-    app.on("Happened")(lambda event: sys.exit(3))
-    sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY)
-    with pytest.raises(SystemExit, match="3"):
-        app.run(threading.Event())
-    assert sync_store.group("mails").info().checkpoint == 0
+    """Otherwise the event would be held for ever, or come again for ever."""
+
+    def work(event: Any) -> None:
+        if event.stream == "a-1":
+            raise raised
+
+    running.work = work
+    running.app.group("mails", retry_after=0.01, max_attempts=2)
+    position = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
+    running.start()
+    group = sync_store.group("mails")
+    wait_until(lambda: running.seen == [position, position])
+    wait_until(group.parked)
+    (parked,) = group.parked()
+    assert (parked.position, parked.attempts) == (position, 2)
+    assert (parked.error or "").startswith(f"{type(raised).__name__}: ")
+    last = sync_store.append("b-1", NewEvent("Happened", {}), expected=ANY).position
+    wait_until(lambda: running.seen[2:] == [last])
+    running.stop()
+    assert running.failure is None
+
+
+def test_an_error_after_a_word_leaves_the_word(running: Running, sync_store: EventStore) -> None:
+    def work(event: Any) -> None:
+        event.ack()
+        raise ValueError("too late")
+
+    running.work = work
+    positions = [
+        sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position for _ in range(3)
+    ]
+    running.start()
+    wait_until(lambda: running.seen == positions)
+    running.stop()
+    assert running.failure is None
+    assert sync_store.group("mails").info().checkpoint == positions[-1]
 
 
 class Mails(DocumentProjection[dict]):
@@ -153,19 +214,21 @@ def test_what_a_handler_appends_brings_inline_projections_up_to_date(
         thread.join()
 
 
-def test_a_handler_that_leaks_a_cancellation_ends_no_task_of_its_application(
+def test_a_handler_that_waits_for_something_cancelled_has_failed(
     url: str, schema: str, sync_store: EventStore
 ) -> None:
     """Something that it waited for was cancelled, and not the task that it runs in."""
     app = AsyncApp("mails", url=url, schema=schema, concurrency=1)
-    app.group("mails", retry_after=0.01)
+    app.group("mails", retry_after=0.01, max_attempts=5)
     attempts: list[int] = []
 
     @app.on("Happened")
     async def handle(event: Any) -> None:
         attempts.append(event.attempt)
         if len(attempts) < 3:
-            raise asyncio.CancelledError
+            forgotten = asyncio.create_task(asyncio.sleep(60))
+            forgotten.cancel()
+            await forgotten
 
     sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY)
 
@@ -177,5 +240,5 @@ def test_a_handler_that_leaks_a_cancellation_ends_no_task_of_its_application(
         await working
 
     asyncio.run(run())
-    assert attempts == [1, 1, 1]
+    assert attempts == [1, 2, 3]
     assert sync_store.group("mails").info().checkpoint == 1

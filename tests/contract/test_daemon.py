@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -295,6 +298,86 @@ class Hasty(Forgiving):
 
     name = "hasty"
     max_attempts = 1
+
+
+class Unspeakable(Exception):
+    """An error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.fixture
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the log from pytest, which cannot send half a surrogate pair from process to process."""
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+
+
+@pytest.mark.usefixtures("unlogged")
+@pytest.mark.parametrize(
+    "error", [ValueError(os.fsdecode(b"\xe9\0")), Unspeakable()], ids=["bytes", "unspeakable"]
+)
+def test_an_error_whose_text_cannot_be_stored_is_noted_as_any(
+    run: Run, sync_store: EventStore, error: Exception
+) -> None:
+    class Broken(Forgiving):
+        name = "broken"
+
+        @handles("Happened")
+        def happened(self, document: dict | None, event: RecordedEvent) -> dict:
+            raise error
+
+    position = sync_store.append("a", happened(13), expected=ANY).position
+    run(Broken())
+    wait_for(sync_store, "broken", position)
+    (parked,) = sync_store.projection("broken").parked()
+    assert f"{type(error).__name__}: " in parked.error
+
+
+class Ending(TableProjection):
+    """Does in a handler what ends a thread or a task."""
+
+    name = "ending"
+    max_attempts = 1
+    on_error = "park"
+    ends_with: BaseException
+
+    def __init__(self, ends_with: BaseException) -> None:
+        self.ends_with = ends_with
+
+    @handles("Happened")
+    def happened(self, event: RecordedEvent, connection: Any) -> None:
+        raise self.ends_with
+
+
+class AsyncEnding(Ending):
+    @handles("Happened")
+    async def happened(  # type: ignore[override]
+        self, event: RecordedEvent, connection: Any
+    ) -> None:
+        raise self.ends_with
+
+
+@pytest.mark.parametrize(
+    "ends_with", [SystemExit(3), asyncio.CancelledError()], ids=["exit", "cancelled"]
+)
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_handler_that_ends_its_thread_or_task_has_failed(
+    colour: str, url: str, schema: str, sync_store: EventStore, ends_with: BaseException
+) -> None:
+    projection = (Ending if colour == "sync" else AsyncEnding)(ends_with)
+    sync_store.append("a", happened(13), expected=ANY)
+    running = Running(colour, url, schema, [projection], lease=2)
+    wait_until(lambda: owners(sync_store, "ending"))
+    wait_until(lambda: noted(sync_store, "ending"))
+    running.stop()
+    assert running.failure is None
+
+
+def noted(store: EventStore, name: str) -> bool:
+    """Whether an error of a projection is noted: an event is left out, or it is stopped."""
+    (status,) = store.projection(name).status()
+    return bool(status.parked or status.stopped)
 
 
 def texts(connection: psycopg.Connection, schema: str) -> str:

@@ -441,10 +441,8 @@ def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(
 # Leave without a word ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "left_by", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit]
-)
-def test_a_handler_that_is_cancelled_or_interrupted_gives_its_event_back(
+@pytest.mark.parametrize("left_by", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_handler_that_is_interrupted_gives_its_event_back(
     store: EventStore, left_by: type[BaseException]
 ) -> None:
     """No attempt is counted, and what comes after it in its stream still does."""
@@ -466,6 +464,20 @@ def test_a_handler_that_is_cancelled_or_interrupted_gives_its_event_back(
         assert (again.data["number"], again.attempt) == (1, 2)
         again.ack()
         assert handled(consumer, 1) == [2]
+
+
+def test_a_cancellation_of_something_else_is_a_failure(store: EventStore) -> None:
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create(retry_after=0, max_attempts=2)
+    with group.consume() as consumer:
+        for attempt in (1, 2):
+            with taken(consumer) as delivery:
+                assert delivery.attempt == attempt
+                raise asyncio.CancelledError
+        wait_until(group.parked)
+    (parked,) = group.parked()
+    assert parked.error == "CancelledError: "
 
 
 def test_an_event_that_is_dropped_without_a_word_comes_again(
