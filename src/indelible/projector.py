@@ -13,6 +13,7 @@ from typing import Any, Self
 from . import project
 from .errors import IndelibleError, LeaseLost, StoreClosed
 from .events import RecordedEvent
+from .handlers import check_outcome
 from .leases import Lease
 from .plan import documented_as
 from .postgres import (
@@ -378,7 +379,8 @@ def handle(
         given += tuple(enrich(described, events, engine))
     for event in events:
         try:
-            described.handlers[event.type](event, *given)
+            handler = described.handlers[event.type]
+            check_outcome(handler, handler(event, *given))
         except Exception as error:
             raise described.failure(event, error) from error
 
@@ -398,7 +400,8 @@ async def handle_async(
         given += tuple(await enrich_async(described, events, engine))
     for event in events:
         try:
-            await described.handlers[event.type](event, *given)
+            handler = described.handlers[event.type]
+            check_outcome(handler, await handler(event, *given))
         except Exception as error:
             raise described.failure(event, error) from error
 

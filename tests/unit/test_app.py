@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from indelible import App, AsyncApp, InvalidInput, UnregisteredEventClass
+from indelible import App, AsyncApp, InvalidInput, UnregisteredEventClass, unregistered
 
 
 @dataclass
@@ -24,7 +24,7 @@ async def coroutine(event: object) -> None: ...
 def test_a_handler_is_given_back_as_it_is() -> None:
     app = App("shop", events=[Happened])
     assert app.on(Happened)(plain) is plain
-    assert app.on("Other", group="audit")(plain) is plain
+    assert app.on(unregistered("Other"), group="audit")(plain) is plain
 
 
 def test_a_class_that_is_not_registered_is_refused() -> None:
