@@ -94,7 +94,7 @@ from .projection import (
     handles,
 )
 from .projector import AsyncProjector, Projector
-from .query import AppendCondition, Marker, Query
+from .query import AppendCondition, Marker, Query, unregistered
 from .read import Matching
 from .rebuild import Rebuilding
 from .store import (
@@ -239,4 +239,5 @@ __all__ = [
     "WaitTimedOut",
     "WrongExpectedVersion",
     "handles",
+    "unregistered",
 ]

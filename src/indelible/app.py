@@ -17,6 +17,7 @@ from .consumer import AsyncConsumer, AsyncDelivery, Consumer, Delivery
 from .daemon import AsyncDaemon, Daemon
 from .errors import IndelibleError, InvalidInput
 from .groups import GroupInfo, GroupStart
+from .handlers import check_handler, check_outcome
 from .names import check_name
 from .operating import ProjectionStatus
 from .outcomes import is_over
@@ -103,32 +104,29 @@ class _Registry(Generic[Handler]):
             "due": due,
         }
 
-    def on(self, *types: type | str, group: str | None = None) -> Callable[[Handler], Handler]:
+    def on(self, *types: Any, group: str | None = None) -> Callable[[Handler], Handler]:
         """Register a handler for event types.
 
         The handler gets the delivered event (`event.data` is the instance of the class). When it
         returns the event is acked; when it raises the event is tried again later.
 
         Args:
-            types: event classes, or names of event types.
+            types: event classes, unions of them, or names of event types.
             group: the consumer group that handles them; by default the application's.
 
         Returns:
             A decorator that gives the handler back as it is.
 
         Raises:
-            InvalidInput: no types; a type that has a handler in this group, or that upcasters lead
-                away from; a handler of the other colour.
+            InvalidInput: no types; a name that no registered class has, and that is not said to be
+                `unregistered`; a type that has a handler in this group, or that upcasters lead
+                away from; a handler of the other colour, or one that takes something else than
+                the event.
         """
         if not types:
             raise InvalidInput("on() needs the event types to handle: @app.on(OrderCreated)")
         codec = Codec(self.events)
-        names = [
-            check_name("event type", found)
-            if isinstance(found, str)
-            else codec.type_of_class(found)
-            for found in types
-        ]
+        names = codec.types_of(types)
         for name in names:
             if (current := codec.upcasting.current_types(name)) != {name}:
                 raise InvalidInput(
@@ -144,6 +142,7 @@ class _Registry(Generic[Handler]):
                     f" functions, and {handler!r} is none: use"
                     f" {'App' if self._is_async else 'AsyncApp'} for it"
                 )
+            check_handler(handler, "event")
             for name in names:
                 if name in part.handlers:
                     raise InvalidInput(
@@ -363,7 +362,8 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                 begun = time.monotonic()
                 with event:
                     try:
-                        part.handlers[event.type](event)
+                        handler = part.handlers[event.type]
+                        check_outcome(handler, handler(event))
                     except BaseException as error:
                         part.failed += 1
                         event.fail(error)
@@ -507,7 +507,8 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
                 begun = time.monotonic()
                 with event:
                     try:
-                        await part.handlers[event.type](event)
+                        handler = part.handlers[event.type]
+                        check_outcome(handler, await handler(event))  # type: ignore[func-returns-value]
                     except BaseException as error:
                         part.failed += 1
                         if is_over(error):

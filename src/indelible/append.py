@@ -31,12 +31,11 @@ from .errors import (
 )
 from .events import AppendResult, ExpectedVersion, NewEvent, StreamAppend, uuid7_hexes
 from .moments import check_moment
-from .names import check_name
+from .names import check_name, check_new_name
 from .parts import Part, PartEvent
 from .plan import Call, Plan, Rows
 from .query import AppendCondition
 from .read import at_positions, items
-from .upcasting import Upcasting
 
 _encode = msgspec.json.Encoder().encode
 
@@ -90,7 +89,7 @@ def _append_part(
 ) -> Plan[AppendResult]:
     """Append to one stream, together with others that do so now, where that is possible."""
     _check_ids([part])
-    conditions = _conditions(writing.codec.upcasting, condition)
+    conditions = _conditions(writing.codec, condition)
     parameters: dict[str, object] = {
         "stream": part.stream,
         "channel": part.channel,
@@ -178,7 +177,7 @@ def _append_parts(
     writing: Writing, parts: Sequence[Part], condition: Conditions
 ) -> Plan[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
-    conditions = _conditions(writing.codec.upcasting, condition)
+    conditions = _conditions(writing.codec, condition)
     parameters: dict[str, object] = {"appends": _json(writing, parts, parts)}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
@@ -204,7 +203,7 @@ def _check_outcomes(
     raise _refusal(parts, refused)
 
 
-def _conditions(upcasting: Upcasting, condition: object) -> list[dict[str, Any]]:
+def _conditions(codec: Codec, condition: object) -> list[dict[str, Any]]:
     given = condition if isinstance(condition, list | tuple) else [condition]
     found = []
     for one in given:
@@ -214,7 +213,7 @@ def _conditions(upcasting: Upcasting, condition: object) -> list[dict[str, Any]]
             raise InvalidInput(f"condition must be an AppendCondition or several, not {one!r}")
         marker = one.marker
         given_condition: dict[str, Any] = {
-            "items": items(upcasting.stored(one.query)),
+            "items": items(codec.upcasting.stored(codec.check_query(one.query))),
             "after": marker.head,
             "seen": sorted(marker.seen),
         }
@@ -350,7 +349,7 @@ def _check(
     metadata: Mapping[str, Any] | None,
 ) -> Part:
     """Turn a stream's part into what the database takes, or say what is wrong with it."""
-    check_name("stream", stream)
+    check_new_name("stream", stream)
     if not isinstance(events, list | tuple):
         events = [events]
     if events or channel is not None:  # a pure check may look at another service's stream
@@ -408,19 +407,19 @@ def _event(
 ) -> PartEvent:
     codec = writing.codec
     if isinstance(given, NewEvent):
-        event_type = check_name("event type", given.type)
+        event_type = check_new_name("event type", given.type)
         data, metadata = written(writing, event_type, given.data, given.metadata, common)
         event = PartEvent(check_id(event_type, given.id).hex, event_type, msgspec.Raw(data))
-        tags = [*codec.tags_of(given.data), *given_tags(given.tags)]
+        tags = [*codec.tags_of(event_type, given.data, data), *given_tags(given.tags)]
         if given.valid_at is not None:
             event.valid_at = check_moment("valid_at", given.valid_at).isoformat()
     else:
-        event_type = codec.type_of(given)
-        event = PartEvent(next(ids), event_type, given)  # written together with its neighbours
-        tags = codec.tags_of(given)
+        known = codec.known.get(type(given)) or codec.known_as(given)
+        event = PartEvent(next(ids), known.type, given)  # written together with its neighbours
+        tags = known.tags_of(given) if known.tags else []
         metadata = None
-        if common is not None:
-            data, metadata = written(writing, event_type, given, None, common)
+        if common is not None or not known.exactness.is_exact(given):
+            data, metadata = written(writing, known.type, given, None, common)
             event.data = msgspec.Raw(data)
     if metadata:
         event.metadata = msgspec.Raw(metadata)

@@ -6,12 +6,12 @@ pydantic models through pydantic's own JSON, so that their validators and aliase
 
 from __future__ import annotations
 
-import math
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from datetime import datetime
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime, time
+from difflib import get_close_matches
 from enum import Enum
 from string import Formatter
 from typing import Any, Literal, Union, get_args, get_origin
@@ -25,24 +25,69 @@ from .errors import (
     UnknownEventType,
     UnregisteredEventClass,
 )
-from .names import check_name
+from .exact import (
+    Exactness,
+    as_scalar,
+    exactness_of,
+    is_kept,
+    is_pydantic,
+    names_of_fields,
+    resolved,
+    scalar_below,
+)
+from .names import check_name, check_new_name
+from .query import Query, Unregistered
 from .upcasting import Upcaster, UpcasterFailure, Upcasting
 
 Unknown = Literal["raise", "keep"]
 Decoder = Callable[[bytes], Any]
+Fault = tuple[str, str]
+"""The path of a field, and what is wrong with it."""
 EventClasses = Any
 """What `events=` takes: classes, a union of classes, or a mapping from type names to classes, and
 upcasters."""
 
 # What may hide something that JSON or the store cannot keep. Written JSON is searched, which is
-# fast; only where one of these is found is the value itself looked at. Each begins with a letter:
-# the search jumps from one to the next, and takes five times as long for a choice of beginnings.
+# fast; only where one of these is found is the value itself looked at. Each begins with one
+# character: the search jumps from one to the next, and takes five times as long for a choice.
+_find_nul = re.compile(rb"u(?<=\\u)0000").search
 _find_null_or_nul = re.compile(rb"u(?:(?<=nu)ll|(?<=\\u)0000)").search
-_find_time = re.compile(rb"T\d\d:").search
-_find_moment_without_zone = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?"').search
+_find_moment_not_in_utc = re.compile(rb'T\d\d:[\d:.]*["+-]').search
+_find_negative_zero = re.compile(rb"\.(?<=-0\.)0(?!\d)").search
 
 # The same for JSON from elsewhere, in which null is nothing but null.
-_ESCAPES = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_find_escape = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])").search
+_find_zero = re.compile(rb"-(?<!\w-)0(?!\d|\.\d*[1-9])").search
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a registered class.
+
+    Attributes:
+        type: the type that its instances are stored under.
+        tags: the templates of their tags.
+        exactness: whether they come back as they are.
+    """
+
+    type: str
+    tags: tuple[str, ...]
+    exactness: Exactness
+
+    def tags_of(self, event: object) -> list[str]:
+        """Give the tags that the class declares, with the event's values.
+
+        `event_tags = ("course:{course}", "student:{student}")` on a registered class; one of
+        which a value is None is left out.
+        """
+        values = _Values(event)
+        tags = []
+        for template in self.tags:
+            try:
+                tags.append(template.format_map(values))
+            except _NoValue:
+                continue
+        return tags
 
 
 class Codec:
@@ -63,8 +108,8 @@ class Codec:
     def __init__(self, events: EventClasses = (), *, unknown: Unknown = "raise") -> None:
         if unknown not in ("raise", "keep"):
             raise InvalidInput(f'unknown must be "raise" or "keep", not {unknown!r}')
-        self._types: dict[type, str] = {}
-        self._tags: dict[type, tuple[str, ...]] = {}
+        self.known: dict[type, Known] = {}
+        """What is known of the registered classes, by class."""
         self._classes: dict[str, type] = {}
         self.decoders = _Decoders()
         """What reads the data of a type: data is all it takes, and its errors are its own."""
@@ -80,6 +125,7 @@ class Codec:
             upcasters, self._classes, keep_unknown=self.decoders.keep_unknown
         )
         """What stored events of earlier types and shapes are read as."""
+        self._is_suspicious = _search(self.known.values())
 
     @property
     def classes(self) -> Mapping[str, type]:
@@ -88,21 +134,42 @@ class Codec:
 
     def _register(self, event_type: str, event_class: type) -> bool:
         """Register a class; return whether it is new, so that this is its own type."""
-        check_name("event type", event_type)
+        check_new_name("event type", event_type)
         other = self._classes.get(event_type, event_class)
-        if other is not event_class:
+        if other is not event_class and not _is_again(event_class, other):
             raise InvalidInput(
                 f"event type {event_type!r} stands for two classes, {other.__qualname__} of"
                 f" {other.__module__} and {event_class.__qualname__} of {event_class.__module__}:"
                 " give one of them a class attribute event_type"
             )
-        self._classes[event_type] = event_class
-        is_new = event_class not in self._types
-        self._types.setdefault(event_class, event_type)
         self.decoders[event_type] = _decoder(event_class)
-        if templates := _tag_templates(event_class):
-            self._tags[event_class] = templates
-        return is_new
+        self._classes[event_type] = event_class
+        if event_class in self.known:
+            return False
+        exactness = exactness_of(event_class)
+        self.known[event_class] = Known(event_type, _tag_templates(event_class), exactness)
+        return True
+
+    def known_as(self, event: object) -> Known:
+        """Say what is known of the class of an event.
+
+        Raises:
+            UnregisteredEventClass: its class is not registered.
+        """
+        # A class in the place of an instance may have a metaclass of its own.
+        return self._known_class(type if isinstance(event, type) else type(event))
+
+    def _known_class(self, event_class: type) -> Known:
+        if event_class not in self.known:
+            # Defined again, in a notebook or by a reload, it takes the place of the one before.
+            for event_type, other in list(self._classes.items()):
+                if _is_again(event_class, other):
+                    self._register(event_type, event_class)
+                    self._is_suspicious = _search(self.known.values())
+        try:
+            return self.known[event_class]
+        except KeyError:
+            raise UnregisteredEventClass(event_class) from None
 
     def type_of(self, event: object) -> str:
         """Name the type of an instance of a registered class.
@@ -110,10 +177,7 @@ class Codec:
         Raises:
             UnregisteredEventClass: its class is not registered.
         """
-        try:
-            return self._types[type(event)]
-        except KeyError:
-            raise UnregisteredEventClass(type(event)) from None
+        return self.known_as(event).type
 
     def type_of_class(self, event_class: type) -> str:
         """Name the type that a registered class stands for.
@@ -121,32 +185,63 @@ class Codec:
         Raises:
             UnregisteredEventClass: it is not registered.
         """
-        try:
-            return self._types[event_class]
-        except KeyError:
-            raise UnregisteredEventClass(event_class) from None
+        return self._known_class(event_class).type
 
     def registered_type(self, data: object) -> str | None:
         """Name the type of an instance of a registered class; None for anything else."""
-        return self._types.get(type(data))
+        try:
+            return self._known_class(type(data)).type
+        except UnregisteredEventClass:
+            return None
 
-    def tags_of(self, event: object) -> list[str]:
-        """Give the tags that the class of an event declares, with the event's values.
+    def is_event(self, value: object) -> bool:
+        """Whether it is an instance of a registered class, or such a class."""
+        event_class = value if isinstance(value, type) else type(value)
+        return event_class in self.known
 
-        `event_tags = ("course:{course}", "student:{student}")` on a registered class; one of
-        which a value is None is left out.
+    def types_of(self, given: Iterable[object]) -> list[str]:
+        """Name the event types that classes, unions and aliases of them, and names stand for.
+
+        Raises:
+            InvalidInput: something else, or a name that is not known here.
+            UnregisteredEventClass: a class is not registered.
         """
-        templates = self._tags.get(type(event))
-        if templates is None:
-            return []
-        values = _Values(event)
-        tags = []
-        for template in templates:
-            try:
-                tags.append(template.format_map(values))
-            except _NoValue:
-                continue
-        return tags
+        found: list[str] = []
+        for one in given:
+            if isinstance(one, str):
+                found.append(self.check_known(check_name("event type", one)))
+            else:
+                found += map(self.type_of_class, classes_of(one))
+        return found
+
+    def check_known(self, event_type: str) -> str:
+        """Check that an event type is one of those that are registered, if any are.
+
+        Raises:
+            InvalidInput: it is not, and not said to be meant either.
+        """
+        if self._classes and not isinstance(event_type, Unregistered):
+            upcasting = self.upcasting
+            if event_type not in self._classes and not upcasting.knows(event_type):
+                near = get_close_matches(event_type, [*self._classes, *upcasting.steps], n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "register its class in events=."
+                raise InvalidInput(
+                    f"event type {event_type!r} is not registered: {hint} If events without a class"
+                    f" are meant, say unregistered({event_type!r})"
+                )
+        return event_type
+
+    def check_query(self, query: Query) -> Query:
+        """Check that the types that a query names are known.
+
+        Raises:
+            InvalidInput: one is not, and not said to be meant either.
+        """
+        if self._classes and isinstance(query, Query):
+            for item in query.items:
+                for event_type in item.types:
+                    self.check_known(event_type)
+        return query
 
     def encode(self, event_type: str, data: object, *, field: str = "data") -> bytes:
         """Write data as JSON.
@@ -159,10 +254,21 @@ class Codec:
         Raises:
             EncodingFailed: something has no JSON, or would not come back as it went in.
         """
+        known = self.known.get(type(data))
         try:
-            written, is_plain = _encode(data)
-            if (not is_plain or _is_suspicious(written)) and (found := _first_fault(data, field)):
-                raise EncodingFailed(event_type, *found)
+            written, is_sure = _encode(data)
+            if known is None:
+                is_sure = is_sure and not _is_suspicious(written)
+            elif is_sure:
+                exactness = known.exactness
+                found_in = _find_nul if exactness.is_searched else _is_suspicious
+                is_sure = exactness.is_exact(data) and not found_in(written)
+            if not is_sure:
+                fault = _first_fault(data, field, is_written=True)
+                if fault is None and known is not None:
+                    fault = self._loss(known, data, written, field)
+                if fault is not None:
+                    raise EncodingFailed(event_type, *fault)
         except RecursionError as error:
             reason = "is nested too deeply, or contains itself"
             raise EncodingFailed(event_type, field, reason) from error
@@ -171,11 +277,26 @@ class Codec:
         except Exception as error:
             if succeeds(lambda: _encode(data)):
                 raise
-            raise EncodingFailed(event_type, *_why_not(data, field, error)) from error
+            raise EncodingFailed(event_type, *_why_not(data, field, error)) from cause_of(error)
         return written
+
+    def _loss(self, known: Known, data: object, written: bytes, field: str) -> Fault | None:
+        """Read back what was written, and say what would be lost."""
+        decoder = self.decoders[known.type]
+        try:
+            back = decoder(written)
+        except Exception as error:
+            if succeeds(lambda: decoder(written)):
+                raise
+            place, reason = reason_of(error)
+            return field + place, f"could not be read again: {reason}"
+        return _difference(data, back, field, plain=known.exactness.holds_plain)
 
     def encode_together(self, values: Sequence[object]) -> bytes | None:
         """Write many values as JSON, in a fraction of the time that it takes one by one.
+
+        Args:
+            values: them; of registered classes those only that come back as they are.
 
         Returns:
             The JSON of the list; None where one may be at fault, which `encode` says of each.
@@ -186,7 +307,7 @@ class Codec:
             if succeeds(lambda: _ordered_encoder.encode(values)):
                 raise
             return None
-        return None if _is_suspicious(written) else written
+        return None if self._is_suspicious(written) else written
 
     def check(self, event_type: str, written: bytes, *, field: str = "data") -> Any:
         """Check that JSON from elsewhere can be stored and read again, as it is.
@@ -204,7 +325,9 @@ class Codec:
         """
         try:
             value = _decode_plain(written)
-            if _ESCAPES.search(written) and (found := _first_fault(value, field)):
+            if (_find_escape(written) or _find_zero(written)) and (
+                found := _first_fault(value, field)
+            ):
                 raise EncodingFailed(event_type, *found)
         except RecursionError as error:
             raise EncodingFailed(event_type, field, "is nested too deeply") from error
@@ -226,7 +349,7 @@ class Codec:
         except Exception as error:
             if succeeds(lambda: decoder(data)):
                 raise
-            raise self.failure(event_type, error) from error
+            raise self.failure(event_type, error) from cause_of(error)
 
     def upcast(self, event_type: str, data: bytes | None) -> list[tuple[str, bytes | None]]:
         """Follow the upcasters of a stored event's type.
@@ -263,7 +386,15 @@ class Codec:
         """
         if self.registered_type(data) is not None:
             return [data]
-        written = self.encode(event_type, data)
+        return self.read_again(event_type, self.encode(event_type, data))
+
+    def read_again(self, event_type: str, written: bytes) -> list[Any]:
+        """What JSON will be read as, once it is stored.
+
+        Raises:
+            UnknownEventType: no class is registered for the type.
+            EncodingFailed: it could not be read again.
+        """
         parts: list[tuple[str, Any]] = [(event_type, written)]
         try:
             if event_type in self.upcasting.steps:
@@ -274,12 +405,36 @@ class Codec:
             raise EncodingFailed(event_type, "data", reason) from failure.__cause__
         except DecodingFailed as failure:
             event_class = failure.event_class.__qualname__
-            reason = f"could not be read again as {event_class}: {failure.__cause__}"
-            raise EncodingFailed(event_type, "data", reason) from failure
+            reason = f"could not be read again as {event_class}: {failure.reason}"
+            raise EncodingFailed(event_type, f"data{failure.place}", reason) from failure.__cause__
+
+    def tags_of(self, event_type: str, data: object, written: bytes) -> list[str]:
+        """Give the tags that the class of an event declares, however its data was given.
+
+        Args:
+            event_type: its type.
+            data: its data: an instance of the class, or plain data.
+            written: its data as JSON.
+
+        Raises:
+            EncodingFailed: it could not be read as its class.
+        """
+        known = self.known.get(type(data))
+        if known is not None:
+            return known.tags_of(data) if known.tags else []
+        if event_type not in self._classes and event_type not in self.upcasting.steps:
+            return []
+        return [
+            tag
+            for event in self.read_again(event_type, written)
+            if (known := self.known.get(type(event))) is not None
+            for tag in known.tags_of(event)
+        ]
 
     def failure(self, event_type: str, error: Exception) -> DecodingFailed:
         """Say that stored data does not fit the class of its type."""
-        return DecodingFailed(event_type, self._classes[event_type], str(error))
+        place, reason = reason_of(error)
+        return DecodingFailed(event_type, self._classes[event_type], reason, place)
 
 
 def succeeds(work: Callable[[], object]) -> bool:
@@ -307,36 +462,97 @@ class _Decoders(dict[str, Decoder]):
 
 
 def _encode_other(value: object) -> Any:
-    if _is_pydantic(type(value)):
-        return msgspec.Raw(value.model_dump_json(by_alias=True, round_trip=True).encode())  # type: ignore[attr-defined]
-    raise TypeError(f"objects of type {type(value).__qualname__} have no JSON")
+    if is_pydantic(type(value)):
+        return msgspec.Raw(_dump(value, warnings="error"))
+    return _encode_scalar(value)
+
+
+def _encode_model_as_is(value: object) -> Any:
+    """Write a model also where a field does not hold what its type says."""
+    if is_pydantic(type(value)):
+        return msgspec.Raw(_dump(value, warnings="none"))
+    return _encode_scalar(value)
+
+
+def _dump(model: Any, *, warnings: str) -> bytes:
+    dumped: str = model.model_dump_json(by_alias=True, round_trip=True, warnings=warnings)
+    return dumped.encode()
+
+
+def _encode_scalar(value: object) -> Any:
+    """Write an instance of a class derived from a JSON scalar as what it is."""
+    scalar = scalar_below(type(value))
+    if scalar is None:
+        raise TypeError(f"objects of type {type(value).__qualname__} have no JSON")
+    return as_scalar(scalar, value)
 
 
 def decode_other(wanted: type, value: Any) -> Any:
     """Make an instance of a class that msgspec does not know from plain data."""
-    if _is_pydantic(wanted):
-        return wanted.model_validate_json(_encoder.encode(value))  # type: ignore[attr-defined]
-    raise TypeError(f"objects of type {wanted.__qualname__} cannot be read from JSON")
+    if is_pydantic(wanted):
+        try:
+            return wanted.model_validate_json(_encoder.encode(value))  # type: ignore[attr-defined]
+        except ValueError as error:  # whose text has what it was given in it
+            place, reason = reason_of(error)
+            raise ValueError(f"{wanted.__qualname__}{place}: {reason}") from None
+    scalar = scalar_below(wanted)
+    if scalar is None:
+        raise TypeError(f"objects of type {wanted.__qualname__} cannot be read from JSON")
+    return as_scalar(wanted, msgspec.convert(value, scalar, strict=True))
+
+
+def reason_of(error: Exception) -> tuple[str, str]:
+    """Say where data does not fit a class, and why, without what stands there.
+
+    What pydantic and msgspec say of a value may hold it: it does not belong into errors and logs.
+
+    Returns:
+        The path of the field, `.items[2].price`, and the reason.
+    """
+    if hasattr(error, "errors") and callable(error.errors) and hasattr(error, "error_count"):
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        reasons = [f"{_path(one['loc'])[1:] or 'it'}: {one['msg']}" for one in found]
+        return _path(found[0]["loc"]), "; ".join(reasons)
+    reason, _, place = str(error).partition(" - at `$")
+    return place.removesuffix("`"), re.sub(r"^(Invalid (?:enum )?value) .*", r"\1", reason)
+
+
+def _path(parts: Iterable[object]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+
+
+def cause_of(error: Exception) -> BaseException | None:
+    """What an error is raised from: not from one of pydantic or msgspec, whose text holds data."""
+    if isinstance(error, msgspec.ValidationError):
+        return error.__cause__
+    return None if hasattr(error, "error_count") else error
 
 
 # Sets in one order, so that the same event is the same JSON when it is appended again; but not
 # everything that stands in a set has an order, nor does a key that is no text.
 _ordered_encoder = msgspec.json.Encoder(enc_hook=_encode_other, order="deterministic")
-_encoder = msgspec.json.Encoder(enc_hook=_encode_other)
+_encoder = msgspec.json.Encoder(enc_hook=_encode_model_as_is)
 
 
 def _encode(data: object) -> tuple[bytes, bool]:
-    """Write JSON; say also whether all keys were text and all sets had an order."""
+    """Write JSON; say also whether all keys were text, and all sets had an order."""
     try:
         return _ordered_encoder.encode(data), True
-    except TypeError:
+    except (TypeError, ValueError):  # or a model holds what it should not
         return _encoder.encode(data), False
 
 
-def _is_suspicious(written: bytes) -> bool:
-    return _find_null_or_nul(written) is not None or (
-        _find_time(written) is not None and _find_moment_without_zone(written) is not None
+def _is_suspicious(written: bytes) -> object:
+    return (
+        _find_null_or_nul(written)
+        or _find_moment_not_in_utc(written)
+        or _find_negative_zero(written)
     )
+
+
+def _search(known: Iterable[Known]) -> Callable[[bytes], object]:
+    """How to search the JSON of events of some classes, and of others that were searched alone."""
+    return _find_nul if all(one.exactness.is_searched for one in known) else _is_suspicious
 
 
 encode_as_is = _encoder.encode
@@ -345,12 +561,6 @@ encode_as_is = _encoder.encode
 _decode_plain = msgspec.json.Decoder().decode
 decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 """Read the metadata of a stored event."""
-
-
-def _is_pydantic(event_class: type) -> bool:
-    return hasattr(event_class, "__pydantic_validator__") and hasattr(
-        event_class, "model_validate_json"
-    )
 
 
 def _check_fields(event_class: type) -> None:
@@ -364,7 +574,7 @@ def _check_fields(event_class: type) -> None:
 
 
 def _decoder(event_class: type) -> Callable[[bytes], Any]:
-    if _is_pydantic(event_class):
+    if is_pydantic(event_class):
         validate: Callable[[bytes], Any] = event_class.model_validate_json  # type: ignore[attr-defined]
         return validate
     _check_fields(event_class)
@@ -397,7 +607,7 @@ class _Values(dict[str, Any]):
 def _tag_templates(event_class: type) -> tuple[str, ...]:
     given = getattr(event_class, "event_tags", ())
     templates = (given,) if isinstance(given, str) else tuple(given)
-    known = _names_of_fields(event_class)
+    known = names_of_fields(event_class) or []
     for template in templates:
         try:
             names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
@@ -415,16 +625,6 @@ def _tag_templates(event_class: type) -> tuple[str, ...]:
     return templates
 
 
-def _names_of_fields(event_class: type) -> list[str]:
-    if is_dataclass(event_class):
-        return [field.name for field in fields(event_class)]
-    if issubclass(event_class, msgspec.Struct):
-        return list(event_class.__struct_fields__)
-    if hasattr(event_class, "__attrs_attrs__"):
-        return [attribute.name for attribute in event_class.__attrs_attrs__]
-    return list(getattr(event_class, "model_fields", ()))
-
-
 def _declared_upcasters(event_type: str, event_class: type) -> Iterator[Upcaster]:
     # Its own only: a class that inherits them is another event.
     given = vars(event_class).get("event_upcasters", ())
@@ -438,6 +638,7 @@ def _declared_upcasters(event_type: str, event_class: type) -> Iterator[Upcaster
 
 
 def _registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]]:
+    events = resolved(events)
     origin: Any = get_origin(events)
     if isinstance(events, Upcaster):
         yield events.from_type, events
@@ -463,13 +664,35 @@ def _registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]
         )
 
 
+def classes_of(given: object) -> list[type]:
+    """The classes that are given: one, or a union of them, or an alias of one.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    given = resolved(given)
+    if get_origin(given) in (types.UnionType, Union):
+        return [found for part in get_args(given) for found in classes_of(part)]
+    if isinstance(given, type):
+        return [given]
+    raise InvalidInput(f"{given!r} is no event class, union of them, or name of an event type")
+
+
+def _is_again(event_class: type, other: type) -> bool:
+    """Whether a class is another one, defined again."""
+    return (event_class.__module__, event_class.__qualname__) == (
+        other.__module__,
+        other.__qualname__,
+    )
+
+
 def is_event_class(event_class: object) -> bool:
     """Whether it is a class of a kind whose instances can be events."""
     return isinstance(event_class, type) and (
         is_dataclass(event_class)
         or issubclass(event_class, msgspec.Struct)
         or hasattr(event_class, "__attrs_attrs__")
-        or _is_pydantic(event_class)
+        or is_pydantic(event_class)
     )
 
 
@@ -481,23 +704,35 @@ def _check_class(event_class: object) -> None:
         )
 
 
-def _why_not(data: object, field: str, error: Exception) -> tuple[str, str]:
+def _why_not(data: object, field: str, error: Exception) -> Fault:
     try:
         return _first_fault(data, field) or (field, f"cannot be written as JSON: {error}")
     except RecursionError:
         return field, "is nested too deeply, or contains itself"
 
 
-def _first_fault(value: Any, path: str) -> tuple[str, str] | None:
-    """Find the first part of a value that cannot be kept: its path, and why."""
+def _first_fault(value: Any, path: str, *, is_written: bool = False) -> Fault | None:
+    """Find the first part of a value that cannot be kept.
+
+    Args:
+        value: the value.
+        path: what it is called.
+        is_written: whether all of it has JSON: a model may write what has none by itself.
+
+    Returns:
+        The path of the part, and why.
+    """
     if isinstance(value, Enum):
-        return _first_fault(value.value, path)
+        return _first_fault(value.value, path, is_written=is_written)
     if value is msgspec.UNSET:
         return None
-    if isinstance(value, dict) and (found := _key_fault(value, path)):
+    if isinstance(value, dict) and (found := _key_fault(value, path, is_written=is_written)):
         return found
     if isinstance(value, float):
-        return None if math.isfinite(value) else (path, f"is {value}, which JSON does not have")
+        if is_kept(value):
+            return None
+        keeper = "the database does not keep" if value == 0 else "JSON does not have"
+        return path, f"is {value}, which {keeper}"
     if isinstance(value, str):
         if "\x00" in value:
             return path, "contains a NUL character, which PostgreSQL does not keep"
@@ -505,27 +740,41 @@ def _first_fault(value: Any, path: str) -> tuple[str, str] | None:
             return path, "contains half of a surrogate pair, which is no text"
         return None
     if isinstance(value, datetime):
-        if value.utcoffset() is None:
+        offset = value.utcoffset()
+        if offset is None:
             return path, "is a datetime without a time zone: which moment it means is not known"
+        if offset.seconds % 60 or offset.microseconds:
+            return path, f"has the UTC offset {offset}, and JSON has no seconds there: use UTC"
+        return None
+    if isinstance(value, time):
+        offset = value.utcoffset()
+        if value.tzinfo is not None and (
+            offset is None or offset.seconds % 60 or offset.microseconds
+        ):
+            return path, "has a time zone, which JSON does not have for a time of day"
         return None
     children = _children(value, path)
     if children is not None:
         return next(
-            (found for found in (_first_fault(*child) for child in children) if found), None
+            (found for child in children if (found := _first_fault(*child, is_written=is_written))),
+            None,
         )
-    try:
-        _encoder.encode(value)
-    except Exception as error:
-        return path, f"cannot be written as JSON: {error}"
+    if not is_written:
+        try:
+            _encoder.encode(value)
+        except Exception as error:
+            return path, f"cannot be written as JSON: {error}"
     return None
 
 
-def _key_fault(value: dict[Any, Any], path: str) -> tuple[str, str] | None:
+def _key_fault(value: dict[Any, Any], path: str, *, is_written: bool) -> Fault | None:
     written = set()
     for key in value:
         try:
             text = _encoder.encode({key: 0})
         except Exception as error:
+            if is_written:
+                continue
             return f"{path} key {key!r}", f"cannot be written as JSON: {error}"
         if text in written:
             return f"{path} key {key!r}", "is the same in JSON as another key"
@@ -552,12 +801,46 @@ def _children(value: Any, path: str) -> Iterator[tuple[Any, str]] | None:
 
 def field_names(value: Any) -> list[str] | None:
     """The names of an instance's fields that are written as JSON; None for what has no fields."""
-    if is_dataclass(value):
-        return [field.name for field in fields(value)]
-    if isinstance(value, msgspec.Struct):
-        return list(value.__struct_fields__)
-    if hasattr(type(value), "__attrs_attrs__"):
-        return [attribute.name for attribute in type(value).__attrs_attrs__]
-    if _is_pydantic(type(value)):
-        return [*type(value).model_fields, *(value.model_extra or ())]
-    return None
+    names = names_of_fields(type(value))
+    return names if names is None else [*names, *(getattr(value, "model_extra", None) or ())]
+
+
+def _difference(sent: Any, back: Any, path: str, *, plain: bool) -> Fault | None:
+    """Find the first part of a value that did not come back as it was: its path, and why."""
+    if type(sent) is type(back):
+        pairs = _pairs(sent, back, path)
+        if pairs is not None:
+            return next(
+                (found for pair in pairs if (found := _difference(*pair, plain=plain))), None
+            )
+    if repr(sent) == repr(back) or sent == back:
+        return None
+    if plain and isinstance(back, _PLAIN) and _encoder.encode(sent) == _encoder.encode(back):
+        return None
+    if type(sent) is type(back):
+        return path, "would not come back as it is"
+    return (
+        path,
+        f"is a {type(sent).__qualname__} and would come back as a {type(back).__qualname__}",
+    )
+
+
+_PLAIN = (str, int, float, list, dict)
+
+
+def _pairs(sent: Any, back: Any, path: str) -> Iterator[tuple[Any, Any, str]] | None:
+    """The parts of two values of a class side by side; None where they have none, or others."""
+    if isinstance(sent, dict):
+        if sent.keys() != back.keys():
+            return None
+        return ((item, back[key], f"{path}.{key}") for key, item in sent.items())
+    if isinstance(sent, list | tuple):
+        if len(sent) != len(back):
+            return None
+        places = range(len(sent))
+        return ((sent[place], back[place], f"{path}[{place}]") for place in places)
+    names = field_names(sent)
+    if names is None or names != field_names(back):
+        return None
+    names += getattr(sent, "__private_attributes__", ())
+    return ((getattr(sent, name), getattr(back, name), f"{path}.{name}") for name in names)

@@ -578,14 +578,24 @@ class UnknownEventType(IndelibleError):
 
 
 class DecodingFailed(IndelibleError):
-    """Stored data does not fit the class registered for its type."""
+    """Stored data does not fit the class registered for its type.
 
-    def __init__(self, event_type: str, event_class: type, reason: str) -> None:
+    Attributes:
+        event_type: the type.
+        event_class: its class.
+        place: the path of the field that does not fit, `.items[2].price`; empty for the whole.
+        reason: why; without the value, which may be personal.
+    """
+
+    def __init__(self, event_type: str, event_class: type, reason: str, place: str = "") -> None:
         self.event_type = event_type
         self.event_class = event_class
+        self.place = place
+        self.reason = reason
+        at = f" at {place.removeprefix('.')}" if place else ""
         super().__init__(
             f"stored data of event type {event_type!r} does not fit"
-            f" {event_class.__qualname__}: {reason}. Give new fields a default, or read it with"
+            f" {event_class.__qualname__}{at}: {reason}. Give new fields a default, or read it with"
             " a store that does not register the class"
         )
 

@@ -110,13 +110,12 @@ class NewEvent:
         data: the fact: anything that can be written as JSON, or an instance of an event class.
             Plain data comes back as JSON has it: moments and ids as text, and a float of 1e16 or
             more as the whole number that JSONB keeps. In the fields of a class that have a type
-            (not `Any`) all come back exactly, but for the order of the keys of a dict, which JSONB
-            has of its own (the shorter ones first): what has an order goes into a list. Whether a
-            field holds what its type says is not looked at (pydantic does so where an instance is
-            made): what holds something else is stored, and cannot be read as that class.
+            (not `Any`) all come back equal, but for the order of the keys of a dict, which JSONB
+            has of its own (the shorter ones first): what has an order goes into a list. What would
+            not come back equal is refused. Plain data of a type that has a class must fit it.
         metadata: what is known about the event, such as who caused it.
         id: its identity. Appending the same events with the same ids again is a safe retry.
-        tags: labels `key:value`.
+        tags: labels `key:value`; those that the type's class declares come with them.
         valid_at: when the fact holds in the world; by default when it is recorded.
 
     Example:

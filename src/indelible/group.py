@@ -98,7 +98,7 @@ class Group(Generic[Bound]):
             InvalidInput: an argument is wrong.
         """
         settings = GroupSettings(
-            query=query,
+            query=query and self._codec.check_query(query),
             partition_by=partition_by,
             max_attempts=max_attempts,
             retry_after=retry_after,
@@ -274,7 +274,7 @@ class AsyncGroup(Generic[Bound]):
         exists: Literal["raise", "change"] = "raise",
     ) -> bool:
         settings = GroupSettings(
-            query=query,
+            query=query and self._codec.check_query(query),
             partition_by=partition_by,
             max_attempts=max_attempts,
             retry_after=retry_after,

@@ -41,7 +41,7 @@ from .errors import (
 )
 from .events import ImportEvent, ImportResult, RecordedEvent
 from .moments import check_moment
-from .names import check_name
+from .names import check_name, check_new_name
 from .plan import Call, Plan, Rows
 
 Importable = Iterable[bytes | str | ImportEvent | RecordedEvent]
@@ -253,7 +253,7 @@ class Importing:
         self._check_type(event_type)
         data, metadata = written(self._writing, event_type, event.data, event.metadata)
         event_id = None if event.id is None else check_id(event_type, event.id)
-        class_tags = self._writing.codec.tags_of(event.data)
+        class_tags = self._writing.codec.tags_of(event_type, event.data, data)
         self._keep(event, of_stream, event_id, event_type, data, metadata, class_tags)
 
     def _take_line(self, text: bytes | str) -> None:
@@ -277,7 +277,8 @@ class Importing:
             elif not isinstance(codec.check(event_type, metadata, field="metadata"), dict):
                 raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
         check_size(self._writing, event_type, len(data) + len(metadata or b""))
-        self._keep(line, of_stream, line.id, event_type, data, metadata)
+        tags = codec.tags_of(event_type, line.data, data)
+        self._keep(line, of_stream, line.id, event_type, data, metadata, tags)
 
     def _keep(
         self,
@@ -319,7 +320,7 @@ class Importing:
         of_streams = self._chunk.of_streams
         found = of_streams.get(stream) if isinstance(stream, str) else None
         if found is None:
-            check_name("stream", stream)
+            check_new_name("stream", stream)
             channel = check_channel(self._writing, stream, given)
             found = of_streams[stream] = OfStream(given, channel)
         elif given != found.given:
@@ -332,7 +333,7 @@ class Importing:
     def _check_type(self, event_type: Any) -> None:
         if isinstance(event_type, str) and event_type in self._types:
             return
-        check_name("event type", event_type)
+        check_new_name("event type", event_type)
         if len(self._types) >= _TYPES_REMEMBERED:
             self._types.clear()
         self._types.add(event_type)

@@ -32,6 +32,21 @@ def check_name(what: str, name: object) -> str:
     return name
 
 
+def check_new_name(what: str, name: object) -> str:
+    """Check the name of a stream or an event type of an application's own.
+
+    Raises:
+        InvalidInput: it is no name, or one that the store keeps for itself.
+    """
+    checked = check_name(what, name)
+    if checked.startswith("$"):
+        raise InvalidInput(
+            f"a {what} must not begin with '$', as {checked!r} does: such names are reserved for"
+            " the store"
+        )
+    return checked
+
+
 def check_text(what: str, text: object) -> str:
     """Check a text for people.
 

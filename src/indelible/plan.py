@@ -92,14 +92,15 @@ def documented_as(face: type) -> Callable[[type[T]], type[T]]:
 
     def document(twin: type[T]) -> type[T]:
         for name, member in list(vars(twin).items()):
-            if getattr(member, "__doc__", None) is None and hasattr(face, name):
+            doc = getattr(getattr(face, name, None), "__doc__", None)
+            # Without any, by python -OO, there is nothing to give.
+            if doc is not None and getattr(member, "__doc__", None) is None:
                 if isinstance(member, classmethod):
-                    member.__func__.__doc__ = getattr(face, name).__doc__
+                    member.__func__.__doc__ = doc
                 elif isinstance(member, property):
-                    doc = getattr(face, name).__doc__
                     setattr(twin, name, property(member.fget, doc=doc))
                 else:
-                    member.__doc__ = getattr(face, name).__doc__
+                    member.__doc__ = doc
         return twin
 
     return document

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 from zlib import crc32
 
-from .codec import Codec
-from .errors import IndelibleError, InvalidInput, ProjectionFailed, UnregisteredEventClass
+from .codec import Codec, classes_of
+from .errors import IndelibleError, InvalidInput, ProjectionFailed
 from .events import ERASED, RecordedEvent
+from .handlers import check_handler
 from .names import check_name
 from .query import Query
 
@@ -29,17 +30,17 @@ _MOST_PARTITIONS = 1_024
 _LONGEST_RETRY = 3_600
 
 
-def handles(*types: type | str) -> Callable[[F], F]:
+def handles(*types: Any) -> Callable[[F], F]:
     """Say which event types a method of a projection handles.
 
     Args:
-        types: event classes, or names of event types.
+        types: event classes, unions of them, or names of event types.
 
     Returns:
         A decorator that gives the method back as it is.
 
     Raises:
-        InvalidInput: no types.
+        InvalidInput: no types, or something else.
 
     Example:
         ```python
@@ -54,8 +55,12 @@ def handles(*types: type | str) -> Callable[[F], F]:
     if not types:
         raise InvalidInput("handles() needs the event types: @handles(OrderCreated)")
 
+    marked = [
+        found for one in types for found in ([one] if isinstance(one, str) else classes_of(one))
+    ]
+
     def mark(method: F) -> F:
-        method._handled_types = types  # type: ignore[attr-defined]
+        method._handled_types = marked  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -237,12 +242,13 @@ class Described:
         self.on_error = projection.on_error
         self._check_policy()
         self.handlers = self._find_handlers(codec)
-        self.query = self._check_query()
+        self.query = codec.check_query(self._check_query())
         self.indexes = self._check_indexes()
         self._documents = self._document_codec()
         self.takes_batches = hasattr(projection, "project")
         self.enriches = hasattr(projection, "enrich")
         self.has_live_effects = hasattr(projection, "on_live")
+        self._check_handlers()
         self.is_by_stream = (
             self.kind != "documents" or self._class.key is DocumentProjection.key  # type: ignore[attr-defined]
         )
@@ -288,8 +294,15 @@ class Described:
         """Write a document as JSON.
 
         Raises:
+            InvalidInput: it is no document of the projection.
             EncodingFailed: something has no JSON, or would not come back as it went in.
         """
+        wanted = self._documents.classes.get(self.name)
+        if wanted is not None and self._documents.registered_type(document) is None:
+            raise InvalidInput(
+                f"a handler of projection {self.name!r} returned a {type(document).__qualname__}:"
+                f" return the document, a {wanted.__qualname__}, or None for none"
+            )
         return self._documents.encode(self.name, document, field="document")
 
     def failure(self, event: RecordedEvent | None, error: BaseException) -> IndelibleError:
@@ -329,13 +342,7 @@ class Described:
     def _find_handlers(self, codec: Codec) -> dict[str, Callable[..., Any]]:
         handlers: dict[str, Callable[..., Any]] = {}
         for given, name in self._class._methods.items():
-            if isinstance(given, str):
-                event_type = check_name("event type", given)
-            else:
-                try:
-                    event_type = codec.type_of_class(given)
-                except UnregisteredEventClass:
-                    raise UnregisteredEventClass(given) from None
+            (event_type,) = codec.types_of([given])
             if event_type in handlers:
                 raise InvalidInput(
                     f"projection {self.name!r} has two methods for event type {event_type!r}"
@@ -346,6 +353,25 @@ class Described:
                 f"projection {self.name!r} handles nothing: mark its methods with @handles(…)"
             )
         return handlers
+
+    def _check_handlers(self) -> None:
+        """Check that the methods take what they are called with."""
+        given = {
+            "documents": ("document", "event"),
+            "tables": ("event", "connection"),
+            "external": ("event",),
+        }[self.kind]
+        if self.enriches:
+            check_handler(self.projection.enrich, "events", "connection")
+            given += ("enriched",)
+        if self.takes_batches:
+            connection = () if self.kind == "external" else ("connection",)
+            check_handler(self.projection.project, "events", *connection)
+        else:
+            for handler in self.handlers.values():
+                check_handler(handler, *given)
+        if self.has_live_effects:
+            check_handler(self.projection.on_live, "event")
 
     def _check_policy(self) -> None:
         if isinstance(self.retry_after, bool) or not 0 <= self.retry_after <= _LONGEST_RETRY:

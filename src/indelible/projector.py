@@ -13,6 +13,7 @@ from typing import Any, Self
 from . import project
 from .errors import IndelibleError, LeaseLost, StoreClosed
 from .events import RecordedEvent
+from .handlers import check_outcome
 from .leases import Lease
 from .outcomes import was_left
 from .plan import documented_as
@@ -384,7 +385,8 @@ def handle(
         given += tuple(enrich(described, events, engine))
     for event in events:
         with _failing(described, event):
-            described.handlers[event.type](event, *given)
+            handler = described.handlers[event.type]
+            check_outcome(handler, handler(event, *given))
 
 
 async def handle_async(
@@ -400,7 +402,8 @@ async def handle_async(
         given += tuple(await enrich_async(described, events, engine))
     for event in events:
         with _failing(described, event):
-            await described.handlers[event.type](event, *given)
+            handler = described.handlers[event.type]
+            check_outcome(handler, await handler(event, *given))
 
 
 def _hold_lease(watch: Watch, run: project.Run, wake: Callable[[], None]) -> Lease:

@@ -13,6 +13,35 @@ from .events import RecordedEvent
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
+class Unregistered(str):
+    """The name of an event type that needs no class; see `unregistered`."""
+
+    __slots__ = ()
+
+
+def unregistered(event_type: str) -> str:
+    """Say that the events of a type are meant although no class is registered for it.
+
+    Where event classes are registered, a name of a type that is none of theirs is refused: most
+    often it is misspelt. What is said in this way is let through.
+
+    Args:
+        event_type: the name.
+
+    Returns:
+        The name, for `Query(types=…)`, `@handles(…)` and `@app.on(…)`.
+
+    Raises:
+        InvalidInput: it is no name.
+
+    Example:
+        ```python
+        Query(types=["OrderCreated", unregistered("LegacyOrderImported")])
+        ```
+    """
+    return Unregistered(_name("types", event_type))
+
+
 @dataclass(frozen=True, slots=True)
 class QueryItem:
     """One alternative of a query: all that it names must hold."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .codec import Codec, decode_metadata, succeeds
+from .codec import Codec, cause_of, decode_metadata, succeeds
 from .errors import (
     DecodingFailed,
     EpochMismatch,
@@ -421,7 +421,7 @@ def matching(codec: Codec, query: Query) -> Plan[Matching]:
     """Read what a decision is made on; see `EventStore.read_matching`."""
     if check_query(query) is None:
         raise InvalidInput("read_matching needs a Query: Query() for every event")
-    stored = codec.upcasting.stored(query)
+    stored = codec.upcasting.stored(codec.check_query(query))
     rows = yield Call("read_matching", {"items": json.dumps(items(stored))})
     settled, _, _, event_id, _, _, _, _, epoch, *_ = rows[0]
     found = rows[1:]
@@ -573,9 +573,13 @@ def check_query(query: object) -> Query | None:
 
 
 def current_query(codec: Codec, query: object) -> Query | None:
-    """Check a query, and give it with the names that its types are read under today."""
+    """Check a query, and give it with the names that its types are read under today.
+
+    Raises:
+        InvalidInput: it is none, or names a type that is not known.
+    """
     checked = check_query(query)
-    return None if checked is None else codec.upcasting.current(checked)
+    return None if checked is None else codec.upcasting.current(codec.check_query(checked))
 
 
 def items_json(query: Query | None) -> str | None:
@@ -589,7 +593,7 @@ def items(query: Query) -> list[dict[str, Any]]:
     """The items of a query as the functions in the database take them."""
     return [
         {
-            "types": item.types or None,
+            "types": list(map(str, item.types)) or None,
             "tags": item.tags or None,
             "channel": item.channel,
             "stream_prefix": item.stream_prefix,
@@ -608,7 +612,7 @@ def _filters(query: Query | None) -> tuple[str, dict[str, Any]]:
         return "read_all_any", {"items": items_json(query)}
     (item,) = query.items
     return "read_all_matching", {
-        "types": list(item.types) or None,
+        "types": list(map(str, item.types)) or None,
         "tags": list(item.tags) or None,
         "channel": item.channel,
         "stream_prefix": item.stream_prefix,
@@ -672,7 +676,7 @@ def decode_rows(
             if succeeds(lambda: data is None or decoders[event_type](data)):
                 raise
             failure = codec.failure(event_type, error)
-            raise failure.placed(place(position, stream or name, version)) from error
+            raise failure.placed(place(position, stream or name, version)) from cause_of(error)
     return events, size
 
 

@@ -190,6 +190,10 @@ class Upcasting:
             if target != event_type
         ]
 
+    def knows(self, event_type: str) -> bool:
+        """Whether an upcaster leads from a type or to it."""
+        return event_type in self.steps or event_type in self._sources
+
     def apply(self, event_type: str, data: Any) -> Iterator[tuple[str, Any, Upcaster]]:
         """Follow the upcasters of a type to their end.
 

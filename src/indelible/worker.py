@@ -28,7 +28,7 @@ from .errors import (
 from .events import RecordedEvent
 from .plan import Call, Plan
 from .query import Query
-from .read import HeadState, current_query, decode_rows, items_json, reading_in
+from .read import HeadState, decode_rows, items_json, reading_in
 from .retries import delay_after
 from .slices import AT_ONCE, NOWHERE, DueKey, Item, Place, Slice, in_columns
 from .spans import LAST
@@ -208,7 +208,8 @@ class Worker:
 
     def _join(self, now: float) -> Plan[None]:
         self.settings = yield from groups.settings_of(self.group)
-        self._query = current_query(self._codec, self.settings.query)
+        query = self.settings.query
+        self._query = query and self._codec.upcasting.current(query)
         ((group_id, token, epoch),) = yield Call(
             "group_join",
             {"group": self.group, "worker": self._name, "instance": self._instance},

@@ -409,6 +409,26 @@ def test_a_state_that_evolve_changes_in_place_is_right_after_a_conflict(
     assert handled.state == told(store, stream) == [Deposited(10), Deposited(20), Deposited(1)]
 
 
+@pytest.mark.parametrize(
+    "returned",
+    [Deposited(1), [Deposited(1)], [Deposited], NewEvent("Deposited", {"amount": 1})],
+    ids=["event", "list", "class", "new event"],
+)
+def test_a_command_that_returns_what_it_should_record_is_refused(
+    store: EventStore, returned: object, stream: str
+) -> None:
+    with pytest.raises(InvalidInput, match="record"):
+        store.handle(stream, Account, lambda account: returned)
+
+    def command(account: Account) -> str:
+        account.open("Ann")
+        return "opened"
+
+    store.handle(stream, Account, command)
+
+    assert told(store, stream) == [Opened("Ann")]
+
+
 def test_what_decides_must_not_wait(store: EventStore, stream: str) -> None:
     async def decide_later(command: object, state: object) -> list[AccountEvent]:
         return []

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 import psycopg
+import pydantic
 import pytest
 
 from indelible import (
@@ -412,6 +413,27 @@ def test_a_parked_event_still_holds_back_its_stream_for_the_next_worker(store: E
         assert consumer.take(SHORT) is None
         group.replay()
         assert handled(consumer, 3) == [1, 2, 3]
+
+
+def test_what_stands_in_an_event_that_cannot_be_read_is_not_noted(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Paid(pydantic.BaseModel):
+        card: int
+
+    connect().append("a-1", NewEvent("Paid", {"card": "4111-1111"}), expected=NO_STREAM)
+    append(connect(), "b-1", 2)
+    typed = connect(events=[Paid], unknown="keep")
+    group = typed.group("mails")
+    group.create()
+    with group.consume() as consumer, taken(consumer):
+        pass
+
+    (parked,) = group.parked()
+    assert "does not fit" in (parked.error or "")
+    assert "card" in (parked.error or "")
+    assert "4111" not in (parked.error or "")
+    assert "4111" not in caplog.text
 
 
 def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(

@@ -19,6 +19,7 @@ from indelible import (
     EncodingFailed,
     EventStore,
     EventTooLarge,
+    ImportEvent,
     IndelibleError,
     InvalidInput,
     NewEvent,
@@ -109,6 +110,26 @@ def test_bad_names_of_channels(store: EventStore) -> None:
 def test_bad_names_of_types(store: EventStore) -> None:
     for name, match in BAD_NAMES:
         refuse(store, [happened(), NewEvent(name, {})], rf"event type.*{match}")
+
+
+def test_names_of_the_store_itself(store: EventStore) -> None:
+    line = '{"stream":"%s","type":"%s","data":{}}'
+    for call in (
+        lambda: store.append("$a-1", happened(), expected=ANY),
+        lambda: store.append_many([StreamAppend("$a-1", happened(), ANY)]),
+        lambda: store.append("a-1", NewEvent("$Happened", {}), expected=ANY),
+        lambda: store.append(None, NewEvent("$Happened", {})),
+        lambda: store.import_events([line % ("$a-1", "Happened")], source="file"),
+        lambda: store.import_events([line % ("a-1", "$Happened")], source="file"),
+        lambda: store.import_events([ImportEvent("$a-1", {}, "Happened")], source="file"),
+        lambda: store.import_events([ImportEvent("a-1", {}, "$Happened")], source="file"),
+    ):
+        with pytest.raises(InvalidInput, match=r"must not begin with '\$'.*reserved"):
+            call()
+    assert is_empty(store)
+
+    store.append("a-$1", NewEvent("Happened$", {}), expected=NO_STREAM)
+    assert list(store.read("$a-1")) == []
 
 
 def test_bad_tags(store: EventStore) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from indelible import App, AsyncApp, InvalidInput, UnregisteredEventClass
+from indelible import App, AsyncApp, InvalidInput, UnregisteredEventClass, unregistered
 
 
 @dataclass
 class Happened:
+    number: int
+
+
+@dataclass
+class Other:
     number: int
 
 
@@ -24,7 +30,7 @@ async def coroutine(event: object) -> None: ...
 def test_a_handler_is_given_back_as_it_is() -> None:
     app = App("shop", events=[Happened])
     assert app.on(Happened)(plain) is plain
-    assert app.on("Other", group="audit")(plain) is plain
+    assert app.on(unregistered("Imported"), group="audit")(plain) is plain
 
 
 def test_a_class_that_is_not_registered_is_refused() -> None:
@@ -60,3 +66,22 @@ def test_a_concurrency_that_is_none_is_refused(concurrency: object) -> None:
 def test_no_types_are_refused() -> None:
     with pytest.raises(InvalidInput, match="needs the event types"):
         App("shop").on()
+
+
+def test_a_name_that_no_class_has_is_refused() -> None:
+    app = App("shop", events=[Happened])
+
+    with pytest.raises(InvalidInput, match=r"'Hapened' is not registered: did you mean 'Happened'"):
+        app.on("Hapened")
+    assert App("shop", events=[Happened, Other]).on(Happened | Other)(plain) is plain
+
+
+def test_a_handler_must_take_an_event() -> None:
+    def of_two(event: object, other: object) -> None: ...
+
+    def yielding(event: object) -> Iterator[None]:
+        yield
+
+    for wrong, match in ((lambda: None, "takes"), (of_two, "takes"), (yielding, "yield")):
+        with pytest.raises(InvalidInput, match=match):
+            App("shop").on("A")(wrong)

@@ -82,7 +82,14 @@ class AggregateSubject(Subject[Aggregate[Any]]):
                 "the command for an aggregate is a function that is called with it, such as"
                 f" `lambda delivery: delivery.cancel(reason)`, not {command!r}"
             )
-        at_once(command(state))
+        outcome = at_once(command(state))
+        for one in outcome if isinstance(outcome, list | tuple) else [outcome]:
+            if isinstance(one, NewEvent) or codec.is_event(one):
+                kind = one if isinstance(one, type) else type(one)
+                raise InvalidInput(
+                    f"the command for an aggregate returned {kind.__qualname__}, and that"
+                    " is not stored: let the aggregate record the event, self.record(…)"
+                )
         return changes_of(codec, state)
 
     def with_changes(self, state: Aggregate[Any], events: list[Any]) -> Aggregate[Any]:

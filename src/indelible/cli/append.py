@@ -19,6 +19,7 @@ from indelible.project import BuildInfo
 from indelible.store import EventStore
 
 from . import options
+from .finding import registry
 from .show import json_lines
 
 
@@ -64,6 +65,7 @@ def append(
     valid_at: Annotated[
         str | None, typer.Option("--valid-at", help="When the fact holds, in ISO 8601.")
     ] = None,
+    events: options.Events = None,
     json: options.Json = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
@@ -72,14 +74,16 @@ def append(
 
     indelible append order-17 OrderTipped '{"amount": 2}' --expected 4
 
-    A file is appended line by line. Where it stops in the middle, the lines before are stored;
+    With --events the data is checked against the classes, and their tags are added. A file is
+    appended line by line. Where it stops in the middle, the lines before are stored;
     with ids in it, it can be run again from the beginning.
     """
     wanted = options.expected_version(expected)
+    known = () if events is None else registry(events)
     if file is not None:
         if stream is not None:
             raise InvalidInput("give either an event or --file, not both")
-        with EventStore.connect(url, schema=schema, channel=channel) as store:
+        with EventStore.connect(url, schema=schema, events=known, channel=channel) as store:
             _append_file(store, file, wanted)
         return
     if stream is None or event_type is None:
@@ -93,7 +97,7 @@ def append(
         tags=tag or [],
         valid_at=None if valid_at is None else _moment(valid_at),
     )
-    with EventStore.connect(url, schema=schema, channel=channel) as store:
+    with EventStore.connect(url, schema=schema, events=known, channel=channel) as store:
         _check_inline(store.projections(), event_type)
         result = store.append(stream, _event(line), expected=wanted)
     if json:

@@ -7,21 +7,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from indelible import opening
-from indelible.app import App, AsyncApp
-from indelible.errors import InvalidInput, SchemaMissing
+from indelible.errors import SchemaMissing
 from indelible.store import EventStore
 
 from . import options, show
-from .finding import find
-
-_REGISTRY = "Where the event classes are: module:name of what events= takes, or of an application."
+from .finding import registry
 
 
 def types(
     *,
-    events: Annotated[
-        str | None, typer.Option("--events", metavar="MODULE:NAME", help=_REGISTRY)
-    ] = None,
+    events: options.Events = None,
     json: options.Json = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
@@ -30,8 +25,8 @@ def types(
 
     The whole log is counted through, in small steps: a second or two for each million events.
     """
-    registry = None if events is None else _registry(events)
-    with EventStore.connect(url, schema=schema, events=registry or (), unknown="keep") as store:
+    known = None if events is None else registry(events)
+    with EventStore.connect(url, schema=schema, events=known or (), unknown="keep") as store:
         found = store.types()
     if json:
         show.json_lines(
@@ -49,7 +44,7 @@ def types(
         )
         return
     header = ("TYPE", "EVENTS", "FIRST", "LAST", "REGISTERED", "UPCASTERS")
-    width = len(header) if registry is not None else 4
+    width = len(header) if known is not None else 4
     rows = [header[:width]]
     for one in found:
         row = (
@@ -66,7 +61,7 @@ def types(
 
 def check_types(
     *,
-    events: Annotated[str, typer.Argument(metavar="MODULE:NAME", help=_REGISTRY)],
+    events: Annotated[str, typer.Argument(metavar="MODULE:NAME", help=options.EVENTS_HELP)],
     samples: Annotated[
         int,
         typer.Option("--samples", help="How many events of a type to read, but first and last."),
@@ -80,11 +75,11 @@ def check_types(
     cannot be, and where nothing was checked: the store has no events, or is not there. It makes
     none.
     """
-    registry = _registry(events)
+    known = registry(events)
     if opening.would_be_made(url):
         _nothing_checked("there is no store", url, schema)
     try:
-        with EventStore.connect(url, schema=schema, events=registry, migrate=False) as store:
+        with EventStore.connect(url, schema=schema, events=known, migrate=False) as store:
             checks = store.check_types(samples=samples)
     except SchemaMissing:
         _nothing_checked("there is no store", url, schema)
@@ -118,11 +113,3 @@ def _by_reason(failures: Any) -> dict[str, list[str]]:
         place = f"{show.visible(failure.stream)} {failure.version}"
         found.setdefault(failure.reason, []).append(place)
     return found
-
-
-def _registry(text: str) -> Any:
-    found = find(text, "event classes", "module:EVENTS")
-    if found is None:
-        module_name, _, name = text.partition(":")
-        raise InvalidInput(f"there is no {name!r} in module {module_name!r}: write module:EVENTS")
-    return found.events if isinstance(found, App | AsyncApp) else found

@@ -133,6 +133,19 @@ def find_projection(application: str, name: str) -> FoundProjection:
     return FoundProjection(projection, app.events, app.url, app.schema, is_inline)
 
 
+def registry(text: str) -> EventClasses:
+    """Find event classes: `module:EVENTS`, or those of an application.
+
+    Raises:
+        InvalidInput: there are none, or no such module.
+    """
+    found = find(text, "event classes", "module:EVENTS")
+    if found is None:
+        module_name, _, name = text.partition(":")
+        raise InvalidInput(f"there is no {name!r} in module {module_name!r}: write module:EVENTS")
+    return found.events if isinstance(found, App | AsyncApp) else found
+
+
 def event_classes(projection: Projection) -> list[type]:
     """The event classes that a projection handles: enough to read what it takes."""
     return [handled for handled in type(projection)._methods if isinstance(handled, type)]

@@ -20,6 +20,7 @@ from indelible.importing import Importing
 from indelible.store import MAX_EVENT_BYTES, EventStore
 
 from . import options
+from .finding import registry
 
 _LONGEST_LINE = 2 * MAX_EVENT_BYTES
 """A line over this is none: the memory that an import takes stays bounded."""
@@ -57,27 +58,30 @@ def import_(
     channel: Annotated[
         str | None, typer.Option("--channel", help="The service that owns the streams.")
     ] = None,
+    events: options.Events = None,
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
     """Import the events of a file, such as one that `indelible log --json` wrote.
 
     Each line is an object with stream, type, data, and where wanted id, version, metadata, tags,
-    channel, recorded_at, valid_at. Ids are kept; versions are checked. After an interruption run
+    channel, recorded_at, valid_at. With --events the data is checked against the classes, and their
+    tags are added. Ids are kept; versions are checked. After an interruption run
     it again: what is there is skipped. It may run beside everything else.
     """
     if source is None and file != "-":
         source = Path(file).name
+    known = () if events is None else registry(events)
     with _opened(file) as lines:
         if check:
-            importing = Importing(Writing(Codec(), channel, MAX_EVENT_BYTES), source=source)
+            importing = Importing(Writing(Codec(known), channel, MAX_EVENT_BYTES), source=source)
             count = 0
             for line in lines:
                 importing.add((line,))
                 count += len(importing.finish())
             typer.echo(f"{count:,} events can be imported; ids and versions tell the store")
             return
-        with EventStore.connect(url, schema=schema, channel=channel) as store:
+        with EventStore.connect(url, schema=schema, events=known, channel=channel) as store:
             result = store.import_events(lines, source=source, keep_recorded_at=keep_recorded_at)
     skipped = f", {result.skipped:,} were there already" if result.skipped else ""
     typer.echo(f"{result.imported:,} events imported{skipped}")

@@ -45,6 +45,10 @@ Channel = Annotated[str | None, typer.Option("--channel", help="Only this channe
 StreamPrefix = Annotated[
     str | None, typer.Option("--stream-prefix", help="Only streams that start with this.")
 ]
+EVENTS_HELP = (
+    "Where the event classes are: module:name of what events= takes, or of an application."
+)
+Events = Annotated[str | None, typer.Option("--events", metavar="MODULE:NAME", help=EVENTS_HELP)]
 Expected = Annotated[
     str,
     typer.Option(
