@@ -34,7 +34,8 @@ def read(
 
     indelible read menu-3 --as-of "last monday" --valid-at 2026-11-27
     """
-    holds = times.optional_moment(valid_at)
+    holds = None if valid_at is None else times.moment(valid_at, "--valid-at")
+    known = times.as_of(as_of)
     with EventStore.connect(url, schema=schema) as store:
         events = store.read(
             stream,
@@ -43,7 +44,7 @@ def read(
             backwards=backwards,
             limit=limit,
             must_exist=True,
-            as_of=times.as_of(as_of),
+            as_of=known,
             valid_at=holds,
         )
         if json:
@@ -78,13 +79,14 @@ def log(
 
     With --valid-at it is in order of valid time.
     """
-    holds = times.optional_moment(valid_at)
+    holds = None if valid_at is None else times.moment(valid_at, "--valid-at")
+    known = times.as_of(as_of)
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
     )
     if follow and backwards:
         raise InvalidInput("--follow goes forwards: leave --backwards out")
-    if follow and (as_of is not None or holds is not None):
+    if follow and (known is not None or holds is not None):
         raise InvalidInput("--follow goes on with what comes: leave --as-of and --valid-at out")
     with EventStore.connect(url, schema=schema) as store:
         if follow:
@@ -97,7 +99,7 @@ def log(
                 after=after or 0,
                 backwards=backwards,
                 limit=limit,
-                as_of=times.as_of(as_of),
+                as_of=known,
                 valid_at=holds,
             )
         if json:
