@@ -136,7 +136,7 @@ def both(text: str, option: str, now: datetime) -> tuple[datetime, datetime]:
         both = None
     if both is None:
         raise InvalidInput(
-            f"{option} {text!r} is no moment: write ISO 8601 (2026-11-27T08:00:00+01:00; UTC where no"
+            f"{option} {text!r} is no moment: write ISO 8601 (2026-11-27T08:00:00+01:00; UTC if no"
             ' offset is given), or words such as "2 hours ago", "yesterday 14:00" or "last monday"'
         )
     return both
