@@ -26,7 +26,7 @@ from .append import (
     given_tags,
     written,
 )
-from .chunk import STEP, Chunk, ChunkEvent, OfStream
+from .chunk import STEP, Chunk, ChunkEvent, Life, OfStream
 from .errors import (
     ChannelMismatch,
     ConnectionLost,
@@ -39,7 +39,7 @@ from .errors import (
     VersionConflict,
     WrongExpectedVersion,
 )
-from .events import ImportEvent, ImportResult, RecordedEvent
+from .events import ERASED, ImportEvent, ImportResult, RecordedEvent
 from .moments import check_moment
 from .names import check_name
 from .plan import Call, Plan, Rows
@@ -76,6 +76,8 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     channel: str | None = None
     recorded_at: datetime | None = None
     valid_at: datetime | None = None
+    erased: bool = False
+    life: Life | None = None
     position: Any = None
     """Where it stood in the other store: not kept."""
 
@@ -196,8 +198,10 @@ class Importing:
 
     def check(self, chunk: Chunk, secured: Rows) -> Call:
         """Give the statement that looks for the ids of the copied rows in the archive."""
-        ((_, _, _, _, _, first, positions),) = secured
-        return Call("import_check", {"first": first, "last": _last(chunk, first, positions)})
+        ((_, _, _, stream_ids, _, first, positions),) = secured
+        last = _last(chunk, first, positions)
+        archived = chunk.archived(stream_ids)
+        return Call("import_check", {"first": first, "last": last, "archived": archived})
 
     def go_on(self, chunk: Chunk, secured: Rows) -> Plan[Chunk]:
         """Note what became of a chunk.
@@ -251,10 +255,17 @@ class Importing:
             )
         of_stream = self._stream(event.stream, event.channel)
         self._check_type(event_type)
-        data, metadata = written(self._writing, event_type, event.data, event.metadata)
+        is_erased = event.data is ERASED
+        if is_erased:
+            data, metadata = b"null", None
+        else:
+            data, metadata = written(self._writing, event_type, event.data, event.metadata)
         event_id = None if event.id is None else check_id(event_type, event.id)
         class_tags = self._writing.codec.tags_of(event.data)
-        self._keep(event, of_stream, event_id, event_type, data, metadata, class_tags)
+        self._keep(
+            *(event, of_stream, event_id, event_type, data, metadata, class_tags),
+            is_erased=is_erased,
+        )
 
     def _take_line(self, text: bytes | str) -> None:
         try:
@@ -276,8 +287,11 @@ class Importing:
                 metadata = None
             elif not isinstance(codec.check(event_type, metadata, field="metadata"), dict):
                 raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
+        if line.erased and (data != b"null" or metadata is not None):
+            raise InvalidInput(f"event {event_type!r} is erased, and has data or metadata")
         check_size(self._writing, event_type, len(data) + len(metadata or b""))
-        self._keep(line, of_stream, line.id, event_type, data, metadata)
+        self._keep(line, of_stream, line.id, event_type, data, metadata, is_erased=line.erased)
+        of_stream.life = line.life
 
     def _keep(
         self,
@@ -288,6 +302,8 @@ class Importing:
         data: bytes,
         metadata: bytes | None,
         class_tags: Sequence[str] = (),
+        *,
+        is_erased: bool = False,
     ) -> None:
         version = None if event.version is None else _version(event.version)
         made = self._made_id() if event_id is None else event_id.bytes
@@ -299,6 +315,11 @@ class Importing:
             valid_at = check_moment("valid_at", valid_at)
         if recorded_at is not None:
             recorded_at = check_moment("recorded_at", recorded_at)
+        if of_stream.life is not None and of_stream.life.closed_at is not None:
+            raise InvalidInput(
+                f"stream {event.stream!r} was closed after its event before this one: what was done"
+                " to a stream stands on the line of its last event"
+            )
         of_stream.follow(event.stream, version)
         self._chunk.events.append(
             ChunkEvent(
@@ -312,8 +333,10 @@ class Importing:
                 tags,
                 valid_at,
                 recorded_at if self._keep_recorded_at else None,
+                is_erased,
             )
         )
+        of_stream.is_erased |= is_erased
 
     def _stream(self, stream: Any, given: str | None) -> OfStream:
         of_streams = self._chunk.of_streams

@@ -17,12 +17,16 @@ from indelible.append import Writing
 from indelible.codec import Codec
 from indelible.errors import InvalidInput
 from indelible.importing import Importing
-from indelible.store import MAX_EVENT_BYTES, EventStore
+from indelible.store import EventStore
 
 from . import options
 
-_LONGEST_LINE = 2 * MAX_EVENT_BYTES
-"""A line over this is none: the memory that an import takes stays bounded."""
+_LARGEST_EVENT = 2**28 - 1
+"""What PostgreSQL takes: the store that the events come from may have had any limit below."""
+
+_LONGEST_LINE = 2 * _LARGEST_EVENT
+_FIRST_PART = 2 * 1024 * 1024
+"""A line over this is none, or over the other if it begins as one: the memory stays bounded."""
 
 _GZIP = b"\x1f\x8b"
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
@@ -63,21 +67,23 @@ def import_(
     """Import the events of a file, such as one that `indelible log --json` wrote.
 
     Each line is an object with stream, type, data, and where wanted id, version, metadata, tags,
-    channel, recorded_at, valid_at. Ids are kept; versions are checked. After an interruption run
-    it again: what is there is skipped. It may run beside everything else.
+    channel, recorded_at, valid_at, erased, life. Ids are kept; versions are checked. After an
+    interruption run it again: what is there is skipped. It may run beside everything else.
     """
     if source is None and file != "-":
         source = Path(file).name
     with _opened(file) as lines:
         if check:
-            importing = Importing(Writing(Codec(), channel, MAX_EVENT_BYTES), source=source)
+            importing = Importing(Writing(Codec(), channel, _LARGEST_EVENT), source=source)
             count = 0
             for line in lines:
                 importing.add((line,))
                 count += len(importing.finish())
             typer.echo(f"{count:,} events can be imported; ids and versions tell the store")
             return
-        with EventStore.connect(url, schema=schema, channel=channel) as store:
+        with EventStore.connect(
+            url, schema=schema, channel=channel, max_event_bytes=_LARGEST_EVENT
+        ) as store:
             result = store.import_events(lines, source=source, keep_recorded_at=keep_recorded_at)
     skipped = f", {result.skipped:,} were there already" if result.skipped else ""
     typer.echo(f"{result.imported:,} events imported{skipped}")
@@ -124,9 +130,13 @@ class _Counting(io.RawIOBase):
 def _lines(file: str, opened: io.BufferedReader) -> Iterator[bytes]:
     try:
         unpacked = _unpacked(opened)
-        while line := unpacked.readline(_LONGEST_LINE):
-            if len(line) == _LONGEST_LINE:
-                raise InvalidInput(f"{file} has a line of over {_LONGEST_LINE:,} bytes")
+        while line := unpacked.readline(_FIRST_PART):
+            if len(line) == _FIRST_PART and not line.endswith(b"\n"):
+                if not line.lstrip().startswith(b"{"):
+                    raise InvalidInput(f"{file} has a line of over {_FIRST_PART:,} bytes")
+                line += unpacked.readline(_LONGEST_LINE)
+                if len(line) > _LONGEST_LINE:
+                    raise InvalidInput(f"{file} has a line of over {_LONGEST_LINE:,} bytes")
             yield line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InvalidInput(f"{file} is cut off or damaged: {error}") from error
