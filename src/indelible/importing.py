@@ -7,11 +7,12 @@ line they arose.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,7 @@ from .errors import (
     TransactionConflict,
     VersionConflict,
     WrongExpectedVersion,
+    rebuild_command,
 )
 from .events import ERASED, ImportEvent, ImportResult, RecordedEvent
 from .moments import check_moment
@@ -114,14 +116,24 @@ class Importing:
         writing: the store's codec and settings.
         source: what the events come from; ids are made from it where an event has none.
         keep_recorded_at: whether to keep the time at which an event was recorded first.
+        inline: the inline projections that serve, and the types that they take (None for all).
+        past_inline: whether to import what they take all the same.
     """
 
     def __init__(
-        self, writing: Writing, *, source: str | None = None, keep_recorded_at: bool = False
+        self,
+        writing: Writing,
+        *,
+        source: str | None = None,
+        keep_recorded_at: bool = False,
+        inline: Mapping[str, frozenset[str] | None] = MappingProxyType({}),
+        past_inline: bool = False,
     ) -> None:
         self._writing = writing
         self._source = None if source is None else check_name("source", source).encode()
         self._keep_recorded_at = keep_recorded_at
+        self._inline = inline
+        self._past_inline = past_inline
         self._taken = 0
         self._unit = "event"
         self._chunk = Chunk()
@@ -356,6 +368,17 @@ class Importing:
         if isinstance(event_type, str) and event_type in self._types:
             return
         check_name("event type", event_type)
+        stale = [
+            name for name, types in self._inline.items() if types is None or event_type in types
+        ]
+        if stale and not self._past_inline:
+            raise InvalidInput(
+                f"inline projection {stale[0]!r} takes {event_type!r}, and an import does not bring"
+                " inline projections up to date: import past them (--past-inline,"
+                f" past_inline=True), and then build them anew: {rebuild_command(stale[0])}"
+            )
+        if missing := set(stale).difference(self.result.stale):
+            self.result = replace(self.result, stale=tuple(sorted((*self.result.stale, *missing))))
         if len(self._types) >= _TYPES_REMEMBERED:
             self._types.clear()
         self._types.add(event_type)

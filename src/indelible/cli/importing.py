@@ -15,7 +15,7 @@ import typer
 
 from indelible.append import Writing
 from indelible.codec import Codec
-from indelible.errors import InvalidInput
+from indelible.errors import InvalidInput, rebuild_command
 from indelible.importing import Importing
 from indelible.store import EventStore
 
@@ -55,6 +55,13 @@ def import_(
             show_default="the file's name",
         ),
     ] = None,
+    past_inline: Annotated[
+        bool,
+        typer.Option(
+            "--past-inline",
+            help="Import events that inline projections take, too: build these anew afterwards.",
+        ),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the lines; needs no database.")
     ] = False,
@@ -84,9 +91,13 @@ def import_(
         with EventStore.connect(
             url, schema=schema, channel=channel, max_event_bytes=_LARGEST_EVENT
         ) as store:
-            result = store.import_events(lines, source=source, keep_recorded_at=keep_recorded_at)
+            result = store.import_events(
+                lines, source=source, keep_recorded_at=keep_recorded_at, past_inline=past_inline
+            )
     skipped = f", {result.skipped:,} were there already" if result.skipped else ""
     typer.echo(f"{result.imported:,} events imported{skipped}")
+    for name in result.stale:
+        typer.echo(f"inline projection {name} has not seen them: {rebuild_command(name)}", err=True)
 
 
 @contextmanager
