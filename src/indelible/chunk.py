@@ -12,12 +12,28 @@ from datetime import datetime
 from struct import Struct
 
 import msgspec
+from msgspec import to_builtins
 
 from .columns import COPY_END, COPY_HEAD, NULL, array, column, microseconds, sized
 from .errors import InvalidInput
+from .events import StreamChange
 
 STEP = 100
 """How many events are made, or sent, in one go."""
+
+
+class Life(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What was done to a stream as a whole, as an export has it on the line of its last event.
+
+    Attributes:
+        closed_at, archived_at, erased_at: those of the stream.
+        changes: who did it, when and why, in order.
+    """
+
+    closed_at: datetime | None = None
+    archived_at: datetime | None = None
+    erased_at: datetime | None = None
+    changes: tuple[StreamChange, ...] = ()
 
 
 @dataclass(slots=True)
@@ -29,12 +45,16 @@ class OfStream:
         channel: the channel that is meant; None for that of its name.
         count: how many events of it the chunk has.
         before: the version that it must have before the first of them; None for any.
+        is_erased: whether any of them is erased.
+        life: what was done to the stream as a whole after the last of them, if that is known.
     """
 
     given: str | None
     channel: str | None
     count: int = 0
     before: int | None = None
+    is_erased: bool = False
+    life: Life | None = None
 
     def follow(self, stream: str, version: int | None) -> None:
         """Note one event more, and check that its version follows the one before it."""
@@ -66,6 +86,7 @@ class ChunkEvent(msgspec.Struct, gc=False):
     tags: list[str] | None
     valid_at: datetime | None
     recorded_at: datetime | None
+    is_erased: bool = False
 
 
 class Chunk:
@@ -95,8 +116,11 @@ class Chunk:
         rest.events = self.events[known:]
         for event in rest.events:
             given = self.of_streams[event.stream]
-            found = rest.of_streams.setdefault(event.stream, OfStream(given.given, given.channel))
+            found = rest.of_streams.setdefault(
+                event.stream, OfStream(given.given, given.channel, life=given.life)
+            )
             found.follow(event.stream, event.version)
+            found.is_erased |= event.is_erased
         return rest.closed()
 
     def closed(self) -> Chunk:
@@ -109,6 +133,7 @@ class Chunk:
             "counts": column("bigint", [stream.count for stream in of_streams]),
             "versions": column("bigint", [stream.before for stream in of_streams]),
             **self._tags(),
+            "lives": self._lives(of_streams),
             "latest": max(
                 (event.recorded_at for event in self.events if event.recorded_at), default=None
             ),
@@ -119,6 +144,24 @@ class Chunk:
         """Give the ids that are looked for."""
         sought = self.events if self.was_refused else self.events[:1]
         return {"ids": column("uuid", [event.id for event in sought])}
+
+    def archived(self, stream_ids: Sequence[int]) -> list[int]:
+        """Give those of the streams whose events are to be moved out of the way."""
+        lives = (self.of_streams[name].life for name in self.names)
+        return [
+            stream_id
+            for stream_id, life in zip(stream_ids, lives, strict=True)
+            if life is not None and life.archived_at is not None and life.closed_at is not None
+        ]
+
+    def _lives(self, of_streams: Sequence[OfStream]) -> str | None:
+        """Give what is to be noted of the streams; mostly nothing."""
+        lives = [
+            {"place": place, "is_erased": stream.is_erased, **to_builtins(stream.life or Life())}
+            for place, stream in enumerate(of_streams, start=1)
+            if stream.is_erased or stream.life is not None
+        ]
+        return _encode(lives).decode() if lives else None
 
     def _tags(self) -> dict[str, object]:
         pairs = [
@@ -173,7 +216,7 @@ class Chunk:
                 if event_type is None:
                     event_type = types[event.type] = sized(event.type.encode())
                 parts += (
-                    _row(10, 8, position, 8, ids[stream], 8, version, 8, recorded, 16, event.id),
+                    _row(11, 8, position, 8, ids[stream], 8, version, 8, recorded, 16, event.id),
                     event_type,
                     _json(len(data) + 1, 1),
                     data,
@@ -186,7 +229,7 @@ class Chunk:
 def _rest(event: ChunkEvent, recorded: int) -> bytes:
     """The fields of a row that most events do not have."""
     metadata, tags, valid_at = event.metadata, event.tags, event.valid_at
-    if metadata is None and tags is None and valid_at is None:
+    if metadata is None and tags is None and valid_at is None and not event.is_erased:
         return _NOTHING
     valid = None if valid_at is None else microseconds(valid_at)
     return b"".join(
@@ -194,11 +237,13 @@ def _rest(event: ChunkEvent, recorded: int) -> bytes:
             NULL if metadata is None else _json(len(metadata) + 1, 1) + metadata,
             NULL if tags is None else sized(array("text", tags)),
             NULL if valid is None or valid == recorded else _moment(8, valid),
+            _BEFORE if event.is_erased else NULL,
         )
     )
 
 
-_NOTHING = NULL * 3
+_NOTHING = NULL * 4
+_BEFORE = Struct(">iq").pack(8, 0)  # erased before it came here, by no change of this store
 _row = Struct(">hiqiqiqiqi16s").pack
 _json = Struct(">ib").pack  # its length, and the version of the format
 _moment = Struct(">iq").pack

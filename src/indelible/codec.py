@@ -121,11 +121,18 @@ class Codec:
                 upcasters += _declared_upcasters(event_type, found)
         self._known_classes = types.MappingProxyType(self._classes)
         self.decoders.keep_unknown = unknown == "keep" or not self._classes
+        self.decode_metadata: Decoder = decode_metadata
+        """What reads the metadata of a stored event."""
         self.upcasting = Upcasting(
             upcasters, self._classes, keep_unknown=self.decoders.keep_unknown
         )
         """What stored events of earlier types and shapes are read as."""
         self._is_suspicious = _search(self.known.values())
+
+    def keep_as_stored(self) -> None:
+        """Read data and metadata as the JSON that they are: no number loses a digit."""
+        self.decoders = _AsStored()
+        self.decode_metadata = _as_stored
 
     @property
     def classes(self) -> Mapping[str, type]:
@@ -459,6 +466,17 @@ class _Decoders(dict[str, Decoder]):
         if not self.keep_unknown:
             raise UnknownEventType(event_type)
         return _decode_plain
+
+
+class _AsStored(_Decoders):
+    """What leaves the data of every type as it is."""
+
+    def __missing__(self, event_type: str) -> Decoder:
+        return _as_stored
+
+
+def _as_stored(data: bytes) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.format(data, indent=-1))
 
 
 def _encode_other(value: object) -> Any:

@@ -403,15 +403,41 @@ class LeaseLost(IndelibleError):
         )
 
 
-class ProjectionChanged(IndelibleError):
-    """A projection was begun with another query, other partitions or indexes, or inline."""
+def rebuild_command(projection: str) -> str:
+    """Say how a projection is built anew."""
+    return f"indelible projections rebuild {projection} --app MODULE:APP"
 
-    def __init__(self, projection: str, version: int) -> None:
+
+class ProjectionChanged(IndelibleError):
+    """A projection was begun with another query, other partitions or indexes, or inline.
+
+    Attributes:
+        projection: its name.
+        version: the version of its code.
+        lifecycle: how it was begun, `inline` or `async`, where it is now used as the other.
+    """
+
+    def __init__(self, projection: str, version: int, lifecycle: str | None = None) -> None:
         self.projection = projection
         self.version = version
+        self.lifecycle = lifecycle
+        if lifecycle == "inline":
+            super().__init__(
+                f"version {version} of projection {projection!r} is inline: appends keep it up to"
+                " date, and nothing else does. Connect with inline=[…]; to build it anew:"
+                f" {rebuild_command(projection)}"
+            )
+            return
+        if lifecycle == "async":
+            super().__init__(
+                f"version {version} of projection {projection!r} is kept by workers, and cannot be"
+                " inline under the same version: raise its version, and build that:"
+                f" {rebuild_command(projection)}"
+            )
+            return
         super().__init__(
             f"projection {projection!r} was begun as version {version} with another kind,"
-            " lifecycle, query, partitions or indexes than its code has now: raise its version, so"
+            " query, partitions or indexes than its code has now: raise its version, so"
             " that a new one is built beside it"
         )
 
@@ -455,7 +481,7 @@ class ProjectionNotBuilt(IndelibleError):
         self.version = version
         super().__init__(
             f"version {version} of projection {projection!r} does not serve yet: the log holds"
-            " events that it has not seen, and it has to be built from them first"
+            f" events that it has not seen. Build it from them: {rebuild_command(projection)}"
         )
 
 

@@ -242,11 +242,14 @@ class ImportResult:
         imported: how many events it stored.
         skipped: how many were there already, from an earlier run.
         position: the position of the last event; 0 without any.
+        stale: the inline projections that take events of the import and have not seen them: they
+            are to be built anew.
     """
 
     imported: int
     skipped: int
     position: int
+    stale: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

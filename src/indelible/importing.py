@@ -7,11 +7,12 @@ line they arose.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from .append import (
     given_tags,
     written,
 )
-from .chunk import STEP, Chunk, ChunkEvent, OfStream
+from .chunk import STEP, Chunk, ChunkEvent, Life, OfStream
 from .errors import (
     ChannelMismatch,
     ConnectionLost,
@@ -38,8 +39,9 @@ from .errors import (
     TransactionConflict,
     VersionConflict,
     WrongExpectedVersion,
+    rebuild_command,
 )
-from .events import ImportEvent, ImportResult, RecordedEvent
+from .events import ERASED, ImportEvent, ImportResult, RecordedEvent
 from .moments import check_moment
 from .names import check_name, check_new_name
 from .plan import Call, Plan, Rows
@@ -76,6 +78,8 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     channel: str | None = None
     recorded_at: datetime | None = None
     valid_at: datetime | None = None
+    erased: bool = False
+    life: Life | None = None
     position: Any = None
     """Where it stood in the other store: not kept."""
 
@@ -112,14 +116,24 @@ class Importing:
         writing: the store's codec and settings.
         source: what the events come from; ids are made from it where an event has none.
         keep_recorded_at: whether to keep the time at which an event was recorded first.
+        inline: the inline projections that serve, and the types that they take (None for all).
+        past_inline: whether to import what they take all the same.
     """
 
     def __init__(
-        self, writing: Writing, *, source: str | None = None, keep_recorded_at: bool = False
+        self,
+        writing: Writing,
+        *,
+        source: str | None = None,
+        keep_recorded_at: bool = False,
+        inline: Mapping[str, frozenset[str] | None] = MappingProxyType({}),
+        past_inline: bool = False,
     ) -> None:
         self._writing = writing
         self._source = None if source is None else check_name("source", source).encode()
         self._keep_recorded_at = keep_recorded_at
+        self._inline = inline
+        self._past_inline = past_inline
         self._taken = 0
         self._unit = "event"
         self._chunk = Chunk()
@@ -196,8 +210,10 @@ class Importing:
 
     def check(self, chunk: Chunk, secured: Rows) -> Call:
         """Give the statement that looks for the ids of the copied rows in the archive."""
-        ((_, _, _, _, _, first, positions),) = secured
-        return Call("import_check", {"first": first, "last": _last(chunk, first, positions)})
+        ((_, _, _, stream_ids, _, first, positions),) = secured
+        last = _last(chunk, first, positions)
+        archived = chunk.archived(stream_ids)
+        return Call("import_check", {"first": first, "last": last, "archived": archived})
 
     def go_on(self, chunk: Chunk, secured: Rows) -> Plan[Chunk]:
         """Note what became of a chunk.
@@ -251,10 +267,17 @@ class Importing:
             )
         of_stream = self._stream(event.stream, event.channel)
         self._check_type(event_type)
-        data, metadata = written(self._writing, event_type, event.data, event.metadata)
+        is_erased = event.data is ERASED
+        if is_erased:
+            data, metadata = b"null", None
+        else:
+            data, metadata = written(self._writing, event_type, event.data, event.metadata)
         event_id = None if event.id is None else check_id(event_type, event.id)
-        class_tags = self._writing.codec.tags_of(event_type, event.data, data)
-        self._keep(event, of_stream, event_id, event_type, data, metadata, class_tags)
+        class_tags = () if is_erased else self._writing.codec.tags_of(event_type, event.data, data)
+        self._keep(
+            *(event, of_stream, event_id, event_type, data, metadata, class_tags),
+            is_erased=is_erased,
+        )
 
     def _take_line(self, text: bytes | str) -> None:
         try:
@@ -276,9 +299,14 @@ class Importing:
                 metadata = None
             elif not isinstance(codec.check(event_type, metadata, field="metadata"), dict):
                 raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
+        if line.erased and (data != b"null" or metadata is not None):
+            raise InvalidInput(f"event {event_type!r} is erased, and has data or metadata")
         check_size(self._writing, event_type, len(data) + len(metadata or b""))
-        tags = codec.tags_of(event_type, line.data, data)
-        self._keep(line, of_stream, line.id, event_type, data, metadata, tags)
+        tags = () if line.erased else codec.tags_of(event_type, line.data, data)
+        self._keep(
+            *(line, of_stream, line.id, event_type, data, metadata, tags), is_erased=line.erased
+        )
+        of_stream.life = line.life
 
     def _keep(
         self,
@@ -289,6 +317,8 @@ class Importing:
         data: bytes,
         metadata: bytes | None,
         class_tags: Sequence[str] = (),
+        *,
+        is_erased: bool = False,
     ) -> None:
         version = None if event.version is None else _version(event.version)
         made = self._made_id() if event_id is None else event_id.bytes
@@ -300,6 +330,11 @@ class Importing:
             valid_at = check_moment("valid_at", valid_at)
         if recorded_at is not None:
             recorded_at = check_moment("recorded_at", recorded_at)
+        if of_stream.life is not None and of_stream.life.closed_at is not None:
+            raise InvalidInput(
+                f"stream {event.stream!r} was closed after its event before this one: what was done"
+                " to a stream stands on the line of its last event"
+            )
         of_stream.follow(event.stream, version)
         self._chunk.events.append(
             ChunkEvent(
@@ -313,8 +348,10 @@ class Importing:
                 tags,
                 valid_at,
                 recorded_at if self._keep_recorded_at else None,
+                is_erased,
             )
         )
+        of_stream.is_erased |= is_erased
 
     def _stream(self, stream: Any, given: str | None) -> OfStream:
         of_streams = self._chunk.of_streams
@@ -334,6 +371,17 @@ class Importing:
         if isinstance(event_type, str) and event_type in self._types:
             return
         check_new_name("event type", event_type)
+        stale = [
+            name for name, types in self._inline.items() if types is None or event_type in types
+        ]
+        if stale and not self._past_inline:
+            raise InvalidInput(
+                f"inline projection {stale[0]!r} takes {event_type!r}, and an import does not bring"
+                " inline projections up to date: import past them (--past-inline,"
+                f" past_inline=True), and then build them anew: {rebuild_command(stale[0])}"
+            )
+        if missing := set(stale).difference(self.result.stale):
+            self.result = replace(self.result, stale=tuple(sorted((*self.result.stale, *missing))))
         if len(self._types) >= _TYPES_REMEMBERED:
             self._types.clear()
         self._types.add(event_type)

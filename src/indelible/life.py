@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -54,6 +55,16 @@ def stream_changes(stream: str) -> Plan[list[StreamChange]]:
     """What was done to a stream, in order."""
     rows = yield Call("stream_changes", {"stream": check_name("stream", stream)})
     return [StreamChange(*row) for row in rows]
+
+
+def lives(streams: Iterable[str]) -> Plan[dict[str, tuple[int, bytes]]]:
+    """Tell what was done to some streams as a whole, as an export has it.
+
+    Returns:
+        The version of the last event and the JSON, of those of the streams to which anything was.
+    """
+    rows = yield Call("stream_lives", {"streams": list(streams)})
+    return {stream: (version, life) for stream, version, life in rows}
 
 
 def _changed(stream: str, outcome: str) -> Plan[StreamInfo]:

@@ -31,6 +31,7 @@ from .errors import (
     ProjectionNotFound,
     UnknownEventType,
     UpcastingFailed,
+    rebuild_command,
 )
 from .events import RecordedEvent
 from .folding import Folding, bring, changes
@@ -151,8 +152,11 @@ def register(described: Described, lifecycle: Lifecycle) -> Plan[list[Build]]:
             "indexes": described.indexes,
         },
     )
-    if not all(fits and found == lifecycle for _, _, found, fits in rows):
-        raise ProjectionChanged(described.name, described.version)
+    for _, _, found, fits in rows:
+        if found != lifecycle:
+            raise ProjectionChanged(described.name, described.version, found)
+        if not fits:
+            raise ProjectionChanged(described.name, described.version)
     return [Build(build_id, state) for build_id, state, _, _ in rows]
 
 
@@ -176,8 +180,10 @@ def register_inline(given: Iterable[Described]) -> Plan[None]:
     if passed_by:
         _inline_log.warning(
             "appends of this store pass by inline projections, which then miss its events: %s;"
-            " name them in connect(inline=[…]), or drop what no code uses any more",
+            " name them in connect(inline=[…]), or drop what no code uses any more; to build what"
+            " missed events: %s",
             ", ".join(f"{build.name} (version {build.version})" for build in passed_by),
+            "; ".join(rebuild_command(build.name) for build in passed_by),
         )
 
 
@@ -206,6 +212,11 @@ def builds(name: str | None = None) -> Plan[list[BuildInfo]]:
         known = yield from builds()
         raise ProjectionNotFound(name, list(dict.fromkeys(build.name for build in known)))
     return list(found.values())
+
+
+def inline_types(found: Iterable[BuildInfo]) -> dict[str, frozenset[str] | None]:
+    """Give the inline projections that serve, and the types that they take (None for all)."""
+    return {build.name: build.types for build in found if build.serves_inline}
 
 
 def _types(query: str) -> frozenset[str] | None:

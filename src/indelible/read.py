@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .codec import Codec, cause_of, decode_metadata, succeeds
+from .codec import Codec, cause_of, succeeds
 from .errors import (
     DecodingFailed,
     EpochMismatch,
@@ -644,7 +644,7 @@ def decode_rows(
     steps = codec.upcasting.steps
     if steps and not steps.keys().isdisjoint(row[4] for row in rows):
         rows = _upcast(codec, rows, stream, query, backwards=backwards)
-    decoders = codec.decoders
+    decoders, decode_metadata = codec.decoders, codec.decode_metadata
     events: list[RecordedEvent] = []
     size = 0
     position, name, version, event_type = 0, "", 0, ""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from indelible import (
     ANY,
+    ERASED,
     NO_STREAM,
     AppendCondition,
     AppendConditionFailed,
@@ -152,6 +153,24 @@ def test_the_events_of_another_store_are_imported_as_they_are(
 
     assert facts(there) == facts(here)
     assert [e.recorded_at for e in there.read_all()] == [e.recorded_at for e in here.read_all()]
+
+
+def test_erased_events_of_another_store_are_erased_here(
+    connect: Connect, second_schema: str
+) -> None:
+    here, there = connect(), connect(schema=second_schema)
+    here.append("a-1", NewEvent("A", {"name": "ann"}, {"by": "ann"}, tags=["k:v"]), expected=ANY)
+    here.erase_stream("a-1", reason="asked for")
+    here.append("a-1", NewEvent("A", None), expected=ANY)
+
+    there.import_events(list(here.read_all()), keep_recorded_at=True)
+
+    assert [e.data for e in there.read("a-1")] == [ERASED, None]
+    assert [e.recorded_at for e in there.read_all()] == [e.recorded_at for e in here.read_all()]
+    found = there.stream("a-1")
+    assert found is not None
+    assert found.erased_at is not None
+    assert there.import_events(list(here.read_all()), keep_recorded_at=True).skipped == 2
 
 
 def test_an_export_is_imported_as_it_is_and_again_without_effect(

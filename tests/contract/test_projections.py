@@ -26,6 +26,8 @@ from indelible import (
     EventStore,
     ExternalProjection,
     GroupNotFound,
+    ImportEvent,
+    ImportResult,
     InvalidInput,
     IsolationTooStrict,
     LeaseLost,
@@ -299,7 +301,7 @@ def test_an_inline_projection_that_is_new_to_its_events_has_to_be_built(
     store = connect_sync(events=EVENTS, inline=[Receipts, Accounts])
     store.append("a-1", Paid(2, "x"), expected=0)
 
-    with pytest.raises(ProjectionNotBuilt, match="version 1 of projection 'receipts'"):
+    with pytest.raises(ProjectionNotBuilt, match="projections rebuild receipts --app"):
         store.documents(Receipts).read("x")
     with pytest.raises(ProjectionNotBuilt):
         store.wait_for("receipts", 1)
@@ -457,6 +459,35 @@ def test_an_import_beside_inline_projections_is_refused(connect: Connect) -> Non
     store = connect(events=EVENTS, inline=[Receipts])
     with pytest.raises(InvalidInput, match="connected without them"):
         store.import_events([])
+
+
+def test_an_import_of_what_an_inline_projection_takes_is_refused_or_told(connect: Connect) -> None:
+    connect(events=EVENTS, inline=[Receipts]).append("a-1", Paid(1, "x"), expected=NO_STREAM)
+    store = connect(events=EVENTS)
+    events = [ImportEvent("b-1", Opened("ann"), id=uuid4())]
+    assert store.import_events(events) == ImportResult(1, 0, 2)
+    events.append(ImportEvent("b-1", Paid(2, "x"), id=uuid4()))
+
+    with pytest.raises(InvalidInput, match="projections rebuild receipts --app") as refused:
+        store.import_events(events)
+    assert str(refused.value).startswith("event 2: inline projection 'receipts' takes 'Paid'")
+    assert store.stats().events == 2
+
+    assert store.import_events(events, past_inline=True).stale == ("receipts",)
+    assert store.documents(Receipts).read("x") == {"cents": 1}
+    store.rebuild(Receipts)
+    assert store.documents(Receipts).read("x") == {"cents": 3}
+
+
+def test_an_inline_projection_is_run_by_nobody_and_another_is_not_made_inline(
+    connect: Connect,
+) -> None:
+    store = connect(events=EVENTS, inline=[Receipts])
+    with pytest.raises(ProjectionChanged, match=r"is inline: .* projections rebuild receipts"):
+        store.catch_up(Receipts)
+    store.catch_up(Accounts)
+    with pytest.raises(ProjectionChanged, match="kept by workers, and cannot be inline"):
+        connect(events=EVENTS, inline=[Accounts])
 
 
 # Async -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 import typer
 
+from indelible.codec import Codec
 from indelible.errors import IndelibleError, InvalidInput
 from indelible.events import ANY, ExpectedVersion, NewEvent, uuid7
 from indelible.project import BuildInfo
@@ -22,15 +23,18 @@ from . import options
 from .finding import registry
 from .show import json_lines
 
+_NO_DATA = msgspec.Raw(b"{}")
+_check = Codec().check
+
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
     """One line of NDJSON."""
 
     stream: str
     type: str
-    data: Any = {}
+    data: msgspec.Raw = _NO_DATA
     id: UUID | None = None
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, msgspec.Raw] = {}
     tags: list[str] = []
     valid_at: datetime | None = None
     expected: int | str | None = None
@@ -91,8 +95,8 @@ def append(
     line = Line(
         stream=stream,
         type=event_type,
-        data=_json("DATA", data, Any),
-        metadata=_json("--metadata", metadata, dict[str, Any]),
+        data=_json("DATA", data, msgspec.Raw),
+        metadata=_json("--metadata", metadata, dict[str, msgspec.Raw]),
         id=None if event_id is None else _uuid(event_id),
         tags=tag or [],
         valid_at=None if valid_at is None else _moment(valid_at),
@@ -188,6 +192,8 @@ def _with_progress(opened: IO[str]) -> Iterator[str]:
 
 
 def _event(line: Line) -> NewEvent:
+    # Stored as it is: as a float a number would lose digits.
+    _check(line.type, bytes(line.data))
     return NewEvent(
         line.type,
         line.data,

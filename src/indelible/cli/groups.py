@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -100,9 +101,7 @@ def create_group(
     stream_prefix: options.StreamPrefix = None,
     start: Annotated[
         str,
-        typer.Option(
-            "--start", help="beginning, head, a position, or a moment (2026-11-24T12:00Z)."
-        ),
+        typer.Option("--start", help="beginning, head, a position, or a moment that has been."),
     ] = "beginning",
     partition_by: Annotated[
         str, typer.Option("--by", help="What is kept in order: stream, tag:KEY, metadata:FIELD.")
@@ -132,10 +131,11 @@ def create_group(
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
     )
+    first = _start(start, "--start")
     with EventStore.connect(url, schema=schema) as store:
         created = store.group(name).create(
             query,
-            start=_start(start),
+            start=first,
             partition_by=partition_by,
             max_attempts=max_attempts,
             retry_after=retry_after,
@@ -168,16 +168,20 @@ def delete_group(
 def reset_group(
     *,
     name: Name,
-    to: Annotated[str, typer.Option("--to", help="beginning, head, a position, or a moment.")],
+    to: Annotated[
+        str, typer.Option("--to", help="beginning, head, a position, or a moment that has been.")
+    ],
     yes: options.Yes = False,
     url: options.Url = None,
     schema: options.Schema = "indelible",
 ) -> None:
     """Send a group back or forward: what is above the new position comes again."""
-    wanted = _start(to)
+    wanted = _start(to, "--to")
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).info()
-        options.confirm(yes, f"send group {name} from {found.checkpoint:,} to {to}?")
+        options.confirm(
+            yes, f"send group {name} from {found.checkpoint:,} to {_start_text(wanted)}?"
+        )
         position = store.group(name).reset(wanted)
     typer.echo(f"group {name} goes on after position {position:,}")
 
@@ -348,15 +352,22 @@ def _query_text(query: Query | None) -> str:
     return " | ".join(told)
 
 
-def _start(text: str) -> GroupStart:
+def _start(text: str, option: str) -> GroupStart:
     match text:
         case "beginning":
             return "beginning"
         case "head":
             return "head"
-        case _ if text.isdecimal():
-            return int(text)
-    return times.moment(text)
+    return times.place(text, option)
+
+
+def _start_text(start: GroupStart) -> str:
+    match start:
+        case datetime():
+            return f"{show.moment(start)} UTC"
+        case int():
+            return f"{start:,}"
+    return f"the {start}"
 
 
 def _say_nothing_parked(name: str) -> int:

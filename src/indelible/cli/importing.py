@@ -15,15 +15,19 @@ import typer
 
 from indelible.append import Writing
 from indelible.codec import Codec
-from indelible.errors import InvalidInput
+from indelible.errors import InvalidInput, rebuild_command
 from indelible.importing import Importing
-from indelible.store import MAX_EVENT_BYTES, EventStore
+from indelible.store import EventStore
 
 from . import options
 from .finding import registry
 
-_LONGEST_LINE = 2 * MAX_EVENT_BYTES
-"""A line over this is none: the memory that an import takes stays bounded."""
+_LARGEST_EVENT = 2**28 - 1
+"""What PostgreSQL takes: the store that the events come from may have had any limit below."""
+
+_LONGEST_LINE = 2 * _LARGEST_EVENT
+_FIRST_PART = 2 * 1024 * 1024
+"""A line over this is none, or over the other if it begins as one: the memory stays bounded."""
 
 _GZIP = b"\x1f\x8b"
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
@@ -52,6 +56,13 @@ def import_(
             show_default="the file's name",
         ),
     ] = None,
+    past_inline: Annotated[
+        bool,
+        typer.Option(
+            "--past-inline",
+            help="Import events that inline projections take, too: build these anew afterwards.",
+        ),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the lines; needs no database.")
     ] = False,
@@ -65,8 +76,8 @@ def import_(
     """Import the events of a file, such as one that `indelible log --json` wrote.
 
     Each line is an object with stream, type, data, and where wanted id, version, metadata, tags,
-    channel, recorded_at, valid_at. With --events the data is checked against the classes, and their
-    tags are added. Ids are kept; versions are checked. After an interruption run
+    channel, recorded_at, valid_at, erased, life. With --events the data is checked against the
+    classes, and their tags are added. Ids are kept; versions are checked. After an interruption run
     it again: what is there is skipped. It may run beside everything else.
     """
     if source is None and file != "-":
@@ -74,17 +85,23 @@ def import_(
     known = () if events is None else registry(events)
     with _opened(file) as lines:
         if check:
-            importing = Importing(Writing(Codec(known), channel, MAX_EVENT_BYTES), source=source)
+            importing = Importing(Writing(Codec(known), channel, _LARGEST_EVENT), source=source)
             count = 0
             for line in lines:
                 importing.add((line,))
                 count += len(importing.finish())
             typer.echo(f"{count:,} events can be imported; ids and versions tell the store")
             return
-        with EventStore.connect(url, schema=schema, events=known, channel=channel) as store:
-            result = store.import_events(lines, source=source, keep_recorded_at=keep_recorded_at)
+        with EventStore.connect(
+            url, schema=schema, events=known, channel=channel, max_event_bytes=_LARGEST_EVENT
+        ) as store:
+            result = store.import_events(
+                lines, source=source, keep_recorded_at=keep_recorded_at, past_inline=past_inline
+            )
     skipped = f", {result.skipped:,} were there already" if result.skipped else ""
     typer.echo(f"{result.imported:,} events imported{skipped}")
+    for name in result.stale:
+        typer.echo(f"inline projection {name} has not seen them: {rebuild_command(name)}", err=True)
 
 
 @contextmanager
@@ -128,9 +145,13 @@ class _Counting(io.RawIOBase):
 def _lines(file: str, opened: io.BufferedReader) -> Iterator[bytes]:
     try:
         unpacked = _unpacked(opened)
-        while line := unpacked.readline(_LONGEST_LINE):
-            if len(line) == _LONGEST_LINE:
-                raise InvalidInput(f"{file} has a line of over {_LONGEST_LINE:,} bytes")
+        while line := unpacked.readline(_FIRST_PART):
+            if len(line) == _FIRST_PART and not line.endswith(b"\n"):
+                if not line.lstrip().startswith(b"{"):
+                    raise InvalidInput(f"{file} has a line of over {_FIRST_PART:,} bytes")
+                line += unpacked.readline(_LONGEST_LINE)
+                if len(line) > _LONGEST_LINE:
+                    raise InvalidInput(f"{file} has a line of over {_LONGEST_LINE:,} bytes")
             yield line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InvalidInput(f"{file} is cut off or damaged: {error}") from error

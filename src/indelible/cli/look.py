@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
+from indelible import life
 from indelible.errors import InvalidInput
 from indelible.events import RecordedEvent
 from indelible.query import Query
@@ -15,6 +17,9 @@ from indelible.read import check_limit
 from indelible.store import EventStore
 
 from . import options, show, times
+
+_LOOKED_UP = 500
+"""For the streams of so many events at once it is asked what was done to them."""
 
 
 def read(
@@ -34,8 +39,9 @@ def read(
 
     indelible read menu-3 --as-of "last monday" --valid-at 2026-11-27
     """
-    holds = times.optional_moment(valid_at)
-    with EventStore.connect(url, schema=schema) as store:
+    holds = None if valid_at is None else times.moment(valid_at, "--valid-at")
+    known = times.as_of(as_of)
+    with _as_stored(url, schema) as store:
         events = store.read(
             stream,
             from_version=from_version,
@@ -43,11 +49,11 @@ def read(
             backwards=backwards,
             limit=limit,
             must_exist=True,
-            as_of=times.as_of(as_of),
+            as_of=known,
             valid_at=holds,
         )
         if json:
-            show.json_lines(map(show.event_json, events))
+            show.json_lines(_exported(store, events))
         else:
             rows = show.event_rows(events, of_one_stream=True, by_valid_time=holds is not None)
             show.columns(rows)
@@ -78,15 +84,16 @@ def log(
 
     With --valid-at it is in order of valid time.
     """
-    holds = times.optional_moment(valid_at)
+    holds = None if valid_at is None else times.moment(valid_at, "--valid-at")
+    known = times.as_of(as_of)
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
     )
     if follow and backwards:
         raise InvalidInput("--follow goes forwards: leave --backwards out")
-    if follow and (as_of is not None or holds is not None):
+    if follow and (known is not None or holds is not None):
         raise InvalidInput("--follow goes on with what comes: leave --as-of and --valid-at out")
-    with EventStore.connect(url, schema=schema) as store:
+    with _as_stored(url, schema) as store:
         if follow:
             show.flush_each_line()
             subscription = store.subscribe(query, after="head" if after is None else after)
@@ -97,14 +104,34 @@ def log(
                 after=after or 0,
                 backwards=backwards,
                 limit=limit,
-                as_of=times.as_of(as_of),
+                as_of=known,
                 valid_at=holds,
             )
-        if json:
+        if json and follow:
             show.json_lines(map(show.event_json, events))
+        elif json:
+            show.json_lines(_exported(store, events))
         else:
             rows = show.event_rows(events, of_one_stream=False, by_valid_time=holds is not None)
             show.columns(rows, widths=show.LIVE_WIDTHS if follow else None)
+
+
+def _as_stored(url: str | None, schema: str) -> EventStore:
+    """Open a store that gives data and metadata as the JSON that is stored."""
+    store = EventStore.connect(url, schema=schema)
+    store._writing.codec.keep_as_stored()
+    return store
+
+
+def _exported(store: EventStore, events: Iterable[RecordedEvent]) -> Iterator[dict[str, Any]]:
+    """Give events as JSON has them, and at a stream's last event what was done to the stream."""
+    remaining = iter(events)
+    while some := list(islice(remaining, _LOOKED_UP)):
+        lives = store._pool.run(life.lives({event.stream for event in some}))
+        for event in some:
+            version, found = lives.get(event.stream, (None, b""))
+            more = {"life": msgspec.Raw(found)} if version == event.version else {}
+            yield {**show.event_json(event), **more}
 
 
 def streams(

@@ -8,5 +8,6 @@ FROM indelible.begin_import(
     %(ids)s::uuid[],
     %(tags)s::text[],
     %(tag_places)s::integer[],
-    %(latest)s::timestamptz
+    %(latest)s::timestamptz,
+    %(lives)s::jsonb
 )

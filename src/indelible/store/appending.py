@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from indelible import append, importer
+from indelible import append, importer, project
 from indelible.errors import InvalidInput
 from indelible.events import AppendResult, ExpectedVersion, ImportResult, StreamAppend
 from indelible.importing import AsyncImportable, Importable, Importing
@@ -21,7 +21,7 @@ _COMMITS_BY_ITSELF = (
 )
 _PASSES_BY_PROJECTIONS = (
     "an import does not bring inline projections up to date: import through a store that is"
-    " connected without them, and have them built anew"
+    " connected without them, with past_inline=True, and build them anew afterwards"
 )
 
 
@@ -117,7 +117,12 @@ class AppendFace(Opened):
         return self._engine.run(append.append_many(self._writing, appends, condition=condition))
 
     def import_events(
-        self, events: Importable, *, source: str | None = None, keep_recorded_at: bool = False
+        self,
+        events: Importable,
+        *,
+        source: str | None = None,
+        keep_recorded_at: bool = False,
+        past_inline: bool = False,
     ) -> ImportResult:
         """Append very many events, such as those of another store, in their order.
 
@@ -135,13 +140,16 @@ class AppendFace(Opened):
                 they are known again.
             keep_recorded_at: keep the time at which an event was recorded first, where it has one,
                 and do not take the present time for it. It must not be in the future.
+            past_inline: import events that inline projections take, too. These projections miss
+                them, until you build them anew (`rebuild`); the result names them.
 
         Returns:
             How many events were imported, and how many were there already.
 
         Raises:
-            InvalidInput: an event cannot be stored. As with the errors below, the message says
-                which line or event it is; nothing of its chunk is stored, the chunks before stay.
+            InvalidInput: an event cannot be stored, or an inline projection takes it. As with the
+                errors below, the message says which line or event it is; nothing of its chunk is
+                stored, the chunks before stay.
             DuplicateEvent: an id is there with other content, in another place or another order.
             WrongExpectedVersion: the version that an event has is not the next one of its stream.
             ChannelMismatch: the stream belongs to another channel.
@@ -159,7 +167,13 @@ class AppendFace(Opened):
             raise InvalidInput(_COMMITS_BY_ITSELF)
         if self._engine.has_inline:
             raise InvalidInput(_PASSES_BY_PROJECTIONS)
-        importing = Importing(self._writing, source=source, keep_recorded_at=keep_recorded_at)
+        importing = Importing(
+            self._writing,
+            source=source,
+            keep_recorded_at=keep_recorded_at,
+            inline=project.inline_types(self._engine.run(project.builds())),
+            past_inline=past_inline,
+        )
         importer.import_events(self._engine, importing, events)
         return importing.result
 
@@ -201,12 +215,23 @@ class AsyncAppendFace(AsyncOpened):
         )
 
     async def import_events(
-        self, events: AsyncImportable, *, source: str | None = None, keep_recorded_at: bool = False
+        self,
+        events: AsyncImportable,
+        *,
+        source: str | None = None,
+        keep_recorded_at: bool = False,
+        past_inline: bool = False,
     ) -> ImportResult:
         if not isinstance(self._engine, AsyncPoolEngine):
             raise InvalidInput(_COMMITS_BY_ITSELF)
         if self._engine.has_inline:
             raise InvalidInput(_PASSES_BY_PROJECTIONS)
-        importing = Importing(self._writing, source=source, keep_recorded_at=keep_recorded_at)
+        importing = Importing(
+            self._writing,
+            source=source,
+            keep_recorded_at=keep_recorded_at,
+            inline=project.inline_types(await self._engine.run(project.builds())),
+            past_inline=past_inline,
+        )
         await importer.import_events_async(self._engine, importing, events)
         return importing.result

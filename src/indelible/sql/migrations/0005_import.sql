@@ -93,6 +93,7 @@ CREATE FUNCTION indelible.begin_import(
     tags text[],
     tag_places integer[],
     latest timestamptz,
+    lives jsonb,
     OUT outcome text,
     OUT facts jsonb,
     OUT taken_at timestamptz,
@@ -133,6 +134,9 @@ BEGIN
     END IF;
 
     -- Before the rows of streams: locks are taken in one order by all.
+    IF lives @? '$[*].archived_at' THEN
+        UPDATE indelible.archive_gate SET is_only = is_only;
+    END IF;
     PERFORM indelible.lock_for_append(
         ARRAY(SELECT DISTINCT tag FROM unnest(coalesce(tags, '{}')) AS given (tag))
     );
@@ -200,6 +204,9 @@ BEGIN
         RETURN;
     END IF;
 
+    IF lives IS NOT NULL THEN
+        PERFORM indelible.import_lives(stream_ids, lives);
+    END IF;
     PERFORM indelible.hold_head();
     taken_at := clock_timestamp();
     SELECT array_agg(nextval('indelible.events_position')) INTO positions
@@ -220,7 +227,9 @@ $$;
 COMMENT ON FUNCTION indelible.begin_import IS
     'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
 
-CREATE FUNCTION indelible.check_import(first_position bigint, last_position bigint)
+CREATE FUNCTION indelible.check_import(
+    first_position bigint, last_position bigint, archived bigint[]
+)
 RETURNS void
 LANGUAGE plpgsql
 -- As in append(): plans that stay right when the tables have grown.
@@ -236,10 +245,15 @@ BEGIN
             WHERE events.position BETWEEN first_position AND last_position
         ));
     END IF;
+    IF archived <> '{}' THEN
+        DELETE FROM indelible.events
+        WHERE events.stream_id = ANY(archived)
+            AND indelible.is_recorded_change(events.stream_id, 'archive');
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.check_import(bigint, bigint) IS
-    'Raises 40001 if an event that was copied between these positions has the id of an archived one. Called before the import commits.';
+COMMENT ON FUNCTION indelible.check_import(bigint, bigint, bigint[]) IS
+    'Raises 40001 if an event that was copied between these positions has the id of an archived one; moves the events of some streams into the archive. Called before the import commits.';
 
 REVOKE ALL ON FUNCTION
     indelible.recall_import, indelible.begin_import, indelible.check_import

@@ -204,6 +204,7 @@ CREATE TABLE indelible.stream_changes (
     changed_at timestamptz NOT NULL DEFAULT now(),
     reason text,
     transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    noted_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT stream_changes_pkey PRIMARY KEY (number),
     CONSTRAINT stream_changes_operation
         CHECK (operation IN ('close', 'reopen', 'archive', 'erase'))
@@ -221,7 +222,10 @@ COMMENT ON COLUMN indelible.stream_changes.events IS
 COMMENT ON COLUMN indelible.stream_changes.changed_by IS 'The role that was logged in.';
 COMMENT ON COLUMN indelible.stream_changes.changed_at IS 'When its transaction began.';
 COMMENT ON COLUMN indelible.stream_changes.reason IS 'Why; null where nothing was said.';
-COMMENT ON COLUMN indelible.stream_changes.transaction_id IS 'The transaction that did it.';
+COMMENT ON COLUMN indelible.stream_changes.transaction_id IS
+    'The transaction that did it, or imported it.';
+COMMENT ON COLUMN indelible.stream_changes.noted_at IS
+    'When that transaction began: later than changed_at where it was imported.';
 
 CREATE TRIGGER stream_changes_are_immutable
 BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.stream_changes
@@ -232,7 +236,7 @@ ALTER TABLE indelible.stream_changes ENABLE ALWAYS TRIGGER stream_changes_are_im
 ALTER TABLE indelible.events ADD COLUMN erasure bigint;
 COMMENT ON COLUMN indelible.events.data IS 'The fact itself; JSON''s null where it was erased.';
 COMMENT ON COLUMN indelible.events.erasure IS
-    'By which change it was erased: stream_changes.number; null where it was not.';
+    'By which change it was erased: stream_changes.number; 0 where it was erased before it was imported; null where it was not.';
 
 -- Not a child of events: appends would lock it, and no index is of both. What reads all events reads
 -- the view. Columns that events are given later come here too, in the same order.
@@ -383,7 +387,7 @@ AS $$
     SELECT EXISTS (
         SELECT FROM indelible.stream_changes
         WHERE transaction_id = pg_current_xact_id()
-            AND changed_at = now()
+            AND noted_at = now()
             AND (of_stream IS NULL OR stream_id = of_stream)
             AND operation = by_operation
     )
@@ -490,6 +494,48 @@ AS $$
 $$;
 COMMENT ON FUNCTION indelible.record_change(bigint, text, bigint, text) IS
     'Says who changes a stream, when and why: without it the change is refused.';
+
+CREATE FUNCTION indelible.import_lives(stream_ids bigint[], lives jsonb)
+RETURNS void
+LANGUAGE sql
+AS $$
+    INSERT INTO indelible.stream_changes (
+        stream_id, operation, events, changed_by, changed_at, reason
+    )
+    SELECT
+        stream_ids[life.place], change.operation, change.events, change.changed_by,
+        change.changed_at, change.reason
+    FROM ROWS FROM (
+        jsonb_to_recordset(lives) AS (place integer, changes jsonb)
+    ) WITH ORDINALITY AS life (place, changes, number)
+    CROSS JOIN LATERAL ROWS FROM (
+        jsonb_to_recordset(life.changes) AS (
+            operation text, events bigint, changed_by text, changed_at timestamptz, reason text
+        )
+    ) WITH ORDINALITY AS change (operation, events, changed_by, changed_at, reason, number)
+    -- What is known of a stream that was imported up to here before.
+    WHERE NOT EXISTS (
+        SELECT FROM indelible.stream_changes AS known
+        WHERE known.stream_id = stream_ids[life.place] AND known.changed_at >= change.changed_at
+    )
+    ORDER BY life.number, change.number;
+    UPDATE indelible.streams
+    SET closed_at = life.closed_at,
+        archived_at = coalesce(life.archived_at, streams.archived_at),
+        erased_at = coalesce(
+            life.erased_at, streams.erased_at, CASE WHEN life.is_erased THEN clock_timestamp() END
+        )
+    FROM jsonb_to_recordset(lives) AS life (
+        place integer,
+        is_erased boolean,
+        closed_at timestamptz,
+        archived_at timestamptz,
+        erased_at timestamptz
+    )
+    WHERE streams.id = stream_ids[life.place]
+$$;
+COMMENT ON FUNCTION indelible.import_lives(bigint[], jsonb) IS
+    'Notes what was done elsewhere to streams whose last events are imported: who closed, archived or erased them, when and why.';
 
 CREATE FUNCTION indelible.close_stream(
     stream_name text,

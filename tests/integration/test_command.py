@@ -1,0 +1,245 @@
+"""The command line, in this process; test_cli.py has what takes one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from indelible import ANY, EventStore, NewEvent, Query, RecordedEvent
+from indelible.testing.stores import FreshStores
+from tests.command import Command
+
+
+@pytest.fixture
+def command(url: str, schema: str) -> Command:
+    """Runs `indelible` on an empty store."""
+    return Command(url, schema)
+
+
+@pytest.fixture
+def store(url: str, schema: str) -> Iterator[EventStore]:
+    """The store that the command looks at."""
+    with EventStore.connect(url, schema=schema) as opened:
+        yield opened
+
+
+# Moments ----------------------------------------------------------------------------------------
+
+
+def test_words_send_a_group_to_the_last_moment_of_their_kind(
+    command: Command, store: EventStore
+) -> None:
+    """On every day of the week: where they meant the next one, all that waits would be skipped."""
+    store.append("order-1", NewEvent("OrderTipped", 1), expected=ANY)
+    command("groups", "create", "mails", "--start", "head")
+
+    for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"):
+        done = command("groups", "reset", "mails", "--to", day, "-y")
+        assert (done.code, done.out) == (0, "group mails goes on after position 0\n")
+        assert done.err.startswith("--to is 20")
+        told = datetime.fromisoformat(done.err[len("--to is ") : -len(" UTC\n")])
+        assert timedelta(0) <= datetime.now(UTC) - told.replace(tzinfo=UTC) < timedelta(days=7)
+
+
+def test_a_moment_that_is_still_to_come_is_refused_where_only_the_past_makes_sense(
+    command: Command, store: EventStore
+) -> None:
+    store.append("order-1", NewEvent("OrderTipped", 1), expected=ANY)
+    command("groups", "create", "mails")
+    ahead = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+    for moment in ("tomorrow", "in 1 hour", ahead):
+        for arguments in (
+            ("log", "--as-of", moment),
+            ("read", "order-1", "--as-of", moment),
+            ("groups", "reset", "mails", "--to", moment, "-y"),
+            ("groups", "create", "other", "--start", moment),
+        ):
+            done = command(*arguments)
+            assert (done.code, done.out) == (2, "")
+            assert "still to come" in done.err
+            assert arguments[arguments.index(moment) - 1] in done.err
+    assert [row["checkpoint"] for row in command("groups", "list", "--json").lines()] == ["0"]
+
+
+def test_the_moment_that_words_stand_for_is_told_and_asked_about(
+    command: Command, store: EventStore
+) -> None:
+    store.append("order-1", NewEvent("OrderTipped", 1), expected=ANY)
+    command("groups", "create", "mails")
+    midnight = f"{datetime.now(UTC).date()} 00:00:00.000 UTC"
+
+    assert command("log", "--as-of", "today").err == f"--as-of is {midnight}\n"
+    asked = command("groups", "reset", "mails", "--to", "today")
+    assert asked.code == 2
+    assert f"from 0 to {midnight}?" in asked.err
+    assert command("log", "--as-of", datetime.now(UTC).isoformat()).err == ""
+
+
+def test_eight_digits_are_no_position_without_a_word(command: Command, store: EventStore) -> None:
+    for arguments in (
+        ("log", "--as-of", "20261127"),
+        ("groups", "create", "mails", "--start", "20261127"),
+    ):
+        done = command(*arguments)
+        assert done.code == 2
+        assert "could be a day or a position: write 2026-11-27, or 20,261,127" in done.err
+    assert command("log", "--as-of", "20,261,127").code == 0
+    assert command("log", "--as-of", "20269927").code == 0  # no day
+
+
+def test_a_valid_time_that_could_be_the_last_or_the_next_is_refused(command: Command) -> None:
+    done = command("log", "--valid-at", "monday")
+
+    assert done.code == 2
+    assert "--valid-at 'monday' could be 20" in done.err
+    assert command("log", "--valid-at", "next monday").code == 0
+    assert command("log", "--valid-at", "last monday").code == 0
+
+
+# Export and import ------------------------------------------------------------------------------
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30)
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+_MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
+
+
+def _raw(value: object) -> msgspec.Raw:
+    """JSON in which a decimal stands with all its digits."""
+    return msgspec.Raw(msgspec.json.Encoder(decimal_format="number").encode(value))
+
+
+def _step(draw: st.DrawFn, store: EventStore, number: int) -> None:
+    """Do something to one of three streams."""
+    stream = draw(st.sampled_from(["a-1", "a-2", "ä"]))
+    do = draw(
+        st.sampled_from(["append", "append", "append", "close", "reopen", "archive", "erase"])
+    )
+    known = store.stream(stream)
+    if do == "append" and (known is None or known.closed_at is None):
+        data = draw(_JSON)
+        if draw(st.integers(0, 20)) == 0:
+            data = [data, "x" * 1_100_000]
+        event = NewEvent(
+            draw(st.sampled_from(["A", "B"])),
+            _raw(data),
+            metadata=draw(st.just({}) | st.just({"n": _raw(Decimal("0.12345678901234567890"))})),
+            tags=draw(st.lists(st.sampled_from(["k:1", "k:2"]), unique=True)),
+            valid_at=draw(st.none() | _MOMENTS),
+        )
+        channel = None if known is not None else draw(st.none() | st.just("shop"))
+        store.append(stream, event, expected=ANY, channel=channel)
+    elif known is None:
+        return
+    elif do == "close":
+        store.close_stream(stream, expected=ANY, reason=draw(st.none() | st.just(f"no. {number}")))
+    elif do == "reopen":
+        store.reopen_stream(stream)
+    elif do == "archive" and known.closed_at is not None:
+        store.archive_stream(stream, reason="old")
+    elif do == "erase":
+        store.erase_stream(stream, reason="asked for")
+
+
+def _answers(store: EventStore, moments: Sequence[datetime]) -> dict[str, object]:
+    """What a store answers to reads of every kind, but for positions."""
+    store._writing.codec.keep_as_stored()
+    names = [stream.stream for stream in store.streams()]
+
+    def told(found: Iterable[RecordedEvent]) -> list[tuple[object, ...]]:
+        return [msgspec.structs.astuple(event)[1:] for event in found]
+
+    return {
+        "log": told(store.read_all(backwards=True)),
+        "tags": told(store.read_all(Query(types="A", tags="k:1"))),
+        "channel": told(store.read_all(Query(channel="shop"))),
+        "valid": told(store.read_all(valid_at=datetime.now(UTC))),
+        "as of": [told(store.read_all(as_of=moment)) for moment in moments],
+        "streams": [replace(stream, position=0) for stream in store.streams()],
+        "changes": [store.stream_changes(name) for name in names],
+        "read": [told(store.read(name)) for name in names],
+        "valid streams": [told(store.read(name, valid_at=datetime.now(UTC))) for name in names],
+    }
+
+
+@given(drawn=st.data())
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_a_store_that_is_exported_and_imported_answers_every_read_alike(
+    indelible_stores: FreshStores, drawn: st.DataObject
+) -> None:
+    with indelible_stores.store() as one, indelible_stores.store() as other:
+        with one.connect(max_event_bytes=4_000_000) as store:
+            for number in range(drawn.draw(st.integers(1, 12))):
+                _step(drawn.draw, store, number)
+            moments = [event.recorded_at for event in store.read_all()]
+            answers = _answers(store, moments)
+        log = Command(one.url, one.schema)("log", "--json").out
+        imported = Command(other.url, other.schema)
+
+        done = imported("import", "-", "--keep-recorded-at", given=log.encode())
+        assert done.code == 0, done.err
+        with other.connect() as store:
+            assert _answers(store, moments) == answers
+        again = imported("import", "-", "--keep-recorded-at", given=log.encode())
+        assert again.out.startswith("0 events imported")
+
+
+def test_numbers_keep_their_digits_on_the_way_in_and_out(command: Command) -> None:
+    data = '{"n":0.1234567890123456789,"big":123456789012345678901234567890}'
+    command("append", "a-1", "A", data, "-e", "any", "--metadata", '{"m":0.10000000000000000001}')
+    line = f'{{"stream":"a-2","type":"A","data":{data}}}\n'
+    command("append", "-e", "any", "-f", "-", given=line.encode())
+
+    for stream in ("a-1", "a-2"):
+        assert f'"data":{data}' in command("read", stream, "--json").out
+        assert data in command("read", stream).out
+    assert '"metadata":{"m":0.10000000000000000001}' in command("log", "--json").out
+
+
+def test_what_an_erased_event_holds_is_refused(command: Command) -> None:
+    for wrong in ('"data":1', '"data":null,"metadata":{"by":"ann"}'):
+        line = f'{{"stream":"a-1","type":"A","erased":true,{wrong}}}\n'
+        done = command("import", "-", "--source", "x", given=line.encode())
+        assert (done.code, "is erased, and has data" in done.err) == (2, True)
+
+
+def test_a_stream_that_was_archived_elsewhere_is_archived_here(
+    command: Command, store: EventStore, indelible_stores: FreshStores
+) -> None:
+    store.append("a-1", [NewEvent("A", 1), NewEvent("A", 2)], expected=ANY)
+    store.close_stream("a-1", expected=ANY, reason=None)
+    store.archive_stream("a-1", reason=None)
+    with indelible_stores.store() as other:
+        imported = Command(other.url, other.schema)
+        imported("import", "-", given=command("log", "--json").out.encode())
+        with psycopg.connect(other.url) as connection:
+            count = f"SELECT count(*) FROM {other.schema}.archived_events"
+            assert connection.execute(count).fetchone() == (2,)
+        refused = imported("append", "a-1", "A", "-e", "any")
+        assert (refused.code, "was closed" in refused.err) == (1, True)
