@@ -17,13 +17,18 @@ class Running:
     def __init__(
         self, colour: str, url: str, schema: str, projections: Sequence[Any], **options: Any
     ) -> None:
-        self._connect = {"url": url, "schema": schema, "pool_size": 10}
+        self._connect = {
+            "url": url,
+            "schema": schema,
+            "pool_size": options.pop("pool_size", 10),
+        }
         self._events = options.pop("events", ())
         self._projections = projections
         self._options = options
         self._stop: Callable[[], object] = lambda: None
         self._has_begun = threading.Event()
         self.store: Any = None
+        self.daemon: Any = None
         self.failure: BaseException | None = None
         run = self._run if colour == "sync" else lambda: asyncio.run(self._run_async())
         self._thread = threading.Thread(target=self._keep, args=(run,), daemon=True)
@@ -51,9 +56,13 @@ class Running:
         finally:
             asyncio.run_coroutine_threadsafe(stack.aclose(), self._loop).result(60)
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """Tell it to stop, and wait for nothing."""
         if self._thread.is_alive():
             self._stop()
+
+    def stop(self) -> None:
+        self.end()
         self._thread.join(30)
         assert not self._thread.is_alive()
 
@@ -70,13 +79,15 @@ class Running:
         self._stop = stop.set
         with EventStore.connect(**self._connect, events=self._events) as store:  # type: ignore[arg-type]
             self.store = store
+            self.daemon = store.daemon(self._projections, **self._options)
             self._has_begun.set()
-            store.daemon(self._projections, **self._options).run(stop, grace=10)
+            self.daemon.run(stop, grace=10)
 
     async def _run_async(self) -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
         async with AsyncEventStore.connect(**self._connect, events=self._events) as store:  # type: ignore[arg-type]
             self.store, self._loop = store, loop
+            self.daemon = store.daemon(self._projections, **self._options)
             self._has_begun.set()
-            await store.daemon(self._projections, **self._options).run(stop, grace=10)
+            await self.daemon.run(stop, grace=10)

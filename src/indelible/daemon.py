@@ -180,7 +180,8 @@ class Daemon:
 
     def _end(self, grace: float) -> None:
         self._duty.end()
-        for kept in self._kept.values():
+        all_kept = tuple(self._kept.values())
+        for kept in all_kept:
             kept.end()
         deadline = time.monotonic() + grace
         with suppress(IndelibleError):
@@ -192,6 +193,9 @@ class Daemon:
                     if kept.thread is not None:
                         kept.thread.join(max(min(beat_at, deadline) - time.monotonic(), 0))
                 self._turn_in_passing()
+            for kept in all_kept:
+                if not kept.is_at_work:
+                    kept.projector.close()  # again, if handlers had all connections
             self._engine.run(self._duty.leave())
 
     def _turn_in_passing(self) -> None:
@@ -376,8 +380,9 @@ class AsyncDaemon:
 
     async def _end(self, grace: float) -> None:
         self._duty.end()
-        tasks = {kept.task for kept in self._kept.values() if kept.task is not None}
-        for kept in self._kept.values():
+        all_kept = tuple(self._kept.values())
+        tasks = {kept.task for kept in all_kept if kept.task is not None}
+        for kept in all_kept:
             kept.end()
         deadline = time.monotonic() + grace
         try:
@@ -394,6 +399,8 @@ class AsyncDaemon:
             if tasks:
                 await asyncio.wait(tasks)
         with suppress(IndelibleError):
+            for kept in all_kept:
+                await kept.projector.close()  # again, if handlers had all connections
             await self._engine.run(self._duty.leave())
 
     async def _turn_in_passing(self) -> None:

@@ -246,8 +246,6 @@ def _patiently(
     while True:
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                # Each statement sees what was committed before the locks were had.
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
                 cursor.execute(
                     statements(schema)["migration_lock"], {"schema": schema, "timeout": _TRY}
                 )

@@ -135,6 +135,22 @@ def test_a_transaction_with_an_older_snapshot_stores_no_id_that_was_archived_sin
     assert stored(store, event_id) == ["a-1"]
 
 
+def test_appends_do_not_wait_for_a_transaction_that_has_archived(
+    sync_store: EventStore, schema: str, connection: psycopg.Connection
+) -> None:
+    store = sync_store
+    for stream in ("a-1", "b-1"):
+        store.append(stream, fact(), expected=NO_STREAM)
+        store.close_stream(stream, expected=0)
+    store.archive_stream("a-1")  # from now on appends look into the archive
+    statement, parameters = batch(schema, "d-1", uuid4())
+    with store.transaction() as transaction:
+        transaction.archive_stream("b-1")
+        connection.execute("SET lock_timeout = '2s'")
+        store.bind(connection).append("c-1", fact(), expected=NO_STREAM)
+        assert connection.execute(statement, parameters).fetchone() == ("appended",)
+
+
 def test_archives_of_several_streams_in_any_order_never_deadlock(
     sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str
 ) -> None:

@@ -25,6 +25,7 @@ from indelible import (
     TableProjection,
     handles,
 )
+from tests.daemons import Running
 from tests.interleavings import paused, stopped_at
 from tests.waiting import wait_until
 
@@ -169,14 +170,15 @@ def test_a_daemon_that_is_stopped_in_the_transaction_of_a_table_is_taken_over(
         assert sorted(position for (position,) in rows) == logged
 
 
+@pytest.mark.parametrize("pool_size", [3, 12])
 @pytest.mark.parametrize("grace", [0.1, 30], ids=["undone", "finished"])
 def test_an_async_daemon_that_is_cancelled_in_the_middle_of_a_batch_gives_everything_back(
-    sync_store: EventStore, url: str, schema: str, grace: float
+    sync_store: EventStore, url: str, schema: str, grace: float, pool_size: int
 ) -> None:
     sums: Counter[str] = Counter()
 
     async def run_and_cancel() -> None:
-        async with AsyncEventStore.connect(url, schema=schema, pool_size=12) as store:
+        async with AsyncEventStore.connect(url, schema=schema, pool_size=pool_size) as store:
             daemon = store.daemon([Cents], lease=30)
             task = asyncio.create_task(daemon.run(asyncio.Event(), grace=grace))
             await asyncio.to_thread(place.wait_until_reached)
@@ -195,3 +197,23 @@ def test_an_async_daemon_that_is_cancelled_in_the_middle_of_a_batch_gives_everyt
     sync_store.catch_up(Cents)
     found = sync_store.documents(Cents).find(limit=100)
     assert {key: document["cents"] for key, document in found.items()} == sums
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_daemon_that_is_told_to_stop_while_its_batches_have_all_connections_gives_everything_back(
+    colour: str, sync_store: EventStore, url: str, schema: str
+) -> None:
+    sync_store.catch_up(Cents)
+    running = Running(colour, url, schema, [Cents], lease=30, pool_size=3)
+    try:
+        wait_until(lambda: sum(owners(sync_store).values()) == 4)
+        with stopped_at(url, schema, documents_of(sync_store)) as place:
+            pay(sync_store, Counter(), 50)
+            place.wait_until_reached(3)
+            running.end()
+            # The fourth has tried to give its partition back, and found no connection.
+            wait_until(lambda: running.daemon.partitions == 3)
+    finally:
+        running.stop()
+    assert owners(sync_store) == {}
+    assert running.failure is None

@@ -208,6 +208,33 @@ def test_a_prepared_transaction_holds_the_head_until_it_is_committed(
     assert positions(sync_store) == [low.position, high.position]
 
 
+@pytest.mark.parametrize("handed_over", ["the head's", "the gate's"])
+def test_a_transaction_that_is_being_prepared_holds_the_head(
+    sync_store: EventStore, url: str, schema: str, handed_over: str
+) -> None:
+    """The server hands its locks over one after the other: each state in between is made here."""
+    settled = sync_store.append("a-1", event(), expected=NO_STREAM)
+    locks = {
+        "the head's": f"SELECT pg_advisory_xact_lock_shared"
+        f"({schema}.lock_number() << 48 | {settled.position})",
+        "the gate's": f"LOCK TABLE {schema}.append_gate IN ROW EXCLUSIVE MODE",
+    }
+    with psycopg.connect(url, autocommit=True) as connection:
+        if connection.execute("SHOW max_prepared_transactions").fetchone() == ("0",):
+            pytest.skip("the server allows no prepared transactions")
+        connection.execute("BEGIN")
+        connection.execute(locks.pop(handed_over))
+        connection.execute(f"PREPARE TRANSACTION '{schema}'")
+        try:
+            connection.execute("BEGIN")
+            connection.execute(*locks.values())
+            sync_store.append("a-1", event(), expected=0)
+            assert sync_store.head() == settled.position
+        finally:
+            connection.execute("ROLLBACK")
+            connection.execute(f"ROLLBACK PREPARED '{schema}'")
+
+
 @pytest.mark.parametrize("is_inside", [False, True], ids=["before", "in the transaction"])
 @pytest.mark.parametrize("noted", ["yes", "{xid} 999999999", "{xid} -5", "{next_xid} 999999999"])
 def test_no_setting_of_a_writer_lets_an_append_go_without_its_lock(
@@ -231,6 +258,27 @@ def test_no_setting_of_a_writer_lets_an_append_go_without_its_lock(
         assert sync_store.head() <= settled.position < low.position < high.position
         slow.execute("COMMIT")
     assert positions(sync_store) == [settled.position, low.position, high.position]
+
+
+def test_what_a_session_noted_in_an_earlier_transaction_says_nothing_in_a_later_one(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as slow:
+        (number,) = slow.execute(f"SELECT {schema}.lock_number()").fetchone()  # type: ignore[misc]
+        setting = f"indelible_holds.head_{number}"
+        bound = sync_store.bind(slow)
+        slow.execute("BEGIN")
+        bound.append("slow-1", event(), expected=NO_STREAM)
+        (noted,) = slow.execute("SELECT current_setting(%s)", [setting]).fetchone()  # type: ignore[misc]
+        slow.execute("COMMIT")
+        settled = sync_store.append("fast-1", event(), expected=NO_STREAM)
+
+        slow.execute("SELECT set_config(%s, %s, false)", [setting, noted])
+        slow.execute("SET synchronous_commit = off")
+        slow.execute("BEGIN")
+        bound.append("slow-1", event(), expected=0)
+        assert slow.execute("SHOW synchronous_commit").fetchone() == ("local",)
+        assert sync_store.head() == settled.position  # and not where it stood in the earlier one
 
 
 def test_a_lock_of_somebody_without_rights_holds_nobody_back(

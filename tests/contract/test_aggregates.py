@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 from uuid import uuid4, uuid5
@@ -613,6 +613,25 @@ def test_the_id_of_a_command_is_known_per_stream(store: EventStore, stream: str)
         assert handled.result is not None
         assert not handled.result.idempotent
         assert told(store, name) == [Deposited(1)]
+
+
+def test_a_command_whose_events_were_archived_is_known_without_a_decision(
+    store: EventStore, stream: str
+) -> None:
+    decided: list[AccountCommand] = []
+
+    def count(command: AccountCommand, state: AccountState) -> list[AccountEvent]:
+        decided.append(command)
+        return decide(command, state)
+
+    counting, command_id = replace(accounts, decide=count), uuid4()
+    version = store.handle(stream, counting, Deposit(1), command_id=command_id).version
+    store.close_stream(stream, expected=version)
+    store.archive_stream(stream)
+    store.reopen_stream(stream)
+
+    assert store.handle(stream, counting, Deposit(1), command_id=command_id).version == version
+    assert len(decided) == 1
 
 
 def test_a_command_that_recorded_nothing_is_decided_again(store: EventStore, stream: str) -> None:

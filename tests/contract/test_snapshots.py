@@ -485,6 +485,11 @@ def test_an_archived_stream_is_loaded_as_before(store: EventStore, stream: str) 
     store.close_stream(stream, expected=version)
     store.archive_stream(stream)
 
+    assert store.load(stream, accounts).state.balance == 12
+    assert (
+        store.load(stream, accounts, valid_at=datetime.now(UTC) + timedelta(days=1)).state.balance
+        == 12
+    )
     assert store.load(stream, kept) == store.load(stream, accounts)
     assert read_by(store, stream, kept) == (1, 0)
 

@@ -389,14 +389,15 @@ def test_reads_of_a_stream_look_into_the_archive_only_if_it_has_archived_events(
     }
     given = {
         "from_version": 0, "to_version": 9, "limit": 9, "versions": [0, 1], "state": "s",
-        "shape": "s", "after": -1, "above_position": 0, "position": 9,
-        "below_moment": "2999-01-01", "below_position": 0, "to_moment": "2999-01-01",
+        "shape": "s", "after_version": -1, "command_event": str(uuid4()), "position": 0,
+        "above_moment": None, "above_position": 0, "moment": "2999-01-01",
+        "below_moment": "2999-01-01", "below_position": 0,
     }  # fmt: skip
 
     def looks(name: str, stream: str) -> int:
         with connection.transaction():
             wanted = set(re.findall(r"%\((\w+)\)s", reads[name]))
-            connection.execute(reads[name], {k: {**given, "stream": stream}.get(k) for k in wanted})
+            connection.execute(reads[name], {k: {**given, "stream": stream}[k] for k in wanted})
             row = connection.execute(
                 "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_xact_all_tables"
                 " WHERE relid = %s::regclass",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from indelible import (
     ANY,
@@ -103,6 +104,21 @@ def test_a_number_changes_only_when_nobody_is_at_work(
     assert number_of(connection, copy) != before
 
 
+def test_a_number_changes_only_when_nobody_has_locked_tags_with_it(
+    url: str, copy: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who decides by a tag locks it with the number, before it looks at any event."""
+    before = number_of(connection, copy)
+    monkeypatch.setattr(schema_, "_PATIENCE", 0.5)
+    monkeypatch.setattr(schema_, "_TRY", "0.1s")
+    monkeypatch.setattr(schema_, "_PAUSE", 0.1)
+    with psycopg.connect(url) as slow:
+        slow.execute(f"SELECT {copy}.lock_for_append('{{}}', '{{seat:1}}')")
+        with pytest.raises(SchemaError, match=f"process {slow.info.backend_pid} "):
+            migrate_store(Settings(url, copy))
+    assert number_of(connection, copy) == before
+
+
 def test_a_schema_that_was_renamed_is_refused(
     url: str, schema: str, connection: psycopg.Connection
 ) -> None:
@@ -160,6 +176,14 @@ def is_waiting(watching: psycopg.Connection, waiting: psycopg.Connection) -> boo
         "SELECT cardinality(pg_blocking_pids(%s)) > 0", [waiting.info.backend_pid]
     ).fetchone()
     return bool(row and row[0])
+
+
+def somebody_waits_for(holding: psycopg.Connection, watching: psycopg.Connection) -> bool:
+    row = watching.execute(
+        "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))",
+        [holding.info.backend_pid],
+    ).fetchone()
+    return row is not None
 
 
 # Sequences --------------------------------------------------------------------------------------
@@ -283,6 +307,42 @@ def waits_for_a_table(connection: psycopg.Connection, schema: str) -> bool:
     return bool(row and row[0])
 
 
+def test_a_migration_that_has_waited_for_another_sees_what_that_one_did(
+    url: str, schema: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever isolation level the sessions of the role begin with."""
+    monkeypatch.setattr(schema_, "_TRY", "60s")
+    strict = make_conninfo(url, options="-c default_transaction_isolation=repeatable\\ read")
+    name = f"{schema}_twice"
+    with psycopg.connect(url) as first, ThreadPoolExecutor(1) as threads:
+        first.execute(schema_.statements(name)["migration_lock"], {"schema": name, "timeout": "1s"})
+        second = threads.submit(migrate_store, Settings(strict, name))
+        wait_until(lambda: somebody_waits_for(first, connection))
+        schema_._migrate(first.cursor(), name)
+        first.commit()
+        assert second.result(60) == []
+    connection.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+def test_a_migration_that_is_in_a_deadlock_is_tried_again(
+    url: str, schema: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the gate and waits for the events; a transaction that has read them appends."""
+    monkeypatch.setattr(schema_, "_TRY", "60s")
+    connection.execute(f"ALTER SEQUENCE {schema}.events_position CACHE 10")
+    with (
+        psycopg.connect(url, options="-c deadlock_timeout=1h") as other,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        other.execute(f"SELECT * FROM {schema}.events")
+        quick = make_conninfo(url, options="-c deadlock_timeout=3s")
+        migration = threads.submit(migrate_store, Settings(quick, schema))
+        wait_until(lambda: waits_for_a_table(connection, schema))
+        other.execute(f"LOCK TABLE {schema}.append_gate IN ROW EXCLUSIVE MODE")
+        other.commit()
+        migration.result(60)
+
+
 def test_who_migrates_for_very_long_is_named(
     url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,24 +362,37 @@ def test_who_migrates_for_very_long_is_named(
         assert (datetime.now(UTC) - began).total_seconds() < 30
 
 
+@pytest.mark.parametrize(
+    ("before", "while_it_waits"),
+    [
+        ("{roles}", ""),
+        # Who makes a role locks their table after the look whether it is there.
+        ("LOCK TABLE pg_authid IN SHARE MODE", "{roles}"),
+        ("GRANT USAGE ON SCHEMA {schema} TO pg_monitor", ""),
+    ],
+    ids=["made before", "made meanwhile", "other rights"],
+)
 def test_roles_that_are_made_elsewhere_at_the_same_moment_are_no_error(
-    url: str, schema: str
+    url: str,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    while_it_waits: str,
 ) -> None:
     """Roles are of all databases, and so nothing but the attempt tells."""
-    roles = f"{schema}_reader, {schema}_writer, {schema}_maintainer"
+    monkeypatch.setattr(schema_, "_TRY", "60s")
+    made = f"{schema}_reader, {schema}_writer, {schema}_maintainer"
+    texts = {"roles": schema_.statements(schema)["roles"], "schema": schema}
     with psycopg.connect(url) as other, ThreadPoolExecutor(1) as threads:
         other.execute(f"SET search_path = {schema}")
-        other.execute(schema_.statements(schema)["roles"])
+        other.execute(before.format(**texts))
         making = threads.submit(migrate_store, Settings(url, schema), roles=True)
         with psycopg.connect(url, autocommit=True) as watching:
-            wait_until(
-                lambda: watching.execute(
-                    "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))",
-                    [other.info.backend_pid],
-                ).fetchone()
-            )
+            wait_until(lambda: somebody_waits_for(other, watching))
+        other.execute(while_it_waits.format(**texts))
         other.commit()
         making.result(60)
     with psycopg.connect(url, autocommit=True) as owner:
-        owner.execute(f"DROP OWNED BY {roles}")
-        owner.execute(f"DROP ROLE {roles}")
+        owner.execute(f"REVOKE USAGE ON SCHEMA {schema} FROM pg_monitor")
+        owner.execute(f"DROP OWNED BY {made}")
+        owner.execute(f"DROP ROLE {made}")

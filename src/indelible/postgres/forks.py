@@ -66,7 +66,6 @@ def _let_go() -> None:
                 # In the place of the descriptor, so that no other file gets its number: whoever
                 # still writes to it gets an error, and the parent's socket nothing.
                 os.dup2(ours.fileno(), connection.pgconn.socket, inheritable=False)
-    _connections.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -167,9 +167,6 @@ BEGIN
         SELECT
         FROM indelible.lock_numbers AS taken
         WHERE taken.number = choice.number
-            AND taken.schema_id <> (
-                SELECT relnamespace FROM pg_class WHERE oid = 'indelible.events'::regclass
-            )
     )
     ORDER BY choice.place
     LIMIT 1;
