@@ -56,6 +56,7 @@ from .errors import (
     UpcastingFailed,
     VersionConflict,
     WaitTimedOut,
+    WrongEventLoop,
     WrongExpectedVersion,
 )
 from .event_types import TypeCheck, TypeInfo, UnreadableEvent
@@ -237,6 +238,7 @@ __all__ = [
     "Verification",
     "VersionConflict",
     "WaitTimedOut",
+    "WrongEventLoop",
     "WrongExpectedVersion",
     "handles",
     "unregistered",

@@ -537,7 +537,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         return self._worker.slices
 
     async def take(self, timeout: float | None = None) -> AsyncDelivery[Bound] | None:  # noqa: ASYNC109
-        self._origin.check()
+        self._engine.check_origin()
         if self._task is None:
             raise InvalidInput("enter the consumer first: async with group.consume() as consumer")
         async with self._changed:

@@ -41,6 +41,7 @@ IndelibleError
 ├── ConnectionLost                   the connection broke, and the outcome is unknown
 ├── StoreClosed                      the store was closed before
 ├── StoreForked                      the store was opened before this process was forked
+├── WrongEventLoop                   the store was opened in another event loop
 └── EmbeddedUnavailable              the embedded PostgreSQL cannot be used here
 """
 
@@ -773,6 +774,19 @@ class StoreForked(IndelibleError):
         self.pid = pid
         super().__init__(
             f"the store was opened before the fork, in process {pid}: connect in this process"
+        )
+
+
+class WrongEventLoop(IndelibleError):
+    """An `AsyncEventStore` was used in another event loop than the one that it was opened in.
+
+    Its connections wait in that loop, which may have ended: each `asyncio.run` makes one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the store was opened in another event loop: use it inside the asyncio.run() that it"
+            " was opened in, or open one in each"
         )
 
 

@@ -171,7 +171,7 @@ ODD_NAMES = [
     "-",
     "x" * 255,
     "😀" * 255,
-    "$1 %s %(a)s {b}",
+    "1$ %s %(a)s {b}",
     " lead and trail ",
 ]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 
 from indelible import (
+    ANY,
     NO_STREAM,
     AsyncEventStore,
     ConnectionLost,
@@ -15,6 +19,7 @@ from indelible import (
     InvalidInput,
     NewEvent,
     StoreClosed,
+    WrongEventLoop,
     WrongExpectedVersion,
 )
 from tests.conftest import Connect
@@ -149,3 +154,32 @@ def test_a_connection_of_the_other_colour_is_refused(sync_store: EventStore) -> 
     with pytest.raises(InvalidInput, match=r"psycopg\.Connection"):
         sync_store.bind(object())
     assert AsyncEventStore.bind.__doc__ == EventStore.bind.__doc__
+
+
+def test_a_store_of_another_event_loop_is_refused(url: str, schema: str) -> None:
+    stores = []
+
+    async def begin() -> None:
+        store = await AsyncEventStore.connect(url, schema=schema)
+        await store.append("a-1", event(0), expected=ANY)
+        stores.append(store)
+
+    async def use() -> None:
+        (store,) = stores
+        uses: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.append("a-1", event(1), expected=ANY),
+            lambda: store.stream("a-1"),
+            lambda: store.transaction().__aenter__(),
+            lambda: store.read("a-1").__anext__(),
+            lambda: store.import_events([]),
+            store.head,
+            store.close,
+        ]
+        for each in uses:
+            with pytest.raises(WrongEventLoop, match="open one in each"):
+                await each()
+
+    with asyncio.Runner() as first:
+        first.run(begin())
+        asyncio.run(use())
+        first.run(stores[0].close())

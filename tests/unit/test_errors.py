@@ -63,6 +63,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.ConnectionLost("x", [uuid4()]),
     errors.StoreClosed(),
     errors.StoreForked(7),
+    errors.WrongEventLoop(),
     errors.EmbeddedUnavailable("x"),
 ]
 

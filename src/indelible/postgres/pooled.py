@@ -19,6 +19,7 @@ from indelible.errors import (
     IndelibleError,
     LockTimeout,
     StoreClosed,
+    WrongEventLoop,
 )
 from indelible.plan import Call, Plan, Rows, drive, drive_async
 from indelible.schema import statements
@@ -381,6 +382,7 @@ class AsyncPoolEngine:
         self._on_append = on_append
         self._prepares = True
         self._origin = Origin()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._aside: set[asyncio.Task[None]] = set()
         self._group_commit = AsyncGroupCommit(self._execute, settings.pool_size)
         check_url(settings.url)
@@ -396,6 +398,7 @@ class AsyncPoolEngine:
 
     async def open(self) -> None:
         """Open the pool, or say why no connection can be made."""
+        self._loop = asyncio.get_running_loop()
         # A first connection of our own, since the pool does not say why it gets none.
         async with await open_async_connection(self._settings) as connection:
             self._prepares = connection.options is not None
@@ -407,9 +410,20 @@ class AsyncPoolEngine:
             tell_about_pooler()
         await self._pool.open()
 
+    def check_origin(self) -> None:
+        """Check that it is used where it was opened.
+
+        Raises:
+            StoreForked: it was opened in another process.
+            WrongEventLoop: it was opened in another event loop.
+        """
+        self._origin.check()
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoop
+
     async def run(self, plan: Plan[T]) -> T:
         """Run a plan to its end."""
-        self._origin.check()
+        self.check_origin()
         return await drive_async(plan, self._share_or_execute)
 
     async def load(
@@ -423,7 +437,7 @@ class AsyncPoolEngine:
 
         What is to be done meanwhile is a task of its own.
         """
-        self._origin.check()
+        self.check_origin()
         attempts = Attempts(self._settings, call)
         copy_in = statements(self._settings.schema)[statement]
         while True:
@@ -470,7 +484,7 @@ class AsyncPoolEngine:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction, and give an engine that runs plans inside it."""
-        self._origin.check()
+        self.check_origin()
         with commit_errors(self._settings) as body:
             async with self._begun() as connection:
                 with body:
@@ -478,7 +492,7 @@ class AsyncPoolEngine:
                         connection.prepare_threshold = None
                     engine = AsyncBoundEngine(connection, self._settings, self._on_append)
                     yield engine
-                    self._origin.check()
+                    self.check_origin()
         if engine.has_appended:
             self._on_commit()
 
@@ -519,12 +533,13 @@ class AsyncPoolEngine:
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
-        self._origin.check()
+        self.check_origin()
         return AsyncBoundEngine(connection, self._settings, self._on_append)
 
     async def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
         if self._origin.is_here:
+            self.check_origin()
             if self._aside:
                 await asyncio.wait(self._aside)
             await self._pool.close()
