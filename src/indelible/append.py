@@ -317,8 +317,8 @@ def _refusal(parts: Sequence[Part], refused: Sequence[_Outcome]) -> IndelibleErr
             assert part.channel is not None  # noqa: S101 - none is that of every stream
             return ChannelMismatch(part.stream, part.channel, actual)
     for outcome in refused:
-        if outcome.outcome == "duplicate":
-            return DuplicateEvent(msgspec.json.decode(outcome.facts or b"[]", type=list[Duplicate]))
+        if outcome.outcome == "duplicate" and outcome.facts is not None:
+            return DuplicateEvent(msgspec.json.decode(outcome.facts, type=list[Duplicate]))
     for outcome in refused:
         if outcome.outcome == "closed":
             closed_at = msgspec.json.decode(outcome.facts or b"{}", type=dict[str, datetime])

@@ -651,17 +651,19 @@ DECLARE
     expected bigint;
     added bigint;
     refused boolean := false;
-    -- The version of each stream as the list goes on: a stream may stand in it more than once.
-    versions jsonb := '{}';
+    -- The stream as the list goes on, in which it may stand more than once.
+    at_name text;
+    at_version bigint;
     new_ids constant uuid[]
         := replace(replace(
             jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[', '{'), ']', '}'
         );
-    -- How many of them are written.
-    used bigint := 0;
     is_retry boolean := false;
     is_known boolean := false;
     written record;
+    -- The stream of an entry, and how many events of later entries it has.
+    of_stream bigint;
+    later bigint;
     made_id bigint;
     made bigint[] := '{}';
 BEGIN
@@ -712,6 +714,7 @@ BEGIN
     FOR item, place IN
         SELECT given, number
         FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+        ORDER BY (given ->> 'stream') COLLATE "C", number
     LOOP
         expected := item -> 'expected';
         added := jsonb_array_length(item -> 'events');
@@ -720,12 +723,15 @@ BEGIN
             USING ERRCODE = 'IND04',
                 HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
         END IF;
-        SELECT streams.id, streams.name, streams.version, streams.channel, streams.closed_at
-        INTO stream
-        FROM indelible.streams
-        WHERE streams.name = item ->> 'stream';
+        IF at_name IS DISTINCT FROM item ->> 'stream' THEN
+            at_name := item ->> 'stream';
+            SELECT streams.id, streams.version, streams.channel, streams.closed_at INTO stream
+            FROM indelible.streams
+            WHERE streams.name = at_name;
+            at_version := stream.version;
+        END IF;
         outcome := 'checked';
-        last_version := coalesce((versions -> stream.name)::bigint, stream.version);
+        last_version := at_version;
         last_position := NULL;
         recorded_at := clock_timestamp();
         facts := NULL;
@@ -743,6 +749,7 @@ BEGIN
         ELSIF is_known THEN
             outcome := 'duplicate';
             facts := recalled.duplicates;
+            recalled.duplicates := NULL;  -- those of the whole list: told once
         ELSIF stream.closed_at IS NOT NULL AND added > 0 THEN
             outcome := 'closed';
             facts := jsonb_build_object('closed_at', stream.closed_at);
@@ -752,7 +759,7 @@ BEGIN
             outcome := 'wrong_version';
             facts := indelible.last_event(stream.id, stream.version);
         ELSE
-            versions := versions || jsonb_build_object(stream.name, last_version + added);
+            at_version := at_version + added;
         END IF;
         refused := refused
             OR outcome IN ('channel_mismatch', 'duplicate', 'closed', 'wrong_version');
@@ -763,29 +770,47 @@ BEGIN
 
     -- Only now is anything written, so that a refusal burns no position.
     IF NOT refused AND NOT is_retry THEN
-        FOR item, place IN
-            SELECT given, number
+        -- Each row once, however often its stream stands in the list: the versions of a row that
+        -- one transaction makes are looked through one by one.
+        FOR at_name, added IN
+            SELECT entry ->> 'stream', sum(jsonb_array_length(entry -> 'events'))
+            FROM jsonb_array_elements(appends) AS entries (entry)
+            GROUP BY 1
+            HAVING sum(jsonb_array_length(entry -> 'events')) > 0
+        LOOP
+            UPDATE indelible.streams SET version = streams.version + added
+            WHERE streams.name = at_name;
+        END LOOP;
+        FOR item, place, later IN
+            SELECT
+                given,
+                number,
+                sum(jsonb_array_length(given -> 'events')) OVER (
+                    PARTITION BY given ->> 'stream'
+                    ORDER BY number DESC
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+                )
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
+            ORDER BY number
         LOOP
             outcome := 'checked';
             last_position := NULL;
             recorded_at := clock_timestamp();
             facts := NULL;
             added := jsonb_array_length(item -> 'events');
-            UPDATE indelible.streams
-            SET version = streams.version + added
-            WHERE streams.name = item ->> 'stream'
-            RETURNING streams.id, streams.version INTO stream;
-            last_version := stream.version;
+            SELECT streams.id, streams.version - coalesce(later, 0) INTO of_stream, last_version
+            FROM indelible.streams
+            WHERE streams.name = item ->> 'stream';
             IF added > 0 THEN
                 outcome := 'appended';
                 written := indelible.insert_events(
-                    stream.id,
+                    of_stream,
                     last_version - added + 1,
-                    new_ids[used + 1:used + added],
+                    replace(replace(
+                        jsonb_path_query_array(item -> 'events', '$[*].id')::text, '[', '{'
+                    ), ']', '}')::uuid[],
                     item -> 'events'
                 );
-                used := used + added;
                 last_position := written.last_position;
                 recorded_at := written.recorded_at;
             END IF;
@@ -798,7 +823,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.append_many(jsonb) IS
-    'Appends to several streams, [{stream, channel, expected, events}, …], all or none, in the order of the list. One row an entry: appended, checked (no events) or idempotent; or else the refused entries alone. Outcomes and expected versions as in append().';
+    'Appends to several streams, [{stream, channel, expected, events}, …], all or none, in the order of the list. One row an entry: appended, checked (no events) or idempotent; or else the refused entries alone. Outcomes and expected versions as in append(); the duplicates stand in one row.';
 
 
 -- Read ----------------------------------------------------------------------------------------
