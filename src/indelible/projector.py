@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -144,7 +144,7 @@ class Projector:
         """
         retries = Retries()
         self._watch.join(id(self._woken), self._woken.set)
-        lease = _hold_lease(self._watch, self._run, self._woken.set)
+        lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
@@ -281,7 +281,7 @@ class AsyncProjector:
                 loop.call_soon_threadsafe(woken.set)
 
         self._watch.join(id(woken), wake)
-        lease = _hold_lease(self._watch, self._run, wake)
+        lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
@@ -403,9 +403,9 @@ async def handle_async(
             raise described.failure(event, error) from error
 
 
-def _hold_lease(watch: Watch, run: project.Run, wake: Callable[[], None]) -> Lease:
+def _hold_lease(watch: Watch, run: project.Run) -> Lease:
     return watch.leases.hold(
-        f"the lease of partition {run.partition} of projection {run.described}", wake
+        f"the lease of partition {run.partition} of projection {run.described}"
     )
 
 
