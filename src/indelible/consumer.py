@@ -318,7 +318,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._problem: Exception | None = None
         self._woken = threading.Event()
         engine.run(worker.check())
-        self._lease = _hold_lease(watch, worker, self._woken.set)
+        self._lease = _hold_lease(watch, worker)
         self._retries = Retries()
         self._thread = threading.Thread(
             target=_work,
@@ -488,8 +488,8 @@ def _leave(watch: Watch, lease: Lease, woken: threading.Event) -> None:
     woken.set()
 
 
-def _hold_lease(watch: Watch, worker: Worker, wake: Callable[[], None]) -> Lease:
-    return watch.leases.hold(f"the lease of a worker of group {worker.group!r}", wake)
+def _hold_lease(watch: Watch, worker: Worker) -> Lease:
+    return watch.leases.hold(f"the lease of a worker of group {worker.group!r}")
 
 
 def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
@@ -590,7 +590,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         await self._patient_engine.run(self._worker.check())
         self._woken.attach()
         self._watch.join(id(self), self._woken.ring)
-        self._lease = _hold_lease(self._watch, self._worker, self._woken.ring)
+        self._lease = _hold_lease(self._watch, self._worker)
         self._task = asyncio.create_task(self._work())
         return self
 

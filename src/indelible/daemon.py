@@ -49,11 +49,7 @@ def _run_of(codec: Codec, described: Described, part: Part, duty: Duty) -> Run:
 
 
 def _hold_lease(watch: Watch, duty: Duty) -> Lease:
-    return watch.leases.hold(f"what {duty.owner} holds", _wake_nobody)
-
-
-def _wake_nobody() -> None:
-    """Leave it to the next turn to find out."""
+    return watch.leases.hold(f"what {duty.owner} holds")
 
 
 def _show_life(lease: Lease, duty: Duty, *, renewed_at: float = -inf) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
@@ -48,13 +47,11 @@ class Lease:
     Args:
         name: what is held, for messages.
         control: the control connection.
-        wake: wakes the worker when the lease is lost; must return at once.
     """
 
-    def __init__(self, name: str, control: ControlConnection, wake: Callable[[], None]) -> None:
+    def __init__(self, name: str, control: ControlConnection) -> None:
         self._name = name
         self._control = control
-        self._wake = wake
         self._life: _Life | None = None
         self._lost: Call | None = None
         self._due_at = inf
@@ -114,7 +111,6 @@ class Lease:
         if not stands:
             self._lost = life.renewal
             self._due_at = inf
-            self._wake()
 
     def _forget(self, life: _Life) -> None:
         if self._life is life:
@@ -132,15 +128,14 @@ class Leases:
         self._control = control
         self._held: dict[int, Lease] = {}
 
-    def hold(self, name: str, wake: Callable[[], None]) -> Lease:
+    def hold(self, name: str) -> Lease:
         """Get a lease for a worker, which shows life from now on, until it drops it.
 
         Args:
             name: what is held, for messages.
-            wake: wakes the worker when the lease is lost; must return at once.
         """
         self._control.check_origin()
-        lease = Lease(name, self._control, wake)
+        lease = Lease(name, self._control)
         with self._control.guard:
             self._held[id(lease)] = lease
         return lease

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -146,7 +146,7 @@ class Projector:
         """
         retries = Retries()
         self._watch.join(id(self._woken), self._woken.set)
-        lease = _hold_lease(self._watch, self._run, self._woken.set)
+        lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
@@ -283,7 +283,7 @@ class AsyncProjector:
                 loop.call_soon_threadsafe(woken.set)
 
         self._watch.join(id(woken), wake)
-        lease = _hold_lease(self._watch, self._run, wake)
+        lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
@@ -406,9 +406,9 @@ async def handle_async(
             check_outcome(handler, await handler(event, *given))
 
 
-def _hold_lease(watch: Watch, run: project.Run, wake: Callable[[], None]) -> Lease:
+def _hold_lease(watch: Watch, run: project.Run) -> Lease:
     return watch.leases.hold(
-        f"the lease of partition {run.partition} of projection {run.described}", wake
+        f"the lease of partition {run.partition} of projection {run.described}"
     )
 
 

@@ -191,6 +191,56 @@ store.close()
     )
 
 
+def test_a_child_ends_although_a_thread_of_its_parent_had_all_locks(url: str, schema: str) -> None:
+    """Nobody gives them back in the child, which has no other threads."""
+    run(
+        """
+import signal
+store = EventStore.connect(url, schema=schema, pool_size=3)
+store.append("a-1", [event(), event()], expected=NO_STREAM)
+store.group("g").create()
+consumer = store.group("g").consume()
+delivery = consumer.take(20)
+subscription = store.subscribe()
+next(subscription)
+has_all, may_end = threading.Event(), threading.Event()
+
+def hold():
+    with (
+        store._wakeup._control.guard,
+        store._engine._pool._lock,
+        consumer._changed,
+    ):
+        has_all.set()
+        may_end.wait()
+
+def child():
+    signal.alarm(20)
+    refused(lambda: transaction.append("a-1", event(), expected=ANY))
+    subscription.stop()
+    consumer.close()
+    store.close()
+
+with store.transaction() as transaction:
+    transaction.head()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    has_all.wait()
+    try:
+        pid = forked(child)
+    finally:
+        may_end.set()
+    wait_for(pid)
+    transaction.append("a-1", event(), expected=1)
+delivery.ack()
+consumer.close()
+store.close()
+""",
+        url,
+        schema,
+    )
+
+
 def test_processes_of_multiprocessing_are_refused(url: str, schema: str) -> None:
     run(
         """
