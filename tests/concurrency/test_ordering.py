@@ -21,6 +21,7 @@ from indelible import (
     WrongExpectedVersion,
 )
 from indelible.postgres import Settings, migrate_store
+from tests.interleavings import stopped_in
 
 
 def event(number: int = 0) -> NewEvent:
@@ -78,6 +79,26 @@ def test_the_first_append_after_a_restart_of_the_sequence_holds_the_head(
         slow.commit()
 
     assert positions(sync_store) == [low.position, high.position]
+
+
+def test_the_first_append_of_a_session_does_not_take_the_head_back(
+    sync_store: EventStore, url: str, schema: str
+) -> None:
+    """It looks for the epoch first, and others go on meanwhile."""
+    sync_store.append("b-1", event(), expected=NO_STREAM)
+    with open_transaction(url) as slow:
+        bound = sync_store.bind(slow)
+        appending = threading.Thread(
+            target=bound.append, args=["a-1", event()], kwargs={"expected": NO_STREAM}
+        )
+        with stopped_in(url, schema, "check_epoch", "boolean") as place:
+            appending.start()
+            place.wait_until_reached()
+            told = sync_store.append("b-1", event(), expected=0).position
+            place.release()
+            appending.join()
+        assert sync_store.head() == told
+        slow.rollback()
 
 
 def test_a_writer_sees_its_stream_while_the_head_is_held(sync_store: EventStore, url: str) -> None:

@@ -196,16 +196,15 @@ DECLARE
     -- lock is. It names the transaction: what was set before it, by whomever, says nothing.
     setting constant text := 'indelible_holds.head_' || indelible.lock_number()::text;
     this_one constant text := pg_current_xact_id()::text || ' ';
-    -- An expression: the statement that reads the sequence as a table takes three times as long.
-    -- Null where the sequence was restarted: nothing was handed out, and a key that is too old is safe.
-    key bigint := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
+    key bigint;
     held text;
 BEGIN
     IF starts_with(current_setting(setting, true), this_one) THEN
         -- The lock is held already, and to take it again costs next to nothing: so whoever made the
         -- note up in the middle of its transaction holds a lock as well, that is old enough.
         key := least(
-            key, greatest(0, substr(current_setting(setting), length(this_one) + 1)::bigint)
+            coalesce(pg_sequence_last_value('indelible.events_position'), 0),
+            greatest(0, substr(current_setting(setting), length(this_one) + 1)::bigint)
         );
         held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text;
         RETURN false;
@@ -219,6 +218,10 @@ BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN
         held := set_config('synchronous_commit', 'local', true);
     END IF;
+    -- An expression: the statement that reads the sequence as a table takes three times as long.
+    -- Null where the sequence was restarted: nothing was handed out. A key that is too old loses
+    -- nothing, but takes the head back to it: so it is read last.
+    key := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
     held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text
         || set_config(setting, this_one || key, true);
     RETURN true;
