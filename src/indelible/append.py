@@ -349,7 +349,7 @@ def _check(
     metadata: Mapping[str, Any] | None,
 ) -> Part:
     """Turn a stream's part into what the database takes, or say what is wrong with it."""
-    check_new_name("stream", stream)
+    stream = check_new_name("stream", stream)
     if not isinstance(events, list | tuple):
         events = [events]
     if events or channel is not None:  # a pure check may look at another service's stream

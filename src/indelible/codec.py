@@ -216,7 +216,8 @@ class Codec:
         found: list[str] = []
         for one in given:
             if isinstance(one, str):
-                found.append(self.check_known(check_name("event type", one)))
+                check_name("event type", one)
+                found.append(self.check_known(one))
             else:
                 found += map(self.type_of_class, classes_of(one))
         return found

@@ -16,6 +16,9 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 def check_name(what: str, name: object) -> str:
     """Check the name of a stream, a channel, a type or a tag.
 
+    Returns:
+        It, as text and nothing else: a class derived from `str` is taken as what it is.
+
     Raises:
         InvalidInput: it is no text, empty, over 255 characters long, or holds a character that
             cannot be stored or seen.
@@ -29,7 +32,7 @@ def check_name(what: str, name: object) -> str:
         )
     if _UNSEEN.search(name):
         raise InvalidInput(f"a {what} must not contain control characters (NUL, …): {name!r}")
-    return name
+    return name if type(name) is str else str.__str__(name)
 
 
 def check_new_name(what: str, name: object) -> str:

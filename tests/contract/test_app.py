@@ -191,6 +191,34 @@ class Mails(DocumentProjection[dict]):
         return {"count": (document or {"count": 0})["count"] + 1}
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_handler_that_returns_what_is_still_to_be_done_has_failed(
+    sync_store: EventStore, url: str, schema: str, colour: str
+) -> None:
+    sync_store.append("a-1", NewEvent("Noted", {}), expected=ANY)
+    sync_store.group("mails").create(max_attempts=1)
+    running = Running(colour, url, schema)
+    running.app.group("mails", max_attempts=1)
+
+    async def later() -> None: ...
+
+    def unfinished(event: Any) -> Any:
+        return later()
+
+    async def unfinished_async(event: Any) -> Any:
+        return later()
+
+    running.app.on("Noted")(unfinished if colour == "sync" else unfinished_async)
+    running.start()
+    try:
+        wait_until(sync_store.group("mails").parked)
+    finally:
+        running.stop()
+
+    (parked,) = sync_store.group("mails").parked()
+    assert "returned a coroutine, which nobody waits for" in (parked.error or "")
+
+
 def test_what_a_handler_appends_brings_inline_projections_up_to_date(
     url: str, schema: str, sync_store: EventStore
 ) -> None:

@@ -186,6 +186,33 @@ def test_plain_data_that_its_class_cannot_read_is_refused(
     assert store.stats().events == 0
 
 
+class OrderId(str):
+    pass
+
+
+@dataclass(frozen=True)
+class Placed:
+    event_tags = ("order:{order}",)
+
+    order: OrderId
+    item: str
+
+
+def test_names_may_be_of_a_class_derived_from_text(connect: Connect) -> None:
+    store = connect(events=[Placed])
+    order, item = OrderId("order-1"), OrderId("book")
+    tags = [OrderId("item:book")]
+
+    store.append(order, [Placed(order, item), Placed(order, "pen")], expected=ANY)
+    store.append_many([StreamAppend(order, NewEvent("Placed", Placed(order, item), tags=tags), 1)])
+
+    events = list(store.read(order))
+    assert [event.data.order for event in events] == [order] * 3
+    assert {type(event.data.order) for event in events} == {OrderId}
+    assert events[2].tags == ("item:book", "order:order-1")
+    assert len(list(store.read_all(Query(types=OrderId("Placed"), tags=tags)))) == 1
+
+
 # Names ------------------------------------------------------------------------------------------
 
 MISSPELT = Query(types=["Ordered", "Subscribd"])

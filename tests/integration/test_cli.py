@@ -831,3 +831,41 @@ def test_projections_are_rebuilt_and_verified_as_their_application_has_them(
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+TAGGED = """
+from dataclasses import dataclass
+
+@dataclass
+class Subscribed:
+    event_tags = ("student:{student}",)
+    student: str
+
+EVENTS = [Subscribed]
+"""
+
+
+def test_what_is_appended_and_imported_with_classes_has_their_tags(
+    made: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "school.py").write_text(TAGGED, "utf-8")
+    file = tmp_path / "log.ndjson"
+    known = ("--events", "school:EVENTS")
+    line = '{"stream":"a-1","type":"Subscribed","data":{"student":%s}}\n'
+
+    file.write_text(line % '"s1"', "utf-8")
+    assert made("import", str(file), *known, at=tmp_path).returncode == 0
+    assert made("append", "-f", str(file), "-e", "any", *known, at=tmp_path).returncode == 0
+    one = ("append", "a-1", "Subscribed", '{"student": "s1"}', "-e", "any")
+    assert made(*one, *known, at=tmp_path).returncode == 0
+
+    assert [event["tags"] for event in lines(made("log", "--json"))] == [["student:s1"]] * 3
+    file.write_text(line % "1", "utf-8")
+    for command in (("import",), ("import", "--check"), ("append", "-e", "any", "-f")):
+        done = made(*command, str(file), *known, at=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "line 1: event 'Subscribed' cannot be stored: data.student" in done.stderr
+    for wrong in (("append", "$a-1", "A", "-e", "any"), ("append", "a-1", "$A", "-e", "any")):
+        done = made(*wrong)
+        assert done.returncode == 2
+        assert "must not begin with '$'" in done.stderr
