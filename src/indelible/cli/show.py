@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import os
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any
@@ -52,8 +55,38 @@ def _print(line: str) -> None:
 
 def fail(message: str, code: int = 1) -> int:
     """Say in a line why it was not done; give the exit code."""
-    sys.stderr.write(f"indelible: {' '.join(message.split())}\n")
+    with suppress(OSError):  # there is no place left to say it
+        sys.stderr.write(f"indelible: {' '.join(message.split())}\n")
+        sys.stderr.flush()
     return code
+
+
+def prepare_streams() -> None:
+    """Have the standard streams there and take all characters, whatever the shell has made of them.
+
+    One that is closed is the null device: else the next file or connection would get its number.
+    Characters that the encoding of the output lacks are written as JSON writes them.
+    """
+    codecs.register_error(_ESCAPE, _escaped)
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPE)
+
+
+_ESCAPE = "indelible.escape"
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
 
 
 def flush_each_line() -> None:
@@ -63,7 +96,10 @@ def flush_each_line() -> None:
 
 
 def json_lines(values: Iterable[dict[str, Any]]) -> None:
-    """Print one JSON object a line."""
+    """Print one JSON object a line: in UTF-8, or in ASCII where the output has another encoding."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and codecs.lookup(out.encoding).name != "utf-8":
+        out.reconfigure(encoding="ascii", errors=_ESCAPE)
     for value in values:
         _print(_encode(value).decode())
 

@@ -274,7 +274,7 @@ def check_url(url: str) -> None:
     """
     try:
         conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
+    except (psycopg.ProgrammingError, UnicodeError) as error:
         # The text of the error may repeat the URL, and so its password.
         raise InvalidInput(
             "the URL is neither a PostgreSQL URL (postgresql://user@host:5432/database), nor a"
