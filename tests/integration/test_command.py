@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,10 +27,13 @@ from indelible import (
     NewEvent,
     Query,
     RecordedEvent,
+    SchemaMissing,
+    __version__,
     handles,
 )
 from indelible.testing.stores import FreshStores
 from tests.command import Command, Done
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -414,3 +419,112 @@ def test_a_module_that_imports_the_beginning_of_its_own_name_is_there(
 
     assert "No module named 'shopping'" in command("run", "shopping_list:app").err
     assert "there is no module 'shopping'" in command("run", "shopping:app").err
+
+
+# A terminal of 80 columns ------------------------------------------------------------------------
+
+
+def _whole(done: Done) -> str:
+    """What a terminal of 80 columns shows, without the breaks and the indents of its lines."""
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    return re.sub(r"\s+", "", done.out)
+
+
+def test_nothing_is_cut_off_on_a_terminal_of_80_columns(
+    command: Command, store: EventStore
+) -> None:
+    stream = "order-018f0000-0000-7000-8000-000000000001"
+    data = {"items": ["a long item, in words"] * 12, "total": 12}
+    store.append(stream, NewEvent("OrderWasTippedAtTheEnd", data), expected=ANY)
+    store.append("b-1", NewEvent("Short", data), expected=ANY)
+    written = re.sub(r"\s+", "", json.dumps(data))
+
+    for arguments in (("log",), ("read", stream), ("read", "b-1"), ("log", "--limit", "1")):
+        assert written in _whole(command(*arguments, columns=80))
+    live = command("log", "--follow", "--after", "0", "-n", "2", columns=80)
+    assert _whole(live).count(written) == 2
+    for arguments in (("log",), ("streams",)):
+        assert stream in _whole(command(*arguments, columns=80))
+
+
+def test_why_events_are_parked_is_shown_on_a_terminal_of_80_columns(
+    command: Command, store: EventStore
+) -> None:
+    store.append("order-17", NewEvent("OrderTipped", 1), expected=ANY)
+    why = "ValueError: " + " ".join(f"reason{number}" for number in range(30))
+    group = store.group("mails")
+    group.create(max_attempts=1)
+    with group.consume() as consumer:
+        event = consumer.take(timeout=20)
+        assert event is not None
+        event.park(error=why)
+    assert re.sub(r"\s+", "", why) in _whole(command("groups", "parked", "mails", columns=80))
+    for arguments in (("groups", "list"), ("groups", "show", "mails")):
+        assert "mails" in _whole(command(*arguments, columns=80))
+
+
+def test_the_last_error_of_a_projection_is_shown_on_a_terminal_of_80_columns(
+    command: Command, store: EventStore
+) -> None:
+    class Failing(DocumentProjection[dict]):
+        name = "failing"
+        max_attempts = 1
+
+        @handles("OrderTipped")
+        def tipped(self, document: dict | None, event: RecordedEvent) -> dict:
+            raise ValueError("this is why, and the sentence is of some length")
+
+    store.append("order-17", NewEvent("OrderTipped", 1), expected=ANY)
+    stop = threading.Event()
+    daemon = store.daemon([Failing])
+    running = threading.Thread(target=daemon.run, args=(stop,))
+    running.start()
+    try:
+        wait_until(lambda: [each.stopped for each in store.projection_statuses()] == [1])
+    finally:
+        stop.set()
+        running.join()
+    shown = _whole(command("projections", "list", columns=80))
+    assert "thisiswhy,andthesentenceisofsomelength" in shown
+    assert "PROJECTIONfailing" in shown
+
+
+# Small things ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://shop:s3cr@t-word@localhost:1/db",
+        "postgresql://shop:cr/t-word@localhost:1/db",
+        "postgresql://shop:cr@/t-word@localhost:1/db",
+        "postgresql://shop:t-word",
+        "postgresql://localhost:1/db?password=t-word",
+        "host=localhost port=1 password=t-word",
+        "postgresql://shop:%zzt-word@localhost:1/db",
+        "embedded://shop:t-word@localhost/db",
+    ],
+)
+def test_no_part_of_a_password_is_shown(command: Command, url: str) -> None:
+    done = command("stats", "--url", url)
+
+    assert done.code in (2, 3)
+    assert "t-word" not in done.out + done.err
+
+
+def test_a_program_takes_the_schema_of_the_environment_as_the_command_does(
+    store: EventStore, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append("a-1", NewEvent("A", 1), expected=ANY)
+    monkeypatch.setenv("INDELIBLE_SCHEMA", schema)
+
+    with EventStore.connect(url) as found:
+        assert found.stats().events == 1
+    with pytest.raises(SchemaMissing), EventStore.connect(url, schema="nowhere"):
+        pass
+
+
+def test_the_version_is_told_and_the_command_completes_itself(command: Command) -> None:
+    assert command("-V").out == command("--version").out == f"indelible {__version__}\n"
+    assert "--install-completion" in command("--help").out

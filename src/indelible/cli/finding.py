@@ -121,7 +121,7 @@ class FoundProjection:
     projection: Projection
     events: EventClasses
     url: str | None = None
-    schema: str = "indelible"
+    schema: str | None = None
     is_inline: bool = False
 
 

@@ -47,7 +47,6 @@ _UsageError = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="indelible",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -81,7 +80,9 @@ def _show_version(wanted: bool) -> None:
 def _indelible(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which one."),
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Say which one."
+        ),
     ] = False,
 ) -> None:
     """Look into an event store, and write to it.
