@@ -36,15 +36,22 @@ class Command:
     def __init__(self, url: str, schema: str) -> None:
         self._environment = {"INDELIBLE_URL": url, "INDELIBLE_SCHEMA": schema}
 
-    def __call__(self, *arguments: str, given: bytes = b"", columns: int | None = None) -> Done:
+    def __call__(
+        self,
+        *arguments: str,
+        given: bytes = b"",
+        columns: int | None = None,
+        encoding: str = "utf-8",
+    ) -> Done:
         """Run a command.
 
         Args:
             arguments: those of the command.
             given: its standard input.
             columns: how wide the terminal is that it writes to; None where it writes to none.
+            encoding: that of what it writes.
         """
-        out, err = _Output(columns), _Output(None)
+        out, err = _Output(columns, encoding), _Output(None, encoding)
         environment = {**self._environment, "COLUMNS": str(columns or 80)}
         with (
             patch.dict(os.environ, environment),
@@ -62,8 +69,8 @@ class Command:
 
 
 class _Output(io.TextIOWrapper):
-    def __init__(self, columns: int | None) -> None:
-        super().__init__(io.BytesIO(), "utf-8", newline="")
+    def __init__(self, columns: int | None, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding, newline="")
         self._columns = columns
 
     def isatty(self) -> bool:
@@ -73,4 +80,4 @@ class _Output(io.TextIOWrapper):
         self.flush()
         written = self.buffer
         assert isinstance(written, io.BytesIO)
-        return written.getvalue().decode()
+        return written.getvalue().decode(self.encoding)

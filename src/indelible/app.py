@@ -19,6 +19,7 @@ from .errors import IndelibleError, InvalidInput
 from .groups import GroupInfo, GroupStart
 from .handlers import check_handler, check_outcome
 from .names import check_name
+from .opening import place, schema_of
 from .operating import ProjectionStatus
 from .outcomes import is_over
 from .projection import Projection
@@ -60,7 +61,7 @@ class _Registry(Generic[Handler]):
         *,
         events: EventClasses = (),
         url: str | None = None,
-        schema: str = "indelible",
+        schema: str | None = None,
         channel: str | None = None,
         concurrency: int = 4,
         projections: Iterable[Projection | type[Projection]] = (),
@@ -166,6 +167,19 @@ class _Registry(Generic[Handler]):
             )
         return parts
 
+    def _tell_start(
+        self, url: str | None, schema: str | None, parts: Iterable[_Part[Handler]]
+    ) -> None:
+        """Say in the log what is run, and on which store."""
+        known = {
+            "store": place(url),
+            "schema": schema_of(schema),
+            "groups": ", ".join(part.name for part in parts),
+            "projections": ", ".join(projection.name for projection in self.projections),
+            "inline": ", ".join(projection.name for projection in self.inline),
+        }
+        _log.info("running", extra={name: told for name, told in known.items() if told})
+
     @property
     def _batches(self) -> int:
         """How many batches of projections are worked on at once."""
@@ -226,7 +240,7 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
         group: the consumer group of handlers that name no other.
         events: the event classes, as for `EventStore.connect`.
         url: where the database is, as for `EventStore.connect`.
-        schema: the schema that the store lives in.
+        schema: the schema that the store lives in, as for `EventStore.connect`.
         channel: the channel of the streams that its handlers append to.
         concurrency: how many events of a group are handled at once, by as many threads.
         projections: the async projections that it keeps up to date, sharing their partitions with
@@ -284,9 +298,12 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
         ):
             running: list[tuple[Consumer[BoundEventStore], list[threading.Thread]]] = []
             failures: list[BaseException] = []
+            self._tell_start(url or self.url, schema or self.schema, parts)
             for part in parts:
                 group = store.group(part.name)
                 group.create(part.query, exists="change", **part.options)
+                with self._asking(part):
+                    self._report(part, group.info())
                 consumer = opened.enter_context(group.consume())
                 threads = [
                     threading.Thread(
@@ -385,7 +402,7 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
         group: the consumer group of handlers that name no other.
         events: the event classes, as for `EventStore.connect`.
         url: where the database is, as for `EventStore.connect`.
-        schema: the schema that the store lives in.
+        schema: the schema that the store lives in, as for `EventStore.connect`.
         channel: the channel of the streams that its handlers append to.
         concurrency: how many events of a group are handled at once, by as many tasks.
         projections: the async projections that it keeps up to date, sharing their partitions with
@@ -444,9 +461,12 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
         ):
             running: list[tuple[AsyncConsumer[AsyncBoundEventStore], list[asyncio.Task[None]]]] = []
             failures: list[BaseException] = []
+            self._tell_start(url or self.url, schema or self.schema, parts)
             for part in parts:
                 group = store.group(part.name)
                 await group.create(part.query, exists="change", **part.options)
+                with self._asking(part):
+                    self._report(part, await group.info())
                 consumer = await opened.enter_async_context(group.consume())
                 tasks = [
                     asyncio.create_task(self._handle(part, consumer, failures, stop))

@@ -331,7 +331,7 @@ def _refusal(parts: Sequence[Part], refused: Sequence[_Outcome]) -> IndelibleErr
         conflicts.append(
             VersionConflict(
                 stream=part.stream,
-                expected=expected_name(part.expected),
+                expected=as_given(part.expected),
                 actual=-1 if outcome.last_version is None else outcome.last_version,
                 last_event_id=last.id,
                 last_recorded_at=last.recorded_at,
@@ -381,9 +381,9 @@ def check_channel(writing: Writing, stream: str, channel: str | None) -> str | N
     return None
 
 
-def expected_name(expected: int) -> int | str:
-    """An expected version as errors tell it."""
-    return expected if expected >= 0 else ExpectedVersion(expected).name
+def as_given(expected: int) -> int | ExpectedVersion:
+    """An expected version as the caller gives it, of what the functions in the database take."""
+    return expected if expected >= 0 else ExpectedVersion(expected)
 
 
 def check_expected(expected: object) -> int:

@@ -121,8 +121,8 @@ def parse_url(url: str) -> Path | None:
     is_folder = not path or (path.startswith("/") and path.strip("/") and "\0" not in path)
     if parts.scheme != "embedded" or parts.netloc or parts.query or parts.fragment or not is_folder:
         raise InvalidInput(
-            f"{url!r} is no URL of an embedded database: write embedded:// for the default folder,"
-            " or embedded:///some/folder (three slashes)"
+            f"{re.sub('//.*@', '//…@', url)!r} is no URL of an embedded database: write"
+            " embedded:// for the default folder, or embedded:///some/folder (three slashes)"
         )
     return Path(path) if path else None
 

@@ -51,6 +51,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -159,14 +160,14 @@ class VersionConflict:
 
     Attributes:
         stream: the stream.
-        expected: what the caller expected: a version, or the name of an expectation.
+        expected: what the caller expected: a version, `NO_STREAM` or `STREAM_EXISTS`.
         actual: the version of the stream's last event; -1 for a stream never written.
         last_event_id: the id of that event, if there is one.
         last_recorded_at: when that event was recorded.
     """
 
     stream: str
-    expected: int | str
+    expected: int | Enum
     actual: int
     last_event_id: UUID | None
     last_recorded_at: datetime | None
@@ -178,7 +179,8 @@ class VersionConflict:
             found = f"it is at version {self.actual}"
             if self.last_event_id is not None and self.last_recorded_at is not None:
                 found += f", event {self.last_event_id} of {self.last_recorded_at.isoformat()}"
-        return f"stream {self.stream!r} was expected at {self.expected}, but {found}"
+        expected = self.expected.name if isinstance(self.expected, Enum) else self.expected
+        return f"stream {self.stream!r} was expected at {expected}, but {found}"
 
 
 class WrongExpectedVersion(AppendRefused):

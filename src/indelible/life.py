@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from .append import LastEvent, check_expected, expected_name
+from .append import LastEvent, as_given, check_expected
 from .errors import (
     InvalidInput,
     StreamNotClosed,
@@ -33,7 +33,7 @@ def close_stream(
     if outcome == "wrong_version":
         last = msgspec.json.decode(facts, type=LastEvent)
         raise WrongExpectedVersion(
-            [VersionConflict(stream, expected_name(believed), version, last.id, last.recorded_at)]
+            [VersionConflict(stream, as_given(believed), version, last.id, last.recorded_at)]
         )
     return (yield from _changed(stream, outcome))
 

@@ -17,6 +17,9 @@ from .schema import check_schema_name
 URL_VARIABLE = "INDELIBLE_URL"
 """The environment variable that says where the database is, where no URL is given."""
 
+SCHEMA_VARIABLE = "INDELIBLE_SCHEMA"
+"""The environment variable that names the schema, where none is given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -36,7 +39,7 @@ class Opening:
 def prepare(
     url: str | None,
     *,
-    schema: str,
+    schema: str | None,
     events: EventClasses,
     unknown: Unknown,
     channel: str | None,
@@ -46,6 +49,7 @@ def prepare(
     timeout: float,
 ) -> Opening:
     """Check the arguments of `EventStore.connect`, start the embedded database, migrate."""
+    schema = schema_of(schema)
     check_schema_name(schema)
     writing = Writing(
         codec=Codec(events, unknown=unknown),
@@ -83,6 +87,11 @@ def locate(url: str | None) -> tuple[str, Callable[[], None]]:
         return url, _nothing
     server = embedded.start(embedded.parse_url(url))
     return server.url, server.close
+
+
+def schema_of(schema: str | None) -> str:
+    """The schema that is meant: the one given, else `$INDELIBLE_SCHEMA`, else `indelible`."""
+    return os.environ.get(SCHEMA_VARIABLE) or "indelible" if schema is None else schema
 
 
 def would_be_made(url: str | None) -> bool:

@@ -202,7 +202,7 @@ def test_a_check_sees_what_stands_before_it_in_the_list(store: EventStore) -> No
         )
 
     (conflict,) = refusal.value.conflicts
-    assert (conflict.stream, conflict.expected, conflict.actual) == ("a-1", "NO_STREAM", 0)
+    assert (conflict.stream, conflict.expected, conflict.actual) == ("a-1", NO_STREAM, 0)
     assert store.stream("a-1") is None
 
 

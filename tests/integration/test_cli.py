@@ -480,6 +480,14 @@ def test_an_application_is_run_and_stopped(
     finally:
         worker.kill()
         worker.communicate()
+    began = said[0]
+    assert (began["message"], began["schema"]) == ("running", schema)
+    assert (began["groups"], began["projections"]) == ("shop, audit", "tips")
+    assert "@" not in began["store"]
+    stands = [
+        (line["group"], line["lag_events"]) for line in said if line["message"] == "group stands"
+    ]
+    assert stands[:2] == [("shop", 4), ("audit", 4)]
     (tips,) = statuses(made)
     assert (tips["name"], tips["state"], tips["workers"]) == ("tips", "serving", 0)
     assert (tips["parked"], tips["errors"], tips["stopped"]) == (1, 0, 0)

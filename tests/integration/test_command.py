@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 import psycopg
@@ -13,9 +20,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indelible import ANY, EventStore, NewEvent, Query, RecordedEvent
+from indelible import (
+    ANY,
+    DocumentProjection,
+    EventStore,
+    NewEvent,
+    Query,
+    RecordedEvent,
+    SchemaMissing,
+    __version__,
+    handles,
+)
 from indelible.testing.stores import FreshStores
-from tests.command import Command
+from tests.command import Command, Done
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -243,3 +261,270 @@ def test_a_stream_that_was_archived_elsewhere_is_archived_here(
             assert connection.execute(count).fetchone() == (2,)
         refused = imported("append", "a-1", "A", "-e", "any")
         assert (refused.code, "was closed" in refused.err) == (1, True)
+
+
+def test_an_import_past_inline_projections_says_what_to_build_anew(
+    command: Command, url: str, schema: str
+) -> None:
+    class Tips(DocumentProjection[dict]):
+        name = "tips"
+
+        @handles("OrderTipped")
+        def tipped(self, document: dict | None, event: RecordedEvent) -> dict:
+            return {"amount": event.data}
+
+    with EventStore.connect(url, schema=schema, inline=[Tips]):
+        pass
+    line = b'{"stream":"order-1","type":"OrderTipped","data":2}\n'
+    refused = command("import", "-", "--source", "x", given=line)
+    assert (refused.code, refused.out) == (2, "")
+    assert "line 1: inline projection 'tips' takes 'OrderTipped'" in refused.err
+    assert "--past-inline" in refused.err
+
+    done = command("import", "-", "--source", "x", "--past-inline", given=line)
+    assert (done.code, done.out) == (0, "1 events imported\n")
+    assert "indelible projections rebuild tips --app MODULE:APP" in done.err
+
+
+# What the shell gives and takes -----------------------------------------------------------------
+
+
+def _is_told(done: Done, *words: str) -> None:
+    """Wrong input: one line, which says what is wrong."""
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith("indelible: ")
+    for word in words:
+        assert word in done.err
+
+
+def test_what_is_not_utf_8_is_refused_in_a_line(command: Command, tmp_path: Path) -> None:
+    latin = '{"stream":"a-1","type":"A","data":"é"}\n'.encode("latin-1")
+    file = tmp_path / "events"
+    file.write_bytes(latin)
+
+    for arguments in (("import", "--source", "x"), ("append", "-e", "any", "-f")):
+        _is_told(command(*arguments, "-", given=latin), "line 1", "UTF-8")
+        _is_told(command(*arguments, str(file)), "line 1", "UTF-8")
+        utf_16 = command(*arguments, "-", given=latin.decode("latin-1").encode("utf-16"))
+        _is_told(utf_16, "UTF-16", "iconv")
+    argument = os.fsdecode(b'"\xe9"')
+    _is_told(command("append", "a-1", "A", argument, "-e", "any"), "DATA")
+    _is_told(command("append", "a-1", argument, "-e", "any"))
+    _is_told(command("read", argument))
+    _is_told(command("log", "--type", argument))
+    _is_told(command("stats", "--url", f"postgresql://h/{argument}"), "URL")
+    _is_told(command("stats", "--schema", argument), "schema")
+    _is_told(command("run", f"{argument}:app"), "module")
+
+
+def test_a_byte_order_mark_is_passed_over(command: Command) -> None:
+    line = b'\xef\xbb\xbf{"stream":"a-1","type":"A","data":1}\n'
+
+    assert command("import", "-", "--source", "x", given=line).code == 0
+    assert command("append", "-e", "any", "-f", "-", given=line).code == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16"])
+def test_output_in_another_encoding_says_the_same(
+    command: Command, store: EventStore, encoding: str
+) -> None:
+    store.append("ü-1", NewEvent("Größe", "€ 😀"), expected=ANY)
+
+    (event,) = command("log", "--json", encoding=encoding).lines()
+    assert (event["stream"], event["type"], event["data"]) == ("ü-1", "Größe", "€ 😀")
+    for arguments in (("log",), ("streams",), ("read", "ü-1"), ("types",), ("--help",)):
+        assert command(*arguments, encoding=encoding).code == 0
+    refused = command("read", "ß-1", encoding=encoding)
+    assert (refused.code, "never written" in refused.err) == (1, True)
+
+
+def _in_a_shell(
+    command: str, url: str, schema: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `indelible` in a process of its own, as a line of a shell has it."""
+    return subprocess.run(
+        ["sh", "-c", command, sys.executable, "-m", "indelible", *arguments],
+        env={**os.environ, "INDELIBLE_URL": url, "INDELIBLE_SCHEMA": schema},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", ["--help", "log", "log --json", "append a-1 A -e any"])
+def test_closed_standard_streams_are_the_null_device(
+    store: EventStore, url: str, schema: str, arguments: str
+) -> None:
+    store.append("a-1", NewEvent("A", 1), expected=ANY)
+
+    done = _in_a_shell('exec "$0" "$@" <&- >&-', url, schema, *arguments.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    done = _in_a_shell('exec "$0" "$@" 2>&-', url, schema, "read", "nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", ["--version", "log", "log --json", "stats"])
+def test_a_full_disk_is_told_in_a_line(
+    store: EventStore, url: str, schema: str, arguments: str
+) -> None:
+    store.append("a-1", NewEvent("A", 1), expected=ANY)
+
+    done = _in_a_shell('exec "$0" "$@" > /dev/full', url, schema, *arguments.split())
+    assert done.stderr == "indelible: cannot write the output: No space left on device\n"
+    assert done.returncode == 5
+    assert _in_a_shell('exec "$0" "$@" 2>/dev/full', url, schema, "read", "b").returncode == 1
+
+
+_BROKEN = {
+    "NameError: name 'nothing' is not defined": "def made():\n    return nothing\n\nmade()\n",
+    "No module named 'nowhere_at_all'": "import nowhere_at_all\n",
+    "SyntaxError": "def x(:\n",
+    "SystemExit: 3": "import sys\n\nsys.exit(3)\n",
+    "RuntimeError: two": (
+        "try:\n    1 / 0\nexcept ZeroDivisionError as one:\n"
+        "    raise RuntimeError('two') from one\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("says", _BROKEN)
+def test_of_a_module_that_cannot_be_imported_its_own_frames_are_shown(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"broken_{list(_BROKEN).index(says)}"
+    (tmp_path / f"{name}.py").write_text(_BROKEN[says], "utf-8")
+
+    for arguments in (
+        ("run", f"{name}:app"),
+        ("check-types", f"{name}:EVENTS"),
+        ("projections", "verify", "x", "--app", name),
+    ):
+        done = command(*arguments)
+        assert (done.code, done.out) == (2, "")
+        told = done.err.splitlines()[-1]
+        assert told.startswith(f"indelible: module '{name}' cannot be imported: ")
+        assert says in told
+        frames = re.findall(r'File "([^"]+)"', done.err)
+        assert {Path(frame).name for frame in frames} == {f"{name}.py"}
+
+
+def test_a_module_that_imports_the_beginning_of_its_own_name_is_there(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shopping_list.py").write_text("import shopping\n", "utf-8")
+
+    assert "No module named 'shopping'" in command("run", "shopping_list:app").err
+    assert "there is no module 'shopping'" in command("run", "shopping:app").err
+
+
+# A terminal of 80 columns ------------------------------------------------------------------------
+
+
+def _whole(done: Done) -> str:
+    """What a terminal of 80 columns shows, without the breaks and the indents of its lines."""
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    return re.sub(r"\s+", "", done.out)
+
+
+def test_nothing_is_cut_off_on_a_terminal_of_80_columns(
+    command: Command, store: EventStore
+) -> None:
+    stream = "order-018f0000-0000-7000-8000-000000000001"
+    data = {"items": ["a long item, in words"] * 12, "total": 12}
+    store.append(stream, NewEvent("OrderWasTippedAtTheEnd", data), expected=ANY)
+    store.append("b-1", NewEvent("Short", data), expected=ANY)
+    written = re.sub(r"\s+", "", json.dumps(data))
+
+    for arguments in (("log",), ("read", stream), ("read", "b-1"), ("log", "--limit", "1")):
+        assert written in _whole(command(*arguments, columns=80))
+    live = command("log", "--follow", "--after", "0", "-n", "2", columns=80)
+    assert _whole(live).count(written) == 2
+    for arguments in (("log",), ("streams",)):
+        assert stream in _whole(command(*arguments, columns=80))
+
+
+def test_why_events_are_parked_is_shown_on_a_terminal_of_80_columns(
+    command: Command, store: EventStore
+) -> None:
+    store.append("order-17", NewEvent("OrderTipped", 1), expected=ANY)
+    why = "ValueError: " + " ".join(f"reason{number}" for number in range(30))
+    group = store.group("mails")
+    group.create(max_attempts=1)
+    with group.consume() as consumer:
+        event = consumer.take(timeout=20)
+        assert event is not None
+        event.park(error=why)
+    assert re.sub(r"\s+", "", why) in _whole(command("groups", "parked", "mails", columns=80))
+    for arguments in (("groups", "list"), ("groups", "show", "mails")):
+        assert "mails" in _whole(command(*arguments, columns=80))
+
+
+def test_the_last_error_of_a_projection_is_shown_on_a_terminal_of_80_columns(
+    command: Command, store: EventStore
+) -> None:
+    class Failing(DocumentProjection[dict]):
+        name = "failing"
+        max_attempts = 1
+
+        @handles("OrderTipped")
+        def tipped(self, document: dict | None, event: RecordedEvent) -> dict:
+            raise ValueError("this is why, and the sentence is of some length")
+
+    store.append("order-17", NewEvent("OrderTipped", 1), expected=ANY)
+    stop = threading.Event()
+    daemon = store.daemon([Failing])
+    running = threading.Thread(target=daemon.run, args=(stop,))
+    running.start()
+    try:
+        wait_until(lambda: [each.stopped for each in store.projection_statuses()] == [1])
+    finally:
+        stop.set()
+        running.join()
+    shown = _whole(command("projections", "list", columns=80))
+    assert "thisiswhy,andthesentenceisofsomelength" in shown
+    assert "PROJECTIONfailing" in shown
+
+
+# Small things ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://shop:s3cr@t-word@localhost:1/db",
+        "postgresql://shop:cr/t-word@localhost:1/db",
+        "postgresql://shop:cr@/t-word@localhost:1/db",
+        "postgresql://shop:t-word",
+        "postgresql://localhost:1/db?password=t-word",
+        "host=localhost port=1 password=t-word",
+        "postgresql://shop:%zzt-word@localhost:1/db",
+        "embedded://shop:t-word@localhost/db",
+    ],
+)
+def test_no_part_of_a_password_is_shown(command: Command, url: str) -> None:
+    done = command("stats", "--url", url)
+
+    assert done.code in (2, 3)
+    assert "t-word" not in done.out + done.err
+
+
+def test_a_program_takes_the_schema_of_the_environment_as_the_command_does(
+    store: EventStore, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append("a-1", NewEvent("A", 1), expected=ANY)
+    monkeypatch.setenv("INDELIBLE_SCHEMA", schema)
+
+    with EventStore.connect(url) as found:
+        assert found.stats().events == 1
+    with pytest.raises(SchemaMissing), EventStore.connect(url, schema="nowhere"):
+        pass
+
+
+def test_the_version_is_told_and_the_command_completes_itself(command: Command) -> None:
+    assert command("-V").out == command("--version").out == f"indelible {__version__}\n"
+    assert "--install-completion" in command("--help").out

@@ -12,14 +12,14 @@ from uuid import uuid4
 import pytest
 
 import indelible
-from indelible import RecordedEvent, errors
+from indelible import STREAM_EXISTS, RecordedEvent, errors
 from indelible.errors import Duplicate, IndelibleError, InvalidInput, VersionConflict
 
 CONFLICT = VersionConflict("a-1", 3, 4, uuid4(), datetime(2024, 1, 1, tzinfo=UTC))
 RECORDED = RecordedEvent(
     7, "a-1", 0, uuid4(), "Happened", {}, {}, (), "a", *2 * [datetime(2024, 1, 1, tzinfo=UTC)]
 )
-NEVER_WRITTEN = VersionConflict("b-1", "STREAM_EXISTS", -1, None, None)
+NEVER_WRITTEN = VersionConflict("b-1", STREAM_EXISTS, -1, None, None)
 
 EXAMPLES: list[IndelibleError] = [
     errors.IndelibleError("x"),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -21,6 +17,7 @@ from indelible.store import EventStore
 
 from . import options
 from .finding import registry
+from .importing import opened
 from .show import json_lines
 
 _NO_DATA = msgspec.Raw(b"{}")
@@ -125,7 +122,7 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
     versions: dict[str, int] = {}
     appended = 0
     inline = store.projections()
-    with _lines(file) as lines:
+    with opened(file, "appending") as lines:
         for number, text in enumerate(lines, start=1):
             if not text.strip():
                 continue
@@ -164,33 +161,6 @@ def _check_inline(known: list[BuildInfo], event_type: str) -> None:
             )
 
 
-@contextmanager
-def _lines(file: str) -> Iterator[Iterator[str]]:
-    """The lines of a file, with a progress bar on a terminal."""
-    if file == "-":
-        yield iter(sys.stdin)
-        return
-    with ExitStack() as stack:
-        try:
-            opened = stack.enter_context(Path(file).open(encoding="utf-8"))
-        except OSError as error:
-            raise InvalidInput(f"cannot read {file}: {error.strerror}") from error
-        yield _with_progress(opened)
-
-
-def _with_progress(opened: IO[str]) -> Iterator[str]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    size = Path(opened.name).stat().st_size
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("appending", total=size)
-        for line in opened:
-            yield line
-            progress.advance(task, len(line.encode()))
-
-
 def _event(line: Line) -> NewEvent:
     # Stored as it is: as a float a number would lose digits.
     _check(line.type, bytes(line.data))
@@ -204,10 +174,10 @@ def _event(line: Line) -> NewEvent:
     )
 
 
-def _json(what: str, text: str, wanted: Any) -> Any:
+def _json(what: str, text: str | bytes, wanted: Any) -> Any:
     try:
         return msgspec.json.decode(text, type=wanted)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise InvalidInput(f"{what} is not the JSON that is wanted: {error}") from error
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +30,9 @@ Application = Annotated[
 ]
 
 
+_IMPORTING = re.compile(r"<frozen importlib|[/\\]importlib[/\\]")
+
+
 def find_module(name: str) -> ModuleType:
     """Find a module; it is looked for in the current folder, too.
 
@@ -37,12 +42,29 @@ def find_module(name: str) -> ModuleType:
     sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise  # something that the module itself imports
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise InvalidInput(
+                f"there is no module {name!r} here: run it where the module is, or install it"
+            ) from error
+        sys.stderr.write(_own_traceback(error))
         raise InvalidInput(
-            f"there is no module {name!r} here: run it where the module is, or install it"
+            f"module {name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
+
+
+def _own_traceback(error: BaseException) -> str:
+    """The traceback of an import, without the frames of this command and of the import itself."""
+    told: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
+    first = told
+    while told is not None:
+        told.stack = traceback.StackSummary.from_list(
+            frame
+            for frame in told.stack
+            if frame.filename != __file__ and not _IMPORTING.search(frame.filename)
+        )
+        told = told.__cause__ or told.__context__
+    return "".join(first.format()) if first is not None else ""
 
 
 def find(text: str, what: str, form: str) -> Any:
@@ -99,7 +121,7 @@ class FoundProjection:
     projection: Projection
     events: EventClasses
     url: str | None = None
-    schema: str = "indelible"
+    schema: str | None = None
     is_inline: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import sys
@@ -83,7 +84,7 @@ def import_(
     if source is None and file != "-":
         source = Path(file).name
     known = () if events is None else registry(events)
-    with _opened(file) as lines:
+    with opened(file, "importing") as lines:
         if check:
             importing = Importing(Writing(Codec(known), channel, _LARGEST_EVENT), source=source)
             count = 0
@@ -105,20 +106,25 @@ def import_(
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[Iterator[bytes]]:
-    """The lines of a file, unpacked, with a progress bar on a terminal."""
+def opened(file: str, verb: str) -> Iterator[Iterator[bytes]]:
+    """The lines of a file, unpacked, with a progress bar on a terminal.
+
+    Args:
+        file: its path, or "-" for standard input.
+        verb: what is done to them, for the bar.
+    """
     with ExitStack() as stack:
         if file == "-":
-            opened: IO[bytes] = sys.stdin.buffer
+            given: IO[bytes] = sys.stdin.buffer
             size = None
         else:
             try:
-                opened = stack.enter_context(Path(file).open("rb"))
+                given = stack.enter_context(Path(file).open("rb"))
             except OSError as error:
                 raise InvalidInput(f"cannot read {file}: {error.strerror}") from error
             size = Path(file).stat().st_size or None
-        counting = _Counting(opened)
-        progress = stack.enter_context(_progress(size))
+        counting = _Counting(given)
+        progress = stack.enter_context(_progress(verb, size))
         yield _with_progress(_lines(file, io.BufferedReader(counting, 1 << 16)), counting, progress)
 
 
@@ -145,6 +151,7 @@ class _Counting(io.RawIOBase):
 def _lines(file: str, opened: io.BufferedReader) -> Iterator[bytes]:
     try:
         unpacked = _unpacked(opened)
+        is_first = True
         while line := unpacked.readline(_FIRST_PART):
             if len(line) == _FIRST_PART and not line.endswith(b"\n"):
                 if not line.lstrip().startswith(b"{"):
@@ -152,6 +159,11 @@ def _lines(file: str, opened: io.BufferedReader) -> Iterator[bytes]:
                 line += unpacked.readline(_LONGEST_LINE)
                 if len(line) > _LONGEST_LINE:
                     raise InvalidInput(f"{file} has a line of over {_LONGEST_LINE:,} bytes")
+            if is_first:
+                is_first = False
+                if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise InvalidInput(f"{file} is in UTF-16: iconv -f UTF-16 -t UTF-8 {file}")
+                line = line.removeprefix(codecs.BOM_UTF8)
             yield line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InvalidInput(f"{file} is cut off or damaged: {error}") from error
@@ -211,7 +223,7 @@ def _unpacked(opened: io.BufferedReader) -> IO[bytes]:
 
 
 @contextmanager
-def _progress(size: int | None) -> Iterator[Any]:
+def _progress(verb: str, size: int | None) -> Iterator[Any]:
     """A bar with the share of the file, events a second, and the time left."""
     from rich.console import Console
     from rich.progress import (
@@ -224,7 +236,7 @@ def _progress(size: int | None) -> Iterator[Any]:
 
     console = Console(stderr=True)
     with Progress(
-        TextColumn("importing"),
+        TextColumn(verb),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[events]:,} events, {task.fields[rate]:,.0f}/s"),
@@ -233,7 +245,7 @@ def _progress(size: int | None) -> Iterator[Any]:
         disable=not console.is_terminal,
         transient=True,
     ) as progress:
-        progress.add_task("importing", total=size, events=0, rate=0)
+        progress.add_task(verb, total=size, events=0, rate=0)
         yield progress
 
 

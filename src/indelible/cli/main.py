@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -34,6 +36,7 @@ from . import (
     look,
     projections,
     run,
+    show,
     stream,
 )
 from .show import ReaderGone, fail
@@ -44,7 +47,6 @@ _UsageError = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="indelible",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -78,7 +80,9 @@ def _show_version(wanted: bool) -> None:
 def _indelible(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which one."),
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Say which one."
+        ),
     ] = False,
 ) -> None:
     """Look into an event store, and write to it.
@@ -94,6 +98,7 @@ def _indelible(
 
 def main() -> None:
     """Run the command, and end the process: errors are one line, never a traceback."""
+    show.prepare_streams()
     # Commands that have no projections' code append nothing that inline ones take.
     for name in ("psycopg.pool", "indelible.projections.inline"):
         logging.getLogger(name).addHandler(logging.NullHandler())
@@ -103,22 +108,48 @@ def main() -> None:
 def _run() -> int:
     try:
         result = app(standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except (ReaderGone, BrokenPipeError):
-        # Python would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 130
+    except ReaderGone:
+        code = 0
     except IndelibleError as error:
-        return fail(str(error), exit_code(error))
+        code = fail(str(error), exit_code(error))
     except Exception as error:
-        if not isinstance(error, _UsageError):
-            raise
+        if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+            code = _not_written(error)
+        else:
+            code = _unexpected(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What cannot be written Python would try to write once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or _not_written(error)
+    return code
+
+
+_NOT_WRITTEN = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPIPE)
+
+
+def _not_written(error: OSError) -> int:
+    # Whoever reads our output has had enough, as `head` has.
+    if isinstance(error, BrokenPipeError):
+        return 0
+    return fail(f"cannot write the output: {error.strerror or error}", 5)
+
+
+def _unexpected(error: Exception) -> int:
+    if isinstance(error, _UsageError):
         told = error.format_message()  # type: ignore[attr-defined]
         # Without a command there is no message: the help has been shown.
         return fail(f"{told} See indelible --help", 2) if told else 2
+    *_, place = traceback.extract_tb(error.__traceback__)
+    return fail(
+        f"{type(error).__name__}: {error} (in {place.filename}, line {place.lineno}): this is an"
+        " error in the command, or in code of yours that it runs",
+        5,
+    )
 
 
 def exit_code(error: IndelibleError) -> int:

@@ -270,11 +270,21 @@ def check_url(url: str) -> None:
     """Check that a URL is one, without repeating its password.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: it is none, or libpq would take part of a password for a host or a port.
     """
+    place, _, _ = url.partition("?")
+    if "://" in place and (
+        place.count("@") > 1 or "@" in place.partition("://")[2].partition("/")[2]
+    ):
+        raise InvalidInput(
+            "the URL has an @ or a / that may be part of its password: write %40 for @, %2F for /"
+            " and %3A for : in the user, the password and the name of the database"
+        )
     try:
-        conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
+        given = conninfo_to_dict(url)
+        if not all(port.isdecimal() for port in str(given.get("port") or 0).split(",") if port):
+            raise psycopg.ProgrammingError("the port is no number")
+    except (psycopg.ProgrammingError, UnicodeError) as error:
         # The text of the error may repeat the URL, and so its password.
         raise InvalidInput(
             "the URL is neither a PostgreSQL URL (postgresql://user@host:5432/database), nor a"

@@ -65,7 +65,7 @@ class EventStore(
         cls,
         url: str | None = None,
         *,
-        schema: str = "indelible",
+        schema: str | None = None,
         events: EventClasses = (),
         unknown: Unknown = "raise",
         channel: str | None = None,
@@ -81,7 +81,8 @@ class EventStore(
             url: where the database is: `postgresql://…`, a connection string of libpq, or
                 `embedded://` for the embedded PostgreSQL (`embedded:///some/folder` for one in a
                 folder of its own). By default `$INDELIBLE_URL`, else the embedded one.
-            schema: the PostgreSQL schema that the store lives in; several stores may share a
+            schema: the PostgreSQL schema that the store lives in, by default the one of
+                `$INDELIBLE_SCHEMA`, else `indelible`; several stores may share a
                 database.
             events: the event classes: classes, a union of classes, or a mapping from type names to
                 classes; and `Upcaster` values for what was stored in earlier shapes. Without any,
@@ -132,7 +133,7 @@ class EventStore(
         )
         try:
             engine.open()
-            engine.run(schema_.check(schema))
+            engine.run(schema_.check(opened.settings.schema))
             engine.run(project.register_inline(kept.described))
         except BaseException:
             engine.close()
@@ -262,7 +263,7 @@ class AsyncEventStore(
         cls,
         url: str | None = None,
         *,
-        schema: str = "indelible",
+        schema: str | None = None,
         events: EventClasses = (),
         unknown: Unknown = "raise",
         channel: str | None = None,
@@ -295,7 +296,7 @@ class AsyncEventStore(
             )
             try:
                 await engine.open()
-                await engine.run(schema_.check(schema))
+                await engine.run(schema_.check(opened.settings.schema))
                 await engine.run(project.register_inline(kept.described))
             except BaseException:
                 await engine.close()
