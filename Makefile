@@ -4,13 +4,13 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-failover check bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-concurrency test-failover check bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
-	@echo 'make test    run all tests but one folder     (ARGS="-k append" runs some)'
-	@echo 'make test-failover'
-	@echo '             run that folder: fail-overs and restores of real servers'
+	@echo 'make test    run the tests, but for two folders  (ARGS="-k append" runs some)'
+	@echo 'make test-concurrency, make test-failover'
+	@echo '             run these: races, kills and storms; fail-overs and restores of servers'
 	@echo 'make check   format, lint, types, import contracts, the built wheel'
 	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
 	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
@@ -21,8 +21,13 @@ demo: .venv/.ready-run
 	@.venv/bin/indelible demo $(ARGS)
 
 # Most of a test's time is waiting for a server: one more at once than the two cores of the usual machine.
+IN_PARALLEL := --numprocesses=3 --dist=worksteal
+
 test: .venv/.ready-dev
-	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=worksteal --ignore=tests/failover $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) --ignore=tests/concurrency --ignore=tests/failover $(ARGS)
+
+test-concurrency: .venv/.ready-dev
+	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)
 
 # Each course of a fail-over is run once: its tests stay in one process.
 test-failover: .venv/.ready-dev

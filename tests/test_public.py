@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,19 @@ def test_every_public_name_stands_in_the_reference() -> None:
     pages = "\n".join(page.read_text("utf-8") for page in _REFERENCE.glob("*.md"))
     for name in [*indelible.__all__, *testing.__all__]:
         assert re.search(rf"\b{name}\b|::: indelible\.errors", pages), name
+
+
+def test_it_works_without_assertions_and_docstrings() -> None:
+    code = """
+from dataclasses import dataclass
+from indelible import App, AsyncEventStore, EventStore
+from indelible.codec import Codec
+
+@dataclass
+class Paid:
+    cents: int
+
+codec = Codec([Paid])
+raise SystemExit(codec.decode("Paid", codec.encode("Paid", Paid(5))) != Paid(5))
+"""
+    subprocess.run([sys.executable, "-OO", "-c", code], check=True, timeout=60)

@@ -152,16 +152,12 @@ class Worker:
         return (yield from self._hand_out(wanted, wanted_noted))
 
     def head_of(self, state: HeadState | None) -> int:
-        """The head up to which it may read: nothing is known of a log that is of another epoch.
-
-        Raises:
-            LeaseLost: the log is shorter than it was, and what is in memory of another one.
-        """
+        """Give the head up to which it may read: of a log of another epoch nothing is known."""
         if state is None or state.epoch != self._epoch:
             return 0
-        if self._seen is not None and state.position < self._seen.position:
-            raise LeaseLost
-        self._seen = state
+        # The head may go back for a moment; reads name the highest that the worker has seen.
+        if self._seen is None or state.position >= self._seen.position:
+            self._seen = state
         return state.position
 
     def _log(self) -> dict[str, object]:

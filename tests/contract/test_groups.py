@@ -616,6 +616,38 @@ def test_workers_are_told(store: EventStore) -> None:
     assert group.info().workers == ()
 
 
+def test_a_worker_whose_lease_is_over_is_none(
+    sync_store: EventStore, connection: psycopg.Connection
+) -> None:
+    """Also before somebody comes to bury it."""
+    group = sync_store.group("mails")
+    group.create()
+    connection.execute("SELECT group_join('mails', 'me', gen_random_uuid())")
+    assert [worker.name for worker in group.info().workers] == ["me"]
+    connection.execute("UPDATE group_workers SET expires_at = clock_timestamp()")
+    assert group.info().workers == ()
+
+
+@pytest.mark.parametrize("ended_by", ["reset", "change"])
+def test_a_worker_whose_group_is_reset_or_changed_is_told_so(
+    store: EventStore, caplog: pytest.LogCaptureFixture, ended_by: str
+) -> None:
+    """And not that its lease is too short."""
+    append(store, "a-1", 1)
+    group = store.group("mails")
+    group.create(lease=600)
+    with group.consume() as consumer:
+        taken(consumer).ack()
+        if ended_by == "reset":
+            group.reset(0)
+        else:
+            group.create(exists="change", max_attempts=3)
+        append(store, "a-1", 2)
+        wait_until(lambda: "the group was reset or changed" in caplog.text)
+        assert handled(consumer, 1) == [1 if ended_by == "reset" else 2]
+    assert "longer" not in caplog.text
+
+
 @pytest.mark.parametrize("to", ["beginning", 1])
 def test_a_group_is_sent_back_and_its_worker_goes_on_from_there(store: EventStore, to: Any) -> None:
     append(store, "a-1", 1, 2)

@@ -500,7 +500,7 @@ def test_what_waits_is_set_aside_and_counts_once_it_is_due(
 
 def test_what_becomes_due_while_nobody_works_is_lag(sync_store: EventStore, group: Group) -> None:
     with working(group) as consumer:
-        append(sync_store, "a-1", (1, 0.4), (2, None))
+        append(sync_store, "a-1", (1, 1.5), (2, None))
         assert handled(consumer, 1) == [2]
     assert group.info().checkpoint == 2
     wait_until(lambda: group.info().lag_events == 1)

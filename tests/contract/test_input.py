@@ -350,7 +350,6 @@ def test_bad_arguments_of_connect(connect: Connect) -> None:
         {"schema": "pg_x"},
         {"schema": "information_schema"},
         {"schema": "a\n"},
-        {"schema": None},
         {"schema": 7},
         {"channel": ""},
         {"channel": "x" * 256},

@@ -195,7 +195,7 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
         case "55P03":
             return LockTimeout(f"others held a lock for too long ({text}): {_WAIT_LESS}")
         case "IND05":
-            return LeaseLost()
+            return LeaseLost(f"{text}. {hint}" if hint else None)
         case "IND06":
             return EpochMismatch()
         case "IND04" | "22P02" | "22P05" | "22021":

@@ -533,7 +533,7 @@ class AsyncPoolEngine:
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs plans on a connection of the caller's."""
-        self.check_origin()
+        self._origin.check()
         return AsyncBoundEngine(connection, self._settings, self._on_append)
 
     async def close(self) -> None:

@@ -4,6 +4,6 @@ SELECT
 FROM indelible.group_workers AS workers
 LEFT JOIN indelible.group_slices AS slices USING (group_id, token)
 WHERE workers.group_id = %(group_id)s
-    AND workers.expires_at > '-infinity' -- else its epoch is over
+    AND workers.expires_at > clock_timestamp() -- the others are dead, and are taken for it soon
 GROUP BY workers.group_id, workers.token
 ORDER BY workers.token

@@ -218,6 +218,7 @@ BEGIN
     UPDATE indelible.epochs
     SET server_started_at = pg_postmaster_start_time()
     WHERE number = known.number;
+    UPDATE indelible.groups SET ended_token = last_token WHERE ended_token < last_token;
     UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE expires_at > '-infinity';
     UPDATE indelible.projection_partitions
     SET token = token + 1, owner = NULL, expires_at = '-infinity'
@@ -470,6 +471,7 @@ CREATE TABLE indelible.groups (
     hold_back boolean NOT NULL,
     due boolean NOT NULL,
     last_token bigint NOT NULL DEFAULT 0,
+    ended_token bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT groups_pkey PRIMARY KEY (id),
     CONSTRAINT groups_name_key UNIQUE (name),
@@ -483,6 +485,8 @@ COMMENT ON COLUMN indelible.groups.query IS 'The items of its query; null for ev
 COMMENT ON COLUMN indelible.groups.partition_by IS
     'What is kept in order: null for the stream, tag:KEY or metadata:FIELD.';
 COMMENT ON COLUMN indelible.groups.start_position IS 'The position that it began after.';
+COMMENT ON COLUMN indelible.groups.ended_token IS
+    'Workers up to this token begin anew: the group was reset or changed, or the server was started.';
 COMMENT ON COLUMN indelible.groups.max_attempts IS 'After how many attempts an event is parked.';
 COMMENT ON COLUMN indelible.groups.retry_seconds IS
     'How long the first retry waits; each one after it twice as long.';
@@ -736,7 +740,7 @@ BEGIN
     END IF;
     UPDATE indelible.groups
     SET query = items, max_attempts = attempts, retry_seconds = retry_after,
-        lease_seconds = lease, hold_back = holds_back
+        lease_seconds = lease, hold_back = holds_back, ended_token = last_token
     WHERE id = found.id;
     -- Workers read with the query that they joined with: they join anew.
     UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE group_id = found.id;
@@ -783,6 +787,7 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Without their rows the workers of today write nothing more; they join anew.
+    UPDATE indelible.groups SET ended_token = last_token WHERE id = reset_id;
     DELETE FROM indelible.group_workers WHERE group_id = reset_id;
     UPDATE indelible.group_slices
     SET token = NULL, position = start.begins, suspect = 0, suspect_due = NULL,
@@ -810,6 +815,23 @@ COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
 
 -- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
 -- that row first: so one of the two comes first, and the other sees it.
+CREATE FUNCTION indelible.group_lease_over(of_group bigint, of_token bigint)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM indelible.groups WHERE id = of_group AND ended_token >= of_token) THEN
+        RAISE EXCEPTION 'the group was reset or changed, or the server was started again'
+        USING ERRCODE = 'IND05',
+            HINT = 'Nothing of this transaction was stored: the worker begins anew by itself.';
+    END IF;
+    RAISE EXCEPTION 'the lease of worker % is over', of_token
+    USING ERRCODE = 'IND05';
+END
+$$;
+COMMENT ON FUNCTION indelible.group_lease_over(bigint, bigint) IS
+    'Raises IND05, with a hint where an operator or a start of the server ended the lease.';
+
 CREATE FUNCTION indelible.group_fence(of_group bigint, of_token bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -825,8 +847,7 @@ BEGIN
         AND workers.expires_at > clock_timestamp()
     FOR KEY SHARE OF workers;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the lease of worker % is over', of_token
-        USING ERRCODE = 'IND05';
+        PERFORM indelible.group_lease_over(of_group, of_token);
     END IF;
     -- A client that is stopped or cut off before its commit would hold the row for ever.
     PERFORM set_config(
@@ -956,8 +977,7 @@ BEGIN
         AND group_workers.round = of_round
         AND group_workers.expires_at > clock_timestamp();
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the lease of worker % is over', of_token
-        USING ERRCODE = 'IND05';
+        PERFORM indelible.group_lease_over(of_group, of_token);
     END IF;
     -- What is finished above the checkpoint, where one event keeps that down for long. A handler
     -- whose transaction is about to commit has its slice's row: a sign of life waits for nobody.
@@ -1050,8 +1070,7 @@ BEGIN
     -- they write holds their slices.
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the lease of worker % is over', of_token
-        USING ERRCODE = 'IND05';
+        PERFORM indelible.group_lease_over(of_group, of_token);
     END IF;
     IF stands_at = of_round THEN
         -- Each slice's own place is written down, since the checkpoint of all is about to go back to
