@@ -4,13 +4,15 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-concurrency test-failover check bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-concurrency test-failover check bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
-	@echo 'make test    run the tests, but for two folders  (ARGS="-k append" runs some)'
+	@echo 'make test    run the tests on the embedded PostgreSQL  (ARGS="-k append" runs some)'
+	@echo 'make test-oldest'
+	@echo '             run them on the PostgreSQL that is installed: CI has 15'
 	@echo 'make test-concurrency, make test-failover'
-	@echo '             run these: races, kills and storms; fail-overs and restores of servers'
+	@echo '             run what takes longer: races, kills and storms; fail-overs and restores'
 	@echo 'make check   format, lint, types, import contracts, the built wheel'
 	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
 	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
@@ -24,7 +26,12 @@ demo: .venv/.ready-run
 IN_PARALLEL := --numprocesses=3 --dist=worksteal
 
 test: .venv/.ready-dev
-	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) --ignore=tests/concurrency --ignore=tests/failover $(ARGS)
+	@INDELIBLE_TEST_SERVERS=embedded,given $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
+		--ignore=tests/concurrency --ignore=tests/failover $(ARGS)
+
+test-oldest: .venv/.ready-dev
+	@INDELIBLE_TEST_SERVERS=system $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
+		tests/contract tests/integration tests/migration -k system $(ARGS)
 
 test-concurrency: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -42,6 +45,7 @@ class Command:
         given: bytes = b"",
         columns: int | None = None,
         encoding: str = "utf-8",
+        at: Path | None = None,
     ) -> Done:
         """Run a command.
 
@@ -50,13 +54,15 @@ class Command:
             given: its standard input.
             columns: how wide the terminal is that it writes to; None where it writes to none.
             encoding: that of what it writes.
+            at: the folder that it is called in; what it imports from there is forgotten again.
         """
         out, err = _Output(columns, encoding), _Output(None, encoding)
         environment = {**self._environment, "COLUMNS": str(columns or 80)}
         with (
             patch.dict(os.environ, environment),
             patch.object(sys, "argv", ["indelible", *arguments]),
-            patch.object(sys, "path", list(sys.path)),
+            patch.object(sys, "path", ["" if at is None else str(at), *sys.path]),
+            nullcontext() if at is None else _in_folder(at),
             patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), "utf-8")),
             redirect_stdout(out),
             redirect_stderr(err),
@@ -66,6 +72,18 @@ class Command:
         code = end.value.code
         assert isinstance(code, int)
         return Done(code, out.text(), err.text())
+
+
+@contextmanager
+def _in_folder(folder: Path) -> Iterator[None]:
+    with chdir(folder):
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            for name, module in list(sys.modules.items()):
+                if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
+                    del sys.modules[name]
 
 
 class _Output(io.TextIOWrapper):

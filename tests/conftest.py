@@ -33,12 +33,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def _server_names() -> list[str]:
+    """The servers that are there; of these, if it is set, those of $INDELIBLE_TEST_SERVERS."""
     names = ["embedded"]
     if system_binaries() is not None:
         names.append("system")
     if os.environ.get("INDELIBLE_TEST_URL"):
         names.append("given")
-    return names
+    wanted = os.environ.get("INDELIBLE_TEST_SERVERS", ",".join(names)).split(",")
+    return [name for name in names if name in wanted]
 
 
 @pytest.fixture(scope="session")

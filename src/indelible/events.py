@@ -372,13 +372,15 @@ class HeadHolder:
     query: str | None
 
     def __str__(self) -> str:
-        who = "a prepared transaction" if self.pid is None else f"process {self.pid}"
-        if self.application:
-            who += f" ({self.application})"
-        age = "" if self.seconds is None else f" for {self.seconds:.1f} s"
+        # As describe_transaction() tells it in the errors of the database.
+        if self.pid is None:
+            who = "a prepared transaction"
+        else:
+            who = f"process {self.pid} ({self.application or 'without a name'}, {self.state})"
+        age = "" if self.seconds is None else f" in a transaction of {self.seconds:.1f} s"
         lines = (line for line in (self.query or "").splitlines() if not line.startswith("--"))
-        query = " ".join(" ".join(lines).split())[:80]
-        return f"{who}, {self.state}{age}" + (f", last statement: {query}" if query else "")
+        query = " ".join(" ".join(lines).split())[:100]
+        return f"{who}{age}" + (f", last statement: {query}" if query else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -91,6 +91,7 @@ def test_an_application_goes_on_where_it_cannot_report(
     caplog.set_level(logging.INFO, "indelible.app")
     running.start()
     wait_until(lambda: "group stands" in caplog.text)
+    wait_until(lambda: sync_store.group("mails").info().workers)
     connection.execute(f"ALTER FUNCTION {schema}.group_checkpoint RENAME TO gone")
     wait_until(lambda: "cannot be asked how it stands" in caplog.text)
     last = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
@@ -135,9 +136,11 @@ RAISED = {
 
 
 @pytest.fixture
-def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+def unlogged() -> Iterator[None]:
     """Keep the log from pytest, which cannot send half a surrogate pair from process to process."""
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("unlogged")

@@ -108,11 +108,11 @@ def test_every_failed_check_is_reported(store: EventStore) -> None:
 
     error = refusal.value
     assert [(c.stream, c.expected, c.actual) for c in error.conflicts] == [
-        ("d-1", "STREAM_EXISTS", -1),
+        ("d-1", STREAM_EXISTS, -1),
         ("b-1", 7, 1),
         ("a-1", 3, -1),
     ]
-    assert (error.stream, error.expected, error.actual) == ("d-1", "STREAM_EXISTS", -1)
+    assert (error.stream, error.expected, error.actual) == ("d-1", STREAM_EXISTS, -1)
     assert error.conflicts[1].last_event_id == last.id
     assert error.conflicts[1].last_recorded_at == result.recorded_at
     assert error.conflicts[0].last_event_id is None

@@ -308,9 +308,11 @@ class Unspeakable(Exception):
 
 
 @pytest.fixture
-def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+def unlogged() -> Iterator[None]:
     """Keep the log from pytest, which cannot send half a surrogate pair from process to process."""
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("unlogged")

@@ -270,7 +270,7 @@ def test_an_append_that_waits_for_the_transaction_around_it_ends_and_says_who_ho
             store.append("a-1", event(), expected=ANY)
     assert isinstance(error.value, ServerBusy)
     (holder,) = error.value.holders
-    assert f"process {pid} (shop), idle in transaction for" in holder
+    assert f"process {pid} (shop, idle in transaction) in a transaction of" in holder
     assert holder in str(error.value)
     assert len(list(store.read("a-1"))) == 1
 

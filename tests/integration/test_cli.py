@@ -18,6 +18,7 @@ import pytest
 import zstandard
 
 from indelible.schema import migrations
+from tests.command import Command
 from tests.waiting import wait_until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -31,15 +32,8 @@ def run(server_url: str, schema: str) -> Run:
     def indelible(
         *arguments: str, given: str = "", at: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
-            input=given,
-            cwd=at,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = Command(server_url, schema)(*arguments, given=given.encode(), at=at)
+        return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
 
     return indelible
 
@@ -495,8 +489,7 @@ def test_an_application_is_run_and_stopped(
         heads, values = made("projections", "list").stdout.splitlines()
         assert heads.split()[:5] == ["PROJECTION", "VERSION", "LIFECYCLE", "STATE", "CHECKPOINT"]
         assert values.split()[:4] == ["tips", "1", "async", "serving"]
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        rebuilt = made("projections", "rebuild", "tips", "--app", "shop")
+        rebuilt = made("projections", "rebuild", "tips", "--app", "shop", at=tmp_path)
         assert rebuilt.stdout == "projection tips, version 1, is built and serves\n"
         told = "1 event is left out: indelible projections parked tips\n"
         assert rebuilt.stderr.endswith(told)

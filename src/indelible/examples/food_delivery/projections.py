@@ -19,6 +19,7 @@ from indelible import (
     RecordedEvent,
     TableProjection,
     handles,
+    unregistered,
 )
 
 from . import delivery, ordering
@@ -27,8 +28,8 @@ from . import delivery, ordering
 class OpenOrders(TableProjection):
     """Inline, in a table of the example's own: orders that are neither delivered nor canceled.
 
-    Its events are named and not given as classes, since it is kept by both services, and neither
-    knows the classes of the other.
+    Its events are named and not given as classes, since it is kept by both services. What a service
+    has no class for is `unregistered` there.
     """
 
     name = "open-orders"
@@ -60,11 +61,11 @@ class OpenOrders(TableProjection):
             f"{order.customer}, {order.restaurant}",
         )
 
-    @handles("OrderCanceled")
+    @handles(unregistered("OrderCanceled"))
     def canceled(self, event: RecordedEvent, connection: Any) -> None:
         self._close(connection, delivery.id_for(UUID(event.stream.removeprefix("order-"))))
 
-    @handles("DeliveryDelivered")
+    @handles(unregistered("DeliveryDelivered"))
     def delivered(self, event: RecordedEvent, connection: Any) -> None:
         self._close(connection, UUID(event.stream.removeprefix("delivery-")))
 
