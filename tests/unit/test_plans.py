@@ -203,7 +203,7 @@ def test_a_wrong_version_of_a_stream_never_written() -> None:
     with pytest.raises(WrongExpectedVersion) as refusal:
         append([("wrong_version", -1, None, None, None)], expected=STREAM_EXISTS)
 
-    assert (refusal.value.expected, refusal.value.actual) == ("STREAM_EXISTS", -1)
+    assert (refusal.value.expected, refusal.value.actual) == (STREAM_EXISTS, -1)
 
 
 def test_another_channel_is_a_mismatch() -> None:
