@@ -642,8 +642,8 @@ def test_a_worker_whose_group_is_reset_or_changed_is_told_so(
             group.reset(0)
         else:
             group.create(exists="change", max_attempts=3)
-        # Its loop runs while it is asked.
-        wait_until(lambda: group.info() and "the group was reset or changed" in caplog.text)
+        # The loop of an async store runs while it is asked.
+        wait_until(lambda: group.info().name and "was reset or changed" in caplog.text)
         append(store, "a-1", 2)
         while handled(consumer, 1) != [2]:  # the first may come again
             pass
