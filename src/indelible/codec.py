@@ -31,6 +31,7 @@ from .exact import (
     exactness_of,
     is_kept,
     is_pydantic,
+    is_whole,
     names_of_fields,
     resolved,
     scalar_below,
@@ -110,6 +111,7 @@ class Codec:
             raise InvalidInput(f'unknown must be "raise" or "keep", not {unknown!r}')
         self.known: dict[type, Known] = {}
         """What is known of the registered classes, by class."""
+        self._unknown: set[type] = set()
         self._classes: dict[str, type] = {}
         self.decoders = _Decoders()
         """What reads the data of a type: data is all it takes, and its errors are its own."""
@@ -167,16 +169,24 @@ class Codec:
         return self._known_class(type if isinstance(event, type) else type(event))
 
     def _known_class(self, event_class: type) -> Known:
-        if event_class not in self.known:
+        known = self._look_up(event_class)
+        if known is None:
+            raise UnregisteredEventClass(event_class)
+        return known
+
+    def _look_up(self, event_class: type) -> Known | None:
+        known = self.known.get(event_class)
+        # Plain data is asked for at each append: a class is looked for once.
+        if known is None and event_class not in self._unknown:
             # Defined again, in a notebook or by a reload, it takes the place of the one before.
             for event_type, other in list(self._classes.items()):
                 if _is_again(event_class, other):
                     self._register(event_type, event_class)
                     self._is_suspicious = _search(self.known.values())
-        try:
-            return self.known[event_class]
-        except KeyError:
-            raise UnregisteredEventClass(event_class) from None
+            known = self.known.get(event_class)
+            if known is None:
+                self._unknown.add(event_class)
+        return known
 
     def type_of(self, event: object) -> str:
         """Name the type of an instance of a registered class.
@@ -196,10 +206,8 @@ class Codec:
 
     def registered_type(self, data: object) -> str | None:
         """Name the type of an instance of a registered class; None for anything else."""
-        try:
-            return self._known_class(type(data)).type
-        except UnregisteredEventClass:
-            return None
+        known = self._look_up(type(data))
+        return None if known is None else known.type
 
     def is_event(self, value: object) -> bool:
         """Whether it is an instance of a registered class, or such a class."""
@@ -762,14 +770,11 @@ def _first_fault(value: Any, path: str, *, is_written: bool = False) -> Fault | 
         offset = value.utcoffset()
         if offset is None:
             return path, "is a datetime without a time zone: which moment it means is not known"
-        if offset.seconds % 60 or offset.microseconds:
+        if not is_whole(value):
             return path, f"has the UTC offset {offset}, and JSON has no seconds there: use UTC"
         return None
     if isinstance(value, time):
-        offset = value.utcoffset()
-        if value.tzinfo is not None and (
-            offset is None or offset.seconds % 60 or offset.microseconds
-        ):
+        if value.tzinfo is not None and not is_whole(value):
             return path, "has a time zone, which JSON does not have for a time of day"
         return None
     children = _children(value, path)

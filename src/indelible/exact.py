@@ -142,8 +142,8 @@ def resolved(hint: Any) -> Any:
             return hint
 
 
-def _is_whole(value: datetime) -> bool:
-    """Whether a moment has an offset of whole minutes: JSON has no seconds there."""
+def is_whole(value: datetime | time) -> bool:
+    """Whether it has an offset of whole minutes: JSON has no seconds there."""
     offset = value.utcoffset()
     return offset is not None and not offset.seconds % 60 and not offset.microseconds
 
@@ -157,7 +157,7 @@ class _Fields:
         self._names: dict[str, Any] = {
             "utc": UTC,
             "inf": math.inf,
-            "is_whole": _is_whole,
+            "is_whole": is_whole,
             "is_kept": is_kept,
         }
         self._functions: dict[type, str] = {}
@@ -307,7 +307,6 @@ _READ_ALIKE = {
 }
 _FIELDS = ("model-field", "dataclass-field", "typed-dict-field")
 _KEYS = {"str", "int", "uuid", "date", "datetime", "enum", "literal"}
-_ALIASES = ("validate_by_alias", "validate_by_name")
 
 
 class _Model:
