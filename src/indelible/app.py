@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from .codec import Codec, EventClasses
-from .consumer import AsyncConsumer, AsyncDelivery, Consumer, Delivery
+from .consumer import AsyncConsumer, AsyncDelivery, Consumer, Delivery, note_failure
 from .daemon import AsyncDaemon, Daemon
 from .errors import IndelibleError, InvalidInput
 from .groups import GroupInfo, GroupStart
@@ -383,7 +383,7 @@ class App(_Registry[Callable[[Delivery[BoundEventStore]], None]]):
                         check_outcome(handler, handler(event))
                     except BaseException as error:
                         part.failed += 1
-                        event.fail(error)
+                        note_failure(event, error)
                         continue
                     part.handled += 1
                     _log.debug(
@@ -533,7 +533,7 @@ class AsyncApp(_Registry[Callable[[AsyncDelivery[AsyncBoundEventStore]], Awaitab
                         part.failed += 1
                         if is_over(error):
                             raise
-                        event.fail(error)
+                        note_failure(event, error)
                         continue
                     part.handled += 1
                     _log.debug(

@@ -181,7 +181,7 @@ class DeliveredEvent:
             return False
         if not was_left(error):
             if said is None:
-                self.fail(error)
+                note_failure(self, error)
             return said in (None, "retry")
         if said is None:
             # Cancelled or interrupted: whoever did that may go on for long, or end the process.
@@ -189,21 +189,18 @@ class DeliveredEvent:
             self._say("given back")
         return False
 
-    def fail(self, error: BaseException) -> None:
-        """Log that its handler failed, and say so unless something was said before.
-
-        Args:
-            error: what the handler raised; kept with the event.
-        """
-        _log.error("a handler failed", exc_info=error, extra=self.facts())
-        if self._item.verdict is None:
-            self.nack(error)
-
     # After the annotations that say type, which it would hide.
     @property
     def type(self) -> str:
         """The event's type."""
         return self.event.type
+
+
+def note_failure(delivery: DeliveredEvent, error: BaseException) -> None:
+    """Log that the handler of an event failed, and nack it unless something was said of it."""
+    _log.error("a handler failed", exc_info=error, extra=delivery.facts())
+    if delivery._item.verdict is None:
+        delivery.nack(error)
 
 
 class Delivery(DeliveredEvent, Generic[Bound]):
