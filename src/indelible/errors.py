@@ -57,7 +57,8 @@ from uuid import UUID
 
 E = TypeVar("E", bound="IndelibleError")
 
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+"""Characters that the database does not keep: NUL, and half a surrogate pair."""
 _TEXT_LENGTH = 2_000
 
 
@@ -76,7 +77,7 @@ def describe(error: object) -> str:
         text = f"(its text cannot be made: {type(failure).__name__})"
     if isinstance(error, BaseException):
         text = f"{type(error).__name__}: {text}"
-    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:_TEXT_LENGTH]
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:_TEXT_LENGTH]
 
 
 class IndelibleError(Exception):

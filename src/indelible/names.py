@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-from .errors import InvalidInput
+from .errors import UNSTORABLE, InvalidInput
 
 NAME_LENGTH = 255
 """How many characters a name may have."""
 
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -56,7 +55,7 @@ def check_text(what: str, text: object) -> str:
     Raises:
         InvalidInput: it is no text, says nothing, or holds a character that cannot be stored.
     """
-    if not isinstance(text, str) or not text.strip() or _UNSTORABLE.search(text):
+    if not isinstance(text, str) or not text.strip() or UNSTORABLE.search(text):
         raise InvalidInput(
             f"{what} must be text that says something, without NUL and half surrogate pairs, not"
             f" {text!r}"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from .errors import InvalidInput
+from .errors import UNSTORABLE, InvalidInput
 from .events import RecordedEvent
-
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Unregistered(str):
@@ -198,7 +195,7 @@ def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _name(field: str, value: object) -> str:
-    if not isinstance(value, str) or not value or _UNSTORABLE.search(value):
+    if not isinstance(value, str) or not value or UNSTORABLE.search(value):
         raise InvalidInput(
             f"{field} of a query must be text that is not empty, without NUL and half surrogate"
             f" pairs, not {value!r}"

@@ -20,7 +20,7 @@ def delay_after(attempts: int, first: float) -> float:
         attempts: how many have failed, 1 or more.
         first: seconds after the first.
     """
-    # 2**32 times anything that is not 0 is more than an hour; beyond 2**1023 there is no float.
+    # A microsecond is over an hour after 32 times; after 1,024 times there is no such float.
     return min(first * 2.0 ** min(attempts - 1, 32), _LONGEST_DELAY)
 
 

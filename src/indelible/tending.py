@@ -334,28 +334,23 @@ class Failing:
         }
         facts = {"projection": described.name, "partition": run.partition, "at": position}
         self.attempts += 1
-        if self.attempts < described.max_attempts:
-            wait = delay_after(self.attempts, described.retry_after)
-            yield Call(
-                "projection_fail",
-                {**noted, "attempts": self.attempts, "wait": wait, "is_final": False},
-            )
-            _log.warning(
-                "a projection failed, and tries again in %g s: %s", wait, error, extra=facts
-            )
-            return wait
-        if described.on_error == "park" and position is not None:
+        is_final = self.attempts >= described.max_attempts
+        if is_final and described.on_error == "park" and position is not None:
             yield Call("projection_park", noted)
             _log.error("a projection leaves an event out: %s", error, extra=facts)
             run.parked.add(position)
             self.attempts = 0
             return 0.0
+        wait = 0.0 if is_final else delay_after(self.attempts, described.retry_after)
         yield Call(
             "projection_fail",
-            {**noted, "attempts": self.attempts, "wait": 0.0, "is_final": True},
+            {**noted, "attempts": self.attempts, "wait": wait, "is_final": is_final},
         )
-        _log.error("a projection is stopped: %s", error, extra=facts)
-        return None
+        if is_final:
+            _log.error("a projection is stopped: %s", error, extra=facts)
+            return None
+        _log.warning("a projection failed, and tries again in %g s: %s", wait, error, extra=facts)
+        return wait
 
 
 def live_events(

@@ -813,8 +813,6 @@ COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
 
 -- Leases --------------------------------------------------------------------------------------
 
--- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
--- that row first: so one of the two comes first, and the other sees it.
 CREATE FUNCTION indelible.group_lease_over(of_group bigint, of_token bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -832,6 +830,8 @@ $$;
 COMMENT ON FUNCTION indelible.group_lease_over(bigint, bigint) IS
     'Raises IND05, with a hint where an operator or a start of the server ended the lease.';
 
+-- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
+-- that row first: so one of the two comes first, and the other sees it.
 CREATE FUNCTION indelible.group_fence(of_group bigint, of_token bigint)
 RETURNS void
 LANGUAGE plpgsql

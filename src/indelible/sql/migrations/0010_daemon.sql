@@ -152,8 +152,6 @@ COMMENT ON FUNCTION indelible.projection_worker_leave(text) IS
 CREATE FUNCTION indelible.text_unless_erased(why text, at_position bigint)
 RETURNS text
 LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- Whoever erases a stream holds its row, then the texts that are noted of its events: either
