@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -36,3 +37,11 @@ def account_stores(server_url: str) -> Iterator[dict[str, EventStore]]:
 def stream() -> str:
     """A stream that was never written."""
     return f"account-{uuid4()}"
+
+
+@pytest.fixture
+def unlogged() -> Iterator[None]:
+    """Keep the log from pytest, which cannot send half a surrogate pair from process to process."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -133,14 +133,6 @@ RAISED = {
     "odd": Odd("strange"),
     "cancelled": asyncio.CancelledError(),
 }
-
-
-@pytest.fixture
-def unlogged() -> Iterator[None]:
-    """Keep the log from pytest, which cannot send half a surrogate pair from process to process."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("unlogged")

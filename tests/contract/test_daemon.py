@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -305,14 +304,6 @@ class Unspeakable(Exception):
 
     def __str__(self) -> str:
         raise ValueError("no text")
-
-
-@pytest.fixture
-def unlogged() -> Iterator[None]:
-    """Keep the log from pytest, which cannot send half a surrogate pair from process to process."""
-    logging.disable()
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("unlogged")
