@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ _START_SECONDS = 300  # a server that was killed first goes through its log agai
 _STOP_SECONDS = 60
 _LOG_BYTES = 1 << 20
 _POSTMASTER = "postmaster.pid"
+_QUESTION = struct.pack("!ii", 8, 80877103)
+"""PostgreSQL's SSLRequest: a server answers it with one byte before it asks who is there."""
 
 
 class ServerFailed(Exception):
@@ -85,7 +88,9 @@ class Answering:
 def find_server(folder: Path) -> Answering | None:
     """Find the server of a folder, if it answers.
 
-    PostgreSQL writes of itself into a file; that it is still true, only its socket can tell.
+    PostgreSQL writes of itself into a file; that it is still true, only an answer can tell. To
+    reach the socket is not enough: a child that was being made when the server was killed keeps it
+    open for a moment longer.
     """
     lines = _lines(folder / "data" / _POSTMASTER)
     if len(lines) < 8 or lines[7].strip() != "ready":
@@ -95,9 +100,10 @@ def find_server(folder: Path) -> Answering | None:
         probe.settimeout(5)
         try:
             probe.connect(f"{found.socket_folder}/.s.PGSQL.{found.port}")
+            probe.sendall(_QUESTION)
+            return found if probe.recv(1) else None
         except OSError:
             return None
-    return found
 
 
 class Server:

@@ -6,11 +6,13 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -367,6 +369,20 @@ def test_a_server_that_died_is_started_again_by_the_same_process(folder: Path) -
     second.close()
 
     wait_until(lambda: not runs(folder))
+
+
+def test_a_socket_that_a_killed_server_leaves_open_is_no_server(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    notes = f"{os.getpid()}\n{tmp_path}/data\n0\n5432\n{tmp_path}\n\n0 0\nready\n"
+    (tmp_path / "data" / "postmaster.pid").write_text(notes)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / ".s.PGSQL.5432"))
+        listener.listen()
+
+        with ThreadPoolExecutor() as asking:
+            found = asking.submit(keeper.find_server, tmp_path)
+            listener.accept()[0].close()
+            assert found.result() is None
 
 
 def test_another_process_with_the_number_of_a_killed_server_is_not_taken_for_it(
