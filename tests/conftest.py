@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from indelible import AsyncEventStore, EventStore, embedded
-from indelible.testing import FreshStores
+from indelible.testing.temporary_stores import FreshStores
 from tests.faces import SyncFace
 from tests.servers import SystemServer, system_binaries
 

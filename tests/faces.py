@@ -8,13 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from indelible import (
-    AsyncDelivery,
-    AsyncDocuments,
-    AsyncEventStore,
-    AsyncGroup,
-    AsyncProjector,
-)
+from indelible import AsyncDelivery, AsyncDocuments, AsyncEventStore, AsyncGroup, AsyncProjector
 
 
 class SyncFace:

@@ -12,18 +12,18 @@ import pytest
 
 import indelible
 from indelible import (
-    AsyncBoundEventStore,
     AsyncConsumer,
     AsyncDelivery,
     AsyncEventStore,
     AsyncGroup,
     AsyncSubscription,
-    BoundEventStore,
+    AsyncTransactionStore,
     Consumer,
     Delivery,
     EventStore,
     Group,
     Subscription,
+    TransactionStore,
     errors,
     testing,
 )
@@ -65,7 +65,7 @@ def test_every_error_is_public_and_drawn_in_the_tree() -> None:
     ("sync", "twin"),
     [
         (EventStore, AsyncEventStore),
-        (BoundEventStore, AsyncBoundEventStore),
+        (TransactionStore, AsyncTransactionStore),
         (Subscription, AsyncSubscription),
         (Group, AsyncGroup),
         (Consumer, AsyncConsumer),
@@ -105,7 +105,7 @@ def test_it_works_without_assertions_and_docstrings() -> None:
     code = """
 from dataclasses import dataclass
 from indelible import App, AsyncEventStore, EventStore
-from indelible.codec import Codec
+from indelible.serialization.codec import Codec
 
 @dataclass
 class Paid:

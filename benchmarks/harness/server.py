@@ -18,7 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from indelible import embedded, keeper
+from indelible import embedded
+from indelible.embedded import supervisor
 
 SETTINGS = (
     "server_version",
@@ -99,7 +100,9 @@ def start() -> Iterator[Server]:
 def _wait_until_stopped(folder: Path) -> None:
     """Wait for the keeper of the server to have stopped it; what it writes last is to go too."""
     deadline = time.monotonic() + _STOP_SECONDS
-    while (folder / "data" / "postmaster.pid").exists() or keeper.is_held(folder, "keeper.lock"):
+    while (folder / "data" / "postmaster.pid").exists() or supervisor.is_held(
+        folder, "keeper.lock"
+    ):
         if time.monotonic() > deadline:
             raise TimeoutError(f"the server in {folder} did not stop within {_STOP_SECONDS} s")
         time.sleep(0.02)

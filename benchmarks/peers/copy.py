@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 
 from benchmarks.harness.rounds import Contender, Sample
-from indelible.columns import COPY_END, COPY_HEAD, microseconds, sized
+from indelible.postgres.binary import COPY_END, COPY_HEAD, microseconds, sized
 
 _OUT = b"COPY (SELECT * FROM indelible.events ORDER BY position) TO STDOUT (FORMAT binary)"
 _IN = (

@@ -5,16 +5,29 @@ Start with `EventStore.connect` or `AsyncEventStore.connect`.
 
 from importlib.metadata import version as _version
 
-from .aggregates import Aggregate, Decider, Handled, Loaded, Snapshots
-from .app import App, AsyncApp
-from .consumer import AsyncConsumer, AsyncDelivery, Consumer, DeliveredEvent, Delivery
-from .control import AsyncProjectionControl, ProjectionControl
-from .daemon import AsyncDaemon, Daemon
-from .decisions import Decision, DecisionModel
-from .documents import AsyncDocuments, Documents
+from .admin.event_types import TypeCheck, TypeInfo, UnreadableEvent
+from .admin.statistics import ChannelStats, StoreStats
+from .aggregates.aggregate import Aggregate
+from .aggregates.command_handler import CommandResult
+from .aggregates.decider import Decider
+from .aggregates.snapshots import Snapshots
+from .aggregates.state_loader import LoadedState
+from .app.app import App
+from .app.app_async import AsyncApp
+from .bulk_import.types import ImportEvent, ImportResult
+from .consumer_groups.consumer import Consumer
+from .consumer_groups.consumer_async import AsyncConsumer
+from .consumer_groups.delivery import DeliveredEvent, Delivery
+from .consumer_groups.delivery_async import AsyncDelivery
+from .consumer_groups.group import Group
+from .consumer_groups.group_async import AsyncGroup
+from .consumer_groups.types import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
+from .dcb.decide import Decision
+from .dcb.decision_model import DecisionModel
+from .dcb.matching_events import MatchingEvents
 from .errors import (
     AppendConditionFailed,
-    AppendRefused,
+    AppendRejected,
     ChannelMismatch,
     ConnectionLost,
     DatabaseError,
@@ -30,14 +43,13 @@ from .errors import (
     GroupNotFound,
     IndelibleError,
     InvalidInput,
-    IsolationTooStrict,
     LeaseLost,
     LockTimeout,
     PermissionDenied,
-    ProjectionChanged,
+    ProjectionDefinitionChanged,
     ProjectionFailed,
-    ProjectionNotBuilt,
     ProjectionNotFound,
+    ProjectionNotReady,
     ProjectionStopped,
     SchemaError,
     SchemaMissing,
@@ -53,65 +65,58 @@ from .errors import (
     TransactionConflict,
     UnknownEventType,
     UnregisteredEventClass,
+    UnsupportedIsolationLevel,
     UpcastingFailed,
     VersionConflict,
-    WaitTimedOut,
+    WaitTimeout,
     WrongEventLoop,
     WrongExpectedVersion,
 )
-from .event_types import TypeCheck, TypeInfo, UnreadableEvent
 from .events import (
     ANY,
     ERASED,
     NO_STREAM,
     STREAM_EXISTS,
     AppendResult,
-    ChannelStats,
     Checkpoint,
     Erased,
     ExpectedVersion,
     HeadHolder,
     HeadInfo,
-    ImportEvent,
-    ImportResult,
     NewEvent,
     RecordedEvent,
-    StoreStats,
     StreamAppend,
-    StreamChange,
-    StreamInfo,
 )
-from .found import Found
-from .group import AsyncGroup, Group
-from .groups import GroupInfo, GroupSettings, GroupWorker, ParkedEvent
-from .live import Live
-from .operating import LeftOut, ProjectionStatus
-from .project import BuildInfo, PartitionInfo
-from .projection import (
+from .projections.admin import ProjectionAdmin
+from .projections.admin_async import AsyncProjectionAdmin
+from .projections.daemon import Daemon
+from .projections.daemon_async import AsyncDaemon
+from .projections.document_queries import DocumentPage
+from .projections.documents import Documents
+from .projections.documents_async import AsyncDocuments
+from .projections.live import Live
+from .projections.processor import Projector
+from .projections.processor_async import AsyncProjector
+from .projections.projection import (
     DocumentProjection,
     ExternalProjection,
     Projection,
     TableProjection,
     handles,
 )
-from .projector import AsyncProjector, Projector
-from .query import AppendCondition, Marker, Query, unregistered
-from .read import Matching
-from .rebuild import Rebuilding
-from .store import (
-    AsyncBoundEventStore,
-    AsyncEventStore,
-    AsyncLog,
-    AsyncStreamEvents,
-    BoundEventStore,
-    EventStore,
-    Log,
-    StreamEvents,
-)
-from .subscribe import Batch
-from .subscription import AsyncSubscription, Subscription
-from .upcasting import Upcaster
-from .verify import Difference, Verification
+from .projections.rebuild import RebuildProgress
+from .projections.types import BuildInfo, PartitionInfo, ProjectionStatus, SkippedEvent
+from .projections.verification import Difference, Verification
+from .query import AppendCondition, ConsistencyMarker, Query, unregistered
+from .serialization.upcasting import Upcaster
+from .store.event_store import EventStore, TransactionStore
+from .store.event_store_async import AsyncEventStore, AsyncTransactionStore
+from .streams.info import StreamChange, StreamInfo
+from .streams.iterators import Log, StreamEvents
+from .streams.iterators_async import AsyncLog, AsyncStreamEvents
+from .subscriptions.log_follower import Batch
+from .subscriptions.subscription import Subscription
+from .subscriptions.subscription_async import AsyncSubscription
 
 __version__ = _version("indelible")
 
@@ -124,10 +129,9 @@ __all__ = [
     "App",
     "AppendCondition",
     "AppendConditionFailed",
-    "AppendRefused",
+    "AppendRejected",
     "AppendResult",
     "AsyncApp",
-    "AsyncBoundEventStore",
     "AsyncConsumer",
     "AsyncDaemon",
     "AsyncDelivery",
@@ -135,17 +139,19 @@ __all__ = [
     "AsyncEventStore",
     "AsyncGroup",
     "AsyncLog",
-    "AsyncProjectionControl",
+    "AsyncProjectionAdmin",
     "AsyncProjector",
     "AsyncStreamEvents",
     "AsyncSubscription",
+    "AsyncTransactionStore",
     "Batch",
-    "BoundEventStore",
     "BuildInfo",
     "ChannelMismatch",
     "ChannelStats",
     "Checkpoint",
+    "CommandResult",
     "ConnectionLost",
+    "ConsistencyMarker",
     "Consumer",
     "Daemon",
     "DatabaseError",
@@ -157,6 +163,7 @@ __all__ = [
     "DeliveredEvent",
     "Delivery",
     "Difference",
+    "DocumentPage",
     "DocumentProjection",
     "Documents",
     "Duplicate",
@@ -169,50 +176,46 @@ __all__ = [
     "EventTooLarge",
     "ExpectedVersion",
     "ExternalProjection",
-    "Found",
     "Group",
     "GroupExists",
     "GroupInfo",
     "GroupNotFound",
     "GroupSettings",
     "GroupWorker",
-    "Handled",
     "HeadHolder",
     "HeadInfo",
     "ImportEvent",
     "ImportResult",
     "IndelibleError",
     "InvalidInput",
-    "IsolationTooStrict",
     "LeaseLost",
-    "LeftOut",
     "Live",
-    "Loaded",
+    "LoadedState",
     "LockTimeout",
     "Log",
-    "Marker",
-    "Matching",
+    "MatchingEvents",
     "NewEvent",
     "ParkedEvent",
     "PartitionInfo",
     "PermissionDenied",
     "Projection",
-    "ProjectionChanged",
-    "ProjectionControl",
+    "ProjectionAdmin",
+    "ProjectionDefinitionChanged",
     "ProjectionFailed",
-    "ProjectionNotBuilt",
     "ProjectionNotFound",
+    "ProjectionNotReady",
     "ProjectionStatus",
     "ProjectionStopped",
     "Projector",
     "Query",
-    "Rebuilding",
+    "RebuildProgress",
     "RecordedEvent",
     "SchemaError",
     "SchemaMissing",
     "SchemaOutdated",
     "SchemaTooNew",
     "ServerBusy",
+    "SkippedEvent",
     "Snapshots",
     "StoreClosed",
     "StoreForked",
@@ -228,16 +231,18 @@ __all__ = [
     "Subscription",
     "TableProjection",
     "TransactionConflict",
+    "TransactionStore",
     "TypeCheck",
     "TypeInfo",
     "UnknownEventType",
     "UnreadableEvent",
     "UnregisteredEventClass",
+    "UnsupportedIsolationLevel",
     "Upcaster",
     "UpcastingFailed",
     "Verification",
     "VersionConflict",
-    "WaitTimedOut",
+    "WaitTimeout",
     "WrongEventLoop",
     "WrongExpectedVersion",
     "handles",

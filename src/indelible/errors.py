@@ -1,48 +1,48 @@
 """Every error of the library, in one tree.
 
 IndelibleError
-├── InvalidInput (ValueError)        the call's arguments are wrong; nothing was sent
-│   ├── EncodingFailed               an event's data cannot be written as JSON
-│   ├── EventTooLarge                an event is over the size limit
-│   └── UnregisteredEventClass       an instance of a class that `events=` does not name
-├── AppendRefused                    the store took nothing
-│   ├── WrongExpectedVersion         the stream is at another version
-│   ├── AppendConditionFailed        an event stands in the way of the append's condition
-│   ├── ChannelMismatch              the stream belongs to another channel
-│   ├── DuplicateEvent               an event id is in the store already
-│   └── StreamClosed                 the stream takes no more events
-├── EpochMismatch                    the log has lost events that a reader may have seen
-├── GroupExists                      a consumer group of that name has other settings
-├── GroupNotFound                    there is no consumer group of that name
-├── LeaseLost                        others have taken over what this worker held
-├── ProjectionChanged                a projection was begun in another way under this version
-├── ProjectionFailed                 the code of a projection failed at an event
-├── ProjectionNotBuilt               a projection cannot be read or kept up to date yet
-├── ProjectionNotFound               there is no projection of that name
-├── ProjectionStopped                a projection waits for an operator, its code failed
-├── WaitTimedOut                     a reader did not come as far as was waited for
-├── StreamErased                     what made up a state was erased
-├── StreamNotClosed                  only a closed stream can be archived
-├── StreamNotFound                   the stream was never written (and `must_exist=True`)
-├── UnknownEventType                 a stored type has no registered class
-├── DecodingFailed                   stored data does not fit the registered class
-├── UpcastingFailed                  an upcaster cannot be applied to a stored event
-├── SchemaError                      the database has no store that this library can use
+├── InvalidInput (ValueError)     the call's arguments are wrong; nothing was sent
+│   ├── EncodingFailed            an event's data cannot be written as JSON
+│   ├── EventTooLarge             an event is over the size limit
+│   └── UnregisteredEventClass    an instance of a class that `events=` does not name
+├── AppendRejected                the store took nothing
+│   ├── WrongExpectedVersion      the stream is at another version
+│   ├── AppendConditionFailed     an event stands in the way of the append's condition
+│   ├── ChannelMismatch           the stream belongs to another channel
+│   ├── DuplicateEvent            an event id is in the store already
+│   └── StreamClosed              the stream takes no more events
+├── EpochMismatch                 the log has lost events that a reader may have seen
+├── GroupExists                   a consumer group of that name has other settings
+├── GroupNotFound                 there is no consumer group of that name
+├── LeaseLost                     others have taken over what this worker held
+├── ProjectionDefinitionChanged   a projection was begun in another way under this version
+├── ProjectionFailed              the code of a projection failed at an event
+├── ProjectionNotReady            a projection cannot be read or kept up to date yet
+├── ProjectionNotFound            there is no projection of that name
+├── ProjectionStopped             a projection waits for an operator, its code failed
+├── WaitTimeout                   a reader did not come as far as was waited for
+├── StreamErased                  what made up a state was erased
+├── StreamNotClosed               only a closed stream can be archived
+├── StreamNotFound                the stream was never written (and `must_exist=True`)
+├── UnknownEventType              a stored type has no registered class
+├── DecodingFailed                stored data does not fit the registered class
+├── UpcastingFailed               an upcaster cannot be applied to a stored event
+├── SchemaError                   the database has no store that this library can use
 │   ├── SchemaMissing
 │   ├── SchemaOutdated
 │   └── SchemaTooNew
-├── TransactionConflict              the database undid the transaction; it may be run again
-├── IsolationTooStrict               the head was asked for in a snapshot that may be older
-├── PermissionDenied                 the role may not do this
-├── DatabaseError                    the database refused for a reason of its own
-│   └── ServerBusy                   the database could not do it now; it may be tried again
-│       └── LockTimeout              others held a lock for too long
-├── DatabaseUnreachable              no connection could be made
-├── ConnectionLost                   the connection broke, and the outcome is unknown
-├── StoreClosed                      the store was closed before
-├── StoreForked                      the store was opened before this process was forked
-├── WrongEventLoop                   the store was opened in another event loop
-└── EmbeddedUnavailable              the embedded PostgreSQL cannot be used here
+├── TransactionConflict           the database undid the transaction; it may be run again
+├── UnsupportedIsolationLevel     the head was asked for in a snapshot that may be older
+├── PermissionDenied              the role may not do this
+├── DatabaseError                 the database refused for a reason of its own
+│   └── ServerBusy                the database could not do it now; it may be tried again
+│       └── LockTimeout           others held a lock for too long
+├── DatabaseUnreachable           no connection could be made
+├── ConnectionLost                the connection broke, and the outcome is unknown
+├── StoreClosed                   the store was closed before
+├── StoreForked                   the store was opened before this process was forked
+├── WrongEventLoop                the store was opened in another event loop
+└── EmbeddedUnavailable           the embedded PostgreSQL cannot be used here
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class UnregisteredEventClass(InvalidInput):
         )
 
 
-class AppendRefused(IndelibleError):
+class AppendRejected(IndelibleError):
     """An append was refused as a whole. Nothing was stored."""
 
 
@@ -184,7 +184,7 @@ class VersionConflict:
         return f"stream {self.stream!r} was expected at {expected}, but {found}"
 
 
-class WrongExpectedVersion(AppendRefused):
+class WrongExpectedVersion(AppendRejected):
     """Another writer was there first, or the caller expected what never was.
 
     Load the stream again, decide anew, and append with the version found.
@@ -208,7 +208,7 @@ class WrongExpectedVersion(AppendRefused):
         )
 
 
-class AppendConditionFailed(AppendRefused):
+class AppendConditionFailed(AppendRejected):
     """Something that the decision has not seen stands in the way of the append's condition.
 
     Read again what you decide on (`read_matching`), decide anew, and append with the new marker.
@@ -230,7 +230,7 @@ class AppendConditionFailed(AppendRefused):
         )
 
 
-class ChannelMismatch(AppendRefused):
+class ChannelMismatch(AppendRejected):
     """A stream belongs to one channel for ever, and the append named another.
 
     Attributes:
@@ -264,7 +264,7 @@ class Duplicate:
     same_content: bool
 
 
-class DuplicateEvent(AppendRefused):
+class DuplicateEvent(AppendRejected):
     """Event ids are in the store already, and the append is no exact retry.
 
     An exact retry (all ids there, in the same streams, in the same order, with the same content,
@@ -286,7 +286,7 @@ class DuplicateEvent(AppendRefused):
         )
 
 
-class StreamClosed(AppendRefused):
+class StreamClosed(AppendRejected):
     """The stream was closed: it takes no more events, whatever version is expected.
 
     Attributes:
@@ -412,7 +412,7 @@ def rebuild_command(projection: str) -> str:
     return f"indelible projections rebuild {projection} --app MODULE:APP"
 
 
-class ProjectionChanged(IndelibleError):
+class ProjectionDefinitionChanged(IndelibleError):
     """A projection was begun with another query, other partitions or indexes, or inline.
 
     Attributes:
@@ -472,7 +472,7 @@ class ProjectionFailed(IndelibleError):
         )
 
 
-class ProjectionNotBuilt(IndelibleError):
+class ProjectionNotReady(IndelibleError):
     """A version of a projection does not serve yet: it is being built, or is to be.
 
     Attributes:
@@ -538,7 +538,7 @@ class ProjectionStopped(IndelibleError):
         )
 
 
-class WaitTimedOut(IndelibleError, TimeoutError):
+class WaitTimeout(IndelibleError, TimeoutError):
     """A reader did not come as far as was waited for.
 
     Attributes:
@@ -706,7 +706,7 @@ class TransactionConflict(IndelibleError):
     """The database undid the transaction because of another one (deadlock, serialization)."""
 
 
-class IsolationTooStrict(IndelibleError):
+class UnsupportedIsolationLevel(IndelibleError):
     """The log was read in a transaction whose snapshot may be older than the head."""
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import struct
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from .core.uuid7 import uuid7
 from .errors import InvalidInput
 
 
@@ -44,61 +42,6 @@ class Erased(Enum):
 
 ERASED = Erased.ERASED
 """The data of an erased event: `event.data is ERASED`."""
-
-
-def uuid7() -> UUID:
-    """Make an event id: a UUID of version 7, which grows with time.
-
-    The 12 bits after the milliseconds hold the fraction of a millisecond (RFC 9562, method 3), so
-    that the ids of one process stay in order at the right edge of their index.
-
-    Returns:
-        A new id.
-    """
-    return UUID(int=_uuid7())
-
-
-def uuid7_hexes() -> Iterator[str]:
-    """Make the ids of events that are appended together, as 32 hexadecimal digits each.
-
-    Each is the one before it plus one (RFC 9562, method 2 of 6.2), which takes a third of the time.
-    """
-    number = _uuid7()
-    while True:
-        yield f"{number:032x}"
-        number += 1
-
-
-def _uuid7() -> int:
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    fraction = rest * 4096 // 1_000_000
-    # The first of the random bits is left 0, so that ids may be counted up from this one.
-    return milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | _random_bits() >> 3
-
-
-_drawn: Iterator[tuple[int]] = iter(())
-
-
-def _random_bits() -> int:
-    """Draw 64 bits, of many that were fetched at once.
-
-    `os.urandom` gives the interpreter's lock away: where threads append, each call would let all
-    others go first.
-    """
-    global _drawn
-    # One step in C, so that no two threads are given the same.
-    while (drawn := next(_drawn, None)) is None:
-        _drawn = struct.iter_unpack("Q", os.urandom(4096))
-    return drawn[0]
-
-
-def _forget_drawn() -> None:
-    global _drawn
-    _drawn = iter(())
-
-
-if hasattr(os, "register_at_fork"):  # or else parent and child would be given the same
-    os.register_at_fork(after_in_child=_forget_drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,99 +149,6 @@ class StreamAppend:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportEvent:
-    """An event to be imported.
-
-    Attributes:
-        stream: the stream that it goes to.
-        data: the fact: an instance of a registered class, or anything that can be written as JSON.
-        type: what kind of fact it is; by default that of the data's class.
-        id: its identity; by default made from the `source` and place of the import.
-        version: the version that it must get; by default the next one of its stream.
-        metadata: what is known about it.
-        tags: labels `key:value`.
-        valid_at: when the fact holds in the world; by default when it is recorded.
-        recorded_at: when it was recorded first; counts only with `keep_recorded_at`.
-        channel: the stream's channel, as for `append`.
-    """
-
-    stream: str
-    data: Any
-    type: str | None = None
-    id: UUID | None = None
-    version: int | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    tags: Sequence[str] = ()
-    valid_at: datetime | None = None
-    recorded_at: datetime | None = None
-    channel: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImportResult:
-    """What an import did.
-
-    Attributes:
-        imported: how many events it stored.
-        skipped: how many were there already, from an earlier run.
-        position: the position of the last event; 0 without any.
-        stale: the inline projections that take events of the import and have not seen them: they
-            are to be built anew.
-    """
-
-    imported: int
-    skipped: int
-    position: int
-    stale: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StreamInfo:
-    """What the store knows of a stream.
-
-    Attributes:
-        stream: its name.
-        channel: the service that owns it.
-        version: the version of its last event.
-        position: the position of its last event.
-        created_at: when its first event was recorded.
-        recorded_at: when its last event was recorded.
-        closed_at: when it was closed; None for an open stream.
-        archived_at: when its events were moved out of the way last; None for never.
-        erased_at: when the data of its events was erased last; None for never.
-    """
-
-    stream: str
-    channel: str
-    version: int
-    position: int
-    created_at: datetime
-    recorded_at: datetime
-    closed_at: datetime | None = None
-    archived_at: datetime | None = None
-    erased_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StreamChange:
-    """Something done to a stream as a whole.
-
-    Attributes:
-        operation: `close`, `reopen`, `archive` or `erase`.
-        events: how many events were moved or erased; None where none is touched.
-        changed_by: the database role that was logged in.
-        changed_at: when.
-        reason: why; None where nothing was said.
-    """
-
-    operation: Literal["close", "reopen", "archive", "erase"]
-    events: int | None
-    changed_by: str
-    changed_at: datetime
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Up to where a reader is done, and in which history of the store.
 
@@ -398,33 +248,3 @@ class HeadInfo:
     last_position: int
     waiting: int
     holders: tuple[HeadHolder, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStats:
-    """The streams and events of one channel."""
-
-    channel: str
-    streams: int
-    events: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStats:
-    """The size of a store.
-
-    Attributes:
-        streams: how many streams there are.
-        events: how many events they hold.
-        head: the settled position.
-        last_position: the last position handed out, settled or not.
-        bytes: what the store's tables and indexes take on disk.
-        channels: the same per channel, in order of name.
-    """
-
-    streams: int
-    events: int
-    head: int
-    last_position: int
-    bytes: int
-    channels: tuple[ChannelStats, ...]

@@ -120,7 +120,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class ConsistencyMarker:
     """What a decision has seen of the log: the `after` of an `AppendCondition`.
 
     Everything up to the head was settled when it read; above it some events were there already,
@@ -162,23 +162,27 @@ class AppendCondition:
     """
 
     query: Query
-    after: Marker | int
+    after: ConsistencyMarker | int
 
     def __post_init__(self) -> None:
         if not isinstance(self.query, Query):
             raise InvalidInput(f"query of a condition must be a Query, not {self.query!r}")
         after: object = self.after
         is_position = isinstance(after, int) and not isinstance(after, bool) and 0 <= after < 2**63
-        if not isinstance(after, Marker) and not is_position:
+        if not isinstance(after, ConsistencyMarker) and not is_position:
             raise InvalidInput(
                 "after of a condition must be a marker, or a position that was a head, not"
                 f" {after!r}"
             )
 
     @property
-    def marker(self) -> Marker:
+    def marker(self) -> ConsistencyMarker:
         """What was seen, as a marker."""
-        return self.after if isinstance(self.after, Marker) else Marker(self.after)
+        return (
+            self.after
+            if isinstance(self.after, ConsistencyMarker)
+            else ConsistencyMarker(self.after)
+        )
 
 
 def _of_items(items: Iterable[QueryItem]) -> Query:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from indelible import AsyncEventStore, EventStore, Loaded, Snapshots, WrongExpectedVersion
+from indelible import AsyncEventStore, EventStore, LoadedState, Snapshots, WrongExpectedVersion
 from tests.accounts import (
     Account,
     AccountEvent,
@@ -72,7 +72,9 @@ def storm(store: EventStore, change: Callable[[str, int], tuple[int, int]]) -> N
             balance += amount
             assert balance >= 0
             replayed.append((stream, event.version, amount, balance))
-        assert store.load(stream, accounts) == Loaded(AccountState(None, balance), event.version)
+        assert store.load(stream, accounts) == LoadedState(
+            AccountState(None, balance), event.version
+        )
     assert sorted(told) == replayed
 
 

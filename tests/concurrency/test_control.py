@@ -26,7 +26,7 @@ from indelible import (
     RecordedEvent,
     handles,
 )
-from indelible.wakeup import Watch
+from indelible.subscriptions.head_watcher import HeadWatcher
 from tests.conftest import Connect
 from tests.daemons import Running
 from tests.interleavings import paused
@@ -429,14 +429,14 @@ def test_an_error_that_nobody_foresaw_ends_no_reader(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    look, errors = Watch._look, [error]
+    look, errors = HeadWatcher._look, [error]
 
-    def fail_once(watch: Watch, session: Any) -> None:
+    def fail_once(watch: HeadWatcher, session: Any) -> None:
         if errors and watch.state:
             raise errors.pop()
         look(watch, session)
 
-    monkeypatch.setattr(Watch, "_look", fail_once)
+    monkeypatch.setattr(HeadWatcher, "_look", fail_once)
     with bounded(store.subscribe()) as subscription:
         for number in range(3):
             store.append("s-1", event(number), expected=ANY)

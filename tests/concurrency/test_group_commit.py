@@ -25,8 +25,8 @@ from indelible import (
     NewEvent,
     WrongExpectedVersion,
 )
-from indelible.plan import Call
-from indelible.postgres import PoolEngine
+from indelible.core.operation import Statement
+from indelible.postgres.engine import PoolEngine
 from tests.waiting import wait_until
 
 _SECONDS = 60
@@ -291,6 +291,6 @@ def test_who_has_to_wait_for_a_connection_does_meanwhile_what_there_is_to_do(
         ThreadPoolExecutor(1) as threads,
         store.transaction(),
     ):
-        answer = threads.submit(store._engine._execute, Call("head"), do)
+        answer = threads.submit(store._engine._execute, Statement("head"), do)
         assert done.wait(_SECONDS)
         assert not answer.done()

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from indelible import ANY, ConnectionLost, EventStore, LeaseLost, NewEvent, Query
-from indelible.worker import finish
+from indelible.consumer_groups.worker import finish
 from tests.conftest import Connect
 from tests.interleavings import Proxy, paused, stopped_at
 from tests.waiting import wait_until
@@ -26,9 +26,9 @@ LONG = 30.0
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers look more often, so that no test waits for a second."""
-    monkeypatch.setattr("indelible.worker._AGAIN_PAUSE", 0.05)
-    monkeypatch.setattr("indelible.worker._BLOCKED_PAUSE", 0.1)
-    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.05)
+    monkeypatch.setattr("indelible.consumer_groups.worker._BLOCKED_PAUSE", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
 
 
 @pytest.fixture
@@ -177,15 +177,15 @@ def test_a_statement_that_comes_late_does_not_bring_a_finished_event_back(
 
 _STOPPED = """
 import sys
-import indelible.consumer
+import indelible.consumer_groups.consumer
 from indelible import ANY, EventStore, NewEvent
 url, schema = sys.argv[1:]
-real = indelible.consumer.finish
+real = indelible.consumer_groups.consumer.finish
 def finish(worker, item):
     yield from real(worker, item)
     print("finished", flush=True)
     sys.stdin.readline()
-indelible.consumer.finish = finish
+indelible.consumer_groups.consumer.finish = finish
 with EventStore.connect(url, schema=schema, pool_size=4) as store:
     with store.group("mails").consume() as consumer:
         try:

@@ -18,15 +18,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from indelible import (
-    ANY,
-    NO_STREAM,
-    EventStore,
-    ImportEvent,
-    NewEvent,
-    StreamAppend,
-    importing,
-)
+from indelible import ANY, NO_STREAM, EventStore, ImportEvent, NewEvent, StreamAppend
+from indelible.bulk_import import operations
 
 COMMAND = [sys.executable, "-c", "from indelible.cli import main; main()"]
 
@@ -52,7 +45,7 @@ def state(store: EventStore) -> list[tuple]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "CHUNK_EVENTS", 50)
+    monkeypatch.setattr(operations, "CHUNK_EVENTS", 50)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -27,7 +27,8 @@ from indelible import (
     RecordedEvent,
     handles,
 )
-from indelible.postgres import Settings, migrate_store
+from indelible.postgres.migrations import migrate_store
+from indelible.postgres.settings import Settings
 from tests.daemons import Running
 from tests.servers import PgBouncer, SystemServer, system_binaries, wheel_binaries
 from tests.waiting import wait_until
@@ -168,7 +169,7 @@ def test_workers_come_and_go_and_every_stream_stays_in_order(
     sync_store: EventStore, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Partitioned delivery turns round the order of one stream when workers come or go."""
-    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
     crew = Crew()
     seen: list[tuple[int, str, int]] = []
     group = sync_store.group("moving")
@@ -197,7 +198,7 @@ def test_workers_come_and_go_and_every_stream_stays_in_order(
 
 
 def test_slices_are_shared_evenly(sync_store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
     group = sync_store.group("shared")
     group.create()
     with group.consume() as one, group.consume() as two, group.consume() as three:
@@ -306,9 +307,9 @@ def test_what_is_written_after_a_crash_stands_above_what_readers_have_passed(
 def test_a_reader_of_history_waits_for_a_server_that_is_away(
     server: SystemServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("indelible.read._FIRST_PAGE", 10)
-    monkeypatch.setattr("indelible.read._LARGEST_PAGE", 10)
-    monkeypatch.setattr("indelible.postgres.pooled._IMPATIENCE", 0.1)
+    monkeypatch.setattr("indelible.streams.paging._FIRST_PAGE", 10)
+    monkeypatch.setattr("indelible.streams.paging._LARGEST_PAGE", 10)
+    monkeypatch.setattr("indelible.postgres.engine._IMPATIENCE", 0.1)
     migrate_store(Settings(server.url))
     crew = Crew()
     with EventStore.connect(server.url) as store:

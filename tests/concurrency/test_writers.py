@@ -26,7 +26,7 @@ from indelible import (
     StreamAppend,
     WrongExpectedVersion,
 )
-from indelible.events import uuid7
+from indelible.core.uuid7 import uuid7
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from indelible import EventStore
-from indelible.postgres import Settings, migrate_store
+from indelible.postgres.migrations import migrate_store
+from indelible.postgres.settings import Settings
 from tests.accounts import AccountEvent
 from tests.conftest import Connect
 

@@ -13,25 +13,25 @@ from indelible import (
     ANY,
     NO_STREAM,
     Aggregate,
-    BoundEventStore,
+    CommandResult,
     Decider,
     DuplicateEvent,
     EncodingFailed,
     EventStore,
-    Handled,
     InvalidInput,
-    Loaded,
+    LoadedState,
     NewEvent,
     StreamAppend,
     StreamClosed,
     StreamErased,
+    TransactionStore,
     UnknownEventType,
     UnregisteredEventClass,
     Upcaster,
     WrongExpectedVersion,
 )
-from indelible import read as reading
-from indelible.aggregates import loading
+from indelible.aggregates import state_loader
+from indelible.streams import rows as reading
 from tests.accounts import (
     Account,
     AccountCommand,
@@ -71,7 +71,7 @@ def told(store: EventStore, stream: str) -> list[object]:
 
 
 def test_a_stream_never_written_is_the_initial_state(store: EventStore, stream: str) -> None:
-    assert store.load(stream, accounts) == Loaded(AccountState(), -1)
+    assert store.load(stream, accounts) == LoadedState(AccountState(), -1)
     account = store.load(stream, Account)
     assert (account.version, account.owner, account.changes) == (-1, None, [])
 
@@ -79,7 +79,7 @@ def test_a_stream_never_written_is_the_initial_state(store: EventStore, stream: 
 def test_a_state_is_what_the_events_make_of_it(store: EventStore, stream: str) -> None:
     store.append(stream, [Opened("Ann"), Deposited(5), Withdrawn(2)], expected=NO_STREAM)
 
-    assert store.load(stream, accounts) == Loaded(AccountState("Ann", 3), 2)
+    assert store.load(stream, accounts) == LoadedState(AccountState("Ann", 3), 2)
     account = store.load(stream, Account)
     assert (account.version, account.owner, account.balance) == (2, "Ann", 3)
     assert account.changes == []
@@ -87,10 +87,10 @@ def test_a_state_is_what_the_events_make_of_it(store: EventStore, stream: str) -
 
 def test_the_types_of_what_is_loaded_are_known(store: EventStore, stream: str) -> None:
     """What is said here is checked with the types of the tests."""
-    assert_type(store.load(stream, accounts), Loaded[AccountState])
+    assert_type(store.load(stream, accounts), LoadedState[AccountState])
     assert_type(store.load(stream, Account), Account)
     handled = store.handle(stream, accounts, Deposit(1))
-    assert_type(handled, Handled[AccountState, AccountEvent])
+    assert_type(handled, CommandResult[AccountState, AccountEvent])
     assert_type(store.handle(stream, Account, lambda a: a.deposit(1)).state, Account)
     with store.writing(Account, stream) as account:
         assert_type(account, Account)
@@ -130,13 +130,13 @@ def test_a_state_is_loaded_as_it_was_known_and_as_it_holds(store: EventStore, st
 def test_a_stream_of_several_pages_is_loaded_whole(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, moment: dict[str, Any], stream: str
 ) -> None:
-    monkeypatch.setattr(loading, "_PAGE", 7)
+    monkeypatch.setattr(state_loader, "_PAGE", 7)
     numbers = range(1, 251)
     store.append(stream, [Deposited(n) for n in numbers], expected=NO_STREAM)
 
     loaded = store.load(stream, accounts, **moment)
 
-    assert loaded == Loaded(AccountState(None, sum(numbers)), 249)
+    assert loaded == LoadedState(AccountState(None, sum(numbers)), 249)
 
 
 def test_of_an_erased_stream_there_is_no_state(store: EventStore, stream: str) -> None:
@@ -214,7 +214,7 @@ def test_a_command_without_consequences_appends_nothing(store: EventStore, strea
 
     handled = store.handle(stream, accounts, Open("Ann"))
 
-    assert handled == Handled(AccountState("Ann"), 0, (), None)
+    assert handled == CommandResult(AccountState("Ann"), 0, (), None)
     assert store.handle(stream, Account, lambda account: account.open("Ann")).events == ()
     assert told(store, stream) == [Opened("Ann")]
 
@@ -234,7 +234,7 @@ def test_where_somebody_was_faster_it_is_decided_anew_on_what_is_new(
         return decode_rows(codec, rows, *more, **options)
 
     decode_rows = reading.decode_rows
-    monkeypatch.setattr(loading, "decode_rows", count)
+    monkeypatch.setattr(state_loader, "decode_rows", count)
     store.append(stream, [Deposited(1)] * 5, expected=NO_STREAM)
     seen = []
 
@@ -514,7 +514,7 @@ def test_a_command_with_an_id_is_handled_once_wherever_the_stream_stands(
     command_id = uuid4()
     store.append(stream, Deposited(9), expected=NO_STREAM)
 
-    def handle() -> Handled[Any, Any]:
+    def handle() -> CommandResult[Any, Any]:
         if as_aggregate:
             return store.handle(
                 stream,
@@ -590,7 +590,7 @@ def test_a_command_is_told_with_all_that_its_twin_has_recorded(
         for _ in range(decided):
             account.deposit(2)
 
-    handled: Handled[Any, Any]
+    handled: CommandResult[Any, Any]
     if as_aggregate:
         handled = store.handle(stream, Account, deposit_slowly, command_id=command_id)
     else:
@@ -721,7 +721,7 @@ def test_writing_takes_aggregates_only(store: EventStore, stream: str) -> None:
 def test_aggregates_are_written_in_the_transaction_of_other_appends(
     store: EventStore, stream: str
 ) -> None:
-    def transfer(transaction: BoundEventStore) -> None:
+    def transfer(transaction: TransactionStore) -> None:
         with transaction.writing(Account, stream) as giver:
             giver.withdraw(3)
         with transaction.writing(Account, f"{stream}-2") as taker:
@@ -738,7 +738,7 @@ def test_aggregates_are_written_in_the_transaction_of_other_appends(
     store.append(stream, Deposited(1), expected=0)
     with store.transaction() as transaction:
         transfer(transaction)
-    assert store.load(stream, accounts) == Loaded(AccountState(None, 0), 3)
+    assert store.load(stream, accounts) == LoadedState(AccountState(None, 0), 3)
     assert told(store, f"{stream}-2") == told(store, f"{stream}-log") == [Deposited(3)]
 
 

@@ -14,14 +14,14 @@ from indelible import (
     NO_STREAM,
     AppendCondition,
     AppendConditionFailed,
+    ConsistencyMarker,
     DuplicateEvent,
     EventStore,
     InvalidInput,
-    IsolationTooStrict,
-    Marker,
     NewEvent,
     Query,
     StreamAppend,
+    UnsupportedIsolationLevel,
     WrongExpectedVersion,
 )
 from tests.conftest import Connect
@@ -68,7 +68,7 @@ def test_what_matches_is_read_for_a_decision_and_from_the_log(
 
     assert [event.position for event in matching] == found
     assert len(matching) == len(found)
-    assert matching.marker == Marker(5)
+    assert matching.marker == ConsistencyMarker(5)
     assert [event.position for event in store.read_all(query)] == found
     assert [event.position for event in store.read_all(query, backwards=True)] == found[::-1]
     assert [event.position for event in store.read_all(query, limit=2)] == found[:2]
@@ -78,7 +78,7 @@ def test_what_matches_is_read_for_a_decision_and_from_the_log(
 
 
 def test_the_marker_of_an_empty_store_is_before_everything(store: EventStore) -> None:
-    assert store.read_matching(COURSE).marker == Marker(0)
+    assert store.read_matching(COURSE).marker == ConsistencyMarker(0)
 
 
 def test_what_stands_above_the_head_is_read_and_in_the_marker(
@@ -91,7 +91,7 @@ def test_what_stands_above_the_head_is_read_and_in_the_marker(
         store.append("a-1", tagged("course:c1"), expected=ANY)
         matching = store.read_matching(COURSE)
     assert [event.version for event in matching] == [0, 1]
-    assert matching.marker == Marker(1, frozenset({3}))
+    assert matching.marker == ConsistencyMarker(1, frozenset({3}))
 
 
 def connect_sync(url: str, connect: Connect) -> EventStore:
@@ -251,7 +251,7 @@ def test_a_condition_is_refused_where_the_snapshot_may_be_stale(
     with psycopg.connect(url) as connection:
         connection.isolation_level = level
         bound = sync_store.bind(connection)
-        with pytest.raises(IsolationTooStrict):
+        with pytest.raises(UnsupportedIsolationLevel):
             bound.append("a-1", tagged(), condition=AppendCondition(COURSE, after=0))
     assert streams(sync_store) == []
 

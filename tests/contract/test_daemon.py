@@ -25,7 +25,7 @@ from indelible import (
     TableProjection,
     handles,
 )
-from indelible.projection import partition_of
+from indelible.projections.definition import partition_of
 from tests.conftest import Connect
 from tests.daemons import Running
 from tests.interleavings import Proxy, stopped_at

@@ -24,10 +24,10 @@ from indelible import (
     InvalidInput,
     NewEvent,
     Query,
-    WaitTimedOut,
+    WaitTimeout,
 )
-from indelible.schema import statements
-from indelible.worker import finish
+from indelible.consumer_groups.worker import finish
+from indelible.postgres.statements import statements
 from tests.conftest import Connect
 from tests.waiting import wait_until
 
@@ -64,8 +64,8 @@ def handled(consumer: Consumer, count: int) -> list[int]:
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers look more often, so that no test waits for a second."""
-    monkeypatch.setattr("indelible.worker._AGAIN_PAUSE", 0.05)
-    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.05)
+    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
 
 
 # Create and look -------------------------------------------------------------------------------
@@ -576,11 +576,11 @@ def test_the_checkpoint_stays_below_what_is_not_finished(store: EventStore) -> N
         one, two, three = taken(consumer), taken(consumer), taken(consumer)
         two.ack()
         three.ack()
-        with pytest.raises(WaitTimedOut, match="did not reach position"):
+        with pytest.raises(WaitTimeout, match="did not reach position"):
             group.wait_for(first, timeout=SHORT)
         one.nack()
         again = taken(consumer)
-        with pytest.raises(WaitTimedOut):
+        with pytest.raises(WaitTimeout):
             store.wait_for("mails", first, timeout=SHORT)
         again.ack()
         consumer.take(0.2)
@@ -942,7 +942,7 @@ def test_a_handler_waits_for_a_connection_as_long_as_others_do(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker is told at once that the pool is empty, and tries again; a handler waits."""
-    monkeypatch.setattr("indelible.postgres.pooled._IMPATIENCE", 0.05)
+    monkeypatch.setattr("indelible.postgres.engine._IMPATIENCE", 0.05)
     store = connect(timeout=0.5)
     append(store, "a-1", 1)
     group = store.group("mails")
@@ -954,7 +954,7 @@ def test_a_handler_waits_for_a_connection_as_long_as_others_do(
 def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
     sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.worker._AGAIN_PAUSE", 0.01)
+    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.01)
     append(sync_store, "a-1", 1)
     append(sync_store, "b-1", 2)
     group = sync_store.group("mails")

@@ -24,10 +24,10 @@ from indelible import (
     NewEvent,
     Query,
     RecordedEvent,
-    WaitTimedOut,
+    WaitTimeout,
 )
-from indelible.slices import AT_ONCE, DueKey, Item, Verdict
-from indelible.worker import Worker, finish
+from indelible.consumer_groups.progress import IMMEDIATE, DueKey, InFlightEvent, Outcome
+from indelible.consumer_groups.worker import Worker, finish
 from tests.waiting import wait_until
 
 LONG = 20.0
@@ -89,8 +89,8 @@ def number_of(delivery: Any) -> int:
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers look more often, so that no test waits for a second."""
-    monkeypatch.setattr("indelible.worker._AGAIN_PAUSE", 0.05)
-    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.05)
+    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_one_due_later_that_kills_its_workers_is_parked(
 
 
 def due(event: RecordedEvent) -> DueKey:
-    return AT_ONCE if event.valid_at == event.recorded_at else (event.valid_at, event.position)
+    return IMMEDIATE if event.valid_at == event.recorded_at else (event.valid_at, event.position)
 
 
 @dataclass
@@ -276,7 +276,7 @@ class Crew:
     store: EventStore
     group: str
     workers: list[Worker] = field(default_factory=list)
-    hands: list[tuple[Worker, Item]] = field(default_factory=list)
+    hands: list[tuple[Worker, InFlightEvent]] = field(default_factory=list)
     done: list[RecordedEvent] = field(default_factory=list)
 
     def join(self) -> Worker:
@@ -297,7 +297,7 @@ class Crew:
             assert item.event.valid_at <= datetime.now(UTC)
         self.hands += ((worker, item) for item in found)
 
-    def finish(self, worker: Worker, item: Item) -> None:
+    def finish(self, worker: Worker, item: InFlightEvent) -> None:
         """Handle it exactly once, as `Delivery.transaction` does."""
         try:
             self.store._engine.run(finish(worker, item))
@@ -311,7 +311,7 @@ class Crew:
         while self.hands:
             self.finish(*self.hands.pop())
 
-    def say(self, worker: Worker, item: Item, verdict: Verdict) -> None:
+    def say(self, worker: Worker, item: InFlightEvent, verdict: Outcome) -> None:
         item.verdict = verdict
         worker.verdicts.append(item)
 
@@ -346,7 +346,7 @@ def test_each_is_finished_once_and_in_order_whoever_comes_goes_fails_or_dies(
             count += 1
         append(sync_store, f"a-{random.randrange(6)}", *facts)
 
-    def hands(act: Callable[[Worker, Item], None]) -> None:
+    def hands(act: Callable[[Worker, InFlightEvent], None]) -> None:
         if crew.hands:
             act(*crew.hands.pop(random.randrange(len(crew.hands))))
 
@@ -448,12 +448,12 @@ def test_what_was_handled_before_one_that_failed_does_not_come_again_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The worker dies before it has written how far it is."""
-    monkeypatch.setattr("indelible.worker._SAVE_PAUSE", LONG)
-    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.worker._SAVE_PAUSE", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", LONG)
     append(sync_store, "a-1", (1, None), (2, None))
     crew = Crew(sync_store, "prices")
     one = crew.join()
-    verdicts: list[Verdict] = ["finished", "retry"]
+    verdicts: list[Outcome] = ["finished", "retry"]
     for verdict in verdicts:
         while not crew.hands:
             crew.step(one)
@@ -487,7 +487,7 @@ def test_what_waits_is_set_aside_and_counts_once_it_is_due(
         info = group.info()
         assert (info.checkpoint, info.waiting, info.lag_events) == (0, 1, 1)
         assert 0 < info.lag_seconds < LONG
-        with pytest.raises(WaitTimedOut):
+        with pytest.raises(WaitTimeout):
             group.wait_for(1, timeout=0.05)
         delivery.nack()
         again = taken(consumer)
@@ -530,8 +530,8 @@ def test_a_group_sent_back_has_again_what_was_recorded_or_became_due_since(
 def test_a_worker_rests_until_the_next_is_due(
     sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.worker._AGAIN_PAUSE", LONG)
-    monkeypatch.setattr("indelible.worker._LONGEST_BEAT", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", LONG)
     group = sync_store.group("prices")
     group.create(due=True, lease=3 * LONG)
     with working(group) as consumer:

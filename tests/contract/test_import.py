@@ -35,9 +35,9 @@ from indelible import (
     StreamClosed,
     UnregisteredEventClass,
     WrongExpectedVersion,
-    importing,
 )
-from indelible.cli.show import event_json
+from indelible.bulk_import import operations
+from indelible.cli.output import event_json
 from tests.conftest import Connect
 
 LONG_AGO = datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -67,8 +67,8 @@ def facts(store: EventStore) -> list[tuple]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "CHUNK_EVENTS", 10)
-    monkeypatch.setattr(importing, "STEP", 3)
+    monkeypatch.setattr(operations, "CHUNK_EVENTS", 10)
+    monkeypatch.setattr(operations, "STEP", 3)
 
 
 def test_lines_of_three_fields_are_imported_in_their_order(store: EventStore) -> None:
@@ -466,7 +466,7 @@ def test_an_asynchronous_iterable_is_imported(connect: Connect) -> None:
 def test_an_import_takes_the_rights_of_the_owner(
     connect: Connect, connection: psycopg.Connection, schema: str
 ) -> None:
-    from indelible.schema import create_roles
+    from indelible.postgres.migrations import create_roles
 
     role = f"{schema}_login"
     create_roles(connection, schema)

@@ -25,7 +25,8 @@ from indelible import (
     StreamAppend,
     WrongExpectedVersion,
 )
-from indelible.postgres import Settings, migrate_store
+from indelible.postgres.migrations import migrate_store
+from indelible.postgres.settings import Settings
 
 STREAMS = st.sampled_from(["a-1", "a-2", "b-1", "c"])
 EXPECTED = st.one_of(

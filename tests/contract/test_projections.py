@@ -29,24 +29,24 @@ from indelible import (
     ImportEvent,
     ImportResult,
     InvalidInput,
-    IsolationTooStrict,
     LeaseLost,
     NewEvent,
-    ProjectionChanged,
+    ProjectionDefinitionChanged,
     ProjectionFailed,
-    ProjectionNotBuilt,
     ProjectionNotFound,
+    ProjectionNotReady,
     Query,
     RecordedEvent,
     StreamAppend,
     TableProjection,
     TransactionConflict,
     UnregisteredEventClass,
-    WaitTimedOut,
+    UnsupportedIsolationLevel,
+    WaitTimeout,
     WrongExpectedVersion,
     handles,
 )
-from indelible.plan import Call, Rows
+from indelible.core.operation import Rows, Statement
 from tests.conftest import Connect
 from tests.faces import SyncFace
 from tests.interleavings import Proxy, stopped_at
@@ -301,9 +301,9 @@ def test_an_inline_projection_that_is_new_to_its_events_has_to_be_built(
     store = connect_sync(events=EVENTS, inline=[Receipts, Accounts])
     store.append("a-1", Paid(2, "x"), expected=0)
 
-    with pytest.raises(ProjectionNotBuilt, match="projections rebuild receipts --app"):
+    with pytest.raises(ProjectionNotReady, match="projections rebuild receipts --app"):
         store.documents(Receipts).read("x")
-    with pytest.raises(ProjectionNotBuilt):
+    with pytest.raises(ProjectionNotReady):
         store.wait_for("receipts", 1)
 
 
@@ -417,7 +417,9 @@ def test_an_inline_projection_is_not_folded_in_a_snapshot_older_than_a_removal(
 
     store = connect(events=EVENTS, inline=[UntilNothing])
     store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
-    with pytest.raises(IsolationTooStrict, match=r"inline projection until-nothing .*READ COMM"):
+    with pytest.raises(
+        UnsupportedIsolationLevel, match=r"inline projection until-nothing .*READ COMM"
+    ):
         with strict_transaction(store, url, level) as transaction:
             store.append("a-2", Paid(0, "x"), expected=NO_STREAM)
             transaction.append("a-3", Paid(1, "x"), expected=NO_STREAM)
@@ -434,7 +436,7 @@ def test_an_inline_projection_is_not_folded_in_a_snapshot_older_than_a_swap(
     store = connect(ledger, events=EVENTS, inline=[projection], pool_size=8)
     store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
     strict = psycopg.IsolationLevel.REPEATABLE_READ
-    with pytest.raises(IsolationTooStrict, match="inline projection"):
+    with pytest.raises(UnsupportedIsolationLevel, match="inline projection"):
         with strict_transaction(store, ledger, strict) as transaction:
             if kind == "documents":
                 store.rebuild(projection)
@@ -483,10 +485,12 @@ def test_an_inline_projection_is_run_by_nobody_and_another_is_not_made_inline(
     connect: Connect,
 ) -> None:
     store = connect(events=EVENTS, inline=[Receipts])
-    with pytest.raises(ProjectionChanged, match=r"is inline: .* projections rebuild receipts"):
+    with pytest.raises(
+        ProjectionDefinitionChanged, match=r"is inline: .* projections rebuild receipts"
+    ):
         store.catch_up(Receipts)
     store.catch_up(Accounts)
-    with pytest.raises(ProjectionChanged, match="kept by workers, and cannot be inline"):
+    with pytest.raises(ProjectionDefinitionChanged, match="kept by workers, and cannot be inline"):
         connect(events=EVENTS, inline=[Accounts])
 
 
@@ -688,7 +692,7 @@ def test_a_batch_of_which_it_is_not_known_whether_it_was_stored_is_not_taken_in_
         engine = projector._engine
         execute = engine._execute
 
-        def execute_and_lose(call: Call) -> Rows:
+        def execute_and_lose(call: Statement) -> Rows:
             rows = execute(call)
             if call.statement == "projection_commit":
                 raise ConnectionLost("in the middle of the answer")
@@ -767,7 +771,7 @@ def test_a_batch_whose_answer_was_lost_is_counted_once(
         engine = projector._engine
         execute = engine._execute
 
-        def execute_twice(call: Call) -> Rows:
+        def execute_twice(call: Statement) -> Rows:
             if call.statement == "projection_commit":
                 execute(call)
             return execute(call)
@@ -962,7 +966,7 @@ def test_waiting_for_a_projection_ends_when_it_is_as_far(connect: Connect) -> No
     result = store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
     with store.projector(Accounts) as projector:
         projector.take_over()
-        with pytest.raises(WaitTimedOut):
+        with pytest.raises(WaitTimeout):
             store.wait_for("accounts", result.position, timeout=0.02)
         projector.step()
     assert store.wait_for("accounts", result.position) == result.position
@@ -1069,9 +1073,9 @@ def test_another_projection_under_the_same_version_is_refused(connect: Connect) 
 
     store = connect(events=EVENTS)
     store.catch_up(Receipts)
-    with pytest.raises(ProjectionChanged, match="raise its version"):
+    with pytest.raises(ProjectionDefinitionChanged, match="raise its version"):
         store.catch_up(Other)
-    with pytest.raises(ProjectionChanged):
+    with pytest.raises(ProjectionDefinitionChanged):
         connect(events=EVENTS, inline=[Receipts])
     projector = store.projector(Newer)
     assert projector.take_over()

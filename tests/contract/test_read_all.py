@@ -7,15 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from indelible import (
-    ANY,
-    NO_STREAM,
-    EventStore,
-    InvalidInput,
-    NewEvent,
-    Query,
-    StreamAppend,
-)
+from indelible import ANY, NO_STREAM, EventStore, InvalidInput, NewEvent, Query, StreamAppend
 from tests.conftest import Connect
 
 LONG = 6_500

@@ -21,10 +21,10 @@ from indelible import (
     IndelibleError,
     InvalidInput,
     NewEvent,
-    ProjectionNotBuilt,
     ProjectionNotFound,
+    ProjectionNotReady,
     ProjectionStopped,
-    Rebuilding,
+    RebuildProgress,
     RecordedEvent,
     TableProjection,
     handles,
@@ -125,7 +125,7 @@ def test_a_projection_is_rebuilt_in_place_of_the_one_before(
     store.catch_up(Split)
     (before,) = build_ids(store, "split")
     connection.execute(f"UPDATE {schema}.projection_documents SET document = '{{}}'")
-    seen: list[Rebuilding] = []
+    seen: list[RebuildProgress] = []
     store.rebuild(Split, report=seen.append)
     (after,) = build_ids(store, "split")
     assert before != after == seen[-1].build
@@ -144,7 +144,7 @@ def test_at_the_swap_nothing_is_missing_or_doubled_while_appends_go_on(
     url: str, schema: str, sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every state that is ever read is the sum of exactly the events up to its checkpoint."""
-    monkeypatch.setattr("indelible.rebuild._NEARLY", 200)
+    monkeypatch.setattr("indelible.projections.rebuild._NEARLY", 200)
     seen: list[tuple[int, int]] = []
     documents = sync_store.documents(Total)
 
@@ -178,11 +178,11 @@ def test_at_the_swap_nothing_is_missing_or_doubled_while_appends_go_on(
 def test_an_inline_projection_is_rebuilt_while_appends_go_on(
     connect: Connect, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.rebuild._NEARLY", 200)
+    monkeypatch.setattr("indelible.projections.rebuild._NEARLY", 200)
     store = connect(pool_size=8)
     store.append("s-0", some(1_000), expected=ANY)
     with EventStore.connect(url, schema=schema, inline=[InlineTotal]) as writing:
-        with pytest.raises(ProjectionNotBuilt):
+        with pytest.raises(ProjectionNotReady):
             writing.documents(InlineTotal).read("all")
         with appending(writing):
             for _ in range(2):
@@ -247,7 +247,7 @@ def test_appends_do_not_wait_for_a_swap_that_waits_for_an_open_transaction(
 def test_a_swap_that_an_open_transaction_keeps_from_its_turn_says_which(
     connect: Connect, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.rebuilder._PATIENCE", 0)
+    monkeypatch.setattr("indelible.projections.rebuild_runner._PATIENCE", 0)
     store = connect(pool_size=8)
     with EventStore.connect(url, schema=schema, inline=[InlineCount]) as writing:
         with ThreadPoolExecutor(1) as thread, held_open(writing, "s-1") as pid:
@@ -419,7 +419,7 @@ def test_an_inline_build_that_serves_is_brought_on_by_appends_alone(
     sync_store.append("s-0", some(3), expected=ANY)
     serves = threading.Event()
 
-    def wait(_: Rebuilding) -> None:
+    def wait(_: RebuildProgress) -> None:
         assert serves.wait(30)
 
     with ExitStack() as stack:
@@ -449,12 +449,14 @@ def test_an_interrupted_rebuild_goes_on_from_its_checkpoint(
     store.catch_up(Total)
     head = store.head()
 
-    def interrupt(so_far: Rebuilding) -> None:
+    def interrupt(so_far: RebuildProgress) -> None:
         if so_far.position >= head:
             raise KeyboardInterrupt
 
-    for module in ("rebuild", "tending"):
-        monkeypatch.setattr(f"indelible.{module}._NEARLY", -1_000)  # it never takes the place
+    for module in ("rebuild", "assignment"):
+        monkeypatch.setattr(
+            f"indelible.projections.{module}._NEARLY", -1_000
+        )  # it never takes the place
     with pytest.raises(KeyboardInterrupt):
         store.rebuild(Total, report=interrupt)
     serving, building = store.projections("total")
@@ -462,7 +464,7 @@ def test_an_interrupted_rebuild_goes_on_from_its_checkpoint(
     monkeypatch.undo()
 
     store.append("s-0", some(5), expected=ANY)
-    seen: list[Rebuilding] = []
+    seen: list[RebuildProgress] = []
     store.rebuild(Total, report=seen.append)
     assert (seen[0].build, seen[0].position >= head, seen[0].events) == (building.id, True, 30)
     assert seen[-1].is_done
@@ -529,7 +531,7 @@ def test_old_and_new_versions_are_served_side_by_side_in_a_rolling_deployment(
         assert (read(Total), read(TotalInCents)) == ({"sum": 15}, {"cents": 1_500})
         old.stop()
         sync_store.projection("total").drop(1)
-        with pytest.raises(ProjectionNotBuilt):
+        with pytest.raises(ProjectionNotReady):
             read(Total)
         with pytest.raises(ProjectionNotFound):
             sync_store.projection("total").drop(1)
@@ -592,8 +594,8 @@ def test_a_rebuild_is_done_when_all_that_stood_in_the_log_is_in_it(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     """A build may take the place of one that never began, or stopped early, at its beginning."""
-    monkeypatch.setattr("indelible.read._FIRST_WINDOW", 10)
-    monkeypatch.setattr("indelible.read._LARGEST_WINDOW", 10)
+    monkeypatch.setattr("indelible.streams.read_log._FIRST_WINDOW", 10)
+    monkeypatch.setattr("indelible.streams.read_log._LARGEST_WINDOW", 10)
 
     class Early(Total):
         name = "early"
@@ -612,7 +614,7 @@ def test_a_rebuild_is_done_when_all_that_stood_in_the_log_is_in_it(
         with pytest.raises(ProjectionStopped):
             store.rebuild(Early)
         Early.is_broken = False
-    seen: list[Rebuilding] = []
+    seen: list[RebuildProgress] = []
     store.rebuild(Early, report=seen.append)
     assert (seen[-1].is_done, seen[-1].events) == (True, 300)
     assert store.documents(Early).read("all") == {"sum": 300}
@@ -641,9 +643,9 @@ def test_a_rebuild_that_is_refused_says_why(connect: Connect) -> None:
     with store.projector(newer) as projector:
         assert projector.take_over()
     store.renew_epoch()
-    seen: list[Rebuilding] = []
+    seen: list[RebuildProgress] = []
 
-    def report(so_far: Rebuilding) -> None:
+    def report(so_far: RebuildProgress) -> None:
         seen.append(so_far)
         assert len(seen) < 30
 
@@ -668,7 +670,7 @@ def test_a_rebuild_of_an_inline_projection_leaves_out_what_its_policy_says(
     store = connect(pool_size=8)
     store.append("s-0", [happened(1), happened(13), happened(2)], expected=ANY)
     with EventStore.connect(url, schema=schema, inline=[Forgiving]) as writing:
-        seen: list[Rebuilding] = []
+        seen: list[RebuildProgress] = []
         store.rebuild(Forgiving, report=seen.append)
         assert (seen[-1].is_done, seen[-1].left_out) == (True, 1)
         assert writing.documents(Forgiving).read("all") == {"sum": 3}

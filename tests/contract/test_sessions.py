@@ -18,11 +18,11 @@ from indelible import (
     DatabaseUnreachable,
     EventStore,
     InvalidInput,
-    IsolationTooStrict,
     LockTimeout,
     NewEvent,
     Query,
     ServerBusy,
+    UnsupportedIsolationLevel,
     WrongExpectedVersion,
 )
 from tests.conftest import Connect
@@ -162,7 +162,7 @@ def test_an_isolation_that_a_pooler_s_sessions_begin_with_is_refused_at_the_star
 ) -> None:
     connection.execute("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
     try:
-        with pytest.raises(IsolationTooStrict, match="ALTER ROLE"):
+        with pytest.raises(UnsupportedIsolationLevel, match="ALTER ROLE"):
             connect(bouncer.url)
     finally:
         connection.execute("ALTER ROLE postgres RESET default_transaction_isolation")

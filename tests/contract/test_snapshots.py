@@ -28,18 +28,18 @@ from indelible import (
     Decider,
     EventStore,
     InvalidInput,
-    Loaded,
+    LoadedState,
     NewEvent,
     Snapshots,
     StreamErased,
     Upcaster,
 )
-from indelible.aggregates.loading import Loading
-from indelible.aggregates.shape import in_store
-from indelible.aggregates.snapshots import aggregate_form, decider_form
-from indelible.aggregates.subject import subject_of
-from indelible.codec import Codec
-from indelible.plan import Call, Rows, drive
+from indelible.aggregates.adapter import adapter_of
+from indelible.aggregates.fingerprint import in_store
+from indelible.aggregates.snapshots import aggregate_serializer, decider_serializer
+from indelible.aggregates.state_loader import StateLoader
+from indelible.core.operation import Rows, Statement, run
+from indelible.serialization.codec import Codec
 from tests.accounts import (
     Account,
     AccountEvent,
@@ -95,14 +95,14 @@ def read_by(store: EventStore, stream: str, subject: object, **moment: Any) -> t
     """How many statements a load takes, and how many events it reads."""
     statements, events = 0, 0
 
-    def execute(call: Call) -> Rows:
+    def execute(call: Statement) -> Rows:
         nonlocal statements, events
         rows = store._engine._execute(call)
         statements += 1
         events += sum(row[0] is not None for row in rows) if "load" in call.statement else 0
         return rows
 
-    drive(Loading(store._writing.codec, stream, subject_of(subject), **moment).load(), execute)
+    run(StateLoader(store._writing.codec, stream, adapter_of(subject), **moment).load(), execute)
     return statements, events
 
 
@@ -149,7 +149,7 @@ def test_a_snapshot_that_is_newer_than_what_is_asked_for_is_passed_over(
 
     for version in (3, 10, 11, 13):
         loaded = store.load(stream, kept, as_of=events[version].position)
-        assert loaded == Loaded(AccountState(None, version + 1), version)
+        assert loaded == LoadedState(AccountState(None, version + 1), version)
     assert read_by(store, stream, kept, as_of=events[13].position) == (2, 2)
     assert store.load(stream, kept, as_of=events[0].recorded_at - timedelta(days=1)).version == -1
     assert [found[1] for found in snapshots(store, stream)] == [11]
@@ -159,7 +159,7 @@ def test_an_older_snapshot_never_takes_the_place_of_a_newer_one(
     store: EventStore, stream: str
 ) -> None:
     deposit(store, stream, *[1] * 12)
-    slow = Loading(store._writing.codec, stream, subject_of(kept))
+    slow = StateLoader(store._writing.codec, stream, adapter_of(kept))
     store._engine.run(slow.load())
     deposit(store, stream, *[1] * 12)
     store.load(stream, kept)
@@ -278,7 +278,7 @@ def form(
     initial: Callable[[], Any] = AccountState,
     **options: Any,
 ) -> str:
-    return decider_form(Snapshots(**options), evolve, initial).shape
+    return decider_serializer(Snapshots(**options), evolve, initial).shape
 
 
 def _changed_shapes() -> dict[str, tuple[str, str]]:
@@ -305,7 +305,7 @@ def _changed_shapes() -> dict[str, tuple[str, str]]:
         evolve = evolve_of(one, *events)
         if not events:
             del evolve.__annotations__["event"]
-        form = decider_form(Snapshots(), evolve, one)
+        form = decider_serializer(Snapshots(), evolve, one)
         return in_store(form.shape, form.event_classes, Codec([event]))
 
     class Early(KeptAccount):
@@ -319,7 +319,7 @@ def _changed_shapes() -> dict[str, tuple[str, str]]:
     Late.__qualname__, Late.__name__ = Early.__qualname__, Early.__name__
 
     def of(aggregate: type[KeptAccount]) -> str:
-        return aggregate_form(aggregate.snapshots, aggregate, Aggregate).shape
+        return aggregate_serializer(aggregate.snapshots, aggregate, Aggregate).shape
 
     return {
         "another default": (plain, form(evolve_of(two), two)),
@@ -428,7 +428,7 @@ def test_a_late_fact_voids_a_snapshot_by_valid_time(store: EventStore, stream: s
 def test_what_is_erased_does_not_live_on_in_a_snapshot(store: EventStore, stream: str) -> None:
     store.append(stream, Opened("Ann"), expected=ANY)
     deposit(store, stream, *[1] * 12)
-    slow = Loading(store._writing.codec, stream, subject_of(kept))
+    slow = StateLoader(store._writing.codec, stream, adapter_of(kept))
     store._engine.run(slow.load())
     store.load(stream, kept)
     store.load(stream, KeptAccount, valid_at=datetime.now(UTC) + timedelta(days=1))
@@ -449,7 +449,7 @@ def test_an_erasure_and_a_snapshot_do_not_pass_by_each_other(
 ) -> None:
     """The snapshot is written and not committed when the erasure begins."""
     deposit(store, stream, *[1] * 12)
-    loading = Loading(store._writing.codec, stream, subject_of(kept))
+    loading = StateLoader(store._writing.codec, stream, adapter_of(kept))
     store._engine.run(loading.load())
     erasing = Thread(target=lambda: store.erase_stream(stream, reason="she asked for it"))
 
@@ -516,7 +516,7 @@ def test_a_snapshot_that_cannot_be_written_fails_no_command(
             transaction.append(stream, Deposited(1), expected=13)
 
     assert caplog.text.count("nothing depends on it") == 3
-    assert store.load(stream, accounts) == Loaded(AccountState(None, 15), 14)
+    assert store.load(stream, accounts) == LoadedState(AccountState(None, 15), 14)
 
 
 def test_a_snapshot_that_cannot_be_read_is_passed_over(

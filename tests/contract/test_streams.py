@@ -20,7 +20,7 @@ from indelible import (
     ERASED,
     NO_STREAM,
     STREAM_EXISTS,
-    AppendRefused,
+    AppendRejected,
     ChannelMismatch,
     DuplicateEvent,
     EventStore,
@@ -34,7 +34,7 @@ from indelible import (
     StreamNotFound,
     WrongExpectedVersion,
 )
-from indelible.schema import statements
+from indelible.postgres.statements import statements
 from tests.conftest import Connect
 from tests.migration.test_schema import as_member_of
 from tests.waiting import wait_until
@@ -155,7 +155,7 @@ def test_a_closed_stream_says_when_it_was_closed_and_burns_no_position(store: Ev
         store.append("a-1", fact(2), expected=1)
     assert (refusal.value.stream, refusal.value.version) == ("a-1", 1)
     assert refusal.value.closed_at == info.closed_at
-    assert isinstance(refusal.value, AppendRefused)
+    assert isinstance(refusal.value, AppendRejected)
     assert store.stats().last_position == 2
     assert [event.data["number"] for event in store.read("a-1")] == [0, 1]
     (change,) = store.stream_changes("a-1")
@@ -348,7 +348,7 @@ def test_the_ids_of_archived_events_are_known_to_every_append(
             store.append_many(
                 [StreamAppend("d-1", fact(), ANY), StreamAppend(stream, given[0], expected)]
             )
-        with pytest.raises(AppendRefused), store.transaction() as transaction:
+        with pytest.raises(AppendRejected), store.transaction() as transaction:
             transaction.append(stream, given, expected=expected)
     appends = [
         {

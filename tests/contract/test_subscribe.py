@@ -21,11 +21,11 @@ from indelible import (
     NewEvent,
     Query,
     StoreClosed,
-    control_connection,
 )
-from indelible import wakeup as wakeup_module
-from indelible.subscription import Bell
-from indelible.wakeup import bell_name
+from indelible.core.concurrency_async import AsyncEvent
+from indelible.postgres import control_connection
+from indelible.subscriptions import head_watcher as wakeup_module
+from indelible.subscriptions.notifier import CommitNotifier, notification_channel
 from tests.conftest import Connect
 from tests.waiting import wait_until
 
@@ -82,8 +82,8 @@ def test_only_what_matches_the_query_is_handed_out(store: EventStore) -> None:
 def test_a_filter_that_matches_nothing_moves_the_checkpoint_on_in_bounded_steps(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.read._FIRST_WINDOW", 50)
-    monkeypatch.setattr("indelible.read._LARGEST_WINDOW", 50)
+    monkeypatch.setattr("indelible.streams.read_log._FIRST_WINDOW", 50)
+    monkeypatch.setattr("indelible.streams.read_log._LARGEST_WINDOW", 50)
     last = store.append("a-1", [event(n) for n in range(200)], expected=NO_STREAM)
     with store.subscribe(Query(types="Never")) as subscription:
         batches = list(islice(subscription.batches(), 4))
@@ -111,8 +111,8 @@ def test_a_checkpoint_kept_after_each_event_resumes_with_the_next(store: EventSt
 def test_it_reads_on_only_as_events_are_taken(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.read._FIRST_PAGE", 10)
-    monkeypatch.setattr("indelible.read._LARGEST_PAGE", 10)
+    monkeypatch.setattr("indelible.streams.paging._FIRST_PAGE", 10)
+    monkeypatch.setattr("indelible.streams.paging._LARGEST_PAGE", 10)
     store.append("a-1", [event(n) for n in range(100)], expected=NO_STREAM)
     with store.subscribe() as subscription:
         next(subscription)
@@ -205,7 +205,7 @@ def test_it_polls_where_no_bell_is_heard(
 ) -> None:
     """A pooler swallows LISTEN, and nobody rings: the reader goes on by polling."""
     monkeypatch.setattr(wakeup_module, "_LISTEN_TEST", 0)
-    monkeypatch.setattr(wakeup_module.Doorbell, "ring", lambda doorbell: None)
+    monkeypatch.setattr(CommitNotifier, "ring", lambda doorbell: None)
     with store.subscribe() as subscription:
         for number in range(3):
             store.append("a-1", event(number), expected=ANY)
@@ -290,7 +290,11 @@ def test_the_bell_rings_only_where_somebody_listens(
     store: EventStore, url: str, schema: str
 ) -> None:
     with psycopg.connect(url, autocommit=True) as ear:
-        ear.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(bell_name(schema))))
+        ear.execute(
+            psycopg.sql.SQL("LISTEN {}").format(
+                psycopg.sql.Identifier(notification_channel(schema))
+            )
+        )
 
         def heard(seconds: float) -> bool:
             store.append("a-1", event(), expected=ANY)
@@ -298,7 +302,9 @@ def test_the_bell_rings_only_where_somebody_listens(
 
         assert not heard(0.5)
         with psycopg.connect(url, autocommit=True) as watch:
-            watch.execute("SELECT pg_advisory_lock_shared(-1, hashtext(%s))", [bell_name(schema)])
+            watch.execute(
+                "SELECT pg_advisory_lock_shared(-1, hashtext(%s))", [notification_channel(schema)]
+            )
             wait_until(lambda: heard(0.5))
             assert heard(5)
 
@@ -370,7 +376,7 @@ def test_stopping_does_not_wait_for_a_database_that_is_away(
     url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while it finds out that the database is away, before it waits."""
-    monkeypatch.setattr("indelible.retries._SHORTEST_RETRY", 60.0)
+    monkeypatch.setattr("indelible.core.retry._SHORTEST_RETRY", 60.0)
 
     async def stop_and_fail() -> None:
         async with await AsyncEventStore.connect(url, schema=schema) as store:
@@ -408,8 +414,8 @@ def test_a_subscription_that_is_forgotten_at_a_bad_moment_blocks_nobody(
 
 
 def test_a_loop_that_was_closed_ends_no_watch() -> None:
-    async def forgotten() -> Bell:
-        bell = Bell()
+    async def forgotten() -> AsyncEvent:
+        bell = AsyncEvent()
         bell.attach()
         return bell
 

@@ -51,7 +51,7 @@ def append(store: EventStore, event_type: str, *data: object) -> list[int]:
 def test_every_type_is_counted_over_all_windows(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.event_types._WINDOW", 2)
+    monkeypatch.setattr("indelible.admin.event_types._WINDOW", 2)
     store = connect(
         events=[Ordered, Upcaster("Old", into="Ordered"), Upcaster("Gone", into=())],
     )

@@ -12,7 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from indelible.postgres import Settings, migrate_store
+from indelible.postgres.migrations import migrate_store
+from indelible.postgres.settings import Settings
 from tests.failover.lab import Lab, Node
 from tests.servers import system_binaries, wheel_binaries
 

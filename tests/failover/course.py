@@ -14,15 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from indelible import (
-    ANY,
-    AppendCondition,
-    Checkpoint,
-    EventStore,
-    IndelibleError,
-    NewEvent,
-    Query,
-)
+from indelible import ANY, AppendCondition, Checkpoint, EventStore, IndelibleError, NewEvent, Query
 from tests.daemons import Running
 from tests.failover.disasters import Disaster
 from tests.failover.lab import Lab, Node
@@ -150,8 +142,8 @@ class Course:
         """Let it happen."""
         with ExitStack() as running, pytest.MonkeyPatch.context() as patched:
             # Small pages, so that readers are in the middle of something.
-            patched.setattr("indelible.read._FIRST_PAGE", 5)
-            patched.setattr("indelible.read._LARGEST_PAGE", 5)
+            patched.setattr("indelible.streams.paging._FIRST_PAGE", 5)
+            patched.setattr("indelible.streams.paging._LARGEST_PAGE", 5)
             self._begin(running)
             for disaster in self.disasters:
                 self._suffer(disaster)

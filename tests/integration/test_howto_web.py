@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from indelible.postgres import Settings, migrate_store
+from indelible.postgres.migrations import migrate_store
+from indelible.postgres.settings import Settings
 
 _HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 

@@ -24,18 +24,13 @@ from indelible import (
     NewEvent,
     Query,
     StreamAppend,
-    WaitTimedOut,
+    WaitTimeout,
     WrongExpectedVersion,
 )
-from indelible.testing import (
-    Clock,
-    FreshStores,
-    fresh_stores,
-    wait_until_caught_up,
-    wait_until_caught_up_async,
-    with_lost_connection,
-    with_rival,
-)
+from indelible.testing.clock import Clock
+from indelible.testing.fault_injection import with_lost_connection, with_rival
+from indelible.testing.temporary_stores import FreshStores, fresh_stores
+from indelible.testing.waiting import wait_until_caught_up, wait_until_caught_up_async
 
 pytest_plugins = ["pytester"]
 on_one_server = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
@@ -296,7 +291,7 @@ def test_it_is_waited_until_groups_have_handled_what_is_there(sync_store: EventS
     group = sync_store.group("mails")
     group.create()
     sync_store.append("a-1", event(), expected=ANY)
-    with pytest.raises(WaitTimedOut, match="mails"):
+    with pytest.raises(WaitTimeout, match="mails"):
         wait_until_caught_up(sync_store, timeout=0.05)
     with pytest.raises(GroupNotFound):
         wait_until_caught_up(sync_store, "mials")

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 
 from indelible import NO_STREAM, Decider, EventStore, NewEvent, Snapshots
-from indelible.aggregates.loading import Loading
-from indelible.aggregates.subject import subject_of
-from indelible.plan import Call
-from indelible.postgres.connections import event_cursor
-from indelible.schema import statements
-from indelible.spans import position_at
-from indelible.valid import log_reading, stream_reading
+from indelible.aggregates.adapter import adapter_of
+from indelible.aggregates.state_loader import StateLoader
+from indelible.core.operation import Statement
+from indelible.postgres.adapters import event_cursor
+from indelible.postgres.statements import statements
+from indelible.streams.recorded_time import position_at
+from indelible.streams.valid_time import log_reading, stream_reading
 
 EVENTS = 1_000_000
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -76,7 +76,7 @@ class Explained:
         except StopIteration as stop:
             return stop.value
 
-    def call(self, call: Call) -> list[tuple[Any, ...]]:
+    def call(self, call: Statement) -> list[tuple[Any, ...]]:
         statement = self._statements[call.statement]
         parameters = dict(call.parameters)
         cursor = event_cursor(self._connection)
@@ -137,8 +137,8 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
         assert keys == sorted(keys, reverse=backwards)
 
     # A stream is sorted once for its first page and once for all others.
-    monkeypatch.setattr("indelible.read._FIRST_PAGE", 10)
-    monkeypatch.setattr("indelible.read._LARGEST_PAGE", 10)
+    monkeypatch.setattr("indelible.streams.paging._FIRST_PAGE", 10)
+    monkeypatch.setattr("indelible.streams.paging._LARGEST_PAGE", 10)
     of_stream = stream_reading(
         codec,
         "a-7",
@@ -166,10 +166,10 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     of_group = {"group_id": group_id, "token": 1, "items": None, "partition_by": None, **any_log}
     # Fifty thousand have become due: nobody worked for so long.
     above = {"above_moment": moment(-2_000_000), "above_position": 0}
-    ((_, next_due),) = explained.call(Call("next_due", {**above, **any_log, "upto": EVENTS}))
-    window = explained.call(Call("due_window", {**above, "count": 500}))
+    ((_, next_due),) = explained.call(Statement("next_due", {**above, **any_log, "upto": EVENTS}))
+    window = explained.call(Statement("due_window", {**above, "count": 500}))
     until = {"until_moment": window[0][0], "until_position": window[0][1], "upto": EVENTS}
-    rows = explained.call(Call("group_due", {**of_group, **above, **until}))
+    rows = explained.call(Statement("group_due", {**of_group, **above, **until}))
     assert len(rows) == 500
     assert rows[0][13] == next_due
     assert explained.looked_at["next_due"] < 10, explained.plans["next_due"]
@@ -186,11 +186,11 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     def count(state: int, event: object) -> int:
         return state + 1
 
-    counted = subject_of(Decider(lambda command, state: [], count, int, Snapshots(every=1)))
+    counted = adapter_of(Decider(lambda command, state: [], count, int, Snapshots(every=1)))
     for statement, valid_at in (("load", None), ("load_valid", moment(3 * EVENTS))):
         blocks = []
         for _ in range(2):  # the whole stream, and then nothing after its snapshot
-            loading = Loading(codec, "a-5", counted, valid_at=valid_at)
+            loading = StateLoader(codec, "a-5", counted, valid_at=valid_at)
             explained.run(loading.load())
             assert (loading.state, loading.version) == (100, 99)
             blocks.append(explained.blocks[statement])
@@ -205,7 +205,7 @@ def test_a_session_that_is_as_old_as_the_store_loads_by_its_indexes(
     connection.execute(f"ALTER TABLE {schema}.events SET (autovacuum_enabled = off)")
     codec, counted = (
         sync_store._writing.codec,
-        subject_of(Decider(lambda command, state: [], lambda state, event: state, int)),
+        adapter_of(Decider(lambda command, state: [], lambda state, event: state, int)),
     )
     explained = Explained(connection, schema)
     sync_store.append("a-5", NewEvent("Happened", {}), expected=NO_STREAM)
@@ -225,6 +225,6 @@ def test_a_session_that_is_as_old_as_the_store_loads_by_its_indexes(
                 """
             )
         for valid_at in moments:
-            explained.run(Loading(codec, "a-5", counted, valid_at=valid_at).load())
+            explained.run(StateLoader(codec, "a-5", counted, valid_at=valid_at).load())
 
     assert max(explained.blocks.values()) < 50, explained.blocks

@@ -21,8 +21,10 @@ from indelible import (
     SchemaError,
     handles,
 )
-from indelible import schema as schema_
-from indelible.postgres import Settings, migrate_store
+from indelible.postgres import migrations as schema_
+from indelible.postgres.migrations import migrate_store
+from indelible.postgres.settings import Settings
+from indelible.postgres.statements import statements
 from tests.servers import wheel_binaries
 from tests.waiting import wait_until
 
@@ -315,7 +317,7 @@ def test_a_migration_that_has_waited_for_another_sees_what_that_one_did(
     strict = make_conninfo(url, options="-c default_transaction_isolation=repeatable\\ read")
     name = f"{schema}_twice"
     with psycopg.connect(url) as first, ThreadPoolExecutor(1) as threads:
-        first.execute(schema_.statements(name)["migration_lock"], {"schema": name, "timeout": "1s"})
+        first.execute(statements(name)["migration_lock"], {"schema": name, "timeout": "1s"})
         second = threads.submit(migrate_store, Settings(strict, name))
         wait_until(lambda: somebody_waits_for(first, connection))
         schema_._migrate(first.cursor(), name)
@@ -382,7 +384,7 @@ def test_roles_that_are_made_elsewhere_at_the_same_moment_are_no_error(
     """Roles are of all databases, and so nothing but the attempt tells."""
     monkeypatch.setattr(schema_, "_TRY", "60s")
     made = f"{schema}_reader, {schema}_writer, {schema}_maintainer"
-    texts = {"roles": schema_.statements(schema)["roles"], "schema": schema}
+    texts = {"roles": statements(schema)["roles"], "schema": schema}
     with psycopg.connect(url) as other, ThreadPoolExecutor(1) as threads:
         other.execute(f"SET search_path = {schema}")
         other.execute(before.format(**texts))

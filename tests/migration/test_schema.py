@@ -27,8 +27,8 @@ from indelible import (
     Snapshots,
     handles,
 )
-from indelible.postgres import Settings, migrate_store
-from indelible.schema import migrations, newest_version
+from indelible.postgres.migrations import migrate_store, migrations, newest_version
+from indelible.postgres.settings import Settings
 from tests.accounts import AccountEvent, Deposit, accounts
 
 

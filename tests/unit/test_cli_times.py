@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from indelible import InvalidInput
-from indelible.cli.times import as_of, both, moment, past, place
+from indelible.cli.timestamps import as_of, both, moment, past, place
 
 SUNDAY = datetime(2026, 11, 29, 9, 30, tzinfo=UTC)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indelible.tending import Part, deal
+from indelible.projections.assignment import PartitionKey, assign_partitions
 
 _names = st.sampled_from("abc")
 _workers = st.dictionaries(_names, st.sets(st.integers(1, 2), min_size=1), min_size=1)
 _owners = st.dictionaries(
-    st.builds(Part, st.integers(1, 2), st.integers(0, 5)), st.none() | _names, min_size=4
+    st.builds(PartitionKey, st.integers(1, 2), st.integers(0, 5)), st.none() | _names, min_size=4
 )
 
 
 @given(_workers, _owners)
 def test_everything_that_can_be_dealt_is_dealt_and_nobody_could_spare_any(
-    workers: dict[str, set[int]], owners: dict[Part, str | None]
+    workers: dict[str, set[int]], owners: dict[PartitionKey, str | None]
 ) -> None:
-    dealt = deal(workers, owners)
+    dealt = assign_partitions(workers, owners)
     loads = {name: list(dealt.values()).count(name) for name in workers}
     for part, owner in owners.items():
         able = [name for name, can_run in workers.items() if part.build_id in can_run]
@@ -30,14 +30,16 @@ def test_everything_that_can_be_dealt_is_dealt_and_nobody_could_spare_any(
 
 
 @given(_workers, _owners)
-def test_what_was_dealt_stays(workers: dict[str, set[int]], owners: dict[Part, str | None]) -> None:
-    dealt = deal(workers, owners)
-    assert deal(workers, dealt) == dealt
+def test_what_was_dealt_stays(
+    workers: dict[str, set[int]], owners: dict[PartitionKey, str | None]
+) -> None:
+    dealt = assign_partitions(workers, owners)
+    assert assign_partitions(workers, dealt) == dealt
 
 
 def test_what_few_can_run_is_dealt_first() -> None:
     """In a rolling deployment old code runs the old version, and new code the new one."""
     workers = {"old": [1, 3], "new": [2, 3]}
-    parts = [Part(build, number) for build in (1, 2, 3) for number in range(2)]
-    dealt = deal(workers, dict.fromkeys(parts))
+    parts = [PartitionKey(build, number) for build in (1, 2, 3) for number in range(2)]
+    dealt = assign_partitions(workers, dict.fromkeys(parts))
     assert [dealt[part] for part in parts] == ["old", "old", "new", "new", "new", "old"]

@@ -12,16 +12,16 @@ import pytest
 from indelible import (
     AppendCondition,
     AppendConditionFailed,
+    ConsistencyMarker,
     DecisionModel,
     InvalidInput,
-    Marker,
     Query,
     RecordedEvent,
 )
-from indelible.attempts import Attempts
-from indelible.codec import Codec
-from indelible.decisions import begin
-from indelible.plan import Call, Rows, drive
+from indelible.core.operation import Rows, Statement, run
+from indelible.core.retry import RetryBudget
+from indelible.dcb.decide import begin
+from indelible.serialization.codec import Codec
 
 
 def recorded(position: int, kind: str, *tags: str) -> RecordedEvent:
@@ -44,22 +44,22 @@ def test_the_state_of_a_model_needs_no_store() -> None:
 
 
 def test_all_models_are_read_in_one_statement_and_kept_to_together() -> None:
-    asked: list[Call] = []
+    asked: list[Statement] = []
 
-    def answer(call: Call) -> Rows:
+    def answer(call: Statement) -> Rows:
         asked.append(call)
         return [(7, *[None] * 7, str(uuid4()), None, None)]  # the head, and no event
 
     queries = [Query(types="A", tags="x:1"), Query(tags="y:1"), Query(channel="c")]
     models = [DecisionModel(query, place, max) for place, query in enumerate(queries)]
 
-    decision = drive(begin(Codec(), models), answer)
+    decision = run(begin(Codec(), models), answer)
 
     assert [call.statement for call in asked] == ["read_matching"]
     assert len(json.loads(str(asked[0].parameters["items"]))) == 3
     assert decision.states == (0, 1, 2)
     a, b, c = queries
-    assert decision.condition == AppendCondition(a | b | c, after=Marker(7))
+    assert decision.condition == AppendCondition(a | b | c, after=ConsistencyMarker(7))
 
 
 @pytest.mark.parametrize("query", [None, "A", ["A"], {"types": "A"}])
@@ -78,7 +78,7 @@ def test_pauses_are_random_and_grow_to_a_bound() -> None:
     refusal = AppendConditionFailed([])
 
     def pauses() -> list[float]:
-        left = Attempts(40)
+        left = RetryBudget(40)
         return [left.pause_after(refusal) for _ in range(39)]
 
     runs = [pauses() for _ in range(50)]

@@ -11,16 +11,9 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from indelible import (
-    ANY,
-    NO_STREAM,
-    STREAM_EXISTS,
-    AppendResult,
-    ExpectedVersion,
-    NewEvent,
-    events,
-)
-from indelible.events import uuid7, uuid7_hexes
+from indelible import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, ExpectedVersion, NewEvent
+from indelible.core import uuid7 as uuid7_module
+from indelible.core.uuid7 import uuid7, uuid7_hexes
 
 
 def moment(id_: UUID) -> datetime:
@@ -68,7 +61,7 @@ def test_the_fraction_of_a_millisecond_never_spills_over(monkeypatch: pytest.Mon
 def test_the_ids_of_events_appended_together_follow_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "_random_bits", lambda: 2**64 - 1)  # as near to a carry as it gets
+    monkeypatch.setattr(uuid7_module, "_random_bits", lambda: 2**64 - 1)  # as near to a carry as it gets
     before = uuid7()
 
     ids = [UUID(digits) for digits in islice(uuid7_hexes(), 10_000)]

@@ -25,7 +25,7 @@ from indelible import (
     InvalidInput,
     UnregisteredEventClass,
 )
-from indelible.codec import Codec
+from indelible.serialization.codec import Codec
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 SECONDS = timezone(timedelta(hours=1, seconds=30))
@@ -64,7 +64,7 @@ class Generated(pydantic.BaseModel):
     at_fault: int = 1
 
 
-class LeftOut(pydantic.BaseModel):
+class SkippedEvent(pydantic.BaseModel):
     at_fault: int = pydantic.Field(1, exclude=True)
 
 
@@ -81,12 +81,12 @@ class Ahead(pydantic.BaseModel):
 
 
 class Around(pydantic.BaseModel):
-    parts: list[LeftOut] = []
+    parts: list[SkippedEvent] = []
 
 
 @dataclass
 class AroundModel:
-    part: LeftOut | None = None
+    part: SkippedEvent | None = None
 
 
 class Strange:
@@ -106,7 +106,7 @@ def holding(hint: Any) -> type:
         ReadByPath,
         ReadByName,
         Generated,
-        LeftOut,
+        SkippedEvent,
         Secret,
         SecretInside,
         Ahead,

@@ -5,17 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from indelible import (
-    ConnectionLost,
-    DatabaseUnreachable,
-    IndelibleError,
-    LockTimeout,
-    ServerBusy,
-)
-from indelible.plan import Call
-from indelible.postgres import Settings, translate
-from indelible.postgres.connections import connection_options
-from indelible.postgres.failures import Attempts
+from indelible import ConnectionLost, DatabaseUnreachable, IndelibleError, LockTimeout, ServerBusy
+from indelible.core.operation import Statement
+from indelible.postgres.errors import ConnectionAttempts, translate
+from indelible.postgres.session import connection_options
+from indelible.postgres.settings import Settings
 
 SETTINGS = Settings("host=localhost port=5432 dbname=shop")
 
@@ -59,11 +53,16 @@ def test_a_server_that_takes_no_writes_cannot_be_reached_for_now(sqlstate: str) 
     error.sqlstate = sqlstate
 
     assert type(translate(error, SETTINGS)) is DatabaseUnreachable
-    assert Attempts(SETTINGS, Call("append")).pause_after(translate(error, SETTINGS), error) > 0
+    assert (
+        ConnectionAttempts(SETTINGS, Statement("append")).pause_after(
+            translate(error, SETTINGS), error
+        )
+        > 0
+    )
 
 
 def test_what_a_later_attempt_meets_does_not_hide_that_an_outcome_is_not_known() -> None:
-    attempts = Attempts(SETTINGS, Call("append", appends=True))
+    attempts = ConnectionAttempts(SETTINGS, Statement("append", appends=True))
     lost, busy = error_of("57P01"), error_of("53300")
     attempts.pause_after(translate(lost, SETTINGS), lost)
 

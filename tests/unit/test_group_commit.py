@@ -12,28 +12,29 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from indelible.core.operation import Statement
 from indelible.errors import ConnectionLost, DatabaseError
-from indelible.plan import Call
 from indelible.postgres import group_commit
-from indelible.postgres.group_commit import Entry, GroupCommit, Line, Work
+from indelible.postgres.commit_queue import Batch, CommitQueue, PendingAppend
+from indelible.postgres.group_commit import GroupCommit
 from tests.waiting import wait_until
 
 APPENDED = ("appended", 0, 1, None, None)
 
 
-def entry(stream: str) -> Entry:
+def entry(stream: str) -> PendingAppend:
     parameters = {"stream": stream, "channel": None, "expected": -2, "events": "[{}]"}
-    return Entry(Call("append", parameters, appends=True, lane=stream))
+    return PendingAppend(Statement("append", parameters, appends=True, lane=stream))
 
 
-def appended(work: Work) -> list[tuple[Any, ...]]:
+def appended(work: Batch) -> list[tuple[Any, ...]]:
     if len(work.entries) == 1:
         return [APPENDED]
     return [(place, *APPENDED) for place in range(1, len(work.entries) + 1)]
 
 
 def test_an_append_that_finds_a_worker_free_goes_at_once_and_alone() -> None:
-    line = Line(2, 2)
+    line = CommitQueue(2, 2)
     first, second = entry("a"), entry("b")
     one, two = line.enter(first), line.enter(second)
     assert one is not None
@@ -43,7 +44,7 @@ def test_an_append_that_finds_a_worker_free_goes_at_once_and_alone() -> None:
 
 
 def test_what_comes_while_all_are_at_work_goes_together() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     work = line.enter(entry("a"))
     assert work is not None
     later = [entry(name) for name in "bcd"]
@@ -54,7 +55,7 @@ def test_what_comes_while_all_are_at_work_goes_together() -> None:
 
 
 def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     work = line.enter(entry("first"))
     assert work is not None
     for number in range(99):
@@ -69,7 +70,7 @@ def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
 
 
 def test_a_batch_has_a_largest_size_in_bytes() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     work = line.enter(entry("first"))
     assert work is not None
     for number in range(6):
@@ -81,7 +82,7 @@ def test_a_batch_has_a_largest_size_in_bytes() -> None:
 
 
 def test_appends_to_the_stream_of_a_batch_wait_behind_it_in_order() -> None:
-    line = Line(2, 2)
+    line = CommitQueue(2, 2)
     work = line.enter(entry("a"))
     assert work is not None
     behind = [entry("a") for _ in range(3)]
@@ -91,7 +92,7 @@ def test_appends_to_the_stream_of_a_batch_wait_behind_it_in_order() -> None:
 
 
 def test_what_others_hold_goes_alone_and_its_neighbours_have_their_outcome() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     first = line.enter(entry("first"))
     assert first is not None
     held, held_too, free = entry("held"), entry("held"), entry("free")
@@ -113,7 +114,7 @@ def test_what_others_hold_goes_alone_and_its_neighbours_have_their_outcome() -> 
 
 
 def test_an_append_that_the_database_cannot_take_fails_alone() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     first = line.enter(entry("first"))
     assert first is not None
     bad, good = entry("bad"), entry("good")
@@ -129,7 +130,7 @@ def test_an_append_that_the_database_cannot_take_fails_alone() -> None:
 
 
 def test_a_lost_connection_is_told_to_all_each_with_an_error_of_its_own() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     first = line.enter(entry("first"))
     assert first is not None
     ones = [entry("a"), entry("b")]
@@ -143,7 +144,7 @@ def test_a_lost_connection_is_told_to_all_each_with_an_error_of_its_own() -> Non
 
 
 def test_what_is_abandoned_before_it_was_sent_is_not_sent() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     work = line.enter(entry("a"))
     assert work is not None
     gone, there = entry("b"), entry("c")
@@ -155,7 +156,7 @@ def test_what_is_abandoned_before_it_was_sent_is_not_sent() -> None:
 
 
 def test_there_is_one_more_worker_where_those_that_there_are_take_long() -> None:
-    line = Line(1, 1)
+    line = CommitQueue(1, 1)
     slow = line.enter(entry("slow"))
     assert slow is not None
     waiting = entry("waiting")
@@ -171,7 +172,7 @@ def test_there_is_one_more_worker_where_those_that_there_are_take_long() -> None
 
 
 def test_while_a_batch_is_under_way_the_next_one_is_gathered() -> None:
-    line = Line(3, 1)
+    line = CommitQueue(3, 1)
     first, second = line.enter(entry("a")), line.enter(entry("b"))
     third = line.enter(entry("c"))
     assert first, "all go alone while there are few"
@@ -198,7 +199,9 @@ class Appends:
         self.commit = GroupCommit(self._execute, connections, timeout=20)
         self.commit.open()
 
-    def _execute(self, call: Call, meanwhile: Callable[[], bool] | None) -> list[tuple[Any, ...]]:
+    def _execute(
+        self, call: Statement, meanwhile: Callable[[], bool] | None
+    ) -> list[tuple[Any, ...]]:
         number = len(self.sent)
         names = re.findall(r'"stream":"(.*?)"', str(call.parameters.get("appends")))
         self.sent.append(" ".join(names) or str(call.parameters["stream"]))
@@ -287,11 +290,11 @@ class LineModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line = Line(self.workers, self.batches)
-        self.running: list[Work] = []
-        self.unsettled: dict[str, list[Entry]] = {}
+        self.line = CommitQueue(self.workers, self.batches)
+        self.running: list[Batch] = []
+        self.unsettled: dict[str, list[PendingAppend]] = {}
 
-    def begin(self, following: list[Work]) -> None:
+    def begin(self, following: list[Batch]) -> None:
         for work in following:
             assert work.entries
             self.running.append(work)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from indelible import ConnectionLost
-from indelible.plan import Call
+from indelible.core.operation import Statement
 from indelible.postgres.group_commit import GroupCommit
 from tests.interrupts import Interrupted, interrupted_at
 from tests.unit.test_group_commit import APPENDED, entry
 from tests.waiting import wait_until
 
 _SOON = 5
-_FILE = "postgres/group_commit.py"
+_FILES = ("postgres/group_commit.py", "postgres/commit_queue.py")
 
 
 class Database:
@@ -30,7 +30,9 @@ class Database:
         self.commit.open()
         self.threads = ThreadPoolExecutor(5)
 
-    def _execute(self, call: Call, meanwhile: Callable[[], bool] | None) -> list[tuple[Any, ...]]:
+    def _execute(
+        self, call: Statement, meanwhile: Callable[[], bool] | None
+    ) -> list[tuple[Any, ...]]:
         names = [call.parameters.get("stream") or str(call.parameters.get("appends"))]
         if meanwhile is not None:
             meanwhile()
@@ -72,7 +74,7 @@ def interrupt_the_one_that_others_wait_for(place: int) -> Interrupted:
             futures.extend(map(database.append_aside, ("same", "b", "c")))
             wait_until(lambda: all(map(database.waits, ("same", "b", "c"))))
 
-    with interrupted_at(place, _FILE) as told:
+    with interrupted_at(place, *_FILES) as told:
         database.before["same"] = let_others_come
         database.append("same")
     if futures:
@@ -92,7 +94,7 @@ def interrupt_one_that_waits(place: int) -> Interrupted:
     futures.append(database.append_aside("same"))
     futures.append(database.append_aside("b"))
     releasing = threading.Timer(0.01, may_go_on.set)
-    with interrupted_at(place, _FILE) as told:
+    with interrupted_at(place, *_FILES) as told:
         releasing.start()
         database.append("same")
     may_go_on.set()

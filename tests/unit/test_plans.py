@@ -27,27 +27,30 @@ from indelible import (
     StreamNotFound,
     WrongExpectedVersion,
 )
-from indelible import append as append_plans
-from indelible import read as read_plans
-from indelible import schema as schema_plans
-from indelible.codec import Codec
-from indelible.plan import Call, Plan, Rows, drive, drive_async
-from indelible.spans import Span
+from indelible.core.operation import Operation, Rows, Statement, run, run_async
+from indelible.postgres import migrations as schema_plans
+from indelible.serialization.codec import Codec
+from indelible.streams import append as append_plans
+from indelible.streams import read_log as read_plans
+from indelible.streams.append_input import AppendSettings
+from indelible.streams.info import StreamsReading
+from indelible.streams.read_stream import StreamReading
+from indelible.streams.recorded_time import RecordedTimeRange
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
-WRITING = append_plans.Writing(codec=Codec(), channel=None, max_event_bytes=1_000)
+WRITING = AppendSettings(codec=Codec(), channel=None, max_event_bytes=1_000)
 
 
 class Played:
     """Runs a plan; each statement gets the next of the replies, an error being thrown."""
 
-    def __init__(self, plan: Plan[Any], *replies: Any) -> None:
-        self.calls: list[Call] = []
+    def __init__(self, plan: Operation[Any], *replies: Any) -> None:
+        self.calls: list[Statement] = []
         self._replies = list(replies)
-        self.result = drive(plan, self._execute)
+        self.result = run(plan, self._execute)
         assert not self._replies, "the plan did not ask for these"
 
-    def _execute(self, call: Call) -> Any:
+    def _execute(self, call: Statement) -> Any:
         self.calls.append(call)
         reply = self._replies.pop(0)
         if isinstance(reply, Exception):
@@ -55,7 +58,7 @@ class Played:
         return reply
 
 
-def append(*replies: Any, writing: append_plans.Writing = WRITING, **options: Any) -> Played:
+def append(*replies: Any, writing: AppendSettings = WRITING, **options: Any) -> Played:
     given: dict[str, Any] = {
         "stream": "a-1",
         "events": NewEvent("Happened", {"n": 1}),
@@ -74,50 +77,50 @@ APPENDED = [("appended", 4, 17, NOW, None)]
 # Running --------------------------------------------------------------------------------------
 
 
-def sum_of_two() -> Plan[int]:
-    ((first,),) = yield Call("one")
+def sum_of_two() -> Operation[int]:
+    ((first,),) = yield Statement("one")
     try:
-        ((second,),) = yield Call("two")
+        ((second,),) = yield Statement("two")
     except ZeroDivisionError:
         second = -1
     return int(first + second)
 
 
 def test_a_plan_runs_to_its_end_in_both_colours() -> None:
-    def execute(call: Call) -> Any:
+    def execute(call: Statement) -> Any:
         return [({"one": 1, "two": 2}[call.statement],)]
 
-    async def execute_async(call: Call) -> Any:
+    async def execute_async(call: Statement) -> Any:
         return execute(call)
 
-    assert drive(sum_of_two(), execute) == 3
-    assert asyncio.run(drive_async(sum_of_two(), execute_async)) == 3
+    assert run(sum_of_two(), execute) == 3
+    assert asyncio.run(run_async(sum_of_two(), execute_async)) == 3
 
 
 def test_an_error_of_a_statement_is_thrown_into_the_plan() -> None:
-    def execute(call: Call) -> Any:
+    def execute(call: Statement) -> Any:
         if call.statement == "two":
             raise ZeroDivisionError
         return [(1,)]
 
-    async def execute_async(call: Call) -> Any:
+    async def execute_async(call: Statement) -> Any:
         return execute(call)
 
-    assert drive(sum_of_two(), execute) == 0
-    assert asyncio.run(drive_async(sum_of_two(), execute_async)) == 0
+    assert run(sum_of_two(), execute) == 0
+    assert asyncio.run(run_async(sum_of_two(), execute_async)) == 0
 
 
 def test_an_error_that_the_plan_does_not_take_leaves_it() -> None:
-    def execute(_: Call) -> Any:
+    def execute(_: Statement) -> Any:
         raise KeyError("one")
 
-    async def execute_async(call: Call) -> Any:
+    async def execute_async(call: Statement) -> Any:
         return execute(call)
 
     with pytest.raises(KeyError):
-        drive(sum_of_two(), execute)
+        run(sum_of_two(), execute)
     with pytest.raises(KeyError):
-        asyncio.run(drive_async(sum_of_two(), execute_async))
+        asyncio.run(run_async(sum_of_two(), execute_async))
 
 
 def test_a_plan_without_statements_returns_at_once() -> None:
@@ -172,7 +175,7 @@ def test_an_expectation_is_sent_as_a_number(expected: Any, sent: int) -> None:
 
 
 def test_the_channel_of_the_store_stands_in_for_one_of_the_call() -> None:
-    writing = append_plans.Writing(codec=Codec(), channel="billing", max_event_bytes=1_000)
+    writing = AppendSettings(codec=Codec(), channel="billing", max_event_bytes=1_000)
 
     assert append(APPENDED, writing=writing).calls[0].parameters["channel"] == "billing"
     assert append(APPENDED, writing=writing, channel="x").calls[0].parameters["channel"] == "x"
@@ -305,17 +308,17 @@ def row(position: int, version: int = 0, data: bytes = b"{}", stream: str = "a-1
     )  # fmt: skip
 
 
-def stream_reading(**options: Any) -> read_plans.StreamReading:
+def stream_reading(**options: Any) -> StreamReading:
     given: dict[str, Any] = {
         "from_version": 0,
         "to_version": None,
         "backwards": False,
         "limit": None,
         "must_exist": False,
-        "span": Span(None, None),
+        "span": RecordedTimeRange(None, None),
         **options,
     }
-    return read_plans.StreamReading(Codec(), "a-1", **given)
+    return StreamReading(Codec(), "a-1", **given)
 
 
 EPOCH = uuid4()
@@ -446,13 +449,13 @@ def test_a_filtered_log_is_searched_window_by_window_without_a_hole() -> None:
         reading = log_reading(Query(types="Rare"), after=5, backwards=backwards)
         windows: list[tuple[int, int]] = []
 
-        def execute(call: Call, head: int = head, windows: Any = windows) -> Any:
+        def execute(call: Statement, head: int = head, windows: Any = windows) -> Any:
             if call.statement == "head_state":
                 return head_at(head)
             windows.append((call.parameters["after"], call.parameters["upto"]))
             return []
 
-        assert drive(reading.next_page(), execute) == []
+        assert run(reading.next_page(), execute) == []
 
         if backwards:
             windows.reverse()
@@ -475,7 +478,7 @@ def test_a_full_page_in_a_window_goes_on_inside_it() -> None:
 
 
 def test_streams_go_on_after_the_last_name() -> None:
-    reading = read_plans.StreamsReading(channel=None, prefix="a")
+    reading = StreamsReading(channel=None, prefix="a")
     page: list[Any] = [(f"a-{n:04}", "a", 0, n, NOW, NOW) for n in range(1_000)]
 
     Played(reading.next_page(), page)

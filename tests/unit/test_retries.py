@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indelible.retries import delay_after
+from indelible.core.retry import delay_after
 
 
 @pytest.mark.parametrize(

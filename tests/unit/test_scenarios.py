@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import pytest
 
 from indelible import Aggregate, InvalidInput, NewEvent
-from indelible.testing import given
+from indelible.testing.given_when_then import given
 
 Command = TypeVar("Command")
 State = TypeVar("State")

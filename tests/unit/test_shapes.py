@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from indelible import Aggregate, Snapshots
-from indelible.aggregates.snapshots import aggregate_form, decider_form
+from indelible.aggregates.snapshots import aggregate_serializer, decider_serializer
 
 HEAD = """
 from __future__ import annotations
@@ -119,9 +119,9 @@ def shape(code: str, factor: int, monkeypatch: pytest.MonkeyPatch) -> str:
         made[name] = module
     found = made["bank.accounts"]
     if hasattr(found, "Counted"):
-        return aggregate_form(found.Counted.snapshots, found.Counted, Aggregate).shape
+        return aggregate_serializer(found.Counted.snapshots, found.Counted, Aggregate).shape
     state = getattr(found, "Purse", found.Total)
-    return decider_form(Snapshots(), found.evolve, state).shape
+    return decider_serializer(Snapshots(), found.evolve, state).shape
 
 
 @pytest.mark.parametrize("way", list(WAYS))

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indelible import InvalidInput, Query, Upcaster, UpcastingFailed
-from indelible.codec import Codec
-from indelible.read import decode_rows
+from indelible.serialization.codec import Codec
+from indelible.streams.rows import decode_rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import pytest
 
-from indelible import wakeup
-from indelible.plan import Plan
-from indelible.postgres import Settings
-from indelible.read import HeadState, head_state
-from indelible.wakeup import Watch
+from indelible.core.operation import Operation
+from indelible.postgres.settings import Settings
+from indelible.streams.head import HeadState, head_state
+from indelible.subscriptions import head_watcher
+from indelible.subscriptions.head_watcher import HeadWatcher
 
 _EPOCH = UUID(int=1)
 
@@ -49,7 +49,7 @@ class Session:
         self._clock, self._cost, self._head = clock, cost, head
         self.looks: list[float] = []
 
-    def run(self, plan: Plan[Any]) -> HeadState | None:
+    def run(self, plan: Operation[Any]) -> HeadState | None:
         if getattr(plan, "__name__", "") != head_state.__name__:  # it is noted once a second
             return None
         self.looks.append(self._clock.now)
@@ -61,7 +61,7 @@ class Session:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(wakeup, "time", clock)
+    monkeypatch.setattr(head_watcher, "time", clock)
     return clock
 
 
@@ -71,7 +71,7 @@ def looks(
     """When a watch looks in nine seconds, while it rings at these moments."""
     control: Any = Control()
     session: Any = Session(clock, cost, head)
-    watch = Watch(control, Settings("postgresql://"))
+    watch = HeadWatcher(control, Settings("postgresql://"))
     watch.join("reader", lambda: None)
     watch._session = session
     rings = sorted(bells, reverse=True)
@@ -132,7 +132,7 @@ def test_what_waits_behind_a_slower_writer_is_found_soon_without_a_bell(clock: C
 
 def test_a_short_burst_of_work_elsewhere_makes_no_look_dear(clock: Clock) -> None:
     control: Any = Control()
-    watch = Watch(control, Settings("postgresql://"))
+    watch = HeadWatcher(control, Settings("postgresql://"))
     watch.join("reader", lambda: None)
     for number, cost in enumerate([0.0006] * 5 + [0.5]):
         session: Any = Session(clock, cost, lambda now, number=number: number + 1)  # type: ignore[misc]

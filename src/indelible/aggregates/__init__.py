@@ -1,9 +1,9 @@
 """Domain objects: deciders and aggregates, loaded from their streams and changed by commands."""
 
 from .aggregate import Aggregate
+from .command_handler import CommandResult
 from .decider import Decider
-from .handling import Handled
-from .loading import Loaded
 from .snapshots import Snapshots
+from .state_loader import LoadedState
 
-__all__ = ["Aggregate", "Decider", "Handled", "Loaded", "Snapshots"]
+__all__ = ["Aggregate", "CommandResult", "Decider", "LoadedState", "Snapshots"]

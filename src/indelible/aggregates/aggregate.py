@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
+from indelible.core.timestamps import validate_timestamp
 from indelible.events import AppendResult
-from indelible.moments import check_moment
 
 from .snapshots import Snapshots
 
@@ -73,7 +73,7 @@ class Aggregate(Generic[Event]):
             InvalidInput: `valid_at` is no moment.
         """
         if valid_at is not None:
-            valid_at = check_moment("valid_at", valid_at)
+            valid_at = validate_timestamp("valid_at", valid_at)
         # First what may fail: an event that cannot be taken in was not recorded.
         self.evolve(event)
         self._recorded = (*self._recorded, (event, valid_at))

@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from indelible.codec import Codec, decode_other, encode_as_is, is_event_class
 from indelible.errors import EncodingFailed, InvalidInput
+from indelible.serialization.codec import Codec, decode_other, encode_as_is
+from indelible.serialization.event_classes import is_event_class
 
-from .shape import shape_of
+from .fingerprint import fingerprint_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Snapshots:
                 )
 
 
-class Form:
+class SnapshotSerializer:
     """How the states of one decider are kept.
 
     Attributes:
@@ -117,7 +118,7 @@ class Form:
 _PLAIN = Codec()
 
 
-class DeciderForm(Form):
+class DeciderSerializer(SnapshotSerializer):
     """How the states of a decider are kept: of a union, each under the name of its class."""
 
     def __init__(
@@ -134,7 +135,7 @@ class DeciderForm(Form):
         self.every = snapshots.every
         self.name = " | ".join(self._types)
         self._read = {name: _reader(kind) for name, kind in self._types.items()}
-        self.shape = shape_of(
+        self.shape = fingerprint_of(
             self._types.values(), self._written(initial_state()), evolve, snapshots.revision
         )
 
@@ -155,7 +156,7 @@ class DeciderForm(Form):
         return self._read[name](bytes(written))
 
 
-class AggregateForm(Form):
+class AggregateSerializer(SnapshotSerializer):
     """How aggregates are kept: what they have of the attributes that are annotated in the class."""
 
     def __init__(self, snapshots: Snapshots, aggregate: type[Any], base: type[Any]) -> None:
@@ -177,7 +178,9 @@ class AggregateForm(Form):
         self.name = aggregate.__qualname__
         self._reader = _reader(self._struct)
         _, self.event_classes = _told_by(aggregate.evolve)
-        self.shape = shape_of([struct], self._written(aggregate()), aggregate, snapshots.revision)
+        self.shape = fingerprint_of(
+            [struct], self._written(aggregate()), aggregate, snapshots.revision
+        )
 
     def _data(self, state: Any) -> Any:
         unknown = vars(state).keys() - self._names - self._not_kept
@@ -202,28 +205,30 @@ class AggregateForm(Form):
 
 
 @lru_cache(maxsize=256)
-def decider_form(
+def decider_serializer(
     snapshots: Snapshots, evolve: Callable[..., Any], initial_state: Callable[[], Any]
-) -> Form:
+) -> SnapshotSerializer:
     """How the states of a decider are kept; worked out once.
 
     Raises:
         InvalidInput: they cannot be.
     """
-    return _made(lambda: DeciderForm(snapshots, evolve, initial_state))
+    return _made(lambda: DeciderSerializer(snapshots, evolve, initial_state))
 
 
 @lru_cache(maxsize=256)
-def aggregate_form(snapshots: Snapshots, aggregate: type[Any], base: type[Any]) -> Form:
+def aggregate_serializer(
+    snapshots: Snapshots, aggregate: type[Any], base: type[Any]
+) -> SnapshotSerializer:
     """How the aggregates of a class are kept; worked out once.
 
     Raises:
         InvalidInput: they cannot be.
     """
-    return _made(lambda: AggregateForm(snapshots, aggregate, base))
+    return _made(lambda: AggregateSerializer(snapshots, aggregate, base))
 
 
-def _made(make: Callable[[], Form]) -> Form:
+def _made(make: Callable[[], SnapshotSerializer]) -> SnapshotSerializer:
     try:
         return make()
     except InvalidInput:

@@ -9,22 +9,23 @@ from uuid import UUID
 import msgspec
 import typer
 
-from indelible.codec import Codec
+from indelible.core.uuid7 import uuid7
 from indelible.errors import IndelibleError, InvalidInput
-from indelible.events import ANY, ExpectedVersion, NewEvent, uuid7
-from indelible.project import BuildInfo
-from indelible.store import EventStore
+from indelible.events import ANY, ExpectedVersion, NewEvent
+from indelible.projections.types import BuildInfo
+from indelible.serialization.codec import Codec
+from indelible.store.event_store import EventStore
 
-from . import options
-from .finding import registry
-from .importing import opened
-from .show import json_lines
+from . import arguments
+from .discovery import registry
+from .import_ import opened
+from .output import json_lines
 
 _NO_DATA = msgspec.Raw(b"{}")
 _check = Codec().check
 
 
-class Line(msgspec.Struct, forbid_unknown_fields=True):
+class AppendLine(msgspec.Struct, forbid_unknown_fields=True):
     """One line of NDJSON."""
 
     stream: str
@@ -43,7 +44,7 @@ def append(
     stream: Annotated[str | None, typer.Argument(help="The stream.")] = None,
     event_type: Annotated[str | None, typer.Argument(metavar="TYPE", help="Its type.")] = None,
     data: Annotated[str, typer.Argument(help="Its data, as JSON.")] = "{}",
-    expected: options.Expected,
+    expected: arguments.Expected,
     file: Annotated[
         str | None,
         typer.Option(
@@ -66,10 +67,10 @@ def append(
     valid_at: Annotated[
         str | None, typer.Option("--valid-at", help="When the fact holds, in ISO 8601.")
     ] = None,
-    events: options.Events = None,
-    json: options.Json = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    events: arguments.Events = None,
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Append one event, or the events of a file.
 
@@ -79,7 +80,7 @@ def append(
     appended line by line. Where it stops in the middle, the lines before are stored;
     with ids in it, it can be run again from the beginning.
     """
-    wanted = options.expected_version(expected)
+    wanted = arguments.expected_version(expected)
     known = () if events is None else registry(events)
     if file is not None:
         if stream is not None:
@@ -89,7 +90,7 @@ def append(
         return
     if stream is None or event_type is None:
         raise InvalidInput("an event needs STREAM and TYPE; events of a file need --file")
-    line = Line(
+    line = AppendLine(
         stream=stream,
         type=event_type,
         data=_json("DATA", data, msgspec.Raw),
@@ -127,10 +128,12 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
             if not text.strip():
                 continue
             try:
-                line = _json("the line", text, Line)
+                line = _json("the line", text, AppendLine)
                 _check_inline(inline, line.type)
                 own = (
-                    None if line.expected is None else options.expected_version(str(line.expected))
+                    None
+                    if line.expected is None
+                    else arguments.expected_version(str(line.expected))
                 )
                 following = expected if expected is ANY else versions.get(line.stream, expected)
                 result = store.append(
@@ -161,7 +164,7 @@ def _check_inline(known: list[BuildInfo], event_type: str) -> None:
             )
 
 
-def _event(line: Line) -> NewEvent:
+def _event(line: AppendLine) -> NewEvent:
     # Stored as it is: as a float a number would lose digits.
     _check(line.type, bytes(line.data))
     return NewEvent(

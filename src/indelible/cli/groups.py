@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from indelible.consumer_groups.types import GroupInfo, GroupStart, ParkedEvent
 from indelible.errors import InvalidInput
-from indelible.groups import GroupInfo, GroupStart, ParkedEvent
 from indelible.query import Query
-from indelible.store import EventStore
+from indelible.store.event_store import EventStore
 
-from . import options, show, times
+from . import arguments, output, timestamps
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,32 +31,32 @@ Stream = Annotated[
 @app.command("list")
 def list_groups(
     *,
-    json: options.Json = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """List the groups: checkpoint, lag, workers, what is retried and parked."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.groups()
     if json:
-        show.json_lines(map(_group_json, found))
+        output.json_lines(map(_group_json, found))
         return
-    show.columns(iter([_HEADS, *map(_group_row, found)]))
+    output.columns(iter([_HEADS, *map(_group_row, found)]))
 
 
 @app.command("show")
 def show_group(
     *,
     name: Name,
-    json: options.Json = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Show a group: its settings, how it stands, its workers."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).info()
     if json:
-        show.json_lines([_group_json(found)])
+        output.json_lines([_group_json(found)])
         return
     settings = found.settings
     for what, value in (
@@ -67,7 +67,7 @@ def show_group(
                     f" {settings.retry_after:g} s"),
         ("parked events", "hold back their stream" if settings.hold_back else "let others pass"),
         ("lease", f"{settings.lease:g} s"),
-        ("created", show.moment(found.created_at) + f" UTC, after position {found.start:,}"),
+        ("created", output.moment(found.created_at) + f" UTC, after position {found.start:,}"),
         ("checkpoint", f"{found.checkpoint:,}"),
         ("lag", f"{found.lag_events:,} events, {found.lag_seconds:,.1f} s"),
         ("valid times", f"{found.waiting:,} events are not due yet" if settings.due
@@ -75,7 +75,7 @@ def show_group(
         ("set aside", f"{found.retrying:,} retried, {found.parked:,} parked,"
                       f" {found.queued:,} queued behind them"),
     ):  # fmt: skip
-        typer.echo(f"{what:<14} {show.visible(str(value))}")
+        typer.echo(f"{what:<14} {output.visible(str(value))}")
     typer.echo()
     rows = [("WORKER", "TOKEN", "SLICES", "JOINED (UTC)", "LEASE UNTIL (UTC)")]
     rows += [
@@ -83,22 +83,22 @@ def show_group(
             worker.name,
             str(worker.token),
             str(worker.slices),
-            show.moment(worker.joined_at),
-            show.moment(worker.expires_at),
+            output.moment(worker.joined_at),
+            output.moment(worker.expires_at),
         )
         for worker in found.workers
     ]
-    show.columns(iter(rows))
+    output.columns(iter(rows))
 
 
 @app.command("create")
 def create_group(
     *,
     name: Name,
-    event_type: options.Types = None,
-    tag: options.Tags = None,
-    channel: options.Channel = None,
-    stream_prefix: options.StreamPrefix = None,
+    event_type: arguments.Types = None,
+    tag: arguments.Tags = None,
+    channel: arguments.Channel = None,
+    stream_prefix: arguments.StreamPrefix = None,
     start: Annotated[
         str,
         typer.Option("--start", help="beginning, head, a position, or a moment that has been."),
@@ -121,8 +121,8 @@ def create_group(
             "--change", help="Change the settings of a group that is there, where it stands."
         ),
     ] = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Create a group, or with --change give one that is there other settings.
 
@@ -152,14 +152,14 @@ def create_group(
 def delete_group(
     *,
     name: Name,
-    yes: options.Yes = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    yes: arguments.Yes = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Delete a group with all that is noted for it; events stay as they are."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).info()
-        options.confirm(yes, f"delete group {name}, checkpoint {found.checkpoint:,}?")
+        arguments.confirm(yes, f"delete group {name}, checkpoint {found.checkpoint:,}?")
         store.group(name).delete()
     typer.echo(f"group {name} deleted")
 
@@ -171,15 +171,15 @@ def reset_group(
     to: Annotated[
         str, typer.Option("--to", help="beginning, head, a position, or a moment that has been.")
     ],
-    yes: options.Yes = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    yes: arguments.Yes = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Send a group back or forward: what is above the new position comes again."""
     wanted = _start(to, "--to")
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).info()
-        options.confirm(
+        arguments.confirm(
             yes, f"send group {name} from {found.checkpoint:,} to {_start_text(wanted)}?"
         )
         position = store.group(name).reset(wanted)
@@ -191,22 +191,22 @@ def parked_events(
     *,
     name: Name,
     stream: Stream = None,
-    limit: options.Limit = None,
-    json: options.Json = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    limit: arguments.Limit = None,
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """List what a group has parked."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).parked(stream=stream, limit=limit)
     if json:
-        show.json_lines(map(_parked_json, found))
+        output.json_lines(map(_parked_json, found))
         return
     rows = [("POSITION", "PARKED (UTC)", "STREAM", "VERSION", "TYPE", "ATTEMPTS", "QUEUED", "WHY")]
     rows += [
         (
             str(event.position),
-            show.moment(event.parked_at),
+            output.moment(event.parked_at),
             event.stream,
             str(event.version),
             event.type,
@@ -216,7 +216,7 @@ def parked_events(
         )
         for event in found
     ]
-    show.columns(iter(rows))
+    output.columns(iter(rows))
 
 
 @app.command("replay")
@@ -225,9 +225,9 @@ def replay_events(
     name: Name,
     position: Position = None,
     stream: Stream = None,
-    every: options.All = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    every: arguments.All = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> int:
     """Have parked events tried again: one, those of a stream, or all.
 
@@ -248,10 +248,10 @@ def discard_events(
     name: Name,
     position: Position = None,
     stream: Stream = None,
-    every: options.All = False,
-    yes: options.Yes = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    every: arguments.All = False,
+    yes: arguments.Yes = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> int:
     """Give parked events up: one, those of a stream, or all.
 
@@ -260,7 +260,7 @@ def discard_events(
     _check_choice(position, stream, every)
     with EventStore.connect(url, schema=schema) as store:
         store.group(name).info()
-        options.confirm(yes, f"give up parked events of group {name}?")
+        arguments.confirm(yes, f"give up parked events of group {name}?")
         count = store.group(name).discard(position=position, stream=stream)
     if not (count or every):
         return _say_nothing_parked(name)
@@ -358,20 +358,20 @@ def _start(text: str, option: str) -> GroupStart:
             return "beginning"
         case "head":
             return "head"
-    return times.place(text, option)
+    return timestamps.place(text, option)
 
 
 def _start_text(start: GroupStart) -> str:
     match start:
         case datetime():
-            return f"{show.moment(start)} UTC"
+            return f"{output.moment(start)} UTC"
         case int():
             return f"{start:,}"
     return f"the {start}"
 
 
 def _say_nothing_parked(name: str) -> int:
-    return show.fail(
+    return output.fail(
         f"group {name!r} has nothing parked there; what it has: indelible groups parked {name}"
     )
 

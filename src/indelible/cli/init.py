@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import arguments
 
 
 def init(
@@ -20,13 +20,14 @@ def init(
             " the roles that log in.",
         ),
     ] = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Make a store, or bring it up to date. Running it again changes nothing."""
-    from indelible.opening import locate
-    from indelible.postgres import Settings, migrate_store
-    from indelible.schema import check_schema_name
+    from indelible.postgres.migrations import migrate_store
+    from indelible.postgres.settings import Settings
+    from indelible.postgres.statements import check_schema_name
+    from indelible.store.connect import locate
 
     check_schema_name(schema)
     found, release = locate(url)

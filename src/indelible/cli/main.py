@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from indelible.errors import (
-    AppendRefused,
+    AppendRejected,
     ConnectionLost,
     DatabaseUnreachable,
     EmbeddedUnavailable,
@@ -26,20 +26,8 @@ from indelible.errors import (
     StreamNotFound,
 )
 
-from . import (
-    append,
-    demo,
-    event_types,
-    groups,
-    importing,
-    init,
-    look,
-    projections,
-    run,
-    show,
-    stream,
-)
-from .show import ReaderGone, fail
+from . import append, demo, groups, import_, init, output, projections, read, run, streams, types
+from .output import ReaderGone, fail
 
 # ClickException, wherever this version of typer has it from.
 _UsageError = typer.BadParameter.__mro__[2]
@@ -53,15 +41,15 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("append")(append.append)
-app.command("import")(importing.import_)
-app.command("read")(look.read)
-app.command("log")(look.log)
-app.command("streams")(look.streams)
-app.add_typer(stream.app, name="stream")
-app.command("stats")(look.stats)
-app.command("types")(event_types.types)
-app.command("check-types")(event_types.check_types)
-app.command("epoch")(look.epoch)
+app.command("import")(import_.import_)
+app.command("read")(read.read)
+app.command("log")(read.log)
+app.command("streams")(read.streams)
+app.add_typer(streams.app, name="stream")
+app.command("stats")(read.stats)
+app.command("types")(types.types)
+app.command("check-types")(types.check_types)
+app.command("epoch")(read.epoch)
 app.command("run")(run.run)
 app.add_typer(groups.app, name="groups")
 app.add_typer(projections.app, name="projections")
@@ -98,7 +86,7 @@ def _indelible(
 
 def main() -> None:
     """Run the command, and end the process: errors are one line, never a traceback."""
-    show.prepare_streams()
+    output.prepare_streams()
     # Commands that have no projections' code append nothing that inline ones take.
     for name in ("psycopg.pool", "indelible.projections.inline"):
         logging.getLogger(name).addHandler(logging.NullHandler())
@@ -156,7 +144,7 @@ def exit_code(error: IndelibleError) -> int:
     """The exit code that an error ends the command with."""
     match error:
         case (
-            AppendRefused()
+            AppendRejected()
             | StreamNotFound()
             | StreamNotClosed()
             | GroupExists()

@@ -13,15 +13,16 @@ import msgspec
 import typer
 
 from indelible.errors import InvalidInput
-from indelible.operating import LeftOut, ProjectionStatus
-from indelible.projection import DocumentProjection, Projection
-from indelible.rebuild import Rebuilding
-from indelible.rebuilder import Report
-from indelible.store import AsyncEventStore, EventStore
-from indelible.tending import check_concurrency
+from indelible.projections.assignment import check_concurrency
+from indelible.projections.projection import DocumentProjection, Projection
+from indelible.projections.rebuild import RebuildProgress
+from indelible.projections.rebuild_runner import Report
+from indelible.projections.types import ProjectionStatus, SkippedEvent
+from indelible.store.event_store import EventStore
+from indelible.store.event_store_async import AsyncEventStore
 
-from . import options, show
-from .finding import Application, find_projection
+from . import arguments, output
+from .discovery import Application, find_projection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,17 +36,17 @@ Name = Annotated[str, typer.Argument(help="The projection's name.")]
 @app.command("list")
 def list_projections(
     *,
-    json: options.Json = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """List the projections: state, checkpoint, lag, speed, workers, what went wrong."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.projection_statuses()
     if json:
-        show.json_lines(map(_status_json, found))
+        output.json_lines(map(_status_json, found))
         return
-    show.columns(iter([_HEADS, *map(_status_row, found)]))
+    output.columns(iter([_HEADS, *map(_status_row, found)]))
 
 
 @app.command("rebuild")
@@ -56,8 +57,8 @@ def rebuild_projection(
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", help="How many partitions are built at once.")
     ] = 4,
-    url: options.Url = None,
-    schema: options.OtherSchema = None,
+    url: arguments.Url = None,
+    schema: arguments.OtherSchema = None,
 ) -> None:
     """Build a projection anew beside the one that serves, then swap them in one transaction.
 
@@ -103,7 +104,7 @@ def _does_async(projection: Projection) -> bool:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[tuple[Report, list[Rebuilding]]]:
+def _progress(name: str) -> Iterator[tuple[Report, list[RebuildProgress]]]:
     """A bar with the share of the log, events a second, and the time left.
 
     Gives what is to be called with reports, and where the first and the last of them stand.
@@ -129,9 +130,9 @@ def _progress(name: str) -> Iterator[tuple[Report, list[Rebuilding]]]:
         transient=True,
     ) as progress:
         task = progress.add_task(name, total=None, events=0, rate=0)
-        seen: list[Rebuilding] = []
+        seen: list[RebuildProgress] = []
 
-        def report(so_far: Rebuilding) -> None:
+        def report(so_far: RebuildProgress) -> None:
             seen[1:] = [so_far]
             progress.update(
                 task,
@@ -149,15 +150,15 @@ def _progress(name: str) -> Iterator[tuple[Report, list[Rebuilding]]]:
 def parked_events(
     *,
     name: Name,
-    json: options.Json = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """List the events that a projection leaves out. A rebuild tries them again, in order."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.projection(name).parked()
     if json:
-        show.json_lines(map(_parked_json, found))
+        output.json_lines(map(_parked_json, found))
         return
     rows = [("POSITION", "VERSION", "PARTITION", "PARKED (UTC)", "STREAM", "TYPE", "WHY")]
     rows += [
@@ -165,14 +166,14 @@ def parked_events(
             str(event.position),
             str(event.version),
             str(event.partition),
-            show.moment(event.parked_at),
+            output.moment(event.parked_at),
             event.stream,
             event.type,
             event.error,
         )
         for event in found
     ]
-    show.columns(iter(rows))
+    output.columns(iter(rows))
 
 
 @app.command("discard")
@@ -182,10 +183,10 @@ def discard_events(
     position: Annotated[
         int | None, typer.Option("--position", help="Only the event at it.")
     ] = None,
-    every: options.All = False,
-    yes: options.Yes = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    every: arguments.All = False,
+    yes: arguments.Yes = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> int:
     """Take events that a projection left out off the list: one, or all. They stay out.
 
@@ -194,10 +195,10 @@ def discard_events(
     if every == (position is not None):
         raise InvalidInput("say which parked events: --position, or --all")
     with EventStore.connect(url, schema=schema) as store:
-        options.confirm(yes, f"give up parked events of projection {name}?")
+        arguments.confirm(yes, f"give up parked events of projection {name}?")
         count = store.projection(name).discard(position)
     if not (count or every):
-        return show.fail(
+        return output.fail(
             f"projection {name!r} leaves no event out at position {position:,}; what it does:"
             f" indelible projections parked {name}"
         )
@@ -209,8 +210,8 @@ def discard_events(
 def restart_projection(
     *,
     name: Name,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Have a stopped projection tried again, from where it stands."""
     with EventStore.connect(url, schema=schema) as store:
@@ -223,14 +224,14 @@ def drop_projection(
     *,
     name: Name,
     version: Annotated[int, typer.Option("--version", help="Which version of it.")],
-    yes: options.Yes = False,
-    url: options.Url = None,
-    schema: options.Schema = "indelible",
+    yes: arguments.Yes = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """End a version of a projection that no code uses any more, and drop its documents."""
     with EventStore.connect(url, schema=schema) as store:
         store.projection(name).status()
-        options.confirm(yes, f"drop version {version} of projection {name}?")
+        arguments.confirm(yes, f"drop version {version} of projection {name}?")
         store.projection(name).drop(version)
     typer.echo(f"version {version} of projection {name} is dropped")
 
@@ -308,7 +309,7 @@ def _status_json(status: ProjectionStatus) -> dict[str, Any]:
     }
 
 
-def _parked_json(event: LeftOut) -> dict[str, Any]:
+def _parked_json(event: SkippedEvent) -> dict[str, Any]:
     return {
         "version": event.version,
         "position": str(event.position),
@@ -325,9 +326,9 @@ def verify(
     *,
     name: Name,
     application: Application,
-    json: options.Json = False,
-    url: options.Url = None,
-    schema: options.OtherSchema = None,
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.OtherSchema = None,
 ) -> int:
     """Fold a projection anew up to its checkpoint, and compare with the documents it keeps.
 
@@ -342,7 +343,7 @@ def verify(
     ) as store:
         found = store.verify(projection)
     if json:
-        show.json_lines([{**asdict(found), "checkpoint": str(found.checkpoint)}])
+        output.json_lines([{**asdict(found), "checkpoint": str(found.checkpoint)}])
         return 0 if found.holds else 1
     typer.echo(
         f"{found.projection}, version {found.version}: {found.events:,} events up to position"
@@ -352,7 +353,7 @@ def verify(
     if found.differing:
         rows = [("KEY", "KEPT", "FOLDED")]
         rows += [(each.key, _text(each.kept), _text(each.folded)) for each in found.differences]
-        show.columns(iter(rows))
+        output.columns(iter(rows))
     return 0 if found.holds else 1
 
 

@@ -13,11 +13,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from indelible.app import App, AsyncApp
+from indelible.app.app import App
+from indelible.app.app_async import AsyncApp
 from indelible.errors import InvalidInput
 
-from . import options
-from .finding import find_application
+from . import arguments
+from .discovery import find_application
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -50,8 +51,8 @@ def run(
     log_level: Annotated[
         str, typer.Option("--log-level", help="DEBUG logs every event, INFO the reports.")
     ] = "INFO",
-    url: options.Url = None,
-    schema: options.OtherSchema = None,
+    url: arguments.Url = None,
+    schema: arguments.OtherSchema = None,
 ) -> None:
     """Run an application's handlers and projections in a worker process.
 

@@ -11,18 +11,17 @@ bound         engines that run all statements on one connection, and so inside t
               the caller
 """
 
-from .bound import AsyncBoundEngine, BoundEngine
-from .connections import (
-    AsyncConnection,
-    Connection,
-    migrate_store,
-    open_connection,
-    speaks_to_the_server,
-)
-from .failures import target, translate
+from .adapters import AsyncConnection, Connection
+from .connection import open_connection
+from .engine import PoolEngine
+from .engine_async import AsyncPoolEngine
+from .errors import target, translate
 from .forks import Origin
-from .pooled import AsyncPoolEngine, PoolEngine
+from .migrations import migrate_store
+from .session import is_direct_connection
 from .settings import Settings
+from .transaction import BoundEngine
+from .transaction_async import AsyncBoundEngine
 
 __all__ = [
     "AsyncBoundEngine",
@@ -33,9 +32,9 @@ __all__ = [
     "Origin",
     "PoolEngine",
     "Settings",
+    "is_direct_connection",
     "migrate_store",
     "open_connection",
-    "speaks_to_the_server",
     "target",
     "translate",
 ]

@@ -3,25 +3,21 @@
 Each module has a part of `EventStore` and its twin, a line or two of logic per method.
 """
 
-from .event_store import (
-    MAX_EVENT_BYTES,
-    AsyncBoundEventStore,
-    AsyncEventStore,
-    BoundEventStore,
-    Connecting,
-    EventStore,
-)
-from .events import AsyncLog, AsyncStreamEvents, Log, StreamEvents
+from indelible.streams.iterators import Log, StreamEvents
+from indelible.streams.iterators_async import AsyncLog, AsyncStreamEvents
+
+from .event_store import MAX_EVENT_BYTES, EventStore, TransactionStore
+from .event_store_async import AsyncEventStore, AsyncTransactionStore, Connecting
 
 __all__ = [
     "MAX_EVENT_BYTES",
-    "AsyncBoundEventStore",
     "AsyncEventStore",
     "AsyncLog",
     "AsyncStreamEvents",
-    "BoundEventStore",
+    "AsyncTransactionStore",
     "Connecting",
     "EventStore",
     "Log",
     "StreamEvents",
+    "TransactionStore",
 ]

@@ -1,51 +1,45 @@
-"""The two stores, as they are opened, bound and closed."""
+"""The event store."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from indelible import opening, project
-from indelible import schema as schema_
-from indelible.codec import EventClasses, Unknown
+from indelible.consumer_groups.group import Group
 from indelible.errors import InvalidInput
-from indelible.group import AsyncGroup, Group
-from indelible.inline import AsyncInline, Inline
-from indelible.plan import documented_as
-from indelible.postgres import (
-    AsyncBoundEngine,
-    AsyncConnection,
-    AsyncPoolEngine,
-    BoundEngine,
-    Connection,
-    PoolEngine,
-)
-from indelible.projection import Projection
-from indelible.wakeup import Wakeup
+from indelible.postgres import migrations
+from indelible.postgres.adapters import Connection
+from indelible.postgres.engine import PoolEngine
+from indelible.postgres.transaction import BoundEngine
+from indelible.projections import registry
+from indelible.projections.inline import Inline
+from indelible.projections.projection import Projection
+from indelible.serialization.event_classes import EventClasses, Unknown
+from indelible.subscriptions.head_watcher import Wakeup
 
-from .appending import AppendFace, AsyncAppendFace
-from .deciding import AsyncDecideFace, DecideFace
-from .domain import AsyncDomainFace, DomainFace
-from .following import AsyncFollowFace, FollowFace
-from .opened import NOT_IN_A_TRANSACTION
-from .projecting import AsyncProjectFace, ProjectFace
-from .reading import AsyncReadFace, ReadFace
-from .streams import AsyncStreamsFace, StreamsFace
+from .aggregates import AggregateMethods
+from .append import AppendMethods
+from .base import NOT_IN_A_TRANSACTION
+from .connect import prepare
+from .dcb import DecisionMethods
+from .projections import ProjectionMethods
+from .read import ReadMethods
+from .streams import StreamMethods
+from .subscriptions import SubscriptionMethods
 
 MAX_EVENT_BYTES = 1024 * 1024
 
 
 class EventStore(
-    AppendFace,
-    DecideFace,
-    DomainFace,
-    ProjectFace,
-    FollowFace,
-    ReadFace,
-    StreamsFace,
+    AppendMethods,
+    DecisionMethods,
+    AggregateMethods,
+    ProjectionMethods,
+    SubscriptionMethods,
+    ReadMethods,
+    StreamMethods,
 ):
     """A store of events, for code without `async`. Open one with `connect`.
 
@@ -106,13 +100,14 @@ class EventStore(
 
         Raises:
             InvalidInput: an argument is wrong.
-            ProjectionChanged: an inline projection was begun in another way under its version.
+            ProjectionDefinitionChanged: an inline projection was begun in another way under its
+                version.
             DatabaseUnreachable: no connection could be made.
             SchemaMissing, SchemaOutdated, SchemaTooNew: there is no store, or an older or newer
                 one, in the schema.
             EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
         """
-        opened = opening.prepare(
+        opened = prepare(
             url,
             schema=schema,
             events=events,
@@ -133,15 +128,15 @@ class EventStore(
         )
         try:
             engine.open()
-            engine.run(schema_.check(opened.settings.schema))
-            engine.run(project.register_inline(kept.described))
+            engine.run(migrations.check(opened.settings.schema))
+            engine.run(registry.register_inline(kept.described))
         except BaseException:
             engine.close()
             raise
         return EventStore(engine, opened.writing, wakeup)
 
     @contextmanager
-    def transaction(self) -> Iterator[BoundEventStore]:
+    def transaction(self) -> Iterator[TransactionStore]:
         """Open a transaction for several appends and reads, and for SQL of your own.
 
         What it appended is there for all at once when the block ends, or not at all when an error
@@ -160,9 +155,9 @@ class EventStore(
             ```
         """
         with self._engine.transaction() as engine:
-            yield BoundEventStore(engine, self._writing)
+            yield TransactionStore(engine, self._writing)
 
-    def bind(self, connection: Connection) -> BoundEventStore:
+    def bind(self, connection: Connection) -> TransactionStore:
         """Use the store through a connection of yours, inside its transaction.
 
         You commit; nothing is repeated when the connection is lost. A connection that is not in
@@ -185,9 +180,9 @@ class EventStore(
                 store.bind(django.db.connection.connection).append(…)
             ```
         """
-        return BoundEventStore(self._engine.bind(connection), self._writing)
+        return TransactionStore(self._engine.bind(connection), self._writing)
 
-    def group(self, name: str) -> Group[BoundEventStore]:
+    def group(self, name: str) -> Group[TransactionStore]:
         """Give the face of a consumer group: create it, work for it, look after it.
 
         Args:
@@ -200,8 +195,8 @@ class EventStore(
             raise InvalidInput(NOT_IN_A_TRANSACTION)
         return Group(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
 
-    def _bound(self, engine: BoundEngine) -> BoundEventStore:
-        return BoundEventStore(engine, self._writing)
+    def _bound(self, engine: BoundEngine) -> TransactionStore:
+        return TransactionStore(engine, self._writing)
 
     def close(self) -> None:
         """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""
@@ -221,7 +216,7 @@ class EventStore(
         self.close()
 
 
-class BoundEventStore(EventStore):
+class TransactionStore(EventStore):
     """A store inside one transaction, from `transaction` or `bind`.
 
     Closing it leaves the connection to its owner.
@@ -233,142 +228,3 @@ class BoundEventStore(EventStore):
     def connection(self) -> Connection:
         """The connection, for SQL of your own in the same transaction."""
         return self._engine.lend()
-
-
-@documented_as(EventStore)
-class AsyncEventStore(
-    AsyncAppendFace,
-    AsyncDecideFace,
-    AsyncDomainFace,
-    AsyncProjectFace,
-    AsyncFollowFace,
-    AsyncReadFace,
-    AsyncStreamsFace,
-):
-    """A store of events, for `async` code: `EventStore` with `await`.
-
-    Any number of tasks of one event loop may use one store at once.
-
-    Example:
-        ```python
-        async with AsyncEventStore.connect(events=[OrderCreated, OrderCanceled]) as store:
-            await store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
-            async for event in store.read("order-17"):
-                print(event.version, event.type, event.data)
-        ```
-    """
-
-    @classmethod
-    def connect(
-        cls,
-        url: str | None = None,
-        *,
-        schema: str | None = None,
-        events: EventClasses = (),
-        unknown: Unknown = "raise",
-        channel: str | None = None,
-        inline: Iterable[Projection | type[Projection]] = (),
-        migrate: bool | None = None,
-        max_event_bytes: int = MAX_EVENT_BYTES,
-        pool_size: int = 10,
-        timeout: float = 30.0,
-    ) -> Connecting:
-        async def connect() -> AsyncEventStore:
-            opened = await asyncio.to_thread(
-                opening.prepare,
-                url,
-                schema=schema,
-                events=events,
-                unknown=unknown,
-                channel=channel,
-                migrate=migrate,
-                max_event_bytes=max_event_bytes,
-                pool_size=pool_size,
-                timeout=timeout,
-            )
-            wakeup = Wakeup(opened.settings)
-            kept = AsyncInline(opened.writing.codec, inline)
-            engine = AsyncPoolEngine(
-                opened.settings,
-                on_close=opened.release,
-                on_commit=wakeup.doorbell.ring,
-                on_append=kept if kept.described else None,
-            )
-            try:
-                await engine.open()
-                await engine.run(schema_.check(opened.settings.schema))
-                await engine.run(project.register_inline(kept.described))
-            except BaseException:
-                await engine.close()
-                raise
-            return AsyncEventStore(engine, opened.writing, wakeup)
-
-        return Connecting(connect)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncBoundEventStore]:
-        async with self._engine.transaction() as engine:
-            yield AsyncBoundEventStore(engine, self._writing)
-
-    def bind(self, connection: AsyncConnection) -> AsyncBoundEventStore:
-        return AsyncBoundEventStore(self._engine.bind(connection), self._writing)
-
-    def group(self, name: str) -> AsyncGroup[AsyncBoundEventStore]:
-        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
-        return AsyncGroup(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
-
-    def _bound(self, engine: AsyncBoundEngine) -> AsyncBoundEventStore:
-        return AsyncBoundEventStore(engine, self._writing)
-
-    async def close(self) -> None:
-        if self._wakeup is not None:
-            await asyncio.to_thread(self._wakeup.close)
-        await self._engine.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-
-@documented_as(BoundEventStore)
-class AsyncBoundEventStore(AsyncEventStore):
-    """A store inside one transaction, from `transaction` or `bind`; see `BoundEventStore`."""
-
-    _engine: AsyncBoundEngine
-
-    @property
-    def connection(self) -> AsyncConnection:
-        """The connection, for SQL of your own in the same transaction."""
-        return self._engine.lend()
-
-
-class Connecting:
-    """A store about to be opened: `await` it, or enter it with `async with`."""
-
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect = connect
-        self._store: AsyncEventStore | None = None
-
-    def __await__(self) -> Generator[Any, None, AsyncEventStore]:
-        return self._connect().__await__()  # type: ignore[no-any-return]
-
-    async def __aenter__(self) -> AsyncEventStore:
-        self._store = await self
-        return self._store
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._store is not None:
-            await self._store.close()

@@ -1,18 +1,18 @@
-"""What streams there are, and their life."""
+"""Streams and their life cycle: methods of the store."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
-from indelible import life, read
-from indelible.events import ExpectedVersion, StreamChange, StreamInfo
-from indelible.plan import documented_as
+from indelible.events import ExpectedVersion
+from indelible.streams import info, lifecycle
+from indelible.streams.info import StreamChange, StreamInfo
+from indelible.streams.iterators import pages
 
-from .events import async_pages, pages
-from .opened import AsyncOpened, Opened
+from .base import StoreBase
 
 
-class StreamsFace(Opened):
+class StreamMethods(StoreBase):
     """The part of an `EventStore` that looks after streams."""
 
     def stream(self, name: str) -> StreamInfo | None:
@@ -21,7 +21,7 @@ class StreamsFace(Opened):
         Returns:
             Its channel, version and times; None for a stream never written.
         """
-        return self._engine.run(read.stream_info(name))
+        return self._engine.run(info.stream_info(name))
 
     def streams(
         self, *, channel: str | None = None, prefix: str | None = None
@@ -35,7 +35,7 @@ class StreamsFace(Opened):
         Returns:
             An iterator over them; they are read in pages.
         """
-        return pages(self._engine, read.StreamsReading(channel=channel, prefix=prefix))
+        return pages(self._engine, info.StreamsReading(channel=channel, prefix=prefix))
 
     def close_stream(
         self, stream: str, *, expected: int | ExpectedVersion, reason: str | None = None
@@ -63,7 +63,7 @@ class StreamsFace(Opened):
             store.close_stream("order-17", expected=last.version)
             ```
         """
-        return self._engine.run(life.close_stream(stream, expected=expected, reason=reason))
+        return self._engine.run(lifecycle.close_stream(stream, expected=expected, reason=reason))
 
     def reopen_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
         """Open a closed stream again; it goes on at the version where it stands.
@@ -78,7 +78,7 @@ class StreamsFace(Opened):
         Raises:
             StreamNotFound: it was never written.
         """
-        return self._engine.run(life.change_stream(stream, "reopen", reason=reason))
+        return self._engine.run(lifecycle.change_stream(stream, "reopen", reason=reason))
 
     def archive_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
         """Move the events of a closed stream out of the way of those that are still written to.
@@ -98,7 +98,7 @@ class StreamsFace(Opened):
             StreamNotFound: it was never written.
             PermissionDenied: the role may not.
         """
-        return self._engine.run(life.change_stream(stream, "archive", reason=reason))
+        return self._engine.run(lifecycle.change_stream(stream, "archive", reason=reason))
 
     def erase_stream(self, stream: str, *, reason: str) -> StreamInfo:
         """Destroy the data and the metadata of a stream's events, for good.
@@ -120,38 +120,8 @@ class StreamsFace(Opened):
             PermissionDenied: the role may not.
             InvalidInput: no reason is given.
         """
-        return self._engine.run(life.change_stream(stream, "erase", reason=reason))
+        return self._engine.run(lifecycle.change_stream(stream, "erase", reason=reason))
 
     def stream_changes(self, stream: str) -> list[StreamChange]:
         """Ask who closed, reopened, archived or erased a stream, when and why, in order."""
-        return self._engine.run(life.stream_changes(stream))
-
-
-@documented_as(StreamsFace)
-class AsyncStreamsFace(AsyncOpened):
-    """The part of an `AsyncEventStore` that looks after streams."""
-
-    async def stream(self, name: str) -> StreamInfo | None:
-        return await self._engine.run(read.stream_info(name))
-
-    def streams(
-        self, *, channel: str | None = None, prefix: str | None = None
-    ) -> AsyncIterator[StreamInfo]:
-        return async_pages(self._engine, read.StreamsReading(channel=channel, prefix=prefix))
-
-    async def close_stream(
-        self, stream: str, *, expected: int | ExpectedVersion, reason: str | None = None
-    ) -> StreamInfo:
-        return await self._engine.run(life.close_stream(stream, expected=expected, reason=reason))
-
-    async def reopen_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
-        return await self._engine.run(life.change_stream(stream, "reopen", reason=reason))
-
-    async def archive_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
-        return await self._engine.run(life.change_stream(stream, "archive", reason=reason))
-
-    async def erase_stream(self, stream: str, *, reason: str) -> StreamInfo:
-        return await self._engine.run(life.change_stream(stream, "erase", reason=reason))
-
-    async def stream_changes(self, stream: str) -> list[StreamChange]:
-        return await self._engine.run(life.stream_changes(stream))
+        return self._engine.run(lifecycle.stream_changes(stream))

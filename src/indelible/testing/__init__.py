@@ -5,9 +5,9 @@ needs pytest but the plugin itself.
 """
 
 from .clock import Clock
-from .failures import with_lost_connection, with_rival
-from .scenarios import AggregateLike, DeciderLike, Given, Outcome, given
-from .stores import FreshStore, FreshStores, fresh_stores
+from .fault_injection import with_lost_connection, with_rival
+from .given_when_then import AggregateLike, DeciderLike, Given, Outcome, given
+from .temporary_stores import FreshStore, FreshStores, fresh_stores
 from .waiting import wait_until_caught_up, wait_until_caught_up_async
 
 __all__ = [

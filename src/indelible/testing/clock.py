@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from indelible.bulk_import.types import ImportEvent
+from indelible.core.timestamps import validate_timestamp
+from indelible.core.uuid7 import uuid7
 from indelible.errors import InvalidInput
-from indelible.events import ImportEvent, NewEvent, uuid7
-from indelible.moments import check_moment
-from indelible.store import AsyncEventStore, EventStore
+from indelible.events import NewEvent
+from indelible.store.event_store import EventStore
+from indelible.store.event_store_async import AsyncEventStore
 
 
 class Clock:
@@ -34,7 +37,7 @@ class Clock:
     """
 
     def __init__(self, start: datetime = datetime(2020, 1, 1, tzinfo=UTC)) -> None:
-        self._now = check_moment("start", start)
+        self._now = validate_timestamp("start", start)
 
     def now(self) -> datetime:
         """Tell the time."""
@@ -42,7 +45,7 @@ class Clock:
 
     def set(self, moment: datetime) -> None:
         """Move the clock to a moment, also an earlier one."""
-        self._now = check_moment("moment", moment)
+        self._now = validate_timestamp("moment", moment)
 
     def advance(self, **by: float) -> datetime:
         """Move the clock on.

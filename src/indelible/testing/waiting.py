@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from indelible.store import AsyncEventStore, EventStore
+from indelible.store.event_store import EventStore
+from indelible.store.event_store_async import AsyncEventStore
 
 
 def wait_until_caught_up(store: EventStore, *groups: str, timeout: float = 10.0) -> None:
@@ -17,7 +18,7 @@ def wait_until_caught_up(store: EventStore, *groups: str, timeout: float = 10.0)
 
     Raises:
         GroupNotFound: there is no such group.
-        WaitTimedOut: one did not come as far: nobody works for it, or an event holds it back.
+        WaitTimeout: one did not come as far: nobody works for it, or an event holds it back.
 
     Example:
         ```python

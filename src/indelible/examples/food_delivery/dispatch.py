@@ -11,7 +11,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from indelible import BoundEventStore, Consumer, EventStore, Query
+from indelible import Consumer, EventStore, Query, TransactionStore
 
 from . import delivery, ordering
 
@@ -24,7 +24,7 @@ class Dispatch:
     def __init__(self, store: EventStore, threads: int) -> None:
         group = store.group(GROUP)
         group.create(Query(types="OrderCreated", channel=ordering.CHANNEL))
-        self._consumer: Consumer[BoundEventStore] = group.consume()
+        self._consumer: Consumer[TransactionStore] = group.consume()
         self._threads = [Thread(target=self._work) for _ in range(threads)]
 
     def _work(self) -> None:

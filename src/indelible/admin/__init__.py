@@ -1,0 +1,1 @@
+"""Statistics, epochs and event types of a store."""

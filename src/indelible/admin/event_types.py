@@ -1,0 +1,154 @@
+"""Plans: what types of events a store holds, and whether the code of today can read them.
+
+No index leads from types to events: it would cost every append some bytes and some time. The log is
+counted through instead, in windows of positions, so that no statement takes long.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime
+
+from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.validation import validate_count
+from indelible.errors import DecodingFailed, InvalidInput, UnknownEventType, UpcastingFailed
+from indelible.serialization.codec import Codec
+from indelible.streams.head import head
+from indelible.streams.rows import decode_rows, place
+
+_WINDOW = 200_000
+_PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TypeInfo:
+    """A type of the events that a store holds.
+
+    Attributes:
+        type: its name, as it is stored.
+        events: how many events have it, up to the head.
+        first_position, first_recorded_at: where and when the first of them stands.
+        last_position, last_recorded_at: the same of the last.
+        is_registered: whether a class is registered for it.
+        upcasters: those that lead from it, in their order, as text.
+    """
+
+    type: str
+    events: int
+    first_position: int
+    first_recorded_at: datetime
+    last_position: int
+    last_recorded_at: datetime
+    is_registered: bool
+    upcasters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableEvent:
+    """A stored event that cannot be read.
+
+    Attributes:
+        stream, version, position: where it stands.
+        reason: why.
+    """
+
+    stream: str
+    version: int
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCheck:
+    """Whether the stored events of a type can be read.
+
+    Attributes:
+        type: its name, as it is stored.
+        events: how many events have it.
+        checked: how many of them were read: the first, the last and some at random.
+        failures: those that could not be.
+    """
+
+    type: str
+    events: int
+    checked: int
+    failures: tuple[UnreadableEvent, ...]
+
+
+@dataclass(slots=True)
+class _Found:
+    events: int
+    first: int
+    last: int
+    samples: list[int]
+
+
+def types(codec: Codec) -> Operation[list[TypeInfo]]:
+    """What types there are; see `EventStore.types`."""
+    found = yield from _count(samples=0)
+    ends = {position for one in found.values() for position in (one.first, one.last)}
+    times = {}
+    for row in (yield from _rows(sorted(ends))):
+        times[row[0]] = row[9]
+    return [
+        TypeInfo(
+            name,
+            one.events,
+            one.first,
+            times[one.first],
+            one.last,
+            times[one.last],
+            is_registered=name in codec.classes,
+            upcasters=tuple(map(str, codec.upcasting.steps.get(name, ()))),
+        )
+        for name, one in found.items()
+    ]
+
+
+def check_types(codec: Codec, *, samples: int) -> Operation[list[TypeCheck]]:
+    """Whether all types can be read; see `EventStore.check_types`."""
+    if not codec.classes and not codec.upcasting.steps:
+        raise InvalidInput(
+            "without registered classes everything can be read: connect with events=[…]"
+        )
+    found = yield from _count(samples=validate_count("samples", samples))
+    checks = []
+    for name, one in found.items():
+        chosen = random.sample(one.samples, min(samples, len(one.samples)))
+        positions = sorted({one.first, one.last, *chosen})
+        failures = []
+        for row in (yield from _rows(positions)):
+            try:
+                decode_rows(codec, [row])
+            except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
+                # Where it stands is told apart, so that what fails alike is told once.
+                reason = str(error).removeprefix(f"{place(*row[:3])}: ")
+                failures.append(UnreadableEvent(row[1], row[2], row[0], reason))
+        checks.append(TypeCheck(name, one.events, len(positions), tuple(failures)))
+    return checks
+
+
+def _count(*, samples: int) -> Operation[dict[str, _Found]]:
+    """Count the types up to the head, in order of name."""
+    settled = yield from head()
+    found: dict[str, _Found] = {}
+    for after in range(0, settled, _WINDOW):
+        rows = yield Statement(
+            "types",
+            {"after": after, "upto": min(after + _WINDOW, settled), "samples": samples},
+            prepared=False,
+        )
+        for name, events, first, last, chosen in rows:
+            one = found.setdefault(name, _Found(0, first, last, []))
+            one.events += events
+            one.last = last
+            one.samples += chosen or []
+    return dict(sorted(found.items()))
+
+
+def _rows(positions: list[int]) -> Operation[Rows]:
+    rows: Rows = []
+    for begin in range(0, len(positions), _PAGE):
+        rows += yield Statement("read_positions", {"positions": positions[begin : begin + _PAGE]})
+    return rows

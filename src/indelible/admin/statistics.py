@@ -1,0 +1,53 @@
+"""Count streams and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from indelible.core.operation import Operation, Statement
+from indelible.streams.head import head
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """The streams and events of one channel."""
+
+    channel: str
+    streams: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """The size of a store.
+
+    Attributes:
+        streams: how many streams there are.
+        events: how many events they hold.
+        head: the settled position.
+        last_position: the last position handed out, settled or not.
+        bytes: what the store's tables and indexes take on disk.
+        channels: the same per channel, in order of name.
+    """
+
+    streams: int
+    events: int
+    head: int
+    last_position: int
+    bytes: int
+    channels: tuple[ChannelStats, ...]
+
+
+def stats() -> Operation[StoreStats]:
+    """The size of the store."""
+    settled = yield from head()
+    ((last_position, size),) = yield Statement("stats")
+    channels = tuple(ChannelStats(*row) for row in (yield Statement("channels")))
+    return StoreStats(
+        streams=sum(channel.streams for channel in channels),
+        events=sum(channel.events for channel in channels),
+        head=settled,
+        last_position=last_position,
+        bytes=size,
+        channels=channels,
+    )

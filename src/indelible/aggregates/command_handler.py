@@ -1,0 +1,219 @@
+"""Plans: handle a command: load, decide, append, and decide anew where somebody was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+from uuid import UUID, uuid5
+
+from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.retry import RetryBudget
+from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
+from indelible.events import AppendResult, NewEvent, StreamAppend
+from indelible.streams import append, append_input
+from indelible.streams.rows import decode_rows
+
+from .adapter import adapter_of, changes_of, events_of
+from .aggregate import Aggregate
+from .state_loader import StateLoader, events_after
+
+State = TypeVar("State")
+Event = TypeVar("Event")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult(Generic[State, Event]):
+    """What came of a command.
+
+    Attributes:
+        state: the state after it; of an aggregate, the aggregate.
+        version: the version that the state is at.
+        events: what was recorded; nothing where nothing followed from the command.
+        result: what the append did; None where nothing was recorded. `idempotent` where the command
+            had been handled before, and all of this is what came of it then.
+    """
+
+    state: State
+    version: int
+    events: tuple[Event, ...]
+    result: AppendResult | None
+
+
+class CommandHandler:
+    """A command being handled; see `EventStore.handle`.
+
+    Attributes:
+        handled: what came of it, once an attempt succeeded.
+    """
+
+    handled: CommandResult[Any, Any]
+
+    def __init__(
+        self,
+        writing: append_input.AppendSettings,
+        stream: str,
+        given: object,
+        command: Any,
+        *,
+        command_id: UUID | None,
+        channel: str | None,
+        metadata: Mapping[str, Any] | None,
+        attempts: int,
+    ) -> None:
+        if command_id is not None and not isinstance(command_id, UUID):
+            raise InvalidInput(
+                f"command_id must be a UUID, not {command_id!r}: uuid.uuid5(namespace, text) makes"
+                " one of a text, always the same"
+            )
+        self._writing = writing
+        self._stream = stream
+        self._subject = adapter_of(given)
+        self._command = command
+        self._command_id = command_id
+        self._channel = channel
+        self._metadata = metadata
+        self._attempts = RetryBudget(attempts)
+        self.loading = self._loading()
+        self._has_loaded = False
+
+    def attempt(self) -> Operation[float | None]:
+        """Attempt once.
+
+        Returns:
+            How many seconds to wait before the next attempt; None once it is handled.
+        """
+        if self._has_loaded:
+            yield from self.loading.catch_up()
+        else:
+            yield from self.loading.load()
+            self._has_loaded = True
+        if self.loading.handled_at is not None:
+            self.handled = yield from self._first_result(self.loading.handled_at)
+            return None
+        state, version = self.loading.state, self.loading.version
+        changes = self._with_ids(self._subject.decide(self._writing.codec, self._command, state))
+        if not changes:
+            self.handled = CommandResult(state, version, (), None)
+            return None
+        # First what may fail: what cannot be read again, or taken in, is not stored.
+        events = events_of(self._writing.codec, changes)
+        after = self._subject.with_changes(state, events)
+        try:
+            result = yield from append.append(
+                self._writing,
+                self._stream,
+                changes,
+                expected=version,
+                channel=self._channel,
+                metadata=self._metadata,
+            )
+        except WrongExpectedVersion as refusal:
+            if after is state and not self._subject.changes_in_place:
+                # evolve may have changed it in place: begin again.
+                self.loading, self._has_loaded = self._loading(), False
+            return self._attempts.pause_after(refusal)
+        except DuplicateEvent as refusal:
+            # The same command was handled meanwhile, and decided otherwise.
+            self.handled = yield from self._first_result(self._place_of_first(refusal))
+            return None
+        if result.idempotent and self._command_id is not None:
+            # Handled meanwhile, too: perhaps with more events, of which these are the first.
+            first = result.version - len(changes) + 1
+            self.handled = yield from self._first_result(first)
+            return None
+        after = self._subject.stored(after, result)
+        self.handled = CommandResult(after, result.version, tuple(events), result)
+        return None
+
+    def _loading(self, to_version: int | None = None) -> StateLoader[Any]:
+        return StateLoader(
+            self._writing.codec,
+            self._stream,
+            self._subject,
+            to_version=to_version,
+            command_event=None if self._command_id is None else self._event_id(0),
+        )
+
+    def _event_id(self, place: int) -> UUID:
+        """The id of an event of the command: the same whenever the command is handled."""
+        assert self._command_id is not None  # noqa: S101
+        return uuid5(self._command_id, f"{place} {self._stream}")
+
+    def _with_ids(self, changes: Sequence[Any]) -> list[Any]:
+        if self._command_id is None:
+            return list(changes)
+        type_of = self._writing.codec.type_of
+        return [
+            replace(
+                change if isinstance(change, NewEvent) else NewEvent(type_of(change), change),
+                id=self._event_id(place),
+            )
+            for place, change in enumerate(changes)
+        ]
+
+    def _place_of_first(self, refusal: DuplicateEvent) -> int:
+        if self._command_id is not None:
+            for duplicate in refusal.duplicates:
+                if (duplicate.id, duplicate.stream) == (self._event_id(0), self._stream):
+                    return duplicate.version
+        raise refusal
+
+    def _first_result(self, first: int) -> Operation[CommandResult[Any, Any]]:
+        """What came of the command when it was handled first."""
+        # Whoever handled it may have been told that it is not known whether it will last.
+        yield Statement("wait_at_commit", appends=True)
+        rows = yield from self._rows_from(first)
+        position, version, recorded_at = rows[-1][0], rows[-1][2], rows[-1][9]
+        result = AppendResult(self._stream, version, position, recorded_at, idempotent=True)
+        then = self._loading(to_version=version)
+        yield from then.load()
+        events, _ = decode_rows(self._writing.codec, rows, self._stream)
+        return CommandResult(
+            self._subject.stored(then.state, result),
+            version,
+            tuple(event.data for event in events),
+            result,
+        )
+
+    def _rows_from(self, first: int) -> Operation[Rows]:
+        """The command's events, known by their ids, from a version on."""
+        found: Rows = []
+        while rows := (yield from events_after(self._stream, first + len(found) - 1)):
+            for row in rows:
+                if row[3] != self._event_id(len(found)):
+                    return found
+                found.append(row)
+        return found
+
+
+def begin(writing: append_input.AppendSettings, aggregate: object, stream: str) -> StateLoader[Any]:
+    """The load that writing an aggregate begins with; see `EventStore.writing`."""
+    if not (isinstance(aggregate, type) and issubclass(aggregate, Aggregate)):
+        raise InvalidInput(f"writing takes a subclass of Aggregate, not {aggregate!r}")
+    return StateLoader(writing.codec, stream, adapter_of(aggregate))
+
+
+def finish(
+    writing: append_input.AppendSettings,
+    stream: str,
+    aggregate: Aggregate[Any],
+    *,
+    channel: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Operation[None]:
+    """Append what an aggregate has recorded, and check its version in any case."""
+    changes = changes_of(writing.codec, aggregate)
+    if not changes:
+        check = StreamAppend(stream, [], aggregate.version)
+        yield from append.append_many(writing, [check])
+        return
+    result = yield from append.append(
+        writing,
+        stream,
+        changes,
+        expected=aggregate.version,
+        channel=channel,
+        metadata=metadata,
+    )
+    adapter_of(type(aggregate)).stored(aggregate, result)

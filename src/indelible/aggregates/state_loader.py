@@ -1,0 +1,281 @@
+"""Plans: load a state from the events of its stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.timestamps import AsOf, validate_timestamp
+from indelible.core.validation import validate_name
+from indelible.errors import IndelibleError, StreamErased
+from indelible.events import ERASED, RecordedEvent
+from indelible.serialization.codec import Codec, succeeds
+from indelible.streams.read_stream import Versions
+from indelible.streams.recorded_time import LAST_POSITION, RecordedTimeRange
+from indelible.streams.rows import decode_rows
+
+from .adapter import DeciderAdapter, adapter_of
+from .aggregate import Aggregate
+from .fingerprint import in_store
+from .snapshots import SnapshotSerializer
+
+State = TypeVar("State")
+
+_PAGE = 1_000
+"""How many events come with one statement: all of them are needed, so not few at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedState(Generic[State]):
+    """A state, and the version that it is at.
+
+    Attributes:
+        state: what the events make of the decider's initial state.
+        version: the version of the last event that it knows of: the `expected` of an append that
+            is decided on it; -1 where there is none.
+    """
+
+    state: State
+    version: int
+
+
+class _Facts(msgspec.Struct):
+    """What the first row of a load tells of the stream as a whole."""
+
+    version: int
+    handled_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a snapshot is taken of."""
+
+    version: int
+    valid_at: datetime | None
+    state: bytes
+
+
+class StateLoader(Generic[State]):
+    """A state as it is loaded, and as it goes on with what comes after.
+
+    Attributes:
+        state: what the events make of it.
+        version: the last version that it knows of.
+        handled_at: the version of the first event of the command asked for, if it was handled.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        stream: str,
+        subject: DeciderAdapter[State],
+        *,
+        as_of: AsOf | None = None,
+        valid_at: datetime | None = None,
+        to_version: int | None = None,
+        command_event: UUID | None = None,
+    ) -> None:
+        self._codec = codec
+        self._stream = validate_name("stream", stream)
+        self._subject = subject
+        self._versions = Versions(stream, 0, to_version, RecordedTimeRange(as_of, None))
+        self._is_of_today = as_of is None and to_version is None
+        self._moment = None if valid_at is None else validate_timestamp("valid_at", valid_at)
+        self._command_event = command_event
+        self._snapshot: bytes | None = None
+        self._history: list[Any] = []
+        self._erased_at: datetime | None = None
+        self._kept: _Kept | IndelibleError | None = None
+        self._begin()
+        self.version = -1
+        self.handled_at: int | None = None
+
+    def load(self) -> Operation[None]:
+        """Take in the events that there are: most often in one round trip, from a snapshot on."""
+        _, to_version = yield from self._versions.find()
+        form = self._subject.form
+        count, last_valid_at = yield from self._take_in(to_version, form)
+        if form is not None and self._is_of_today and count >= form.every:
+            self._keep(form, None if self._moment is None else last_valid_at)
+
+    def catch_up(self) -> Operation[None]:
+        """Take in what has come since, and read no event again."""
+        if self._subject.changes_in_place:
+            history, self._history = self._history, []
+            self._begin()
+            self._fold(history)
+        yield from self._take_in(LAST_POSITION, None)
+
+    @property
+    def has_snapshot_to_take(self) -> bool:
+        """Whether so many events were read that the next load should not read them again."""
+        return self._kept is not None
+
+    def take_snapshot(self) -> Operation[None]:
+        """Keep the state as it was loaded.
+
+        Raises:
+            InvalidInput: it cannot be written.
+        """
+        form, kept = self._subject.form, self._kept
+        if isinstance(kept, IndelibleError):
+            raise kept
+        if form is not None and kept is not None:
+            yield Statement(
+                "take_snapshot",
+                {
+                    "stream": self._stream,
+                    "state": form.name,
+                    "shape": in_store(form.shape, form.event_classes, self._codec),
+                    "version": kept.version,
+                    "valid_at": kept.valid_at,
+                    "erased_at": self._erased_at,
+                    # As a text in JSON: jsonb would put the keys of a dict in an order of its own.
+                    "data": msgspec.json.encode(kept.state.decode()).decode(),
+                },
+            )
+
+    def _keep(self, form: SnapshotSerializer, valid_at: datetime | None) -> None:
+        # Written now, since an aggregate goes on to change; what is wrong with it is said later,
+        # when nothing depends on it any more.
+        try:
+            self._kept = _Kept(self.version, valid_at, form.write(self.state))
+        except IndelibleError as error:
+            self._kept = error
+
+    def _take_in(
+        self, to_version: int, form: SnapshotSerializer | None
+    ) -> Operation[tuple[int, datetime | None]]:
+        """Take in the events after the version that is known, and a snapshot before, if any.
+
+        Returns:
+            How many events were read, and the valid time of the last one.
+        """
+        after: tuple[int, datetime | None, int] = (self.version, None, LAST_POSITION)
+        count = 0
+        is_first = is_full = True
+        while is_full:
+            rows = yield from self._page(after, to_version, form)
+            if not rows:
+                break
+            told, rows = _apart(rows)
+            if is_first:
+                facts = msgspec.json.decode(told[6], type=_Facts)
+                if self.version == -1:  # as it was when the first event was read, and no later
+                    self._erased_at = told[9]
+                if not self._go_on_from(told[5], form):
+                    return (yield from self._take_in(to_version, None))
+                self.handled_at = facts.handled_at
+                self.version = to_version = min(facts.version, to_version)
+                is_first, form = False, None
+            self._fold(
+                [self._data(event) for event in decode_rows(self._codec, rows, self._stream)[0]]
+            )
+            count += len(rows)
+            is_full = len(rows) == _PAGE
+            if rows:
+                after = (rows[-1][2], rows[-1][10], rows[-1][0])
+        self._subject.at_version(self.state, self.version)
+        return count, after[1]
+
+    def _page(
+        self,
+        after: tuple[int, datetime | None, int],
+        to_version: int,
+        form: SnapshotSerializer | None,
+    ) -> Operation[Rows]:
+        statement = "load" if self._moment is None else "load_valid"
+        common = {
+            "stream": self._stream,
+            "state": None if form is None else form.name,
+            "shape": None
+            if form is None
+            else in_store(form.shape, form.event_classes, self._codec),
+            "to_version": to_version,
+            "limit": _PAGE,
+        }
+        own: dict[str, object]
+        if self._moment is None:
+            own = {"after_version": after[0], "command_event": self._command_event}
+        else:
+            own = {"moment": self._moment, "above_moment": after[1], "above_position": after[2]}
+        return (yield Statement(statement, {**common, **own}))
+
+    def _go_on_from(self, snapshot: bytes | None, form: SnapshotSerializer | None) -> bool:
+        """Go on from a snapshot, if there is one; say whether it can be read."""
+        if snapshot is not None and form is not None:
+
+            def read() -> tuple[bytes, State]:
+                written = msgspec.json.decode(snapshot, type=str).encode()
+                return written, form.read(written)
+
+            try:
+                self._snapshot, self.state = read()
+            except Exception:  # data that does not fit, or what the state's class makes of it
+                if succeeds(read):
+                    raise
+                return False
+        return True
+
+    def _begin(self) -> None:
+        form = self._subject.form
+        if self._snapshot is None or form is None:
+            self.state = self._subject.initial_state()
+        else:
+            self.state = form.read(self._snapshot)
+
+    def _data(self, event: RecordedEvent) -> Any:
+        if event.data is ERASED:
+            raise StreamErased(self._stream, event.version)
+        return event.data
+
+    def _fold(self, history: list[Any]) -> None:
+        evolve, state = self._subject.evolve, self.state
+        for data in history:
+            state = evolve(state, data)
+        self.state = state
+        if self._subject.changes_in_place:
+            self._history += history
+
+
+def events_after(stream: str, version: int) -> Operation[Rows]:
+    """Some rows of a stream's events after a version; none at the end."""
+    rows = yield Statement(
+        "load",
+        {
+            "stream": stream,
+            "state": None,
+            "shape": None,
+            "after_version": version,
+            "to_version": LAST_POSITION,
+            "command_event": None,
+            "limit": _PAGE,
+        },
+    )
+    return _apart(rows)[1] if rows else []
+
+
+def _apart(rows: Rows) -> tuple[tuple[Any, ...], Rows]:
+    """The row that tells of the stream, which has no position, and those of events, in order."""
+    told = next(row for row in rows if row[0] is None)
+    return told, [row for row in rows if row is not told]
+
+
+def loading(
+    codec: Codec, stream: str, given: object, *, as_of: AsOf | None, valid_at: datetime | None
+) -> StateLoader[Any]:
+    """A load of a decider's state, or of an aggregate; see `EventStore.load`."""
+    return StateLoader(codec, stream, adapter_of(given), as_of=as_of, valid_at=valid_at)
+
+
+def load(loading: StateLoader[Any]) -> Operation[Any]:
+    """Load; see `EventStore.load`."""
+    yield from loading.load()
+    if isinstance(loading.state, Aggregate):
+        return loading.state
+    return LoadedState(loading.state, loading.version)

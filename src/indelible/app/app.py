@@ -1,0 +1,181 @@
+"""Run the handlers and projections of an application in one process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from indelible.consumer_groups.consumer import Consumer
+from indelible.consumer_groups.delivery import Delivery, note_failure
+from indelible.core.handlers import check_outcome
+from indelible.projections.daemon import Daemon
+from indelible.store.event_store import EventStore, TransactionStore
+
+from .registry import HandlerGroup, HandlerRegistry
+
+_log = logging.getLogger("indelible.app")
+
+
+class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
+    """An application of plain functions that react to events; `indelible run module:app` runs it.
+
+    Args:
+        group: the consumer group of handlers that name no other.
+        events: the event classes, as for `EventStore.connect`.
+        url: where the database is, as for `EventStore.connect`.
+        schema: the schema that the store lives in, as for `EventStore.connect`.
+        channel: the channel of the streams that its handlers append to.
+        concurrency: how many events of a group are handled at once, by as many threads.
+        projections: the async projections that it keeps up to date, sharing their partitions with
+            the other processes that run it.
+        inline: the inline projections of the store, which what its handlers append brings up to
+            date; as for `EventStore.connect`.
+
+    Example:
+        ```python
+        app = App("delivery", events=[OrderCreated, DeliveryBooked])
+
+        @app.on(OrderCreated)
+        def book(event: Delivery) -> None:
+            with event.transaction() as transaction:     # exactly once
+                transaction.append(f"delivery-{event.data.order_id}", …, expected=NO_STREAM)
+        ```
+    """
+
+    _is_async = False
+
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        url: str | None = None,
+        schema: str | None = None,
+        report: float = 30.0,
+        grace: float = 30.0,
+    ) -> None:
+        """Create the groups that are not there, and work until told to stop.
+
+        Args:
+            stop: ends it when set: no new event is begun, those at work are finished.
+            url: another database than the application's own.
+            schema: another schema than the application's own.
+            report: seconds between two lines in the log that tell how the groups stand.
+            grace: seconds that handlers have to finish, after which their events are given back.
+
+        Raises:
+            InvalidInput: there is no handler.
+        """
+        parts = self._working()
+        size = self.concurrency * len(parts)
+        with (
+            EventStore.connect(
+                url or self.url,
+                schema=schema or self.schema,
+                events=self.events,
+                unknown="keep",
+                channel=self.channel,
+                inline=self.inline,
+                pool_size=size + 2 * len(parts) + 2 + (self._batches and self._batches + 2),
+            ) as store,
+            ExitStack() as opened,
+        ):
+            running: list[tuple[Consumer[TransactionStore], list[threading.Thread]]] = []
+            failures: list[BaseException] = []
+            self._tell_start(url or self.url, schema or self.schema, parts)
+            for part in parts:
+                group = store.group(part.name)
+                group.create(part.query, exists="change", **part.options)
+                with self._asking(part):
+                    self._report(part, group.info())
+                consumer = opened.enter_context(group.consume())
+                threads = [
+                    threading.Thread(
+                        target=self._handle,
+                        args=(part, consumer, failures, stop),
+                        name=f"{part.name}-{number}",
+                        daemon=True,
+                    )
+                    for number in range(self.concurrency)
+                ]
+                running.append((consumer, threads))
+            following = self._following(store, failures, stop, grace)
+            for threads in (*(threads for _, threads in running), following):
+                for thread in threads:
+                    thread.start()
+            while not stop.wait(report):
+                for part in parts:
+                    with self._asking(part):
+                        self._report(part, store.group(part.name).info())
+                if self.projections:
+                    with self._asking():
+                        self._report_projections(store.projection_statuses())
+            for consumer, _ in running:
+                consumer.stop()
+            deadline = time.monotonic() + grace
+            for consumer, threads in running:
+                for thread in threads:
+                    thread.join(max(deadline - time.monotonic(), 0))
+                consumer.close()
+            for thread in following:
+                thread.join()
+            for part in parts:
+                with self._asking(part):
+                    self._report(part, store.group(part.name).info())
+            if failures:
+                raise failures[0]
+
+    def _following(
+        self,
+        store: EventStore,
+        failures: list[BaseException],
+        stop: threading.Event,
+        grace: float,
+    ) -> list[threading.Thread]:
+        """The thread that keeps projections up to date, where there are any."""
+        if not self.projections:
+            return []
+        daemon = store.daemon(self.projections, concurrency=self._batches)
+        return [
+            threading.Thread(
+                target=self._follow, args=(daemon, failures, stop, grace), name="projections"
+            )
+        ]
+
+    def _follow(
+        self, daemon: Daemon, failures: list[BaseException], stop: threading.Event, grace: float
+    ) -> None:
+        try:
+            daemon.run(stop, grace=grace)
+        except BaseException as error:  # a projection was begun in another way, say
+            failures.append(error)
+            stop.set()
+
+    def _handle(
+        self,
+        part: HandlerGroup[Callable[[Delivery[TransactionStore]], None]],
+        consumer: Consumer[TransactionStore],
+        failures: list[BaseException],
+        stop: threading.Event,
+    ) -> None:
+        try:
+            for event in consumer:
+                begun = time.monotonic()
+                with event:
+                    try:
+                        handler = part.handlers[event.type]
+                        check_outcome(handler, handler(event))
+                    except BaseException as error:
+                        part.failed += 1
+                        note_failure(event, error)
+                        continue
+                    part.handled += 1
+                    _log.debug(
+                        "handled",
+                        extra={**event.facts(), "seconds": time.monotonic() - begun},
+                    )
+        except BaseException as error:  # the group was deleted, say
+            failures.append(error)
+            stop.set()

@@ -1,0 +1,184 @@
+"""Run the handlers and projections of an application in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from indelible.consumer_groups.consumer_async import AsyncConsumer
+from indelible.consumer_groups.delivery import note_failure
+from indelible.consumer_groups.delivery_async import AsyncDelivery
+from indelible.core.cancellation import ends_task
+from indelible.core.handlers import check_outcome
+from indelible.projections.daemon_async import AsyncDaemon
+from indelible.store.event_store_async import AsyncEventStore, AsyncTransactionStore
+
+from .registry import HandlerGroup, HandlerRegistry
+
+_log = logging.getLogger("indelible.app")
+
+
+class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], Awaitable[None]]]):
+    """An application of coroutines that react to events: `App` with `async`.
+
+    Args:
+        group: the consumer group of handlers that name no other.
+        events: the event classes, as for `EventStore.connect`.
+        url: where the database is, as for `EventStore.connect`.
+        schema: the schema that the store lives in, as for `EventStore.connect`.
+        channel: the channel of the streams that its handlers append to.
+        concurrency: how many events of a group are handled at once, by as many tasks.
+        projections: the async projections that it keeps up to date, sharing their partitions with
+            the other processes that run it.
+        inline: the inline projections of the store, which what its handlers append brings up to
+            date; as for `EventStore.connect`.
+
+    Example:
+        ```python
+        app = AsyncApp("delivery", events=[OrderCreated, DeliveryBooked])
+
+        @app.on(OrderCreated)
+        async def book(event: AsyncDelivery) -> None:
+            async with event.transaction() as transaction:     # exactly once
+                await transaction.append(f"delivery-{event.data.order_id}", …, expected=NO_STREAM)
+        ```
+    """
+
+    _is_async = True
+
+    async def run(
+        self,
+        stop: asyncio.Event,
+        *,
+        url: str | None = None,
+        schema: str | None = None,
+        report: float = 30.0,
+        grace: float = 30.0,
+    ) -> None:
+        """Create the groups that are not there, and work until told to stop.
+
+        Args:
+            stop: ends it when set: no new event is begun, those at work are finished.
+            url: another database than the application's own.
+            schema: another schema than the application's own.
+            report: seconds between two lines in the log that tell how the groups stand.
+            grace: seconds that handlers have to finish, after which they are cancelled and their
+                events given back.
+
+        Raises:
+            InvalidInput: there is no handler.
+        """
+        parts = self._working()
+        size = self.concurrency * len(parts)
+        async with (
+            AsyncEventStore.connect(
+                url or self.url,
+                schema=schema or self.schema,
+                events=self.events,
+                unknown="keep",
+                channel=self.channel,
+                inline=self.inline,
+                pool_size=size + 2 * len(parts) + 2 + (self._batches and self._batches + 2),
+            ) as store,
+            AsyncExitStack() as opened,
+        ):
+            running: list[
+                tuple[AsyncConsumer[AsyncTransactionStore], list[asyncio.Task[None]]]
+            ] = []
+            failures: list[BaseException] = []
+            self._tell_start(url or self.url, schema or self.schema, parts)
+            for part in parts:
+                group = store.group(part.name)
+                await group.create(part.query, exists="change", **part.options)
+                with self._asking(part):
+                    self._report(part, await group.info())
+                consumer = await opened.enter_async_context(group.consume())
+                tasks = [
+                    asyncio.create_task(self._handle(part, consumer, failures, stop))
+                    for _ in range(self.concurrency)
+                ]
+                running.append((consumer, tasks))
+            following = []
+            if self.projections:
+                daemon = store.daemon(self.projections, concurrency=self._batches)
+                following = [asyncio.create_task(self._follow(daemon, failures, stop, grace))]
+            while not await _is_set(stop, report):
+                for part in parts:
+                    with self._asking(part):
+                        self._report(part, await store.group(part.name).info())
+                if self.projections:
+                    with self._asking():
+                        self._report_projections(await store.projection_statuses())
+            for consumer, _ in running:
+                await consumer.stop()
+            everything = [task for _, tasks in running for task in tasks]
+            late = set(everything)
+            if late:
+                _, late = await asyncio.wait(everything, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+            for consumer, _ in running:
+                await consumer.close()
+            if following:
+                await asyncio.wait(following)
+            for part in parts:
+                with self._asking(part):
+                    self._report(part, await store.group(part.name).info())
+            if failures:
+                raise failures[0]
+
+    async def _follow(
+        self, daemon: AsyncDaemon, failures: list[BaseException], stop: asyncio.Event, grace: float
+    ) -> None:
+        try:
+            await daemon.run(stop, grace=grace)
+        except BaseException as error:  # a projection was begun in another way, say
+            if ends_task(error):
+                raise
+            failures.append(error)
+            stop.set()
+
+    async def _handle(
+        self,
+        part: HandlerGroup[Callable[[AsyncDelivery[AsyncTransactionStore]], Awaitable[None]]],
+        consumer: AsyncConsumer[AsyncTransactionStore],
+        failures: list[BaseException],
+        stop: asyncio.Event,
+    ) -> None:
+        try:
+            async for event in consumer:
+                begun = time.monotonic()
+                with event:
+                    try:
+                        handler = part.handlers[event.type]
+                        check_outcome(handler, await handler(event))  # type: ignore[func-returns-value]
+                    except BaseException as error:
+                        part.failed += 1
+                        if ends_task(error):
+                            raise
+                        note_failure(event, error)
+                        continue
+                    part.handled += 1
+                    _log.debug(
+                        "handled",
+                        extra={**event.facts(), "seconds": time.monotonic() - begun},
+                    )
+        except BaseException as error:  # the group was deleted, say
+            if ends_task(error):
+                raise
+            failures.append(error)
+            stop.set()
+
+
+async def _is_set(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True

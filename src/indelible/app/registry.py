@@ -1,0 +1,227 @@
+"""The handlers and projections that an application has registered."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from indelible.consumer_groups.types import GroupInfo, GroupStart
+from indelible.core.handlers import check_handler
+from indelible.core.validation import validate_count, validate_name
+from indelible.errors import IndelibleError, InvalidInput
+from indelible.projections.projection import Projection
+from indelible.projections.types import ProjectionStatus
+from indelible.query import Query
+from indelible.serialization.codec import Codec
+from indelible.serialization.event_classes import EventClasses
+from indelible.store.connect import place, schema_of
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_MOST_BATCHES = 8
+"""How many batches of projections an application works on at once."""
+
+_log = logging.getLogger("indelible.app")
+
+
+@dataclass(slots=True)
+class HandlerGroup(Generic[Handler]):
+    """One consumer group of an application."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    handled: int = 0
+    failed: int = 0
+
+    @property
+    def query(self) -> Query:
+        """The events that have a handler."""
+        return Query(types=sorted(self.handlers))
+
+
+class HandlerRegistry(Generic[Handler]):
+    """What both colours of an application have in common."""
+
+    _is_async: bool
+
+    def __init__(
+        self,
+        group: str,
+        *,
+        events: EventClasses = (),
+        url: str | None = None,
+        schema: str | None = None,
+        channel: str | None = None,
+        concurrency: int = 4,
+        projections: Iterable[Projection | type[Projection]] = (),
+        inline: Iterable[Projection | type[Projection]] = (),
+    ) -> None:
+        if validate_count("concurrency", concurrency) == 0:
+            raise InvalidInput("concurrency must be 1 or more, not 0")
+        self.group_name = validate_name("group", group)
+        self.events = events
+        self.url = url
+        self.schema = schema
+        self.channel = channel
+        self.concurrency = concurrency
+        self.projections = tuple(projections)
+        self.inline = tuple(inline)
+        self._parts: dict[str, HandlerGroup[Handler]] = {}
+
+    def group(
+        self,
+        name: str,
+        *,
+        start: GroupStart = "beginning",
+        partition_by: str = "stream",
+        max_attempts: int = 5,
+        retry_after: float = 1.0,
+        lease: float = 10.0,
+        hold_back: bool = True,
+        due: bool = False,
+    ) -> None:
+        """Say how a consumer group of this application reads; see `Group.create`.
+
+        Without this a group has the settings that are the defaults here.
+        """
+        self._part(name).options = {
+            "start": start,
+            "partition_by": partition_by,
+            "max_attempts": max_attempts,
+            "retry_after": retry_after,
+            "lease": lease,
+            "hold_back": hold_back,
+            "due": due,
+        }
+
+    def on(self, *types: Any, group: str | None = None) -> Callable[[Handler], Handler]:
+        """Register a handler for event types.
+
+        The handler gets the delivered event (`event.data` is the instance of the class). When it
+        returns the event is acked; when it raises the event is tried again later.
+
+        Args:
+            types: event classes, unions of them, or names of event types.
+            group: the consumer group that handles them; by default the application's.
+
+        Returns:
+            A decorator that gives the handler back as it is.
+
+        Raises:
+            InvalidInput: no types; a name that no registered class has, and that is not said to be
+                `unregistered`; a type that has a handler in this group, or that upcasters lead
+                away from; a handler of the other colour, or one that takes something else than
+                the event.
+        """
+        if not types:
+            raise InvalidInput("on() needs the event types to handle: @app.on(OrderCreated)")
+        codec = Codec(self.events)
+        names = codec.types_of(types)
+        for name in names:
+            if (current := codec.upcasting.current_types(name)) != {name}:
+                raise InvalidInput(
+                    f"events of type {name!r} are read as {', '.join(sorted(current))}, since an"
+                    " upcaster leads there: handle that"
+                )
+        part = self._part(group or self.group_name)
+
+        def register(handler: Handler) -> Handler:
+            if inspect.iscoroutinefunction(handler) != self._is_async:
+                raise InvalidInput(
+                    f"{type(self).__name__} takes {'coroutine' if self._is_async else 'plain'}"
+                    f" functions, and {handler!r} is none: use"
+                    f" {'App' if self._is_async else 'AsyncApp'} for it"
+                )
+            check_handler(handler, "event")
+            for name in names:
+                if name in part.handlers:
+                    raise InvalidInput(
+                        f"event type {name!r} has a handler in group {part.name!r} already:"
+                        " register this one with a group of its own, on(…, group=…)"
+                    )
+            part.handlers.update(dict.fromkeys(names, handler))
+            return handler
+
+        return register
+
+    def _part(self, name: str) -> HandlerGroup[Handler]:
+        return self._parts.setdefault(name, HandlerGroup(validate_name("group", name)))
+
+    def _working(self) -> list[HandlerGroup[Handler]]:
+        parts = [part for part in self._parts.values() if part.handlers]
+        if not parts and not self.projections:
+            raise InvalidInput(
+                "the application has no handlers: register some with @app.on(…), or give it"
+                " projections"
+            )
+        return parts
+
+    def _tell_start(
+        self, url: str | None, schema: str | None, parts: Iterable[HandlerGroup[Handler]]
+    ) -> None:
+        """Say in the log what is run, and on which store."""
+        known = {
+            "store": place(url),
+            "schema": schema_of(schema),
+            "groups": ", ".join(part.name for part in parts),
+            "projections": ", ".join(projection.name for projection in self.projections),
+            "inline": ", ".join(projection.name for projection in self.inline),
+        }
+        _log.info("running", extra={name: told for name, told in known.items() if told})
+
+    @property
+    def _batches(self) -> int:
+        """How many batches of projections are worked on at once."""
+        wanted = sum(max(1, projection.partitions) for projection in self.projections)
+        return min(2 * wanted, _MOST_BATCHES)
+
+    @contextmanager
+    def _asking(self, part: HandlerGroup[Handler] | None = None) -> Iterator[None]:
+        """Go on without a report where the database cannot be asked: the workers do, too."""
+        try:
+            yield
+        except IndelibleError as error:
+            asked = "a projection" if part is None else f"group {part.name!r}"
+            _log.warning("%s cannot be asked how it stands: %s", asked, error)
+
+    def _report_projections(self, statuses: Iterable[ProjectionStatus]) -> None:
+        names = {getattr(projection, "name", None) for projection in self.projections}
+        for status in statuses:
+            build = status.build
+            if build.name in names:
+                _log.info(
+                    "projection stands",
+                    extra={
+                        "projection": build.name,
+                        "version": build.version,
+                        "state": build.state,
+                        "checkpoint": build.checkpoint,
+                        "lag_events": status.lag_events,
+                        "lag_seconds": round(status.lag_seconds, 3),
+                        "events_per_second": round(status.events_per_second, 1),
+                        "parked": status.parked,
+                        "stopped": status.stopped,
+                        "workers": status.workers,
+                    },
+                )
+
+    def _report(self, part: HandlerGroup[Handler], info: GroupInfo) -> None:
+        _log.info(
+            "group stands",
+            extra={
+                "group": part.name,
+                "checkpoint": info.checkpoint,
+                "lag_events": info.lag_events,
+                "lag_seconds": round(info.lag_seconds, 3),
+                "handled": part.handled,
+                "failed": part.failed,
+                "retrying": info.retrying,
+                "parked": info.parked,
+                "workers": len(info.workers),
+            },
+        )

@@ -1,0 +1,1 @@
+"""Import events in bulk."""

@@ -1,0 +1,61 @@
+"""Make a chunk step by step, while the database is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from indelible.errors import InvalidInput
+
+from .chunk import STEP, Chunk
+from .operations import Importing
+
+
+class ChunkMaker:
+    """A chunk in the making: step by step, while the database is waited for."""
+
+    def __init__(self, importing: Importing, events: list[Any]) -> None:
+        self._importing = importing
+        self._remaining = iter(events)
+        self._made: Chunk | None = None
+        self._error: Exception | None = None
+
+    def step(self) -> bool:
+        """Make some of it, or note what is wrong: that does not concern the chunk before.
+
+        Returns:
+            Whether there is more to be made.
+        """
+        if self._made is None and self._error is None:
+            try:
+                if some := list(islice(self._remaining, STEP)):
+                    self._importing.add(some)
+                else:
+                    self._made = self._importing.finish()
+            except Exception as error:
+                self._error = error
+        return self._made is None and self._error is None
+
+    def chunk(self) -> Chunk:
+        """Give all of it, or say what is wrong with it."""
+        while self.step():
+            pass
+        if self._error is not None:
+            raise self._error
+        assert self._made is not None  # noqa: S101
+        return self._made
+
+
+def check_events(events: Any) -> Iterable[Any]:
+    """Check that events can be iterated over one by one.
+
+    Raises:
+        InvalidInput: they cannot.
+    """
+    if isinstance(events, str | bytes) or not isinstance(events, Iterable):
+        raise InvalidInput(
+            "import_events takes an iterable of lines or events, such as an open file, not"
+            f" {type(events).__name__}"
+        )
+    return events

@@ -1,0 +1,35 @@
+"""Lines of NDJSON as events to import."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from .chunk import Life
+
+_NO_METADATA = msgspec.Raw(b"{}")
+
+
+class ImportLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One line of NDJSON: what `indelible log --json` writes, or as little as three fields."""
+
+    stream: str
+    type: str
+    data: msgspec.Raw
+    id: UUID | None = None
+    version: int | str | None = None
+    metadata: msgspec.Raw = _NO_METADATA
+    tags: tuple[str, ...] | None = None
+    channel: str | None = None
+    recorded_at: datetime | None = None
+    valid_at: datetime | None = None
+    erased: bool = False
+    life: Life | None = None
+    position: Any = None
+    """Where it stood in the other store: not kept."""
+
+
+read_line = msgspec.json.Decoder(ImportLine).decode

@@ -1,0 +1,1 @@
+"""Durable subscriptions that several workers share."""

@@ -1,0 +1,252 @@
+"""Create, inspect, change, reset and delete consumer groups: operations."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Literal, NoReturn
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.timestamps import validate_timestamp
+from indelible.core.validation import validate_count, validate_name
+from indelible.errors import GroupExists, GroupNotFound, InvalidInput
+from indelible.query import Query
+from indelible.serialization.codec import Codec
+from indelible.streams.head import head
+from indelible.streams.query_parameters import check_query, items_json
+from indelible.streams.recorded_time import position_before
+
+from .types import GroupInfo, GroupSettings, GroupStart, GroupWorker, ParkedEvent
+
+_COUNTED = 100_000
+"""How many positions are looked through to count a lag; beyond, positions stand for events."""
+
+
+def create(
+    name: str, settings: GroupSettings, *, start: GroupStart, exists: Literal["raise", "change"]
+) -> Operation[bool]:
+    """Create a group, or change the settings of the one that is there."""
+    validate_name("group", name)
+    if exists not in ("raise", "change"):
+        raise InvalidInput(f'exists must be "raise" or "change", not {exists!r}')
+    parameters = _settings_parameters(settings)
+    ((created,),) = yield Statement(
+        "group_create", {"group": name, **(yield from _start(start)), **parameters}
+    )
+    if created:
+        return True
+    found = yield from settings_of(name)
+    if found == settings:
+        return False
+    if exists == "raise":
+        raise GroupExists(name)
+    yield Statement("group_change", {"group": name, **parameters})
+    return False
+
+
+def settings_of(name: str) -> Operation[GroupSettings]:
+    """What a group reads, and how."""
+    rows = yield Statement("group", {"group": validate_name("group", name)})
+    if not rows:
+        yield from not_found(name)
+    return _settings(rows[0])
+
+
+def info(codec: Codec, name: str) -> Operation[GroupInfo]:
+    """How a group stands."""
+    rows = yield Statement("group", {"group": validate_name("group", name)})
+    if not rows:
+        yield from not_found(name)
+    row = rows[0]
+    settings = _settings(row)
+    (group_id, start, created_at, checkpoint, place, retrying, queued, parked) = row[8:]
+    settled = yield from head()
+    matching = {
+        "items": items_json(settings.query and codec.upcasting.stored(settings.query)),
+        "head": settled,
+        "counted": _COUNTED,
+    }
+    ((lag_events, lag_seconds),) = yield Statement(
+        "group_lag",
+        {
+            **matching,
+            "group_id": group_id,
+            "after": place,
+            "due": settings.due,
+            "hold_back": settings.hold_back,
+        },
+        prepared=False,
+    )
+    waiting = 0
+    if settings.due:
+        ((waiting,),) = yield Statement("group_waiting", matching, prepared=False)
+    workers = yield Statement("group_workers", {"group_id": group_id})
+    return GroupInfo(
+        name=row[0],
+        settings=settings,
+        start=start,
+        checkpoint=checkpoint,
+        lag_events=lag_events,
+        lag_seconds=lag_seconds,
+        waiting=waiting,
+        retrying=retrying,
+        queued=queued,
+        parked=parked,
+        workers=tuple(GroupWorker(*worker) for worker in workers),
+        created_at=created_at,
+    )
+
+
+def names() -> Operation[list[str]]:
+    """What groups there are, in order of name."""
+    return [name for (name,) in (yield Statement("groups"))]
+
+
+def infos(codec: Codec) -> Operation[list[GroupInfo]]:
+    """How all groups stand, in order of name."""
+    found = []
+    for name in (yield from names()):
+        try:
+            found.append((yield from info(codec, name)))
+        except GroupNotFound:
+            continue  # deleted since
+    return found
+
+
+def checkpoint(name: str) -> Operation[int]:
+    """Up to where a group is done."""
+    rows = yield Statement("group_checkpoint", {"group": validate_name("group", name)})
+    if not rows:
+        yield from not_found(name)
+    return int(rows[0][0])
+
+
+def reset(name: str, to: GroupStart) -> Operation[int]:
+    """Send a group to another position."""
+    validate_name("group", name)
+    ((position,),) = yield Statement("group_reset", {"group": name, **(yield from _start(to))})
+    if position is None:
+        yield from not_found(name)
+    return int(position)
+
+
+def delete(name: str) -> Operation[None]:
+    """Delete a group."""
+    ((deleted,),) = yield Statement("group_delete", {"group": validate_name("group", name)})
+    if not deleted:
+        yield from not_found(name)
+
+
+def parked(name: str, *, key: str | None, limit: int | None) -> Operation[list[ParkedEvent]]:
+    """The events that a group has set aside, in order of position."""
+    yield from settings_of(name)
+    rows = yield Statement(
+        "group_parked",
+        {
+            "group": name,
+            "key": key,
+            "limit": 2**62 if limit is None else validate_count("limit", limit),
+        },
+    )
+    return [ParkedEvent(*row) for row in rows]
+
+
+def act_on_parked(
+    name: str, action: Literal["replay", "discard"], *, position: int | None, key: str | None
+) -> Operation[int]:
+    """Have parked events tried again, or give them up; return how many."""
+    yield from settings_of(name)
+    ((count,),) = yield Statement(
+        f"group_{action}",
+        {
+            "group": name,
+            "position": None if position is None else validate_count("position", position),
+            "key": key,
+        },
+    )
+    return int(count)
+
+
+def not_found(name: str) -> Operation[NoReturn]:
+    """Raise that there is no such group, naming those that there are."""
+    raise GroupNotFound(name, (yield from names()))
+
+
+def _start(start: object) -> Operation[dict[str, object]]:
+    after: int | None
+    since = None
+    match start:
+        case "beginning":
+            after = 0
+        case "head":
+            after = None
+        case datetime():
+            since = validate_timestamp("start", start)
+            after = yield from position_before(since)
+        case int() if not isinstance(start, bool) and 0 <= start < 2**63:
+            after = start
+        case _:
+            raise InvalidInput(
+                'a group begins at "beginning", at "head", after a position or at a moment, not'
+                f" at {start!r}"
+            )
+    return {"after": after, "since": since}
+
+
+def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
+    kind, _, field = settings.partition_by.partition(":")
+    if settings.partition_by != "stream" and (kind not in ("tag", "metadata") or not field):
+        raise InvalidInput(
+            'partition_by must be "stream", "tag:KEY" or "metadata:FIELD", not'
+            f" {settings.partition_by!r}"
+        )
+    attempts = settings.max_attempts
+    if not _is_number(attempts) or attempts != int(attempts) or not 0 < attempts < 10_000:
+        raise InvalidInput(f"max_attempts must be a whole number over 0, not {attempts!r}")
+    for what, value, least in (
+        ("retry_after", settings.retry_after, 0),
+        ("lease", settings.lease, 0.2),
+    ):
+        if not _is_number(value) or not least <= value < 1e6:
+            raise InvalidInput(f"{what} must be {least} seconds or more, not {value!r}")
+    return {
+        "items": items_json(check_query(settings.query)),
+        "partition_by": None if settings.partition_by == "stream" else settings.partition_by,
+        "max_attempts": attempts,
+        "retry_after": float(settings.retry_after),
+        "lease": float(settings.lease),
+        "hold_back": bool(settings.hold_back),
+        "due": bool(settings.due),
+    }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _settings(row: tuple[Any, ...]) -> GroupSettings:
+    _, query, partition_by, max_attempts, retry_after, lease, hold_back, due = row[:8]
+    return GroupSettings(
+        query=None if query is None else _query(json.loads(query)),
+        partition_by=partition_by or "stream",
+        max_attempts=max_attempts,
+        retry_after=retry_after,
+        lease=lease,
+        hold_back=hold_back,
+        due=due,
+    )
+
+
+def _query(items: list[dict[str, Any]]) -> Query:
+    first, *rest = [
+        Query(
+            types=item["types"] or (),
+            tags=item["tags"] or (),
+            channel=item["channel"],
+            stream_prefix=item["stream_prefix"],
+        )
+        for item in items
+    ]
+    for query in rest:
+        first |= query
+    return first

@@ -1,0 +1,224 @@
+"""A consumer: the task of one worker, which hands out deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from indelible.core.concurrency_async import AsyncEvent
+from indelible.core.operation import documented_as
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.errors import IndelibleError, InvalidInput, LeaseLost
+from indelible.events import RecordedEvent
+from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.forks import Origin
+from indelible.postgres.lease_renewal import Lease
+from indelible.postgres.transaction_async import AsyncBoundEngine
+from indelible.subscriptions.head_watcher import HeadWatcher
+
+from .consumer import Consumer
+from .delivery_async import AsyncDelivery
+from .progress import InFlightEvent
+from .worker import Worker
+
+Bound = TypeVar("Bound")
+
+_AHEAD = 16
+"""How many events wait ready for whoever takes the next one."""
+
+_log = logging.getLogger("indelible")
+
+
+def _hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
+    return watch.leases.hold(f"the lease of a worker of group {worker.group!r}")
+
+
+def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
+    lease.show_life(
+        worker.renewal(),
+        seconds=worker.settings.lease,
+        pause=pause,
+        renewed_at=worker.renewed_at,
+    )
+
+
+@documented_as(Consumer)
+class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
+    """A worker of a consumer group; see `AsyncGroup.consume`.
+
+    A context manager: at its end what was not acked is given back at once. Any number of tasks may
+    take from it, each its own events; events of one stream come in order, one at a time.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncPoolEngine,
+        watch: HeadWatcher,
+        worker: Worker,
+        bind: Callable[[AsyncBoundEngine], Bound],
+    ) -> None:
+        self._patient_engine = engine
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._worker = worker
+        self._bind = bind
+        self._origin = Origin()
+        self._changed = asyncio.Condition()
+        self._queue: deque[AsyncDelivery[Bound]] = deque()
+        self._takers = 0
+        self._is_stopped = False
+        self._is_closed = False
+        self._problem: Exception | None = None
+        self._woken = AsyncEvent()
+        self._lease: Lease
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def slices(self) -> int:
+        return self._worker.slices
+
+    async def take(self, timeout: float | None = None) -> AsyncDelivery[Bound] | None:  # noqa: ASYNC109
+        self._engine.check_origin()
+        if self._task is None:
+            raise InvalidInput("enter the consumer first: async with group.consume() as consumer")
+        async with self._changed:
+            self._takers += 1
+            try:
+                if not self._queue:
+                    self._woken.ring()
+                    try:
+                        async with asyncio.timeout(timeout):
+                            await self._changed.wait_for(
+                                lambda: self._queue or self._is_stopped or self._problem
+                            )
+                    except TimeoutError:
+                        return None
+                if self._problem is not None:
+                    raise self._problem
+                if self._is_stopped or not self._queue:
+                    return None
+                self._queue[0]._is_taken = True
+                return self._queue.popleft()
+            finally:
+                self._takers -= 1
+
+    async def stop(self) -> None:
+        async with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+        self._woken.ring()
+
+    async def close(self) -> None:
+        if not self._origin.is_here:  # it is another process's, which goes on with it
+            return
+        await self.stop()
+        self._is_closed = True
+        self._woken.ring()
+        try:
+            if self._task is not None:
+                await self._task
+                self._watch.leases.drop(self._lease)
+        finally:
+            self._watch.leave(id(self))
+
+    async def __anext__(self) -> AsyncDelivery[Bound]:
+        delivery = await self.take()
+        if delivery is None:
+            raise StopAsyncIteration
+        return delivery
+
+    async def __aenter__(self) -> Self:
+        await self._patient_engine.run(self._worker.check())
+        self._woken.attach()
+        self._watch.join(id(self), self._woken.ring)
+        self._lease = _hold_lease(self._watch, self._worker)
+        self._task = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _tell(self, item: InFlightEvent) -> None:
+        self._worker.verdicts.append(item)
+        self._woken.ring()
+
+    async def _work(self) -> None:
+        try:
+            if not await self._work_on():
+                return
+        finally:
+            self._watch.leases.drop(self._lease)
+        try:
+            await self._engine.run(self._worker.leave())
+        except IndelibleError as error:  # the lease ends by itself
+            _log.warning("a worker could not give back what it held: %s", error)
+
+    async def _work_on(self) -> bool:
+        """Do what there is to do until it is closed; say whether it is."""
+        retries = Backoff()
+        while not self._is_closed:
+            self._woken.clear()
+            _show_life(self._lease, self._worker, 0)
+            try:
+                pause = await self._turn()
+                retries.succeed()
+            except LeaseLost as error:
+                _log.warning("group %r: %s", self._worker.group, error)
+                pause = retries.next_pause()
+                self._worker.lose()
+                self._queue.clear()
+            except TRANSIENT_ERRORS as error:
+                pause = retries.next_pause()
+                _log.warning("a worker waits %.2f s for the database: %s", pause, error)
+            except Exception as error:
+                async with self._changed:
+                    self._problem = error
+                    self._changed.notify_all()
+                return False
+            _show_life(self._lease, self._worker, pause)
+            await self._woken.wait(pause)
+        return True
+
+    async def _turn(self) -> float:
+        wanted = wanted_noted = 0
+        if not self._is_stopped:
+            wanted = max(self._takers + _AHEAD - len(self._queue), 0)
+            wanted_noted = max(self._takers - len(self._queue), 0)
+        if self._watch.problem is not None:
+            raise self._watch.problem
+        head = self._worker.head_of(self._watch.state)
+        turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
+        found = await self._engine.run(turn)
+        if found:
+            async with self._changed:
+                self._queue.extend(map(self._delivery, found))
+                self._changed.notify_all()
+        return self._worker.pause(time.monotonic(), head)
+
+    def _delivery(self, item: InFlightEvent) -> AsyncDelivery[Bound]:
+        worker = self._worker
+        return AsyncDelivery(
+            item,
+            _event(item),
+            self._tell,
+            worker.verdicts,
+            self._patient_engine,
+            worker,
+            self._bind,
+        )
+
+
+def _event(item: InFlightEvent) -> RecordedEvent:
+    if item.event is None:  # the worker hands out only what could be read
+        raise AssertionError(item)
+    return item.event

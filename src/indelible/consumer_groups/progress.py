@@ -1,0 +1,153 @@
+"""Values: what a worker of a group has in memory: its events, and up to where each slice came.
+
+What was handed out of a slice is a rectangle, as for a subscription: the events up to a position
+that are due up to a key. For a group that does not wait for valid times every event is due, and a
+place is its position. Why nothing is lost or doubled between workers is told in
+docs/explanation/groups.md.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from indelible.events import RecordedEvent
+
+DueKey = tuple[datetime, int]
+"""A valid time, and a position for events of the same."""
+
+IMMEDIATE: DueKey = (datetime.min.replace(tzinfo=UTC), 0)
+"""The key of an event that was due when it came."""
+
+Outcome = Literal["finished", "settled", "retry", "park", "given back"]
+
+
+class Progress(NamedTuple):
+    """Up to where events were handed out: those up to a position, that are due up to a key."""
+
+    position: int = 0
+    due: DueKey = IMMEDIATE
+
+    def joined(self, other: Progress) -> Progress:
+        """Give the place that is as far as both."""
+        return Progress(max(self.position, other.position), max(self.due, other.due))
+
+    def covers(self, item: InFlightEvent) -> bool:
+        """Whether an event is not beyond."""
+        return item.position <= self.position and item.due <= self.due
+
+    @classmethod
+    def at(cls, position: int, moment: datetime | None, place: int | None) -> Progress:
+        """Give the place that columns of the database tell."""
+        return cls(position, IMMEDIATE if moment is None or place is None else (moment, place))
+
+    def named(self, name: str) -> dict[str, object]:
+        """Give it as the three parameters of a statement."""
+        moment, place = (None, None) if self.due == IMMEDIATE else self.due
+        return {name: self.position, f"{name}_moment": moment, f"{name}_place": place}
+
+
+START = Progress()
+"""Before the first event."""
+
+
+@dataclass(slots=True, eq=False)
+class InFlightEvent:
+    """An event that falls to this worker.
+
+    Attributes:
+        event: the event; None where it does not fit the registered classes, and where upcasters
+            leave nothing of it that the group reads.
+        position, key, slice: where it stands, and what it is kept in order with.
+        due: when it becomes due.
+        rest: what else upcasters made of it, to be handed out after it. The place is finished with
+            the last of them.
+        is_noted: whether it has a row of its own: it was tried before, or waited for another.
+        attempt: which attempt this is.
+        token: the lease under which it was handed out.
+        failure: why it cannot be read.
+        before, after: up to where its slice came just before it and with it; None where its row
+            says that it comes again.
+        floor: up to where the worker came before it.
+        verdict: what its handler said.
+        reason, error: why, where it is to be tried again, parked or given back.
+    """
+
+    event: RecordedEvent | None
+    position: int
+    key: str
+    slice: int
+    due: DueKey = IMMEDIATE
+    rest: tuple[RecordedEvent, ...] = ()
+    is_noted: bool = False
+    attempt: int = 1
+    token: int = 0
+    failure: str | None = None
+    before: Progress | None = None
+    after: Progress | None = None
+    floor: Progress = START
+    verdict: Outcome | None = None
+    reason: str = ""
+    error: str | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing of it to be handled."""
+        return self.event is None and self.failure is None
+
+    def stands_between(self, before: Progress, after: Progress, taken: Progress) -> None:
+        """Say up to where the worker comes before it and with it, and its slice had come before."""
+        self.floor = before
+        self.before, self.after = before.joined(taken), after.joined(taken)
+
+
+@dataclass(slots=True)
+class Slice:
+    """One of the slices of a worker.
+
+    Attributes:
+        finished: up to here its events are finished, or have rows of their own.
+        suspect: up to here an event may have been under way when a worker died.
+        taken: up to here its events came into memory before the worker's place of today counted.
+        busy: the event that a handler has.
+        pending: those that come after it, in order.
+    """
+
+    finished: Progress
+    suspect: Progress
+    taken: Progress
+    busy: InFlightEvent | None = None
+    pending: deque[InFlightEvent] = field(default_factory=deque)
+
+    @property
+    def first(self) -> InFlightEvent | None:
+        """The first event that neither is finished nor has a row of its own."""
+        if self.busy is not None and not self.busy.is_noted:
+            return self.busy
+        return self.pending[0] if self.pending else None
+
+    def place(self, cursor: Progress) -> Progress:
+        """Up to here its events are finished, or have rows of their own.
+
+        Args:
+            cursor: up to where its worker came.
+        """
+        first = self.first
+        if first is None:
+            return self.taken.joined(cursor)
+        assert first.before is not None  # noqa: S101
+        return self.finished.joined(first.before)
+
+
+def in_columns(places: Mapping[int, Progress]) -> dict[str, object]:
+    """Give the places of slices as the four parameters of a statement."""
+    dues = [(None, None) if place.due == IMMEDIATE else place.due for place in places.values()]
+    return {
+        "slices": list(places),
+        "positions": [place.position for place in places.values()],
+        "moments": [moment for moment, _ in dues],
+        "places": [place for _, place in dues],
+    }

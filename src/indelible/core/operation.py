@@ -1,0 +1,106 @@
+"""How plans run.
+
+A plan is a generator that yields statements and receives their rows; it holds the rules and does
+no I/O, so that the sync and the async face run the same one (sans-IO, as in h11 and httpx). It
+returns its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from .stream_write import StreamWrite
+
+T = TypeVar("T")
+
+Rows = list[tuple[Any, ...]]
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """One statement to run.
+
+    Attributes:
+        statement: the name of a file in `sql/`, without its ending.
+        parameters: its named parameters.
+        prepared: whether to keep its plan. Not for statements whose best plan depends on how many
+            rows are asked for.
+        appends: whether it appends events, so that readers are woken, and whoever called is told
+            when its outcome is not known.
+        lane: where it may be sent together with others, each with an outcome of its own: those of
+            one lane go one after the other, in the order in which they came. None: it goes alone.
+        survives_conflicts: whether it is repeated where the database undid its transaction.
+        parts: what it appends, stream by stream, for inline projections.
+    """
+
+    statement: str
+    parameters: Mapping[str, object] = {}
+    prepared: bool = True
+    appends: bool = False
+    lane: str | None = None
+    survives_conflicts: bool = True
+    parts: Sequence[StreamWrite] = ()
+
+
+Operation = Generator[Statement, Rows, T]
+
+
+def run(plan: Operation[T], execute: Callable[[Statement], Rows]) -> T:
+    """Run a plan to its end.
+
+    Args:
+        plan: the plan.
+        execute: runs one statement; an error that it raises is thrown into the plan.
+
+    Returns:
+        What the plan returns.
+    """
+    try:
+        call = next(plan)
+        while True:
+            try:
+                rows = execute(call)
+            except Exception as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(rows)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def run_async(plan: Operation[T], execute: Callable[[Statement], Awaitable[Rows]]) -> T:
+    """Run a plan to its end, as `drive` does, awaiting each statement."""
+    try:
+        call = next(plan)
+        while True:
+            try:
+                rows = await execute(call)
+            except Exception as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(rows)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def documented_as(face: type) -> Callable[[type[T]], type[T]]:
+    """Give each method of the async twin of a face the docstring of the sync one."""
+
+    def document(twin: type[T]) -> type[T]:
+        for name, member in list(vars(twin).items()):
+            doc = getattr(getattr(face, name, None), "__doc__", None)
+            # Without any, by python -OO, there is nothing to give.
+            if doc is not None and getattr(member, "__doc__", None) is None:
+                if isinstance(member, classmethod):
+                    member.__func__.__doc__ = doc
+                elif isinstance(member, property):
+                    setattr(twin, name, property(member.fget, doc=doc))
+                else:
+                    member.__doc__ = doc
+        return twin
+
+    return document

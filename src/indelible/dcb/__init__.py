@@ -1,0 +1,1 @@
+"""Dynamic Consistency Boundary: conditions across streams."""

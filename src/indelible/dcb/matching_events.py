@@ -1,0 +1,49 @@
+"""Read the events that match a query, for a decision."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from indelible.core.operation import Operation, Statement
+from indelible.errors import InvalidInput
+from indelible.events import RecordedEvent
+from indelible.query import ConsistencyMarker, Query
+from indelible.serialization.codec import Codec
+from indelible.streams.query_parameters import check_query, items
+from indelible.streams.rows import decode_rows
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingEvents:
+    """What a decision is made on: the events that match, and the marker of having seen them.
+
+    Attributes:
+        events: every visible event that matches, settled or not, in order of position.
+        marker: the `after` of the condition under which the decision is appended.
+    """
+
+    events: tuple[RecordedEvent, ...]
+    marker: ConsistencyMarker
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+def read_matching(codec: Codec, query: Query) -> Operation[MatchingEvents]:
+    """Read what a decision is made on; see `EventStore.read_matching`."""
+    if check_query(query) is None:
+        raise InvalidInput("read_matching needs a Query: Query() for every event")
+    stored = codec.upcasting.stored(codec.check_query(query))
+    rows = yield Statement("read_matching", {"items": json.dumps(items(stored))})
+    settled, _, _, event_id, _, _, _, _, epoch, *_ = rows[0]
+    found = rows[1:]
+    events, _ = decode_rows(codec, found, query=codec.upcasting.current(query))
+    # Of the rows: what upcasters leave nothing of was seen, too.
+    seen = frozenset(row[0] for row in found if row[0] > settled)
+    return MatchingEvents(tuple(events), ConsistencyMarker(settled, seen, UUID(epoch), event_id))

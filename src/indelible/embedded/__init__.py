@@ -1,0 +1,6 @@
+"""PostgreSQL from a wheel: the database when no URL is given."""
+
+from .paths import is_made, parse_url
+from .server import EmbeddedServer, start
+
+__all__ = ["EmbeddedServer", "is_made", "parse_url", "start"]

@@ -1,0 +1,284 @@
+"""Group commit: which appends share a batch."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Collection
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from indelible.core.operation import Rows, Statement
+from indelible.errors import DatabaseError, InvalidInput, TransactionConflict
+
+_SMALLEST_SHARE = 32
+_LARGEST_BATCH = 250
+_LARGEST_BATCH_BYTES = 2 * 1024 * 1024
+_PATIENCE = 0.05
+"""Seconds that an append waits for a worker before there is one more: those that there are may be
+waiting for streams that other transactions hold."""
+
+_OF_ONE = (DatabaseError, InvalidInput, TransactionConflict)
+"""Errors that a single append may have brought upon its batch."""
+
+_json = msgspec.json.Encoder().encode
+
+
+class PendingAppend:
+    """An append that waits for its outcome; `signal` wakes whoever waits.
+
+    `alive` is a lock that the caller holds, by a `with` in a frame of its own, for as long as it is
+    there. Such a block always ends: nobody holds the lock of a caller that is gone.
+    """
+
+    __slots__ = (
+        "alive",
+        "begun",
+        "call",
+        "has_left",
+        "is_sent",
+        "lane",
+        "problem",
+        "rows",
+        "signal",
+    )
+
+    def __init__(self, call: Statement, alive: Any = None) -> None:
+        self.call = call
+        assert call.lane is not None  # noqa: S101
+        self.lane = call.lane
+        self.alive = alive
+        self.begun = 0.0
+        self.signal: Any = None
+        self.rows: Rows | None = None
+        self.problem: BaseException | None = None
+        self.has_left = False
+        self.is_sent = False
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the outcome any more."""
+        return self.has_left or (self.alive is not None and not self.alive.locked())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcome is known."""
+        return self.rows is not None or self.problem is not None
+
+    def outcome(self) -> Rows:
+        """Give the rows, or raise the problem."""
+        if self.rows is None:
+            assert self.problem is not None  # noqa: S101
+            raise self.problem
+        return self.rows
+
+    def text(self) -> str:
+        """The append as `append_batch` takes it."""
+        given = self.call.parameters
+        stream, channel = _json(given["stream"]).decode(), _json(given["channel"]).decode()
+        conditions = f',"conditions":{given["conditions"]}' if "conditions" in given else ""
+        return (
+            f'{{"stream":{stream},"channel":{channel},"expected":{given["expected"]},'
+            f'"events":{given["events"]}{conditions}}}'
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What a worker is to run: one statement for all its entries.
+
+    Attributes:
+        entries: the appends, in order.
+        takes_place: whether it takes the place of a worker; not what may have to wait for long.
+        begun: when it began.
+    """
+
+    entries: list[PendingAppend]
+    takes_place: bool = True
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is one append, which may have to wait for a stream."""
+        return len(self.entries) == 1
+
+    def call(self) -> Statement:
+        """The statement."""
+        if self.is_alone:
+            return self.entries[0].call
+        appends = ",".join(entry.text() for entry in self.entries)
+        return Statement(
+            "append_batch", {"appends": f"[{appends}]"}, appends=True, survives_conflicts=False
+        )
+
+
+class CommitQueue:
+    """Who goes with whom. Appends of one lane, a stream say, go in the order in which they came."""
+
+    def __init__(self, workers: int, batches: int) -> None:
+        self._workers = self._free = workers
+        self._free_for_batches = batches
+        self._running: set[Batch] = set()
+        self._settled = 0
+        """How many appends were settled last: their callers may well come again."""
+        self._at_work: set[str] = set()
+        """The lanes of what is under way."""
+        self._waiting: dict[str, deque[PendingAppend]] = {}
+        """What waits, by its lane."""
+        self._ready: deque[str] = deque()
+        """The lanes of what waits that are not at work."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._running
+
+    @property
+    def is_free(self) -> bool:
+        """Whether all workers are."""
+        return self._free == self._workers
+
+    def may_pass(self, lane: str, others: Collection[str]) -> bool:
+        """Whether an append may go without taking a place, beside others that did so."""
+        return (
+            self._free > len(others)
+            and self._free_for_batches > 0
+            and not self._ready
+            and lane not in others
+            and lane not in self._at_work
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker is free. While a batch is under way the next one is gathered."""
+        return self._free > 0 and self._free_for_batches > 0
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether something waits for a worker."""
+        return bool(self._ready)
+
+    def enter(self, entry: PendingAppend) -> Batch | None:
+        """Take a place; return what is to be run at once, if a worker is free."""
+        if self.has_room and entry.lane not in self._at_work:
+            return self._begin([entry])
+        self.queue(entry)
+        return None
+
+    def queue(self, entry: PendingAppend) -> bool:
+        """Take a place; return whether there is a worker for what waits."""
+        waiting = self._waiting.get(entry.lane)
+        if waiting is not None:
+            waiting.append(entry)
+        else:
+            self._waiting[entry.lane] = deque((entry,))
+            if entry.lane not in self._at_work:
+                self._ready.append(entry.lane)
+        return self.has_room and bool(self._ready)
+
+    def admit(self, entry: PendingAppend) -> Batch:
+        """Note what is under way already."""
+        work = self._begin([entry])
+        work.begun = entry.begun
+        return work
+
+    def settle(self, work: Batch, outcome: Rows | BaseException) -> list[Batch]:
+        """Note the outcome of what was run; return what is to be run next."""
+        self._running.discard(work)
+        self._leave(work)
+        self._settled = len(work.entries)
+        aside: dict[str, list[PendingAppend]] = {}
+        for entry in self._note(work, outcome):
+            if not entry.is_abandoned:
+                aside.setdefault(entry.lane, []).append(entry)
+        following = []
+        for lane in {entry.lane: None for entry in work.entries}:
+            self._at_work.discard(lane)
+            if lane in aside:
+                first, *rest = aside[lane]
+                following.append(self._begin([first], takes_place=False))
+                if rest:
+                    self._waiting[lane] = deque((*rest, *self._waiting.get(lane, ())))
+            elif lane in self._waiting:
+                self._ready.append(lane)
+        return following + self.go_on()
+
+    def _note(self, work: Batch, outcome: Rows | BaseException) -> list[PendingAppend]:
+        """Note outcomes; return the appends that are to go alone."""
+        entries = work.entries
+        if isinstance(outcome, BaseException):
+            if len(entries) > 1 and isinstance(outcome, _OF_ONE):
+                return entries
+            entries[0].problem = outcome
+            for entry in entries[1:]:
+                entry.problem = copy(outcome)
+                entry.problem.__cause__ = outcome
+            return []
+        if len(entries) == 1:
+            entries[0].rows = outcome
+            return []
+        aside = []
+        for place, *row in outcome:
+            entry = entries[place - 1]
+            if row[0] == "busy":
+                aside.append(entry)
+            else:
+                entry.rows = [tuple(row)]
+        return aside
+
+    def relieve(self) -> list[Batch]:
+        """Return what more workers are to run, where those that there are take long."""
+        if self._ready:
+            latest = time.monotonic() - _PATIENCE
+            for work in self._running:
+                if work.begun < latest:
+                    self._leave(work)
+        return self.go_on()
+
+    def go_on(self) -> list[Batch]:
+        """Return what is to be run now, as far as there are workers."""
+        following = []
+        while self.has_room and (entries := self._gather()):
+            following.append(self._begin(entries))
+        return following
+
+    def _gather(self) -> list[PendingAppend]:
+        """Take what waits for a worker, up to the size of a batch."""
+        entries: list[PendingAppend] = []
+        # Half of all callers: the database is at work on these while outcomes are told to the rest,
+        # and what they bring next is gathered.
+        room = (len(self._ready) + self._settled + 1) // 2
+        room = min(max(room, _SMALLEST_SHARE), _LARGEST_BATCH)
+        size = 0
+        while self._ready and room > 0 and size < _LARGEST_BATCH_BYTES:
+            lane = self._ready.popleft()
+            waiting = self._waiting.pop(lane)
+            while waiting and room > 0 and size < _LARGEST_BATCH_BYTES:
+                entry = waiting.popleft()
+                if not entry.is_abandoned:
+                    entries.append(entry)
+                    room -= 1
+                    size += len(entry.call.parameters["events"])  # type: ignore[arg-type]
+            if waiting:  # until these are done
+                self._waiting[lane] = waiting
+        return entries
+
+    def _leave(self, work: Batch) -> None:
+        if work.takes_place:
+            work.takes_place = False
+            self._free += 1
+            self._free_for_batches += not work.is_alone
+
+    def _begin(self, entries: list[PendingAppend], *, takes_place: bool = True) -> Batch:
+        work = Batch(entries, takes_place)
+        for entry in entries:
+            entry.is_sent = True
+        self._running.add(work)
+        if takes_place:
+            self._free -= 1
+            self._free_for_batches -= not work.is_alone
+        self._at_work.update(entry.lane for entry in entries)
+        return work

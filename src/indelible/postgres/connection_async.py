@@ -1,0 +1,138 @@
+"""Open and prepare async connections, and run one statement."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from indelible.core.gc import Uncollected
+from indelible.core.operation import Rows, Statement
+
+from .adapters import adapt_parameters, async_event_cursor, prepare
+from .errors import unreachable
+from .forks import keep_from_children
+from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
+from .settings import Settings
+from .statements import statements
+
+T = TypeVar("T")
+
+
+class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
+    """The same, awaiting."""
+
+    options: str | None = None
+    is_lent = False
+    _as_made: tuple[object, ...] = ()
+    _standby: StandbyWait | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        keep_from_children(self)
+
+    async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for the server, as psycopg does for each exchange with it."""
+        if self._standby is None:
+            return await super().wait(gen, *args, **kwargs)
+        self._standby.is_cut_short = False
+        result = await super().wait(gen, *args, **kwargs)
+        self._standby.check()
+        return result
+
+    @cached_property
+    def event_cursor(self) -> psycopg.AsyncCursor[Any]:
+        """Made once, since it takes longer than the statement."""
+        return async_event_cursor(self)
+
+
+async def open_async_connection(settings: Settings) -> AsyncPooledConnection:
+    """Open one connection, as `open_connection` does."""
+    check_url(settings.url)
+    try:
+        connection = await AsyncPooledConnection.connect(
+            settings.url, **connection_options(settings)
+        )
+        try:
+            await _set_up_async(connection, settings)
+        except BaseException:
+            await connection.close()
+            raise
+    except psycopg.OperationalError as error:
+        raise unreachable(settings, error) from error
+    return connection
+
+
+async def configure_async(connection: AsyncPooledConnection) -> None:
+    """Set up a connection of ours, as `configure` does."""
+    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    _heed_standby(connection)
+    connection._as_made = _attributes(connection)
+
+
+async def _set_up_async(connection: AsyncPooledConnection, settings: Settings) -> None:
+    """Set up the session of a connection that is made without options."""
+    await configure_async(connection)
+    statement = statements(settings.schema)["session"]
+    cursor = await connection.execute(
+        statement, session_parameters(connection, settings), prepare=False
+    )
+    connection.options = session_options(await cursor.fetchall())
+
+
+async def restore_async(connection: AsyncPooledConnection, settings: Settings) -> None:
+    """Undo what a caller may have changed in a connection, as `restore` does."""
+    if not _restore_object(connection):
+        await connection.close()
+        return
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    await cursor.execute(statements(settings.schema)["reset_session"])
+    row = await cursor.fetchone()
+    if row is None or row[0]:
+        await connection.close()
+
+
+def _attributes(connection: AsyncPooledConnection) -> tuple[object, ...]:
+    """What a caller may change in a connection that is not in its session."""
+    return (
+        connection.autocommit,
+        connection.isolation_level,
+        connection.read_only,
+        connection.deferrable,
+        connection.row_factory,
+        connection.cursor_factory,
+        connection.server_cursor_factory,
+        tuple(connection._notice_handlers),
+        tuple(connection._notify_handlers),
+        # psycopg copies these when something is registered; there is no other way to see it.
+        *map(id, connection.adapters._dumpers.values()),
+        *map(id, connection.adapters._loaders),
+    )
+
+
+def _restore_object(connection: AsyncPooledConnection) -> bool:
+    """Tell whether a connection is as it was made, and in no transaction."""
+    connection.is_lent = False
+    return (
+        connection.pgconn.transaction_status == TransactionStatus.IDLE
+        and _attributes(connection) == connection._as_made
+    )
+
+
+def _heed_standby(connection: AsyncPooledConnection) -> None:
+    connection._standby = StandbyWait()
+    connection.add_notice_handler(connection._standby)
+
+
+async def fetch_async(
+    cursor: psycopg.AsyncCursor[Any], call: Statement, settings: Settings, prepares: object
+) -> Rows:
+    """Run a statement, and give its rows."""
+    statement = statements(settings.schema)[call.statement]
+    await cursor.execute(statement, adapt_parameters(call), prepare=prepare(call, prepares))
+    with Uncollected():
+        return await cursor.fetchall()

@@ -1,0 +1,347 @@
+"""Run operations on pooled connections: retries, transactions, group commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from dataclasses import replace
+from typing import TypeVar
+
+import psycopg
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from indelible.core.operation import Operation, Rows, Statement, run
+from indelible.errors import (
+    ConnectionLost,
+    DatabaseUnreachable,
+    IndelibleError,
+    LockTimeout,
+    StoreClosed,
+)
+
+from .adapters import Connection
+from .connection import PooledConnection, configure, fetch, open_connection, restore, with_holders
+from .errors import (
+    ConnectionAttempts,
+    commit_errors,
+    is_lost_preparation,
+    is_read_only,
+    log_errors,
+    no_connection,
+    translate,
+    unwrap_transient_errors,
+)
+from .forks import Origin
+from .group_commit import GroupCommit
+from .pool import Loan, Pool
+from .session import check_url, connection_options, options_of, tell_about_pooler
+from .settings import Settings
+from .statements import statements
+from .transaction import BoundEngine, OnAppend, participates
+
+T = TypeVar("T")
+
+
+_IMPATIENCE = 1.0
+"""Seconds that an impatient engine waits for a connection."""
+
+_SOON = 0.001
+"""Seconds to wait for a connection before one does something else meanwhile."""
+
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+_BEGIN = Statement("begin", prepared=False)
+"""What is tried again where a transaction finds its connection dead: nothing has been done yet."""
+
+
+def _nothing() -> None:
+    """Tell nobody."""
+
+
+Step = Callable[[], bool]
+"""A step of other work, taken while the database is waited for; takes less than a millisecond, and
+tells whether there is more."""
+
+
+class PoolEngine:
+    """Runs plans on a pool of connections.
+
+    Args:
+        settings: how to reach the store.
+        on_close: called when the engine is closed.
+        on_commit: called after something was written and committed; must return at once.
+        on_append: takes part in the transaction of appends.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_close: Callable[[], None],
+        on_commit: Callable[[], None] = _nothing,
+        on_append: OnAppend | None = None,
+    ) -> None:
+        self._settings = settings
+        self._on_close = on_close
+        self._on_commit = on_commit
+        self._on_append = on_append
+        self._prepares = True
+        self._origin = Origin()
+        self._group_commit = GroupCommit(self._execute, settings.pool_size, settings.timeout)
+        check_url(settings.url)
+        self._pool = Pool(
+            settings.url,
+            connection_class=PooledConnection,
+            min_size=1,
+            max_size=settings.pool_size,
+            configure=configure,
+            open=False,
+            name="indelible",
+        )
+
+    def open(self) -> None:
+        """Open the pool, or say why no connection can be made."""
+        # A first connection of our own, since the pool does not say why it gets none.
+        with open_connection(self._settings) as connection:
+            self._prepares = connection.options is not None
+            self._pool.kwargs = {
+                **connection_options(self._settings),
+                **options_of(self._settings, connection.options),
+            }
+        if not self._prepares:
+            tell_about_pooler()
+        self._pool.open()
+        self._group_commit.open()
+
+    def run(self, plan: Operation[T]) -> T:
+        """Run a plan to its end."""
+        self._origin.check()
+        return run(plan, self._share_or_execute)
+
+    def load(
+        self,
+        call: Statement,
+        statement: str,
+        rows: Callable[[Rows], Iterator[bytes] | None],
+        check: Callable[[Rows], Statement],
+        meanwhile: Step,
+    ) -> Rows:
+        """Run a statement, copy rows into a table, and check them, in one transaction.
+
+        Args:
+            call: the statement; it must bear being repeated, and the rows with it.
+            statement: the name of the COPY.
+            rows: makes the rows, in parts, from what the statement gave; None undoes the
+                transaction.
+            check: gives the statement that checks them, from what the first one gave.
+            meanwhile: other work.
+
+        Returns:
+            What the statement gave.
+        """
+        self._origin.check()
+        attempts = ConnectionAttempts(self._settings, call)
+        copy_in = statements(self._settings.schema)[statement]
+        while True:
+            try:
+                loan = Loan()
+                with (
+                    loan.alive,
+                    self._checkout(loan=loan) as connection,
+                    connection.using_waits(meanwhile),
+                    connection.transaction(),
+                ):
+                    cursor = connection.event_cursor
+                    given = fetch(cursor, call, self._settings, self._prepares)
+                    copied = rows(given)
+                    if copied is None:
+                        raise psycopg.Rollback
+                    with cursor.copy(copy_in) as copy:
+                        for part in copied:
+                            copy.write(part)
+                    fetch(cursor, check(given), self._settings, self._prepares)
+                if copied is not None:
+                    self._on_commit()
+                return given
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = with_holders(problem, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if isinstance(problem, ConnectionLost):
+                self._pool.check()
+            time.sleep(pause)
+
+    @property
+    def has_inline(self) -> bool:
+        """Whether something takes part in the transaction of appends."""
+        return self._on_append is not None
+
+    def run_aside(self, plan: Operation[None]) -> None:
+        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+        with log_errors():
+            self.impatient().run(plan)
+
+    def wait(self, seconds: float) -> None:
+        """Wait before a decision is made anew."""
+        time.sleep(seconds)
+
+    @contextmanager
+    def transaction(self) -> Iterator[BoundEngine]:
+        """Open a transaction, and give an engine that runs plans inside it."""
+        self._origin.check()
+        with commit_errors(self._settings) as body, self._begun() as connection, body:
+            if not self._prepares:
+                connection.prepare_threshold = None
+            engine = BoundEngine(connection, self._settings, self._on_append)
+            yield engine
+            self._origin.check()
+        if engine.has_appended:
+            self._on_commit()
+
+    @contextmanager
+    def _begun(self) -> Iterator[PooledConnection]:
+        """Give a connection in a transaction, another one where the first was dead."""
+        attempts = ConnectionAttempts(self._settings, _BEGIN)
+        while True:
+            pause = None
+            with ExitStack() as opened:
+                connection = opened.enter_context(self._checkout())
+                try:
+                    opened.enter_context(connection.transaction())
+                except psycopg.Error as error:
+                    pause = attempts.pause_after(translate(error, self._settings), error)
+                else:
+                    yield connection
+            if pause is None:
+                return
+            self._pool.check()
+            time.sleep(pause)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[BoundEngine]:
+        """Open a transaction that reads only, and sees one moment throughout."""
+        with self.transaction() as engine:
+            engine.connection.execute(_SNAPSHOT)
+            yield engine
+
+    def impatient(self) -> PoolEngine:
+        """Give an engine on the same pool that soon says that the database is not there.
+
+        For those who go on trying by themselves, and want to be stopped meanwhile.
+        """
+        twin = copy(self)
+        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return twin
+
+    def bind(self, connection: Connection) -> BoundEngine:
+        """Give an engine that runs plans on a connection of the caller's."""
+        self._origin.check()
+        return BoundEngine(connection, self._settings, self._on_append)
+
+    def close(self) -> None:
+        """Close all connections. Closing twice is allowed."""
+        if self._origin.is_here:  # else they are the parent's, which goes on with them
+            self._group_commit.close()
+            self._pool.close()
+        self._on_close()
+
+    @contextmanager
+    def _checkout(
+        self, meanwhile: Step | None = None, loan: Loan | None = None
+    ) -> Iterator[PooledConnection]:
+        """Borrow a connection; the caller holds `loan.alive` meanwhile, if it gives one."""
+        if loan is None:
+            with (loan := Loan()).alive, self._checkout(meanwhile, loan) as connection:
+                yield connection
+            return
+        try:
+            try:
+                try:
+                    connection = self._pool.lend(
+                        loan, _SOON if meanwhile else self._settings.timeout
+                    )
+                except PoolTimeout:
+                    if meanwhile is None:
+                        raise
+                    meanwhile()
+                    connection = self._pool.lend(loan, self._settings.timeout)
+            except PoolClosed as error:
+                raise StoreClosed from error
+            except PoolTimeout as error:
+                raise no_connection(self._settings, self._pool.get_stats()) from error
+            yield connection
+        except (psycopg.Error, IndelibleError) as error:
+            if is_read_only(error) and self._origin.is_here:
+                for connection in loan.held:
+                    connection.close()
+            raise
+        finally:
+            if self._origin.is_here:
+                self._put_back(loan)
+
+    def _put_back(self, loan: Loan) -> None:
+        try:
+            for connection in loan.held:
+                if connection.is_lent and self._prepares and not connection.closed:
+                    _restore(connection, self._settings)
+        finally:
+            self._pool.take_back(loan)
+
+    def _share_or_execute(self, call: Statement) -> Rows:
+        if call.lane is None or participates(self._on_append, call):
+            return self._execute(call)
+        return self._group_commit.append(call)
+
+    def _execute(self, call: Statement, meanwhile: Step | None = None) -> Rows:
+        """Run a statement; `meanwhile` is called whenever there is something to wait for."""
+        attempts = ConnectionAttempts(self._settings, call)
+        while True:
+            try:
+                loan = Loan()
+                with loan.alive, self._checkout(meanwhile, loan) as connection:
+                    if participates(self._on_append, call):
+                        rows = self._append_with(self._on_append, connection, call)
+                    else:
+                        with connection.using_waits(meanwhile):
+                            rows = fetch(
+                                connection.event_cursor, call, self._settings, self._prepares
+                            )
+                if call.appends:
+                    self._on_commit()
+                return rows
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = with_holders(problem, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if meanwhile is not None:
+                meanwhile()
+            if isinstance(problem, ConnectionLost):
+                self._pool.check()
+            time.sleep(pause)
+
+    def _append_with(self, part: OnAppend, connection: PooledConnection, call: Statement) -> Rows:
+        """Append, and have something done in the same transaction."""
+        if not self._prepares:
+            connection.prepare_threshold = None
+        with connection.transaction():
+            rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
+            with unwrap_transient_errors(self._settings):
+                part(BoundEngine(connection, self._settings), call, rows)
+        return rows
+
+
+def _restore(connection: PooledConnection, settings: Settings) -> None:
+    try:
+        restore(connection, settings)
+    except psycopg.Error:
+        connection.close()

@@ -1,0 +1,328 @@
+"""Run operations on pooled connections, async."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from indelible.core.operation import Operation, Rows, Statement, run_async
+from indelible.errors import (
+    ConnectionLost,
+    DatabaseUnreachable,
+    IndelibleError,
+    LockTimeout,
+    StoreClosed,
+    WrongEventLoop,
+)
+
+from .adapters import AsyncConnection
+from .connection import with_holders
+from .connection_async import (
+    AsyncPooledConnection,
+    configure_async,
+    fetch_async,
+    open_async_connection,
+    restore_async,
+)
+from .errors import (
+    ConnectionAttempts,
+    commit_errors,
+    is_lost_preparation,
+    is_read_only,
+    log_errors,
+    no_connection,
+    translate,
+    unwrap_transient_errors,
+)
+from .forks import Origin
+from .group_commit_async import AsyncGroupCommit
+from .pool_async import AsyncPool
+from .session import check_url, connection_options, options_of, tell_about_pooler
+from .settings import Settings
+from .statements import statements
+from .transaction_async import AsyncBoundEngine, AsyncOnAppend, participates
+
+T = TypeVar("T")
+
+
+_IMPATIENCE = 1.0
+"""Seconds that an impatient engine waits for a connection."""
+
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+_BEGIN = Statement("begin", prepared=False)
+"""What is tried again where a transaction finds its connection dead: nothing has been done yet."""
+
+
+def _nothing() -> None:
+    """Tell nobody."""
+
+
+class AsyncPoolEngine:
+    """Runs plans on a pool of connections, awaiting; the twin of `PoolEngine`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_close: Callable[[], None],
+        on_commit: Callable[[], None] = _nothing,
+        on_append: AsyncOnAppend | None = None,
+    ) -> None:
+        self._settings = settings
+        self._on_close = on_close
+        self._on_commit = on_commit
+        self._on_append = on_append
+        self._prepares = True
+        self._origin = Origin()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._aside: set[asyncio.Task[None]] = set()
+        self._group_commit = AsyncGroupCommit(self._execute, settings.pool_size)
+        check_url(settings.url)
+        self._pool = AsyncPool(
+            settings.url,
+            connection_class=AsyncPooledConnection,
+            min_size=1,
+            max_size=settings.pool_size,
+            configure=configure_async,
+            open=False,
+            name="indelible",
+        )
+
+    async def open(self) -> None:
+        """Open the pool, or say why no connection can be made."""
+        self._loop = asyncio.get_running_loop()
+        # A first connection of our own, since the pool does not say why it gets none.
+        async with await open_async_connection(self._settings) as connection:
+            self._prepares = connection.options is not None
+            self._pool.kwargs = {
+                **connection_options(self._settings),
+                **options_of(self._settings, connection.options),
+            }
+        if not self._prepares:
+            tell_about_pooler()
+        await self._pool.open()
+
+    def check_origin(self) -> None:
+        """Check that it is used where it was opened.
+
+        Raises:
+            StoreForked: it was opened in another process.
+            WrongEventLoop: it was opened in another event loop.
+        """
+        self._origin.check()
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoop
+
+    async def run(self, plan: Operation[T]) -> T:
+        """Run a plan to its end."""
+        self.check_origin()
+        return await run_async(plan, self._share_or_execute)
+
+    async def load(
+        self,
+        call: Statement,
+        statement: str,
+        rows: Callable[[Rows], Iterator[bytes] | None],
+        check: Callable[[Rows], Statement],
+    ) -> Rows:
+        """Run a statement, and copy rows into a table, as `PoolEngine.load` does.
+
+        What is to be done meanwhile is a task of its own.
+        """
+        self.check_origin()
+        attempts = ConnectionAttempts(self._settings, call)
+        copy_in = statements(self._settings.schema)[statement]
+        while True:
+            try:
+                async with self._checkout() as connection, connection.transaction():
+                    cursor = connection.event_cursor
+                    given = await fetch_async(cursor, call, self._settings, self._prepares)
+                    copied = rows(given)
+                    if copied is None:
+                        raise psycopg.Rollback
+                    async with cursor.copy(copy_in) as copy:
+                        for part in copied:
+                            await copy.write(part)
+                    await fetch_async(cursor, check(given), self._settings, self._prepares)
+                if copied is not None:
+                    self._on_commit()
+                return given
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = await asyncio.to_thread(with_holders, problem, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if isinstance(problem, ConnectionLost):
+                await self._unbroken(self._pool.check())
+            await asyncio.sleep(pause)
+
+    @property
+    def has_inline(self) -> bool:
+        """Whether something takes part in the transaction of appends."""
+        return self._on_append is not None
+
+    async def run_aside(self, plan: Operation[None]) -> None:
+        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+        with log_errors():
+            await self.impatient().run(plan)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait before a decision is made anew."""
+        await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction, and give an engine that runs plans inside it."""
+        self.check_origin()
+        with commit_errors(self._settings) as body:
+            async with self._begun() as connection:
+                with body:
+                    if not self._prepares:
+                        connection.prepare_threshold = None
+                    engine = AsyncBoundEngine(connection, self._settings, self._on_append)
+                    yield engine
+                    self.check_origin()
+        if engine.has_appended:
+            self._on_commit()
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[AsyncPooledConnection]:
+        """Give a connection in a transaction, another one where the first was dead."""
+        attempts = ConnectionAttempts(self._settings, _BEGIN)
+        while True:
+            pause = None
+            async with AsyncExitStack() as opened:
+                connection = await opened.enter_async_context(self._checkout())
+                try:
+                    await opened.enter_async_context(connection.transaction())
+                except psycopg.Error as error:
+                    pause = attempts.pause_after(translate(error, self._settings), error)
+                else:
+                    yield connection
+            if pause is None:
+                return
+            await self._unbroken(self._pool.check())
+            await asyncio.sleep(pause)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction that reads only, and sees one moment throughout."""
+        async with self.transaction() as engine:
+            await engine.connection.execute(_SNAPSHOT)
+            yield engine
+
+    def impatient(self) -> AsyncPoolEngine:
+        """Give an engine on the same pool that soon says that the database is not there.
+
+        For those who go on trying by themselves, and want to be stopped meanwhile.
+        """
+        twin = copy(self)
+        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return twin
+
+    def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
+        """Give an engine that runs plans on a connection of the caller's."""
+        self._origin.check()
+        return AsyncBoundEngine(connection, self._settings, self._on_append)
+
+    async def close(self) -> None:
+        """Close all connections. Closing twice is allowed."""
+        if self._origin.is_here:
+            self.check_origin()
+            if self._aside:
+                await asyncio.wait(self._aside)
+            await self._pool.close()
+        self._on_close()
+
+    @asynccontextmanager
+    async def _checkout(self) -> AsyncIterator[AsyncPooledConnection]:
+        task = asyncio.current_task()
+        cancellations = 0 if task is None else task.cancelling()
+        try:
+            connection = await self._pool.getconn(timeout=self._settings.timeout)
+        except PoolClosed as error:
+            raise StoreClosed from error
+        except PoolTimeout as error:
+            raise no_connection(self._settings, self._pool.get_stats()) from error
+        try:
+            if task is not None and task.cancelling() > cancellations:
+                # Python 3.11 loses a cancellation that comes together with the connection.
+                raise asyncio.CancelledError
+            yield connection
+        except (psycopg.Error, IndelibleError) as error:
+            if is_read_only(error) and self._origin.is_here:
+                await connection.close()
+            raise
+        finally:
+            if self._origin.is_here and (connection.is_lent or not self._pool.put_back(connection)):
+                await self._unbroken(self._put_back(connection))
+
+    async def _put_back(self, connection: AsyncPooledConnection) -> None:
+        try:
+            if connection.is_lent and self._prepares and not connection.closed:
+                await restore_async(connection, self._settings)
+        except psycopg.Error:
+            await connection.close()
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something to its end, also where whoever waits for it is cancelled."""
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+        await asyncio.shield(task)
+
+    async def _share_or_execute(self, call: Statement) -> Rows:
+        if call.lane is None or participates(self._on_append, call):
+            return await self._execute(call)
+        return await self._group_commit.append(call)
+
+    async def _execute(self, call: Statement) -> Rows:
+        attempts = ConnectionAttempts(self._settings, call)
+        while True:
+            try:
+                async with self._checkout() as connection:
+                    if participates(self._on_append, call):
+                        rows = await self._append_with(self._on_append, connection, call)
+                    else:
+                        rows = await fetch_async(
+                            connection.event_cursor, call, self._settings, self._prepares
+                        )
+                if call.appends:
+                    self._on_commit()
+                return rows
+            except psycopg.Error as error:
+                self._prepares = self._prepares and not is_lost_preparation(error)
+                problem = translate(error, self._settings)
+                if isinstance(problem, LockTimeout):
+                    problem = await asyncio.to_thread(with_holders, problem, self._settings)
+                pause = attempts.pause_after(problem, error)
+            except DatabaseUnreachable as error:
+                raise attempts.loss or error from error
+            if isinstance(problem, ConnectionLost):
+                await self._unbroken(self._pool.check())
+            await asyncio.sleep(pause)
+
+    async def _append_with(
+        self, part: AsyncOnAppend, connection: AsyncPooledConnection, call: Statement
+    ) -> Rows:
+        """Append, and have something done in the same transaction."""
+        if not self._prepares:
+            connection.prepare_threshold = None
+        async with connection.transaction():
+            rows = await fetch_async(connection.event_cursor, call, self._settings, self._prepares)
+            with unwrap_transient_errors(self._settings):
+                await part(AsyncBoundEngine(connection, self._settings), call, rows)
+        return rows

@@ -1,0 +1,304 @@
+"""Create, check and migrate the schema of a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from random import random
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+
+from indelible.core.operation import Operation, Statement
+from indelible.errors import SchemaError, SchemaMissing, SchemaOutdated, SchemaTooNew
+from indelible.events import HeadHolder
+
+from .connection import open_connection
+from .errors import translate
+from .settings import Settings
+from .statements import in_schema, statements
+
+
+def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]:
+    """Bring a store up to date, making it where there is none.
+
+    Args:
+        settings: how to reach it.
+        roles: whether to make its roles, too.
+
+    Returns:
+        The migrations that were applied.
+    """
+    with open_connection(settings) as connection:
+        try:
+            applied = migrate(connection, settings.schema)
+            if roles:
+                create_roles(connection, settings.schema)
+        except psycopg.Error as error:
+            raise translate(error, settings) from error
+        return applied
+
+
+OLDEST_SERVER = 150000
+"""The oldest PostgreSQL that a store runs on, as `server_version_num` has it."""
+
+_PATIENCE = 30.0
+"""Seconds that work on the schema waits for others, in all."""
+_TRY = "3s"
+"""How long it waits for one lock: for that long appends queue up behind it."""
+_PAUSE = 1.0
+"""Seconds between two tries at most, in which the appends that have queued up go first."""
+
+T = TypeVar("T")
+
+_ALREADY_THERE = (
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateFunction,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file of `sql/migrations`."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """What tells it from another file of the same number."""
+        return sha256(self.text.encode()).hexdigest()
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """All migrations, in order."""
+    found = []
+    for file in (files("indelible") / "sql" / "migrations").iterdir():
+        if file.name.endswith(".sql"):
+            number, _, name = file.name.removesuffix(".sql").partition("_")
+            found.append(Migration(int(number), name, file.read_text("utf-8")))
+    return tuple(sorted(found, key=lambda migration: migration.version))
+
+
+def newest_version() -> int:
+    """The schema version that this library works with."""
+    return migrations()[-1].version
+
+
+def check(schema: str) -> Operation[None]:
+    """Check that the database has a store that this library works with.
+
+    Raises:
+        SchemaMissing, SchemaOutdated, SchemaTooNew: it has none, or an older or newer one.
+        SchemaError: a copy, or somebody's hand, has broken it.
+    """
+    ((found, problem, subject, number),) = yield Statement("schema_version")
+    if problem == "sequence behind":
+        yield Statement("epoch")  # begins one in a copy made by logical replication, and mends it
+        ((found, problem, subject, number),) = yield Statement("schema_version")
+    wanted = newest_version()
+    if found is None:
+        raise _broken(schema, problem, subject, number) if problem else SchemaMissing(schema)
+    if found < wanted:
+        raise SchemaOutdated(schema, found, wanted)
+    if found > wanted:
+        raise SchemaTooNew(schema, found, wanted)
+    if problem is not None:
+        raise _broken(schema, problem, subject, number)
+
+
+def _broken(schema: str, problem: str, subject: str, number: int) -> SchemaError:
+    init = f"run `indelible init --schema {schema}`"
+    message = {
+        "renamed": f"the functions of the store in schema {schema!r} work on {subject}: a schema"
+        " was renamed, or copied and renamed. Give it its name again; for a copy, put the new name"
+        " into the text of a dump (pg_dump --schema) before you restore it",
+        "shared number": f"the store in schema {schema!r} is a copy of the one in schema"
+        f" {subject!r}, and still shares the number {number} of its locks: {init}, which gives it"
+        " another",
+        "sequence settings": f"the sequence {subject} was altered, and readers would miss events:"
+        f" {init}, or ALTER SEQUENCE {subject} INCREMENT 1 CACHE 1 NO CYCLE",
+        "sequence behind": f"the sequence {subject} stands before {number}, which is in use already"
+        " (logical replication, for one, does not carry sequences):"
+        f" {init}, or SELECT setval('{subject}', {number})",
+    }[problem]
+    return SchemaError(schema, message)
+
+
+def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
+    """Bring the store up to date, making it where there is none.
+
+    All of it happens in one transaction under an advisory lock: a second process that does the
+    same waits, and then finds nothing left to do. No lock is waited for longer than three seconds,
+    since appends would queue up behind it: all is undone, and tried again for half a minute.
+
+    Args:
+        connection: a connection as the role that is to own the store, outside a transaction.
+        schema: where the store lives or is to live.
+
+    Returns:
+        The migrations that were applied.
+
+    Raises:
+        SchemaTooNew: the store was made by a newer library.
+        SchemaError: the server is too old, the database is not in UTF-8, the schema holds
+            something else, or a store that was made in another way; or others held the locks that
+            it needs.
+    """
+    _check_server(connection, schema)
+    return _patiently(connection, schema, lambda cursor: _migrate(cursor, schema))
+
+
+def _migrate(cursor: psycopg.Cursor, schema: str) -> list[Migration]:
+    applied = _applied(cursor, schema)
+    found = max(applied, default=0)
+    if found > newest_version():
+        raise SchemaTooNew(schema, found, newest_version())
+    _check_applied(applied, schema)
+    pending = [migration for migration in migrations() if migration.version > found]
+    for migration in pending:
+        try:
+            cursor.execute(in_schema(migration.text, schema))
+        except _ALREADY_THERE as error:
+            raise _occupied(schema, error) from error
+        cursor.execute(
+            in_schema(
+                "INSERT INTO indelible.migrations (version, name, checksum) VALUES (%s, %s, %s)",
+                schema,
+            ),
+            [migration.version, migration.name, migration.checksum],
+        )
+    ((_, problem, subject, number),) = cursor.execute(statements(schema)["schema_version"])
+    if problem == "renamed":
+        raise _broken(schema, problem, subject, number)
+    if problem is not None:
+        cursor.execute(statements(schema)["repair_store"])
+    return pending
+
+
+def create_roles(connection: psycopg.Connection, schema: str) -> None:
+    """Make the roles SCHEMA_reader, _writer and _maintainer, or bring their rights up to date.
+
+    Args:
+        connection: a connection as a role that may make roles, outside a transaction.
+        schema: where the store lives.
+
+    Raises:
+        SchemaError: others held the locks that it needs.
+    """
+
+    def create(cursor: psycopg.Cursor) -> None:
+        cursor.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
+        cursor.execute(statements(schema)["roles"])
+
+    _patiently(connection, schema, create)
+
+
+_PASSING = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    # Roles are of all databases, and advisory locks of one: the same may be done in another at this
+    # moment. (The server has no code of its own for "tuple concurrently updated".)
+    psycopg.errors.InternalError_,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+)
+
+
+def _patiently(
+    connection: psycopg.Connection, schema: str, work: Callable[[psycopg.Cursor], T]
+) -> T:
+    """Do work on the schema, in one transaction and with nobody else at it; again if need be."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.execute(
+                    statements(schema)["migration_lock"], {"schema": schema, "timeout": _TRY}
+                )
+                return work(cursor)
+        except _PASSING as error:
+            if time.monotonic() + _PAUSE > deadline:
+                if isinstance(error, psycopg.errors.LockNotAvailable):
+                    raise _kept_out(connection, schema) from error
+                raise
+        time.sleep(_PAUSE * random())  # noqa: S311 - no secret
+
+
+def _kept_out(connection: psycopg.Connection, schema: str) -> SchemaError:
+    holders = "; ".join(
+        str(HeadHolder(pid, application, state, seconds, None))
+        for pid, application, state, seconds in connection.execute(
+            statements(schema)["migration_holders"], {"schema": schema}
+        )
+    )
+    return SchemaError(
+        schema,
+        f"nothing was changed in schema {schema!r}, since others held its locks for"
+        f" {_PATIENCE:g} s: {holders or 'nobody any more'}. Run it again when they have ended",
+    )
+
+
+def _check_server(connection: psycopg.Connection, schema: str) -> None:
+    if connection.info.server_version < OLDEST_SERVER:
+        raise SchemaError(
+            schema,
+            f"the server is PostgreSQL {connection.info.parameter_status('server_version')}, and"
+            " Indelible needs 15 or newer: use a newer server",
+        )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise SchemaError(
+            schema,
+            f"the database {connection.info.dbname!r} is in {encoding}, and events are UTF-8:"
+            " use a database made with ENCODING 'UTF8'",
+        )
+
+
+def _applied(cursor: psycopg.Cursor, schema: str) -> dict[int, str | None]:
+    """The checksums of the migrations that were applied, by version."""
+    cursor.execute(
+        "SELECT to_regclass(%s)", [sql.Identifier(schema, "migrations").as_string(cursor)]
+    )
+    if cursor.fetchone() == (None,):
+        return {}
+    try:
+        cursor.execute(
+            in_schema(
+                # Stores that were made before checksums were noted have no such column.
+                "SELECT version, to_jsonb(applied) ->> 'checksum'"
+                " FROM indelible.migrations AS applied",
+                schema,
+            )
+        )
+    except psycopg.errors.UndefinedColumn as error:
+        raise _occupied(schema, error) from error
+    return dict(cursor.fetchall())
+
+
+def _check_applied(applied: Mapping[int, str | None], schema: str) -> None:
+    for migration in migrations():
+        if applied.get(migration.version, migration.checksum) != migration.checksum:
+            raise SchemaError(
+                schema,
+                f"the store in schema {schema!r} was made by a version of this library that was not"
+                f" released, whose migration {migration.version} ({migration.name}) was another"
+                " one: make a new store in another schema (--schema), and move the events with"
+                " `indelible log --json` of that version and `indelible import` of this one",
+            )
+
+
+def _occupied(schema: str, error: psycopg.Error) -> SchemaError:
+    return SchemaError(
+        schema,
+        f"schema {schema!r} holds something that is no store ({error.diag.message_primary}):"
+        " choose another name with --schema",
+    )

@@ -1,0 +1,57 @@
+"""Load the SQL statements of all packages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import LiteralString
+
+from psycopg import sql
+
+from indelible.errors import InvalidInput
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+
+
+def check_schema_name(name: object) -> str:
+    """Check the name of a schema.
+
+    Raises:
+        InvalidInput: PostgreSQL would not take it, or would take it for something else.
+    """
+    if (
+        not isinstance(name, str)
+        or not _NAME.fullmatch(name)
+        or name.startswith("pg_")
+        or name == "information_schema"
+    ):
+        raise InvalidInput(
+            "the name of a schema must have 1 to 48 characters of a-z, 0-9 and _, start with no"
+            f" digit and not with pg_; {name!r} does not"
+        )
+    return name
+
+
+def in_schema(text: str, schema: str) -> LiteralString:
+    """Put the name of a schema where the text of a statement says `indelible.`.
+
+    Args:
+        text: the text of a file of `sql/`.
+        schema: a name that `check_schema_name` has passed.
+    """
+    quoted = sql.Identifier(schema).as_string(None)
+    text = re.sub(r"\bSCHEMA (IF NOT EXISTS )?indelible\b", rf"SCHEMA \1{quoted}", text)
+    # As good as literal: it comes from the package's own files, and the name has been checked.
+    return re.sub(r"\bindelible\.", f"{quoted}.", text)
+
+
+@cache
+def statements(schema: str) -> Mapping[str, LiteralString]:
+    """The statements of `sql/` by their names, for one schema."""
+    return {
+        file.name.removesuffix(".sql"): in_schema(file.read_text("utf-8"), schema)
+        for file in (files("indelible") / "sql").iterdir()
+        if file.name.endswith(".sql")
+    }

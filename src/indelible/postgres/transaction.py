@@ -1,0 +1,129 @@
+"""Run operations in a transaction that the caller holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Protocol, TypeGuard, TypeVar
+
+import psycopg
+
+from indelible.core.operation import Operation, Rows, Statement, run
+from indelible.errors import InvalidInput, LockTimeout
+
+from .adapters import Connection, event_cursor
+from .connection import PooledConnection, fetch, with_holders
+from .errors import commit_errors, in_transaction, log_errors, unwrap_transient_errors
+from .forks import Origin
+from .session import begins_silently, check_encoding, commits_by_itself, standby_heard
+from .settings import Settings
+
+T = TypeVar("T")
+
+
+class OnAppend(Protocol):
+    """What takes part in the transaction of an append."""
+
+    def wants(self, call: Statement) -> bool:
+        """Whether it takes part in this one."""
+
+    def __call__(self, engine: BoundEngine, call: Statement, rows: Rows) -> None:
+        """Do its part, after the statement and before the commit; an error undoes both."""
+
+
+def participates(hook: OnAppend | None, statement: Statement) -> TypeGuard[OnAppend]:
+    """Whether something is to be done in the transaction of a statement."""
+    return statement.appends and hook is not None and hook.wants(statement)
+
+
+class BoundEngine:
+    """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
+
+    def __init__(
+        self, connection: Connection, settings: Settings, on_append: OnAppend | None = None
+    ) -> None:
+        if not isinstance(connection, psycopg.Connection):
+            raise InvalidInput(
+                f"bind takes a psycopg.Connection, not {type(connection).__name__}: Django's is"
+                " connection.connection, SQLAlchemy's is"
+                " session.connection().connection.driver_connection"
+            )
+        check_encoding(connection)
+        self.connection = connection
+        self.has_appended = False
+        self._origin = Origin()
+        self._settings = settings
+        self._on_append = on_append
+        self._cursor = event_cursor(connection)
+
+    def lend(self) -> Connection:
+        """Give the connection to the caller, for SQL of their own."""
+        if isinstance(self.connection, PooledConnection):
+            self.connection.is_lent = True
+        return self.connection
+
+    def run(self, plan: Operation[T]) -> T:
+        """Run a plan to its end."""
+        return run(plan, self._execute)
+
+    def run_aside(self, plan: Operation[None]) -> None:
+        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+        with log_errors(), self.transaction():
+            self.run(plan)
+
+    def wait(self, seconds: float) -> None:
+        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[BoundEngine]:
+        """Open a transaction, or a savepoint inside the one that is open."""
+        self._origin.check()
+        with (
+            commit_errors(self._settings) as body,
+            standby_heard(self.connection),
+            self._block(),
+            body,
+        ):
+            yield self
+
+    @contextmanager
+    def _block(self) -> Iterator[None]:
+        """Open a transaction where each statement is one of its own, and else a savepoint."""
+        if begins_silently(self.connection):
+            # psycopg would commit a transaction that this block begins, and it is the caller's.
+            self.connection.execute("SELECT")
+        with self.connection.transaction():
+            yield
+
+    def impatient(self) -> BoundEngine:
+        """Give itself: nothing is repeated here."""
+        return self
+
+    def bind(self, connection: Connection) -> BoundEngine:
+        """Give an engine that runs plans on another connection of the caller's."""
+        return BoundEngine(connection, self._settings, self._on_append)
+
+    def close(self) -> None:
+        """Leave the connection to its owner."""
+
+    def _execute(self, call: Statement) -> Rows:
+        self._origin.check()
+        self.has_appended = self.has_appended or call.appends
+        is_own = call.appends and commits_by_itself(self.connection)
+        try:
+            with standby_heard(self.connection) if is_own else nullcontext():
+                if not participates(self._on_append, call):
+                    return self._fetch(call)
+                with self._block():  # what takes part is undone with the append
+                    rows = self._fetch(call)
+                    with unwrap_transient_errors(self._settings):
+                        self._on_append(BoundEngine(self.connection, self._settings), call, rows)
+                return rows
+        except psycopg.Error as error:
+            problem = in_transaction(error, self._settings, is_own=is_own)
+            if isinstance(problem, LockTimeout):
+                problem = with_holders(problem, self._settings)
+            raise problem from error
+
+    def _fetch(self, call: Statement) -> Rows:
+        return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)

@@ -1,0 +1,135 @@
+"""Run operations in a transaction that the caller holds, async."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from typing import Protocol, TypeGuard, TypeVar
+
+import psycopg
+
+from indelible.core.operation import Operation, Rows, Statement, run_async
+from indelible.errors import InvalidInput, LockTimeout
+
+from .adapters import AsyncConnection, async_event_cursor
+from .connection import with_holders
+from .connection_async import AsyncPooledConnection, fetch_async
+from .errors import commit_errors, in_transaction, log_errors, unwrap_transient_errors
+from .forks import Origin
+from .session import begins_silently, check_encoding, commits_by_itself, standby_heard
+from .settings import Settings
+
+T = TypeVar("T")
+
+
+class AsyncOnAppend(Protocol):
+    """The same, awaiting."""
+
+    def wants(self, call: Statement) -> bool:
+        """Whether it takes part in this one."""
+
+    async def __call__(self, engine: AsyncBoundEngine, call: Statement, rows: Rows) -> None:
+        """Do its part, after the statement and before the commit; an error undoes both."""
+
+
+def participates(hook: AsyncOnAppend | None, statement: Statement) -> TypeGuard[AsyncOnAppend]:
+    """Whether something is to be done in the transaction of a statement."""
+    return statement.appends and hook is not None and hook.wants(statement)
+
+
+class AsyncBoundEngine:
+    """Runs plans on one connection, awaiting; the twin of `BoundEngine`."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        settings: Settings,
+        on_append: AsyncOnAppend | None = None,
+    ) -> None:
+        if not isinstance(connection, psycopg.AsyncConnection):
+            raise InvalidInput(
+                f"bind takes a psycopg.AsyncConnection, not {type(connection).__name__}:"
+                " SQLAlchemy's is (await session.connection()).get_raw_connection()"
+                ".driver_connection"
+            )
+        check_encoding(connection)
+        self.connection = connection
+        self.has_appended = False
+        self._origin = Origin()
+        self._settings = settings
+        self._on_append = on_append
+        self._cursor = async_event_cursor(connection)
+
+    def lend(self) -> AsyncConnection:
+        """Give the connection to the caller, for SQL of their own."""
+        if isinstance(self.connection, AsyncPooledConnection):
+            self.connection.is_lent = True
+        return self.connection
+
+    async def run(self, plan: Operation[T]) -> T:
+        """Run a plan to its end."""
+        return await run_async(plan, self._execute)
+
+    async def run_aside(self, plan: Operation[None]) -> None:
+        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+        with log_errors():
+            async with self.transaction():
+                await self.run(plan)
+
+    async def wait(self, seconds: float) -> None:
+        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction, or a savepoint inside the one that is open."""
+        self._origin.check()
+        with commit_errors(self._settings) as body, standby_heard(self.connection):
+            async with self._block():
+                with body:
+                    yield self
+
+    @asynccontextmanager
+    async def _block(self) -> AsyncIterator[None]:
+        """Open a transaction where each statement is one of its own, and else a savepoint."""
+        if begins_silently(self.connection):
+            await self.connection.execute("SELECT")
+        async with self.connection.transaction():
+            yield
+
+    def impatient(self) -> AsyncBoundEngine:
+        """Give itself: nothing is repeated here."""
+        return self
+
+    def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
+        """Give an engine that runs plans on another connection of the caller's."""
+        return AsyncBoundEngine(connection, self._settings, self._on_append)
+
+    async def close(self) -> None:
+        """Leave the connection to its owner."""
+
+    async def _execute(self, call: Statement) -> Rows:
+        self._origin.check()
+        self.has_appended = self.has_appended or call.appends
+        is_own = call.appends and commits_by_itself(self.connection)
+        try:
+            with standby_heard(self.connection) if is_own else nullcontext():
+                if not participates(self._on_append, call):
+                    return await self._fetch(call)
+                async with self._block():
+                    rows = await self._fetch(call)
+                    with unwrap_transient_errors(self._settings):
+                        await self._on_append(
+                            AsyncBoundEngine(self.connection, self._settings), call, rows
+                        )
+                return rows
+        except psycopg.Error as error:
+            problem = in_transaction(error, self._settings, is_own=is_own)
+            if isinstance(problem, LockTimeout):
+                problem = await asyncio.to_thread(with_holders, problem, self._settings)
+            raise problem from error
+
+    async def _fetch(self, call: Statement) -> Rows:
+        return await fetch_async(
+            self._cursor, call, self._settings, self.connection.prepare_threshold
+        )

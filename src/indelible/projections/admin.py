@@ -1,0 +1,84 @@
+"""Operate a projection: status, skipped events, restart, drop."""
+
+from __future__ import annotations
+
+from indelible.core.validation import validate_name
+from indelible.postgres.engine import PoolEngine
+from indelible.postgres.transaction import BoundEngine
+
+from . import registry
+from .types import ProjectionStatus, SkippedEvent
+
+
+class ProjectionAdmin:
+    """A projection as an operator sees it, by its name: its code is not needed.
+
+    Get one with `EventStore.projection`.
+
+    Example:
+        ```python
+        for event in store.projection("orders").parked():
+            print(event.position, event.error)
+        ```
+    """
+
+    def __init__(self, name: str, engine: PoolEngine | BoundEngine) -> None:
+        self.name = validate_name("projection", name)
+        """Its name."""
+        self._engine = engine
+
+    def status(self) -> list[ProjectionStatus]:
+        """Ask how it stands: one for each of its builds that is not retired.
+
+        Raises:
+            ProjectionNotFound: there is none of the name.
+        """
+        return self._engine.run(registry.statuses(self.name))
+
+    def parked(self) -> list[SkippedEvent]:
+        """Ask which events it leaves out, in order of position.
+
+        A rebuild tries them again, in their order; nothing else could, since what came after them
+        is in the state already.
+
+        Raises:
+            ProjectionNotFound: there is none of the name.
+        """
+        return self._engine.run(registry.left_out(self.name))
+
+    def discard(self, position: int | None = None) -> int:
+        """Take events that it left out off the list: they stay out.
+
+        Args:
+            position: only this event; None for all.
+
+        Returns:
+            How many.
+
+        Raises:
+            ProjectionNotFound: there is none of the name.
+        """
+        return self._engine.run(registry.discard(self.name, position))
+
+    def restart(self) -> int:
+        """Have what is stopped tried again, from where it stands.
+
+        Returns:
+            How many partitions were stopped.
+
+        Raises:
+            ProjectionNotFound: there is none of the name.
+        """
+        return self._engine.run(registry.restart(self.name))
+
+    def drop(self, version: int) -> None:
+        """End a version, once nothing uses it any more, and drop its documents.
+
+        Args:
+            version: which one. Code of that version cannot read it any more; where it is run
+                again, it begins anew.
+
+        Raises:
+            ProjectionNotFound: there is none of the name, or no such version.
+        """
+        self._engine.run(registry.drop(self.name, version))

@@ -1,0 +1,288 @@
+"""The daemon: threads that keep the assigned partitions up to date."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from math import inf
+from uuid import uuid4
+
+from indelible.core.cancellation import ends_task
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.worker_name import worker_name
+from indelible.errors import (
+    EpochMismatch,
+    IndelibleError,
+    LeaseLost,
+    ProjectionDefinitionChanged,
+    StoreClosed,
+)
+from indelible.postgres.engine import PoolEngine
+from indelible.postgres.lease_renewal import Lease
+from indelible.serialization.codec import Codec
+from indelible.subscriptions.head_watcher import HeadWatcher
+
+from .assignment import Assignment, PartitionCoordinator, PartitionKey, live_events, sweep
+from .definition import ProjectionDefinition
+from .error_policy import ErrorPolicy
+from .partition import PartitionProcessor
+from .processor import Projector, raise_what_ended
+
+_log = logging.getLogger("indelible.projections")
+
+_LONGEST_LOOK = 0.5
+"""Seconds between two looks at the head, where nobody says that it has moved."""
+_REFUSED = (EpochMismatch, ProjectionDefinitionChanged)
+"""Errors for which a build is left to others: they do not pass by themselves."""
+
+
+def daemon_name() -> str:
+    """A name for a process's part of the work, which no other process has."""
+    return f"{worker_name()}:{uuid4().hex[:6]}"
+
+
+def _run_of(
+    codec: Codec, described: ProjectionDefinition, part: PartitionKey, duty: PartitionCoordinator
+) -> PartitionProcessor:
+    return PartitionProcessor(
+        codec,
+        described,
+        partition=part.partition,
+        owner=duty.owner,
+        lease=duty.lease,
+        build_id=part.build_id,
+    )
+
+
+def _hold_lease(watch: HeadWatcher, duty: PartitionCoordinator) -> Lease:
+    return watch.leases.hold(f"what {duty.owner} holds")
+
+
+def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = -inf) -> None:
+    lease.show_life(duty.renewal(), seconds=duty.lease, pause=duty.beat, renewed_at=renewed_at)
+
+
+class _PartitionRunner:
+    """A partition that a thread keeps up to date."""
+
+    def __init__(self, projector: Projector, run: PartitionProcessor) -> None:
+        self.projector = projector
+        self.run = run
+        self.failing = ErrorPolicy(run)
+        self.is_ready = False
+        self.stop = threading.Event()
+        self.woken = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its thread has not ended."""
+        return self.thread is not None and self.thread.is_alive()
+
+    def end(self) -> None:
+        """Have the thread end after the batch at work."""
+        self.stop.set()
+        self.woken.set()
+
+
+class Daemon:
+    """Keeps projections up to date, side by side with other processes that do the same.
+
+    Get one with `EventStore.daemon`; `indelible run` runs one for an application.
+
+    Example:
+        ```python
+        store.daemon([Orders, Search]).run(stop)        # until the threading.Event is set
+        ```
+    """
+
+    def __init__(
+        self,
+        engine: PoolEngine,
+        watch: HeadWatcher,
+        codec: Codec,
+        duty: PartitionCoordinator,
+        connections: int,
+    ) -> None:
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._codec = codec
+        self._duty = duty
+        self._kept: dict[PartitionKey, _PartitionRunner] = {}
+        self._lease: Lease
+        self._slots = threading.BoundedSemaphore(connections)
+
+    @property
+    def name(self) -> str:
+        """Its name, as the owner of the partitions that it holds."""
+        return self._duty.owner
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it works on."""
+        return len(self._kept)
+
+    def run(self, stop: threading.Event, *, grace: float = 30.0) -> None:
+        """Keep up to date what falls to this process, until told to stop.
+
+        Args:
+            stop: ends it when set: no new batch is begun, what it holds is given back.
+            grace: seconds that handlers have to finish their batch.
+
+        Raises:
+            ProjectionDefinitionChanged: a projection was begun in another way under its version.
+        """
+        retries = Backoff()
+        has_begun = False
+        self._lease = _hold_lease(self._watch, self._duty)
+        try:
+            while not stop.is_set():
+                begun_at = time.monotonic()
+                try:
+                    if not has_begun:
+                        self._engine.run(self._duty.begin())
+                        has_begun = True
+                    self._do(self._turn())
+                    retries.succeed()
+                    pause = self._duty.beat - (time.monotonic() - begun_at)
+                except TRANSIENT_ERRORS as error:
+                    pause = min(retries.next_pause(), self._duty.beat)
+                    _log.warning("projections wait %.2f s for the database: %s", pause, error)
+                stop.wait(max(pause, 0))
+        finally:
+            self._end(grace)
+            self._watch.leases.drop(self._lease)
+
+    def _turn(self) -> Assignment:
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._duty.held = self._kept.keys()
+        _show_life(self._lease, self._duty)
+        turn = self._engine.run(self._duty.turn())
+        _show_life(self._lease, self._duty, renewed_at=time.monotonic())
+        return turn
+
+    def _do(self, turn: Assignment) -> None:
+        for part in turn.give_back:
+            self._kept[part].end()
+        for part, described in turn.take.items():
+            run = _run_of(self._codec, described, part, self._duty)
+            kept = _PartitionRunner(Projector(self._engine, self._watch, run), run)
+            kept.thread = threading.Thread(
+                target=self._keep,
+                args=(kept,),
+                name=f"{described.name}-{part.partition}",
+                daemon=True,
+            )
+            try:
+                kept.thread.start()
+            except RuntimeError as error:
+                # Of a process with too many threads: at the next turn it is tried again.
+                _log.warning("a partition of %s is left to others: %s", described, error)
+                continue
+            self._kept[part] = kept
+        for build_id in turn.ready:
+            self._engine.run(self._duty.serve(build_id))
+        if turn.has_retired:
+            self._engine.run(sweep())
+
+    def _end(self, grace: float) -> None:
+        self._duty.end()
+        all_kept = tuple(self._kept.values())
+        for kept in all_kept:
+            kept.end()
+        deadline = time.monotonic() + grace
+        with suppress(IndelibleError):
+            self._turn_in_passing()
+            while self._kept and time.monotonic() < deadline:
+                # What is still at work is kept alive meanwhile.
+                beat_at = time.monotonic() + self._duty.beat
+                for kept in self._kept.values():
+                    if kept.thread is not None:
+                        kept.thread.join(max(min(beat_at, deadline) - time.monotonic(), 0))
+                self._turn_in_passing()
+            for kept in all_kept:
+                if not kept.is_at_work:
+                    kept.projector.close()  # again, if handlers had all connections
+            self._engine.run(self._duty.leave())
+
+    def _turn_in_passing(self) -> None:
+        with suppress(*TRANSIENT_ERRORS):  # handlers may have all connections
+            self._turn()
+
+    def _keep(self, kept: _PartitionRunner) -> None:
+        """Keep one partition up to date: the thread of it."""
+        retries = Backoff()
+        try:
+            self._watch.join(id(kept), kept.woken.set)
+            with kept.projector:
+                while not kept.stop.is_set():
+                    try:
+                        if not self._step(kept):
+                            return
+                        retries.succeed()
+                    except LeaseLost:
+                        _log.warning("%s: another worker has taken over", kept.run.described)
+                        return
+                    except TRANSIENT_ERRORS as error:
+                        pause = retries.next_pause()
+                        _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                        kept.stop.wait(pause)
+        except StoreClosed:
+            return
+        except Exception:
+            _log.exception("a partition of %s is given back", kept.run.described)
+        finally:
+            self._watch.leave(id(kept))
+
+    def _make_ready(self, kept: _PartitionRunner) -> bool:
+        """Take the partition over, and go on where the one before has left off."""
+        try:
+            if not kept.projector.is_holding and not kept.projector.take_over():
+                return False
+        except _REFUSED as error:
+            _log.error("projection %s is left to others: %s", kept.run.described, error)
+            self._duty.refused[kept.run.build_id or 0] = error
+            return False
+        wait = self._engine.run(kept.failing.resume())
+        if wait is None:
+            return False
+        kept.is_ready = True
+        kept.stop.wait(wait)
+        return True
+
+    def _step(self, kept: _PartitionRunner) -> bool:
+        """Take a batch in, or wait for one; return whether to go on."""
+        run = kept.run
+        if not kept.is_ready:
+            return self._make_ready(kept)
+        try:
+            kept.woken.clear()
+            with self._slots:
+                batch = kept.projector.step()
+        except (LeaseLost, StoreClosed, *TRANSIENT_ERRORS):
+            raise
+        except BaseException as error:
+            if ends_task(error):
+                raise
+            wait = self._engine.run(kept.failing.fail(error))
+            if wait is None:
+                return False
+            kept.stop.wait(wait)
+            return True
+        kept.failing.succeed()
+        for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
+            try:
+                run.described.projection.on_live(event)
+            except BaseException as error:
+                if ends_task(error):
+                    raise
+                _log.exception("on_live of projection %s failed", run.described)
+        if batch.is_caught_up:
+            while not kept.stop.is_set() and not run.has_more(self._watch.state):
+                raise_what_ended(self._watch)
+                kept.woken.wait(_LONGEST_LOOK)
+                kept.woken.clear()
+            run.extend(self._watch.state)
+        return True

@@ -1,0 +1,274 @@
+"""The daemon: tasks that keep the assigned partitions up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from math import inf
+
+from indelible.core.cancellation import ends_task
+from indelible.core.concurrency_async import is_set
+from indelible.core.operation import documented_as
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.errors import (
+    EpochMismatch,
+    IndelibleError,
+    LeaseLost,
+    ProjectionDefinitionChanged,
+    StoreClosed,
+)
+from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.lease_renewal import Lease
+from indelible.serialization.codec import Codec
+from indelible.subscriptions.head_watcher import HeadWatcher
+
+from .assignment import Assignment, PartitionCoordinator, PartitionKey, live_events, sweep
+from .daemon import Daemon
+from .definition import ProjectionDefinition
+from .error_policy import ErrorPolicy
+from .partition import PartitionProcessor
+from .processor import raise_what_ended
+from .processor_async import AsyncProjector
+
+_log = logging.getLogger("indelible.projections")
+
+_LONGEST_LOOK = 0.5
+"""Seconds between two looks at the head, where nobody says that it has moved."""
+_REFUSED = (EpochMismatch, ProjectionDefinitionChanged)
+"""Errors for which a build is left to others: they do not pass by themselves."""
+
+
+def _run_of(
+    codec: Codec, described: ProjectionDefinition, part: PartitionKey, duty: PartitionCoordinator
+) -> PartitionProcessor:
+    return PartitionProcessor(
+        codec,
+        described,
+        partition=part.partition,
+        owner=duty.owner,
+        lease=duty.lease,
+        build_id=part.build_id,
+    )
+
+
+def _hold_lease(watch: HeadWatcher, duty: PartitionCoordinator) -> Lease:
+    return watch.leases.hold(f"what {duty.owner} holds")
+
+
+def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = -inf) -> None:
+    lease.show_life(duty.renewal(), seconds=duty.lease, pause=duty.beat, renewed_at=renewed_at)
+
+
+class _AsyncPartitionRunner:
+    """A partition that a task keeps up to date."""
+
+    def __init__(self, projector: AsyncProjector, run: PartitionProcessor) -> None:
+        self.projector = projector
+        self.run = run
+        self.failing = ErrorPolicy(run)
+        self.is_ready = False
+        self.stop = asyncio.Event()
+        self.woken = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its task has not ended."""
+        return self.task is not None and not self.task.done()
+
+    def end(self) -> None:
+        """Have the task end after the batch at work."""
+        self.stop.set()
+        self.woken.set()
+
+
+@documented_as(Daemon)
+class AsyncDaemon:
+    """Keeps projections up to date, side by side with others: `Daemon` with `await`.
+
+    Get one with `AsyncEventStore.daemon`.
+
+    Example:
+        ```python
+        await store.daemon([Orders, Search]).run(stop)  # until the asyncio.Event is set
+        ```
+    """
+
+    def __init__(
+        self,
+        engine: AsyncPoolEngine,
+        watch: HeadWatcher,
+        codec: Codec,
+        duty: PartitionCoordinator,
+        connections: int,
+    ) -> None:
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._codec = codec
+        self._duty = duty
+        self._kept: dict[PartitionKey, _AsyncPartitionRunner] = {}
+        self._lease: Lease
+        self._slots = asyncio.BoundedSemaphore(connections)
+
+    @property
+    def name(self) -> str:
+        return self._duty.owner
+
+    @property
+    def partitions(self) -> int:
+        return len(self._kept)
+
+    async def run(self, stop: asyncio.Event, *, grace: float = 30.0) -> None:
+        retries = Backoff()
+        has_begun = False
+        self._lease = _hold_lease(self._watch, self._duty)
+        try:
+            while not stop.is_set():
+                begun_at = time.monotonic()
+                try:
+                    if not has_begun:
+                        await self._engine.run(self._duty.begin())
+                        has_begun = True
+                    await self._do(await self._turn())
+                    retries.succeed()
+                    pause = self._duty.beat - (time.monotonic() - begun_at)
+                except TRANSIENT_ERRORS as error:
+                    pause = min(retries.next_pause(), self._duty.beat)
+                    _log.warning("projections wait %.2f s for the database: %s", pause, error)
+                await is_set(stop, max(pause, 0))
+        finally:
+            try:
+                await self._end(grace)
+            finally:
+                self._watch.leases.drop(self._lease)
+
+    async def _turn(self) -> Assignment:
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._duty.held = self._kept.keys()
+        _show_life(self._lease, self._duty)
+        turn = await self._engine.run(self._duty.turn())
+        _show_life(self._lease, self._duty, renewed_at=time.monotonic())
+        return turn
+
+    async def _do(self, turn: Assignment) -> None:
+        for part in turn.give_back:
+            self._kept[part].end()
+        for part, described in turn.take.items():
+            run = _run_of(self._codec, described, part, self._duty)
+            kept = _AsyncPartitionRunner(AsyncProjector(self._engine, self._watch, run), run)
+            kept.task = asyncio.create_task(self._keep(kept))
+            self._kept[part] = kept
+        for build_id in turn.ready:
+            await self._engine.run(self._duty.serve(build_id))
+        if turn.has_retired:
+            await self._engine.run(sweep())
+
+    async def _end(self, grace: float) -> None:
+        self._duty.end()
+        all_kept = tuple(self._kept.values())
+        tasks = {kept.task for kept in all_kept if kept.task is not None}
+        for kept in all_kept:
+            kept.end()
+        deadline = time.monotonic() + grace
+        try:
+            with suppress(IndelibleError):
+                await self._turn_in_passing()
+                while tasks and time.monotonic() < deadline:
+                    # What is still at work is kept alive meanwhile.
+                    left = min(self._duty.beat, max(deadline - time.monotonic(), 0))
+                    _, tasks = await asyncio.wait(tasks, timeout=left)
+                    await self._turn_in_passing()
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+        with suppress(IndelibleError):
+            for kept in all_kept:
+                await kept.projector.close()  # again, if handlers had all connections
+            await self._engine.run(self._duty.leave())
+
+    async def _turn_in_passing(self) -> None:
+        with suppress(*TRANSIENT_ERRORS):
+            await self._turn()
+
+    async def _keep(self, kept: _AsyncPartitionRunner) -> None:
+        retries = Backoff()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop may have ended
+                loop.call_soon_threadsafe(kept.woken.set)
+
+        try:
+            self._watch.join(id(kept), wake)
+            async with kept.projector:
+                while not kept.stop.is_set():
+                    try:
+                        if not await self._step(kept):
+                            return
+                        retries.succeed()
+                    except LeaseLost:
+                        _log.warning("%s: another worker has taken over", kept.run.described)
+                        return
+                    except TRANSIENT_ERRORS as error:
+                        pause = retries.next_pause()
+                        _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                        await is_set(kept.stop, pause)
+        except StoreClosed:
+            return
+        except Exception:
+            _log.exception("a partition of %s is given back", kept.run.described)
+        finally:
+            self._watch.leave(id(kept))
+
+    async def _make_ready(self, kept: _AsyncPartitionRunner) -> bool:
+        try:
+            if not kept.projector.is_holding and not await kept.projector.take_over():
+                return False
+        except _REFUSED as error:
+            _log.error("projection %s is left to others: %s", kept.run.described, error)
+            self._duty.refused[kept.run.build_id or 0] = error
+            return False
+        wait = await self._engine.run(kept.failing.resume())
+        if wait is None:
+            return False
+        kept.is_ready = True
+        await is_set(kept.stop, wait)
+        return True
+
+    async def _step(self, kept: _AsyncPartitionRunner) -> bool:
+        run = kept.run
+        if not kept.is_ready:
+            return await self._make_ready(kept)
+        try:
+            kept.woken.clear()
+            async with self._slots:
+                batch = await kept.projector.step()
+        except (LeaseLost, StoreClosed, *TRANSIENT_ERRORS):
+            raise
+        except BaseException as error:
+            if ends_task(error):
+                raise
+            wait = await self._engine.run(kept.failing.fail(error))
+            if wait is None:
+                return False
+            await is_set(kept.stop, wait)
+            return True
+        kept.failing.succeed()
+        for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
+            try:
+                await run.described.projection.on_live(event)
+            except BaseException as error:
+                if ends_task(error):
+                    raise
+                _log.exception("on_live of projection %s failed", run.described)
+        if batch.is_caught_up:
+            while not kept.stop.is_set() and not run.has_more(self._watch.state):
+                raise_what_ended(self._watch)
+                await is_set(kept.woken, _LONGEST_LOOK)
+                kept.woken.clear()
+            run.extend(self._watch.state)
+        return True

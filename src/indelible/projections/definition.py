@@ -1,0 +1,243 @@
+"""A projection checked against the event classes of the store."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, get_args, get_origin
+from zlib import crc32
+
+from indelible.core.handlers import check_handler
+from indelible.core.validation import validate_name
+from indelible.errors import IndelibleError, InvalidInput, ProjectionFailed
+from indelible.events import ERASED, RecordedEvent
+from indelible.query import Query
+from indelible.serialization.codec import Codec
+
+from .projection import DocumentProjection, Kind, OnError, Projection
+
+_MOST_PARTITIONS = 1_024
+_LONGEST_RETRY = 3_600
+
+
+class ProjectionDefinition:
+    """A projection with what a store knows of its event classes, checked as a whole.
+
+    Args:
+        projection: an instance, or a class that can be made without arguments.
+        codec: the store's.
+
+    Raises:
+        InvalidInput: something of it is wrong.
+        UnregisteredEventClass: it handles a class that the store was not told of.
+    """
+
+    def __init__(self, projection: object, codec: Codec) -> None:
+        if isinstance(projection, type) and issubclass(projection, Projection):
+            projection = projection()
+        if not isinstance(projection, Projection) or not hasattr(projection, "_kind"):
+            raise InvalidInput(
+                "a projection is a DocumentProjection, a TableProjection or an"
+                f" ExternalProjection, not {projection!r}"
+            )
+        self.projection: Any = projection
+        self._class = type(projection)
+        self.kind: Kind = projection._kind
+        self.name = validate_name("projection", getattr(projection, "name", None))
+        self.version = _check_number(self, "version", projection.version, 2**31 - 1)
+        self.partitions = _check_number(self, "partitions", projection.partitions, _MOST_PARTITIONS)
+        self.max_attempts = _check_number(self, "max_attempts", projection.max_attempts, 2**31 - 1)
+        self.retry_after = projection.retry_after
+        self.on_error = projection.on_error
+        self._check_policy()
+        self.handlers = self._find_handlers(codec)
+        self.query = codec.check_query(self._check_query())
+        self.indexes = self._check_indexes()
+        self._documents = self._document_codec()
+        self.takes_batches = hasattr(projection, "project")
+        self.enriches = hasattr(projection, "enrich")
+        self.has_live_effects = hasattr(projection, "on_live")
+        self._check_handlers()
+        self.is_by_stream = (
+            self.kind != "documents" or self._class.key is DocumentProjection.key  # type: ignore[attr-defined]
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def takes(self, event: RecordedEvent) -> bool:
+        """Whether there is anything to do for an event: not for one that was erased."""
+        return (
+            event.type in self.handlers
+            and event.data is not ERASED
+            # A query of its own types would say the same, at more than the handler's cost.
+            and (self._class.query is None or self.query.matches(event))
+        )
+
+    def keys(self, event: RecordedEvent) -> Sequence[str]:
+        """The keys of the documents that an event is about."""
+        if self.is_by_stream:
+            return (event.stream,)
+        given = self.projection.key(event)
+        if given is None:
+            return ()
+        if isinstance(given, str):
+            return (validate_name("key", given),)
+        return [validate_name("key", key) for key in dict.fromkeys(given)]
+
+    def read(self, document: bytes) -> Any:
+        """Read a stored document.
+
+        Raises:
+            InvalidInput: it does not fit the class any more.
+        """
+        try:
+            return self._documents.decoders[self.name](document)
+        except Exception as error:
+            raise InvalidInput(
+                f"a stored document of projection {self.name!r} does not fit its class ({error}):"
+                " give the projection a new version, so that it is built anew"
+            ) from error
+
+    def write(self, document: Any) -> bytes:
+        """Write a document as JSON.
+
+        Raises:
+            InvalidInput: it is no document of the projection.
+            EncodingFailed: something has no JSON, or would not come back as it went in.
+        """
+        wanted = self._documents.classes.get(self.name)
+        if wanted is not None and self._documents.registered_type(document) is None:
+            raise InvalidInput(
+                f"a handler of projection {self.name!r} returned a {type(document).__qualname__}:"
+                f" return the document, a {wanted.__qualname__}, or None for none"
+            )
+        return self._documents.encode(self.name, document, field="document")
+
+    def failure(self, event: RecordedEvent | None, error: BaseException) -> IndelibleError:
+        """Say at which event it failed."""
+        if event is None:
+            return ProjectionFailed(self.name, None, None, error)
+        return ProjectionFailed(self.name, event.position, event.type, error)
+
+    def check_kind(self, kind: Kind) -> None:
+        """Check where its state is.
+
+        Raises:
+            InvalidInput: elsewhere.
+        """
+        if self.kind != kind:
+            raise InvalidInput(
+                f"projection {self.name!r} keeps no documents here: it is no DocumentProjection"
+            )
+
+    def check_colour(self, *, is_async: bool) -> None:
+        """Check that what does I/O is of the store's colour.
+
+        Raises:
+            InvalidInput: it is not.
+        """
+        methods = list(self.handlers.values()) if self.kind != "documents" else []
+        methods += [self.projection.project] if self.takes_batches else []
+        methods += [self.projection.enrich] if self.enriches else []
+        methods += [self.projection.on_live] if self.has_live_effects else []
+        for method in methods:
+            if inspect.iscoroutinefunction(method) != is_async:
+                raise InvalidInput(
+                    f"{method.__qualname__} must be a {'coroutine' if is_async else 'plain'}"
+                    f" function for {'an AsyncEventStore' if is_async else 'an EventStore'}"
+                )
+
+    def _find_handlers(self, codec: Codec) -> dict[str, Callable[..., Any]]:
+        handlers: dict[str, Callable[..., Any]] = {}
+        for given, name in self._class._methods.items():
+            (event_type,) = codec.types_of([given])
+            if event_type in handlers:
+                raise InvalidInput(
+                    f"projection {self.name!r} has two methods for event type {event_type!r}"
+                )
+            handlers[event_type] = getattr(self.projection, name)
+        if not handlers:
+            raise InvalidInput(
+                f"projection {self.name!r} handles nothing: mark its methods with @handles(…)"
+            )
+        return handlers
+
+    def _check_handlers(self) -> None:
+        """Check that the methods take what they are called with."""
+        given = {
+            "documents": ("document", "event"),
+            "tables": ("event", "connection"),
+            "external": ("event",),
+        }[self.kind]
+        if self.enriches:
+            check_handler(self.projection.enrich, "events", "connection")
+            given += ("enriched",)
+        if self.takes_batches:
+            connection = () if self.kind == "external" else ("connection",)
+            check_handler(self.projection.project, "events", *connection)
+        else:
+            for handler in self.handlers.values():
+                check_handler(handler, *given)
+        if self.has_live_effects:
+            check_handler(self.projection.on_live, "event")
+
+    def _check_policy(self) -> None:
+        if isinstance(self.retry_after, bool) or not 0 <= self.retry_after <= _LONGEST_RETRY:
+            raise InvalidInput(
+                f"retry_after of projection {self.name!r} must be a number of seconds from 0 to"
+                f" {_LONGEST_RETRY:,}, not {self.retry_after!r}"
+            )
+        if self.on_error not in get_args(OnError):
+            raise InvalidInput(
+                f'on_error of projection {self.name!r} must be "stop" or "park", not'
+                f" {self.on_error!r}"
+            )
+
+    def _check_query(self) -> Query:
+        given = self._class.query
+        if given is None:
+            return Query(types=sorted(self.handlers))
+        if not isinstance(given, Query):
+            raise InvalidInput(
+                f"the query of projection {self.name!r} must be a Query, not {given!r}"
+            )
+        return given
+
+    def _check_indexes(self) -> list[str]:
+        given = getattr(self.projection, "indexes", ())
+        if isinstance(given, str) or not all(isinstance(field, str) and field for field in given):
+            raise InvalidInput(
+                f"indexes of projection {self.name!r} must be names of fields, not {given!r}"
+            )
+        return sorted(set(given))
+
+    def _document_codec(self) -> Codec:
+        if not isinstance(self.projection, DocumentProjection):
+            return Codec()
+        for base in self._class.__mro__:
+            for origin in getattr(base, "__orig_bases__", ()):
+                if get_origin(origin) is DocumentProjection:
+                    (document,) = get_args(origin)
+                    if document is dict or get_origin(document) is dict:
+                        return Codec()
+                    if isinstance(document, type):
+                        return Codec({self.name: document})
+        raise InvalidInput(
+            f"what are the documents of projection {self.name!r}? Say it in the class:"
+            f" class {self._class.__name__}(DocumentProjection[Order]), or of dict for plain JSON"
+        )
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition that a key or a stream falls to: the same in every process, for ever."""
+    return crc32(key.encode()) % partitions
+
+
+def _check_number(described: ProjectionDefinition, what: str, value: object, highest: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= highest:
+        return value
+    raise InvalidInput(
+        f"{what} of projection {described.name!r} must be a whole number from 1 to {highest:,}, not"
+        f" {value!r}"
+    )

@@ -1,0 +1,98 @@
+"""Plans: read and find the documents that projections keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.validation import validate_limit, validate_name
+from indelible.errors import InvalidInput, ProjectionNotReady
+
+from .definition import ProjectionDefinition
+from .registry import builds
+
+D = TypeVar("D")
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPage(Mapping[str, D]):
+    """Documents by key, in order of key, and how fresh they are.
+
+    Attributes:
+        checkpoint: up to this position all events are in them.
+        head: the settled position a moment before they were read.
+    """
+
+    documents: Mapping[str, D]
+    checkpoint: int
+    head: int
+
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that was settled is in them."""
+        return self.checkpoint >= self.head
+
+    def __getitem__(self, key: str) -> D:
+        return self.documents[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+def read_documents(
+    described: ProjectionDefinition, keys: Iterable[str]
+) -> Operation[DocumentPage[Any]]:
+    """Read some documents; see `Documents.read_many`."""
+    wanted = [validate_name("key", key) for key in keys]
+    return (yield from _found(described, "documents_read", {"keys": wanted}))
+
+
+def find_documents(
+    described: ProjectionDefinition,
+    fields: Mapping[str, Any] | None,
+    *,
+    after: str | None,
+    limit: int | None,
+) -> Operation[DocumentPage[Any]]:
+    """Find documents by the values of their fields; see `Documents.find`."""
+    page: dict[str, object] = {
+        "after": "" if after is None else validate_name("key", after),
+        "limit": validate_limit(limit),
+    }
+    if not fields:
+        return (yield from _found(described, "documents_all", page))
+    field = next((name for name in described.indexes if name in fields), next(iter(fields)))
+    try:
+        value = _encode(fields[field]).decode()
+        written = _encode(fields).decode()
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise InvalidInput(f"a value to find has no JSON: {error}") from error
+    parameters = {
+        **page,
+        "field": field,
+        "value": value,
+        "fields": written,
+    }
+    return (yield from _found(described, "documents_find", parameters))
+
+
+def _found(
+    described: ProjectionDefinition, statement: str, parameters: Mapping[str, object]
+) -> Operation[DocumentPage[Any]]:
+    rows = yield Statement(
+        statement, {"name": described.name, "version": described.version, **parameters}
+    )
+    if not rows:
+        yield from builds(described.name)
+        raise ProjectionNotReady(described.name, described.version)
+    documents = {row[2]: described.read(row[3]) for row in rows if row[2] is not None}
+    return DocumentPage(documents, rows[0][0], rows[0][1])

@@ -1,0 +1,117 @@
+"""Read and find the documents of a projection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from indelible.postgres.engine import PoolEngine
+from indelible.postgres.transaction import BoundEngine
+
+from . import document_queries
+from .definition import ProjectionDefinition
+from .document_queries import DocumentPage
+from .handlers import enrich
+from .live import Live
+from .verification import ProjectionVerifier, Verification
+
+D = TypeVar("D")
+
+
+class Documents(Generic[D]):
+    """The documents of a projection, as its code of this version has made them.
+
+    Get them with `EventStore.documents`.
+
+    Example:
+        ```python
+        orders = store.documents(Orders)
+        order = orders.read("order-17")
+        open_orders = orders.find({"status": "open"}, limit=50)
+        print(len(open_orders), "open; behind by", open_orders.head - open_orders.checkpoint)
+        ```
+    """
+
+    def __init__(self, engine: PoolEngine | BoundEngine, described: ProjectionDefinition) -> None:
+        self._engine = engine
+        self._described = described
+
+    def read(self, key: str) -> D | None:
+        """Read one document.
+
+        Args:
+            key: its key: the name of the stream, unless the projection says otherwise.
+
+        Returns:
+            The document; None where there is none.
+
+        Raises:
+            ProjectionNotFound: the projection never ran.
+            ProjectionNotReady: this version of it does not serve yet.
+        """
+        return self.read_many([key]).get(key)
+
+    def read_many(self, keys: Iterable[str]) -> DocumentPage[D]:
+        """Read several documents at once.
+
+        Args:
+            keys: their keys.
+
+        Returns:
+            Those that are there, by key, and how fresh they are.
+
+        Raises:
+            ProjectionNotFound, ProjectionNotReady: as for `read`.
+        """
+        return self._engine.run(document_queries.read_documents(self._described, keys))
+
+    def find(
+        self,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> DocumentPage[D]:
+        """Find documents whose fields have given values.
+
+        It is quick for a field that the projection names in `indexes`; without one it looks at
+        every document.
+
+        Args:
+            fields: values by the names of fields, all of which must hold; None for all documents.
+            after: only keys after this one: the last of the page before.
+            limit: how many at most.
+
+        Returns:
+            The documents by key, in order of key, and how fresh they are.
+
+        Raises:
+            InvalidInput: a value has no JSON.
+            ProjectionNotFound, ProjectionNotReady: as for `read`.
+        """
+        return self._engine.run(
+            document_queries.find_documents(self._described, fields, after=after, limit=limit)
+        )
+
+
+def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
+    """Fold a projection anew, and compare."""
+    described = verifying.described
+    described.check_colour(is_async=False)
+    with engine.snapshot() as bound:
+        bound.run(verifying.begin())
+        while page := bound.run(verifying.next_page()):
+            verifying.take(page, enrich(described, page, bound))
+        return bound.run(verifying.finish())
+
+
+def fold_live(engine: PoolEngine | BoundEngine, live: Live[Any]) -> None:
+    """Fold all that a live projection reads."""
+    described = live.described
+    described.check_colour(is_async=False)
+    while page := engine.run(live.next_page()):
+        if described.enriches:
+            with engine.transaction() as bound:
+                live.take(page, enrich(described, page, bound))
+        else:
+            live.take(page)

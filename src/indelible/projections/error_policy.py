@@ -1,0 +1,90 @@
+"""What to do when a projection fails: retry, park or stop."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.retry import delay_after
+from indelible.errors import ProjectionFailed, describe
+
+from . import partition
+
+_log = logging.getLogger("indelible.projections")
+
+
+@dataclass(slots=True)
+class ErrorPolicy:
+    """What a partition does at errors: it tries again, later each time; then parks, or stops.
+
+    Args:
+        run: the partition.
+    """
+
+    run: partition.PartitionProcessor
+    attempts: int = field(default=0, init=False)
+
+    def resume(self) -> Operation[float | None]:
+        """Go on where the one before has left off.
+
+        Returns:
+            Seconds to wait first; None where the partition is stopped.
+        """
+        rows = yield Statement(
+            "projection_resume",
+            {"projection_id": self.run.build_id, "partition": self.run.partition},
+        )
+        if not rows:  # it was retired meanwhile
+            return None
+        ((self.attempts, wait, is_stopped, parked),) = rows
+        self.run.parked = set(parked)
+        return None if is_stopped else float(wait)
+
+    def succeed(self) -> None:
+        """A batch was stored, which has cleared what was noted."""
+        self.attempts = 0
+
+    def fail(self, error: BaseException) -> Operation[float | None]:
+        """Note that a batch has failed.
+
+        Returns:
+            Seconds to wait; None where the partition is stopped.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        run = self.run
+        described = run.described
+        position = error.position if isinstance(error, ProjectionFailed) else None
+        if position is not None and run.position < position - 1 and run.short_of != position:
+            # First what stands before it: it is not to wait for one that may never succeed.
+            run.short_of = position
+            run.forget()
+            return 0.0
+        noted = {
+            "projection_id": run.build_id,
+            "partition": run.partition,
+            "token": run.token,
+            "error": describe(str(error) if isinstance(error, ProjectionFailed) else error),
+            "position": position,
+        }
+        facts = {"projection": described.name, "partition": run.partition, "at": position}
+        self.attempts += 1
+        is_final = self.attempts >= described.max_attempts
+        if is_final and described.on_error == "park" and position is not None:
+            yield Statement("projection_park", noted)
+            _log.error("a projection leaves an event out: %s", error, extra=facts)
+            run.parked.add(position)
+            self.attempts = 0
+            return 0.0
+        wait = 0.0 if is_final else delay_after(self.attempts, described.retry_after)
+        yield Statement(
+            "projection_fail",
+            {**noted, "attempts": self.attempts, "wait": wait, "is_final": is_final},
+        )
+        if is_final:
+            _log.error("a projection is stopped: %s", error, extra=facts)
+            return None
+        _log.warning("a projection failed, and tries again in %g s: %s", wait, error, extra=facts)
+        return wait

@@ -1,0 +1,54 @@
+"""Call the application's code of a projection, async."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from indelible.core.cancellation import left_block
+from indelible.core.handlers import check_outcome
+from indelible.events import RecordedEvent
+from indelible.postgres.transaction_async import AsyncBoundEngine
+
+from .definition import ProjectionDefinition
+
+
+@contextmanager
+def _failing(described: ProjectionDefinition, event: RecordedEvent | None) -> Iterator[None]:
+    """Say of which projection the code in the block is, and at which event it fails."""
+    try:
+        yield
+    except BaseException as error:
+        if left_block(error):
+            raise
+        raise described.failure(event, error) from error
+
+
+async def enrich_async(
+    described: ProjectionDefinition, events: Sequence[RecordedEvent], engine: AsyncBoundEngine
+) -> Sequence[Any]:
+    """Look up what a batch needs, as `enrich` does."""
+    if not described.enriches:
+        return ()
+    with _failing(described, None):
+        return (await described.projection.enrich(events, engine.lend()),)
+
+
+async def handle_async(
+    described: ProjectionDefinition,
+    events: Sequence[RecordedEvent],
+    engine: AsyncBoundEngine | None,
+) -> None:
+    """Call the handlers of a projection that does I/O, as `handle` does."""
+    given: tuple[Any, ...] = () if engine is None else (engine.lend(),)
+    if described.takes_batches:
+        with _failing(described, None):
+            await described.projection.project(events, *given)
+        return
+    if engine is not None:
+        given += tuple(await enrich_async(described, events, engine))
+    for event in events:
+        with _failing(described, event):
+            handler = described.handlers[event.type]
+            check_outcome(handler, await handler(event, *given))

@@ -1,0 +1,42 @@
+"""Update inline projections in the transaction of the append, async."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from indelible.core.operation import Rows, Statement
+from indelible.postgres.transaction_async import AsyncBoundEngine
+from indelible.serialization.codec import Codec
+from indelible.streams.append import appended_ids
+
+from . import inline_batch
+from .handlers_async import enrich_async, handle_async
+from .inline_batch import InlineProjections
+
+
+class AsyncInline(InlineProjections):
+    """The projections that an `AsyncEventStore` keeps up to date with its appends.
+
+    Args:
+        codec: reads what was appended.
+        given: the projections.
+    """
+
+    def __init__(self, codec: Codec, given: Iterable[object]) -> None:
+        super().__init__(codec, given, is_async=True)
+
+    async def __call__(self, engine: AsyncBoundEngine, call: Statement, rows: Rows) -> None:
+        """Bring them up to date, in the transaction of an append that has just been made."""
+        ids = appended_ids(call, rows)
+        if not ids:
+            return
+        events = await engine.run(inline_batch.appended(self._codec, ids))
+        for described in self.described:
+            taken = self._taken(described, events)
+            if not taken:
+                continue
+            if described.kind == "documents":
+                known = await enrich_async(described, taken, engine)
+                await engine.run(inline_batch.fold_inline(described, taken, known))
+            elif await engine.run(inline_batch.hold(described)) is not None:
+                await handle_async(described, taken, engine)

@@ -1,0 +1,96 @@
+"""Apply the events of one append to inline projections: operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from indelible.core.operation import Operation, Statement
+from indelible.errors import InvalidInput
+from indelible.events import RecordedEvent
+from indelible.query import Query
+from indelible.serialization.codec import Codec
+from indelible.streams.rows import decode_rows
+
+from .definition import ProjectionDefinition
+from .document_state import DocumentState, bring, changes
+
+
+class InlineProjections:
+    """The projections that a store keeps up to date with its appends."""
+
+    def __init__(self, codec: Codec, given: Iterable[object], *, is_async: bool) -> None:
+        self._codec = codec
+        self.described = [ProjectionDefinition(projection, codec) for projection in given]
+        names = [described.name for described in self.described]
+        for described in self.described:
+            described.check_colour(is_async=is_async)
+            if described.kind == "external":
+                raise InvalidInput(
+                    f"projection {described.name!r} cannot be inline: its state is elsewhere, and"
+                    " no transaction here holds it"
+                )
+            if names.count(described.name) > 1:
+                raise InvalidInput(f"projection {described.name!r} is given twice")
+        handled = [name for described in self.described for name in described.handlers]
+        stored = codec.upcasting.stored(Query(types=handled))
+        self._types = {name for item in stored.items for name in item.types}
+
+    def wants(self, call: Statement) -> bool:
+        """Whether an append has an event that one of them takes."""
+        return any(event.type in self._types for part in call.parts for event in part.events)
+
+    def _taken(
+        self, described: ProjectionDefinition, events: Sequence[RecordedEvent]
+    ) -> list[RecordedEvent]:
+        return [event for event in events if described.takes(event)]
+
+
+# Inline ----------------------------------------------------------------------------------------
+
+
+def hold(described: ProjectionDefinition) -> Operation[int | None]:
+    """Keep the build of an inline projection that serves in its place until the transaction ends.
+
+    Returns:
+        Which one; None where it is not built yet.
+    """
+    rows = yield Statement(
+        "projection_hold", {"name": described.name, "version": described.version}
+    )
+    return int(rows[0][0]) if rows else None
+
+
+def appended(codec: Codec, ids: Sequence[str]) -> Operation[list[RecordedEvent]]:
+    """Read what was appended in this transaction, in order of position."""
+    rows = yield Statement("appended_events", {"ids": list(ids)})
+    return decode_rows(codec, rows)[0]
+
+
+def fold_inline(
+    described: ProjectionDefinition, events: Sequence[RecordedEvent], known: Sequence[Any] = ()
+) -> Operation[None]:
+    """Fold events into the documents of an inline projection, in the transaction of their append.
+
+    Where it is not built yet nothing happens.
+
+    Raises:
+        ProjectionFailed: the projection failed.
+    """
+    folding = DocumentState(described)
+    steps = folding.plan(events)
+    keys = list({key for _, key in steps})
+    if not keys:
+        return
+    rows = yield Statement(
+        "projection_take",
+        {"name": described.name, "version": described.version, "keys": keys},
+    )
+    if not rows:
+        return
+    bring(described, folding, keys, [row[1:] for row in rows if row[1] is not None])
+    folding.fold(steps, known)
+    changed, removed = changes(described, folding)
+    yield Statement(
+        "projection_put", {"projection_id": rows[0][0], "changed": changed, "removed": removed}
+    )

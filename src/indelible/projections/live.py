@@ -1,0 +1,113 @@
+"""Plans: a projection folded as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from indelible.core.operation import Operation
+from indelible.core.timestamps import AsOf
+from indelible.core.validation import validate_name
+from indelible.errors import InvalidInput
+from indelible.events import RecordedEvent
+from indelible.serialization.codec import Codec
+from indelible.streams import valid_time
+from indelible.streams.read_log import LogReading
+from indelible.streams.read_stream import StreamReading
+
+from .definition import ProjectionDefinition
+from .document_state import DocumentState
+
+D = TypeVar("D")
+
+
+class Live(Generic[D]):
+    """A projection folded as it is read; see `EventStore.project`.
+
+    Args:
+        codec: reads the events.
+        described: the projection.
+        key: only this document; None for all.
+        as_of, valid_at: as for `EventStore.read_all`.
+
+    Raises:
+        InvalidInput: it has no documents, or an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        described: ProjectionDefinition,
+        key: str | None,
+        *,
+        as_of: AsOf | None,
+        valid_at: datetime | None,
+    ) -> None:
+        if described.kind != "documents":
+            raise InvalidInput(
+                f"projection {described.name!r} cannot be live: what its handlers make is not in"
+                " memory; write it as a DocumentProjection"
+            )
+        self.described = described
+        self._key = None if key is None else validate_name("key", key)
+        self._folding = DocumentState(described)
+        self._reading: (
+            valid_time.ValidStreamReading | valid_time.ValidLogReading | StreamReading | LogReading
+        )
+        if key is not None and described.is_by_stream:
+            self._reading = valid_time.stream_reading(
+                codec,
+                key,
+                from_version=0,
+                to_version=None,
+                backwards=False,
+                limit=None,
+                must_exist=False,
+                as_of=as_of,
+                recorded_between=None,
+                valid_at=valid_at,
+                valid_between=None,
+            )
+        else:
+            self._reading = valid_time.log_reading(
+                codec,
+                described.query,
+                after=0,
+                backwards=False,
+                limit=None,
+                as_of=as_of,
+                recorded_between=None,
+                valid_at=valid_at,
+                valid_between=None,
+            )
+
+    @property
+    def documents(self) -> dict[str, D]:
+        """The documents by key, once everything was taken."""
+        return {
+            key: document
+            for key, document in self._folding.documents.items()
+            if document is not None
+        }
+
+    @property
+    def document(self) -> D | None:
+        """The document of the key; None where there is none."""
+        return self._folding.documents.get(self._key or "")
+
+    def next_page(self) -> Operation[list[RecordedEvent]]:
+        """Bring the next events; none at the end."""
+        page = yield from self._reading.next_page()
+        return list(page)
+
+    def take(self, events: Sequence[RecordedEvent], known: Sequence[Any] = ()) -> None:
+        """Fold a page.
+
+        Raises:
+            ProjectionFailed: the projection failed at an event.
+        """
+        steps = self._folding.plan(events)
+        if self._key is not None:
+            steps = [step for step in steps if step[1] == self._key]
+        self._folding.fold(steps, known)

@@ -1,0 +1,358 @@
+"""Process one partition of a projection: operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.validation import validate_count
+from indelible.errors import (
+    DecodingFailed,
+    EpochMismatch,
+    InvalidInput,
+    LeaseLost,
+    ProjectionFailed,
+    UnknownEventType,
+    UpcastingFailed,
+)
+from indelible.events import RecordedEvent
+from indelible.serialization.codec import Codec
+from indelible.streams.head import HeadState, epoch, head_state
+from indelible.streams.read_log import LogReading
+from indelible.streams.rows import decode_rows
+from indelible.subscriptions.log_follower import Batch
+
+from .definition import ProjectionDefinition, partition_of
+from .document_state import DocumentState, bring, changes
+from .registry import register
+
+_KEPT_BYTES = 16 * 1024 * 1024
+"""How many bytes of documents, as JSON, a run keeps in memory from one batch to the next."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class PartitionProcessor:
+    """One partition of a build, for whoever keeps it up to date: one thread or task.
+
+    `take_over`, then batch after batch: `project` for documents, or `next_batch`, `fence`, the
+    handlers and `advance` in one transaction for tables (`next_batch`, the handlers, `advance` for
+    what is elsewhere). After an error other than `LeaseLost`: `forget`, or `resume` where it is not
+    known whether the batch was stored.
+
+    Args:
+        codec: reads the events.
+        described: the projection.
+        partition: which of its partitions.
+        owner: who runs it, for people.
+        lease: seconds without a sign of life after which others take over.
+        build_id: which build of it, `Build.id`; by default the one that serves, and where none
+            does the one that is built.
+
+    Raises:
+        InvalidInput: there is no such partition, or no lease so short.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        described: ProjectionDefinition,
+        *,
+        partition: int = 0,
+        owner: str,
+        lease: float = 10.0,
+        build_id: int | None = None,
+    ) -> None:
+        if validate_count("partition", partition) >= described.partitions:
+            raise InvalidInput(
+                f"projection {described.name!r} has {described.partitions} partitions, and the"
+                f" first is 0: there is no partition {partition}"
+            )
+        if not lease > 0:
+            raise InvalidInput(f"lease must be a number of seconds above 0, not {lease!r}")
+        self.described = described
+        self.build_id = build_id
+        self.partition = partition
+        self.owner = owner
+        self.lease = lease
+        self.token = 0
+        self.position = 0
+        """The checkpoint: up to here its events are in its state."""
+        self.parked: set[int] = set()
+        """The positions of events that are left out."""
+        self.short_of = 0
+        """An event that failed: what stands before it is a batch of its own."""
+        self._codec = codec
+        self._epoch: UUID | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is in memory beyond the checkpoint: begin anew from there."""
+        self._reading = LogReading(
+            self._codec, self.described.query, after=self.position, goes_on=True
+        )
+        if self._epoch is not None and self.position < self.short_of - 1:
+            self._reading.extend(HeadState(self.short_of - 1, self._epoch, None))
+        self._folding = DocumentState(
+            self.described, partition=self.partition, partitions=self.described.partitions
+        )
+
+    def take_over(self) -> Operation[bool]:
+        """Take the partition, unless somebody else holds it; say whether it was taken.
+
+        Raises:
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
+            ProjectionDefinitionChanged: it was begun in another way under its version.
+        """
+        if self.build_id is None:
+            self.build_id = (yield from register(self.described, "async"))[0].id
+        rows = yield Statement(
+            "projection_lease",
+            {
+                "projection_id": self.build_id,
+                "partition": self.partition,
+                "owner": self.owner,
+                "lease": float(self.lease),
+            },
+        )
+        if not rows:
+            return False
+        self.token, self.position, begun_in = rows[0]
+        self._epoch = yield from epoch()
+        self.forget()
+        if self._epoch != begun_in and self.described.kind == "external":
+            # State in this database is of the same log as its checkpoint; what is elsewhere may
+            # have been made of events that are gone.
+            yield from self.release()
+            raise EpochMismatch(self.position, None, (), begun_in, self._epoch)
+        return True
+
+    def beat(self) -> Operation[None]:
+        """Renew the lease. Each batch does so, too.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        yield Statement("projection_beat", self._lease())
+
+    def renewal(self) -> Statement | None:
+        """Give the statement that only renews the lease; None where it has none."""
+        return Statement("projection_renew_lease", self._lease()) if self.token else None
+
+    def resume(self) -> Operation[None]:
+        """Begin anew from the checkpoint, wherever it stands: after an error in the middle.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        ((self.position,),) = yield Statement("projection_beat", self._lease())
+        self.forget()
+
+    def release(self) -> Operation[None]:
+        """Give the partition back, for others to take at once."""
+        yield Statement("projection_release", self._lease())
+        self.token = 0
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that was settled at the last look is in the state."""
+        known = self._reading.known_head
+        return known is not None and self.position >= known
+
+    def has_more(self, state: HeadState | None) -> bool:
+        """Whether a head that was found is beyond what was read, or of another epoch."""
+        return self._reading.has_more(state)
+
+    def extend(self, state: HeadState | None) -> None:
+        """Go on up to a head that was found since."""
+        if state is not None:
+            self._reading.extend(state)
+
+    def read_up_to(self, position: int) -> None:
+        """Read up to a position, settled or not, that the caller vouches for."""
+        self._reading.read_up_to(position)
+
+    def next_batch(self) -> Operation[Batch]:
+        """Bring the next events that this partition is to handle, maybe none.
+
+        Raises:
+            ProjectionFailed: an event cannot be read.
+        """
+        reading = self._reading
+        yield from reading.start()
+        if reading.is_caught_up:
+            reading.extend((yield from head_state()))
+        events: Sequence[RecordedEvent] = ()
+        if not reading.is_caught_up:
+            try:
+                events = yield from self._next_events(reading)
+            except EpochMismatch as error:  # its checkpoint is of the log of today
+                raise LeaseLost from error
+        position = self._reading.position
+        return Batch(
+            tuple(event for event in events if self._falls_here(event)),
+            position,
+            position >= (self._reading.known_head or 0),
+        )
+
+    def _next_events(self, reading: LogReading) -> Operation[list[RecordedEvent]]:
+        try:
+            return (yield from reading.next_window())
+        except (UnknownEventType, DecodingFailed, UpcastingFailed):
+            return (yield from self._next_one_by_one(reading))
+
+    def project(self) -> Operation[Batch]:
+        """Take the next batch into the documents, and move the checkpoint.
+
+        Raises:
+            LeaseLost: others have taken over; nothing was stored.
+            ProjectionFailed: the projection failed; nothing was stored.
+        """
+        batch = yield from self.next_batch()
+        yield from self.commit(batch)
+        return batch
+
+    def commit(self, batch: Batch, known: Sequence[Any] = ()) -> Operation[None]:
+        """Fold a batch into the documents, and store them together with the checkpoint.
+
+        Args:
+            batch: the last one that `next_batch` gave.
+            known: what the projection's `enrich` has found, as handlers take it.
+
+        Raises:
+            LeaseLost: others have taken over; nothing was stored.
+            ProjectionFailed: the projection failed; nothing was stored.
+        """
+        if batch.position == self.position:
+            return
+        folding = self._folding
+        steps = folding.plan(batch.events)
+        if folding.size > _KEPT_BYTES:
+            folding.documents.clear()
+        missing = list({key for _, key in steps if key not in folding.documents})
+        if missing:
+            rows = yield Statement(
+                "projection_load", {"projection_id": self.build_id, "keys": missing}
+            )
+            bring(self.described, folding, missing, rows)
+        folding.fold(steps, known)
+        changed, removed = changes(self.described, folding)
+        yield Statement(
+            "projection_commit",
+            {
+                **self._lease(),
+                **self._step(batch),
+                "events": len({event.position for event, _ in steps}),
+                "changed": changed,
+                "removed": removed,
+            },
+        )
+        self._moved(batch)
+
+    def fence(self) -> Operation[None]:
+        """Keep others from taking over until the transaction ends that the plan runs in.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        yield Statement("projection_fence", self._lease())
+
+    def advance(self, batch: Batch) -> Operation[None]:
+        """Move the checkpoint, in the transaction that the plan runs in; then call `moved`.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        ((is_first,),) = yield Statement(
+            "projection_advance", {**self._lease(), **self._step(batch)}
+        )
+        if not is_first and batch.events and self.described.kind == "tables":
+            raise LeaseLost  # what the handlers have just written is there already
+
+    def moved(self, batch: Batch) -> None:
+        """Note that a batch is in the state: its transaction was committed."""
+        self._moved(batch)
+
+    def _moved(self, batch: Batch) -> None:
+        self.position = batch.position
+        self._folding.changed.clear()
+
+    def _step(self, batch: Batch) -> dict[str, object]:
+        return {"after": self.position, "upto": batch.position, "events": len(batch.events)}
+
+    def _lease(self) -> dict[str, object]:
+        return {
+            "projection_id": self.build_id,
+            "partition": self.partition,
+            "token": self.token,
+        }
+
+    def _falls_here(self, event: RecordedEvent) -> bool:
+        described = self.described
+        return (
+            described.takes(event)
+            and event.position not in self.parked
+            and (
+                described.partitions == 1
+                or not described.is_by_stream
+                or partition_of(event.stream, described.partitions) == self.partition
+            )
+        )
+
+    def _next_one_by_one(self, reading: LogReading) -> Operation[list[RecordedEvent]]:
+        """Read the window in which an event does not fit its class; leave out what is parked."""
+
+        def is_wanted(stored: RecordedEvent) -> bool:
+            return stored.position not in self.parked and self.partition in partitions_of(
+                self.described, stored
+            )
+
+        self._reading, fitting = yield from read_one_by_one(
+            self._codec, self.described, reading, is_wanted
+        )
+        return fitting
+
+
+def partitions_of(described: ProjectionDefinition, event: RecordedEvent) -> Sequence[int]:
+    """The partitions that an event may fall to, as far as can be said without its data."""
+    if described.is_by_stream:
+        return (partition_of(event.stream, described.partitions),)
+    return range(described.partitions)
+
+
+def read_one_by_one(
+    codec: Codec,
+    described: ProjectionDefinition,
+    reading: LogReading,
+    is_wanted: Callable[[RecordedEvent], bool],
+) -> Operation[tuple[LogReading, list[RecordedEvent]]]:
+    """Read the window in which an event does not fit its class, without what is not wanted.
+
+    Returns:
+        A reading that goes on after the window, and the events.
+
+    Raises:
+        ProjectionFailed: a wanted event cannot be read.
+    """
+    query = described.query
+    plain = reading.again(Codec(), codec.upcasting.stored(query), after=reading.position)
+    fitting: list[RecordedEvent] = []
+    for stored in (yield from plain.next_window()):
+        if is_wanted(stored):
+            try:
+                events, _ = decode_rows(codec, [_row(stored)], query=query)
+            except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
+                raise ProjectionFailed(described.name, stored.position, stored.type, why) from why
+            fitting += events
+    return reading.again(codec, query, after=plain.position), fitting
+
+
+def _row(stored: RecordedEvent) -> tuple[Any, ...]:
+    """The row that an event with plain data was read from."""
+    data = None if stored.is_erased else _encode(stored.data)
+    row = msgspec.structs.replace(stored, data=data, metadata=_encode(stored.metadata))
+    return msgspec.structs.astuple(row)

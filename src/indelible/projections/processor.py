@@ -1,0 +1,219 @@
+"""Run one partition of a projection in a thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.errors import IndelibleError, LeaseLost, StoreClosed
+from indelible.postgres.engine import PoolEngine
+from indelible.postgres.lease_renewal import Lease
+from indelible.postgres.transaction import BoundEngine
+from indelible.subscriptions.head_watcher import HeadWatcher
+from indelible.subscriptions.log_follower import Batch
+
+from . import partition
+from .handlers import enrich, handle
+
+_log = logging.getLogger("indelible.projections")
+
+_LONGEST_LOOK = 1.0
+"""Seconds between two looks at a partition that somebody else holds."""
+
+
+class Projector:
+    """Keeps one partition of a projection up to date; one thread uses it.
+
+    Get one with `EventStore.projector`.
+
+    Example:
+        ```python
+        with store.projector(Orders) as projector:
+            projector.run(stop)                     # until the threading.Event is set
+        ```
+    """
+
+    def __init__(
+        self,
+        engine: PoolEngine | BoundEngine,
+        watch: HeadWatcher,
+        run: partition.PartitionProcessor,
+    ) -> None:
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._run = run
+        self._is_unsure = False  # whether the last batch may have been stored after all
+        self._woken = threading.Event()
+        run.described.check_colour(is_async=False)
+
+    @property
+    def position(self) -> int:
+        """The checkpoint: up to here its events are in the state."""
+        return self._run.position
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the partition is its own, as far as it knows."""
+        return self._run.token > 0
+
+    def take_over(self) -> bool:
+        """Take the partition, unless somebody else holds it.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
+            ProjectionDefinitionChanged: the projection was begun in another way under its version.
+        """
+        return self._engine.run(self._run.take_over())
+
+    def beat(self) -> None:
+        """Renew the lease; each `step` does so, too. Another thread may call it meanwhile.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
+        self._engine.run(self._run.beat())
+
+    def step(self) -> Batch:
+        """Take the next batch in, and move the checkpoint with it.
+
+        Returns:
+            The batch; without events where there was nothing to do.
+
+        Raises:
+            LeaseLost: others have taken over; nothing was stored.
+            ProjectionFailed: the projection failed at an event; nothing was stored, and the next
+                step begins with the same events again.
+        """
+        try:
+            if self._is_unsure:
+                self._engine.run(self._run.resume())
+                self._is_unsure = False
+            return self._take_in()
+        except LeaseLost:
+            self._run.token, self._is_unsure = 0, False
+            raise
+        except BaseException:
+            self._run.forget()
+            self._is_unsure = True
+            raise
+
+    def _take_in(self) -> Batch:
+        run, engine = self._run, self._engine
+        described = run.described
+        if described.kind == "documents" and not described.enriches:
+            return engine.run(run.project())
+        batch = engine.run(run.next_batch())
+        if batch.position == run.position:
+            return batch
+        if not batch.events:
+            engine.run(run.advance(batch))
+        elif described.kind == "documents":
+            with engine.transaction() as bound:
+                known = enrich(described, batch.events, bound)
+            engine.run(run.commit(batch, known))
+            return batch
+        elif described.kind == "tables":
+            with engine.transaction() as bound:
+                bound.run(run.fence())
+                handle(described, batch.events, bound)
+                bound.run(run.advance(batch))
+        else:
+            handle(described, batch.events, None)
+            engine.run(run.advance(batch))
+        run.moved(batch)
+        return batch
+
+    def run(self, stop: threading.Event) -> None:
+        """Keep the partition up to date until told to stop, waiting for it while others hold it.
+
+        Args:
+            stop: ends it when set, after the batch at work.
+
+        Raises:
+            ProjectionFailed: the projection failed at an event.
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
+        """
+        retries = Backoff()
+        self._watch.join(id(self._woken), self._woken.set)
+        lease = _hold_lease(self._watch, self._run)
+        try:
+            while not stop.is_set():
+                try:
+                    if not self.is_holding and not self.take_over():
+                        stop.wait(min(_LONGEST_LOOK, self._run.lease / 3))
+                        continue
+                    _show_life(lease, self._run, 0)
+                    self._woken.clear()
+                    if self.step().is_caught_up and not stop.is_set():
+                        self._wait(stop, lease)
+                    retries.succeed()
+                except LeaseLost:
+                    _log.warning("%s: another worker has taken over", self._run.described)
+                except TRANSIENT_ERRORS as error:
+                    pause = retries.next_pause()
+                    _log.warning("a projection waits %.2f s for the database: %s", pause, error)
+                    _show_life(lease, self._run, pause)
+                    stop.wait(pause)
+        finally:
+            self._watch.leave(id(self._woken))
+            self._watch.leases.drop(lease)
+
+    def _wait(self, stop: threading.Event, lease: Lease) -> None:
+        """Wait until there is more to read, giving signs of life."""
+        pause = min(0.2, self._run.lease / 3)
+        while not stop.is_set() and not self._run.has_more(self._watch.state):
+            raise_what_ended(self._watch)
+            _check_lease(lease, self._run)
+            _show_life(lease, self._run, pause)
+            self._woken.wait(pause)
+            self._woken.clear()
+        self._run.extend(self._watch.state)
+
+    def close(self) -> None:
+        """Give the partition back. Closing twice is allowed."""
+        if self.is_holding:
+            with suppress(IndelibleError):
+                self._engine.run(self._run.release())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _hold_lease(watch: HeadWatcher, run: partition.PartitionProcessor) -> Lease:
+    return watch.leases.hold(
+        f"the lease of partition {run.partition} of projection {run.described}"
+    )
+
+
+def _show_life(lease: Lease, run: partition.PartitionProcessor, pause: float) -> None:
+    lease.show_life(run.renewal(), seconds=run.lease, pause=pause)
+
+
+def _check_lease(lease: Lease, run: partition.PartitionProcessor) -> None:
+    """Raise LeaseLost where others have taken over."""
+    if lease.is_lost(run.renewal()):
+        run.token = 0
+        raise LeaseLost
+
+
+def raise_what_ended(watch: HeadWatcher) -> None:
+    """Raise why nobody looks at the head any more, if that is so."""
+    if watch.is_closed:
+        raise StoreClosed
+    if watch.problem is not None:
+        raise watch.problem

@@ -1,0 +1,139 @@
+"""Run a rebuild of a projection beside the build that serves, async."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from indelible.core.concurrency_async import is_set
+from indelible.core.operation import Operation
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.serialization.codec import Codec
+from indelible.streams.head import head
+from indelible.subscriptions.head_watcher import HeadWatcher
+
+from . import rebuild
+from .assignment import PartitionCoordinator, sweep
+from .daemon import daemon_name
+from .daemon_async import AsyncDaemon
+from .definition import ProjectionDefinition
+from .processor_async import AsyncProjector
+from .rebuild import RebuildProgress
+from .rebuild_runner import Report
+from .types import BuildInfo
+
+_LOOK_PAUSE = 0.1
+_LEASE = 10.0
+_SWEEPS = 20
+_PATIENCE = 30.0
+"""Seconds that a swap of an inline projection is tried for."""
+_SWAP_PAUSE = 1.0
+"""Seconds between two tries, in which the appends that have queued up go first."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger("indelible.projections")
+
+
+async def rebuild_projection_async(
+    engine: AsyncPoolEngine,
+    watch: HeadWatcher,
+    codec: Codec,
+    described: ProjectionDefinition,
+    report: Report,
+    concurrency: int,
+) -> None:
+    """Build a projection anew, as `rebuild_projection` does."""
+    described.check_colour(is_async=True)
+    build = await engine.run(rebuild.begin(described))
+    deadline = float("inf")
+    while not await _serve_async(
+        engine,
+        watch,
+        codec,
+        described,
+        report,
+        concurrency,
+        build,
+        is_last=time.monotonic() > deadline,
+    ):
+        deadline = min(deadline, time.monotonic() + _PATIENCE)
+        await engine.wait(_SWAP_PAUSE)
+
+
+async def _serve_async(
+    engine: AsyncPoolEngine,
+    watch: HeadWatcher,
+    codec: Codec,
+    described: ProjectionDefinition,
+    report: Report,
+    concurrency: int,
+    build: BuildInfo,
+    *,
+    is_last: bool,
+) -> bool:
+    """Do what `_serve` does."""
+    is_inline = build.lifecycle == "inline"
+    duty = PartitionCoordinator([described], owner=daemon_name(), lease=_LEASE, only=build.id)
+    daemon = AsyncDaemon(engine, watch, codec, duty, concurrency)
+    stop = asyncio.Event()
+    task = asyncio.create_task(daemon.run(stop))
+    try:
+        upto = await _insist_async(engine, head)
+        while not task.done():
+            found = await _insist_async(engine, lambda: rebuild.look(described, build.id))
+            report(found)
+            if _is_enough(found, upto, is_inline=is_inline):
+                break
+            if build.id in duty.refused:
+                raise duty.refused[build.id]
+            is_tried = found.is_near and not (found.is_done or is_inline)
+            if not (is_tried and await _insist_async(engine, lambda: rebuild.serve(build.id))):
+                await is_set(stop, _LOOK_PAUSE)
+    finally:
+        stop.set()
+        await task
+    if is_inline:
+        async with engine.transaction() as bound:
+            seized = await bound.run(rebuild.seize(codec, described, build.id, is_last=is_last))
+            if seized is None:
+                return False
+            runs, upto = seized
+            for run in runs:
+                projector = AsyncProjector(bound, watch, run)
+                while run.position < upto:
+                    await projector.step()
+            await bound.run(rebuild.serve(build.id))
+    report(await _insist_async(engine, lambda: rebuild.look(described, build.id)))
+    for _ in range(_SWEEPS):
+        if not await _insist_async(engine, sweep):
+            break
+        await engine.wait(_LOOK_PAUSE)
+    return True
+
+
+async def _insist_async(engine: AsyncPoolEngine, make: Callable[[], Operation[T]]) -> T:
+    """Run a plan as `_insist` does."""
+    retries = Backoff()
+    while True:
+        try:
+            return await engine.run(make())
+        except TRANSIENT_ERRORS as error:
+            pause = retries.next_pause()
+            _log.warning("a rebuild waits %.2f s for the database: %s", pause, error)
+            await engine.wait(pause)
+
+
+def _is_enough(found: RebuildProgress, upto: int, *, is_inline: bool) -> bool:
+    """Whether the daemon has done its part.
+
+    What stood in the log at the beginning is its work: by its policy events are left out, and a
+    build may serve early, in the place of one that is far behind.
+    """
+    if is_inline:
+        return found.is_done or (found.is_near and found.position >= upto)
+    return found.is_done and found.position >= upto

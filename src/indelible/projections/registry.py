@@ -1,0 +1,270 @@
+"""Register projections, and inspect and administer their builds: operations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import msgspec
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.validation import validate_count, validate_name
+from indelible.errors import (
+    ProjectionDefinitionChanged,
+    ProjectionNotFound,
+    ProjectionNotReady,
+    rebuild_command,
+)
+from indelible.streams.head import head
+from indelible.streams.query_parameters import items
+
+from . import assignment, registry
+from .definition import ProjectionDefinition
+from .types import BuildInfo, BuildState, Lifecycle, PartitionInfo, ProjectionStatus, SkippedEvent
+
+_COUNTED = 100_000
+"""How many positions are looked through to count a lag; beyond, positions stand for events."""
+
+
+def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
+    """How the builds of a projection, or of all, stand.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    found = yield from registry.builds(name)
+    more = {row[0]: row[1:] for row in (yield Statement("projection_status", {"name": name}))}
+    settled = yield from head()
+    told = []
+    for build in found:
+        if build.id not in more:  # it was retired between the two
+            continue
+        query, rate, workers, parked = more[build.id]
+        lag_events, lag_seconds = 0, 0.0
+        if build.lifecycle == "async" or build.state == "building":
+            ((lag_events, lag_seconds),) = yield Statement(
+                "projection_lag",
+                {
+                    "items": query,
+                    "after": build.checkpoint,
+                    "head": settled,
+                    "counted": _COUNTED,
+                },
+                prepared=False,
+            )
+        parts = build.partitions
+        told.append(
+            ProjectionStatus(
+                build=build,
+                lag_events=lag_events,
+                lag_seconds=lag_seconds,
+                events_per_second=rate,
+                parked=parked,
+                workers=workers,
+                errors=sum(part.error is not None for part in parts),
+                stopped=sum(part.is_stopped for part in parts),
+            )
+        )
+    return told
+
+
+def left_out(name: str) -> Operation[list[SkippedEvent]]:
+    """The events that a projection leaves out.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    yield from registry.builds(validate_name("projection", name))
+    return [
+        SkippedEvent(*row) for row in (yield Statement("projection_parked_events", {"name": name}))
+    ]
+
+
+def restart(name: str) -> Operation[int]:
+    """Let what is stopped be tried again; say how many partitions.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    yield from registry.builds(validate_name("projection", name))
+    ((count,),) = yield Statement("projection_restart", {"name": name})
+    return int(count)
+
+
+def discard(name: str, position: int | None) -> Operation[int]:
+    """Give up what was left out, one event or all; say how many.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    if position is not None:
+        validate_count("position", position)
+    yield from registry.builds(validate_name("projection", name))
+    ((count,),) = yield Statement("projection_discard", {"name": name, "position": position})
+    return int(count)
+
+
+def drop(name: str, version: int) -> Operation[None]:
+    """End a version of a projection, and drop its documents.
+
+    Raises:
+        ProjectionNotFound: there is none of the name, or no such version.
+    """
+    validate_count("version", version)
+    found = yield from registry.builds(validate_name("projection", name))
+    if version not in {build.version for build in found}:
+        there = (f"{name}, version {build.version}" for build in found)
+        raise ProjectionNotFound(f"{name}, version {version}", list(dict.fromkeys(there)))
+    yield Statement("projection_retire", {"name": name, "version": version})
+    yield from assignment.sweep()
+
+
+D = TypeVar("D")
+
+_log = logging.getLogger("indelible.projections")
+_inline_log = logging.getLogger("indelible.projections.inline")
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One build of a projection: one that serves, or one that is built beside it.
+
+    Attributes:
+        id: its row in `projections`.
+        state: `"serving"`: what is read; `"building"`: not to be read yet.
+    """
+
+    id: int
+    state: BuildState
+
+
+def register(described: ProjectionDefinition, lifecycle: Lifecycle) -> Operation[list[Build]]:
+    """Make a projection known to the store, and say which builds it has: what serves comes first.
+
+    One that is new to the store serves at once, from the beginning of the log. It is `"building"`
+    where another version of it serves, or where it is inline and there are events already.
+
+    Raises:
+        ProjectionDefinitionChanged: it was begun in another way under this version.
+    """
+    rows = yield Statement(
+        "projection_register",
+        {
+            "name": described.name,
+            "version": described.version,
+            "kind": described.kind,
+            "lifecycle": lifecycle,
+            "items": _encode(items(described.query)).decode(),
+            "partitions": described.partitions,
+            "indexes": described.indexes,
+        },
+    )
+    for _, _, found, fits in rows:
+        if found != lifecycle:
+            raise ProjectionDefinitionChanged(described.name, described.version, found)
+        if not fits:
+            raise ProjectionDefinitionChanged(described.name, described.version)
+    return [Build(build_id, state) for build_id, state, _, _ in rows]
+
+
+def register_inline(given: Iterable[ProjectionDefinition]) -> Operation[None]:
+    """Make inline projections known to the store; say so where others serve that are not given.
+
+    Raises:
+        ProjectionDefinitionChanged: one was begun in another way under its version.
+    """
+    kept = set()
+    for described in given:
+        (build, *_) = yield from register(described, "inline")
+        kept.add((described.name, described.version))
+        if build.state == "building":
+            _inline_log.warning("%s", ProjectionNotReady(described.name, described.version))
+    passed_by = [
+        build
+        for build in (yield from builds())
+        if build.serves_inline and (build.name, build.version) not in kept
+    ]
+    if passed_by:
+        _inline_log.warning(
+            "appends of this store pass by inline projections, which then miss its events: %s;"
+            " name them in connect(inline=[…]), or drop what no code uses any more; to build what"
+            " missed events: %s",
+            ", ".join(f"{build.name} (version {build.version})" for build in passed_by),
+            "; ".join(rebuild_command(build.name) for build in passed_by),
+        )
+
+
+def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
+    """Ask which builds there are that are not retired, of one projection or of all.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    found: dict[int, BuildInfo] = {}
+    for build_id, of, version, kind, lifecycle, state, query, *part in (
+        yield Statement("projection_builds", {"name": name})
+    ):
+        before = found[build_id].partitions if build_id in found else ()
+        found[build_id] = BuildInfo(
+            build_id,
+            of,
+            version,
+            kind,
+            lifecycle,
+            state,
+            _types(query),
+            (*before, PartitionInfo(*part)),
+        )
+    if name is not None and not found:
+        known = yield from builds()
+        raise ProjectionNotFound(name, list(dict.fromkeys(build.name for build in known)))
+    return list(found.values())
+
+
+def inline_types(found: Iterable[BuildInfo]) -> dict[str, frozenset[str] | None]:
+    """Give the inline projections that serve, and the types that they take (None for all)."""
+    return {build.name: build.types for build in found if build.serves_inline}
+
+
+def _types(query: str) -> frozenset[str] | None:
+    types = [item["types"] for item in msgspec.json.decode(query)]
+    return frozenset(chain.from_iterable(types)) if all(types) else None
+
+
+def checkpoint(name: str, position: int) -> Operation[int]:
+    """How far a projection is, of its newest version that serves.
+
+    Args:
+        name: its name.
+        position: what is waited for; an inline projection is always as far.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+        ProjectionNotReady: it does not serve yet.
+    """
+    found = yield from builds(name)
+    serving = [build for build in found if build.state == "serving"]
+    if not serving:
+        raise ProjectionNotReady(name, found[-1].version)
+    newest = serving[-1]
+    return position if newest.lifecycle == "inline" else newest.checkpoint
+
+
+def version_checkpoint(described: ProjectionDefinition) -> Operation[int]:
+    """How far the version of a projection is that its code has, serving or not yet.
+
+    Raises:
+        ProjectionNotFound: it never ran.
+        ProjectionNotReady: this version never ran.
+    """
+    found = [
+        build for build in (yield from builds(described.name)) if build.version == described.version
+    ]
+    if not found:
+        raise ProjectionNotReady(described.name, described.version)
+    return max(found, key=lambda build: build.state == "serving").checkpoint

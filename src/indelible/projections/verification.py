@@ -1,0 +1,204 @@
+"""Plans: fold a projection anew up to its checkpoint, and compare with the documents that it keeps.
+
+All of it happens in one snapshot, in which events, checkpoints and documents are of one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from indelible.core.operation import Operation, Statement
+from indelible.errors import DecodingFailed, ProjectionNotReady, UnknownEventType, UpcastingFailed
+from indelible.events import RecordedEvent
+from indelible.serialization.codec import Codec
+from indelible.streams.read_log import LogReading
+
+from .definition import ProjectionDefinition, partition_of
+from .document_state import DocumentState
+from .partition import partitions_of, read_one_by_one
+from .registry import builds
+
+_PAGE = 5_000
+_SHOWN = 100
+"""How many differences are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A document that is not what its events say.
+
+    Attributes:
+        key: its key.
+        kept: what is stored, as plain JSON data; None for nothing.
+        folded: what its events say, as plain JSON data; None for nothing.
+    """
+
+    key: str
+    kept: Any
+    folded: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What came out of folding a projection anew.
+
+    Attributes:
+        projection: its name.
+        version: the version of its code.
+        checkpoint: up to here it was folded; the lowest of its partitions.
+        events: how many events were folded.
+        documents: how many documents there are to be.
+        differing: how many are not what their events say.
+        differences: the first hundred of them, in order of key.
+    """
+
+    projection: str
+    version: int
+    checkpoint: int
+    events: int
+    documents: int
+    differing: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every document is what its events say."""
+        return self.differing == 0
+
+
+class ProjectionVerifier:
+    """A projection being verified; see `EventStore.verify`. Its plans run in one snapshot.
+
+    Args:
+        codec: reads the events.
+        described: the projection.
+
+    Raises:
+        InvalidInput: the projection has no documents.
+    """
+
+    def __init__(self, codec: Codec, described: ProjectionDefinition) -> None:
+        described.check_kind("documents")
+        self.described = described
+        self._folding = DocumentState(described)
+        self._codec = codec
+        self._reading = LogReading(codec, described.query, after=0)
+        self._build_id = 0
+        self._checkpoints: list[int] = []
+        self._parked: set[tuple[int, int]] = set()
+        self._events = 0
+
+    def begin(self) -> Operation[None]:
+        """Find out what it is to be folded up to.
+
+        Raises:
+            ProjectionNotFound: the projection never ran.
+            ProjectionNotReady: this version of it does not serve yet.
+        """
+        described = self.described
+        # Locks the table until the end: a rebuild that swaps meanwhile drops nothing of it.
+        yield Statement("documents_kept", {"projection_id": 0, "after": "", "limit": 0})
+        found = [
+            build
+            for build in (yield from builds(described.name))
+            if build.version == described.version and build.state == "serving"
+        ]
+        if not found:
+            raise ProjectionNotReady(described.name, described.version)
+        (build,) = found
+        self._build_id = build.id
+        if build.lifecycle == "inline":
+            ((last_position, _),) = yield Statement("stats")  # all that is visible is in it
+            self._checkpoints = [last_position] * described.partitions
+        else:
+            self._checkpoints = [part.position for part in build.partitions]
+        rows = yield Statement("projection_parked", {"projection_id": build.id})
+        self._parked = {(position, partition) for position, partition in rows}
+        self._reading.read_up_to(max(self._checkpoints))
+
+    def next_page(self) -> Operation[list[RecordedEvent]]:
+        """Bring the next events; none at the end.
+
+        Raises:
+            ProjectionFailed: an event cannot be read.
+        """
+        try:
+            return (yield from self._reading.next_page())
+        except (UnknownEventType, DecodingFailed, UpcastingFailed):
+            # Passed over where it was left out, or never taken. Those before it may be none, which
+            # would be the end.
+            while self._reading.position < max(self._checkpoints):
+                self._reading, events = yield from read_one_by_one(
+                    self._codec, self.described, self._reading, self._is_taken
+                )
+                if events:
+                    return events
+            return []
+
+    def take(self, events: Sequence[RecordedEvent], known: Sequence[Any] = ()) -> None:
+        """Fold a page.
+
+        Raises:
+            ProjectionFailed: the projection failed at an event.
+        """
+        steps = [
+            (event, key)
+            # Of one that was left out the key may be what fails.
+            for event, key in self._folding.plan(list(filter(self._is_taken, events)))
+            if self._was_taken(event, partition_of(key, self.described.partitions))
+        ]
+        self._folding.fold(steps, known)
+        self._events += len({event.position for event, _ in steps})
+
+    def finish(self) -> Operation[Verification]:
+        """Compare with what is kept."""
+        expected = {
+            key: document
+            for key, document in self._folding.documents.items()
+            if document is not None
+        }
+        documents, differences, differing, after = len(expected), [], 0, ""
+        while rows := (
+            yield Statement(
+                "documents_kept",
+                {"projection_id": self._build_id, "after": after, "limit": _PAGE},
+            )
+        ):
+            after = rows[-1][0]
+            for key, written in rows:
+                kept, folded = msgspec.json.decode(written), self._plain(expected.pop(key, None))
+                if kept != folded:
+                    differing += 1
+                    differences.append(Difference(key, kept, folded))
+            del differences[_SHOWN:]
+        differing += len(expected)
+        differences += [
+            Difference(key, None, self._plain(expected[key])) for key in sorted(expected)[:_SHOWN]
+        ]
+        differences.sort(key=lambda difference: difference.key)
+        return Verification(
+            self.described.name,
+            self.described.version,
+            min(self._checkpoints),
+            self._events,
+            documents,
+            differing,
+            tuple(differences[:_SHOWN]),
+        )
+
+    def _is_taken(self, event: RecordedEvent) -> bool:
+        """Whether any partition may have taken an event in, as far as its key is not known."""
+        return any(self._was_taken(event, part) for part in partitions_of(self.described, event))
+
+    def _was_taken(self, event: RecordedEvent, partition: int) -> bool:
+        return (
+            event.position <= self._checkpoints[partition]
+            and (event.position, partition) not in self._parked
+        )
+
+    def _plain(self, document: Any) -> Any:
+        return None if document is None else msgspec.json.decode(self.described.write(document))

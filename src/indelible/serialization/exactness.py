@@ -1,0 +1,418 @@
+"""Whether what a class holds comes back from JSON as it went in: as far as the class says it.
+
+A class that cannot read its own JSON is refused. Of the others, dataclasses, attrs classes and
+Structs get a function, made once, that says of an instance whether each field holds exactly what
+its type says: that comes back. A pydantic model has looked at its fields itself. What neither
+settles is read back before it is stored.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections.abc
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, Flag
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NewType,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+from uuid import UUID
+
+import msgspec
+
+from indelible.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """What a class says of its instances.
+
+    Attributes:
+        is_exact: whether an instance comes back as it is for certain; where it is not searched, but
+            for what a search of its JSON finds.
+        is_searched: whether this has looked at all that an instance holds.
+        holds_plain: whether some of it is plain data, which comes back as JSON has it.
+    """
+
+    is_exact: Callable[[Any], bool]
+    is_searched: bool
+    holds_plain: bool
+
+
+def exactness_of(event_class: type) -> Exactness:
+    """Say whether instances of a class come back from their JSON as they are.
+
+    Raises:
+        InvalidInput: none would.
+    """
+    if is_pydantic(event_class):
+        return _Model(event_class).exactness()
+    return _Fields(event_class).exactness()
+
+
+def is_pydantic(event_class: type) -> bool:
+    """Whether it is a pydantic model."""
+    return hasattr(event_class, "__pydantic_validator__") and hasattr(
+        event_class, "model_validate_json"
+    )
+
+
+def names_of_fields(event_class: type) -> list[str] | None:
+    """The names of a class's fields that are written as JSON; None for what has no fields."""
+    if is_dataclass(event_class):
+        return [field.name for field in fields(event_class)]
+    if issubclass(event_class, msgspec.Struct):
+        return list(event_class.__struct_fields__)
+    if hasattr(event_class, "__attrs_attrs__"):
+        return [attribute.name for attribute in event_class.__attrs_attrs__]
+    if is_pydantic(event_class):
+        return list(event_class.model_fields)  # type: ignore[attr-defined]
+    return None
+
+
+# JSON scalars that a class may derive from ------------------------------------------------------
+
+# By what is held here, since a library that sets the clock puts its own `datetime` into modules.
+_DATETIME = ("year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "fold")
+
+
+def _moment(kind: type, value: Any, names: Iterable[str] = _DATETIME) -> Any:
+    return kind(**{name: getattr(value, name) for name in names})
+
+
+_SCALARS: dict[type, Callable[[type, Any], Any]] = {
+    str: lambda kind, value: kind(str.__str__(value)),
+    int: lambda kind, value: kind(int(value)),
+    float: lambda kind, value: kind(float(value)),
+    bytes: lambda kind, value: kind(bytes(value)),
+    Decimal: lambda kind, value: kind(Decimal.__str__(value)),
+    UUID: lambda kind, value: kind(int=value.int),
+    datetime: _moment,
+    date: lambda kind, value: _moment(kind, value, _DATETIME[:3]),
+    time: lambda kind, value: _moment(kind, value, _DATETIME[3:]),
+    timedelta: lambda kind, value: kind(
+        days=value.days, seconds=value.seconds, microseconds=value.microseconds
+    ),
+}
+
+
+def scalar_below(kind: type) -> type | None:
+    """The JSON scalar that a class is derived from; None where it is none."""
+    return next((scalar for scalar in _SCALARS if scalar in kind.__mro__), None)
+
+
+def as_scalar(kind: type, value: Any) -> Any:
+    """Make a scalar, or an instance of a class derived from one, of a value of the same scalar."""
+    scalar = scalar_below(kind)
+    assert scalar is not None  # noqa: S101
+    return _SCALARS[scalar](kind, value)
+
+
+# Dataclasses, attrs classes and Structs -----------------------------------------------------------
+
+_SURE = (str, int, bool, bytes, UUID, Decimal, date, timedelta)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_CODE = ("__post_init__", "__attrs_post_init__", "__attrs_pre_init__")
+_NEVER = "False"
+
+
+def resolved(hint: Any) -> Any:
+    """What an alias of a type stands for; a type itself."""
+    while True:
+        if isinstance(hint, NewType):
+            hint = hint.__supertype__
+        elif type(hint).__name__ == "TypeAliasType":  # of typing, or of typing_extensions
+            hint = hint.__value__
+        elif get_origin(hint) is Final:
+            (hint,) = get_args(hint)
+        else:
+            return hint
+
+
+def is_whole(value: datetime | time) -> bool:
+    """Whether it has an offset of whole minutes: JSON has no seconds there."""
+    offset = value.utcoffset()
+    return offset is not None and not offset.seconds % 60 and not offset.microseconds
+
+
+class _Fields:
+    """The code that looks at instances of a class: an expression for the type of each field."""
+
+    def __init__(self, event_class: type) -> None:
+        self._class = event_class
+        self._field = ""
+        self._names: dict[str, Any] = {
+            "utc": UTC,
+            "inf": math.inf,
+            "is_whole": is_whole,
+            "is_kept": is_kept,
+        }
+        self._functions: dict[type, str] = {}
+        self._code: list[str] = []
+        self._is_searched = True
+        self._holds_plain = False
+
+    def exactness(self) -> Exactness:
+        name = self._function_of(self._class)
+        exec("\n".join(self._code), self._names)  # noqa: S102 - of the names of fields
+        return Exactness(self._names[name], self._is_searched, self._holds_plain)
+
+    def _called(self, value: object) -> str:
+        """A name for what the code needs."""
+        name = f"known_{len(self._names)}"
+        self._names[name] = value
+        return name
+
+    def _function_of(self, kind: type) -> str:
+        """Make the function that looks at the fields of a class, and give its name."""
+        if kind in self._functions:
+            return self._functions[kind]
+        name = self._functions[kind] = f"fits_{len(self._functions)}"
+        try:
+            hints = get_type_hints(kind, include_extras=True)
+        except Exception:  # what cannot be looked up is read back
+            hints = {}
+        conditions = [_NEVER] if any(hasattr(kind, code) for code in _CODE) else []
+        for field in names_of_fields(kind) or ():
+            self._field = f"{kind.__qualname__}.{field}"
+            conditions.append(
+                self._condition(f"e.{field}", hints[field]) if field in hints else _NEVER
+            )
+        self._code.append(f"def {name}(e): return {' and '.join(conditions) or True}")
+        return name
+
+    def _condition(self, value: str, hint: Any) -> str:
+        """An expression that says whether a value is exactly what a type says."""
+        hint = resolved(hint)
+        origin, args = get_origin(hint), get_args(hint)
+        if hint is Any:
+            return self._plain()
+        if hint is None or hint is types.NoneType:
+            return f"{value} is None"
+        if origin is Annotated:
+            inner = self._condition(value, args[0])
+            return _NEVER if any(isinstance(arg, msgspec.Meta) for arg in args[1:]) else inner
+        if origin in (Union, types.UnionType):
+            parts = [self._condition(value, arg) for arg in args]
+            return f"({' or '.join(sorted(parts, key=len))})"
+        if origin is Literal:
+            kinds, values = {type(arg) for arg in args}, frozenset(args)
+            return f"type({value}) in {self._called(kinds)} and {value} in {self._called(values)}"
+        if origin is not None:
+            return self._of_container(value, origin, args)
+        return self._of_class(value, hint) if isinstance(hint, type) else _NEVER
+
+    def _plain(self) -> str:
+        self._holds_plain = True
+        self._is_searched = False
+        return "True"
+
+    def _of_container(self, value: str, origin: Any, args: tuple[Any, ...]) -> str:
+        if origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
+            inner = f"{self._condition('key', args[0])} and {self._condition('item', args[1])}"
+            return f"type({value}) is dict and {self._loop('key, item', inner)}({value}.items())"
+        if origin is tuple and args[-1:] != (...,):
+            parts = [self._condition(f"{value}[{place}]", arg) for place, arg in enumerate(args)]
+            return " and ".join((f"type({value}) is tuple", f"len({value}) == {len(args)}", *parts))
+        kind = _kind_read(origin)
+        if kind is None:  # a class with parameters, say
+            return _NEVER
+        inner = self._loop("item", self._condition("item", args[0]))
+        return f"type({value}) is {kind.__name__} and {inner}({value})"
+
+    def _loop(self, names: str, condition: str) -> str:
+        name = f"all_{len(self._code)}"
+        self._code.append(
+            f"def {name}(e):\n"
+            f" for {names} in e:\n"
+            f"  if not ({condition}): return False\n"
+            " return True"
+        )
+        return name
+
+    def _of_class(self, value: str, kind: type) -> str:
+        is_it = f"type({value}) is {self._called(kind)}"
+        if kind in (list, dict, msgspec.Raw):
+            return f"{is_it} and {self._plain()}"
+        if kind in _SURE:
+            return is_it
+        if kind is float:
+            number = f"{is_it} and (0.0 < {value} < inf or is_kept({value}))"
+            # A whole number comes back as the float that is equal to it.
+            return f"({number} or type({value}) is int and {-(2**53)} <= {value} <= {2**53})"
+        if kind is datetime:
+            return f"{is_it} and ({value}.tzinfo is utc or is_whole({value}))"
+        if kind is time:
+            return f"{is_it} and {value}.tzinfo is None"
+        if issubclass(kind, Enum):
+            return _NEVER if issubclass(kind, Flag) else is_it
+        if is_pydantic(kind):
+            inner = exactness_of(kind)
+            self._is_searched = False
+            self._holds_plain = self._holds_plain or inner.holds_plain
+            return f"{is_it} and {self._called(inner.is_exact)}({value})"
+        if names_of_fields(kind) is not None:
+            return f"{is_it} and {self._function_of(kind)}({value})"
+        if kind in _CONTAINERS or kind.__module__ in ("collections.abc", "typing"):
+            self._holds_plain = True
+        elif not (
+            kind in (bytearray, memoryview, msgspec.UnsetType)
+            or scalar_below(kind)
+            or is_typeddict(kind)
+            or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
+        ):
+            raise InvalidInput(
+                f"{self._class.__qualname__} cannot be an event class: {self._field} could not be"
+                f" read again, since objects of type {kind.__qualname__} have no JSON"
+            )
+        return _NEVER
+
+
+def is_kept(value: float) -> bool:
+    """Whether JSON and the database keep a number: it is finite, and no negative zero."""
+    return math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0)
+
+
+def _kind_read(origin: Any) -> type | None:
+    """What is read for a type of a container."""
+    if origin in _CONTAINERS:
+        return origin  # type: ignore[no-any-return]
+    for kind in (set, list):
+        if isinstance(origin, abc.ABCMeta) and issubclass(kind, origin):
+            return kind
+    return None
+
+
+# pydantic models ----------------------------------------------------------------------------------
+
+# The nodes of a core schema that read what they wrote; any other one may be code of its own.
+_READ_ALIKE = {
+    *("model", "model-fields", "model-field", "dataclass", "dataclass-args", "dataclass-field"),
+    *("typed-dict", "typed-dict-field", "definitions", "definition-ref", "default", "nullable"),
+    *("str", "int", "float", "bool", "none", "uuid", "decimal", "bytes", "enum", "literal", "any"),
+    *("date", "time", "datetime", "timedelta", "list", "tuple", "set", "frozenset", "dict"),
+}
+_FIELDS = ("model-field", "dataclass-field", "typed-dict-field")
+_KEYS = {"str", "int", "uuid", "date", "datetime", "enum", "literal"}
+
+
+class _Model:
+    """What the core schema of a pydantic model says: how its JSON is written, and how read."""
+
+    def __init__(self, event_class: type) -> None:
+        self._class = event_class
+        self._nested: list[type] = []
+        self._is_open = False
+        self._holds_plain = False
+
+    def exactness(self) -> Exactness:
+        if not self._class.__pydantic_complete__:  # type: ignore[attr-defined]
+            self._class.model_rebuild()  # type: ignore[attr-defined]
+        schema = self._class.__pydantic_core_schema__  # type: ignore[attr-defined]
+        self._look_at(schema, {}, self._class.__qualname__, by_hand=False)
+        # An instance of itself is of this very class, unless it holds others.
+        holds_itself = schema.get("type") == "definitions"
+        nested = tuple(kind for kind in self._nested if holds_itself or kind is not self._class)
+        if self._is_open:
+            return Exactness(lambda _: False, is_searched=False, holds_plain=self._holds_plain)
+        return Exactness(_only_of_these(nested), is_searched=False, holds_plain=self._holds_plain)
+
+    def _look_at(self, node: Any, config: Mapping[str, Any], place: str, *, by_hand: bool) -> None:
+        """Look at a node and those below it.
+
+        Args:
+            node: a node, or something else in one.
+            config: that of the model.
+            place: the field.
+            by_hand: whether code of the application's writes what is here.
+        """
+        if isinstance(node, list | tuple):
+            for part in node:
+                self._look_at(part, config, place, by_hand=by_hand)
+        if not isinstance(node, dict):
+            return
+        kind = node.get("type")
+        if isinstance(kind, str):
+            if kind in ("model", "dataclass"):
+                config = node.get("config", {})
+                place = node["cls"].__qualname__
+                self._nested.append(node["cls"])
+            self._note(node, kind, config)
+            if not by_hand:
+                self._check(node, kind, config, place)
+            by_hand = by_hand or "serialization" in node
+        for name, part in node.items():
+            if name not in ("metadata", "default", "config", "serialization", "computed_fields"):
+                within = f"{place}.{name}" if _is_field(part) else place
+                self._look_at(part, config, within, by_hand=by_hand)
+
+    def _check(
+        self, node: dict[str, Any], kind: str, config: Mapping[str, Any], place: str
+    ) -> None:
+        if kind in _FIELDS:
+            self._check_names(node, config, place)
+        if node.get("now_op") == "future":
+            raise self._refusal(place, "what is in the future now will not be then")
+        function = node.get("serialization", {}).get("function")
+        if getattr(function, "__module__", "") == "pydantic.types" and "secret" in str(function):
+            raise self._refusal(place, "a secret is written as asterisks")
+
+    def _note(self, node: dict[str, Any], kind: str, config: Mapping[str, Any]) -> None:
+        self._holds_plain = self._holds_plain or kind == "any"
+        self._is_open = self._is_open or (
+            kind not in _READ_ALIKE
+            or "serialization" in node
+            or "serialization_exclude_if" in node
+            or bool(node.get("custom_init"))
+            or "post_init" in node
+            or (kind == "dict" and node.get("keys_schema", {}).get("type") not in _KEYS)
+            or any(name.startswith(("ser_json", "val_")) for name in config)
+        )
+
+    def _check_names(self, field: dict[str, Any], config: Mapping[str, Any], place: str) -> None:
+        name = place.rpartition(".")[2]
+        if field.get("serialization_exclude"):
+            raise self._refusal(place, "exclude leaves it out")
+        written = field.get("serialization_alias", name)
+        alias = field.get("validation_alias", name)
+        read = {name} if config.get("validate_by_name") or alias == name else set()
+        if config.get("validate_by_alias", True):
+            read |= {alias} if isinstance(alias, str) else _keys(alias)
+        if written not in read:
+            known = " or ".join(map(repr, sorted(read))) or "nothing"
+            raise self._refusal(place, f"it is written as {written!r} and read as {known}")
+
+    def _refusal(self, place: str, reason: str) -> InvalidInput:
+        return InvalidInput(
+            f"{self._class.__qualname__} cannot be an event class: {place} could not be read again,"
+            f" since {reason}"
+        )
+
+
+def _keys(paths: list[Any]) -> set[str]:
+    """Those of an alias's paths that are no more than a key."""
+    several = paths if isinstance(paths[0], list) else [paths]
+    return {path[0] for path in several if len(path) == 1}
+
+
+def _only_of_these(nested: tuple[type, ...]) -> Callable[[Any], bool]:
+    """What says of an instance whether what it holds is of these classes, and not derived ones."""
+    return lambda _: not (nested and any(map(type.__subclasses__, nested)))
+
+
+def _is_field(part: Any) -> bool:
+    """Whether a part of a core schema is that of a field."""
+    return isinstance(part, dict) and part.get("type") in _FIELDS

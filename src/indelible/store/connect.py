@@ -1,0 +1,129 @@
+"""What comes before a store: where its database is, its settings, its schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from indelible import embedded
+from indelible.core.validation import validate_name
+from indelible.errors import InvalidInput
+from indelible.postgres.errors import target
+from indelible.postgres.migrations import migrate_store
+from indelible.postgres.settings import Settings
+from indelible.postgres.statements import check_schema_name
+from indelible.serialization.codec import Codec
+from indelible.serialization.event_classes import EventClasses, Unknown
+from indelible.streams.append_input import AppendSettings
+
+URL_VARIABLE = "INDELIBLE_URL"
+"""The environment variable that says where the database is, where no URL is given."""
+
+SCHEMA_VARIABLE = "INDELIBLE_SCHEMA"
+"""The environment variable that names the schema, where none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """All that a store is opened with.
+
+    Attributes:
+        settings: how to reach its database.
+        writing: what its appends have in common.
+        release: to be called once the store is closed.
+    """
+
+    settings: Settings
+    writing: AppendSettings
+    release: Callable[[], None]
+
+
+def prepare(
+    url: str | None,
+    *,
+    schema: str | None,
+    events: EventClasses,
+    unknown: Unknown,
+    channel: str | None,
+    migrate: bool | None,
+    max_event_bytes: int,
+    pool_size: int,
+    timeout: float,
+) -> Opening:
+    """Check the arguments of `EventStore.connect`, start the embedded database, migrate."""
+    schema = schema_of(schema)
+    check_schema_name(schema)
+    writing = AppendSettings(
+        codec=Codec(events, unknown=unknown),
+        channel=None if channel is None else validate_name("channel", channel),
+        max_event_bytes=_check_whole("max_event_bytes", max_event_bytes),
+    )
+    _check_whole("pool_size", pool_size)
+    _check_seconds("timeout", timeout)
+    found, release = locate(url)
+    settings = Settings(found, schema, pool_size=pool_size, timeout=timeout)
+    is_embedded = release is not _nothing
+    try:
+        if migrate or (migrate is None and is_embedded):
+            migrate_store(settings)
+    except BaseException:
+        release()
+        raise
+    return Opening(settings, writing, release)
+
+
+def locate(url: str | None) -> tuple[str, Callable[[], None]]:
+    """Find the database, starting the embedded one where that is meant.
+
+    Args:
+        url: what the caller gave; None for `$INDELIBLE_URL`, else the embedded database.
+
+    Returns:
+        A URL for the driver, and what to call when it is no longer used.
+
+    Raises:
+        EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
+    """
+    url = _known(url)
+    if not url.startswith("embedded:"):
+        return url, _nothing
+    server = embedded.start(embedded.parse_url(url))
+    return server.url, server.close
+
+
+def schema_of(schema: str | None) -> str:
+    """The schema that is meant: the one given, else `$INDELIBLE_SCHEMA`, else `indelible`."""
+    return os.environ.get(SCHEMA_VARIABLE) or "indelible" if schema is None else schema
+
+
+def would_be_made(url: str | None) -> bool:
+    """Whether opening a store at a URL makes a database: an embedded one that is not there yet."""
+    url = _known(url)
+    return url.startswith("embedded:") and not embedded.is_made(embedded.parse_url(url))
+
+
+def place(url: str | None) -> str:
+    """Say where the database of a URL is, for messages: never with its password."""
+    url = _known(url)
+    return url if url.startswith("embedded:") else target(url)
+
+
+def _known(url: str | None) -> str:
+    return os.environ.get(URL_VARIABLE) or "embedded://" if url is None else url
+
+
+def _nothing() -> None:
+    """Release what needs no release."""
+
+
+def _check_whole(what: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise InvalidInput(f"{what} must be a whole number over 0, not {value!r}")
+
+
+def _check_seconds(what: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9:
+        return value
+    raise InvalidInput(f"{what} must be a number of seconds over 0, not {value!r}")

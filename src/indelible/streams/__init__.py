@@ -1,0 +1,1 @@
+"""Append to streams, and read streams and the log."""

@@ -1,0 +1,253 @@
+"""Append events: operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.stream_write import EventPayload, StreamWrite
+from indelible.errors import ConnectionLost, InvalidInput
+from indelible.events import AppendResult, ExpectedVersion, StreamAppend
+from indelible.query import AppendCondition
+from indelible.serialization.codec import Codec
+
+from .append_input import AppendSettings, check_append, check_ids, check_size, placed
+from .append_result import AppendOutcome, check_outcomes
+from .query_parameters import items
+
+_encode = msgspec.json.Encoder().encode
+
+
+_MOST_SHARED_TAGS = 8
+"""Each is a lock until the batch is committed, and a batch may be of hundreds of appends."""
+
+Conditions = AppendCondition | Sequence[AppendCondition] | None
+
+
+def append(
+    writing: AppendSettings,
+    stream: str | None,
+    events: Any,
+    *,
+    expected: int | ExpectedVersion | None,
+    channel: str | None,
+    metadata: Mapping[str, Any] | None,
+    condition: Conditions = None,
+) -> Operation[AppendResult]:
+    """Append to one stream; see `EventStore.append`."""
+    if stream is None:
+        return (yield from _append_alone(writing, events, expected, condition, channel, metadata))
+    if expected is None:
+        if condition is None:
+            raise InvalidInput(
+                f"expected must be said of stream {stream!r}: the version that you read, NO_STREAM,"
+                " STREAM_EXISTS or ANY; only a condition may stand in its place"
+            )
+        expected = ExpectedVersion.ANY
+    part = check_append(writing, stream, events, expected, channel, metadata)
+    if not part.events:
+        raise InvalidInput(
+            f"there is nothing to append to stream {stream!r}: pass at least one event; a pure"
+            " check of a version is append_many with a StreamAppend without events"
+        )
+    return (yield from _append_part(writing, part, condition))
+
+
+def _append_part(
+    writing: AppendSettings, part: StreamWrite, condition: Conditions, *, is_alone: bool = False
+) -> Operation[AppendResult]:
+    """Append to one stream, together with others that do so now, where that is possible."""
+    check_ids([part])
+    conditions = _conditions(writing.codec, condition)
+    parameters: dict[str, object] = {
+        "stream": part.stream,
+        "channel": part.channel,
+        "expected": part.expected,
+        "events": _json(writing, part.events, [part]),
+    }
+    if conditions:
+        parameters["conditions"] = _encode(conditions).decode()
+    statement = "append_if" if conditions else "append"
+    lane = _lane(part, conditions, is_alone=is_alone)
+    rows = yield from _write(statement, parameters, [part], lane=lane)
+    outcome = AppendOutcome(0, *rows[0])
+    yield from check_outcomes(writing, [part], [outcome])
+    return outcome.result(part)
+
+
+def _lane(
+    part: StreamWrite, conditions: Sequence[Mapping[str, Any]], *, is_alone: bool
+) -> str | None:
+    """The lane of an append: its stream, or the tag that an event alone decides by.
+
+    None where it must not go with others: an item without tags waits for every appender, and the
+    server's table of locks is finite.
+    """
+    decided = [item["tags"] for condition in conditions for item in condition["items"]]
+    carried = sum(len(event.tags) for event in part.events if event.tags)
+    if not all(decided) or len(decided) + carried > _MOST_SHARED_TAGS:
+        return None
+    if is_alone and decided:
+        return f"\x00{decided[0][0]}"  # the name of no stream
+    return part.stream
+
+
+def _append_alone(
+    writing: AppendSettings,
+    events: Any,
+    expected: object,
+    condition: Conditions,
+    channel: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> Operation[AppendResult]:
+    """Append events that belong to no stream: each gets one of its own, named by its id."""
+    if expected not in (None, ExpectedVersion.ANY):
+        raise InvalidInput(
+            f"events without a stream have no version to expect, and {expected!r} was given: leave"
+            " expected out, or name the stream"
+        )
+    given = events if isinstance(events, list | tuple) else [events]
+    if not given:
+        raise InvalidInput("there is nothing to append: pass at least one event")
+    parts: list[StreamWrite] = []
+    for event in given:
+        try:
+            part = check_append(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
+        except InvalidInput as error:
+            raise placed(error, f"event {len(parts) + 1}", len(given)) from error.__cause__
+        part.stream = f"event-{UUID(part.events[0].id)}"
+        parts.append(part)
+    if len(parts) == 1:
+        return (yield from _append_part(writing, parts[0], condition, is_alone=True))
+    check_ids(parts)
+    results = yield from _append_parts(writing, parts, condition)
+    return results[-1]
+
+
+def append_many(
+    writing: AppendSettings, appends: Iterable[StreamAppend], *, condition: Conditions = None
+) -> Operation[list[AppendResult]]:
+    """Append to several streams, all or none; see `EventStore.append_many`."""
+    parts: list[StreamWrite] = []
+    for append_ in appends:
+        if not isinstance(append_, StreamAppend):
+            raise InvalidInput(f"append_many takes StreamAppend values, not {append_!r}")
+        stream, channel = append_.stream, append_.channel
+        try:
+            part = check_append(writing, stream, append_.events, append_.expected, channel, None)
+        except InvalidInput as error:
+            raise error.placed(f"part {len(parts) + 1}") from error.__cause__
+        parts.append(part)
+    if not parts:
+        return []
+    check_ids(parts)
+    return (yield from _append_parts(writing, parts, condition))
+
+
+def _append_parts(
+    writing: AppendSettings, parts: Sequence[StreamWrite], condition: Conditions
+) -> Operation[list[AppendResult]]:
+    """Append the parts, all or none, under conditions if there are any."""
+    conditions = _conditions(writing.codec, condition)
+    parameters: dict[str, object] = {"appends": _json(writing, parts, parts)}
+    if conditions:
+        parameters["conditions"] = _encode(conditions).decode()
+    statement = "append_many_if" if conditions else "append_many"
+    rows = yield from _write(statement, parameters, parts)
+    outcomes = [AppendOutcome(place - 1, *row) for place, *row in rows]
+    yield from check_outcomes(writing, parts, outcomes)
+    return [outcome.result(parts[outcome.place]) for outcome in outcomes]
+
+
+def _conditions(codec: Codec, condition: object) -> list[dict[str, Any]]:
+    given = condition if isinstance(condition, list | tuple) else [condition]
+    found = []
+    for one in given:
+        if one is None:
+            continue
+        if not isinstance(one, AppendCondition):
+            raise InvalidInput(f"condition must be an AppendCondition or several, not {one!r}")
+        marker = one.marker
+        given_condition: dict[str, Any] = {
+            "items": items(codec.upcasting.stored(codec.check_query(one.query))),
+            "after": marker.head,
+            "seen": sorted(marker.seen),
+        }
+        if marker.epoch is not None and marker.head > 0:  # before the first event nothing is lost
+            given_condition |= {"epoch": marker.epoch, "at": marker.event_id}
+        found.append(given_condition)
+    return found
+
+
+def _write(
+    statement: str,
+    parameters: Mapping[str, object],
+    parts: Sequence[StreamWrite],
+    *,
+    lane: str | None = None,
+) -> Operation[Rows]:
+    try:
+        return (yield Statement(statement, parameters, appends=True, lane=lane, parts=parts))
+    except ConnectionLost as lost:
+        ids = [UUID(event.id) for part in parts for event in part.events]
+        raise ConnectionLost(str(lost), ids) from lost
+
+
+def appended_ids(call: Statement, rows: Rows) -> list[str]:
+    """The ids of the events that an append has just stored.
+
+    Args:
+        call: the append.
+        rows: what the database answered.
+
+    Returns:
+        None where nothing was written, for it was refused, or stored before.
+    """
+    if call.statement in ("append", "append_if"):
+        outcomes = [(0, rows[0][0])]
+    else:
+        outcomes = [(place - 1, outcome) for place, outcome, *_ in rows]
+    return [
+        event.id
+        for place, outcome in outcomes
+        if outcome == "appended"
+        for event in call.parts[place].events
+    ]
+
+
+def _json(writing: AppendSettings, given: Sequence[object], parts: Sequence[StreamWrite]) -> str:
+    """Write parts, or the events of one, as the database takes them.
+
+    Args:
+        writing: what all appends have in common.
+        given: what to write.
+        parts: the parts that it is or is of.
+
+    Raises:
+        InvalidInput: an event cannot be stored, or is too large.
+    """
+    text = writing.codec.encode_together(given)
+    if text is None or len(text) > writing.max_event_bytes:
+        for number, part in enumerate(parts, start=1):
+            try:
+                _encode_each(writing, part.events)
+            except InvalidInput as error:
+                raise placed(error, f"part {number}", len(parts)) from error.__cause__
+        text = _encode(given)
+    return text.decode()
+
+
+def _encode_each(writing: AppendSettings, events: Sequence[EventPayload]) -> None:
+    for number, event in enumerate(events, start=1):
+        if isinstance(event.data, msgspec.Raw):
+            continue
+        try:
+            data = writing.codec.encode(event.type, event.data)
+            check_size(writing, event.type, len(data))
+        except InvalidInput as error:
+            raise placed(error, f"event {number}", len(events)) from error.__cause__
+        event.data = msgspec.Raw(data)

@@ -1,0 +1,213 @@
+"""Check and encode the events of an append before they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from indelible.core.stream_write import EventPayload, StreamWrite
+from indelible.core.timestamps import validate_timestamp
+from indelible.core.uuid7 import uuid7_hexes
+from indelible.core.validation import validate_name, validate_new_name
+from indelible.errors import EventTooLarge, InvalidInput
+from indelible.events import ExpectedVersion, NewEvent
+from indelible.serialization.codec import Codec
+
+
+@dataclass(frozen=True, slots=True)
+class AppendSettings:
+    """What every append of a store has in common: its codec and its settings."""
+
+    codec: Codec
+    channel: str | None
+    max_event_bytes: int
+
+
+def check_append(
+    writing: AppendSettings,
+    stream: str,
+    events: Any,
+    expected: object,
+    channel: str | None,
+    metadata: Mapping[str, Any] | None,
+) -> StreamWrite:
+    """Turn a stream's part into what the database takes, or say what is wrong with it."""
+    stream = validate_new_name("stream", stream)
+    if not isinstance(events, list | tuple):
+        events = [events]
+    if events or channel is not None:  # a pure check may look at another service's stream
+        channel = check_channel(writing, stream, channel)
+    part = StreamWrite(stream, channel, check_expected(expected), [])
+    ids = uuid7_hexes()
+    try:
+        for event in events:
+            part.events.append(_event(writing, event, metadata, ids))
+    except InvalidInput as error:
+        raise placed(error, f"event {len(part.events) + 1}", len(events)) from error.__cause__
+    return part
+
+
+def check_channel(writing: AppendSettings, stream: str, channel: str | None) -> str | None:
+    """Check the channel that a stream is appended to under; None for that of its name.
+
+    Raises:
+        InvalidInput: it is no name, or the stream's name says none.
+    """
+    channel = writing.channel if channel is None else channel
+    if channel is not None:
+        return validate_name("channel", channel)
+    if stream.startswith("-"):
+        raise InvalidInput(
+            f"stream {stream!r} has nothing before its first '-' that could be its channel:"
+            " pass channel=…"
+        )
+    return None
+
+
+def as_given(expected: int) -> int | ExpectedVersion:
+    """An expected version as the caller gives it, of what the functions in the database take."""
+    return expected if expected >= 0 else ExpectedVersion(expected)
+
+
+def check_expected(expected: object) -> int:
+    """Check an expected version, and give it as the functions in the database take it.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if isinstance(expected, ExpectedVersion):
+        return expected.value
+    if isinstance(expected, int) and not isinstance(expected, bool) and -1 <= expected < 2**63:
+        return expected
+    raise InvalidInput(
+        "expected must be a version (a whole number from -1 on), NO_STREAM, STREAM_EXISTS or ANY,"
+        f" not {expected!r}"
+    )
+
+
+def _event(
+    writing: AppendSettings, given: object, common: Mapping[str, Any] | None, ids: Iterator[str]
+) -> EventPayload:
+    codec = writing.codec
+    if isinstance(given, NewEvent):
+        event_type = validate_new_name("event type", given.type)
+        data, metadata = written(writing, event_type, given.data, given.metadata, common)
+        event = EventPayload(check_id(event_type, given.id).hex, event_type, msgspec.Raw(data))
+        tags = [*codec.tags_of(event_type, given.data, data), *given_tags(given.tags)]
+        if given.valid_at is not None:
+            event.valid_at = validate_timestamp("valid_at", given.valid_at).isoformat()
+    else:
+        known = codec.known.get(type(given)) or codec.known_as(given)
+        event = EventPayload(next(ids), known.type, given)  # written together with its neighbours
+        tags = known.tags_of(given) if known.tags else []
+        metadata = None
+        if common is not None or not known.exactness.is_exact(given):
+            data, metadata = written(writing, known.type, given, None, common)
+            event.data = msgspec.Raw(data)
+    if metadata:
+        event.metadata = msgspec.Raw(metadata)
+    if tags:
+        event.tags = check_tags(tags)
+    return event
+
+
+def placed(error: InvalidInput, where: str, of: int) -> InvalidInput:
+    """Say where in a list it went wrong; of one there is nothing to say."""
+    return error.placed(where) if of > 1 else error
+
+
+def written(
+    writing: AppendSettings,
+    event_type: str,
+    data: object,
+    metadata: object,
+    common: Mapping[str, Any] | None = None,
+) -> tuple[bytes, bytes | None]:
+    """Write an event's data and metadata as JSON.
+
+    Raises:
+        InvalidInput: one of them cannot be stored, or both are too large.
+    """
+    codec = writing.codec
+    registered = codec.registered_type(data)
+    if registered is not None and codec.classes.get(event_type) is not type(data):
+        raise InvalidInput(
+            f"a {type(data).__qualname__} is registered as {registered!r} and cannot be"
+            f" appended as {event_type!r}"
+        )
+    written_data = codec.encode(event_type, data)
+    known = _metadata(event_type, metadata, common)
+    written_metadata = codec.encode(event_type, known, field="metadata") if known else None
+    check_size(writing, event_type, len(written_data) + len(written_metadata or b""))
+    return written_data, written_metadata
+
+
+def check_size(writing: AppendSettings, event_type: str, size: int) -> None:
+    """Check that an event is not too large.
+
+    Raises:
+        EventTooLarge: it is.
+    """
+    if size > writing.max_event_bytes:
+        raise EventTooLarge(event_type, size, writing.max_event_bytes)
+
+
+def check_id(event_type: str, given: object) -> UUID:
+    """Check that the id of an event is a UUID.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    if not isinstance(given, UUID):
+        raise InvalidInput(f"the id of event {event_type!r} must be a UUID, not {given!r}")
+    return given
+
+
+def _metadata(event_type: str, own: object, common: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    for given in (own, common):
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidInput(
+                f"the metadata of event {event_type!r} must be a mapping, not {given!r}"
+            )
+    return {**(common or {}), **(own or {})}  # type: ignore[dict-item]
+
+
+def given_tags(given: object) -> Iterable[str]:
+    """Check that the tags that an event was given are a sequence.
+
+    Raises:
+        InvalidInput: they are something else.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidInput(f"tags must be a sequence of texts key:value, not {given!r}")
+    return given
+
+
+def check_tags(given: object) -> list[str]:
+    """Check the tags of an event.
+
+    Returns:
+        Them in order, each once.
+
+    Raises:
+        InvalidInput: they are no sequence of tags.
+    """
+    return sorted({validate_name("tag", tag) for tag in given_tags(given)})
+
+
+def check_ids(parts: Iterable[StreamWrite]) -> None:
+    """Check that no event id comes twice.
+
+    Raises:
+        InvalidInput: one does.
+    """
+    ids = [event.id for part in parts for event in part.events]
+    if len(set(ids)) < len(ids):
+        twice = next(given for given in ids if ids.count(given) > 1)
+        raise InvalidInput(
+            f"event id {UUID(twice)} stands twice in one call: give each event its own"
+        )

@@ -1,0 +1,125 @@
+"""Turn the outcomes of the append functions into results and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from indelible.core.operation import Operation
+from indelible.core.stream_write import StreamWrite
+from indelible.errors import (
+    AppendConditionFailed,
+    ChannelMismatch,
+    Duplicate,
+    DuplicateEvent,
+    EpochMismatch,
+    IndelibleError,
+    StreamClosed,
+    VersionConflict,
+    WrongExpectedVersion,
+)
+from indelible.events import AppendResult
+
+from .append_input import AppendSettings, as_given
+from .read_log import at_positions
+
+
+def check_outcomes(
+    writing: AppendSettings, parts: Sequence[StreamWrite], outcomes: Sequence[AppendOutcome]
+) -> Operation[None]:
+    """Raise the error that tells of a refusal, if there is one."""
+    refused = [outcome for outcome in outcomes if outcome.is_refusal]
+    if not refused:
+        return
+    if refused[0].outcome == "epoch_mismatch":
+        raise _mismatch(refused[0].facts or b"[]")
+    if refused[0].outcome == "condition_failed":
+        positions = msgspec.json.decode(refused[0].facts or b"[]", type=list[int])
+        raise AppendConditionFailed((yield from at_positions(writing.codec, positions)))
+    raise _refusal(parts, refused)
+
+
+class _LostMarker(msgspec.Struct):
+    """A marker of a log that was cut back."""
+
+    position: int
+    epoch: UUID
+    today: UUID
+    id: UUID | None = None
+    safe_through: int | None = None
+
+
+def _mismatch(facts: bytes) -> EpochMismatch:
+    lost = msgspec.json.decode(facts, type=list[_LostMarker])
+    ids = [marker.id for marker in lost if marker.id is not None]
+    first = lost[0]
+    return EpochMismatch(first.position, first.safe_through, ids, first.epoch, first.today)
+
+
+class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
+    """A row of the functions that append."""
+
+    place: int
+    outcome: str
+    last_version: int | None
+    last_position: int | None
+    recorded_at: datetime
+    facts: bytes | None
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether nothing was stored."""
+        return self.outcome not in ("appended", "checked", "idempotent")
+
+    def result(self, part: StreamWrite) -> AppendResult:
+        """Give the result of an append that was not rejected."""
+        return AppendResult(
+            stream=part.stream,
+            version=-1 if self.last_version is None else self.last_version,
+            position=self.last_position or 0,
+            recorded_at=self.recorded_at,
+            idempotent=self.outcome == "idempotent",
+        )
+
+
+class LastEvent(msgspec.Struct):
+    """What a wrong expected version is reported with."""
+
+    id: UUID | None = None
+    recorded_at: datetime | None = None
+
+
+def _refusal(parts: Sequence[StreamWrite], refused: Sequence[AppendOutcome]) -> IndelibleError:
+    """The error that says why an append was refused: what no retry can mend comes first."""
+    for outcome in refused:
+        part = parts[outcome.place]
+        facts = outcome.facts or b"{}"
+        if outcome.outcome == "channel_mismatch":
+            actual = msgspec.json.decode(facts, type=dict[str, str])["channel"]
+            assert part.channel is not None  # noqa: S101 - none is that of every stream
+            return ChannelMismatch(part.stream, part.channel, actual)
+    for outcome in refused:
+        if outcome.outcome == "duplicate" and outcome.facts is not None:
+            return DuplicateEvent(msgspec.json.decode(outcome.facts, type=list[Duplicate]))
+    for outcome in refused:
+        if outcome.outcome == "closed":
+            closed_at = msgspec.json.decode(outcome.facts or b"{}", type=dict[str, datetime])
+            version = -1 if outcome.last_version is None else outcome.last_version
+            return StreamClosed(parts[outcome.place].stream, version, closed_at["closed_at"])
+    conflicts = []
+    for outcome in refused:
+        part = parts[outcome.place]
+        last = msgspec.json.decode(outcome.facts or b"{}", type=LastEvent)
+        conflicts.append(
+            VersionConflict(
+                stream=part.stream,
+                expected=as_given(part.expected),
+                actual=-1 if outcome.last_version is None else outcome.last_version,
+                last_event_id=last.id,
+                last_recorded_at=last.recorded_at,
+            )
+        )
+    return WrongExpectedVersion(conflicts)

@@ -1,0 +1,95 @@
+"""The settled position of the log, and what holds it back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from uuid import UUID
+
+from indelible.core.operation import Operation, Statement
+from indelible.events import Checkpoint, HeadHolder, HeadInfo
+
+from .recorded_time import LAST_POSITION, RecordedTimeRange, check_checkpoint
+
+
+class HeadState(NamedTuple):
+    """What a look at the head brings.
+
+    Attributes:
+        position: the settled position.
+        epoch: the epoch of the log.
+        event_id: the id of the event at that position; None if there is none.
+    """
+
+    position: int
+    epoch: UUID
+    event_id: UUID | None
+
+
+def confirmed(
+    state: HeadState | None, position: int, anchor: tuple[int, UUID] | None, brought_to: int
+) -> Operation[HeadState]:
+    """Check that the log is the one that a reader has read; give the head of today.
+
+    Args:
+        state: the head that the reader knows.
+        position: up to where the log must be the same.
+        anchor: an event at this position or after it.
+        brought_to: up to where the reader has brought all events.
+
+    Raises:
+        EpochMismatch: it is another one.
+    """
+    assert state is not None  # noqa: S101 - else nothing was read
+    yield from check_checkpoint(
+        Checkpoint(position, state.epoch, anchor=anchor), brought_to=brought_to
+    )
+    return (yield from head_state())
+
+
+def reading_in(
+    state: HeadState | None, anchor: tuple[int, UUID] | None = None
+) -> dict[str, object]:
+    """Name the log that a statement is to read: nulls for whatever log there is."""
+    position, event_id = anchor or (None, None)
+    epoch = None if state is None else state.epoch
+    return {"epoch": epoch, "anchor": position, "anchor_id": event_id}
+
+
+def head_state() -> Operation[HeadState]:
+    """Look at the head."""
+    ((position, epoch, event_id),) = yield Statement("head_state")
+    return HeadState(position, epoch, event_id)
+
+
+def note_settled() -> Operation[None]:
+    """Note the settled position for a server that takes over."""
+    yield Statement("note_settled")
+
+
+def log_bounds(after: int, span: RecordedTimeRange | None) -> Operation[tuple[int, int, HeadState]]:
+    """The positions to read: after the first, up to the second, which is the head at most."""
+    state = yield from head_state()
+    begins, ends = (0, LAST_POSITION) if span is None else (yield from span.positions())
+    if span is None or not span.is_settled:
+        ends = min(ends, state.position)
+    return max(after, begins), ends, state
+
+
+def head() -> Operation[int]:
+    """The settled position."""
+    ((position,),) = yield Statement("head")
+    return int(position)
+
+
+def epoch() -> Operation[UUID]:
+    """The store's epoch."""
+    ((found,),) = yield Statement("epoch")
+    return UUID(str(found))
+
+
+def head_info() -> Operation[HeadInfo]:
+    """The settled position, what waits behind it, and who holds it."""
+    settled = yield from head()
+    ((last_position, waiting),) = yield Statement("head_info", {"head": settled})
+    holders = tuple(HeadHolder(*row) for row in (yield Statement("head_holders")))
+    return HeadInfo(settled, last_position, waiting, holders if last_position > settled else ())

@@ -1,0 +1,77 @@
+"""Iterate over a stream and over the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from indelible.core.operation import Operation
+from indelible.events import RecordedEvent
+from indelible.postgres.engine import PoolEngine
+from indelible.postgres.transaction import BoundEngine
+
+from . import read_log, read_stream, valid_time
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class StreamEvents(Iterator[RecordedEvent]):
+    """The events of a reading of a stream, and the version that it has come to."""
+
+    def __init__(
+        self,
+        engine: PoolEngine | BoundEngine,
+        reading: read_stream.StreamReading | valid_time.ValidStreamReading,
+    ) -> None:
+        self._reading = reading
+        self._events = pages(engine, reading)
+
+    @property
+    def version(self) -> int:
+        """Once the events are taken, the highest version read: what an append may expect; else -1.
+
+        It counts what upcasters leave nothing of, and so may be higher than that of the last event.
+        """
+        return self._reading.version
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        return self._events
+
+    def __next__(self) -> RecordedEvent:
+        return next(self._events)
+
+
+class Log(Iterator[RecordedEvent]):
+    """The events of a reading of the log, and the position that it is complete up to."""
+
+    def __init__(
+        self,
+        engine: PoolEngine | BoundEngine,
+        reading: read_log.LogReading | valid_time.ValidLogReading,
+    ) -> None:
+        self._engine = engine
+        self._reading = reading
+        self._events = pages(engine, reading)
+
+    @property
+    def head(self) -> int:
+        """The position that the reading is complete up to: the `after` of the next one.
+
+        The settled position when it began, or a lower one that stands for the recorded time asked
+        for.
+        """
+        return self._engine.run(self._reading.start())
+
+    def __next__(self) -> RecordedEvent:
+        return next(self._events)
+
+
+class _Reading(Protocol[T_co]):
+    def next_page(self) -> Operation[Sequence[T_co]]: ...
+
+
+def pages(engine: PoolEngine | BoundEngine, reading: _Reading[T]) -> Iterator[T]:
+    """Give what a reading brings, page by page."""
+    while page := engine.run(reading.next_page()):
+        yield from page

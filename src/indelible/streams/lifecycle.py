@@ -1,0 +1,82 @@
+"""Plans: the life of a stream: close and reopen it, archive and erase its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.validation import validate_name, validate_text
+from indelible.errors import (
+    InvalidInput,
+    StreamNotClosed,
+    StreamNotFound,
+    VersionConflict,
+    WrongExpectedVersion,
+)
+from indelible.events import ExpectedVersion
+
+from .append_input import as_given, check_expected
+from .append_result import LastEvent
+from .info import StreamChange, StreamInfo, stream_info
+
+
+def close_stream(
+    stream: str, *, expected: int | ExpectedVersion, reason: str | None
+) -> Operation[StreamInfo]:
+    """Take no more events for a stream; see `EventStore.close_stream`."""
+    validate_name("stream", stream)
+    believed = check_expected(expected)
+    ((outcome, version, facts),) = yield Statement(
+        "close_stream", {"stream": stream, "expected": believed, "reason": _check_reason(reason)}
+    )
+    if outcome == "wrong_version":
+        last = msgspec.json.decode(facts, type=LastEvent)
+        raise WrongExpectedVersion(
+            [VersionConflict(stream, as_given(believed), version, last.id, last.recorded_at)]
+        )
+    return (yield from _changed(stream, outcome))
+
+
+def change_stream(
+    stream: str, operation: Literal["reopen", "archive", "erase"], *, reason: str | None
+) -> Operation[StreamInfo]:
+    """Reopen, archive or erase a stream; see `EventStore.reopen_stream` and so on."""
+    validate_name("stream", stream)
+    if operation == "erase" and reason is None:
+        raise InvalidInput("nothing is erased without a reason: say why, it is all that stays")
+    ((outcome,),) = yield Statement(
+        f"{operation}_stream", {"stream": stream, "reason": _check_reason(reason)}
+    )
+    return (yield from _changed(stream, outcome))
+
+
+def stream_changes(stream: str) -> Operation[list[StreamChange]]:
+    """What was done to a stream, in order."""
+    rows = yield Statement("stream_changes", {"stream": validate_name("stream", stream)})
+    return [StreamChange(*row) for row in rows]
+
+
+def lives(streams: Iterable[str]) -> Operation[dict[str, tuple[int, bytes]]]:
+    """Tell what was done to some streams as a whole, as an export has it.
+
+    Returns:
+        The version of the last event and the JSON, of those of the streams to which anything was.
+    """
+    rows = yield Statement("stream_lives", {"streams": list(streams)})
+    return {stream: (version, life) for stream, version, life in rows}
+
+
+def _changed(stream: str, outcome: str) -> Operation[StreamInfo]:
+    info = yield from stream_info(stream)
+    if outcome == "missing" or info is None:
+        raise StreamNotFound(stream)
+    if outcome == "open":
+        raise StreamNotClosed(stream)
+    return info
+
+
+def _check_reason(reason: object) -> str | None:
+    return None if reason is None else validate_text("a reason", reason)

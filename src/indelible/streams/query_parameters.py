@@ -1,0 +1,68 @@
+"""Check queries and turn them into statement parameters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from indelible.errors import InvalidInput
+from indelible.query import Query
+from indelible.serialization.codec import Codec
+
+
+def check_query(query: object) -> Query | None:
+    """Check a query: a `Query`, or None for every event.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    if query is None or isinstance(query, Query):
+        return query
+    raise InvalidInput(f"query must be a Query, not {query!r}")
+
+
+def current_query(codec: Codec, query: object) -> Query | None:
+    """Check a query, and give it with the names that its types are read under today.
+
+    Raises:
+        InvalidInput: it is none, or names a type that is not known.
+    """
+    checked = check_query(query)
+    return None if checked is None else codec.upcasting.current(codec.check_query(checked))
+
+
+def items_json(query: Query | None) -> str | None:
+    """The items of a query as JSON; None where every event matches."""
+    if query is None or query.matches_everything:
+        return None
+    return json.dumps(items(query))
+
+
+def items(query: Query) -> list[dict[str, Any]]:
+    """The items of a query as the functions in the database take them."""
+    return [
+        {
+            "types": list(map(str, item.types)) or None,
+            "tags": item.tags or None,
+            "channel": item.channel,
+            "stream_prefix": item.stream_prefix,
+        }
+        for item in query.items
+    ]
+
+
+def filter_parameters(query: Query | None) -> tuple[str, dict[str, Any]]:
+    """The statement for a query, and its parameters."""
+    if query is None or query.matches_everything:
+        return "read_all", {}
+    if all(item.tags for item in query.items):
+        return "read_all_tagged", {"items": items_json(query)}
+    if len(query.items) > 1:
+        return "read_all_any", {"items": items_json(query)}
+    (item,) = query.items
+    return "read_all_matching", {
+        "types": list(map(str, item.types)) or None,
+        "tags": list(item.tags) or None,
+        "channel": item.channel,
+        "stream_prefix": item.stream_prefix,
+    }

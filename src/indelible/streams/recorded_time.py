@@ -1,0 +1,159 @@
+"""Plans: which positions a recorded time stands for (docs/explanation/time.md)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.timestamps import (
+    AsOf,
+    TimeRange,
+    previous_instant,
+    validate_time_range,
+    validate_timestamp,
+)
+from indelible.errors import EpochMismatch, InvalidInput
+from indelible.events import Checkpoint
+
+LAST_POSITION = 2**63 - 1
+"""No position or version is as high."""
+
+_LEARNED_AT_ONCE = 200_000
+"""How many positions one statement looks at for what readers keep of them."""
+
+
+class RecordedTimeRange:
+    """A part of the log by recorded time, for one reading.
+
+    Args:
+        as_of: what was recorded up to a moment, or up to the position or checkpoint that stands
+            for one; None for everything.
+        recorded_between: what was recorded from a moment on and before another.
+
+    Raises:
+        InvalidInput: it is something else, or both are given.
+    """
+
+    def __init__(self, as_of: AsOf | None, recorded_between: TimeRange | None) -> None:
+        if as_of is not None and recorded_between is not None:
+            raise InvalidInput("as_of and recorded_between both bound the recorded time: give one")
+        self._as_of = _check_as_of(as_of)
+        self._between = validate_time_range("recorded_between", recorded_between)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing was asked for."""
+        return self._as_of is None and self._between is None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its positions are found below the head: those that stand for moments are."""
+        return self._between is not None or isinstance(self._as_of, datetime)
+
+    def positions(self) -> Operation[tuple[int, int]]:
+        """The positions: after the first, up to the second.
+
+        Raises:
+            EpochMismatch: the log has lost events below a checkpoint.
+        """
+        if self._between is not None:
+            begins, ends = self._between
+            return (yield from position_before(begins)), (yield from position_before(ends))
+        match self._as_of:
+            case None:
+                return 0, LAST_POSITION
+            case datetime() as moment:
+                return 0, (yield from position_at(moment))
+            case Checkpoint(position) as checkpoint:
+                yield from check_checkpoint(checkpoint)
+                return 0, position
+            case position:
+                return 0, position
+
+
+def position_at(moment: datetime) -> Operation[int]:
+    """The position that stands for a moment; see `EventStore.position_at`."""
+    position, _ = yield from _look_up(moment)
+    return position
+
+
+def has_passed(moment: datetime) -> Operation[bool]:
+    """Whether the position that stands for a moment never changes; see `EventStore.has_passed`."""
+    _, passed = yield from _look_up(moment)
+    return passed
+
+
+def _look_up(moment: datetime) -> Operation[tuple[int, bool]]:
+    moment = validate_timestamp("the moment", moment)
+    ((settled,),) = yield Statement("head")
+    yield from index_recorded_times()
+    ((position, passed),) = yield Statement("position_at", {"moment": moment, "head": settled})
+    return int(position), bool(passed)
+
+
+def position_before(moment: datetime) -> Operation[int]:
+    """The position after which begins what was recorded at a moment or later."""
+    last = previous_instant(moment)
+    return 0 if last is None else (yield from position_at(last))
+
+
+def index_recorded_times() -> Operation[None]:
+    """Note in which time settled positions were recorded, as far as it is not noted yet."""
+    has_more = True
+    while has_more:
+        ((has_more,),) = yield Statement("learn_periods", {"most": _LEARNED_AT_ONCE})
+
+
+def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION) -> Operation[UUID]:
+    """Check that a reader may continue from a checkpoint; return today's epoch.
+
+    Args:
+        checkpoint: the checkpoint.
+        brought_to: up to where the reader has brought events, if that is not the checkpoint.
+
+    Raises:
+        EpochMismatch: the log may have lost events that the reader has seen.
+        InvalidInput: the position was never handed out.
+    """
+    position, epoch, anchor = checkpoint.position, checkpoint.epoch, checkpoint.anchor
+    anchor_position, anchor_id = anchor or (None, None)
+    ((is_good, today, safe_through, last_position),) = yield Statement(
+        "check_checkpoint",
+        {
+            "epoch": epoch,
+            "position": position,
+            "anchor_position": anchor_position,
+            "anchor_id": anchor_id,
+        },
+    )
+    if is_good:
+        return UUID(str(today))
+    if epoch == today and anchor_id is None:
+        raise beyond_last(position, last_position)
+    if safe_through is not None:
+        safe_through = min(safe_through, brought_to)
+    lost = [] if anchor_id is None else [anchor_id]
+    raise EpochMismatch(position, safe_through, lost, epoch, today)
+
+
+def beyond_last(position: int, last_position: int) -> InvalidInput:
+    """Say that a position was never handed out."""
+    return InvalidInput(
+        f"after={position} is beyond the last position, {last_position}: the position is another"
+        " store's, or this store was restored to an earlier time; begin after a position that both"
+        " have"
+    )
+
+
+def _check_as_of(given: object) -> AsOf | None:
+    if given is None or isinstance(given, Checkpoint):
+        return given
+    if isinstance(given, datetime):
+        return validate_timestamp("as_of", given)
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**63:
+        return given
+    raise InvalidInput(
+        "as_of must be a datetime with a time zone, or a position or checkpoint that stands for a"
+        f" moment, not {given!r}"
+    )

@@ -1,0 +1,177 @@
+"""A subscription: catch-up first, then live."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.errors import StoreClosed
+from indelible.events import Checkpoint, RecordedEvent
+from indelible.postgres.engine import PoolEngine
+
+from .head_watcher import HeadWatcher
+from .log_follower import Batch, LogFollower
+
+_log = logging.getLogger("indelible")
+
+
+class Subscription(Iterator[RecordedEvent]):
+    """The events of the log, those that are there and those that come; see `EventStore.subscribe`.
+
+    Iterate over it for events, or over `batches()` for events with the checkpoint to keep. One
+    thread takes from it; any thread may stop it.
+    """
+
+    def __init__(self, engine: PoolEngine, watch: HeadWatcher, following: LogFollower) -> None:
+        self._engine = engine.impatient()
+        self._watch = watch
+        self._following = following
+        self._events: deque[RecordedEvent] = deque()
+        self._handed_out: RecordedEvent | None = None
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._has_caught_up = False
+        self._settled = threading.Event()  # it has caught up, or never will
+        self._retries = Backoff()
+        self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
+        engine.run(following.begin())
+
+    @property
+    def position(self) -> int:
+        """Up to here everything that matches was handed out: the `after` of a later reader."""
+        has_more = _has_more(self._handed_out, self._events)
+        return self._following.position_after(self._handed_out, has_more=has_more)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The same with the store's epoch: keep this, and a restored store is noticed.
+
+        Raises:
+            InvalidInput: an awaited subscription has not begun.
+        """
+        has_more = _has_more(self._handed_out, self._events)
+        return self._following.checkpoint_after(self._handed_out, has_more=has_more)
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was settled at the last look was handed out."""
+        return self._following.is_caught_up and not self._events
+
+    def wait_until_caught_up(self, timeout: float | None = None) -> bool:
+        """Wait, in another thread or task than the one that takes, for the first time it is so.
+
+        Args:
+            timeout: seconds to wait at most; None for no bound.
+
+        Returns:
+            Whether it has caught up; False when the time is over, or it was stopped before.
+        """
+        self._settled.wait(timeout)
+        return self._has_caught_up
+
+    def batches(self) -> Iterator[Batch]:
+        """Take what comes in batches.
+
+        A batch may be empty: then nothing matched up to its `position`, which is worth keeping all
+        the same, since a later reader need not look there again.
+
+        Returns:
+            An iterator over them, which ends when the subscription is stopped.
+        """
+        while (batch := self._next_batch()) is not None:
+            self._handed_out = None
+            yield batch
+
+    def stop(self) -> None:
+        """End the iteration at once. Any thread or task may call it, and more than once."""
+        self._stopped.set()
+        self._woken.set()
+        self._settled.set()
+        self._finalizer()
+
+    def __next__(self) -> RecordedEvent:
+        while not self._events:
+            self._handed_out = None
+            batch = self._next_batch()
+            if batch is None:
+                raise StopIteration
+            self._events.extend(batch.events)
+        if self._stopped.is_set():
+            raise StopIteration
+        event = self._events.popleft()
+        self._handed_out = event
+        return event
+
+    def _next_batch(self) -> Batch | None:
+        while not self._stopped.is_set():
+            try:
+                if self._following.is_caught_up:
+                    self._has_caught_up = True
+                    self._settled.set()
+                    if not self._wait_for_more():
+                        break
+                batch = self._engine.run(self._following.next_batch())
+            except TRANSIENT_ERRORS as error:
+                pause = self._retries.next_pause()
+                _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
+                self._stopped.wait(pause)
+            else:
+                self._retries.succeed()
+                return batch
+        return None
+
+    def _wait_for_more(self) -> bool:
+        """Wait until there is more to read; return whether there is, or it was stopped."""
+        self._watch.join(id(self._woken), self._woken.set)
+        deadline = _deadline(self._following)
+        while not self._stopped.is_set():
+            self._woken.clear()
+            _raise_what_ended(self._watch)
+            state = self._watch.state
+            if state is not None and self._following.has_more(state):
+                self._following.extend(state)
+                return True
+            if not self._woken.wait(_seconds_until(deadline)):
+                self._following.look_again()
+                return True
+        self._watch.leave(id(self._woken))  # it may have been stopped before it joined
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _has_more(event: RecordedEvent | None, rest: deque[RecordedEvent]) -> bool:
+    """Whether upcasters made several of a stored event, and some of them are still to come."""
+    return event is not None and bool(rest) and rest[0].position == event.position
+
+
+def _deadline(following: LogFollower) -> float | None:
+    seconds = following.wait_seconds
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def _seconds_until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0)
+
+
+def _raise_what_ended(watch: HeadWatcher) -> None:
+    if watch.is_closed:
+        raise StoreClosed
+    if watch.problem is not None:
+        raise watch.problem

@@ -1,0 +1,147 @@
+"""Plans: follow the log, and have each fact when its valid time comes.
+
+What was handed out is always the events up to a position whose valid time is up to a moment; a look
+at the log raises the position, a look at the index of valid times raises the moment. Why each event
+is in exactly one of these looks is told in docs/explanation/time.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from indelible.core.operation import Operation, Statement
+from indelible.errors import EpochMismatch
+from indelible.events import Checkpoint, RecordedEvent
+from indelible.query import Query
+from indelible.serialization.codec import Codec
+from indelible.streams.head import reading_in
+from indelible.streams.query_parameters import items_json
+from indelible.streams.recorded_time import LAST_POSITION
+from indelible.streams.rows import decode_rows
+
+from .log_follower import Batch, LogFollower, Start
+
+_PAGE = 1_000
+_LONGEST_WAIT = 60.0
+_SHORTEST_WAIT = 0.001
+
+
+class ValidTimeFollower(LogFollower):
+    """A reading of the log by valid time that goes on; see `EventStore.subscribe`."""
+
+    _is_by_valid_time = True
+
+    def __init__(self, codec: Codec, query: Query | None, *, after: Start) -> None:
+        super().__init__(codec, query, after=after)
+        self._reached = after.due if isinstance(after, Checkpoint) else None
+        self._has_looked = False
+        self._comes_from_index = False
+        self._seconds: float | None = None
+
+    def checkpoint_after(self, event: RecordedEvent | None, *, has_more: bool) -> Checkpoint:
+        """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
+        position, reached = self.position, self._reached
+        if event is not None and self._comes_from_index:
+            reached = event.valid_at, event.position - has_more
+        elif event is not None:
+            position = event.position - has_more
+        return replace(self._checkpoint(position, event), due=reached)
+
+    def position_after(self, event: RecordedEvent | None, *, has_more: bool) -> int:
+        """Up to here the log was looked at."""
+        if self._comes_from_index:
+            return self.position
+        return super().position_after(event, has_more=has_more)
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether everything that was settled and due at the last look was brought."""
+        return self._has_looked and super().is_caught_up
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """In how many seconds the next event that is known is due; None where there is none."""
+        return self._seconds
+
+    def look_again(self) -> None:
+        """Look what is due by now."""
+        self._has_looked = False
+
+    def begin(self) -> Operation[None]:
+        """Find the head, and the time, for a start; the same at every further call."""
+        yield from super().begin()
+        if self._reached is None:
+            now, _ = yield from self._next_due((datetime.max.replace(tzinfo=UTC), LAST_POSITION))
+            self._reached = now, LAST_POSITION
+
+    def next_batch(self) -> Operation[Batch]:
+        """Look at the next positions up to the known head; at the end, at what is due by now."""
+        yield from self.begin()
+        try:
+            return (yield from self._next_batch())
+        except EpochMismatch as error:
+            if error.position is not None:
+                raise
+            yield from self._reading.confirm()
+            return self._batch([])
+
+    def _next_batch(self) -> Operation[Batch]:
+        assert self._reached is not None  # noqa: S101
+        if not super().is_caught_up:
+            self._has_looked = self._comes_from_index = False
+            window = yield from self._reading.next_window()
+            return self._batch([event for event in window if not self._is_yet_to_come(event)])
+        now, next_due = yield from self._next_due(self._reached)
+        if next_due is None or next_due > now:
+            self._seconds = None
+            if next_due is not None:
+                seconds = (next_due - now).total_seconds()
+                self._seconds = min(max(seconds, _SHORTEST_WAIT), _LONGEST_WAIT)
+            # Never back, where the server's clock was put back.
+            self._reached = max(self._reached, (now, LAST_POSITION))
+            self._has_looked = True
+            return self._batch([])
+        rows = yield Statement(
+            "due",
+            {
+                "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
+                **reading_in(self._reading.state, self._reading.anchor(self.position)),
+                "upto": self.position,
+                "above_moment": self._reached[0],
+                "above_position": self._reached[1],
+                "until": now,
+                "limit": _PAGE,
+            },
+            prepared=False,
+        )
+        events, _ = decode_rows(self._codec, rows, query=self._query)
+        self._comes_from_index = True
+        is_full = len(rows) == _PAGE
+        self._reached = (rows[-1][10], rows[-1][0]) if is_full else (now, LAST_POSITION)
+        return self._batch(events)
+
+    def _batch(self, events: list[RecordedEvent]) -> Batch:
+        return Batch(tuple(events), self.position, self.is_caught_up)
+
+    def _is_yet_to_come(self, event: RecordedEvent) -> bool:
+        # What holds from when it was recorded is due at once, whatever a clock says.
+        assert self._reached is not None  # noqa: S101
+        return (
+            event.valid_at != event.recorded_at and (event.valid_at, event.position) > self._reached
+        )
+
+    def _next_due(
+        self, reached: tuple[datetime, int]
+    ) -> Operation[tuple[datetime, datetime | None]]:
+        """The time of the database, and the next valid time after the one that was reached."""
+        ((now, next_due),) = yield Statement(
+            "next_due",
+            {
+                **reading_in(self._reading.state, self._reading.anchor(self.position)),
+                "upto": self.position,
+                "above_moment": reached[0],
+                "above_position": reached[1],
+            },
+        )
+        return now, next_due

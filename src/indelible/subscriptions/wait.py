@@ -1,0 +1,36 @@
+"""Wait until a reader has reached a position."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from indelible.core.operation import Operation
+from indelible.core.validation import validate_count
+from indelible.errors import WaitTimeout
+from indelible.postgres.engine import PoolEngine
+
+_SHORTEST_LOOK = 0.01
+_LONGEST_LOOK = 0.1
+
+
+def wait_for(
+    engine: PoolEngine,
+    checkpoint: Callable[[], Operation[int]],
+    reader: str,
+    position: int,
+    timeout: float,
+) -> int:
+    """Wait until a reader's checkpoint has come as far as a position; return the checkpoint.
+
+    Raises:
+        WaitTimeout: it did not come that far in time.
+    """
+    validate_count("position", position)
+    deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+    while (found := engine.run(checkpoint())) < position:
+        if time.monotonic() >= deadline:
+            raise WaitTimeout(reader, position, found, timeout)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_LOOK)
+    return found

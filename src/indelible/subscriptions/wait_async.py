@@ -1,0 +1,33 @@
+"""Wait until a reader has reached a position, async."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from indelible.core.operation import Operation
+from indelible.core.validation import validate_count
+from indelible.errors import WaitTimeout
+from indelible.postgres.engine_async import AsyncPoolEngine
+
+_SHORTEST_LOOK = 0.01
+_LONGEST_LOOK = 0.1
+
+
+async def wait_for_async(
+    engine: AsyncPoolEngine,
+    checkpoint: Callable[[], Operation[int]],
+    reader: str,
+    position: int,
+    timeout: float,  # noqa: ASYNC109
+) -> int:
+    """Wait until a reader's checkpoint has come as far as a position, as `wait_for` does."""
+    validate_count("position", position)
+    deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+    while (found := await engine.run(checkpoint())) < position:
+        if time.monotonic() >= deadline:
+            raise WaitTimeout(reader, position, found, timeout)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_LOOK)
+    return found

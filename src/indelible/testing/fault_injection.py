@@ -1,0 +1,122 @@
+"""What goes wrong between an application and its store, brought about on purpose.
+
+Nothing is made up: the rival's events are really appended, and so is what a lost connection leaves
+unknown. A store runs its calls as plans, which are taken hold of here on their way to the database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import copy
+from typing import Any, TypeVar
+
+from indelible.core.operation import Operation, Rows, Statement
+from indelible.errors import ConnectionLost, InvalidInput
+from indelible.events import ANY
+from indelible.store.event_store import EventStore
+from indelible.store.event_store_async import AsyncEventStore
+from indelible.streams.append import append
+from indelible.streams.append_input import AppendSettings
+
+T = TypeVar("T")
+S = TypeVar("S", EventStore, AsyncEventStore)
+
+Interference = Callable[[AppendSettings, Statement], Operation[Rows]]
+
+
+def with_rival(store: S, *events: Any, at: int = 1) -> S:
+    """Give the same store with somebody who is faster once: an append meets a conflict.
+
+    Just before an append is sent, these events are appended to its stream. If a version was
+    expected, the append is refused with `WrongExpectedVersion`, as by a writer of another process.
+
+    Args:
+        store: the store; it stays as it is. It must not be in a transaction.
+        events: what the other one appends, instances of registered classes or `NewEvent`.
+        at: before which append, counted from 1; whether it succeeds or not, and repetitions too.
+            Those in a `transaction()` are not counted.
+
+    Returns:
+        A store of the same colour, on the same connections. Do not close it.
+
+    Raises:
+        InvalidInput: no event, or `at` is no number from 1 on.
+
+    Example:
+        ```python
+        store = with_rival(event_store, DeliveryPickedUp())
+        handle(store, Cancel("late"))              # has to decide anew
+        ```
+    """
+    if not events:
+        raise InvalidInput("with_rival needs an event that the rival appends")
+
+    def interfere(writing: AppendSettings, call: Statement) -> Operation[Rows]:
+        yield from append(
+            writing, _stream_of(call), list(events), expected=ANY, channel=None, metadata=None
+        )
+        return (yield call)
+
+    return _interfered(store, interfere, at)
+
+
+def with_lost_connection(store: S, *, at: int = 1) -> S:
+    """Give the same store with a connection that is lost once, after an append was committed.
+
+    The append is stored, and `ConnectionLost` is raised in place of its result, with the ids of its
+    events: so that it can be seen whether the caller's repetition stores them twice.
+
+    Args:
+        store: the store; it stays as it is. It must not be in a transaction.
+        at: after which append, counted as for `with_rival`.
+
+    Returns:
+        A store of the same colour, on the same connections. Do not close it.
+
+    Raises:
+        InvalidInput: `at` is no number from 1 on.
+    """
+
+    def interfere(writing: AppendSettings, call: Statement) -> Operation[Rows]:
+        yield call
+        raise ConnectionLost("the connection was lost after the commit, as the test wanted")
+
+    return _interfered(store, interfere, at)
+
+
+def _interfered(store: S, interfere: Interference, at: int) -> S:
+    if at < 1:
+        raise InvalidInput(f"at counts appends from 1 on, and is {at!r}")
+    engine: Any = copy(store._engine)
+    run = engine.run
+    left = [at]
+
+    def interfered(plan: Operation[T]) -> Operation[T]:
+        try:
+            call = next(plan)
+            while True:
+                try:
+                    if call.appends:
+                        left[0] -= 1
+                    if call.appends and left[0] == 0:
+                        rows = yield from interfere(store._writing, call)
+                    else:
+                        rows = yield call
+                except Exception as error:
+                    call = plan.throw(error)
+                else:
+                    call = plan.send(rows)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    engine.run = lambda plan: run(interfered(plan))
+    return type(store)(engine, store._writing, store._wakeup)
+
+
+def _stream_of(call: Statement) -> str:
+    stream = call.parameters.get("stream")
+    if stream is None:
+        stream = json.loads(str(call.parameters["appends"]))[0]["stream"]
+    return str(stream)
