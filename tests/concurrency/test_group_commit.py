@@ -291,6 +291,6 @@ def test_who_has_to_wait_for_a_connection_does_meanwhile_what_there_is_to_do(
         ThreadPoolExecutor(1) as threads,
         store.transaction(),
     ):
-        answer = threads.submit(store._engine._execute, Statement("head"), do)
+        answer = threads.submit(store._engine._execute, Statement("streams.head"), do)
         assert done.wait(_SECONDS)
         assert not answer.done()

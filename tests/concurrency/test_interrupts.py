@@ -21,10 +21,12 @@ from tests.interrupts import Interrupt, interrupted_at
 _SOON = 10
 _FILES = (
     "indelible/postgres/group_commit.py",
-    "indelible/postgres/pooled.py",
-    "indelible/postgres/pools.py",
-    "indelible/postgres/connections.py",
-    "indelible/wakeup.py",
+    "indelible/postgres/commit_queue.py",
+    "indelible/postgres/engine.py",
+    "indelible/postgres/pool.py",
+    "indelible/postgres/connection.py",
+    "indelible/subscriptions/notifier.py",
+    "indelible/subscriptions/head_watcher.py",
     "psycopg_pool/pool.py",
     "psycopg/connection.py",
     "psycopg/transaction.py",

@@ -309,7 +309,8 @@ def test_a_reader_of_history_waits_for_a_server_that_is_away(
 ) -> None:
     monkeypatch.setattr("indelible.streams.paging._FIRST_PAGE", 10)
     monkeypatch.setattr("indelible.streams.paging._LARGEST_PAGE", 10)
-    monkeypatch.setattr("indelible.postgres.engine._IMPATIENCE", 0.1)
+    for variant in ("", "_async"):
+        monkeypatch.setattr(f"indelible.postgres.engine{variant}._IMPATIENCE", 0.1)
     migrate_store(Settings(server.url))
     crew = Crew()
     with EventStore.connect(server.url) as store:

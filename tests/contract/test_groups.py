@@ -882,7 +882,7 @@ def test_thousands_of_events_behind_one_cost_no_more_than_a_few(
     connection.execute("SET statement_timeout = '1s'")
     assert connection.execute("SELECT group_checkpoint(id) FROM groups").fetchone() == (0,)
     connection.execute("UPDATE group_slices SET token = 1")
-    for statement in ("group_again", "group_held"):
+    for statement in ("consumer_groups.fetch_retries", "consumer_groups.blocked_keys"):
         text = statements(schema)[statement]
         rows = connection.execute(text, {"group_id": 1, "token": 1, "hold_back": True}).fetchall()
         assert len(rows) == 1
@@ -942,7 +942,8 @@ def test_a_handler_waits_for_a_connection_as_long_as_others_do(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker is told at once that the pool is empty, and tries again; a handler waits."""
-    monkeypatch.setattr("indelible.postgres.engine._IMPATIENCE", 0.05)
+    for variant in ("", "_async"):
+        monkeypatch.setattr(f"indelible.postgres.engine{variant}._IMPATIENCE", 0.05)
     store = connect(timeout=0.5)
     append(store, "a-1", 1)
     group = store.group("mails")

@@ -247,7 +247,8 @@ def test_appends_do_not_wait_for_a_swap_that_waits_for_an_open_transaction(
 def test_a_swap_that_an_open_transaction_keeps_from_its_turn_says_which(
     connect: Connect, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.projections.rebuild_runner._PATIENCE", 0)
+    for variant in ("", "_async"):
+        monkeypatch.setattr(f"indelible.projections.rebuild_runner{variant}._PATIENCE", 0)
     store = connect(pool_size=8)
     with EventStore.connect(url, schema=schema, inline=[InlineCount]) as writing:
         with ThreadPoolExecutor(1) as thread, held_open(writing, "s-1") as pid:

@@ -154,9 +154,13 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     )
     while explained.run(of_stream.next_page()):
         pass
-    assert explained.calls["read_stream_valid"] == explained.calls["read_stream_order"] == 1
-    assert explained.calls["read_stream_versions"] == 9
-    assert explained.looked_at["read_stream_versions"] == 10
+    assert (
+        explained.calls["streams.read_stream_by_valid_time"]
+        == explained.calls["streams.valid_time_order"]
+        == 1
+    )
+    assert explained.calls["streams.read_versions"] == 9
+    assert explained.looked_at["streams.read_versions"] == 10
 
     sync_store.group("prices").create(start=500_000, due=True)
     ((group_id,),) = connection.execute(
@@ -166,14 +170,18 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     of_group = {"group_id": group_id, "token": 1, "items": None, "partition_by": None, **any_log}
     # Fifty thousand have become due: nobody worked for so long.
     above = {"above_moment": moment(-2_000_000), "above_position": 0}
-    ((_, next_due),) = explained.call(Statement("next_due", {**above, **any_log, "upto": EVENTS}))
-    window = explained.call(Statement("due_window", {**above, "count": 500}))
+    ((_, next_due),) = explained.call(
+        Statement("subscriptions.next_due", {**above, **any_log, "upto": EVENTS})
+    )
+    window = explained.call(Statement("consumer_groups.due_window", {**above, "count": 500}))
     until = {"until_moment": window[0][0], "until_position": window[0][1], "upto": EVENTS}
-    rows = explained.call(Statement("group_due", {**of_group, **above, **until}))
+    rows = explained.call(Statement("consumer_groups.fetch_due", {**of_group, **above, **until}))
     assert len(rows) == 500
     assert rows[0][13] == next_due
-    assert explained.looked_at["next_due"] < 10, explained.plans["next_due"]
-    for statement in ("due_window", "group_due"):
+    assert explained.looked_at["subscriptions.next_due"] < 10, explained.plans[
+        "subscriptions.next_due"
+    ]
+    for statement in ("consumer_groups.due_window", "consumer_groups.fetch_due"):
         assert explained.looked_at[statement] <= 1_000, explained.plans[statement]
 
     assert max(explained.looked_at.values()) < 30_000, explained.plans
@@ -187,7 +195,10 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
         return state + 1
 
     counted = adapter_of(Decider(lambda command, state: [], count, int, Snapshots(every=1)))
-    for statement, valid_at in (("load", None), ("load_valid", moment(3 * EVENTS))):
+    for statement, valid_at in (
+        ("aggregates.load", None),
+        ("aggregates.load_by_valid_time", moment(3 * EVENTS)),
+    ):
         blocks = []
         for _ in range(2):  # the whole stream, and then nothing after its snapshot
             loading = StateLoader(codec, "a-5", counted, valid_at=valid_at)

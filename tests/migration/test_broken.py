@@ -317,7 +317,9 @@ def test_a_migration_that_has_waited_for_another_sees_what_that_one_did(
     strict = make_conninfo(url, options="-c default_transaction_isolation=repeatable\\ read")
     name = f"{schema}_twice"
     with psycopg.connect(url) as first, ThreadPoolExecutor(1) as threads:
-        first.execute(statements(name)["migration_lock"], {"schema": name, "timeout": "1s"})
+        first.execute(
+            statements(name)["postgres.migration_lock"], {"schema": name, "timeout": "1s"}
+        )
         second = threads.submit(migrate_store, Settings(strict, name))
         wait_until(lambda: somebody_waits_for(first, connection))
         schema_._migrate(first.cursor(), name)
@@ -384,7 +386,7 @@ def test_roles_that_are_made_elsewhere_at_the_same_moment_are_no_error(
     """Roles are of all databases, and so nothing but the attempt tells."""
     monkeypatch.setattr(schema_, "_TRY", "60s")
     made = f"{schema}_reader, {schema}_writer, {schema}_maintainer"
-    texts = {"roles": statements(schema)["roles"], "schema": schema}
+    texts = {"roles": statements(schema)["postgres.roles"], "schema": schema}
     with psycopg.connect(url) as other, ThreadPoolExecutor(1) as threads:
         other.execute(f"SET search_path = {schema}")
         other.execute(before.format(**texts))

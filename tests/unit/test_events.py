@@ -61,7 +61,9 @@ def test_the_fraction_of_a_millisecond_never_spills_over(monkeypatch: pytest.Mon
 def test_the_ids_of_events_appended_together_follow_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(uuid7_module, "_random_bits", lambda: 2**64 - 1)  # as near to a carry as it gets
+    monkeypatch.setattr(
+        uuid7_module, "_random_bits", lambda: 2**64 - 1
+    )  # as near to a carry as it gets
     before = uuid7()
 
     ids = [UUID(digits) for digits in islice(uuid7_hexes(), 10_000)]

@@ -54,7 +54,7 @@ def test_a_server_that_takes_no_writes_cannot_be_reached_for_now(sqlstate: str) 
 
     assert type(translate(error, SETTINGS)) is DatabaseUnreachable
     assert (
-        ConnectionAttempts(SETTINGS, Statement("append")).pause_after(
+        ConnectionAttempts(SETTINGS, Statement("streams.append")).pause_after(
             translate(error, SETTINGS), error
         )
         > 0
@@ -62,7 +62,7 @@ def test_a_server_that_takes_no_writes_cannot_be_reached_for_now(sqlstate: str) 
 
 
 def test_what_a_later_attempt_meets_does_not_hide_that_an_outcome_is_not_known() -> None:
-    attempts = ConnectionAttempts(SETTINGS, Statement("append", appends=True))
+    attempts = ConnectionAttempts(SETTINGS, Statement("streams.append", appends=True))
     lost, busy = error_of("57P01"), error_of("53300")
     attempts.pause_after(translate(lost, SETTINGS), lost)
 

@@ -24,7 +24,7 @@ APPENDED = ("appended", 0, 1, None, None)
 
 def entry(stream: str) -> PendingAppend:
     parameters = {"stream": stream, "channel": None, "expected": -2, "events": "[{}]"}
-    return PendingAppend(Statement("append", parameters, appends=True, lane=stream))
+    return PendingAppend(Statement("streams.append", parameters, appends=True, lane=stream))
 
 
 def appended(work: Batch) -> list[tuple[Any, ...]]:
@@ -51,7 +51,7 @@ def test_what_comes_while_all_are_at_work_goes_together() -> None:
     assert [line.enter(given) for given in later] == [None, None, None]
     (batch,) = line.settle(work, [APPENDED])
     assert batch.entries == later
-    assert batch.call().statement == "append_batch"
+    assert batch.call().statement == "streams.append_batch"
 
 
 def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:

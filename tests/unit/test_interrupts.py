@@ -39,7 +39,7 @@ class Database:
         for name, wait_for in list(self.before.items()):
             if name in str(names[0]):
                 wait_for()
-        if call.statement == "append":
+        if call.statement == "streams.append":
             return [APPENDED]
         number = str(call.parameters["appends"]).count('"stream"')
         return [(place, *APPENDED) for place in range(1, number + 1)]

@@ -138,7 +138,7 @@ def test_an_append_is_one_statement() -> None:
     played = append(APPENDED, events=event, expected=3, channel="else")
 
     (call,) = played.calls
-    assert (call.statement, call.appends) == ("append", True)
+    assert (call.statement, call.appends) == ("streams.append", True)
     events = json.loads(str(call.parameters["events"]))
     assert {**call.parameters, "events": events} == {
         "stream": "a-1",
@@ -263,7 +263,7 @@ def test_the_parts_of_append_many_are_one_statement() -> None:
     )
 
     (call,) = played.calls
-    assert (call.statement, call.appends) == ("append_many", True)
+    assert (call.statement, call.appends) == ("streams.append_many", True)
     parts = json.loads(str(call.parameters["appends"]))
     assert [(p["stream"], p["channel"], p["expected"]) for p in parts] == [
         ("b-1", None, 3),
@@ -341,7 +341,7 @@ def test_the_next_page_of_a_stream_begins_where_the_last_ended() -> None:
     second = Played(reading.next_page(), [row(n + 1, n) for n in range(100, 150)])
     third = Played(reading.next_page())
 
-    assert first.calls[0].statement == "read_stream"
+    assert first.calls[0].statement == "streams.read_stream"
     assert first.calls[0].parameters["limit"] == 100
     assert second.calls[0].parameters["from_version"] == 100
     assert [len(played.result) for played in (first, second, third)] == [100, 50, 0]
@@ -353,7 +353,7 @@ def test_a_stream_is_read_backwards_from_its_end() -> None:
     first = Played(reading.next_page(), [row(n, n) for n in range(199, 99, -1)])
     second = Played(reading.next_page(), [row(n, n) for n in range(99, 2, -1)])
 
-    assert first.calls[0].statement == "read_stream_backwards"
+    assert first.calls[0].statement == "streams.read_stream.descending"
     assert second.calls[0].parameters["to_version"] == 99
     assert second.calls[0].parameters["from_version"] == 3
     assert Played(reading.next_page()).result == []
@@ -398,11 +398,11 @@ def test_the_log_asks_for_the_head_first_and_once() -> None:
     first = Played(reading.next_page(), head_at(150), [row(n) for n in range(3, 103)])
     second = Played(reading.next_page(), [row(n) for n in range(103, 151)])
 
-    assert [call.statement for call in first.calls] == ["head_state", "read_all"]
+    assert [call.statement for call in first.calls] == ["streams.head_state", "streams.read_log"]
     assert first.calls[1].parameters == {
         "epoch": EPOCH, "anchor": None, "anchor_id": None, "after": 2, "upto": 150, "limit": 100
     }  # fmt: skip
-    assert [call.statement for call in second.calls] == ["read_all"]
+    assert [call.statement for call in second.calls] == ["streams.read_log"]
     assert second.calls[0].parameters["after"] == 102
     assert reading.known_head == 150
     assert Played(reading.next_page()).result == []
@@ -412,7 +412,7 @@ def test_the_log_asks_for_the_head_first_and_once() -> None:
 def test_a_log_at_its_head_is_not_read() -> None:
     for after in (7, 9):
         played = Played(log_reading(after=after).next_page(), head_at(7))
-        assert [call.statement for call in played.calls] == ["head_state"]
+        assert [call.statement for call in played.calls] == ["streams.head_state"]
 
 
 def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
@@ -421,7 +421,7 @@ def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
     first = Played(reading.next_page(), head_at(150), [row(n) for n in range(150, 50, -1)])
     second = Played(reading.next_page(), [row(n) for n in range(50, 10, -1)])
 
-    assert first.calls[1].statement == "read_all_backwards"
+    assert first.calls[1].statement == "streams.read_log.descending"
     assert (second.calls[0].parameters["after"], second.calls[0].parameters["upto"]) == (10, 50)
     assert Played(reading.next_page()).result == []
 
@@ -429,16 +429,16 @@ def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
 @pytest.mark.parametrize(
     ("query", "statement"),
     [
-        (None, "read_all"),
-        (Query(), "read_all"),
-        (Query(types="A") | Query(), "read_all"),
-        (Query(types="A"), "read_all_matching"),
-        (Query(types="A") | Query(types="B"), "read_all_any"),
+        (None, "streams.read_log"),
+        (Query(), "streams.read_log"),
+        (Query(types="A") | Query(), "streams.read_log"),
+        (Query(types="A"), "streams.read_log_filtered"),
+        (Query(types="A") | Query(types="B"), "streams.read_log_any"),
     ],
     ids=["none", "everything", "either", "one", "two"],
 )
 def test_each_kind_of_query_has_its_statement(query: Query | None, statement: str) -> None:
-    for backwards, ending in ((False, ""), (True, "_backwards")):
+    for backwards, ending in ((False, ""), (True, ".descending")):
         played = Played(log_reading(query, backwards=backwards).next_page(), head_at(9), [row(9)])
         assert played.calls[1].statement == statement + ending
 
@@ -450,7 +450,7 @@ def test_a_filtered_log_is_searched_window_by_window_without_a_hole() -> None:
         windows: list[tuple[int, int]] = []
 
         def execute(call: Statement, head: int = head, windows: Any = windows) -> Any:
-            if call.statement == "head_state":
+            if call.statement == "streams.head_state":
                 return head_at(head)
             windows.append((call.parameters["after"], call.parameters["upto"]))
             return []

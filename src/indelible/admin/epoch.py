@@ -9,5 +9,5 @@ from indelible.core.operation import Operation, Statement
 
 def renew_epoch() -> Operation[UUID]:
     """Begin a new epoch."""
-    ((found,),) = yield Statement("renew_epoch")
+    ((found,),) = yield Statement("admin.renew_epoch")
     return UUID(str(found))

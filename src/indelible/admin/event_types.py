@@ -135,7 +135,7 @@ def _count(*, samples: int) -> Operation[dict[str, _Found]]:
     found: dict[str, _Found] = {}
     for after in range(0, settled, _WINDOW):
         rows = yield Statement(
-            "types",
+            "admin.event_types",
             {"after": after, "upto": min(after + _WINDOW, settled), "samples": samples},
             prepared=False,
         )
@@ -150,5 +150,7 @@ def _count(*, samples: int) -> Operation[dict[str, _Found]]:
 def _rows(positions: list[int]) -> Operation[Rows]:
     rows: Rows = []
     for begin in range(0, len(positions), _PAGE):
-        rows += yield Statement("read_positions", {"positions": positions[begin : begin + _PAGE]})
+        rows += yield Statement(
+            "streams.read_positions", {"positions": positions[begin : begin + _PAGE]}
+        )
     return rows

@@ -41,8 +41,8 @@ class StoreStats:
 def stats() -> Operation[StoreStats]:
     """The size of the store."""
     settled = yield from head()
-    ((last_position, size),) = yield Statement("stats")
-    channels = tuple(ChannelStats(*row) for row in (yield Statement("channels")))
+    ((last_position, size),) = yield Statement("admin.statistics")
+    channels = tuple(ChannelStats(*row) for row in (yield Statement("admin.channels")))
     return StoreStats(
         streams=sum(channel.streams for channel in channels),
         events=sum(channel.events for channel in channels),

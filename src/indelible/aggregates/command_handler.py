@@ -162,7 +162,7 @@ class CommandHandler:
     def _first_result(self, first: int) -> Operation[CommandResult[Any, Any]]:
         """What came of the command when it was handled first."""
         # Whoever handled it may have been told that it is not known whether it will last.
-        yield Statement("wait_at_commit", appends=True)
+        yield Statement("streams.wait_at_commit", appends=True)
         rows = yield from self._rows_from(first)
         position, version, recorded_at = rows[-1][0], rows[-1][2], rows[-1][9]
         result = AppendResult(self._stream, version, position, recorded_at, idempotent=True)

@@ -127,7 +127,7 @@ class StateLoader(Generic[State]):
             raise kept
         if form is not None and kept is not None:
             yield Statement(
-                "take_snapshot",
+                "aggregates.save_snapshot",
                 {
                     "stream": self._stream,
                     "state": form.name,
@@ -189,7 +189,7 @@ class StateLoader(Generic[State]):
         to_version: int,
         form: SnapshotSerializer | None,
     ) -> Operation[Rows]:
-        statement = "load" if self._moment is None else "load_valid"
+        statement = "aggregates.load" if self._moment is None else "aggregates.load_by_valid_time"
         common = {
             "stream": self._stream,
             "state": None if form is None else form.name,
@@ -246,7 +246,7 @@ class StateLoader(Generic[State]):
 def events_after(stream: str, version: int) -> Operation[Rows]:
     """Some rows of a stream's events after a version; none at the end."""
     rows = yield Statement(
-        "load",
+        "aggregates.load",
         {
             "stream": stream,
             "state": None,

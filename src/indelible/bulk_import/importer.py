@@ -24,7 +24,7 @@ def import_events(engine: PoolEngine, importing: Importing, events: Importable) 
             try:
                 secured = engine.load(
                     importing.begin(chunk),
-                    "import_copy",
+                    "bulk_import.copy",
                     partial(importing.rows, chunk),
                     partial(importing.check, chunk),
                     making.step,

@@ -30,7 +30,7 @@ async def import_events_async(
             try:
                 secured = await engine.load(
                     importing.begin(chunk),
-                    "import_copy",
+                    "bulk_import.copy",
                     partial(importing.rows, chunk),
                     partial(importing.check, chunk),
                 )

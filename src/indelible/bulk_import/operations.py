@@ -158,7 +158,7 @@ class Importing:
         check: then the chunk is tried once more, and each id is looked for.
         """
         return Statement(
-            "import_begin",
+            "bulk_import.reserve",
             {**chunk.keys, **chunk.ids()},
             appends=True,
             survives_conflicts=chunk.was_refused,
@@ -189,7 +189,7 @@ class Importing:
         ((_, _, _, stream_ids, _, first, positions),) = secured
         last = _last(chunk, first, positions)
         archived = chunk.archived(stream_ids)
-        return Statement("import_check", {"first": first, "last": last, "archived": archived})
+        return Statement("bulk_import.check", {"first": first, "last": last, "archived": archived})
 
     def go_on(self, chunk: Chunk, secured: Rows) -> Operation[Chunk]:
         """Note what became of a chunk.
@@ -210,7 +210,7 @@ class Importing:
             return Chunk()
         if outcome == "known":
             parameters = {**chunk.contents(), "after": self.result.position}
-            ((known, position, facts),) = yield Statement("import_recall", parameters)
+            ((known, position, facts),) = yield Statement("bulk_import.find_existing", parameters)
             if facts is None:
                 skipped = self.result.skipped + known
                 self.result = replace(self.result, skipped=skipped, position=position)

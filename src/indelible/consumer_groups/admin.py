@@ -31,7 +31,7 @@ def create(
         raise InvalidInput(f'exists must be "raise" or "change", not {exists!r}')
     parameters = _settings_parameters(settings)
     ((created,),) = yield Statement(
-        "group_create", {"group": name, **(yield from _start(start)), **parameters}
+        "consumer_groups.create", {"group": name, **(yield from _start(start)), **parameters}
     )
     if created:
         return True
@@ -40,13 +40,13 @@ def create(
         return False
     if exists == "raise":
         raise GroupExists(name)
-    yield Statement("group_change", {"group": name, **parameters})
+    yield Statement("consumer_groups.update", {"group": name, **parameters})
     return False
 
 
 def settings_of(name: str) -> Operation[GroupSettings]:
     """What a group reads, and how."""
-    rows = yield Statement("group", {"group": validate_name("group", name)})
+    rows = yield Statement("consumer_groups.get", {"group": validate_name("group", name)})
     if not rows:
         yield from not_found(name)
     return _settings(rows[0])
@@ -54,7 +54,7 @@ def settings_of(name: str) -> Operation[GroupSettings]:
 
 def info(codec: Codec, name: str) -> Operation[GroupInfo]:
     """How a group stands."""
-    rows = yield Statement("group", {"group": validate_name("group", name)})
+    rows = yield Statement("consumer_groups.get", {"group": validate_name("group", name)})
     if not rows:
         yield from not_found(name)
     row = rows[0]
@@ -67,7 +67,7 @@ def info(codec: Codec, name: str) -> Operation[GroupInfo]:
         "counted": _COUNTED,
     }
     ((lag_events, lag_seconds),) = yield Statement(
-        "group_lag",
+        "consumer_groups.lag",
         {
             **matching,
             "group_id": group_id,
@@ -79,8 +79,8 @@ def info(codec: Codec, name: str) -> Operation[GroupInfo]:
     )
     waiting = 0
     if settings.due:
-        ((waiting,),) = yield Statement("group_waiting", matching, prepared=False)
-    workers = yield Statement("group_workers", {"group_id": group_id})
+        ((waiting,),) = yield Statement("consumer_groups.scheduled_count", matching, prepared=False)
+    workers = yield Statement("consumer_groups.workers", {"group_id": group_id})
     return GroupInfo(
         name=row[0],
         settings=settings,
@@ -99,7 +99,7 @@ def info(codec: Codec, name: str) -> Operation[GroupInfo]:
 
 def names() -> Operation[list[str]]:
     """What groups there are, in order of name."""
-    return [name for (name,) in (yield Statement("groups"))]
+    return [name for (name,) in (yield Statement("consumer_groups.list"))]
 
 
 def infos(codec: Codec) -> Operation[list[GroupInfo]]:
@@ -115,7 +115,7 @@ def infos(codec: Codec) -> Operation[list[GroupInfo]]:
 
 def checkpoint(name: str) -> Operation[int]:
     """Up to where a group is done."""
-    rows = yield Statement("group_checkpoint", {"group": validate_name("group", name)})
+    rows = yield Statement("consumer_groups.checkpoint", {"group": validate_name("group", name)})
     if not rows:
         yield from not_found(name)
     return int(rows[0][0])
@@ -124,7 +124,9 @@ def checkpoint(name: str) -> Operation[int]:
 def reset(name: str, to: GroupStart) -> Operation[int]:
     """Send a group to another position."""
     validate_name("group", name)
-    ((position,),) = yield Statement("group_reset", {"group": name, **(yield from _start(to))})
+    ((position,),) = yield Statement(
+        "consumer_groups.reset", {"group": name, **(yield from _start(to))}
+    )
     if position is None:
         yield from not_found(name)
     return int(position)
@@ -132,7 +134,9 @@ def reset(name: str, to: GroupStart) -> Operation[int]:
 
 def delete(name: str) -> Operation[None]:
     """Delete a group."""
-    ((deleted,),) = yield Statement("group_delete", {"group": validate_name("group", name)})
+    ((deleted,),) = yield Statement(
+        "consumer_groups.delete", {"group": validate_name("group", name)}
+    )
     if not deleted:
         yield from not_found(name)
 
@@ -141,7 +145,7 @@ def parked(name: str, *, key: str | None, limit: int | None) -> Operation[list[P
     """The events that a group has set aside, in order of position."""
     yield from settings_of(name)
     rows = yield Statement(
-        "group_parked",
+        "consumer_groups.parked",
         {
             "group": name,
             "key": key,
@@ -157,7 +161,7 @@ def act_on_parked(
     """Have parked events tried again, or give them up; return how many."""
     yield from settings_of(name)
     ((count,),) = yield Statement(
-        f"group_{action}",
+        f"consumer_groups.{action}",
         {
             "group": name,
             "position": None if position is None else validate_count("position", position),

@@ -195,7 +195,7 @@ class Worker:
         for part in self._slices.values():
             if part.busy is not None and part.busy.is_noted:
                 yield from self._note(part.busy, "retry", part.busy.attempt - 1, 0)
-        yield Statement("group_leave", {**self._lease(), **self._places()})
+        yield Statement("consumer_groups.leave", {**self._lease(), **self._places()})
         self._forget()
 
     # The lease -------------------------------------------------------------------------------
@@ -205,14 +205,14 @@ class Worker:
 
     def renewal(self) -> Statement | None:
         """Give the statement that only renews the lease; None where it has none."""
-        return Statement("group_renew_lease", self._lease()) if self.token else None
+        return Statement("consumer_groups.renew_lease", self._lease()) if self.token else None
 
     def _join(self, now: float) -> Operation[None]:
         self.settings = yield from admin.settings_of(self.group)
         query = self.settings.query
         self._query = query and self._codec.upcasting.current(query)
         ((group_id, token, epoch),) = yield Statement(
-            "group_join",
+            "consumer_groups.join",
             {"group": self.group, "worker": self._name, "instance": self._instance},
         )
         if token is None:
@@ -251,7 +251,7 @@ class Worker:
             if part.finished.joined(checkpoint) != checkpoint
         }
         ((self._share, self._unowned),) = yield Statement(
-            "group_beat",
+            "consumer_groups.heartbeat",
             {
                 **self._lease(),
                 "round": self._round,
@@ -302,7 +302,7 @@ class Worker:
         """Have slices dealt as was begun: where the answer was lost, once more in the same way."""
         if self._dealing is None:
             return
-        rows = yield Statement("group_deal", self._dealing)
+        rows = yield Statement("consumer_groups.rebalance", self._dealing)
         self._dealing = None
         self._round += 1
         self._unowned = 0
@@ -337,7 +337,8 @@ class Worker:
     def _learn_held(self) -> Operation[None]:
         if not self._knows_held:
             rows = yield Statement(
-                "group_held", {**self._lease(), "hold_back": self.settings.hold_back}
+                "consumer_groups.blocked_keys",
+                {**self._lease(), "hold_back": self.settings.hold_back},
             )
             self._held = {key for (key,) in rows}
             self._knows_held = True
@@ -402,13 +403,13 @@ class Worker:
             yield from self._note(item, "retry", item.attempt - 1, self.settings.retry_after)
 
     def _finish(self, item: InFlightEvent) -> Operation[None]:
-        yield Statement("group_finish", {**self._lease(), **_named(item)})
+        yield Statement("consumer_groups.ack", {**self._lease(), **_named(item)})
 
     def _note(
         self, item: InFlightEvent, state: types.State, attempts: int, delay: float
     ) -> Operation[None]:
         ((noted,),) = yield Statement(
-            "group_note",
+            "consumer_groups.record_failure",
             {
                 **self._lease(),
                 **_named(item),
@@ -448,7 +449,7 @@ class Worker:
             return
         self._again_at = now + _AGAIN_PAUSE
         rows = yield Statement(
-            "group_again", {**self._lease(), "hold_back": self.settings.hold_back}
+            "consumer_groups.fetch_retries", {**self._lease(), "hold_back": self.settings.hold_back}
         )
         for row in rows:
             state, attempts, seconds = row[13:]
@@ -495,7 +496,7 @@ class Worker:
         cursor = self._cursor
         upto = min(head, cursor.position + self._window)
         rows = yield Statement(
-            "group_next",
+            "consumer_groups.fetch",
             {**self._reading(), "after": cursor.position, "upto": upto, "limit": _PAGE},
             # The best plan depends on the filters.
             prepared=False,
@@ -527,7 +528,9 @@ class Worker:
         cursor = self._cursor
         above = {"above_moment": cursor.due[0], "above_position": cursor.due[1]}
         upto = max(cursor.position, self._furthest)
-        ((moment, next_due),) = yield Statement("next_due", {**above, **self._log(), "upto": upto})
+        ((moment, next_due),) = yield Statement(
+            "subscriptions.next_due", {**above, **self._log(), "upto": upto}
+        )
         # Never back, where the server's clock was put back.
         reached = max(cursor.due, (moment, LAST_POSITION))
         if next_due is None or next_due > moment:
@@ -538,12 +541,14 @@ class Worker:
             self._cursor = Progress(cursor.position, reached)
             return True
         # So many at most, whoever they fall to: thousands may have become due since.
-        window = yield Statement("due_window", {**above, "count": _PAGE}, prepared=False)
+        window = yield Statement(
+            "consumer_groups.due_window", {**above, "count": _PAGE}, prepared=False
+        )
         is_whole = not window or window[0] > reached
         if not is_whole:
             reached = window[0][0], window[0][1]
         rows = yield Statement(
-            "group_due",
+            "consumer_groups.fetch_due",
             {
                 **self._reading(),
                 **above,
@@ -646,7 +651,9 @@ class Worker:
         while part.busy is None and part.pending:
             item = part.pending[0]
             if item.key in self._held:
-                ((queued,),) = yield Statement("group_queue", {**self._lease(), **_named(item)})
+                ((queued,),) = yield Statement(
+                    "consumer_groups.enqueue", {**self._lease(), **_named(item)}
+                )
                 if queued:
                     self._drop_first(part)
                     continue
@@ -679,7 +686,7 @@ class Worker:
     def _attempt(self, item: InFlightEvent, attempt: int) -> Operation[bool]:
         """Count an attempt; say whether there is anything left to be handled."""
         ((is_left,),) = yield Statement(
-            "group_attempt", {**self._lease(), **_named(item), "attempt": attempt}
+            "consumer_groups.record_attempt", {**self._lease(), **_named(item), "attempt": attempt}
         )
         return bool(is_left)
 
@@ -697,7 +704,7 @@ def finish(worker: Worker, item: InFlightEvent) -> Operation[None]:
     if item.rest:
         return
     ((finished,),) = yield Statement(
-        "group_finish", {"group_id": worker.group_id, "token": item.token, **_named(item)}
+        "consumer_groups.ack", {"group_id": worker.group_id, "token": item.token, **_named(item)}
     )
     if not finished:
         raise LeaseLost(

@@ -40,7 +40,7 @@ def read_matching(codec: Codec, query: Query) -> Operation[MatchingEvents]:
     if check_query(query) is None:
         raise InvalidInput("read_matching needs a Query: Query() for every event")
     stored = codec.upcasting.stored(codec.check_query(query))
-    rows = yield Statement("read_matching", {"items": json.dumps(items(stored))})
+    rows = yield Statement("dcb.read_matching", {"items": json.dumps(items(stored))})
     settled, _, _, event_id, _, _, _, _, epoch, *_ = rows[0]
     found = rows[1:]
     events, _ = decode_rows(codec, found, query=codec.upcasting.current(query))

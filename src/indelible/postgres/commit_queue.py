@@ -111,7 +111,10 @@ class Batch:
             return self.entries[0].call
         appends = ",".join(entry.text() for entry in self.entries)
         return Statement(
-            "append_batch", {"appends": f"[{appends}]"}, appends=True, survives_conflicts=False
+            "streams.append_batch",
+            {"appends": f"[{appends}]"},
+            appends=True,
+            survives_conflicts=False,
         )
 
 

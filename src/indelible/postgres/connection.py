@@ -125,7 +125,9 @@ def with_holders(timeout: LockTimeout, settings: Settings) -> LockTimeout:
     impatient = replace(settings, timeout=min(settings.timeout, 2.0))
     try:
         with open_connection(impatient) as connection:
-            rows = connection.execute(statements(settings.schema)["lock_holders"]).fetchall()
+            rows = connection.execute(
+                statements(settings.schema)["postgres.lock_holders"]
+            ).fetchall()
     except (psycopg.Error, IndelibleError) as error:
         _log.debug("who holds the lock is not known: %s", error)
         return timeout
@@ -142,7 +144,7 @@ def configure(connection: PooledConnection) -> None:
 def _set_up(connection: PooledConnection, settings: Settings) -> None:
     """Set up the session of a connection that is made without options."""
     configure(connection)
-    statement = statements(settings.schema)["session"]
+    statement = statements(settings.schema)["postgres.session"]
     rows = connection.execute(
         statement, session_parameters(connection, settings), prepare=False
     ).fetchall()
@@ -155,7 +157,7 @@ def restore(connection: PooledConnection, settings: Settings) -> None:
         connection.close()
         return
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-    row = cursor.execute(statements(settings.schema)["reset_session"]).fetchone()
+    row = cursor.execute(statements(settings.schema)["postgres.reset_session"]).fetchone()
     if row is None or row[0]:
         connection.close()
 

@@ -77,7 +77,7 @@ async def configure_async(connection: AsyncPooledConnection) -> None:
 async def _set_up_async(connection: AsyncPooledConnection, settings: Settings) -> None:
     """Set up the session of a connection that is made without options."""
     await configure_async(connection)
-    statement = statements(settings.schema)["session"]
+    statement = statements(settings.schema)["postgres.session"]
     cursor = await connection.execute(
         statement, session_parameters(connection, settings), prepare=False
     )
@@ -90,7 +90,7 @@ async def restore_async(connection: AsyncPooledConnection, settings: Settings) -
         await connection.close()
         return
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-    await cursor.execute(statements(settings.schema)["reset_session"])
+    await cursor.execute(statements(settings.schema)["postgres.reset_session"])
     row = await cursor.fetchone()
     if row is None or row[0]:
         await connection.close()

@@ -100,10 +100,12 @@ def check(schema: str) -> Operation[None]:
         SchemaMissing, SchemaOutdated, SchemaTooNew: it has none, or an older or newer one.
         SchemaError: a copy, or somebody's hand, has broken it.
     """
-    ((found, problem, subject, number),) = yield Statement("schema_version")
+    ((found, problem, subject, number),) = yield Statement("postgres.schema_version")
     if problem == "sequence behind":
-        yield Statement("epoch")  # begins one in a copy made by logical replication, and mends it
-        ((found, problem, subject, number),) = yield Statement("schema_version")
+        yield Statement(
+            "streams.epoch"
+        )  # begins one in a copy made by logical replication, and mends it
+        ((found, problem, subject, number),) = yield Statement("postgres.schema_version")
     wanted = newest_version()
     if found is None:
         raise _broken(schema, problem, subject, number) if problem else SchemaMissing(schema)
@@ -176,11 +178,11 @@ def _migrate(cursor: psycopg.Cursor, schema: str) -> list[Migration]:
             ),
             [migration.version, migration.name, migration.checksum],
         )
-    ((_, problem, subject, number),) = cursor.execute(statements(schema)["schema_version"])
+    ((_, problem, subject, number),) = cursor.execute(statements(schema)["postgres.schema_version"])
     if problem == "renamed":
         raise _broken(schema, problem, subject, number)
     if problem is not None:
-        cursor.execute(statements(schema)["repair_store"])
+        cursor.execute(statements(schema)["postgres.repair_store"])
     return pending
 
 
@@ -197,7 +199,7 @@ def create_roles(connection: psycopg.Connection, schema: str) -> None:
 
     def create(cursor: psycopg.Cursor) -> None:
         cursor.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
-        cursor.execute(statements(schema)["roles"])
+        cursor.execute(statements(schema)["postgres.roles"])
 
     _patiently(connection, schema, create)
 
@@ -222,7 +224,8 @@ def _patiently(
         try:
             with connection.transaction(), connection.cursor() as cursor:
                 cursor.execute(
-                    statements(schema)["migration_lock"], {"schema": schema, "timeout": _TRY}
+                    statements(schema)["postgres.migration_lock"],
+                    {"schema": schema, "timeout": _TRY},
                 )
                 return work(cursor)
         except _PASSING as error:
@@ -237,7 +240,7 @@ def _kept_out(connection: psycopg.Connection, schema: str) -> SchemaError:
     holders = "; ".join(
         str(HeadHolder(pid, application, state, seconds, None))
         for pid, application, state, seconds in connection.execute(
-            statements(schema)["migration_holders"], {"schema": schema}
+            statements(schema)["postgres.migration_holders"], {"schema": schema}
         )
     )
     return SchemaError(

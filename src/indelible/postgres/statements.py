@@ -49,9 +49,20 @@ def in_schema(text: str, schema: str) -> LiteralString:
 
 @cache
 def statements(schema: str) -> Mapping[str, LiteralString]:
-    """The statements of `sql/` by their names, for one schema."""
-    return {
-        file.name.removesuffix(".sql"): in_schema(file.read_text("utf-8"), schema)
-        for file in (files("indelible") / "sql").iterdir()
-        if file.name.endswith(".sql")
-    }
+    """The statements of all packages by their names, for one schema.
+
+    Each package has its statements in one file, `statements.sql`, as blocks that begin with a line
+    `-- name: NAME`; a statement is called `PACKAGE.NAME`. One that orders its rows with `ASC` is
+    also there as `PACKAGE.NAME.descending`.
+    """
+    found: dict[str, LiteralString] = {}
+    for package in files("indelible").iterdir():
+        file = package / "statements.sql"
+        if file.is_file():
+            for block in file.read_text("utf-8").split("-- name: ")[1:]:
+                name, _, text = block.partition("\n")
+                name, text = f"{package.name}.{name}", in_schema(text.rstrip(), schema)
+                found[name] = text
+                if " ASC" in text:
+                    found[f"{name}.descending"] = text.replace(" ASC", " DESC")
+    return found

@@ -146,10 +146,10 @@ class PartitionCoordinator:
 
     def turn(self) -> Operation[Assignment]:
         """Give a sign of life, look around, and say what to do."""
-        work = yield Statement("projection_work")
+        work = yield Statement("projections.work")
         self._learn(work)
         yield Statement(
-            "projection_worker_beat",
+            "projections.worker_heartbeat",
             {
                 "worker": self.owner,
                 "projections": sorted(self._able),
@@ -157,7 +157,7 @@ class PartitionCoordinator:
                 **self._holding(),
             },
         )
-        workers = {name: set(can_run) for name, can_run in (yield Statement("projection_workers"))}
+        workers = {name: set(can_run) for name, can_run in (yield Statement("projections.workers"))}
         owners = {
             PartitionKey(row[0], row[6]): row[8]
             for row in work
@@ -183,7 +183,7 @@ class PartitionCoordinator:
     def renewal(self) -> Statement:
         """Give the statement that only renews what it holds."""
         return Statement(
-            "projection_worker_renew_lease",
+            "projections.worker_renew_lease",
             {"worker": self.owner, "lease": float(self.lease), **self._holding()},
         )
 
@@ -200,11 +200,11 @@ class PartitionCoordinator:
 
     def leave(self) -> Operation[None]:
         """Be there no more, having given everything back."""
-        yield Statement("projection_worker_leave", {"worker": self.owner})
+        yield Statement("projections.worker_leave", {"worker": self.owner})
 
     def serve(self, build_id: int) -> Operation[bool]:
         """Have a build serve in the place of the one before; say whether it does."""
-        ((serves,),) = yield Statement("projection_serve", {"projection_id": build_id})
+        ((serves,),) = yield Statement("projections.cut_over", {"projection_id": build_id})
         if serves:
             _log.info("a build of a projection serves", extra={"build": build_id})
         return bool(serves)
@@ -276,7 +276,7 @@ def check_concurrency(concurrency: object) -> int:
 
 def sweep() -> Operation[int]:
     """Drop what retired builds have left; say how many are kept, since somebody is still at it."""
-    ((kept,),) = yield Statement("projection_sweep")
+    ((kept,),) = yield Statement("projections.drop_retired")
     return int(kept)
 
 

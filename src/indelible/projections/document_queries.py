@@ -53,7 +53,7 @@ def read_documents(
 ) -> Operation[DocumentPage[Any]]:
     """Read some documents; see `Documents.read_many`."""
     wanted = [validate_name("key", key) for key in keys]
-    return (yield from _found(described, "documents_read", {"keys": wanted}))
+    return (yield from _found(described, "projections.get_documents", {"keys": wanted}))
 
 
 def find_documents(
@@ -69,7 +69,7 @@ def find_documents(
         "limit": validate_limit(limit),
     }
     if not fields:
-        return (yield from _found(described, "documents_all", page))
+        return (yield from _found(described, "projections.documents_all", page))
     field = next((name for name in described.indexes if name in fields), next(iter(fields)))
     try:
         value = _encode(fields[field]).decode()
@@ -82,7 +82,7 @@ def find_documents(
         "value": value,
         "fields": written,
     }
-    return (yield from _found(described, "documents_find", parameters))
+    return (yield from _found(described, "projections.find_documents", parameters))
 
 
 def _found(

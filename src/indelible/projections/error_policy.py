@@ -32,7 +32,7 @@ class ErrorPolicy:
             Seconds to wait first; None where the partition is stopped.
         """
         rows = yield Statement(
-            "projection_resume",
+            "projections.retry_state",
             {"projection_id": self.run.build_id, "partition": self.run.partition},
         )
         if not rows:  # it was retired meanwhile
@@ -73,14 +73,14 @@ class ErrorPolicy:
         self.attempts += 1
         is_final = self.attempts >= described.max_attempts
         if is_final and described.on_error == "park" and position is not None:
-            yield Statement("projection_park", noted)
+            yield Statement("projections.park", noted)
             _log.error("a projection leaves an event out: %s", error, extra=facts)
             run.parked.add(position)
             self.attempts = 0
             return 0.0
         wait = 0.0 if is_final else delay_after(self.attempts, described.retry_after)
         yield Statement(
-            "projection_fail",
+            "projections.record_failure",
             {**noted, "attempts": self.attempts, "wait": wait, "is_final": is_final},
         )
         if is_final:

@@ -56,14 +56,14 @@ def hold(described: ProjectionDefinition) -> Operation[int | None]:
         Which one; None where it is not built yet.
     """
     rows = yield Statement(
-        "projection_hold", {"name": described.name, "version": described.version}
+        "projections.lock_inline_build", {"name": described.name, "version": described.version}
     )
     return int(rows[0][0]) if rows else None
 
 
 def appended(codec: Codec, ids: Sequence[str]) -> Operation[list[RecordedEvent]]:
     """Read what was appended in this transaction, in order of position."""
-    rows = yield Statement("appended_events", {"ids": list(ids)})
+    rows = yield Statement("streams.appended_events", {"ids": list(ids)})
     return decode_rows(codec, rows)[0]
 
 
@@ -83,7 +83,7 @@ def fold_inline(
     if not keys:
         return
     rows = yield Statement(
-        "projection_take",
+        "projections.lock_documents",
         {"name": described.name, "version": described.version, "keys": keys},
     )
     if not rows:
@@ -92,5 +92,6 @@ def fold_inline(
     folding.fold(steps, known)
     changed, removed = changes(described, folding)
     yield Statement(
-        "projection_put", {"projection_id": rows[0][0], "changed": changed, "removed": removed}
+        "projections.write_documents",
+        {"projection_id": rows[0][0], "changed": changed, "removed": removed},
     )

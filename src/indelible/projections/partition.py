@@ -111,7 +111,7 @@ class PartitionProcessor:
         if self.build_id is None:
             self.build_id = (yield from register(self.described, "async"))[0].id
         rows = yield Statement(
-            "projection_lease",
+            "projections.acquire",
             {
                 "projection_id": self.build_id,
                 "partition": self.partition,
@@ -137,11 +137,11 @@ class PartitionProcessor:
         Raises:
             LeaseLost: others have taken over.
         """
-        yield Statement("projection_beat", self._lease())
+        yield Statement("projections.beat", self._lease())
 
     def renewal(self) -> Statement | None:
         """Give the statement that only renews the lease; None where it has none."""
-        return Statement("projection_renew_lease", self._lease()) if self.token else None
+        return Statement("projections.renew_lease", self._lease()) if self.token else None
 
     def resume(self) -> Operation[None]:
         """Begin anew from the checkpoint, wherever it stands: after an error in the middle.
@@ -149,12 +149,12 @@ class PartitionProcessor:
         Raises:
             LeaseLost: others have taken over.
         """
-        ((self.position,),) = yield Statement("projection_beat", self._lease())
+        ((self.position,),) = yield Statement("projections.beat", self._lease())
         self.forget()
 
     def release(self) -> Operation[None]:
         """Give the partition back, for others to take at once."""
-        yield Statement("projection_release", self._lease())
+        yield Statement("projections.release", self._lease())
         self.token = 0
 
     @property
@@ -236,13 +236,13 @@ class PartitionProcessor:
         missing = list({key for _, key in steps if key not in folding.documents})
         if missing:
             rows = yield Statement(
-                "projection_load", {"projection_id": self.build_id, "keys": missing}
+                "projections.load_documents", {"projection_id": self.build_id, "keys": missing}
             )
             bring(self.described, folding, missing, rows)
         folding.fold(steps, known)
         changed, removed = changes(self.described, folding)
         yield Statement(
-            "projection_commit",
+            "projections.commit",
             {
                 **self._lease(),
                 **self._step(batch),
@@ -259,7 +259,7 @@ class PartitionProcessor:
         Raises:
             LeaseLost: others have taken over.
         """
-        yield Statement("projection_fence", self._lease())
+        yield Statement("projections.lock", self._lease())
 
     def advance(self, batch: Batch) -> Operation[None]:
         """Move the checkpoint, in the transaction that the plan runs in; then call `moved`.
@@ -268,7 +268,7 @@ class PartitionProcessor:
             LeaseLost: others have taken over.
         """
         ((is_first,),) = yield Statement(
-            "projection_advance", {**self._lease(), **self._step(batch)}
+            "projections.advance", {**self._lease(), **self._step(batch)}
         )
         if not is_first and batch.events and self.described.kind == "tables":
             raise LeaseLost  # what the handlers have just written is there already

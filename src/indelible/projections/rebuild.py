@@ -65,7 +65,7 @@ def begin(described: ProjectionDefinition) -> Operation[BuildInfo]:
             " has the version in its name, and it is built beside this one"
         )
     ((build_id,),) = yield Statement(
-        "projection_rebuild", {"name": described.name, "version": described.version}
+        "projections.start_rebuild", {"name": described.name, "version": described.version}
     )
     return (yield from _build(described, build_id))
 
@@ -83,7 +83,7 @@ def look(described: ProjectionDefinition, build_id: int) -> Operation[RebuildPro
             raise ProjectionStopped(
                 build.name, build.version, part.partition, part.error_position, part.error
             )
-    parked = yield Statement("projection_parked", {"projection_id": build_id})
+    parked = yield Statement("projections.parked_positions", {"projection_id": build_id})
     return RebuildProgress(
         build=build_id,
         position=build.checkpoint,
@@ -96,7 +96,7 @@ def look(described: ProjectionDefinition, build_id: int) -> Operation[RebuildPro
 
 def serve(build_id: int) -> Operation[bool]:
     """Have a build serve in the place of the one before; say whether it does."""
-    ((serves,),) = yield Statement("projection_serve", {"projection_id": build_id})
+    ((serves,),) = yield Statement("projections.cut_over", {"projection_id": build_id})
     return bool(serves)
 
 
@@ -122,13 +122,13 @@ def seize(
             transactions.
     """
     if not is_last:
-        ((is_locked,),) = yield Statement("projection_try_lock", {"name": described.name})
+        ((is_locked,),) = yield Statement("projections.try_lock", {"name": described.name})
         if not is_locked:
             return None
-    rows = yield Statement("projection_seize", {"projection_id": build_id})
+    rows = yield Statement("projections.force_acquire", {"projection_id": build_id})
     # Not the head: what other transactions hold up is none of this projection's.
     upto = (yield from head_info()).last_position
-    parked = yield Statement("projection_parked", {"projection_id": build_id})
+    parked = yield Statement("projections.parked_positions", {"projection_id": build_id})
     runs = []
     for partition, token, position in rows:
         run = PartitionProcessor(

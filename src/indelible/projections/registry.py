@@ -36,7 +36,7 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
         ProjectionNotFound: there is none of the name.
     """
     found = yield from registry.builds(name)
-    more = {row[0]: row[1:] for row in (yield Statement("projection_status", {"name": name}))}
+    more = {row[0]: row[1:] for row in (yield Statement("projections.status", {"name": name}))}
     settled = yield from head()
     told = []
     for build in found:
@@ -46,7 +46,7 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
         lag_events, lag_seconds = 0, 0.0
         if build.lifecycle == "async" or build.state == "building":
             ((lag_events, lag_seconds),) = yield Statement(
-                "projection_lag",
+                "projections.lag",
                 {
                     "items": query,
                     "after": build.checkpoint,
@@ -79,7 +79,7 @@ def left_out(name: str) -> Operation[list[SkippedEvent]]:
     """
     yield from registry.builds(validate_name("projection", name))
     return [
-        SkippedEvent(*row) for row in (yield Statement("projection_parked_events", {"name": name}))
+        SkippedEvent(*row) for row in (yield Statement("projections.parked_events", {"name": name}))
     ]
 
 
@@ -90,7 +90,7 @@ def restart(name: str) -> Operation[int]:
         ProjectionNotFound: there is none of the name.
     """
     yield from registry.builds(validate_name("projection", name))
-    ((count,),) = yield Statement("projection_restart", {"name": name})
+    ((count,),) = yield Statement("projections.restart", {"name": name})
     return int(count)
 
 
@@ -103,7 +103,7 @@ def discard(name: str, position: int | None) -> Operation[int]:
     if position is not None:
         validate_count("position", position)
     yield from registry.builds(validate_name("projection", name))
-    ((count,),) = yield Statement("projection_discard", {"name": name, "position": position})
+    ((count,),) = yield Statement("projections.discard", {"name": name, "position": position})
     return int(count)
 
 
@@ -118,7 +118,7 @@ def drop(name: str, version: int) -> Operation[None]:
     if version not in {build.version for build in found}:
         there = (f"{name}, version {build.version}" for build in found)
         raise ProjectionNotFound(f"{name}, version {version}", list(dict.fromkeys(there)))
-    yield Statement("projection_retire", {"name": name, "version": version})
+    yield Statement("projections.retire", {"name": name, "version": version})
     yield from assignment.sweep()
 
 
@@ -153,7 +153,7 @@ def register(described: ProjectionDefinition, lifecycle: Lifecycle) -> Operation
         ProjectionDefinitionChanged: it was begun in another way under this version.
     """
     rows = yield Statement(
-        "projection_register",
+        "projections.register",
         {
             "name": described.name,
             "version": described.version,
@@ -207,7 +207,7 @@ def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
     """
     found: dict[int, BuildInfo] = {}
     for build_id, of, version, kind, lifecycle, state, query, *part in (
-        yield Statement("projection_builds", {"name": name})
+        yield Statement("projections.builds", {"name": name})
     ):
         before = found[build_id].partitions if build_id in found else ()
         found[build_id] = BuildInfo(

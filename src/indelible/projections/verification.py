@@ -101,7 +101,9 @@ class ProjectionVerifier:
         """
         described = self.described
         # Locks the table until the end: a rebuild that swaps meanwhile drops nothing of it.
-        yield Statement("documents_kept", {"projection_id": 0, "after": "", "limit": 0})
+        yield Statement(
+            "projections.stored_documents", {"projection_id": 0, "after": "", "limit": 0}
+        )
         found = [
             build
             for build in (yield from builds(described.name))
@@ -112,11 +114,13 @@ class ProjectionVerifier:
         (build,) = found
         self._build_id = build.id
         if build.lifecycle == "inline":
-            ((last_position, _),) = yield Statement("stats")  # all that is visible is in it
+            ((last_position, _),) = yield Statement(
+                "admin.statistics"
+            )  # all that is visible is in it
             self._checkpoints = [last_position] * described.partitions
         else:
             self._checkpoints = [part.position for part in build.partitions]
-        rows = yield Statement("projection_parked", {"projection_id": build.id})
+        rows = yield Statement("projections.parked_positions", {"projection_id": build.id})
         self._parked = {(position, partition) for position, partition in rows}
         self._reading.read_up_to(max(self._checkpoints))
 
@@ -164,7 +168,7 @@ class ProjectionVerifier:
         documents, differences, differing, after = len(expected), [], 0, ""
         while rows := (
             yield Statement(
-                "documents_kept",
+                "projections.stored_documents",
                 {"projection_id": self._build_id, "after": after, "limit": _PAGE},
             )
         ):

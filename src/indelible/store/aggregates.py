@@ -67,8 +67,8 @@ class AggregateMethods(StoreBase):
 
         Raises:
             StreamErased: events were erased, so that there is no state any more.
-            EpochMismatch, UnsupportedIsolationLevel, UnknownEventType, DecodingFailed, InvalidInput:
-                as for `read`.
+            EpochMismatch, UnsupportedIsolationLevel, UnknownEventType, DecodingFailed,
+                InvalidInput: as for `read`.
 
         Example:
             ```python

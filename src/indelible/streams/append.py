@@ -71,7 +71,7 @@ def _append_part(
     }
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
-    statement = "append_if" if conditions else "append"
+    statement = "streams.append_conditional" if conditions else "streams.append"
     lane = _lane(part, conditions, is_alone=is_alone)
     rows = yield from _write(statement, parameters, [part], lane=lane)
     outcome = AppendOutcome(0, *rows[0])
@@ -156,7 +156,7 @@ def _append_parts(
     parameters: dict[str, object] = {"appends": _json(writing, parts, parts)}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
-    statement = "append_many_if" if conditions else "append_many"
+    statement = "streams.append_many_conditional" if conditions else "streams.append_many"
     rows = yield from _write(statement, parameters, parts)
     outcomes = [AppendOutcome(place - 1, *row) for place, *row in rows]
     yield from check_outcomes(writing, parts, outcomes)
@@ -207,7 +207,7 @@ def appended_ids(call: Statement, rows: Rows) -> list[str]:
     Returns:
         None where nothing was written, for it was refused, or stored before.
     """
-    if call.statement in ("append", "append_if"):
+    if call.statement in ("streams.append", "streams.append_conditional"):
         outcomes = [(0, rows[0][0])]
     else:
         outcomes = [(place - 1, outcome) for place, outcome, *_ in rows]

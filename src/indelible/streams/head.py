@@ -57,13 +57,13 @@ def reading_in(
 
 def head_state() -> Operation[HeadState]:
     """Look at the head."""
-    ((position, epoch, event_id),) = yield Statement("head_state")
+    ((position, epoch, event_id),) = yield Statement("streams.head_state")
     return HeadState(position, epoch, event_id)
 
 
 def note_settled() -> Operation[None]:
     """Note the settled position for a server that takes over."""
-    yield Statement("note_settled")
+    yield Statement("streams.note_settled")
 
 
 def log_bounds(after: int, span: RecordedTimeRange | None) -> Operation[tuple[int, int, HeadState]]:
@@ -77,19 +77,19 @@ def log_bounds(after: int, span: RecordedTimeRange | None) -> Operation[tuple[in
 
 def head() -> Operation[int]:
     """The settled position."""
-    ((position,),) = yield Statement("head")
+    ((position,),) = yield Statement("streams.head")
     return int(position)
 
 
 def epoch() -> Operation[UUID]:
     """The store's epoch."""
-    ((found,),) = yield Statement("epoch")
+    ((found,),) = yield Statement("streams.epoch")
     return UUID(str(found))
 
 
 def head_info() -> Operation[HeadInfo]:
     """The settled position, what waits behind it, and who holds it."""
     settled = yield from head()
-    ((last_position, waiting),) = yield Statement("head_info", {"head": settled})
-    holders = tuple(HeadHolder(*row) for row in (yield Statement("head_holders")))
+    ((last_position, waiting),) = yield Statement("streams.head_info", {"head": settled})
+    holders = tuple(HeadHolder(*row) for row in (yield Statement("streams.head_holders")))
     return HeadInfo(settled, last_position, waiting, holders if last_position > settled else ())

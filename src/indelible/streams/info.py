@@ -73,7 +73,7 @@ class StreamsReading:
         if self._done:
             return []
         rows = yield Statement(
-            "streams",
+            "streams.list",
             {
                 "channel": self._channel,
                 "prefix": self._prefix,
@@ -91,5 +91,5 @@ class StreamsReading:
 
 def stream_info(stream: str) -> Operation[StreamInfo | None]:
     """What the store knows of one stream."""
-    rows = yield Statement("stream", {"stream": validate_name("stream", stream)})
+    rows = yield Statement("streams.info", {"stream": validate_name("stream", stream)})
     return StreamInfo(*rows[0]) if rows else None

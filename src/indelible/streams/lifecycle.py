@@ -30,7 +30,7 @@ def close_stream(
     validate_name("stream", stream)
     believed = check_expected(expected)
     ((outcome, version, facts),) = yield Statement(
-        "close_stream", {"stream": stream, "expected": believed, "reason": _check_reason(reason)}
+        "streams.close", {"stream": stream, "expected": believed, "reason": _check_reason(reason)}
     )
     if outcome == "wrong_version":
         last = msgspec.json.decode(facts, type=LastEvent)
@@ -48,14 +48,14 @@ def change_stream(
     if operation == "erase" and reason is None:
         raise InvalidInput("nothing is erased without a reason: say why, it is all that stays")
     ((outcome,),) = yield Statement(
-        f"{operation}_stream", {"stream": stream, "reason": _check_reason(reason)}
+        f"streams.{operation}", {"stream": stream, "reason": _check_reason(reason)}
     )
     return (yield from _changed(stream, outcome))
 
 
 def stream_changes(stream: str) -> Operation[list[StreamChange]]:
     """What was done to a stream, in order."""
-    rows = yield Statement("stream_changes", {"stream": validate_name("stream", stream)})
+    rows = yield Statement("streams.changes", {"stream": validate_name("stream", stream)})
     return [StreamChange(*row) for row in rows]
 
 
@@ -65,7 +65,7 @@ def lives(streams: Iterable[str]) -> Operation[dict[str, tuple[int, bytes]]]:
     Returns:
         The version of the last event and the JSON, of those of the streams to which anything was.
     """
-    rows = yield Statement("stream_lives", {"streams": list(streams)})
+    rows = yield Statement("streams.life_cycles", {"streams": list(streams)})
     return {stream: (version, life) for stream, version, life in rows}
 
 

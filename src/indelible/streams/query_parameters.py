@@ -54,13 +54,13 @@ def items(query: Query) -> list[dict[str, Any]]:
 def filter_parameters(query: Query | None) -> tuple[str, dict[str, Any]]:
     """The statement for a query, and its parameters."""
     if query is None or query.matches_everything:
-        return "read_all", {}
+        return "streams.read_log", {}
     if all(item.tags for item in query.items):
-        return "read_all_tagged", {"items": items_json(query)}
+        return "streams.read_log_tagged", {"items": items_json(query)}
     if len(query.items) > 1:
-        return "read_all_any", {"items": items_json(query)}
+        return "streams.read_log_any", {"items": items_json(query)}
     (item,) = query.items
-    return "read_all_matching", {
+    return "streams.read_log_filtered", {
         "types": list(map(str, item.types)) or None,
         "tags": list(item.tags) or None,
         "channel": item.channel,

@@ -68,7 +68,7 @@ class LogReading:
         # scans the whole log for the few events that match, or sorts all that is left of it where
         # the planner does not know yet how large the table has become.
         self._window = _FIRST_WINDOW if self._filters else _UNFILTERED_WINDOW
-        is_tagged = self._statement == "read_all_tagged"
+        is_tagged = self._statement == "streams.read_log_tagged"
         self._largest_window = _LARGEST_TAGGED_WINDOW if is_tagged else _LARGEST_WINDOW
         self.known_head: int | None = None
         self._state: HeadState | None = None
@@ -184,7 +184,7 @@ class LogReading:
     def _read_window(self) -> Operation[list[RecordedEvent]]:
         low, high = self._bounds()
         rows = yield Statement(
-            self._statement + ("_backwards" if self._backwards else ""),
+            self._statement + (".descending" if self._backwards else ""),
             {
                 **self._filters,
                 **reading_in(self._state, self._proof),
@@ -216,7 +216,7 @@ class LogReading:
 
 def at_positions(codec: Codec, positions: Sequence[int]) -> Operation[list[RecordedEvent]]:
     """Read the events at some positions, as plain data where they do not fit the classes."""
-    rows = yield Statement("read_positions", {"positions": list(positions)})
+    rows = yield Statement("streams.read_positions", {"positions": list(positions)})
     try:
         return decode_rows(codec, rows)[0]
     except (UnknownEventType, DecodingFailed, UpcastingFailed):

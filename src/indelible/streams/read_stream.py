@@ -55,7 +55,7 @@ class StreamReading:
             self._lowest, self._highest = yield from self._versions.find()
             self._has_begun = True
         rows = yield Statement(
-            "read_stream_backwards" if self._backwards else "read_stream",
+            "streams.read_stream.descending" if self._backwards else "streams.read_stream",
             {
                 "stream": self._stream,
                 "from_version": self._lowest,
@@ -106,7 +106,7 @@ class Versions:
 
     def _version_at(self, position: int) -> Operation[int]:
         ((version,),) = yield Statement(
-            "version_at", {"stream": self._stream, "position": position}
+            "streams.version_at", {"stream": self._stream, "position": position}
         )
         return int(version)
 

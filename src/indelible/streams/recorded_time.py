@@ -86,9 +86,11 @@ def has_passed(moment: datetime) -> Operation[bool]:
 
 def _look_up(moment: datetime) -> Operation[tuple[int, bool]]:
     moment = validate_timestamp("the moment", moment)
-    ((settled,),) = yield Statement("head")
+    ((settled,),) = yield Statement("streams.head")
     yield from index_recorded_times()
-    ((position, passed),) = yield Statement("position_at", {"moment": moment, "head": settled})
+    ((position, passed),) = yield Statement(
+        "streams.position_at", {"moment": moment, "head": settled}
+    )
     return int(position), bool(passed)
 
 
@@ -102,7 +104,7 @@ def index_recorded_times() -> Operation[None]:
     """Note in which time settled positions were recorded, as far as it is not noted yet."""
     has_more = True
     while has_more:
-        ((has_more,),) = yield Statement("learn_periods", {"most": _LEARNED_AT_ONCE})
+        ((has_more,),) = yield Statement("streams.index_recorded_times", {"most": _LEARNED_AT_ONCE})
 
 
 def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION) -> Operation[UUID]:
@@ -119,7 +121,7 @@ def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION)
     position, epoch, anchor = checkpoint.position, checkpoint.epoch, checkpoint.anchor
     anchor_position, anchor_id = anchor or (None, None)
     ((is_good, today, safe_through, last_position),) = yield Statement(
-        "check_checkpoint",
+        "streams.check_checkpoint",
         {
             "epoch": epoch,
             "position": position,

@@ -129,7 +129,9 @@ class ValidStreamReading:
                 self._below = key_of(rows[-1])
             else:
                 self._above = key_of(rows[-1])
-            ((versions,),) = yield Statement("read_stream_order", self._bounds(), prepared=False)
+            ((versions,),) = yield Statement(
+                "streams.valid_time_order", self._bounds(), prepared=False
+            )
             self._order = array("q", versions or [])
             if self._backwards:
                 self._order.reverse()
@@ -139,12 +141,16 @@ class ValidStreamReading:
     def _next_rows(self, wanted: int) -> Statement:
         """What brings the next events: sorted for a first page, else by the order that is known."""
         if self._order is None:
-            statement = "read_stream_valid_backwards" if self._backwards else "read_stream_valid"
+            statement = (
+                "streams.read_stream_by_valid_time.descending"
+                if self._backwards
+                else "streams.read_stream_by_valid_time"
+            )
             return Statement(statement, {**self._bounds(), "limit": wanted}, prepared=False)
         versions = self._order[self._brought : self._brought + wanted]
         self._brought += wanted
         return Statement(
-            "read_stream_versions",
+            "streams.read_versions",
             {"stream": self._stream, "versions": Column(column_of("bigint", versions))},
             prepared=False,
         )
@@ -233,7 +239,9 @@ class ValidLogReading:
     def _rows(self, above: Key, below: Key) -> Operation[Rows]:
         return (
             yield Statement(
-                "read_all_valid_backwards" if self._backwards else "read_all_valid",
+                "streams.read_log_by_valid_time.descending"
+                if self._backwards
+                else "streams.read_log_by_valid_time",
                 {
                     "items": self._items,
                     **reading_in(self._state, self._anchor),
@@ -257,7 +265,9 @@ class ValidLogReading:
         """The end of the window: so much time as some thousand positions were recorded in."""
         if self._edge is None:
             ((moment,),) = yield Statement(
-                "valid_window_backwards" if self._backwards else "valid_window",
+                "streams.valid_time_window.descending"
+                if self._backwards
+                else "streams.valid_time_window",
                 {
                     "upto": self._upto,
                     "above": self._above[0],

@@ -83,5 +83,5 @@ class CommitNotifier:
         self._is_rung = False
 
     def _tell(self, *, listens: bool) -> Operation[bool]:
-        rows = yield Statement("ring", {"bell": self._bell, "listens": listens})
+        rows = yield Statement("subscriptions.notify", {"bell": self._bell, "listens": listens})
         return bool(rows)

@@ -103,7 +103,7 @@ class ValidTimeFollower(LogFollower):
             self._has_looked = True
             return self._batch([])
         rows = yield Statement(
-            "due",
+            "subscriptions.due",
             {
                 "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
                 **reading_in(self._reading.state, self._reading.anchor(self.position)),
@@ -136,7 +136,7 @@ class ValidTimeFollower(LogFollower):
     ) -> Operation[tuple[datetime, datetime | None]]:
         """The time of the database, and the next valid time after the one that was reached."""
         ((now, next_due),) = yield Statement(
-            "next_due",
+            "subscriptions.next_due",
             {
                 **reading_in(self._reading.state, self._reading.anchor(self.position)),
                 "upto": self.position,

@@ -1,2 +1,0 @@
--- One row: the store's epoch.
-SELECT indelible.epoch()

@@ -1,2 +1,0 @@
--- One row: the settled position.
-SELECT indelible.head()

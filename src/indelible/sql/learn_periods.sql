@@ -1,2 +1,0 @@
--- One row: whether there is more to learn.
-SELECT indelible.learn_periods(%(most)s)

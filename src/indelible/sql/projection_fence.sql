@@ -1,2 +1,0 @@
--- One row, of nothing. Raises IND05 where others have taken over.
-SELECT indelible.projection_fence(%(projection_id)s, %(partition)s::smallint, %(token)s)

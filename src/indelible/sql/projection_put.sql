@@ -1,2 +1,0 @@
--- One row, of nothing.
-SELECT indelible.projection_put(%(projection_id)s, %(changed)s::jsonb, %(removed)s::text[])

@@ -1,2 +1,0 @@
--- One row, of nothing.
-SELECT indelible.projection_release(%(projection_id)s, %(partition)s::smallint, %(token)s)

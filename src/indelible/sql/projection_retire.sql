@@ -1,2 +1,0 @@
--- One row: how many builds of the version there were.
-SELECT indelible.projection_retire(%(name)s, %(version)s::integer)

@@ -1,2 +1,0 @@
--- One row: the epoch that begins now.
-SELECT indelible.renew_epoch()

@@ -1,0 +1,581 @@
+-- name: append
+-- One row: outcome, last_version, last_position, recorded_at, facts.
+SELECT outcome, last_version, last_position, recorded_at, facts
+FROM indelible.append(
+    %(stream)s::text, %(channel)s::text, %(expected)s::bigint, %(events)s::jsonb
+)
+
+-- name: append_batch
+-- A row an entry: place (from 1), outcome, last_version, last_position, recorded_at, facts.
+SELECT place, outcome, last_version, last_position, recorded_at, facts
+FROM indelible.append_batch(%(appends)s::jsonb)
+
+-- name: append_conditional
+-- One row: outcome, last_version, last_position, recorded_at, facts; where the condition fails the facts
+-- are the positions of events in the way.
+SELECT outcome, last_version, last_position, recorded_at, facts
+FROM indelible.append_if(
+    jsonb_build_array(
+        jsonb_build_object(
+            'stream', %(stream)s::text,
+            'channel', %(channel)s::text,
+            'expected', %(expected)s::bigint,
+            'events', %(events)s::jsonb
+        )
+    ),
+    %(conditions)s::jsonb
+)
+
+-- name: append_many
+-- A row an entry: place (from 1), outcome, last_version, last_position, recorded_at, facts.
+SELECT place, outcome, last_version, last_position, recorded_at, facts
+FROM indelible.append_many(%(appends)s::jsonb)
+ORDER BY place
+
+-- name: append_many_conditional
+-- A row an entry: place (from 1), outcome, last_version, last_position, recorded_at, facts; or one row
+-- with place 0 and the positions of events in the way.
+SELECT place, outcome, last_version, last_position, recorded_at, facts
+FROM indelible.append_if(%(appends)s::jsonb, %(conditions)s::jsonb)
+ORDER BY place
+
+-- name: appended_events
+-- A row an event of those with some ids, in order of position.
+SELECT
+    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+FROM indelible.recorded_events
+WHERE id = ANY(%(ids)s::uuid[])
+ORDER BY position
+
+-- name: archive
+-- One row: the outcome, done, missing or open.
+SELECT indelible.archive_stream(%(stream)s::text, %(reason)s::text)
+
+-- name: changes
+-- A row a change of a stream's life, in order.
+SELECT
+    changes.operation, changes.events, changes.changed_by, changes.changed_at, changes.reason
+FROM indelible.stream_changes AS changes
+JOIN indelible.recorded_streams AS streams USING (stream_id)
+WHERE streams.stream = %(stream)s
+ORDER BY changes.number
+
+-- name: check_checkpoint
+-- One row: whether a reader may go on from a checkpoint, today's epoch, up to where the log is the same as
+-- the reader's (null where that is not known), and the last position handed out.
+SELECT is_good, epoch, safe_through, last_position
+FROM indelible.check_checkpoint(
+    %(epoch)s::uuid, %(position)s, %(anchor_position)s::bigint, %(anchor_id)s::uuid
+)
+
+-- name: close
+-- One row: outcome, last_version, facts.
+SELECT outcome, last_version, facts
+FROM indelible.close_stream(%(stream)s::text, %(expected)s::bigint, %(reason)s::text)
+
+-- name: epoch
+-- One row: the store's epoch.
+SELECT indelible.epoch()
+
+-- name: erase
+-- One row: the outcome, done or missing.
+SELECT indelible.erase_stream(%(stream)s::text, %(reason)s::text)
+
+-- name: head
+-- One row: the settled position.
+SELECT indelible.head()
+
+-- name: head_holders
+-- A row a transaction that holds the head back, the oldest first.
+SELECT
+    pid, application, state, seconds, query
+FROM indelible.head_holders()
+
+-- name: head_info
+-- One row: the last position handed out, and how many committed events stand behind the head.
+SELECT
+    (SELECT last_position FROM indelible.size()),
+    (SELECT count(*) FROM indelible.recorded_events WHERE position > %(head)s)
+
+-- name: head_state
+-- One row: the settled position, the epoch, and the id of the event at that position.
+SELECT head, epoch, event_id
+FROM indelible.head_state()
+
+-- name: index_recorded_times
+-- One row: whether there is more to learn.
+SELECT indelible.learn_periods(%(most)s)
+
+-- name: info
+-- One row, or none for a stream never written: stream, channel, version, position of the last
+-- event, the times of the first and the last, and when it was closed, archived and erased.
+SELECT
+    streams.stream,
+    streams.channel,
+    streams.version,
+    last.position,
+    first.recorded_at AS created_at,
+    last.recorded_at,
+    streams.closed_at,
+    streams.archived_at,
+    streams.erased_at
+FROM indelible.recorded_streams AS streams
+CROSS JOIN LATERAL (
+    SELECT recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = 0
+    OFFSET 0
+) AS first
+CROSS JOIN LATERAL (
+    SELECT position, recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = streams.version
+    OFFSET 0
+) AS last
+WHERE streams.stream = %(stream)s
+
+-- name: life_cycles
+-- A row a stream of these names that was closed, reopened, archived or erased: stream, version, life.
+SELECT
+    streams.stream,
+    streams.version,
+    jsonb_build_object(
+        'closed_at', streams.closed_at,
+        'archived_at', streams.archived_at,
+        'erased_at', streams.erased_at,
+        'changes', (
+            SELECT
+                jsonb_agg(
+                    jsonb_build_object(
+                        'operation', changes.operation,
+                        'events', changes.events,
+                        'changed_by', changes.changed_by,
+                        'changed_at', changes.changed_at,
+                        'reason', changes.reason
+                    )
+                    ORDER BY changes.number
+                )
+            FROM indelible.stream_changes AS changes
+            WHERE changes.stream_id = streams.stream_id
+        )
+    ) AS life
+FROM indelible.recorded_streams AS streams
+WHERE streams.stream = ANY(%(streams)s::text[])
+    AND (SELECT true FROM indelible.stream_changes LIMIT 1)
+    AND EXISTS (
+        SELECT FROM indelible.stream_changes AS changes
+        WHERE changes.stream_id = streams.stream_id
+    )
+
+-- name: list
+-- A row a stream, in order of name: stream, channel, version, position of the last event, the
+-- times of the first and the last, and when it was closed, archived and erased.
+-- OFFSET 0 holds the planner to one look-up an event, by index.
+SELECT
+    streams.stream,
+    streams.channel,
+    streams.version,
+    last.position,
+    first.recorded_at AS created_at,
+    last.recorded_at,
+    streams.closed_at,
+    streams.archived_at,
+    streams.erased_at
+FROM (
+    SELECT stream_id, stream, channel, version, closed_at, archived_at, erased_at
+    FROM indelible.recorded_streams
+    WHERE stream > %(after)s
+        AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+        AND (%(prefix)s::text IS NULL OR starts_with(stream, %(prefix)s::text))
+        -- Names are in byte order: all that start with the prefix stand together, after it.
+        AND (%(prefix)s::text IS NULL OR stream >= %(prefix)s::text)
+    ORDER BY stream
+    LIMIT %(limit)s
+) AS streams
+CROSS JOIN LATERAL (
+    SELECT recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = 0
+    OFFSET 0
+) AS first
+CROSS JOIN LATERAL (
+    SELECT position, recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = streams.version
+    OFFSET 0
+) AS last
+ORDER BY streams.stream
+
+-- name: note_settled
+-- One row without meaning: the settled position is noted for servers that take over.
+SELECT indelible.note_settled()
+
+-- name: position_at
+-- One row: the position that stands for a moment, at or below a settled position, and whether an
+-- event recorded later is settled, so that it never changes.
+SELECT stands_for, has_passed
+FROM indelible.position_at(%(moment)s, %(head)s)
+
+-- name: read_log
+-- A row an event of the log, in order of position.
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_unarchived
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+    ORDER BY position ASC
+    LIMIT %(limit)s
+)
+UNION ALL
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_archived
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+    ORDER BY position ASC
+    LIMIT %(limit)s
+)
+ORDER BY position ASC
+LIMIT %(limit)s
+-- Asked once, before the first row. As a condition of a part it would keep the planner from remembering
+-- streams that it has looked up.
+OFFSET (
+    SELECT CASE
+        WHEN indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+    END
+)
+
+-- name: read_log_any
+-- A row an event of the log that matches any of the items, in order of position.
+WITH items AS MATERIALIZED (
+    SELECT types, tags, channel, stream_prefix
+    FROM jsonb_to_recordset(%(items)s::jsonb)
+        AS items (types text[], tags text[], channel text, stream_prefix text)
+)
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_unarchived AS recorded
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+        AND EXISTS (
+            SELECT
+            FROM items
+            WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
+                AND (items.tags IS NULL OR recorded.tags @> items.tags)
+                AND (items.channel IS NULL OR recorded.channel = items.channel)
+                AND (items.stream_prefix IS NULL OR starts_with(recorded.stream, items.stream_prefix))
+        )
+    ORDER BY position ASC
+    LIMIT %(limit)s
+)
+UNION ALL
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_archived AS recorded
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+        AND EXISTS (
+            SELECT
+            FROM items
+            WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
+                AND (items.tags IS NULL OR recorded.tags @> items.tags)
+                AND (items.channel IS NULL OR recorded.channel = items.channel)
+                AND (items.stream_prefix IS NULL OR starts_with(recorded.stream, items.stream_prefix))
+        )
+    ORDER BY position ASC
+    LIMIT %(limit)s
+)
+ORDER BY position ASC
+LIMIT %(limit)s
+-- Asked once, before the first row. As a condition of a part it would keep the planner from remembering
+-- streams that it has looked up.
+OFFSET (
+    SELECT CASE
+        WHEN indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+    END
+)
+
+-- name: read_log_by_valid_time
+-- A row an event of the log, in order of valid time, then of position: between two
+-- keys of valid time and position. First come those with a valid time of their own, by its index;
+-- then those that hold from when they were recorded, by the positions that may be of that time.
+WITH parts AS MATERIALIZED (
+    SELECT position - 1000 AS after, position AS upto
+    FROM indelible.periods
+    WHERE position > %(after)s
+        AND position - 1000 < %(upto)s
+        AND latest >= coalesce(%(above_moment)s::timestamptz, '-infinity')
+        AND earliest <= %(below_moment)s::timestamptz
+    UNION ALL
+    SELECT greatest(indelible.known_periods(), %(after)s), %(upto)s
+)
+SELECT
+    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+FROM (
+    (
+        SELECT
+            position, stream, version, id, type, data, metadata, tags, channel, recorded_at,
+            given_valid_at AS valid_at
+        FROM indelible.recorded_events AS recorded
+        WHERE given_valid_at IS NOT NULL
+            AND (given_valid_at, position)
+                > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
+            AND (given_valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+            AND position > %(after)s
+            AND position <= %(upto)s
+            AND (
+                %(items)s::jsonb IS NULL
+                OR EXISTS (
+                    SELECT
+                    FROM jsonb_to_recordset(%(items)s::jsonb)
+                        AS items (types text[], tags text[], channel text, stream_prefix text)
+                    WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
+                        AND (items.tags IS NULL OR recorded.tags @> items.tags)
+                        AND (items.channel IS NULL OR recorded.channel = items.channel)
+                        AND (
+                            items.stream_prefix IS NULL
+                            OR starts_with(recorded.stream, items.stream_prefix)
+                        )
+                )
+            )
+        ORDER BY given_valid_at ASC, position ASC
+        LIMIT %(limit)s
+    )
+    UNION ALL
+    (
+        SELECT
+            recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
+            recorded.data, recorded.metadata, recorded.tags, recorded.channel,
+            recorded.recorded_at, recorded.recorded_at AS valid_at
+        FROM parts
+        CROSS JOIN LATERAL (
+            SELECT
+                position, stream, version, id, type, data, metadata, tags, channel, recorded_at,
+                given_valid_at
+            FROM indelible.recorded_events
+            WHERE position > parts.after
+                AND position <= parts.upto
+                AND position > %(after)s
+                AND position <= %(upto)s
+            OFFSET 0
+        ) AS recorded
+        WHERE recorded.given_valid_at IS NULL
+            AND (recorded.recorded_at, recorded.position)
+                > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
+            AND (recorded.recorded_at, recorded.position)
+                < (%(below_moment)s::timestamptz, %(below_position)s)
+            AND (
+                %(items)s::jsonb IS NULL
+                OR EXISTS (
+                    SELECT
+                    FROM jsonb_to_recordset(%(items)s::jsonb)
+                        AS items (types text[], tags text[], channel text, stream_prefix text)
+                    WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
+                        AND (items.tags IS NULL OR recorded.tags @> items.tags)
+                        AND (items.channel IS NULL OR recorded.channel = items.channel)
+                        AND (
+                            items.stream_prefix IS NULL
+                            OR starts_with(recorded.stream, items.stream_prefix)
+                        )
+                )
+            )
+        ORDER BY recorded.recorded_at ASC, recorded.position ASC
+        LIMIT %(limit)s
+    )
+) AS merged
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+ORDER BY valid_at ASC, position ASC
+LIMIT %(limit)s
+
+-- name: read_log_filtered
+-- A row an event of the log that matches all that is given, in order of position.
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_unarchived
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+        AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
+        AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
+        AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+        AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
+    ORDER BY position ASC
+    LIMIT %(limit)s
+)
+UNION ALL
+(
+    SELECT
+        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_archived
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+        AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
+        AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
+        AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+        AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
+    ORDER BY position ASC
+    LIMIT %(limit)s
+)
+ORDER BY position ASC
+LIMIT %(limit)s
+-- Asked once, before the first row. As a condition of a part it would keep the planner from remembering
+-- streams that it has looked up.
+OFFSET (
+    SELECT CASE
+        WHEN indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+    END
+)
+
+-- name: read_log_tagged
+-- A row an event of the log that matches any of the items, each of which names tags, in order of position.
+-- OFFSET 0 holds the planner to one look-up an event, by index.
+SELECT
+    recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type, recorded.data,
+    recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at, recorded.valid_at
+FROM (
+    SELECT DISTINCT matching.position
+    FROM jsonb_to_recordset(%(items)s::jsonb)
+        AS items (types text[], tags text[], channel text, stream_prefix text)
+    CROSS JOIN LATERAL (
+        SELECT tagged.position
+        FROM indelible.event_tags
+        CROSS JOIN LATERAL (
+            SELECT position, stream, type, tags, channel
+            FROM indelible.recorded_events
+            WHERE recorded_events.position = event_tags.position
+            OFFSET 0
+        ) AS tagged
+        WHERE event_tags.tag = items.tags[1]
+            AND event_tags.position > %(after)s
+            AND event_tags.position <= %(upto)s
+            AND tagged.tags @> items.tags
+            AND (items.types IS NULL OR tagged.type = ANY(items.types))
+            AND (items.channel IS NULL OR tagged.channel = items.channel)
+            AND (items.stream_prefix IS NULL OR starts_with(tagged.stream, items.stream_prefix))
+        ORDER BY event_tags.position ASC
+        LIMIT %(limit)s
+    ) AS matching
+    ORDER BY matching.position ASC
+    LIMIT %(limit)s
+) AS found
+CROSS JOIN LATERAL (
+    SELECT position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.position = found.position
+    OFFSET 0
+) AS recorded
+WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+ORDER BY recorded.position ASC
+
+-- name: read_positions
+-- A row an event that stands at one of the positions, in order of position.
+SELECT
+    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
+FROM indelible.recorded_events
+WHERE position = ANY(%(positions)s::bigint[])
+ORDER BY position
+
+-- name: read_stream
+-- A row an event of one stream, in order of version.
+SELECT
+    position, NULL AS stream, version, id, type, data, metadata, tags,
+    (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
+    recorded_at, valid_at
+FROM indelible.recorded_events
+WHERE stream_id = (
+        SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
+    )
+    AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (
+        NOT is_archived
+        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    )
+ORDER BY version ASC
+LIMIT %(limit)s
+
+-- name: read_stream_by_valid_time
+-- A row an event of one stream, in order of valid time, then of position: between
+-- two keys of valid time and position.
+SELECT
+    position, NULL AS stream, version, id, type, data, metadata, tags,
+    (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
+    recorded_at, valid_at
+FROM indelible.recorded_events
+WHERE stream_id = (
+        SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
+    )
+    AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (
+        NOT is_archived
+        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    )
+    AND (valid_at, position)
+        > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
+    AND (valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+ORDER BY valid_at ASC, position ASC
+LIMIT %(limit)s
+
+-- name: read_versions
+-- A row an event of one stream, in the order in which their versions are given.
+SELECT
+    recorded.position, NULL AS stream, recorded.version, recorded.id, recorded.type, recorded.data,
+    recorded.metadata, recorded.tags,
+    (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
+    recorded.recorded_at, recorded.valid_at
+FROM unnest(%(versions)s::bigint[]) WITH ORDINALITY AS wanted (version, place)
+JOIN indelible.recorded_events AS recorded
+    ON recorded.stream_id = (
+        SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
+    )
+    AND recorded.version = wanted.version
+    AND (
+        NOT recorded.is_archived
+        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    )
+ORDER BY wanted.place
+
+-- name: reopen
+-- One row: the outcome, done or missing.
+SELECT indelible.reopen_stream(%(stream)s::text, %(reason)s::text)
+
+-- name: valid_time_order
+-- One row: the versions of the events of one stream in order of valid time, then of position, between
+-- two keys of valid time and position; null where there is none.
+SELECT array_agg(version ORDER BY valid_at, position)
+FROM indelible.recorded_events
+WHERE stream_id = (
+        SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
+    )
+    AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (
+        NOT is_archived
+        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    )
+    AND (valid_at, position)
+        > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
+    AND (valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+
+-- name: valid_time_window
+-- One row: the moment up to which so many periods more are recorded; null where fewer are.
+SELECT (
+    SELECT moment
+    FROM indelible.periods
+    WHERE moment > coalesce(%(above)s::timestamptz, '-infinity')
+        AND moment < %(below)s::timestamptz
+        AND position <= %(upto)s
+    ORDER BY moment ASC, position ASC
+    OFFSET %(periods)s
+    LIMIT 1
+)
+
+-- name: version_at
+-- One row: the version that a stream had at a position; -1 where it had none.
+SELECT indelible.version_at(%(stream)s, %(position)s)
+
+-- name: wait_at_commit
+-- One row without meaning: the commit waits for the disk and for synchronous standbys.
+SELECT indelible.wait_at_commit()
