@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from indelible import AsyncDelivery, AsyncDocuments, AsyncEventStore, AsyncGroup, AsyncProjector
+from indelible import AsyncDelivery, AsyncEventStore
+from indelible.consumer_groups import AsyncGroup
+from indelible.projections import AsyncDocuments, AsyncProjector
 
 
 class SyncFace:

@@ -7,27 +7,48 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import indelible
 from indelible import (
-    AsyncConsumer,
     AsyncDelivery,
     AsyncEventStore,
-    AsyncGroup,
-    AsyncSubscription,
     AsyncTransactionStore,
-    Consumer,
     Delivery,
     EventStore,
-    Group,
-    Subscription,
     TransactionStore,
+    admin,
+    aggregates,
+    app,
+    bulk_import,
+    consumer_groups,
+    dcb,
     errors,
+    projections,
+    serialization,
+    streams,
+    subscriptions,
     testing,
 )
+from indelible.consumer_groups import AsyncConsumer, AsyncGroup, Consumer, Group
+from indelible.subscriptions import AsyncSubscription, Subscription
 
+_PACKAGES = [
+    indelible,
+    admin,
+    aggregates,
+    app,
+    bulk_import,
+    consumer_groups,
+    dcb,
+    projections,
+    serialization,
+    streams,
+    subscriptions,
+    testing,
+]
 _REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 
@@ -40,13 +61,20 @@ def words(text: str) -> str:
     return re.sub(r"Async(?=[A-Z])", "", text)
 
 
-def test_the_exports_are_sorted_and_there() -> None:
-    names = indelible.__all__
-    assert len(set(names)) == len(names)
-    assert all(hasattr(indelible, name) for name in names)
+@pytest.mark.parametrize("package", _PACKAGES, ids=lambda package: package.__name__)
+def test_the_exports_are_there(package: ModuleType) -> None:
+    assert len(set(package.__all__)) == len(package.__all__)
+    assert all(hasattr(package, name) for name in package.__all__)
 
 
-def test_every_error_is_public_and_drawn_in_the_tree() -> None:
+def test_the_top_level_is_what_most_programs_need() -> None:
+    assert len(indelible.__all__) == 40
+    for package in _PACKAGES[1:]:
+        for name in {*package.__all__} & {*indelible.__all__}:
+            assert getattr(package, name) is getattr(indelible, name)
+
+
+def test_every_error_is_drawn_in_the_tree() -> None:
     def branches(error: type) -> list[str]:
         found = [error.__name__]
         for child in error.__subclasses__():
@@ -58,7 +86,6 @@ def test_every_error_is_public_and_drawn_in_the_tree() -> None:
     drawn = re.findall(r"^\s*[│├└─ ]*([A-Z]\w+)", errors.__doc__ or "", flags=re.MULTILINE)
     drawn = [name for name in drawn if hasattr(errors, name)]
     assert sorted(drawn) == sorted(real)
-    assert set(real) <= set(indelible.__all__)
 
 
 @pytest.mark.parametrize(
@@ -88,16 +115,13 @@ def test_the_two_faces_have_the_same_methods_signatures_and_docstrings(
             ], name
 
 
-def test_every_public_name_has_a_docstring() -> None:
-    for name in indelible.__all__:
-        value = getattr(indelible, name)
+@pytest.mark.parametrize("package", _PACKAGES, ids=lambda package: package.__name__)
+def test_every_public_name_has_a_docstring_and_is_in_the_reference(package: ModuleType) -> None:
+    pages = "\n".join(page.read_text("utf-8") for page in _REFERENCE.glob("*.md"))
+    for name in package.__all__:
+        value = getattr(package, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert inspect.getdoc(value), name
-
-
-def test_every_public_name_stands_in_the_reference() -> None:
-    pages = "\n".join(page.read_text("utf-8") for page in _REFERENCE.glob("*.md"))
-    for name in [*indelible.__all__, *testing.__all__]:
         assert re.search(rf"\b{name}\b|::: indelible\.errors", pages), name
 
 

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from indelible import AsyncEventStore, EventStore, LoadedState, Snapshots, WrongExpectedVersion
+from indelible import AsyncEventStore, EventStore, Snapshots, WrongExpectedVersion
+from indelible.aggregates import LoadedState
 from tests.accounts import (
     Account,
     AccountEvent,

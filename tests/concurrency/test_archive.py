@@ -10,15 +10,9 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from indelible import (
-    ANY,
-    NO_STREAM,
-    DuplicateEvent,
-    EventStore,
-    ImportEvent,
-    NewEvent,
-    TransactionConflict,
-)
+from indelible import ANY, NO_STREAM, DuplicateEvent, EventStore, NewEvent
+from indelible.bulk_import import ImportEvent
+from indelible.errors import TransactionConflict
 from tests.interleavings import stopped_at
 from tests.waiting import wait_until
 

@@ -15,13 +15,12 @@ from indelible import (
     ANY,
     AppendCondition,
     AppendConditionFailed,
-    DatabaseError,
     EventStore,
     NewEvent,
     Query,
     StreamAppend,
-    TransactionConflict,
 )
+from indelible.errors import DatabaseError, TransactionConflict
 from tests.waiting import wait_until
 
 _THREADS = 16

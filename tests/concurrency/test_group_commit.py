@@ -19,13 +19,13 @@ from indelible import (
     NO_STREAM,
     AppendResult,
     AsyncEventStore,
-    DatabaseError,
     DuplicateEvent,
     EventStore,
     NewEvent,
     WrongExpectedVersion,
 )
 from indelible.core.operation import Statement
+from indelible.errors import DatabaseError
 from indelible.postgres.engine import PoolEngine
 from tests.waiting import wait_until
 

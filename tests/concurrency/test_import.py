@@ -18,8 +18,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from indelible import ANY, NO_STREAM, EventStore, ImportEvent, NewEvent, StreamAppend
-from indelible.bulk_import import operations
+from indelible import ANY, NO_STREAM, EventStore, NewEvent, StreamAppend
+from indelible.bulk_import import ImportEvent, operations
 
 COMMAND = [sys.executable, "-c", "from indelible.cli import main; main()"]
 

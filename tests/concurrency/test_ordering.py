@@ -12,14 +12,8 @@ from random import Random
 import psycopg
 import pytest
 
-from indelible import (
-    ANY,
-    NO_STREAM,
-    EventStore,
-    NewEvent,
-    UnsupportedIsolationLevel,
-    WrongExpectedVersion,
-)
+from indelible import ANY, NO_STREAM, EventStore, NewEvent, WrongExpectedVersion
+from indelible.errors import UnsupportedIsolationLevel
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
 from tests.interleavings import stopped_in

@@ -19,7 +19,6 @@ import pytest
 from indelible import (
     ANY,
     ConnectionLost,
-    DatabaseUnreachable,
     DocumentProjection,
     EventStore,
     NewEvent,
@@ -27,6 +26,7 @@ from indelible import (
     RecordedEvent,
     handles,
 )
+from indelible.errors import DatabaseUnreachable
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
 from tests.daemons import Running

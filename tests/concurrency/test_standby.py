@@ -26,13 +26,13 @@ from indelible import (
     Decider,
     DocumentProjection,
     EventStore,
-    ImportEvent,
     NewEvent,
     Query,
     RecordedEvent,
     StreamAppend,
     handles,
 )
+from indelible.bulk_import import ImportEvent
 from tests.conftest import Connect
 from tests.servers import SystemServer, system_binaries, wheel_binaries
 from tests.waiting import wait_until

@@ -18,7 +18,6 @@ from indelible import (
     NO_STREAM,
     AppendResult,
     AsyncEventStore,
-    ChannelMismatch,
     DuplicateEvent,
     EventStore,
     IndelibleError,
@@ -27,6 +26,7 @@ from indelible import (
     WrongExpectedVersion,
 )
 from indelible.core.uuid7 import uuid7
+from indelible.errors import ChannelMismatch
 
 T = TypeVar("T")
 

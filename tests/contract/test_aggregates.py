@@ -13,24 +13,19 @@ from indelible import (
     ANY,
     NO_STREAM,
     Aggregate,
-    CommandResult,
     Decider,
     DuplicateEvent,
-    EncodingFailed,
     EventStore,
     InvalidInput,
-    LoadedState,
     NewEvent,
     StreamAppend,
     StreamClosed,
-    StreamErased,
     TransactionStore,
-    UnknownEventType,
-    UnregisteredEventClass,
     Upcaster,
     WrongExpectedVersion,
 )
-from indelible.aggregates import state_loader
+from indelible.aggregates import CommandResult, LoadedState, state_loader
+from indelible.errors import EncodingFailed, StreamErased, UnknownEventType, UnregisteredEventClass
 from indelible.streams import rows as reading
 from tests.accounts import (
     Account,

@@ -13,15 +13,15 @@ from indelible import (
     ANY,
     NO_STREAM,
     STREAM_EXISTS,
-    ChannelMismatch,
     DuplicateEvent,
     EventStore,
-    ExpectedVersion,
     InvalidInput,
     NewEvent,
     RecordedEvent,
     WrongExpectedVersion,
 )
+from indelible.errors import ChannelMismatch
+from indelible.events import ExpectedVersion
 from tests.conftest import Connect
 
 Expected = int | ExpectedVersion

@@ -10,16 +10,15 @@ from indelible import (
     ANY,
     NO_STREAM,
     STREAM_EXISTS,
-    ChannelMismatch,
     DuplicateEvent,
-    EncodingFailed,
     EventStore,
-    ExpectedVersion,
     InvalidInput,
     NewEvent,
     StreamAppend,
     WrongExpectedVersion,
 )
+from indelible.errors import ChannelMismatch, EncodingFailed
+from indelible.events import ExpectedVersion
 from tests.conftest import Connect
 
 Expected = int | ExpectedVersion

@@ -21,9 +21,9 @@ from indelible import (
     NewEvent,
     Query,
     StreamAppend,
-    UnsupportedIsolationLevel,
     WrongExpectedVersion,
 )
+from indelible.errors import UnsupportedIsolationLevel
 from tests.conftest import Connect
 
 COURSE = Query(tags="course:c1")

@@ -14,14 +14,12 @@ from indelible import (
     NO_STREAM,
     AsyncEventStore,
     ConnectionLost,
-    DatabaseUnreachable,
     EventStore,
     InvalidInput,
     NewEvent,
-    StoreClosed,
-    WrongEventLoop,
     WrongExpectedVersion,
 )
+from indelible.errors import DatabaseUnreachable, StoreClosed, WrongEventLoop
 from tests.conftest import Connect
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"

@@ -20,11 +20,11 @@ from indelible import (
     ExternalProjection,
     InvalidInput,
     NewEvent,
-    ProjectionNotFound,
     RecordedEvent,
     TableProjection,
     handles,
 )
+from indelible.errors import ProjectionNotFound
 from indelible.projections.definition import partition_of
 from tests.conftest import Connect
 from tests.daemons import Running

@@ -20,9 +20,9 @@ from indelible import (
     Query,
     RecordedEvent,
     StreamAppend,
-    UnregisteredEventClass,
     WrongExpectedVersion,
 )
+from indelible.errors import UnregisteredEventClass
 from tests.conftest import Connect
 
 

@@ -17,14 +17,14 @@ from indelible import (
     ANY,
     NO_STREAM,
     Checkpoint,
-    EpochMismatch,
     EventStore,
     InvalidInput,
     NewEvent,
     Query,
     RecordedEvent,
-    Subscription,
 )
+from indelible.errors import EpochMismatch
+from indelible.subscriptions import Subscription
 
 
 def fact(number: int, valid_at: datetime | None = None, event_type: str = "Happened") -> NewEvent:

@@ -16,13 +16,13 @@ from indelible import (
     NO_STREAM,
     AppendCondition,
     Checkpoint,
-    EpochMismatch,
     EventStore,
     InvalidInput,
     NewEvent,
     Query,
     StreamAppend,
 )
+from indelible.errors import EpochMismatch
 from tests.waiting import wait_until
 
 

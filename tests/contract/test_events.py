@@ -16,14 +16,10 @@ import psycopg
 import pydantic
 import pytest
 
-from indelible import (
-    ANY,
-    NO_STREAM,
+from indelible import ANY, NO_STREAM, EventStore, InvalidInput, NewEvent
+from indelible.errors import (
     DecodingFailed,
     EncodingFailed,
-    EventStore,
-    InvalidInput,
-    NewEvent,
     UnknownEventType,
     UnregisteredEventClass,
 )

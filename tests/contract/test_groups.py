@@ -17,16 +17,15 @@ from indelible import (
     ANY,
     NO_STREAM,
     AsyncEventStore,
-    Consumer,
     EventStore,
-    GroupExists,
-    GroupNotFound,
     InvalidInput,
     NewEvent,
     Query,
     WaitTimeout,
 )
+from indelible.consumer_groups import Consumer
 from indelible.consumer_groups.worker import finish
+from indelible.errors import GroupExists, GroupNotFound
 from indelible.postgres.statements import statements
 from tests.conftest import Connect
 from tests.waiting import wait_until

@@ -16,9 +16,7 @@ import pytest
 
 from indelible import (
     ANY,
-    Consumer,
     EventStore,
-    Group,
     InvalidInput,
     LeaseLost,
     NewEvent,
@@ -26,6 +24,7 @@ from indelible import (
     RecordedEvent,
     WaitTimeout,
 )
+from indelible.consumer_groups import Consumer, Group
 from indelible.consumer_groups.progress import IMMEDIATE, DueKey, InFlightEvent, Outcome
 from indelible.consumer_groups.worker import Worker, finish
 from tests.waiting import wait_until

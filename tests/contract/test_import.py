@@ -20,24 +20,24 @@ from indelible import (
     NO_STREAM,
     AppendCondition,
     AppendConditionFailed,
-    ChannelMismatch,
     DuplicateEvent,
-    EncodingFailed,
     EventStore,
-    EventTooLarge,
-    ImportEvent,
-    ImportResult,
     InvalidInput,
     NewEvent,
-    PermissionDenied,
     Query,
     RecordedEvent,
     StreamClosed,
-    UnregisteredEventClass,
     WrongExpectedVersion,
 )
-from indelible.bulk_import import operations
+from indelible.bulk_import import ImportEvent, ImportResult, operations
 from indelible.cli.output import event_json
+from indelible.errors import (
+    ChannelMismatch,
+    EncodingFailed,
+    EventTooLarge,
+    PermissionDenied,
+    UnregisteredEventClass,
+)
 from tests.conftest import Connect
 
 LONG_AGO = datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

@@ -16,16 +16,14 @@ from hypothesis import strategies as st
 from indelible import (
     ANY,
     NO_STREAM,
-    EncodingFailed,
     EventStore,
-    EventTooLarge,
-    ImportEvent,
     IndelibleError,
     InvalidInput,
     NewEvent,
     StreamAppend,
-    UnregisteredEventClass,
 )
+from indelible.bulk_import import ImportEvent
+from indelible.errors import EncodingFailed, EventTooLarge, UnregisteredEventClass
 from tests.conftest import Connect
 
 NAIVE = datetime(2024, 1, 1)

@@ -15,16 +15,16 @@ from indelible import (
     ANY,
     NO_STREAM,
     STREAM_EXISTS,
-    ChannelMismatch,
     DuplicateEvent,
     EventStore,
-    ExpectedVersion,
     IndelibleError,
     NewEvent,
     Query,
     StreamAppend,
     WrongExpectedVersion,
 )
+from indelible.errors import ChannelMismatch
+from indelible.events import ExpectedVersion
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
 

@@ -9,15 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indelible import (
-    ANY,
-    DocumentProjection,
-    EventStore,
-    Projector,
-    RecordedEvent,
-    StreamAppend,
-    handles,
-)
+from indelible import ANY, DocumentProjection, EventStore, RecordedEvent, StreamAppend, handles
+from indelible.projections import Projector
 
 
 @dataclass(frozen=True)

@@ -22,31 +22,32 @@ from indelible import (
     AsyncEventStore,
     ConnectionLost,
     DocumentProjection,
-    EpochMismatch,
     EventStore,
     ExternalProjection,
-    GroupNotFound,
-    ImportEvent,
-    ImportResult,
     InvalidInput,
     LeaseLost,
     NewEvent,
-    ProjectionDefinitionChanged,
-    ProjectionFailed,
-    ProjectionNotFound,
-    ProjectionNotReady,
     Query,
     RecordedEvent,
     StreamAppend,
     TableProjection,
-    TransactionConflict,
-    UnregisteredEventClass,
-    UnsupportedIsolationLevel,
     WaitTimeout,
     WrongExpectedVersion,
     handles,
 )
+from indelible.bulk_import import ImportEvent, ImportResult
 from indelible.core.operation import Rows, Statement
+from indelible.errors import (
+    EpochMismatch,
+    GroupNotFound,
+    ProjectionDefinitionChanged,
+    ProjectionFailed,
+    ProjectionNotFound,
+    ProjectionNotReady,
+    TransactionConflict,
+    UnregisteredEventClass,
+    UnsupportedIsolationLevel,
+)
 from tests.conftest import Connect
 from tests.faces import SyncFace
 from tests.interleavings import Proxy, stopped_at

@@ -9,15 +9,15 @@ import pytest
 from indelible import (
     ANY,
     NO_STREAM,
-    ChannelStats,
     EventStore,
     InvalidInput,
     NewEvent,
     RecordedEvent,
     StreamAppend,
-    StreamInfo,
     StreamNotFound,
 )
+from indelible.admin import ChannelStats
+from indelible.streams import StreamInfo
 from tests.conftest import Connect
 
 LONG = 6_500

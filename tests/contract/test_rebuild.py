@@ -15,20 +15,22 @@ import pytest
 from indelible import (
     ANY,
     DocumentProjection,
-    EpochMismatch,
     EventStore,
     ExternalProjection,
     IndelibleError,
     InvalidInput,
     NewEvent,
-    ProjectionNotFound,
-    ProjectionNotReady,
-    ProjectionStopped,
-    RebuildProgress,
     RecordedEvent,
     TableProjection,
     handles,
 )
+from indelible.errors import (
+    EpochMismatch,
+    ProjectionNotFound,
+    ProjectionNotReady,
+    ProjectionStopped,
+)
+from indelible.projections import RebuildProgress
 from tests.conftest import Connect
 from tests.daemons import Running
 from tests.waiting import wait_until

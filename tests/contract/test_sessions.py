@@ -15,16 +15,13 @@ from indelible import (
     ANY,
     NO_STREAM,
     AppendCondition,
-    DatabaseUnreachable,
     EventStore,
     InvalidInput,
-    LockTimeout,
     NewEvent,
     Query,
-    ServerBusy,
-    UnsupportedIsolationLevel,
     WrongExpectedVersion,
 )
+from indelible.errors import DatabaseUnreachable, LockTimeout, ServerBusy, UnsupportedIsolationLevel
 from tests.conftest import Connect
 from tests.faces import SyncFace
 from tests.interleavings import Proxy

@@ -28,17 +28,17 @@ from indelible import (
     Decider,
     EventStore,
     InvalidInput,
-    LoadedState,
     NewEvent,
     Snapshots,
-    StreamErased,
     Upcaster,
 )
+from indelible.aggregates import LoadedState
 from indelible.aggregates.adapter import adapter_of
 from indelible.aggregates.fingerprint import in_store
 from indelible.aggregates.snapshots import aggregate_serializer, decider_serializer
 from indelible.aggregates.state_loader import StateLoader
 from indelible.core.operation import Rows, Statement, run
+from indelible.errors import StreamErased
 from indelible.serialization.codec import Codec
 from tests.accounts import (
     Account,

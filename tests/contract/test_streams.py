@@ -20,20 +20,17 @@ from indelible import (
     ERASED,
     NO_STREAM,
     STREAM_EXISTS,
-    AppendRejected,
-    ChannelMismatch,
     DuplicateEvent,
     EventStore,
     InvalidInput,
     NewEvent,
-    PermissionDenied,
     Query,
     StreamAppend,
     StreamClosed,
-    StreamNotClosed,
     StreamNotFound,
     WrongExpectedVersion,
 )
+from indelible.errors import AppendRejected, ChannelMismatch, PermissionDenied, StreamNotClosed
 from indelible.postgres.statements import statements
 from tests.conftest import Connect
 from tests.migration.test_schema import as_member_of

@@ -15,14 +15,13 @@ from indelible import (
     NO_STREAM,
     AsyncEventStore,
     Checkpoint,
-    DatabaseUnreachable,
     EventStore,
     InvalidInput,
     NewEvent,
     Query,
-    StoreClosed,
 )
 from indelible.core.concurrency_async import AsyncEvent
+from indelible.errors import DatabaseUnreachable, StoreClosed
 from indelible.postgres import control_connection
 from indelible.subscriptions import head_watcher as wakeup_module
 from indelible.subscriptions.notifier import CommitNotifier, notification_channel

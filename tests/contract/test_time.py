@@ -14,7 +14,6 @@ from indelible import (
     ANY,
     NO_STREAM,
     Checkpoint,
-    EpochMismatch,
     EventStore,
     InvalidInput,
     NewEvent,
@@ -23,6 +22,7 @@ from indelible import (
     StreamNotFound,
     WrongExpectedVersion,
 )
+from indelible.errors import EpochMismatch
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -18,12 +18,9 @@ from indelible import (
     AppendConditionFailed,
     DecisionModel,
     DocumentProjection,
-    EncodingFailed,
     EventStore,
-    ImportEvent,
     InvalidInput,
     NewEvent,
-    ProjectionFailed,
     Query,
     RecordedEvent,
     StreamAppend,
@@ -31,6 +28,8 @@ from indelible import (
     handles,
     unregistered,
 )
+from indelible.bulk_import import ImportEvent
+from indelible.errors import EncodingFailed, ProjectionFailed
 from tests.conftest import Connect
 
 # What is tried here is in plans and faces; the statements are those of other reads.

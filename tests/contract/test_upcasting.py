@@ -19,8 +19,8 @@ from indelible import (
     NewEvent,
     Query,
     Upcaster,
-    UpcastingFailed,
 )
+from indelible.errors import UpcastingFailed
 from tests.conftest import Connect
 
 LONG = 20.0

@@ -15,10 +15,10 @@ from indelible import (
     EventStore,
     Query,
     RecordedEvent,
-    StoreClosed,
     TableProjection,
     handles,
 )
+from indelible.errors import StoreClosed
 
 SCHEMA = "indelible"
 

@@ -12,11 +12,11 @@ from indelible import (
     AppendCondition,
     AppendConditionFailed,
     Checkpoint,
-    EpochMismatch,
     EventStore,
     NewEvent,
     Query,
 )
+from indelible.errors import EpochMismatch
 from tests.failover.lab import Lab, Node, fake_clock
 from tests.failover.readers import Subscriber, Worker, connect
 from tests.interleavings import Proxy

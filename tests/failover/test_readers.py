@@ -12,7 +12,8 @@ from uuid import UUID
 
 import pytest
 
-from indelible import AppendConditionFailed, EpochMismatch
+from indelible import AppendConditionFailed
+from indelible.errors import EpochMismatch
 from tests.failover import disasters
 from tests.failover.course import Course, Log, Tried
 from tests.failover.disasters import Disaster

@@ -27,10 +27,10 @@ from indelible import (
     NewEvent,
     Query,
     RecordedEvent,
-    SchemaMissing,
     __version__,
     handles,
 )
+from indelible.errors import SchemaMissing
 from indelible.testing.temporary_stores import FreshStores
 from tests.command import Command, Done
 from tests.waiting import wait_until

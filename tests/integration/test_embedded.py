@@ -21,8 +21,9 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from indelible import EmbeddedUnavailable, EventStore, InvalidInput, NewEvent, embedded
+from indelible import EventStore, InvalidInput, NewEvent, embedded
 from indelible.embedded import account, paths, supervisor
+from indelible.errors import EmbeddedUnavailable
 
 # A process that starts the server of a folder, says so, and stays until it is told to go.
 USER = """

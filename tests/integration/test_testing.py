@@ -19,7 +19,6 @@ from indelible import (
     AsyncEventStore,
     ConnectionLost,
     EventStore,
-    GroupNotFound,
     InvalidInput,
     NewEvent,
     Query,
@@ -27,6 +26,7 @@ from indelible import (
     WaitTimeout,
     WrongExpectedVersion,
 )
+from indelible.errors import GroupNotFound
 from indelible.testing.clock import Clock
 from indelible.testing.fault_injection import with_lost_connection, with_rival
 from indelible.testing.temporary_stores import FreshStores, fresh_stores

@@ -12,15 +12,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from indelible import (
-    ANY,
-    DocumentProjection,
-    EventStore,
-    NewEvent,
-    RecordedEvent,
-    SchemaError,
-    handles,
-)
+from indelible import ANY, DocumentProjection, EventStore, NewEvent, RecordedEvent, handles
+from indelible.errors import SchemaError
 from indelible.postgres import migrations as schema_
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings

@@ -13,19 +13,21 @@ import pytest
 
 from indelible import (
     NO_STREAM,
-    DatabaseError,
     DocumentProjection,
     EventStore,
     InvalidInput,
     NewEvent,
-    PermissionDenied,
     RecordedEvent,
+    Snapshots,
+    handles,
+)
+from indelible.errors import (
+    DatabaseError,
+    PermissionDenied,
     SchemaError,
     SchemaMissing,
     SchemaOutdated,
     SchemaTooNew,
-    Snapshots,
-    handles,
 )
 from indelible.postgres.migrations import migrate_store, migrations, newest_version
 from indelible.postgres.settings import Settings

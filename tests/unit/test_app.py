@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from indelible import App, AsyncApp, InvalidInput, UnregisteredEventClass, unregistered
+from indelible import App, AsyncApp, InvalidInput, unregistered
+from indelible.errors import UnregisteredEventClass
 
 
 @dataclass

@@ -21,7 +21,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indelible import DecodingFailed, EncodingFailed, InvalidInput, UnknownEventType
+from indelible import InvalidInput
+from indelible.errors import DecodingFailed, EncodingFailed, UnknownEventType
 from indelible.serialization.codec import Codec, decode_metadata
 from indelible.streams.rows import decode_rows
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 import indelible
-from indelible import STREAM_EXISTS, RecordedEvent, errors
-from indelible.errors import Duplicate, IndelibleError, InvalidInput, VersionConflict
+from indelible import STREAM_EXISTS, IndelibleError, InvalidInput, RecordedEvent, errors
+from indelible.errors import Duplicate, VersionConflict
 
 CONFLICT = VersionConflict("a-1", 3, 4, uuid4(), datetime(2024, 1, 1, tzinfo=UTC))
 RECORDED = RecordedEvent(

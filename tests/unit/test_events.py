@@ -11,9 +11,10 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from indelible import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, ExpectedVersion, NewEvent
+from indelible import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, NewEvent
 from indelible.core import uuid7 as uuid7_module
 from indelible.core.uuid7 import uuid7, uuid7_hexes
+from indelible.events import ExpectedVersion
 
 
 def moment(id_: UUID) -> datetime:

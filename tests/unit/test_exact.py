@@ -18,13 +18,8 @@ import pydantic
 import pytest
 from typing_extensions import TypeAliasType
 
-from indelible import (
-    DecodingFailed,
-    EncodingFailed,
-    IndelibleError,
-    InvalidInput,
-    UnregisteredEventClass,
-)
+from indelible import IndelibleError, InvalidInput
+from indelible.errors import DecodingFailed, EncodingFailed, UnregisteredEventClass
 from indelible.serialization.codec import Codec
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from indelible import ConnectionLost, DatabaseUnreachable, IndelibleError, LockTimeout, ServerBusy
+from indelible import ConnectionLost, IndelibleError
 from indelible.core.operation import Statement
+from indelible.errors import DatabaseUnreachable, LockTimeout, ServerBusy
 from indelible.postgres.errors import ConnectionAttempts, translate
 from indelible.postgres.session import connection_options
 from indelible.postgres.settings import Settings

@@ -12,8 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from indelible import ConnectionLost
 from indelible.core.operation import Statement
-from indelible.errors import ConnectionLost, DatabaseError
+from indelible.errors import DatabaseError
 from indelible.postgres import group_commit
 from indelible.postgres.commit_queue import Batch, CommitQueue, PendingAppend
 from indelible.postgres.group_commit import GroupCommit

@@ -14,20 +14,17 @@ from indelible import (
     ANY,
     NO_STREAM,
     STREAM_EXISTS,
-    ChannelMismatch,
     ConnectionLost,
     DuplicateEvent,
     InvalidInput,
     NewEvent,
     Query,
-    SchemaMissing,
-    SchemaOutdated,
-    SchemaTooNew,
     StreamAppend,
     StreamNotFound,
     WrongExpectedVersion,
 )
 from indelible.core.operation import Operation, Rows, Statement, run, run_async
+from indelible.errors import ChannelMismatch, SchemaMissing, SchemaOutdated, SchemaTooNew
 from indelible.postgres import migrations as schema_plans
 from indelible.serialization.codec import Codec
 from indelible.streams import append as append_plans

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indelible import InvalidInput, Query, Upcaster, UpcastingFailed
+from indelible import InvalidInput, Query, Upcaster
+from indelible.errors import UpcastingFailed
 from indelible.serialization.codec import Codec
 from indelible.streams.rows import decode_rows
 

@@ -1,1 +1,12 @@
-"""Statistics, epochs and event types of a store."""
+"""Inspect and maintain a store: statistics, event types, epochs."""
+
+from .event_types import TypeCheck, TypeInfo, UnreadableEvent
+from .statistics import ChannelStats, StoreStats
+
+__all__ = [
+    "ChannelStats",
+    "StoreStats",
+    "TypeCheck",
+    "TypeInfo",
+    "UnreadableEvent",
+]

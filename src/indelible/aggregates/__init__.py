@@ -6,4 +6,10 @@ from .decider import Decider
 from .snapshots import Snapshots
 from .state_loader import LoadedState
 
-__all__ = ["Aggregate", "CommandResult", "Decider", "LoadedState", "Snapshots"]
+__all__ = [
+    "Aggregate",
+    "CommandResult",
+    "Decider",
+    "LoadedState",
+    "Snapshots",
+]

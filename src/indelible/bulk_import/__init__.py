@@ -1,1 +1,8 @@
-"""Import events in bulk."""
+"""Import many events, such as those of another store."""
+
+from .types import ImportEvent, ImportResult
+
+__all__ = [
+    "ImportEvent",
+    "ImportResult",
+]

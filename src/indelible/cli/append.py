@@ -9,12 +9,11 @@ from uuid import UUID
 import msgspec
 import typer
 
+from indelible import ANY, EventStore, IndelibleError, InvalidInput, NewEvent
 from indelible.core.uuid7 import uuid7
-from indelible.errors import IndelibleError, InvalidInput
-from indelible.events import ANY, ExpectedVersion, NewEvent
-from indelible.projections.types import BuildInfo
+from indelible.events import ExpectedVersion
+from indelible.projections import BuildInfo
 from indelible.serialization.codec import Codec
-from indelible.store.event_store import EventStore
 
 from . import arguments
 from .discovery import registry

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from indelible.errors import InvalidInput
-from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion
+from indelible import ANY, NO_STREAM, STREAM_EXISTS, InvalidInput
+from indelible.events import ExpectedVersion
 
 Url = Annotated[
     str | None,

@@ -13,10 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from indelible.app.app import App
-from indelible.app.app_async import AsyncApp
-from indelible.errors import InvalidInput
-from indelible.projections.projection import Projection
+from indelible import App, AsyncApp, InvalidInput
+from indelible.projections import Projection
 from indelible.serialization.event_classes import EventClasses
 
 Application = Annotated[

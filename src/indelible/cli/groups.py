@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from indelible.consumer_groups.types import GroupInfo, GroupStart, ParkedEvent
-from indelible.errors import InvalidInput
-from indelible.query import Query
-from indelible.store.event_store import EventStore
+from indelible import EventStore, InvalidInput, Query
+from indelible.consumer_groups import GroupInfo, ParkedEvent
+from indelible.consumer_groups.types import GroupStart
 
 from . import arguments, output, timestamps
 

@@ -14,10 +14,10 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from indelible import EventStore, InvalidInput
 from indelible.bulk_import.operations import Importing
-from indelible.errors import InvalidInput, rebuild_command
+from indelible.errors import rebuild_command
 from indelible.serialization.codec import Codec
-from indelible.store.event_store import EventStore
 from indelible.streams.append_input import AppendSettings
 
 from . import arguments

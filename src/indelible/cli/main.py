@@ -11,19 +11,16 @@ from typing import Annotated
 
 import typer
 
+from indelible import ConnectionLost, IndelibleError, InvalidInput, StreamNotFound
 from indelible.errors import (
     AppendRejected,
-    ConnectionLost,
     DatabaseUnreachable,
     EmbeddedUnavailable,
     GroupExists,
     GroupNotFound,
-    IndelibleError,
-    InvalidInput,
     ProjectionNotFound,
     SchemaError,
     StreamNotClosed,
-    StreamNotFound,
 )
 
 from . import append, demo, groups, import_, init, output, projections, read, run, streams, types

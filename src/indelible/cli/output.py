@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from indelible.events import RecordedEvent
-from indelible.streams.info import StreamInfo
+from indelible import RecordedEvent
+from indelible.streams import StreamInfo
 
 _MEASURED = 200
 """How many rows the widths of the columns are taken from; those after them keep to these."""

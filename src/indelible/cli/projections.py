@@ -12,14 +12,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from indelible.errors import InvalidInput
+from indelible import AsyncEventStore, DocumentProjection, EventStore, InvalidInput
+from indelible.projections import Projection, ProjectionStatus, RebuildProgress, SkippedEvent
 from indelible.projections.assignment import check_concurrency
-from indelible.projections.projection import DocumentProjection, Projection
-from indelible.projections.rebuild import RebuildProgress
 from indelible.projections.rebuild_runner import Report
-from indelible.projections.types import ProjectionStatus, SkippedEvent
-from indelible.store.event_store import EventStore
-from indelible.store.event_store_async import AsyncEventStore
 
 from . import arguments, output
 from .discovery import Application, find_projection

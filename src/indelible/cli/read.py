@@ -9,11 +9,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from indelible import EventStore, InvalidInput, Query, RecordedEvent
 from indelible.core.validation import validate_limit
-from indelible.errors import InvalidInput
-from indelible.events import RecordedEvent
-from indelible.query import Query
-from indelible.store.event_store import EventStore
 from indelible.streams import lifecycle
 
 from . import arguments, output, timestamps

@@ -13,9 +13,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from indelible.app.app import App
-from indelible.app.app_async import AsyncApp
-from indelible.errors import InvalidInput
+from indelible import App, AsyncApp, InvalidInput
 
 from . import arguments
 from .discovery import find_application

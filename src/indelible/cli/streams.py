@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from indelible.errors import StreamNotFound
-from indelible.store.event_store import EventStore
-from indelible.streams.info import StreamChange, StreamInfo
+from indelible import EventStore, StreamNotFound
+from indelible.streams import StreamChange, StreamInfo
 
 from . import arguments, output
 

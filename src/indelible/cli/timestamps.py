@@ -9,9 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
+from indelible import Checkpoint, InvalidInput
 from indelible.core.timestamps import AsOf
-from indelible.errors import InvalidInput
-from indelible.events import Checkpoint
 
 from .output import moment as shown
 

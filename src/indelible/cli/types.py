@@ -6,9 +6,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from indelible import EventStore
 from indelible.errors import SchemaMissing
 from indelible.store import connect
-from indelible.store.event_store import EventStore
 
 from . import arguments, output
 from .discovery import registry

@@ -6,7 +6,7 @@ from indelible.core.validation import validate_name
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
 
-from . import registry
+from . import admin_operations
 from .types import ProjectionStatus, SkippedEvent
 
 
@@ -33,7 +33,7 @@ class ProjectionAdmin:
         Raises:
             ProjectionNotFound: there is none of the name.
         """
-        return self._engine.run(registry.statuses(self.name))
+        return self._engine.run(admin_operations.statuses(self.name))
 
     def parked(self) -> list[SkippedEvent]:
         """Ask which events it leaves out, in order of position.
@@ -44,7 +44,7 @@ class ProjectionAdmin:
         Raises:
             ProjectionNotFound: there is none of the name.
         """
-        return self._engine.run(registry.left_out(self.name))
+        return self._engine.run(admin_operations.left_out(self.name))
 
     def discard(self, position: int | None = None) -> int:
         """Take events that it left out off the list: they stay out.
@@ -58,7 +58,7 @@ class ProjectionAdmin:
         Raises:
             ProjectionNotFound: there is none of the name.
         """
-        return self._engine.run(registry.discard(self.name, position))
+        return self._engine.run(admin_operations.discard(self.name, position))
 
     def restart(self) -> int:
         """Have what is stopped tried again, from where it stands.
@@ -69,7 +69,7 @@ class ProjectionAdmin:
         Raises:
             ProjectionNotFound: there is none of the name.
         """
-        return self._engine.run(registry.restart(self.name))
+        return self._engine.run(admin_operations.restart(self.name))
 
     def drop(self, version: int) -> None:
         """End a version, once nothing uses it any more, and drop its documents.
@@ -81,4 +81,4 @@ class ProjectionAdmin:
         Raises:
             ProjectionNotFound: there is none of the name, or no such version.
         """
-        self._engine.run(registry.drop(self.name, version))
+        self._engine.run(admin_operations.drop(self.name, version))

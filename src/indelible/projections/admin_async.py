@@ -7,7 +7,7 @@ from indelible.core.validation import validate_name
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
 
-from . import registry
+from . import admin_operations
 from .admin import ProjectionAdmin
 from .types import ProjectionStatus, SkippedEvent
 
@@ -24,16 +24,16 @@ class AsyncProjectionAdmin:
         self._engine = engine
 
     async def status(self) -> list[ProjectionStatus]:
-        return await self._engine.run(registry.statuses(self.name))
+        return await self._engine.run(admin_operations.statuses(self.name))
 
     async def parked(self) -> list[SkippedEvent]:
-        return await self._engine.run(registry.left_out(self.name))
+        return await self._engine.run(admin_operations.left_out(self.name))
 
     async def discard(self, position: int | None = None) -> int:
-        return await self._engine.run(registry.discard(self.name, position))
+        return await self._engine.run(admin_operations.discard(self.name, position))
 
     async def restart(self) -> int:
-        return await self._engine.run(registry.restart(self.name))
+        return await self._engine.run(admin_operations.restart(self.name))
 
     async def drop(self, version: int) -> None:
-        await self._engine.run(registry.drop(self.name, version))
+        await self._engine.run(admin_operations.drop(self.name, version))

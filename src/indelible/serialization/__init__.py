@@ -1,1 +1,7 @@
-"""Events as JSON: classes, checks, upcasting."""
+"""Events as JSON: event classes, checks, upcasting."""
+
+from .upcasting import Upcaster
+
+__all__ = [
+    "Upcaster",
+]

@@ -10,7 +10,7 @@ from indelible.core.timestamps import AsOf
 from indelible.core.worker_name import worker_name
 from indelible.errors import InvalidInput
 from indelible.postgres.engine import PoolEngine
-from indelible.projections import registry
+from indelible.projections import admin_operations, registry
 from indelible.projections.admin import ProjectionAdmin
 from indelible.projections.assignment import PartitionCoordinator, check_concurrency
 from indelible.projections.daemon import Daemon, daemon_name
@@ -278,4 +278,4 @@ class ProjectionMethods(SubscriptionMethods, ReadMethods):
 
     def projection_statuses(self) -> list[ProjectionStatus]:
         """Ask how all projections stand: state, checkpoint, lag, speed; one for each build."""
-        return self._engine.run(registry.statuses())
+        return self._engine.run(admin_operations.statuses())

@@ -11,7 +11,7 @@ from indelible.core.timestamps import AsOf
 from indelible.core.worker_name import worker_name
 from indelible.errors import InvalidInput
 from indelible.postgres.engine_async import AsyncPoolEngine
-from indelible.projections import registry
+from indelible.projections import admin_operations, registry
 from indelible.projections.admin_async import AsyncProjectionAdmin
 from indelible.projections.assignment import PartitionCoordinator, check_concurrency
 from indelible.projections.daemon import daemon_name
@@ -156,4 +156,4 @@ class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
         return AsyncProjectionAdmin(name, self._engine)
 
     async def projection_statuses(self) -> list[ProjectionStatus]:
-        return await self._engine.run(registry.statuses())
+        return await self._engine.run(admin_operations.statuses())

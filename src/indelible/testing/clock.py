@@ -5,13 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from indelible.bulk_import.types import ImportEvent
+from indelible import AsyncEventStore, EventStore, InvalidInput, NewEvent
+from indelible.bulk_import import ImportEvent
 from indelible.core.timestamps import validate_timestamp
 from indelible.core.uuid7 import uuid7
-from indelible.errors import InvalidInput
-from indelible.events import NewEvent
-from indelible.store.event_store import EventStore
-from indelible.store.event_store_async import AsyncEventStore
 
 
 class Clock:

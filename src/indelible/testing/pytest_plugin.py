@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from indelible import EventStore
+from indelible.store import Connecting
 from indelible.store.connect import URL_VARIABLE
-from indelible.store.event_store import EventStore
-from indelible.store.event_store_async import Connecting
 
 from .temporary_stores import FreshStore, FreshStores, fresh_stores
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from indelible.store.event_store import EventStore
-from indelible.store.event_store_async import AsyncEventStore
+from indelible import AsyncEventStore, EventStore
 
 
 def wait_until_caught_up(store: EventStore, *groups: str, timeout: float = 10.0) -> None:

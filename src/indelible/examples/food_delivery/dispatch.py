@@ -11,7 +11,8 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from indelible import Consumer, EventStore, Query, TransactionStore
+from indelible import EventStore, Query, TransactionStore
+from indelible.consumer_groups import Consumer
 
 from . import delivery, ordering
 

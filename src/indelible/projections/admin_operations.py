@@ -1,0 +1,107 @@
+"""Operate projections: status, skipped events, restart, discard, drop: operations."""
+
+from __future__ import annotations
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.validation import validate_count, validate_name
+from indelible.errors import ProjectionNotFound
+from indelible.streams.head import head
+
+from . import assignment, registry
+from .types import ProjectionStatus, SkippedEvent
+
+_COUNTED = 100_000
+"""How many positions are looked through to count a lag; beyond, positions stand for events."""
+
+
+def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
+    """How the builds of a projection, or of all, stand.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    found = yield from registry.builds(name)
+    more = {row[0]: row[1:] for row in (yield Statement("projections.status", {"name": name}))}
+    settled = yield from head()
+    told = []
+    for build in found:
+        if build.id not in more:  # it was retired between the two
+            continue
+        query, rate, workers, parked = more[build.id]
+        lag_events, lag_seconds = 0, 0.0
+        if build.lifecycle == "async" or build.state == "building":
+            ((lag_events, lag_seconds),) = yield Statement(
+                "projections.lag",
+                {
+                    "items": query,
+                    "after": build.checkpoint,
+                    "head": settled,
+                    "counted": _COUNTED,
+                },
+                prepared=False,
+            )
+        parts = build.partitions
+        told.append(
+            ProjectionStatus(
+                build=build,
+                lag_events=lag_events,
+                lag_seconds=lag_seconds,
+                events_per_second=rate,
+                parked=parked,
+                workers=workers,
+                errors=sum(part.error is not None for part in parts),
+                stopped=sum(part.is_stopped for part in parts),
+            )
+        )
+    return told
+
+
+def left_out(name: str) -> Operation[list[SkippedEvent]]:
+    """The events that a projection leaves out.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    yield from registry.builds(validate_name("projection", name))
+    return [
+        SkippedEvent(*row) for row in (yield Statement("projections.parked_events", {"name": name}))
+    ]
+
+
+def restart(name: str) -> Operation[int]:
+    """Let what is stopped be tried again; say how many partitions.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    yield from registry.builds(validate_name("projection", name))
+    ((count,),) = yield Statement("projections.restart", {"name": name})
+    return int(count)
+
+
+def discard(name: str, position: int | None) -> Operation[int]:
+    """Give up what was left out, one event or all; say how many.
+
+    Raises:
+        ProjectionNotFound: there is none of the name.
+    """
+    if position is not None:
+        validate_count("position", position)
+    yield from registry.builds(validate_name("projection", name))
+    ((count,),) = yield Statement("projections.discard", {"name": name, "position": position})
+    return int(count)
+
+
+def drop(name: str, version: int) -> Operation[None]:
+    """End a version of a projection, and drop its documents.
+
+    Raises:
+        ProjectionNotFound: there is none of the name, or no such version.
+    """
+    validate_count("version", version)
+    found = yield from registry.builds(validate_name("projection", name))
+    if version not in {build.version for build in found}:
+        there = (f"{name}, version {build.version}" for build in found)
+        raise ProjectionNotFound(f"{name}, version {version}", list(dict.fromkeys(there)))
+    yield Statement("projections.retire", {"name": name, "version": version})
+    yield from assignment.sweep()
