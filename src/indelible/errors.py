@@ -302,7 +302,7 @@ class StreamClosed(AppendRejected):
         super().__init__(
             f"stream {stream!r} was closed at {closed_at.isoformat()}, at version {version}."
             " Nothing of this append was stored; append to another stream, or reopen it:"
-            f" indelible stream reopen {stream}"
+            f" indelible streams reopen {stream}"
         )
 
 
@@ -581,7 +581,7 @@ class StreamNotClosed(IndelibleError):
         self.stream = stream
         super().__init__(
             f"stream {stream!r} is open, and only a closed one can be archived: close it first:"
-            f" indelible stream close {stream} --expected VERSION"
+            f" indelible streams close {stream} --expected VERSION"
         )
 
 
@@ -671,7 +671,7 @@ class SchemaMissing(SchemaError):
     def __init__(self, schema: str) -> None:
         super().__init__(
             schema,
-            f"there is no store in schema {schema!r}: run `indelible init --schema {schema}`,"
+            f"there is no store in schema {schema!r}: run `indelible store init --schema {schema}`,"
             " or connect with migrate=True",
         )
 
@@ -685,7 +685,8 @@ class SchemaOutdated(SchemaError):
         super().__init__(
             schema,
             f"the store in schema {schema!r} is at version {found}, and this library needs"
-            f" {wanted}: run `indelible init --schema {schema}`, or connect with migrate=True",
+            f" {wanted}: run `indelible store migrate --schema {schema}`, or connect with"
+            " migrate=True",
         )
 
 

@@ -135,7 +135,7 @@ def test_an_import_killed_in_the_middle_is_taken_up_and_leaves_the_state_of_one_
     second_store.import_events(lines, source=file.name)
 
     started = subprocess.Popen(
-        [*COMMAND, "import", str(file)],
+        [*COMMAND, "store", "import", str(file)],
         env={**os.environ, "INDELIBLE_URL": url, "INDELIBLE_SCHEMA": schema},
         stdout=subprocess.DEVNULL,
     )

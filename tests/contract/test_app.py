@@ -78,7 +78,7 @@ class Running:
 
 @pytest.fixture(params=["sync", "async"])
 def running(request: pytest.FixtureRequest, url: str, schema: str) -> Running:
-    return Running(request.param, url, schema, report=0.02)
+    return Running(request.param, url, schema, report_interval=0.02)
 
 
 def test_an_application_goes_on_where_it_cannot_report(

@@ -41,7 +41,7 @@ def run(server_url: str, schema: str) -> Run:
 @pytest.fixture
 def made(run: Run) -> Run:
     """The same on a schema with a fresh store."""
-    assert run("init").returncode == 0
+    assert run("store", "init").returncode == 0
     return run
 
 
@@ -77,46 +77,46 @@ def test_types_are_listed_and_checked(made: Run, tmp_path: Path) -> None:
     ]:
         made("append", "order-1", event_type, data, "--expected", "any")
 
-    bare = [line.split()[:2] for line in made("types").stdout.splitlines()]
+    bare = [line.split()[:2] for line in made("types", "list").stdout.splitlines()]
     assert bare == [["TYPE", "EVENTS"], ["Bought", "2"], ["Ordered", "1"], ["Seen", "1"]]
-    told = made("types", "--events", "shop:app", at=tmp_path).stdout
+    told = made("types", "list", "--events", "shop:app", at=tmp_path).stdout
     assert re.search(r"Bought +2 .* read as another +Bought -> Ordered by priced", told)
     assert re.search(r"Ordered +1 .* yes", told)
     assert re.search(r"Seen +1 .* read as another +Seen -> nothing", told)
     (ordered,) = [
         line
-        for line in lines(made("types", "--events", "shop:EVENTS", "--json", at=tmp_path))
+        for line in lines(made("types", "list", "--events", "shop:EVENTS", "--json", at=tmp_path))
         if line["type"] == "Ordered"
     ]
     assert (ordered["first_position"], ordered["is_registered"]) == ("1", True)
 
-    checked = made("check-types", "shop:EVENTS", at=tmp_path)
+    checked = made("types", "check", "shop:EVENTS", at=tmp_path)
     assert (checked.returncode, checked.stdout) == (
         0,
         "all 3 types can be read (4 events decoded)\n",
     )
     for event_type, data in [("Bought", "{}"), ("Lost", "{}"), ("Lost", "{}")]:
         made("append", "order-2", event_type, data, "--expected", "any")
-    failed = made("check-types", "shop:EVENTS", at=tmp_path)
+    failed = made("types", "check", "shop:EVENTS", at=tmp_path)
     assert failed.returncode == 1
     assert "Bought: 1 of 3 that were read cannot be (3 in the store)" in failed.stdout
     assert "the upcaster Bought -> Ordered by priced failed: KeyError: 'cents'" in failed.stdout
     assert "Lost: 2 of 2" in failed.stdout
     assert "    at order-2 1, order-2 2\n2 of 4 types cannot be read\n" in failed.stdout
 
-    assert made("check-types", "shop:NONE", at=tmp_path).returncode == 2
-    assert made("check-types", "nowhere:EVENTS").returncode == 2
+    assert made("types", "check", "shop:NONE", at=tmp_path).returncode == 2
+    assert made("types", "check", "nowhere:EVENTS").returncode == 2
 
 
 def test_types_of_nothing_are_not_as_they_should_be(run: Run, schema: str, tmp_path: Path) -> None:
     """In CI, a wrong URL must not look like a store that can be read."""
     (tmp_path / "shop.py").write_text(REGISTRY, "utf-8")
-    check = ("check-types", "shop:EVENTS")
+    check = ("types", "check", "shop:EVENTS")
 
     missing = run(*check, at=tmp_path)
     folder = tmp_path / "postgresql"
     not_made = run(*check, "--url", f"embedded://{folder}", at=tmp_path)
-    run("init")
+    run("store", "init")
     empty = run(*check, at=tmp_path)
 
     for done, reason, place in (
@@ -132,8 +132,8 @@ def test_types_of_nothing_are_not_as_they_should_be(run: Run, schema: str, tmp_p
 
 def test_init_makes_a_store_and_a_second_one_finds_it(run: Run, schema: str) -> None:
     applied = "".join(f"applied {m.version:04} {m.name}\n" for m in migrations())
-    assert run("init").stdout == applied
-    assert run("init").stdout == f"the store in schema {schema} is up to date\n"
+    assert run("store", "init").stdout == applied
+    assert run("store", "init").stdout == f"the store in schema {schema} is up to date\n"
 
 
 def test_an_event_is_appended_and_read(made: Run) -> None:
@@ -154,14 +154,16 @@ def test_a_table_is_for_people(made: Run) -> None:
     assert head.split() == ["POSITION", "RECORDED", "(UTC)", "STREAM", "VERSION", "TYPE", "DATA"]
     assert row.split()[0] == "1"
     assert row.endswith('OrderTipped  {"amount":2}')
-    assert "order-1" in made("streams").stdout
-    assert "head 1 of 1 positions" in made("stats").stdout
+    assert "order-1" in made("streams", "list").stdout
+    assert "head 1 of 1 positions" in made("store", "stats").stdout
 
 
 def test_stored_text_does_not_reach_the_terminal_as_commands(made: Run) -> None:
     made("append", "order-\x9b31m", "Type\x85", '"\\u001b[2J\\u009b2J"', "-e", "any")
 
-    shown = made("log").stdout + made("read", "order-\x9b31m").stdout + made("streams").stdout
+    shown = (
+        made("log").stdout + made("read", "order-\x9b31m").stdout + made("streams", "list").stdout
+    )
     assert not set(shown) & {"\x1b", "\x9b", "\x85"}
 
 
@@ -236,8 +238,8 @@ def test_the_log_is_filtered(made: Run) -> None:
         (2, ["append", "-e", "any", "-f", "/nowhere/x"], "/nowhere/x"),
         (2, ["log", "--limit", "-1"], "limit"),
         (2, ["unknown"], "unknown"),
-        (3, ["stats", "--url", "postgresql://u:secret@127.0.0.1:1/x"], "127.0.0.1:1/x"),
-        (4, ["stats", "--schema", "nowhere"], "indelible init --schema nowhere"),
+        (3, ["store", "stats", "--url", "postgresql://u:secret@127.0.0.1:1/x"], "127.0.0.1:1/x"),
+        (4, ["store", "stats", "--schema", "nowhere"], "indelible store init --schema nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -287,7 +289,7 @@ def test_an_interrupt_ends_quietly(made: Run, server_url: str, schema: str) -> N
         assert process.stderr is not None
         process.stdin.write('{"stream":"s-1","type":"A"}\n')
         process.stdin.flush()
-        while not lines(made("streams", "--json")):  # until it waits for the next line
+        while not lines(made("streams", "list", "--json")):  # until it waits for the next line
             pass
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == ""
@@ -295,9 +297,12 @@ def test_an_interrupt_ends_quietly(made: Run, server_url: str, schema: str) -> N
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("command", ["init", "append", "read", "log", "streams", "stats", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    ["store init", "append", "read", "log", "streams list", "store stats", "events show", "demo"],
+)
 def test_every_command_explains_itself(run: Run, command: str) -> None:
-    done = run(command, "--help")
+    done = run(*command.split(), "--help")
 
     assert done.returncode == 0
     assert "--url" in done.stdout
@@ -356,9 +361,9 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
     refused = made("groups", "create", "mails", "--type", "OrderTipped", "--max-attempts", "2")
     assert refused.returncode == 1
     assert "indelible groups create --change" in refused.stderr
-    change = ("groups", "create", "mails", "--type", "OrderTipped", "--change")
+    change = ("groups", "create", "mails", "--type", "OrderTipped", "--update")
     assert made(*change, "--max-attempts", "2").stdout == "group mails has these settings\n"
-    assert made(*change, "--by", "tag:order").returncode == 2
+    assert made(*change, "--partition-by", "tag:order").returncode == 2
     (row,) = lines(made("groups", "list", "--json"))
     assert (row["name"], row["checkpoint"], row["lag_events"]) == ("mails", "0", 1)
     shown = made("groups", "show", "mails").stdout
@@ -454,7 +459,7 @@ def test_an_application_is_run_and_stopped(
         made("append", f"order-{number}", "OrderTipped", str(number), "-e", "any")
     made("append", "order-9", "OrderTipped", '"no"', "-e", "any")
     worker = subprocess.Popen(
-        [*COMMAND, "run", "shop:app", "--log-format", "json", "--report", "0.2"],
+        [*COMMAND, "run", "shop:app", "--log-format", "json", "--report-interval", "0.2"],
         env={**os.environ, "INDELIBLE_URL": server_url, "INDELIBLE_SCHEMA": schema},
         cwd=tmp_path,
         stderr=subprocess.PIPE,
@@ -534,10 +539,10 @@ def test_what_is_no_application_is_told(made: Run, application: str, says: str) 
 
 
 def test_the_epoch_is_told_and_renewed(made: Run) -> None:
-    before = made("epoch").stdout
-    assert made("epoch", "--renew").returncode == 2
-    renewed = made("epoch", "--renew", "--yes").stdout
-    assert before != renewed == made("epoch").stdout
+    before = made("store", "epoch").stdout
+    assert made("store", "epoch", "--renew").returncode == 2
+    renewed = made("store", "epoch", "--renew", "--yes").stdout
+    assert before != renewed == made("store", "epoch").stdout
 
 
 def exported(made: Run) -> str:
@@ -557,31 +562,31 @@ def test_an_exported_log_is_imported_as_it_is(
     file.write_bytes(pack[packed](log.encode()))
 
     to = ("--schema", second_schema, "--keep-recorded-at")
-    assert made("import", str(file), *to).stdout == "3 events imported\n"
+    assert made("store", "import", str(file), *to).stdout == "3 events imported\n"
     assert made("log", "--json", "--schema", second_schema).stdout == log
-    again = made("import", str(file), *to)
+    again = made("store", "import", str(file), *to)
     assert again.stdout == "0 events imported, 3 were there already\n"
 
 
 def test_standard_input_is_imported_and_needs_a_source_where_ids_are_missing(made: Run) -> None:
     line = '{"stream": "a-1", "type": "A", "data": {}}\n'
 
-    done = made("import", "-", given=line)
+    done = made("store", "import", "-", given=line)
     assert done.returncode == 2
     assert done.stderr.startswith("indelible: line 1: it has no id: give it one, or")
-    assert made("import", "-", "--source", "x", given=line).stdout == "1 events imported\n"
+    assert made("store", "import", "-", "--source", "x", given=line).stdout == "1 events imported\n"
 
 
 def test_a_check_writes_nothing_and_needs_no_database(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "events"
     file.write_text('{"stream": "a-1", "type": "A", "data": {}}\n\n{"stream": "a-1"}\n', "utf-8")
 
-    done = run("import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
+    done = run("store", "import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
     assert done.returncode == 2
     assert "line 3: it is not the JSON that is wanted" in done.stderr
 
     file.write_text('{"stream": "a-1", "type": "A", "data": {}}\n', "utf-8")
-    done = run("import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
+    done = run("store", "import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
     assert done.stdout.startswith("1 events can be imported")
 
 
@@ -591,11 +596,11 @@ def test_a_refused_line_is_named_with_an_exit_code(made: Run, tmp_path: Path) ->
     file.write_text(good + '{"stream": "a-1", "type": "A", "data": {}, "version": 7}\n', "utf-8")
     made("append", "a-1", "A", "{}", "-e", "any")
 
-    done = made("import", str(file))
+    done = made("store", "import", str(file))
 
     assert done.returncode == 1
     assert done.stderr.startswith("indelible: line 1: stream 'a-1' was expected at 5, but")
-    assert made("import", str(tmp_path / "nothing")).returncode == 2
+    assert made("store", "import", str(tmp_path / "nothing")).returncode == 2
 
 
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])
@@ -607,7 +612,7 @@ def test_a_file_that_is_cut_off_says_so(made: Run, tmp_path: Path, packed: str) 
     file = tmp_path / "events"
     file.write_bytes(pack[: len(pack) // 2])
 
-    done = made("import", str(file))
+    done = made("store", "import", str(file))
 
     assert done.returncode == 2
     assert "is cut off or damaged" in done.stderr
@@ -617,7 +622,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory(made: Run, tmp_path: Pat
     file = tmp_path / "events"
     file.write_bytes(b" " * (3 * 1024 * 1024))
 
-    done = made("import", str(file))
+    done = made("store", "import", str(file))
 
     assert done.returncode == 2
     assert "has a line of over 2,097,152 bytes" in done.stderr
@@ -644,7 +649,7 @@ def test_what_was_known_and_what_holds_are_read(made: Run) -> None:
     assert data("--valid-at", "in 1 hour") == [3, 1]
     assert data("--valid-at", "in 4 days", "--backwards", "--limit", "1") == [2]
     assert data("--as-of", "1", "--valid-at", "in 4 days") == [1]
-    epoch = made("epoch").stdout.strip()
+    epoch = made("store", "epoch").stdout.strip()
     assert data("--as-of", f"2@{epoch}") == [1, 2]
     head, row = made("read", "menu-1", "--valid-at", "2020-02-02T00:00:00Z").stdout.splitlines()
     assert head.split()[:5] == ["VERSION", "RECORDED", "(UTC)", "VALID", "(UTC)"]
@@ -663,27 +668,27 @@ def test_a_moment_that_is_none_is_refused_with_examples(made: Run) -> None:
 def test_a_stream_is_closed_reopened_archived_and_erased(made: Run) -> None:
     made("append", "order-1", "OrderTipped", '{"amount": 2}', "-e", "any")
 
-    assert made("stream", "archive", "order-1").returncode == 1
-    assert made("stream", "close", "order-1", "-e", "7").returncode == 1
-    assert "closed at" in made("stream", "close", "order-1", "-e", "0", "--reason", "x").stdout
+    assert made("streams", "archive", "order-1").returncode == 1
+    assert made("streams", "close", "order-1", "-e", "7").returncode == 1
+    assert "closed at" in made("streams", "close", "order-1", "-e", "0", "--reason", "x").stdout
     refused = made("append", "order-1", "OrderTipped", "-e", "any")
     assert refused.returncode == 1
-    assert "indelible stream reopen order-1" in refused.stderr
-    assert ", open" in made("stream", "reopen", "order-1").stdout
-    made("stream", "close", "order-1", "-e", "stream-exists")
-    assert "archived at" in made("stream", "archive", "order-1").stdout
-    asked = made("stream", "erase", "order-1", "--reason", "request 7")
+    assert "indelible streams reopen order-1" in refused.stderr
+    assert ", open" in made("streams", "reopen", "order-1").stdout
+    made("streams", "close", "order-1", "-e", "stream-exists")
+    assert "archived at" in made("streams", "archive", "order-1").stdout
+    asked = made("streams", "erase", "order-1", "--reason", "request 7")
     assert (asked.returncode, "--yes" in asked.stderr) == (2, True)
-    assert "erased at" in made("stream", "erase", "order-1", "--reason", "request 7", "-y").stdout
+    assert "erased at" in made("streams", "erase", "order-1", "--reason", "request 7", "-y").stdout
     assert made("read", "order-1").stdout.splitlines()[1].endswith("(erased)")
     (event,) = lines(made("log", "--json"))
     assert (event["data"], event["erased"]) == (None, True)
 
-    told = made("stream", "show", "order-1").stdout
+    told = made("streams", "show", "order-1").stdout
     assert [word in told for word in ("close", "reopen", "archive", "erase", "request 7")] == (
         [True] * 5
     )
-    (shown,) = lines(made("stream", "show", "order-1", "--json"))
+    (shown,) = lines(made("streams", "show", "order-1", "--json"))
     assert [change["operation"] for change in shown["changes"]] == [
         "close",
         "reopen",
@@ -691,8 +696,8 @@ def test_a_stream_is_closed_reopened_archived_and_erased(made: Run) -> None:
         "archive",
         "erase",
     ]
-    assert made("stream", "show", "order-2").returncode == 1
-    assert made("stream", "erase", "order-2", "--reason", "x", "-y").returncode == 1
+    assert made("streams", "show", "order-2").returncode == 1
+    assert made("streams", "erase", "order-2", "--reason", "x", "-y").returncode == 1
 
 
 _PROJECTIONS = """
@@ -855,14 +860,21 @@ def test_what_is_appended_and_imported_with_classes_has_their_tags(
     line = '{"stream":"a-1","type":"Subscribed","data":{"student":%s}}\n'
 
     file.write_text(line % '"s1"', "utf-8")
-    assert made("import", str(file), *known, at=tmp_path).returncode == 0
+    assert made("store", "import", str(file), *known, at=tmp_path).returncode == 0
     assert made("append", "-f", str(file), "-e", "any", *known, at=tmp_path).returncode == 0
     one = ("append", "a-1", "Subscribed", '{"student": "s1"}', "-e", "any")
     assert made(*one, *known, at=tmp_path).returncode == 0
 
     assert [event["tags"] for event in lines(made("log", "--json"))] == [["student:s1"]] * 3
     file.write_text(line % "1", "utf-8")
-    for command in (("import",), ("import", "--check"), ("append", "-e", "any", "-f")):
+    for command in (
+        (
+            "store",
+            "import",
+        ),
+        ("store", "import", "--check"),
+        ("append", "-e", "any", "-f"),
+    ):
         done = made(*command, str(file), *known, at=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert "line 1: event 'Subscribed' cannot be stored: data.student" in done.stderr

@@ -220,11 +220,11 @@ def test_a_store_that_is_exported_and_imported_answers_every_read_alike(
         log = Command(one.url, one.schema)("log", "--json").out
         imported = Command(other.url, other.schema)
 
-        done = imported("import", "-", "--keep-recorded-at", given=log.encode())
+        done = imported("store", "import", "-", "--keep-recorded-at", given=log.encode())
         assert done.code == 0, done.err
         with other.connect() as store:
             assert _answers(store, moments) == answers
-        again = imported("import", "-", "--keep-recorded-at", given=log.encode())
+        again = imported("store", "import", "-", "--keep-recorded-at", given=log.encode())
         assert again.out.startswith("0 events imported")
 
 
@@ -243,7 +243,7 @@ def test_numbers_keep_their_digits_on_the_way_in_and_out(command: Command) -> No
 def test_what_an_erased_event_holds_is_refused(command: Command) -> None:
     for wrong in ('"data":1', '"data":null,"metadata":{"by":"ann"}'):
         line = f'{{"stream":"a-1","type":"A","erased":true,{wrong}}}\n'
-        done = command("import", "-", "--source", "x", given=line.encode())
+        done = command("store", "import", "-", "--source", "x", given=line.encode())
         assert (done.code, "is erased, and has data" in done.err) == (2, True)
 
 
@@ -255,7 +255,7 @@ def test_a_stream_that_was_archived_elsewhere_is_archived_here(
     store.archive_stream("a-1", reason=None)
     with indelible_stores.store() as other:
         imported = Command(other.url, other.schema)
-        imported("import", "-", given=command("log", "--json").out.encode())
+        imported("store", "import", "-", given=command("log", "--json").out.encode())
         with psycopg.connect(other.url) as connection:
             count = f"SELECT count(*) FROM {other.schema}.archived_events"
             assert connection.execute(count).fetchone() == (2,)
@@ -276,12 +276,12 @@ def test_an_import_past_inline_projections_says_what_to_build_anew(
     with EventStore.connect(url, schema=schema, inline=[Tips]):
         pass
     line = b'{"stream":"order-1","type":"OrderTipped","data":2}\n'
-    refused = command("import", "-", "--source", "x", given=line)
+    refused = command("store", "import", "-", "--source", "x", given=line)
     assert (refused.code, refused.out) == (2, "")
     assert "line 1: inline projection 'tips' takes 'OrderTipped'" in refused.err
     assert "--past-inline" in refused.err
 
-    done = command("import", "-", "--source", "x", "--past-inline", given=line)
+    done = command("store", "import", "-", "--source", "x", "--past-inline", given=line)
     assert (done.code, done.out) == (0, "1 events imported\n")
     assert "indelible projections rebuild tips --app MODULE:APP" in done.err
 
@@ -302,7 +302,7 @@ def test_what_is_not_utf_8_is_refused_in_a_line(command: Command, tmp_path: Path
     file = tmp_path / "events"
     file.write_bytes(latin)
 
-    for arguments in (("import", "--source", "x"), ("append", "-e", "any", "-f")):
+    for arguments in (("store", "import", "--source", "x"), ("append", "-e", "any", "-f")):
         _is_told(command(*arguments, "-", given=latin), "line 1", "UTF-8")
         _is_told(command(*arguments, str(file)), "line 1", "UTF-8")
         utf_16 = command(*arguments, "-", given=latin.decode("latin-1").encode("utf-16"))
@@ -312,15 +312,15 @@ def test_what_is_not_utf_8_is_refused_in_a_line(command: Command, tmp_path: Path
     _is_told(command("append", "a-1", argument, "-e", "any"))
     _is_told(command("read", argument))
     _is_told(command("log", "--type", argument))
-    _is_told(command("stats", "--url", f"postgresql://h/{argument}"), "URL")
-    _is_told(command("stats", "--schema", argument), "schema")
+    _is_told(command("store", "stats", "--url", f"postgresql://h/{argument}"), "URL")
+    _is_told(command("store", "stats", "--schema", argument), "schema")
     _is_told(command("run", f"{argument}:app"), "module")
 
 
 def test_a_byte_order_mark_is_passed_over(command: Command) -> None:
     line = b'\xef\xbb\xbf{"stream":"a-1","type":"A","data":1}\n'
 
-    assert command("import", "-", "--source", "x", given=line).code == 0
+    assert command("store", "import", "-", "--source", "x", given=line).code == 0
     assert command("append", "-e", "any", "-f", "-", given=line).code == 0
 
 
@@ -332,7 +332,19 @@ def test_output_in_another_encoding_says_the_same(
 
     (event,) = command("log", "--json", encoding=encoding).lines()
     assert (event["stream"], event["type"], event["data"]) == ("ü-1", "Größe", "€ 😀")
-    for arguments in (("log",), ("streams",), ("read", "ü-1"), ("types",), ("--help",)):
+    for arguments in (
+        ("log",),
+        (
+            "streams",
+            "list",
+        ),
+        ("read", "ü-1"),
+        (
+            "types",
+            "list",
+        ),
+        ("--help",),
+    ):
         assert command(*arguments, encoding=encoding).code == 0
     refused = command("read", "ß-1", encoding=encoding)
     assert (refused.code, "never written" in refused.err) == (1, True)
@@ -365,7 +377,7 @@ def test_closed_standard_streams_are_the_null_device(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("arguments", ["--version", "log", "log --json", "stats"])
+@pytest.mark.parametrize("arguments", ["--version", "log", "log --json", "store stats"])
 def test_a_full_disk_is_told_in_a_line(
     store: EventStore, url: str, schema: str, arguments: str
 ) -> None:
@@ -399,7 +411,7 @@ def test_of_a_module_that_cannot_be_imported_its_own_frames_are_shown(
 
     for arguments in (
         ("run", f"{name}:app"),
-        ("check-types", f"{name}:EVENTS"),
+        ("types", "check", f"{name}:EVENTS"),
         ("projections", "verify", "x", "--app", name),
     ):
         done = command(*arguments)
@@ -444,7 +456,13 @@ def test_nothing_is_cut_off_on_a_terminal_of_80_columns(
         assert written in _whole(command(*arguments, columns=80))
     live = command("log", "--follow", "--after", "0", "-n", "2", columns=80)
     assert _whole(live).count(written) == 2
-    for arguments in (("log",), ("streams",)):
+    for arguments in (
+        ("log",),
+        (
+            "streams",
+            "list",
+        ),
+    ):
         assert stream in _whole(command(*arguments, columns=80))
 
 
@@ -507,7 +525,7 @@ def test_the_last_error_of_a_projection_is_shown_on_a_terminal_of_80_columns(
     ],
 )
 def test_no_part_of_a_password_is_shown(command: Command, url: str) -> None:
-    done = command("stats", "--url", url)
+    done = command("store", "stats", "--url", url)
 
     assert done.code in (2, 3)
     assert "t-word" not in done.out + done.err
@@ -528,3 +546,84 @@ def test_a_program_takes_the_schema_of_the_environment_as_the_command_does(
 def test_the_version_is_told_and_the_command_completes_itself(command: Command) -> None:
     assert command("-V").out == command("--version").out == f"indelible {__version__}\n"
     assert "--install-completion" in command("--help").out
+
+
+# Stores -----------------------------------------------------------------------------------------
+
+
+def test_only_init_makes_a_store(url: str, schema: str) -> None:
+    missing = Command(url, f"{schema}_none")
+
+    refused = missing("store", "migrate")
+
+    assert (refused.code, refused.out) == (4, "")
+    assert f"indelible store init --schema {schema}_none" in refused.err
+    assert Command(url, schema)("store", "migrate").out.endswith("is up to date\n")
+
+
+def test_a_store_is_deleted_only_if_that_is_meant(
+    command: Command, store: EventStore, url: str, schema: str
+) -> None:
+    store.append("order-1", NewEvent("OrderTipped", 1), expected=ANY)
+
+    refused = command("store", "reset", "--yes")
+    asked = command("store", "reset", "--force")
+
+    assert (refused.code, asked.code) == (2, 2)
+    assert "is no local embedded store" in refused.err
+    assert f"delete the store in schema {schema}" in asked.err
+    assert store.head() == 1
+    done = command("store", "reset", "--force", "--yes")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"the store in schema {schema} is deleted\napplied 0001")
+    with EventStore.connect(url, schema=schema) as emptied:
+        assert emptied.head() == 0
+
+
+def test_an_export_is_what_import_takes(command: Command, url: str, schema: str) -> None:
+    command("append", "order-1", "OrderTipped", "1", "-e", "any")
+    command("streams", "close", "order-1", "-e", "0", "--reason", "done")
+
+    exported = command("store", "export")
+
+    assert exported.out == command("log", "--json").out
+    command("store", "reset", "--force", "--yes")
+    assert command("store", "import", "-", given=exported.out.encode()).code == 0
+    (stream,) = command("streams", "show", "order-1", "--json").lines()
+    assert stream["changes"][0]["reason"] == "done"
+
+
+def test_an_event_is_shown_whole(command: Command) -> None:
+    command("append", "order-1", "OrderTipped", '{"note": "' + "x" * 200 + '"}', "-e", "any")
+
+    shown = command("events", "show", "1", columns=80)
+
+    assert "x" * 200 in re.sub(r"\s", "", shown.out)
+    (event,) = command("events", "show", "1", "--json").lines()
+    (logged,) = command("log", "--json").lines()
+    assert {**logged, "life": None} == {**event, "life": None}
+    assert command("events", "show", "2").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("log", "--limit", "-3"), "--limit"),
+        (("read", "order-1", "--from-version", "-1"), "--from-version"),
+        (("groups", "create", "mails", "--max-attempts", "0"), "--max-attempts"),
+    ],
+)
+def test_an_error_names_the_option_as_typed_and_the_help(
+    command: Command, arguments: tuple[str, ...], told: str
+) -> None:
+    done = command(*arguments)
+
+    assert done.code == 2
+    assert done.err.startswith(f"indelible: {told} ")
+    names = [name for name in arguments if name.isalpha() and name != "mails"]
+    assert f"See indelible {' '.join(names)} --help" in done.err
+
+
+def test_wrong_usage_points_to_the_help_of_the_command(command: Command) -> None:
+    assert "See indelible log --help" in command("log", "--bogus").err
+    assert "See indelible groups --help" in command("groups", "creat").err

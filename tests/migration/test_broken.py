@@ -61,7 +61,9 @@ def test_a_copy_in_the_same_database_is_refused_until_it_has_a_number_of_its_own
     url: str, schema: str, copy: str, connection: psycopg.Connection
 ) -> None:
     assert number_of(connection, copy) == number_of(connection, schema)
-    with pytest.raises(SchemaError, match=f"copy of the one in schema '{schema}'.*indelible init"):
+    with pytest.raises(
+        SchemaError, match=f"copy of the one in schema '{schema}'.*indelible store init"
+    ):
         EventStore.connect(url, schema=copy)
     with EventStore.connect(url, schema=schema) as store:  # the first goes on undisturbed
         store.append("a-1", event(), expected=0)
@@ -192,7 +194,7 @@ def test_a_sequence_of_positions_that_stands_behind_is_refused_and_set_forward(
         for _ in range(3):
             store.append("a-1", event(), expected=ANY)
         connection.execute(f"SELECT setval('{schema}.events_position', 1)")
-        with pytest.raises(SchemaError, match="indelible init"):
+        with pytest.raises(SchemaError, match="indelible store init"):
             store.append("a-1", event(), expected=ANY)
         connection.execute(f"SELECT setval('{schema}.events_position', 1)")
         with pytest.raises(SchemaError, match=r"SELECT setval\('.*events_position', 3\)"):

@@ -60,7 +60,7 @@ def test_what_was_applied_is_recorded(connection: psycopg.Connection, schema: st
 
 
 def test_a_database_without_a_store_says_which_command_to_run(server_url: str, schema: str) -> None:
-    with pytest.raises(SchemaMissing, match=f"indelible init --schema {schema}"):
+    with pytest.raises(SchemaMissing, match=f"indelible store init --schema {schema}"):
         EventStore.connect(server_url, schema=schema)
 
 
@@ -82,7 +82,7 @@ def test_a_store_of_an_older_library_says_which_command_to_run(
 ) -> None:
     connection.execute(f"DELETE FROM {schema}.migrations WHERE version > 1")
 
-    with pytest.raises(SchemaOutdated, match="indelible init") as refusal:
+    with pytest.raises(SchemaOutdated, match="indelible store migrate") as refusal:
         EventStore.connect(url, schema=schema)
     assert (refusal.value.found, refusal.value.wanted) == (1, newest_version())
 
@@ -348,7 +348,7 @@ def test_a_reader_reads_and_does_not_append(url: str, schema: str) -> None:
 
 def test_a_role_without_rights_is_told_what_it_needs(url: str, schema: str) -> None:
     with as_member_of(url, schema, "none") as stranger:
-        with pytest.raises(PermissionDenied, match="indelible init --roles"):
+        with pytest.raises(PermissionDenied, match="indelible store init --roles"):
             EventStore.connect(stranger, schema=schema)
 
 

@@ -36,7 +36,17 @@ def the_package_is_whole() -> None:
 
 def the_command_answers() -> None:
     told = subprocess.run([COMMAND, "--help"], check=True, capture_output=True, text=True)
-    for command in ("init", "append", "read", "log", "streams", "stats", "demo"):
+    for command in (
+        "append",
+        "read",
+        "log",
+        "run",
+        "demo",
+        "store",
+        "streams",
+        "groups",
+        "projections",
+    ):
         assert command in told.stdout, f"indelible --help does not tell of {command}"
 
 

@@ -53,8 +53,8 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
         *,
         url: str | None = None,
         schema: str | None = None,
-        report: float = 30.0,
-        grace: float = 30.0,
+        report_interval: float = 30.0,
+        shutdown_timeout: float = 30.0,
     ) -> None:
         """Create the groups that are not there, and work until told to stop.
 
@@ -62,8 +62,9 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
             stop: ends it when set: no new event is begun, those at work are finished.
             url: another database than the application's own.
             schema: another schema than the application's own.
-            report: seconds between two lines in the log that tell how the groups stand.
-            grace: seconds that handlers have to finish, after which their events are given back.
+            report_interval: seconds between two lines in the log that tell how the groups stand.
+            shutdown_timeout: seconds that handlers have to finish, after which their events are
+                given back.
 
         Raises:
             InvalidInput: there is no handler.
@@ -101,11 +102,11 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
                     for number in range(self.concurrency)
                 ]
                 running.append((consumer, threads))
-            following = self._following(store, failures, stop, grace)
+            following = self._following(store, failures, stop, shutdown_timeout)
             for threads in (*(threads for _, threads in running), following):
                 for thread in threads:
                     thread.start()
-            while not stop.wait(report):
+            while not stop.wait(report_interval):
                 for part in parts:
                     with self._asking(part):
                         self._report(part, store.group(part.name).info())
@@ -114,7 +115,7 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
                         self._report_projections(store.projection_statuses())
             for consumer, _ in running:
                 consumer.stop()
-            deadline = time.monotonic() + grace
+            deadline = time.monotonic() + shutdown_timeout
             for consumer, threads in running:
                 for thread in threads:
                     thread.join(max(deadline - time.monotonic(), 0))
@@ -132,7 +133,7 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
         store: EventStore,
         failures: list[BaseException],
         stop: threading.Event,
-        grace: float,
+        shutdown_timeout: float,
     ) -> list[threading.Thread]:
         """The thread that keeps projections up to date, where there are any."""
         if not self.projections:
@@ -140,15 +141,21 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
         daemon = store.daemon(self.projections, concurrency=self._batches)
         return [
             threading.Thread(
-                target=self._follow, args=(daemon, failures, stop, grace), name="projections"
+                target=self._follow,
+                args=(daemon, failures, stop, shutdown_timeout),
+                name="projections",
             )
         ]
 
     def _follow(
-        self, daemon: Daemon, failures: list[BaseException], stop: threading.Event, grace: float
+        self,
+        daemon: Daemon,
+        failures: list[BaseException],
+        stop: threading.Event,
+        shutdown_timeout: float,
     ) -> None:
         try:
-            daemon.run(stop, grace=grace)
+            daemon.run(stop, grace=shutdown_timeout)
         except BaseException as error:  # a projection was begun in another way, say
             failures.append(error)
             stop.set()

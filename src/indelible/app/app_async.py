@@ -55,8 +55,8 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
         *,
         url: str | None = None,
         schema: str | None = None,
-        report: float = 30.0,
-        grace: float = 30.0,
+        report_interval: float = 30.0,
+        shutdown_timeout: float = 30.0,
     ) -> None:
         """Create the groups that are not there, and work until told to stop.
 
@@ -64,9 +64,9 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
             stop: ends it when set: no new event is begun, those at work are finished.
             url: another database than the application's own.
             schema: another schema than the application's own.
-            report: seconds between two lines in the log that tell how the groups stand.
-            grace: seconds that handlers have to finish, after which they are cancelled and their
-                events given back.
+            report_interval: seconds between two lines in the log that tell how the groups stand.
+            shutdown_timeout: seconds that handlers have to finish, after which they are cancelled
+                and their events given back.
 
         Raises:
             InvalidInput: there is no handler.
@@ -104,8 +104,10 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
             following = []
             if self.projections:
                 daemon = store.daemon(self.projections, concurrency=self._batches)
-                following = [asyncio.create_task(self._follow(daemon, failures, stop, grace))]
-            while not await _is_set(stop, report):
+                following = [
+                    asyncio.create_task(self._follow(daemon, failures, stop, shutdown_timeout))
+                ]
+            while not await _is_set(stop, report_interval):
                 for part in parts:
                     with self._asking(part):
                         self._report(part, await store.group(part.name).info())
@@ -117,7 +119,7 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
             everything = [task for _, tasks in running for task in tasks]
             late = set(everything)
             if late:
-                _, late = await asyncio.wait(everything, timeout=grace)
+                _, late = await asyncio.wait(everything, timeout=shutdown_timeout)
             for task in late:
                 task.cancel()
             if late:
@@ -133,10 +135,14 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
                 raise failures[0]
 
     async def _follow(
-        self, daemon: AsyncDaemon, failures: list[BaseException], stop: asyncio.Event, grace: float
+        self,
+        daemon: AsyncDaemon,
+        failures: list[BaseException],
+        stop: asyncio.Event,
+        shutdown_timeout: float,
     ) -> None:
         try:
-            await daemon.run(stop, grace=grace)
+            await daemon.run(stop, grace=shutdown_timeout)
         except BaseException as error:  # a projection was begun in another way, say
             if ends_task(error):
                 raise

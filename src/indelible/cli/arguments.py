@@ -1,14 +1,50 @@
-"""Options that several commands have."""
+"""Options that several commands have, and how a command names them in errors."""
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from indelible import ANY, NO_STREAM, STREAM_EXISTS, InvalidInput
 from indelible.events import ExpectedVersion
+
+
+class Commands(typer.Typer):
+    """Commands whose errors name an option as it is typed, and point to their help."""
+
+    def __init__(self, help: str | None = None, **options: Any) -> None:  # noqa: A002
+        super().__init__(no_args_is_help=True, rich_markup_mode="markdown", help=help, **options)
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Register a command; see `typer.Typer.command`."""
+        return super().command(name, cls=_Command, **options)
+
+
+class _Command(TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InvalidInput as error:
+            if type(error) is not InvalidInput:
+                raise
+            message = self._as_typed(str(error))
+            raise InvalidInput(f"{message}. See {ctx.command_path} --help") from error
+
+    def _as_typed(self, message: str) -> str:
+        """Name the option with which the text of an error begins as it is typed."""
+        name = re.match(r"\w*", message)
+        for parameter in self.params:
+            if name is not None and parameter.name == name.group():
+                typed = max(parameter.opts, key=len)
+                typed = typed if typed.startswith("-") else typed.upper()
+                return typed + message[name.end() :]
+        return message
+
 
 Url = Annotated[
     str | None,

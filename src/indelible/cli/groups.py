@@ -13,11 +13,7 @@ from indelible.consumer_groups.types import GroupStart
 
 from . import arguments, output, timestamps
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Consumer groups: how they stand, and what they have set aside.",
-)
+app = arguments.Commands("Consumer groups: how they stand, and what they have set aside.")
 
 Name = Annotated[str, typer.Argument(help="The group's name.")]
 Position = Annotated[int | None, typer.Option("--position", help="Only the event at it.")]
@@ -103,7 +99,10 @@ def create_group(
         typer.Option("--start", help="beginning, head, a position, or a moment that has been."),
     ] = "beginning",
     partition_by: Annotated[
-        str, typer.Option("--by", help="What is kept in order: stream, tag:KEY, metadata:FIELD.")
+        str,
+        typer.Option(
+            "--partition-by", help="What is kept in order: stream, tag:KEY, metadata:FIELD."
+        ),
     ] = "stream",
     max_attempts: Annotated[int, typer.Option(help="Attempts before an event is parked.")] = 5,
     retry_after: Annotated[float, typer.Option(help="Seconds before the first retry.")] = 1.0,
@@ -114,18 +113,17 @@ def create_group(
     due: Annotated[
         bool, typer.Option("--due", help="Hand out each event when its valid time comes.")
     ] = False,
-    change: Annotated[
+    update: Annotated[
         bool,
-        typer.Option(
-            "--change", help="Change the settings of a group that is there, where it stands."
-        ),
+        typer.Option("--update", help="Change the settings of an existing group; it continues."),
     ] = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Create a group, or with --change give one that is there other settings.
+    """Create a group, or with --update give an existing one other settings.
 
-    With --change, too, what is not said is as for a new group. --by and --due are fixed for ever.
+    With --update, too, what is not given is as for a new group. --partition-by and --due cannot be
+    changed.
     """
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
@@ -141,9 +139,9 @@ def create_group(
             lease=lease,
             hold_back=hold_back,
             due=due,
-            exists="change" if change else "raise",
+            exists="change" if update else "raise",
         )
-    there = "has these settings" if change else "is there already, just so"
+    there = "has these settings" if update else "is there already, just so"
     typer.echo(f"group {name} {'created' if created else there}")
 
 

@@ -1,4 +1,4 @@
-"""`indelible import`."""
+"""`indelible store import`."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def _unpacked(opened: io.BufferedReader) -> IO[bytes]:
         except ImportError as error:
             raise InvalidInput(
                 "the file is packed by zstd: pip install 'indelible[zstd]', or unpack it with"
-                " zstd -dc FILE | indelible import -"
+                " zstd -dc FILE | indelible store import -"
             ) from error
         return io.BufferedReader(_Zstandard(opened, zstandard.ZstdDecompressor()), 1 << 16)
     return opened

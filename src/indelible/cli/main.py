@@ -23,34 +23,41 @@ from indelible.errors import (
     StreamNotClosed,
 )
 
-from . import append, demo, groups, import_, init, output, projections, read, run, streams, types
+from . import (
+    append,
+    arguments,
+    demo,
+    events,
+    groups,
+    output,
+    projections,
+    read,
+    run,
+    store,
+    streams,
+    types,
+)
 from .output import ReaderGone, fail
 
 # ClickException, wherever this version of typer has it from.
 _UsageError = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(
+app = arguments.Commands(
     name="indelible",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("init")(init.init)
 app.command("append")(append.append)
-app.command("import")(import_.import_)
 app.command("read")(read.read)
 app.command("log")(read.log)
-app.command("streams")(read.streams)
-app.add_typer(streams.app, name="stream")
-app.command("stats")(read.stats)
-app.command("types")(types.types)
-app.command("check-types")(types.check_types)
-app.command("epoch")(read.epoch)
 app.command("run")(run.run)
+app.command("demo")(demo.demo)
+app.add_typer(store.app, name="store")
+app.add_typer(streams.app, name="streams")
+app.add_typer(events.app, name="events")
+app.add_typer(types.app, name="types")
 app.add_typer(groups.app, name="groups")
 app.add_typer(projections.app, name="projections")
-app.command("demo")(demo.demo)
 
 
 def _show_version(wanted: bool) -> None:
@@ -92,7 +99,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        result = app(standalone_mode=False)
+        result = app(prog_name="indelible", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -126,9 +133,11 @@ def _not_written(error: OSError) -> int:
 
 def _unexpected(error: Exception) -> int:
     if isinstance(error, _UsageError):
-        told = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message()  # type: ignore[attr-defined]
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "indelible"
         # Without a command there is no message: the help has been shown.
-        return fail(f"{told} See indelible --help", 2) if told else 2
+        return fail(f"{message.rstrip('.')}. See {command} --help", 2) if message else 2
     *_, place = traceback.extract_tb(error.__traceback__)
     return fail(
         f"{type(error).__name__}: {error} (in {place.filename}, line {place.lineno}): this is an"

@@ -57,6 +57,11 @@ wrap = partial(
 _encode = msgspec.json.Encoder().encode
 
 
+def encode(value: Any) -> str:
+    """Give a value as JSON."""
+    return _encode(value).decode()
+
+
 class ReaderGone(Exception):
     """Whoever read our output has had enough, as `head` has."""
 

@@ -20,10 +20,8 @@ from indelible.projections.rebuild_runner import Report
 from . import arguments, output
 from .discovery import Application, find_projection
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Projections: how they stand, what they leave out, building and verifying them.",
+app = arguments.Commands(
+    "Projections: how they stand, what they leave out, building and verifying them."
 )
 
 Name = Annotated[str, typer.Argument(help="The projection's name.")]

@@ -1,4 +1,4 @@
-"""`indelible read`, `log`, `streams` and `stats`."""
+"""`indelible read` and `log`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _LOOKED_UP = 500
 def read(
     *,
     stream: Annotated[str, typer.Argument(help="The stream.")],
-    from_version: Annotated[int, typer.Option("--from", help="The lowest version.")] = 0,
-    to_version: Annotated[int | None, typer.Option("--to", help="The highest version.")] = None,
+    from_version: Annotated[int, typer.Option("--from-version", help="The lowest version.")] = 0,
+    to_version: Annotated[
+        int | None, typer.Option("--to-version", help="The highest version.")
+    ] = None,
     backwards: arguments.Backwards = False,
     limit: arguments.Limit = None,
     as_of: arguments.AsOf = None,
@@ -38,7 +40,7 @@ def read(
     """
     holds = None if valid_at is None else timestamps.moment(valid_at, "--valid-at")
     known = timestamps.as_of(as_of)
-    with _as_stored(url, schema) as store:
+    with as_stored(url, schema) as store:
         events = store.read(
             stream,
             from_version=from_version,
@@ -50,7 +52,7 @@ def read(
             valid_at=holds,
         )
         if json:
-            output.json_lines(_exported(store, events))
+            output.json_lines(exported(store, events))
         else:
             rows = output.event_rows(events, of_one_stream=True, by_valid_time=holds is not None)
             output.columns(rows)
@@ -90,7 +92,7 @@ def log(
         raise InvalidInput("--follow goes forwards: leave --backwards out")
     if follow and (known is not None or holds is not None):
         raise InvalidInput("--follow goes on with what comes: leave --as-of and --valid-at out")
-    with _as_stored(url, schema) as store:
+    with as_stored(url, schema) as store:
         if follow:
             output.flush_each_line()
             subscription = store.subscribe(query, after="head" if after is None else after)
@@ -107,20 +109,20 @@ def log(
         if json and follow:
             output.json_lines(map(output.event_json, events))
         elif json:
-            output.json_lines(_exported(store, events))
+            output.json_lines(exported(store, events))
         else:
             rows = output.event_rows(events, of_one_stream=False, by_valid_time=holds is not None)
             output.columns(rows, widths=output.LIVE_WIDTHS if follow else None)
 
 
-def _as_stored(url: str | None, schema: str) -> EventStore:
+def as_stored(url: str | None, schema: str) -> EventStore:
     """Open a store that gives data and metadata as the JSON that is stored."""
     store = EventStore.connect(url, schema=schema)
     store._writing.codec.keep_as_stored()
     return store
 
 
-def _exported(store: EventStore, events: Iterable[RecordedEvent]) -> Iterator[dict[str, Any]]:
+def exported(store: EventStore, events: Iterable[RecordedEvent]) -> Iterator[dict[str, Any]]:
     """Give events as JSON has them, and at a stream's last event what was done to the stream."""
     remaining = iter(events)
     while some := list(islice(remaining, _LOOKED_UP)):
@@ -129,89 +131,3 @@ def _exported(store: EventStore, events: Iterable[RecordedEvent]) -> Iterator[di
             version, found = lives.get(event.stream, (None, b""))
             more = {"life": msgspec.Raw(found)} if version == event.version else {}
             yield {**output.event_json(event), **more}
-
-
-def streams(
-    *,
-    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel.")] = None,
-    prefix: Annotated[
-        str | None, typer.Option("--prefix", help="Only streams that start with this.")
-    ] = None,
-    json: arguments.Json = False,
-    url: arguments.Url = None,
-    schema: arguments.Schema = "indelible",
-) -> None:
-    """List the streams, in order of name."""
-    with EventStore.connect(url, schema=schema) as store:
-        found = store.streams(channel=channel, prefix=prefix)
-        if json:
-            output.json_lines(map(output.stream_json, found))
-        else:
-            output.columns(output.stream_rows(found))
-
-
-def stats(
-    *,
-    json: arguments.Json = False,
-    url: arguments.Url = None,
-    schema: arguments.Schema = "indelible",
-) -> None:
-    """Say how large the store is, and how far its log is settled."""
-    with EventStore.connect(url, schema=schema) as store:
-        found = store.stats()
-        head = store.head_info()
-    if json:
-        output.json_lines(
-            [
-                {
-                    "streams": found.streams,
-                    "events": found.events,
-                    "head": str(found.head),
-                    "last_position": str(found.last_position),
-                    "bytes": found.bytes,
-                    "channels": found.channels,
-                    "waiting": head.waiting,
-                    "holders": head.holders,
-                }
-            ]
-        )
-        return
-    rows = [("CHANNEL", "STREAMS", "EVENTS")]
-    rows += [
-        (channel.channel, f"{channel.streams:,}", f"{channel.events:,}")
-        for channel in found.channels
-    ]
-    rows.append(("all", f"{found.streams:,}", f"{found.events:,}"))
-    output.columns(iter(rows))
-    typer.echo(
-        f"\nhead {found.head:,} of {found.last_position:,} positions handed out; on disk"
-        f" {found.bytes / 1024 / 1024:,.1f} MiB"
-    )
-    if head.holders:
-        waiting = "1 event waits" if head.waiting == 1 else f"{head.waiting:,} events wait"
-        typer.echo(f"{waiting} behind the head, which is held by")
-        for holder in head.holders:
-            typer.echo(f"  {output.visible(str(holder))}")
-
-
-def epoch(
-    *,
-    renew: Annotated[
-        bool, typer.Option("--renew", help="Begin a new one: the store was just restored.")
-    ] = False,
-    yes: arguments.Yes = False,
-    url: arguments.Url = None,
-    schema: arguments.Schema = "indelible",
-) -> None:
-    """Show the store's epoch, which checkpoints carry; begin a new one after a restore.
-
-    A promoted standby, a point-in-time recovery and a restored dump begin an epoch by themselves.
-    After a copied data folder or a snapshot of a disk use --renew: then a checkpoint is good only
-    if the event that it carries is still at its place.
-    """
-    with EventStore.connect(url, schema=schema) as store:
-        if renew:
-            arguments.confirm(
-                yes, "begin a new epoch, and check all kept checkpoints by their events?"
-            )
-        typer.echo(store.renew_epoch() if renew else store.epoch())

@@ -37,11 +37,12 @@ def run(
         int | None,
         typer.Option("--concurrency", "-c", help="How many events a group handles at once."),
     ] = None,
-    report: Annotated[
-        float, typer.Option("--report", help="Seconds between two reports in the log.")
+    report_interval: Annotated[
+        float, typer.Option("--report-interval", help="Seconds between two reports in the log.")
     ] = 30.0,
-    grace: Annotated[
-        float, typer.Option("--grace", help="Seconds that handlers have to finish at the end.")
+    shutdown_timeout: Annotated[
+        float,
+        typer.Option("--shutdown-timeout", help="Seconds that handlers have to finish at the end."),
     ] = 30.0,
     log_format: Annotated[
         LogFormat, typer.Option("--log-format", help="Lines for people, or JSON.")
@@ -67,18 +68,34 @@ def run(
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: _stop(number, stop.set))
-        found.run(stop, url=url, schema=schema, report=report, grace=grace)
+        found.run(
+            stop,
+            url=url,
+            schema=schema,
+            report_interval=report_interval,
+            shutdown_timeout=shutdown_timeout,
+        )
     else:
-        asyncio.run(_run_async(found, url, schema, report, grace))
+        asyncio.run(_run_async(found, url, schema, report_interval, shutdown_timeout))
 
 
 async def _run_async(
-    application: AsyncApp, url: str | None, schema: str | None, report: float, grace: float
+    application: AsyncApp,
+    url: str | None,
+    schema: str | None,
+    report_interval: float,
+    shutdown_timeout: float,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop.set)
-    await application.run(stop, url=url, schema=schema, report=report, grace=grace)
+    await application.run(
+        stop,
+        url=url,
+        schema=schema,
+        report_interval=report_interval,
+        shutdown_timeout=shutdown_timeout,
+    )
 
 
 def _stop(number: int, stop: Callable[[], None]) -> None:

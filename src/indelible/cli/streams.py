@@ -1,4 +1,4 @@
-"""`indelible stream`: the life of a stream, for operators."""
+"""`indelible streams`: list streams, close and reopen them, archive and erase their events."""
 
 from __future__ import annotations
 
@@ -11,14 +11,30 @@ from indelible.streams import StreamChange, StreamInfo
 
 from . import arguments, output
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="The life of a stream: close and reopen it, archive and erase its events.",
-)
+app = arguments.Commands("List streams; close and reopen them, archive and erase their events.")
 
 Name = Annotated[str, typer.Argument(metavar="STREAM", help="The stream.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the record.")]
+
+
+@app.command("list")
+def list_streams(
+    *,
+    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Only streams that start with this.")
+    ] = None,
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """List the streams, in order of name."""
+    with EventStore.connect(url, schema=schema) as store:
+        found = store.streams(channel=channel, prefix=prefix)
+        if json:
+            output.json_lines(map(output.stream_json, found))
+        else:
+            output.columns(output.stream_rows(found))
 
 
 @app.command("show")

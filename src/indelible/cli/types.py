@@ -1,4 +1,4 @@
-"""`indelible types` and `check-types`."""
+"""`indelible types list`: what types of events there are, and whether they can be read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from indelible.store import connect
 from . import arguments, output
 from .discovery import registry
 
+app = arguments.Commands("Types of events: what there is in the store, and whether it can be read.")
 
-def types(
+
+@app.command("list")
+def list_types(
     *,
     events: arguments.Events = None,
     json: arguments.Json = False,
@@ -59,6 +62,7 @@ def types(
     output.columns(iter(rows))
 
 
+@app.command("check")
 def check_types(
     *,
     events: Annotated[str, typer.Argument(metavar="MODULE:NAME", help=arguments.EVENTS_HELP)],

@@ -207,7 +207,7 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
                 f"{text}: connect as the owner of the store, or as a member of the role"
                 f" {settings.schema}_maintainer, {settings.schema}_writer or"
                 f" {settings.schema}_reader"
-                " (`indelible init --roles` makes them)"
+                " (`indelible store init --roles` makes them)"
             )
         case "40001" | "40P01":
             return TransactionConflict(
@@ -223,7 +223,7 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             return SchemaError(
                 settings.schema,
                 f"a sequence hands out numbers that are in use already ({text}): nothing was"
-                f" stored; run `indelible init --schema {settings.schema}`",
+                f" stored; run `indelible store init --schema {settings.schema}`",
             )
     if isinstance(error, StandbyNotHeard):
         return ConnectionLost(

@@ -118,7 +118,7 @@ def check(schema: str) -> Operation[None]:
 
 
 def _broken(schema: str, problem: str, subject: str, number: int) -> SchemaError:
-    init = f"run `indelible init --schema {schema}`"
+    init = f"run `indelible store init --schema {schema}`"
     message = {
         "renamed": f"the functions of the store in schema {schema!r} work on {subject}: a schema"
         " was renamed, or copied and renamed. Give it its name again; for a copy, put the new name"
@@ -295,7 +295,7 @@ def _check_applied(applied: Mapping[int, str | None], schema: str) -> None:
                 f"the store in schema {schema!r} was made by a version of this library that was not"
                 f" released, whose migration {migration.version} ({migration.name}) was another"
                 " one: make a new store in another schema (--schema), and move the events with"
-                " `indelible log --json` of that version and `indelible import` of this one",
+                " `indelible log --json` of that version and `indelible store import` of this one",
             )
 
 

@@ -97,6 +97,11 @@ def schema_of(schema: str | None) -> str:
     return os.environ.get(SCHEMA_VARIABLE) or "indelible" if schema is None else schema
 
 
+def is_embedded(url: str | None) -> bool:
+    """Whether a URL means the embedded database."""
+    return _known(url).startswith("embedded:")
+
+
 def would_be_made(url: str | None) -> bool:
     """Whether opening a store at a URL makes a database: an embedded one that is not there yet."""
     url = _known(url)

@@ -70,7 +70,7 @@ def main(
         agrees = report.check(console, business, lines, outcomes) and agrees
     elsewhere = "" if url is None else ", each with the same --url"
     console.print(
-        f"Look around: indelible streams --schema {schema}, indelible log --schema {schema}"
+        f"Look around: indelible streams list --schema {schema}, indelible log --schema {schema}"
         f" --backwards --limit 10, indelible groups list --schema {schema}{elsewhere}",
         highlight=False,
         soft_wrap=True,

@@ -1,5 +1,5 @@
 -- The store: its tables, and the functions that keep its guarantees.
--- "indelible." stands for the store's schema: `indelible init --schema NAME` puts NAME in its place.
+-- "indelible." stands for the store's schema: `indelible store init --schema NAME` puts NAME in its place.
 
 CREATE SCHEMA IF NOT EXISTS indelible;
 
@@ -988,5 +988,5 @@ COMMENT ON FUNCTION indelible.repair_store() IS
     'Repairs what store_problem() finds, except for a schema that was renamed. For the owner.';
 
 
--- By default nobody but the owner may do anything; `indelible init --roles` grants what is needed.
+-- By default nobody but the owner may do anything; `indelible store init --roles` grants what is needed.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

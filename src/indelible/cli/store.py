@@ -1,0 +1,198 @@
+"""`indelible store`: make, inspect and maintain a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from indelible import EventStore, InvalidInput
+from indelible.errors import SchemaMissing
+
+from . import arguments, import_, output
+from .read import as_stored, exported
+
+if TYPE_CHECKING:
+    from indelible.postgres.settings import Settings
+
+app = arguments.Commands("Make a store, inspect and maintain it, export and import its events.")
+app.command("import")(import_.import_)
+
+Roles = Annotated[
+    bool,
+    typer.Option(
+        "--roles",
+        help="Make the roles SCHEMA_reader, SCHEMA_writer and SCHEMA_maintainer, too. They may"
+        " read; append and read; archive and erase as well; and nothing else. GRANT them to"
+        " the roles that log in.",
+    ),
+]
+
+
+@app.command("init")
+def init(
+    *,
+    roles: Roles = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Make a store, or bring it up to date. Running it again changes nothing."""
+    with _settings(url, schema) as settings:
+        _migrate(settings, roles=roles)
+
+
+@app.command("migrate")
+def migrate(
+    *,
+    roles: Roles = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Bring an existing store up to date; where there is none, none is made."""
+    from indelible.postgres.maintenance import has_store
+
+    with _settings(url, schema) as settings:
+        if not has_store(settings):
+            raise SchemaMissing(schema)
+        _migrate(settings, roles=roles)
+
+
+@app.command("reset")
+def reset(
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where the store is not a local embedded one.")
+    ] = False,
+    yes: arguments.Yes = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Delete a store with all its events, and make an empty one: for trying things out.
+
+    Only a local embedded store is deleted, or with --force any.
+    """
+    from indelible.postgres.maintenance import drop_store, has_store
+    from indelible.store.connect import is_embedded, place
+
+    if not (force or is_embedded(url)):
+        raise InvalidInput(
+            f"{place(url)} is no local embedded store: with --force its events are deleted, too"
+        )
+    with _settings(url, schema) as settings:
+        if has_store(settings):
+            arguments.confirm(yes, f"delete the store in schema {schema} of {place(url)}?")
+            drop_store(settings)
+            typer.echo(f"the store in schema {schema} is deleted")
+        _migrate(settings, roles=False)
+
+
+@contextmanager
+def _settings(url: str | None, schema: str) -> Iterator[Settings]:
+    from indelible.postgres.settings import Settings
+    from indelible.postgres.statements import check_schema_name
+    from indelible.store.connect import locate
+
+    check_schema_name(schema)
+    found, release = locate(url)
+    try:
+        yield Settings(found, schema)
+    finally:
+        release()
+
+
+def _migrate(settings: Settings, *, roles: bool) -> None:
+    from indelible.postgres.migrations import migrate_store
+
+    schema = settings.schema
+    applied = migrate_store(settings, roles=roles)
+    for migration in applied:
+        typer.echo(f"applied {migration.version:04} {migration.name}")
+    if not applied:
+        typer.echo(f"the store in schema {schema} is up to date")
+    if roles:
+        typer.echo(f"roles {schema}_reader, {schema}_writer and {schema}_maintainer are there")
+
+
+@app.command("export")
+def export(
+    *,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Write all events as NDJSON, with what was done to their streams, for `store import`.
+
+    indelible store export | gzip > events.ndjson.gz
+    """
+    with as_stored(url, schema) as store:
+        output.json_lines(exported(store, store.read_all()))
+
+
+@app.command("stats")
+def stats(
+    *,
+    json: arguments.Json = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Say how large the store is, and how far its log is settled."""
+    with EventStore.connect(url, schema=schema) as store:
+        found = store.stats()
+        head = store.head_info()
+    if json:
+        output.json_lines(
+            [
+                {
+                    "streams": found.streams,
+                    "events": found.events,
+                    "head": str(found.head),
+                    "last_position": str(found.last_position),
+                    "bytes": found.bytes,
+                    "channels": found.channels,
+                    "waiting": head.waiting,
+                    "holders": head.holders,
+                }
+            ]
+        )
+        return
+    rows = [("CHANNEL", "STREAMS", "EVENTS")]
+    rows += [
+        (channel.channel, f"{channel.streams:,}", f"{channel.events:,}")
+        for channel in found.channels
+    ]
+    rows.append(("all", f"{found.streams:,}", f"{found.events:,}"))
+    output.columns(iter(rows))
+    typer.echo(
+        f"\nhead {found.head:,} of {found.last_position:,} positions handed out; on disk"
+        f" {found.bytes / 1024 / 1024:,.1f} MiB"
+    )
+    if head.holders:
+        waiting = "1 event waits" if head.waiting == 1 else f"{head.waiting:,} events wait"
+        typer.echo(f"{waiting} behind the head, which is held by")
+        for holder in head.holders:
+            typer.echo(f"  {output.visible(str(holder))}")
+
+
+@app.command("epoch")
+def epoch(
+    *,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Begin a new one: the store was just restored.")
+    ] = False,
+    yes: arguments.Yes = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Show the store's epoch, which checkpoints carry; begin a new one after a restore.
+
+    A promoted standby, a point-in-time recovery and a restored dump begin an epoch by themselves.
+    After a copied data folder or a snapshot of a disk use --renew: then a checkpoint is good only
+    if the event that it carries is still at its place.
+    """
+    with EventStore.connect(url, schema=schema) as store:
+        if renew:
+            arguments.confirm(
+                yes, "begin a new epoch, and check all kept checkpoints by their events?"
+            )
+        typer.echo(store.renew_epoch() if renew else store.epoch())

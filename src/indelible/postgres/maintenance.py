@@ -1,0 +1,39 @@
+"""Find out whether there is a store, and delete one."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from .connection import open_connection
+from .errors import translate
+from .settings import Settings
+
+
+def has_store(settings: Settings) -> bool:
+    """Whether the schema holds a store, of whatever version.
+
+    Raises:
+        DatabaseUnreachable: no connection could be made.
+    """
+    with open_connection(settings) as connection:
+        row = connection.execute(
+            "SELECT to_regclass(format('%%I.migrations', %s::text)) IS NOT NULL", [settings.schema]
+        ).fetchone()
+        return bool(row and row[0])
+
+
+def drop_store(settings: Settings) -> None:
+    """Delete the schema of a store, with all its events and all else that is in it.
+
+    Raises:
+        PermissionDenied: the role does not own the schema.
+        LockTimeout: somebody uses the store.
+    """
+    with open_connection(settings) as connection:
+        try:
+            connection.execute(
+                sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(settings.schema))
+            )
+        except psycopg.Error as error:
+            raise translate(error, settings) from error
