@@ -1,4 +1,4 @@
-"""Archives beside writers (G4): the argument is in docs/explanation/streams.md."""
+"""Archives beside writers (G4): the argument is in docs/explanation/stream-lifecycle.md."""
 
 from __future__ import annotations
 

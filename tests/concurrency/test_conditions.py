@@ -1,4 +1,4 @@
-"""Conditions under concurrency (G9): the argument is in docs/explanation/consistency.md."""
+"""Conditions under concurrency (G9): the argument is in docs/explanation/dcb.md."""
 
 from __future__ import annotations
 

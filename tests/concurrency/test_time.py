@@ -1,5 +1,5 @@
 """As of a moment (G6, G8): the answer does not change; the argument is in
-docs/explanation/time.md."""
+docs/explanation/bitemporal.md."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Subscriptions that hand out each fact when its valid time comes; the argument is in
-docs/explanation/time.md."""
+docs/explanation/bitemporal.md."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Consumer groups that hand out each fact when its valid time comes; the argument is in
-docs/explanation/groups.md."""
+docs/explanation/consumer-groups.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk import: why it is safe is in docs/explanation/import.md."""
+"""Bulk import: why it is safe is in docs/explanation/bulk-import.md."""
 
 from __future__ import annotations
 

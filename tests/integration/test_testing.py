@@ -112,7 +112,7 @@ def test_the_database_is_chosen_and_left_as_it_was(
 
 @on_one_server
 def test_the_page_that_tells_how_to_test_runs(pytester: pytest.Pytester, server_url: str) -> None:
-    page = Path(__file__).parents[2] / "docs" / "howto" / "test-an-application.md"
+    page = Path(__file__).parents[2] / "docs" / "howto" / "testing.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
     pytester.makepyfile("\n".join(blocks))
     arguments = ["-p", "no:cacheprovider", "--indelible-url", server_url]

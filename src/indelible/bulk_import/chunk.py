@@ -1,7 +1,7 @@
 """A chunk of an import: events that are stored together, as the database takes them.
 
 Its keys tell the database for which streams and ids places are to be secured; its rows are copied
-to the places that are. docs/explanation/import.md says why nothing is lost or doubled.
+to the places that are. docs/explanation/bulk-import.md says why nothing is lost or doubled.
 """
 
 from __future__ import annotations

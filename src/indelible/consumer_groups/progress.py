@@ -3,7 +3,7 @@
 What was handed out of a slice is a rectangle, as for a subscription: the events up to a position
 that are due up to a key. For a group that does not wait for valid times every event is due, and a
 place is its position. Why nothing is lost or doubled between workers is told in
-docs/explanation/groups.md.
+docs/explanation/consumer-groups.md.
 """
 
 from __future__ import annotations

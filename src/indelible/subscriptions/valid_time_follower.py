@@ -2,7 +2,7 @@
 
 What was handed out is always the events up to a position whose valid time is up to a moment; a look
 at the log raises the position, a look at the index of valid times raises the moment. Why each event
-is in exactly one of these looks is told in docs/explanation/time.md.
+is in exactly one of these looks is told in docs/explanation/bitemporal.md.
 """
 
 from __future__ import annotations

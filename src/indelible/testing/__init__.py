@@ -1,6 +1,6 @@
 """What tests of an application need: given-when-then, fresh stores, a clock, failures.
 
-The fixtures of the plugin for pytest are told in docs/howto/test-an-application.md. Nothing here
+The fixtures of the plugin for pytest are told in docs/howto/testing.md. Nothing here
 needs pytest but the plugin itself.
 """
 

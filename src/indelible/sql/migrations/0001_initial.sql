@@ -332,7 +332,7 @@ BEGIN
         (event ->> 'valid_at')::timestamptz
     FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, place)
     ORDER BY place;
-    -- In a later statement than the INSERT: docs/explanation/streams.md tells why.
+    -- In a later statement than the INSERT: docs/explanation/stream-lifecycle.md tells why.
     IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
         PERFORM indelible.check_archive(new_ids);
     END IF;

@@ -1,5 +1,5 @@
 -- Who holds the head back, the epoch, and consumer groups: durable, named readers that workers
--- share. docs/explanation/groups.md tells why nothing is lost, whoever crashes when.
+-- share. docs/explanation/consumer-groups.md tells why nothing is lost, whoever crashes when.
 
 CREATE FUNCTION indelible.head_holders()
 RETURNS TABLE (

@@ -1,5 +1,5 @@
 -- Tags, and conditions that cross streams (Dynamic Consistency Boundary, dcb.events).
--- docs/explanation/consistency.md tells what is locked when, and why a condition holds.
+-- docs/explanation/dcb.md tells what is locked when, and why a condition holds.
 
 CREATE TABLE indelible.event_tags (
     tag text COLLATE "C" NOT NULL,

@@ -1,5 +1,5 @@
 -- Bulk import: a transaction secures the places of many events of many streams, and then copies
--- them into the table. docs/explanation/import.md tells why that is safe beside live appenders.
+-- them into the table. docs/explanation/bulk-import.md tells why that is safe beside live appenders.
 
 CREATE FUNCTION indelible.recall_import(
     stream_names text[],

@@ -1,5 +1,5 @@
 -- Time: which position stands for a moment, and the facts that are valid at one. Streams that end:
--- closed, archived, erased. docs/explanation/time.md and streams.md tell what the answers mean, and
+-- closed, archived, erased. docs/explanation/bitemporal.md and streams.md tell what the answers mean, and
 -- why they do not change.
 
 CREATE FUNCTION indelible.is_moment(moment timestamptz)

@@ -1,5 +1,5 @@
 -- Groups that have each event when its valid time comes: what is due and not finished, and where a
--- group is done. docs/explanation/groups.md tells what a checkpoint is for such a group.
+-- group is done. docs/explanation/consumer-groups.md tells what a checkpoint is for such a group.
 
 CREATE FUNCTION indelible.group_places(of_group bigint)
 RETURNS TABLE (slice smallint, "position" bigint, due indelible.due_key)
