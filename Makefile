@@ -4,15 +4,16 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-concurrency test-failover check bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-programs test-concurrency test-failover check bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
 	@echo 'make test    run the tests on the embedded PostgreSQL  (ARGS="-k append" runs some)'
 	@echo 'make test-oldest'
 	@echo '             run them on the PostgreSQL that is installed: CI has 15'
-	@echo 'make test-concurrency, make test-failover'
-	@echo '             run what takes longer: races, kills and storms; fail-overs and restores'
+	@echo 'make test-programs'
+	@echo '             run what takes longer: make test-concurrency (races, kills and storms) and'
+	@echo '             make test-failover (fail-overs and restores)'
 	@echo 'make check   format, lint, types, import contracts, the built wheel'
 	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
 	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
@@ -25,16 +26,20 @@ demo: .venv/.ready-run
 # Most of a test's time is waiting for a server: one more at once than the two cores of the usual machine.
 IN_PARALLEL := --numprocesses=3 --dist=worksteal
 
+QUICK := --ignore=tests/concurrency --ignore=tests/failover
+
 test: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=embedded,given $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
-		--ignore=tests/concurrency --ignore=tests/failover $(ARGS)
+		$(QUICK) $(ARGS)
 
 test-oldest: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=system $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
-		tests/contract tests/integration tests/migration -k system $(ARGS)
+		$(QUICK) -k system $(ARGS)
 
 test-concurrency: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)
+
+test-programs: test-concurrency test-failover
 
 # Each course of a fail-over is run once: its tests stay in one process.
 test-failover: .venv/.ready-dev

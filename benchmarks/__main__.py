@@ -14,7 +14,7 @@ from benchmarks import correctness
 from benchmarks.harness import report, server
 from benchmarks.harness.bench import Bench
 from benchmarks.harness.scale import FULL, QUICK
-from benchmarks.work import WORK
+from benchmarks.workloads import WORK
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PARTIAL = RESULTS / "partial"

@@ -16,14 +16,14 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.competitors import Peer, eventsourcing
+from benchmarks.competitors.emmett import EMMETT
+from benchmarks.competitors.indelible import GROUP, INDELIBLE
+from benchmarks.competitors.message_db import MESSAGE_DB
+from benchmarks.competitors.umadb import UMADB
 from benchmarks.harness import report
 from benchmarks.harness.bench import Bench
 from benchmarks.harness.findings import Finding, compare
-from benchmarks.peers import Peer, eventsourcing
-from benchmarks.peers.emmett import EMMETT
-from benchmarks.peers.indelible import GROUP, INDELIBLE
-from benchmarks.peers.message_db import MESSAGE_DB
-from benchmarks.peers.umadb import UMADB
 
 _PROCESSES = 2
 _THREADS = 8

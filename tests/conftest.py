@@ -24,8 +24,8 @@ import pytest
 
 from indelible import AsyncEventStore, EventStore, embedded
 from indelible.testing.temporary_stores import FreshStores
-from tests.faces import SyncFace
-from tests.servers import SystemServer, system_binaries
+from tests.support.servers import SystemServer, system_binaries
+from tests.support.sync_adapter import SyncFace
 
 # What a shell runs in the background ignores interrupts, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

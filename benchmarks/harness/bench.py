@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import Peer
+from benchmarks.competitors import Peer
 
 from .budgets import Budget
 from .driver import Driver, DriverFailed, python_driver

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from benchmarks.competitors import AsyncStore, Conflict, Store, Stream, new_stream
 from benchmarks.events import FIRST_MOMENT, FIRST_NUMBER, Event, log_lines, placed, reviewed
-from benchmarks.peers import AsyncStore, Conflict, Store, Stream, new_stream
 
 from .writers import Answer, Operation, in_processes, in_tasks, in_threads
 

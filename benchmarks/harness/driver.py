@@ -130,5 +130,5 @@ class Driver:
 
 
 def python_driver(client: str) -> list[str]:
-    """The command that drives a class of `benchmarks.peers`, named `module:class`."""
+    """The command that drives a class of `benchmarks.competitors`, named `module:class`."""
     return [sys.executable, "-m", "benchmarks.harness.client", client]

@@ -13,8 +13,8 @@ import pytest
 from indelible import EventStore
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
-from tests.accounts import AccountEvent
 from tests.conftest import Connect
+from tests.support.accounts import AccountEvent
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
 from tests.failover.lab import Lab, Node
-from tests.servers import system_binaries, wheel_binaries
+from tests.support.servers import system_binaries, wheel_binaries
 
 SCHEMA = "indelible"
 

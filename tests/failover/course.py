@@ -15,7 +15,6 @@ from uuid import UUID
 import pytest
 
 from indelible import ANY, AppendCondition, Checkpoint, EventStore, IndelibleError, NewEvent, Query
-from tests.daemons import Running
 from tests.failover.disasters import Disaster
 from tests.failover.lab import Lab, Node
 from tests.failover.readers import (
@@ -34,7 +33,8 @@ from tests.failover.readers import (
     Worker,
     connect,
 )
-from tests.interleavings import Proxy
+from tests.support.daemons import Running
+from tests.support.interleavings import Proxy
 
 _PATIENCE = 6.0
 """Seconds that readers have for all that came."""

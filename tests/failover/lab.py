@@ -16,8 +16,8 @@ from typing import Any, Self, TypeVar
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.servers import SystemServer
-from tests.waiting import wait_until
+from tests.support.servers import SystemServer
+from tests.support.waiting import wait_until
 
 N = TypeVar("N", bound="Node")
 

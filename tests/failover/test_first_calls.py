@@ -19,8 +19,8 @@ from indelible import (
 from indelible.errors import EpochMismatch
 from tests.failover.lab import Lab, Node, fake_clock
 from tests.failover.readers import Subscriber, Worker, connect
-from tests.interleavings import Proxy
-from tests.waiting import wait_until
+from tests.support.interleavings import Proxy
+from tests.support.waiting import wait_until
 
 TAGGED = Query(tags="rule:1")
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.failover.lab import Lab, Node, fake_clock
-from tests.interleavings import Proxy
+from tests.support.interleavings import Proxy
 
 
 @pytest.fixture(scope="module")

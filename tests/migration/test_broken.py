@@ -18,8 +18,8 @@ from indelible.postgres import migrations as schema_
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
 from indelible.postgres.statements import statements
-from tests.servers import wheel_binaries
-from tests.waiting import wait_until
+from tests.support.servers import wheel_binaries
+from tests.support.waiting import wait_until
 
 
 def event() -> NewEvent:

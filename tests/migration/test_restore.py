@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from indelible import ANY, EventStore, NewEvent
-from tests.servers import SystemServer, wheel_binaries
+from tests.support.servers import SystemServer, wheel_binaries
 
 
 def event(number: int) -> NewEvent:

@@ -31,7 +31,7 @@ from indelible.errors import (
 )
 from indelible.postgres.migrations import migrate_store, migrations, newest_version
 from indelible.postgres.settings import Settings
-from tests.accounts import AccountEvent, Deposit, accounts
+from tests.support.accounts import AccountEvent, Deposit, accounts
 
 
 def event() -> NewEvent:

@@ -1,8 +1,8 @@
 """Plans: one worker's part of a consumer group: its slices, what it read for them, what it owes.
 
 One thread or task runs the plans of a worker; nothing here is shared. What it holds in memory may
-vanish at any moment: the rows say what is finished, and docs/explanation/consumer-groups.md why that is
-enough.
+vanish at any moment: the rows say what is finished, and docs/explanation/consumer-groups.md why
+that is enough.
 """
 
 from __future__ import annotations

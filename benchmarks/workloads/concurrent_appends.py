@@ -1,0 +1,140 @@
+"""Many writers, one event per append, each to streams of its own: threads, processes, tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.competitors import eventsourcing, pgbench
+from benchmarks.competitors.emmett import EMMETT
+from benchmarks.competitors.indelible import ASYNC, INDELIBLE
+from benchmarks.competitors.message_db import MESSAGE_DB
+from benchmarks.competitors.umadb import UMADB
+from benchmarks.harness import budgets
+from benchmarks.harness.bench import Bench
+
+_ROUNDS = 3
+_CONNECTIONS = 16
+"""As many as a peer's pool gets at most: more only made them slower on two cores."""
+
+
+def run(bench: Bench) -> None:
+    """Measure threads and processes with each number of writers, then tasks."""
+    for writers in bench.scale.writers:
+        _threads(bench, writers)
+    for writers in bench.scale.writers:
+        _processes(bench, writers)
+    _tasks(bench)
+
+
+def _threads(bench: Bench, writers: int) -> None:
+    threads: dict[str, Any] = {"how": "threads", "writers": writers}
+    pool = {"connections": min(writers, _CONNECTIONS)}
+    with bench.field() as field:
+        compared = bench.compare(
+            f"{writers} threads, one event per append",
+            "appends/s",
+            {
+                "indelible": field.contender(INDELIBLE, "append", **threads),
+                "eventsourcing": field.contender(
+                    eventsourcing.DEFAULT, "append", options=pool, **threads
+                ),
+                "functions": field.contender(
+                    eventsourcing.FUNCTIONS, "append", options=pool, **threads
+                ),
+                "message_db": field.contender(MESSAGE_DB, "append", options=pool, **threads),
+                "umadb": field.contender(UMADB, "append", mode="conditional", **threads),
+                "umadb unchecked": field.contender(
+                    UMADB, "append", mode="unconditional", anyway=True, **threads
+                ),
+                "insert": field.add(pgbench.inserts(bench.server, _clients(writers))),
+            },
+            rounds=_ROUNDS,
+            chart="16 threads, one event per append" if writers == 16 else "",
+        )
+    bench.rows_of(
+        compared,
+        "indelible",
+        budgets={
+            "umadb": budgets.CONCURRENT_OVER_UMADB,
+            "umadb unchecked": budgets.CONCURRENT_OVER_UMADB,
+        }
+        if writers >= 16
+        else {},
+    )
+
+
+def _processes(bench: Bench, writers: int) -> None:
+    processes: dict[str, Any] = {"how": "processes", "writers": writers}
+    one = {"connections": 1}
+    with bench.field() as field:
+        compared = bench.compare(
+            f"{writers} processes, one event per append",
+            "appends/s",
+            {
+                "indelible": field.contender(INDELIBLE, "append", **processes),
+                "eventsourcing": field.contender(
+                    eventsourcing.DEFAULT, "append", options=one, **processes
+                ),
+                "umadb": field.contender(UMADB, "append", mode="conditional", **processes),
+                "insert": field.add(pgbench.inserts(bench.server, _clients(writers))),
+            },
+            rounds=_ROUNDS,
+        )
+    bench.rows_of(compared, "indelible")
+
+
+def _tasks(bench: Bench) -> None:
+    pool = {"connections": _CONNECTIONS}
+    with bench.field() as field:
+        ours = {
+            f"{tasks} tasks": field.contender(
+                ASYNC, "append", mode=f"{tasks} tasks", how="tasks", writers=tasks
+            )
+            for tasks in bench.scale.tasks
+        }
+        compared = bench.compare(
+            "tasks, one event per append",
+            "appends/s",
+            {
+                **ours,
+                "eventsourcing": field.contender(
+                    eventsourcing.DEFAULT,
+                    "append",
+                    mode="16 threads",
+                    options=pool,
+                    how="threads",
+                    writers=16,
+                ),
+                "umadb 16": field.contender(
+                    UMADB, "append", mode="conditional, 16 threads", how="threads", writers=16
+                ),
+                "umadb 100": field.contender(
+                    UMADB, "append", mode="conditional, 100 threads", how="threads", writers=100
+                ),
+                "emmett": field.contender(
+                    EMMETT, "append", mode="100 tasks", how="tasks", writers=100
+                ),
+                "insert": field.add(pgbench.inserts(bench.server, clients=16)),
+            },
+            chart="Tasks, one event per append",
+        )
+    for tasks in bench.scale.tasks:
+        many = tasks >= 100
+        bench.rows_of(
+            compared,
+            f"{tasks} tasks",
+            work=f"{tasks} tasks, one event per append",
+            against=("emmett",),
+            budgets={
+                "eventsourcing": budgets.TASKS_OVER_EVENTSOURCING,
+                "umadb 100": budgets.CONCURRENT_OVER_UMADB,
+                "insert": budgets.TASKS_OVER_PGBENCH,
+            }
+            if many
+            else {"umadb 16": budgets.CONCURRENT_OVER_UMADB},
+        )
+
+
+def _clients(writers: int) -> int:
+    """As many clients of pgbench as there are writers; the fastest it gets is with about 16."""
+    return min(writers, 16)

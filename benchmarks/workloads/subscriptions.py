@@ -1,0 +1,108 @@
+"""How soon a subscription reacts at a steady rate, and how fast it catches up."""
+
+from __future__ import annotations
+
+from benchmarks.competitors import Peer, eventsourcing
+from benchmarks.competitors.indelible import GROUP, INDELIBLE
+from benchmarks.competitors.message_db import MESSAGE_DB
+from benchmarks.competitors.notify import NOTIFY
+from benchmarks.competitors.umadb import UMADB
+from benchmarks.harness import budgets
+from benchmarks.harness.bench import Bench, Field
+from benchmarks.harness.budgets import Budget
+from benchmarks.harness.rounds import Contender, Result, Sample
+from benchmarks.harness.table import Row, amount
+
+
+def run(bench: Bench) -> None:
+    """Measure latency, then catching up."""
+    _latency(bench)
+    _catching_up(bench)
+
+
+def _latency(bench: Bench) -> None:
+    rate = bench.scale.latency_rate
+    with bench.field() as field:
+        compared = bench.compare(
+            f"append → handler at {rate:,.0f} events/s",
+            "events/s",
+            {
+                "indelible": _late(bench, field, INDELIBLE),
+                "group": _late(bench, field, GROUP, group="latency"),
+                "eventsourcing": _late(bench, field, eventsourcing.DEFAULT),
+                "message_db": _late(bench, field, MESSAGE_DB),
+                "umadb": _late(bench, field, UMADB),
+                "notify": _late(bench, field, NOTIFY),
+            },
+            rounds=3,
+            seconds=bench.scale.latency_seconds,
+        )
+    for key in ("indelible", "group"):
+        for percentile, budget in ((50.0, budgets.LATENCY_P50), (99.0, budgets.LATENCY_P99)):
+            for other in ("eventsourcing", "message_db", "umadb", "notify"):
+                _row(bench, compared.measured(key), compared.measured(other), percentile, budget)
+
+
+def _row(
+    bench: Bench, ours: Result | None, theirs: Result | None, percentile: float, budget: Budget
+) -> None:
+    if ours is None or theirs is None:
+        return
+    mine, other = (each.latencies.milliseconds(percentile) for each in (ours, theirs))
+    told = f"{theirs.label}: {amount(other)}"
+    is_limit = theirs.kind == "limit"  # the limit is there in every run: the budget stands there
+    bench.rows.append(
+        Row(
+            work=f"append → handler, {ours.mode or 'subscription'}: p{percentile:g} (ms)",
+            indelible=amount(mine),
+            peer="" if is_limit else told,
+            limit=told if is_limit else "",
+            ratio=mine / other,
+            budget=budget if is_limit else None,
+            figure=mine if is_limit else None,
+        )
+    )
+
+
+def _late(bench: Bench, field: Field, peer: Peer, **options: str) -> Contender | None:
+    """Follow in one process, append at the rate in another."""
+    place = field.place_or_none(peer)
+    if place is None:
+        return None
+    reader = field.beside(peer, place, options)
+    writer = field.beside(INDELIBLE if peer is GROUP else peer, place)
+
+    def measure(seconds: float) -> Sample:
+        reader.ask("follow", at_end=True)
+        written = writer.ask("append_at_rate", rate=bench.scale.latency_rate, seconds=seconds)
+        found = reader.sample("followed", events=written["events"], patience=10)
+        if found.operations != written["events"]:
+            raise AssertionError(f"{found.operations} of {written['events']} events came")
+        return Sample(found.operations, written["seconds"], found.latencies)
+
+    return Contender(peer.name, peer.mode, peer.kind, measure)
+
+
+def _catching_up(bench: Bench) -> None:
+    events = bench.scale.followed
+    fill = {"events": events, "length": min(events, 1_000)}
+    peers = {
+        "indelible": INDELIBLE,
+        "eventsourcing": eventsourcing.DEFAULT,
+        "message_db": MESSAGE_DB,
+        "umadb": UMADB,
+    }
+    with bench.field() as field:
+        drivers = {key: field.filled(peer, fill) for key, peer in peers.items()}
+        compared = bench.compare(
+            f"a subscription catches up {events:,} events, typed",
+            "events/s",
+            {
+                key: field.contender_of(peers[key], driver, "catch_up", events=events)
+                for key, driver in drivers.items()
+                if driver is not None
+            },
+            rounds=3,
+            chart="A subscription catches up",
+        )
+    bench.rows_of(compared, "indelible")

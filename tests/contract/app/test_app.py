@@ -1,0 +1,267 @@
+"""Applications at work: what goes wrong around their handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from indelible import (
+    ANY,
+    App,
+    AsyncApp,
+    Delivery,
+    DocumentProjection,
+    EventStore,
+    InvalidInput,
+    NewEvent,
+    RecordedEvent,
+    handles,
+)
+from tests.support.waiting import wait_until
+
+
+class Running:
+    """An application of one colour, at work in a thread."""
+
+    def __init__(self, colour: str, url: str, schema: str, **options: Any) -> None:
+        self.app: Any = (App if colour == "sync" else AsyncApp)("mails", url=url, schema=schema)
+        self.seen: list[int] = []
+        self.work: Callable[[Any], None] = lambda event: None
+        self.failure: BaseException | None = None
+        self._options = options
+        self._stop: Any = None
+
+        def see(event: Any) -> None:
+            self.seen.append(event.position)
+            self.work(event)
+
+        async def see_async(event: Any) -> None:
+            see(event)
+
+        self.app.on("Happened")(see if colour == "sync" else see_async)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop()
+        self.join()
+
+    def join(self) -> None:
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            if isinstance(self.app, App):
+                stop = threading.Event()
+                self._stop = stop.set
+                self.app.run(stop, **self._options)
+            else:
+                asyncio.run(self._run_async())
+        except BaseException as error:
+            self.failure = error
+
+    async def _run_async(self) -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._stop = lambda: loop.call_soon_threadsafe(stop.set)
+        await self.app.run(stop, **self._options)
+
+
+@pytest.fixture(params=["sync", "async"])
+def running(request: pytest.FixtureRequest, url: str, schema: str) -> Running:
+    return Running(request.param, url, schema, report_interval=0.02)
+
+
+def test_an_application_goes_on_where_it_cannot_report(
+    running: Running,
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "indelible.app")
+    running.start()
+    wait_until(lambda: "group stands" in caplog.text)
+    wait_until(lambda: sync_store.group("mails").info().workers)
+    connection.execute(f"ALTER FUNCTION {schema}.group_checkpoint RENAME TO gone")
+    wait_until(lambda: "cannot be asked how it stands" in caplog.text)
+    last = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
+    wait_until(lambda: running.seen == [last])
+    connection.execute(f"ALTER FUNCTION {schema}.gone RENAME TO group_checkpoint")
+    running.stop()
+    assert running.failure is None
+    assert sync_store.group("mails").info().checkpoint == last
+
+
+def test_an_application_whose_second_group_is_refused_leaves_the_first(
+    running: Running, sync_store: EventStore
+) -> None:
+    sync_store.group("other").create(partition_by="tag:course")
+    other = running.app.on("Happened", group="other")
+    other(running.app._parts["mails"].handlers["Happened"])
+    running.start()
+    running.join()
+    assert isinstance(running.failure, InvalidInput)
+    assert sync_store.group("mails").info().workers == ()
+
+
+class Odd(BaseException):
+    """No exception as code usually raises."""
+
+
+class Unspeakable(Exception):
+    """An error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+RAISED = {
+    "error": ValueError("wrong"),
+    "bytes": ValueError(os.fsdecode(b"\xe9\0")),
+    "unspeakable": Unspeakable(),
+    "exit": SystemExit(3),
+    "odd": Odd("strange"),
+    "cancelled": asyncio.CancelledError(),
+}
+
+
+@pytest.mark.usefixtures("unlogged")
+@pytest.mark.parametrize("raised", RAISED.values(), ids=RAISED)
+def test_whatever_a_handler_raises_is_a_failure_of_its_event(
+    running: Running, sync_store: EventStore, raised: BaseException
+) -> None:
+    """Otherwise the event would be held for ever, or come again for ever."""
+
+    def work(event: Any) -> None:
+        if event.stream == "a-1":
+            raise raised
+
+    running.work = work
+    running.app.group("mails", retry_after=0.01, max_attempts=2)
+    position = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
+    running.start()
+    group = sync_store.group("mails")
+    wait_until(lambda: running.seen == [position, position])
+    wait_until(group.parked)
+    (parked,) = group.parked()
+    assert (parked.position, parked.attempts) == (position, 2)
+    assert (parked.error or "").startswith(f"{type(raised).__name__}: ")
+    last = sync_store.append("b-1", NewEvent("Happened", {}), expected=ANY).position
+    wait_until(lambda: running.seen[2:] == [last])
+    running.stop()
+    assert running.failure is None
+
+
+def test_an_error_after_a_word_leaves_the_word(running: Running, sync_store: EventStore) -> None:
+    def work(event: Any) -> None:
+        event.ack()
+        raise ValueError("too late")
+
+    running.work = work
+    positions = [
+        sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position for _ in range(3)
+    ]
+    running.start()
+    wait_until(lambda: running.seen == positions)
+    running.stop()
+    assert running.failure is None
+    assert sync_store.group("mails").info().checkpoint == positions[-1]
+
+
+class Mails(DocumentProjection[dict]):
+    name = "mails"
+
+    @handles("Mailed")
+    def mailed(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"count": (document or {"count": 0})["count"] + 1}
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_handler_that_returns_what_is_still_to_be_done_has_failed(
+    sync_store: EventStore, url: str, schema: str, colour: str
+) -> None:
+    sync_store.append("a-1", NewEvent("Noted", {}), expected=ANY)
+    sync_store.group("mails").create(max_attempts=1)
+    running = Running(colour, url, schema)
+    running.app.group("mails", max_attempts=1)
+
+    async def later() -> None: ...
+
+    def unfinished(event: Any) -> Any:
+        return later()
+
+    async def unfinished_async(event: Any) -> Any:
+        return later()
+
+    running.app.on("Noted")(unfinished if colour == "sync" else unfinished_async)
+    running.start()
+    try:
+        wait_until(sync_store.group("mails").parked)
+    finally:
+        running.stop()
+
+    (parked,) = sync_store.group("mails").parked()
+    assert "returned a coroutine, which nobody waits for" in (parked.error or "")
+
+
+def test_what_a_handler_appends_brings_inline_projections_up_to_date(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    app = App("mails", url=url, schema=schema, inline=[Mails])
+    stop = threading.Event()
+
+    def mail(event: Delivery) -> None:
+        with event.transaction() as transaction:
+            transaction.append("mail-1", NewEvent("Mailed", {}), expected=ANY)
+
+    app.on("Happened")(mail)
+    thread = threading.Thread(target=app.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: [group.name for group in sync_store.groups()] == ["mails"])
+        position = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
+        sync_store.wait_for("mails", position)
+        assert sync_store.documents(Mails).read("mail-1") == {"count": 1}
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_handler_that_waits_for_something_cancelled_has_failed(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    """Something that it waited for was cancelled, and not the task that it runs in."""
+    app = AsyncApp("mails", url=url, schema=schema, concurrency=1)
+    app.group("mails", retry_after=0.01, max_attempts=5)
+    attempts: list[int] = []
+
+    @app.on("Happened")
+    async def handle(event: Any) -> None:
+        attempts.append(event.attempt)
+        if len(attempts) < 3:
+            forgotten = asyncio.create_task(asyncio.sleep(60))
+            forgotten.cancel()
+            await forgotten
+
+    sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        working = asyncio.create_task(app.run(stop))
+        await asyncio.to_thread(wait_until, lambda: len(attempts) == 3)
+        stop.set()
+        await working
+
+    asyncio.run(run())
+    assert attempts == [1, 2, 3]
+    assert sync_store.group("mails").info().checkpoint == 1

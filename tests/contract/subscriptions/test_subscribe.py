@@ -1,0 +1,421 @@
+"""Subscriptions: what is there, then what comes, once and in order, until somebody stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from itertools import islice
+
+import psycopg
+import pytest
+
+from indelible import (
+    ANY,
+    NO_STREAM,
+    AsyncEventStore,
+    Checkpoint,
+    EventStore,
+    InvalidInput,
+    NewEvent,
+    Query,
+)
+from indelible.core.concurrency_async import AsyncEvent
+from indelible.errors import DatabaseUnreachable, StoreClosed
+from indelible.postgres import control_connection
+from indelible.subscriptions import head_watcher as wakeup_module
+from indelible.subscriptions.notifier import CommitNotifier, notification_channel
+from tests.conftest import Connect
+from tests.support.waiting import wait_until
+
+
+def event(number: int = 0, type_: str = "Happened") -> NewEvent:
+    return NewEvent(type_, {"number": number})
+
+
+def test_history_comes_first_and_then_what_is_appended(store: EventStore) -> None:
+    store.append("a-1", [event(0), event(1)], expected=NO_STREAM)
+    with store.subscribe() as subscription:
+        seen = [next(subscription).data["number"], next(subscription).data["number"]]
+        store.append("b-1", event(2), expected=NO_STREAM)
+        store.append("a-1", event(3), expected=1)
+        seen += [e.data["number"] for e in islice(subscription, 2)]
+
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_long_history_comes_whole(store: EventStore) -> None:
+    """A history longer than one page is not cut."""
+    for number in range(7):
+        store.append(f"a-{number}", [event(n) for n in range(300)], expected=NO_STREAM)
+    with store.subscribe() as subscription:
+        positions = [e.position for e in islice(subscription, 2100)]
+
+    assert positions == sorted(set(positions))
+    assert subscription.position == positions[-1]
+
+
+def test_it_begins_after_a_position(store: EventStore) -> None:
+    first = store.append("a-1", event(0), expected=NO_STREAM)
+    store.append("a-1", event(1), expected=0)
+    with store.subscribe(after=first.position) as subscription:
+        assert next(subscription).data["number"] == 1
+
+
+def test_from_the_head_only_what_comes_is_handed_out(store: EventStore) -> None:
+    store.append("a-1", event(0), expected=NO_STREAM)
+    with store.subscribe(after="head") as subscription:
+        store.append("a-1", event(1), expected=0)
+        assert next(subscription).data["number"] == 1
+
+
+def test_only_what_matches_the_query_is_handed_out(store: EventStore) -> None:
+    store.append("a-1", [event(0, "Other"), event(1)], expected=NO_STREAM)
+    with store.subscribe(Query(types="Happened") | Query(channel="b")) as subscription:
+        assert next(subscription).data["number"] == 1
+        store.append("a-1", event(2, "Other"), expected=1)
+        store.append("b-1", event(3, "Other"), expected=NO_STREAM)
+        assert next(subscription).data["number"] == 3
+
+
+def test_a_filter_that_matches_nothing_moves_the_checkpoint_on_in_bounded_steps(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.streams.read_log._FIRST_WINDOW", 50)
+    monkeypatch.setattr("indelible.streams.read_log._LARGEST_WINDOW", 50)
+    last = store.append("a-1", [event(n) for n in range(200)], expected=NO_STREAM)
+    with store.subscribe(Query(types="Never")) as subscription:
+        batches = list(islice(subscription.batches(), 4))
+
+    assert [(len(b.events), b.position) for b in batches] == [
+        (0, last.position - 150),
+        (0, last.position - 100),
+        (0, last.position - 50),
+        (0, last.position),
+    ]
+    assert [b.is_caught_up for b in batches] == [False, False, False, True]
+
+
+def test_a_checkpoint_kept_after_each_event_resumes_with_the_next(store: EventStore) -> None:
+    store.append("a-1", [event(n) for n in range(5)], expected=NO_STREAM)
+    checkpoint, seen = 0, []
+    for _ in range(5):
+        with store.subscribe(after=checkpoint) as subscription:
+            seen.append(next(subscription).data["number"])
+            checkpoint = subscription.position
+
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_it_reads_on_only_as_events_are_taken(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.streams.paging._FIRST_PAGE", 10)
+    monkeypatch.setattr("indelible.streams.paging._LARGEST_PAGE", 10)
+    store.append("a-1", [event(n) for n in range(100)], expected=NO_STREAM)
+    with store.subscribe() as subscription:
+        next(subscription)
+        events = getattr(subscription, "_events")  # noqa: B009
+        assert len(events) == 9
+
+
+def test_it_says_when_it_has_caught_up(store: EventStore) -> None:
+    store.append("a-1", [event(0), event(1)], expected=NO_STREAM)
+    with store.subscribe() as subscription:
+        next(subscription)
+        assert not subscription.is_caught_up
+        next(subscription)
+        assert subscription.is_caught_up
+
+
+def test_another_thread_waits_until_it_has_caught_up(sync_store: EventStore) -> None:
+    sync_store.append("a-1", event(), expected=NO_STREAM)
+    with sync_store.subscribe() as subscription:
+        assert not subscription.wait_until_caught_up(timeout=0)
+        reader = threading.Thread(target=lambda: list(subscription))
+        reader.start()
+        assert subscription.wait_until_caught_up(timeout=20)
+        subscription.stop()
+        reader.join(20)
+
+
+def test_another_thread_stops_it_while_it_waits(store: EventStore) -> None:
+    with store.subscribe() as subscription:
+        threading.Timer(0.1, subscription.stop).start()
+        assert list(subscription) == []
+        assert list(subscription) == []
+
+
+def test_a_stopped_subscription_hands_out_nothing_more(store: EventStore) -> None:
+    store.append("a-1", [event(0), event(1)], expected=NO_STREAM)
+    subscription = store.subscribe()
+    next(subscription)
+    subscription.stop()
+    subscription.stop()
+    assert list(subscription) == []
+
+
+def test_a_position_that_was_never_given_out_is_refused(store: EventStore) -> None:
+    """A checkpoint from before the store was restored to an earlier time is ahead of it."""
+    store.append("a-1", event(), expected=NO_STREAM)
+    with pytest.raises(InvalidInput, match="restored to an earlier time"):
+        next(store.subscribe(after=1_000))
+
+
+@pytest.mark.parametrize("after", [-1, "start", None, 1.5, True])
+def test_a_start_that_is_none_is_refused(store: EventStore, after: object) -> None:
+    with pytest.raises(InvalidInput, match="after must be"):
+        store.subscribe(after=after)  # type: ignore[arg-type]
+
+
+def test_a_transaction_cannot_be_subscribed_to(store: EventStore) -> None:
+    with store.transaction() as transaction, pytest.raises(InvalidInput, match="itself"):
+        transaction.subscribe()
+
+
+def test_what_commits_late_below_others_is_handed_out_in_its_place(
+    store: EventStore, sync_store: EventStore, url: str
+) -> None:
+    """A slow commit holds a lower position while the subscription is live."""
+    with store.subscribe() as subscription, psycopg.connect(url) as slow:
+        sync_store.bind(slow).append("slow-1", event(0), expected=NO_STREAM)
+        store.append("fast-1", event(1), expected=NO_STREAM)
+        threading.Timer(0.1, slow.commit).start()
+        assert [e.data["number"] for e in islice(subscription, 2)] == [0, 1]
+
+
+def test_it_goes_on_after_every_connection_was_ended(connect: Connect, url: str) -> None:
+    store = connect()
+    admin = psycopg.connect(url, autocommit=True)
+    with admin, store.subscribe() as subscription:
+        seen = []
+        for number in range(5):
+            store.append("a-1", event(number), expected=ANY)
+            seen.append(next(subscription).data["number"])
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'indelible'"
+            )
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_it_polls_where_no_bell_is_heard(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pooler swallows LISTEN, and nobody rings: the reader goes on by polling."""
+    monkeypatch.setattr(wakeup_module, "_LISTEN_TEST", 0)
+    monkeypatch.setattr(CommitNotifier, "ring", lambda doorbell: None)
+    with store.subscribe() as subscription:
+        for number in range(3):
+            store.append("a-1", event(number), expected=ANY)
+            assert next(subscription).data["number"] == number
+    assert [r.message for r in caplog.records if "LISTEN brings nothing" in r.message] != []
+
+
+def test_many_subscriptions_share_one_listener(sync_store: EventStore, url: str) -> None:
+    subscriptions = [sync_store.subscribe() for _ in range(8)]
+    seen: list[int] = []
+    readers = [
+        threading.Thread(target=lambda s=s: seen.extend(e.position for e in s))  # type: ignore[misc]
+        for s in subscriptions
+    ]
+    for reader in readers:
+        reader.start()
+    for subscription in subscriptions:
+        assert subscription.wait_until_caught_up(20)
+    sync_store.append("a-1", event(), expected=NO_STREAM)
+    wait_until(lambda: len(seen) == 8)
+    assert [t.name for t in threading.enumerate()].count("indelible-control") == 1
+    for subscription in subscriptions:
+        subscription.stop()
+    for reader in readers:
+        reader.join(20)
+
+
+def test_the_watch_ends_when_nobody_needs_it(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_connection, "_LINGER", 0.05)
+    monkeypatch.setattr(wakeup_module, "_LINGER", 0.05)
+    for _ in range(2):
+        subscription = sync_store.subscribe()
+        threading.Timer(0.05, subscription.stop).start()
+        assert list(subscription) == []
+        wait_until(lambda: "indelible-control" not in [t.name for t in threading.enumerate()])
+
+
+def test_closing_the_store_ends_a_waiting_subscription(sync_store: EventStore) -> None:
+    threading.Timer(0.1, sync_store.close).start()
+    with pytest.raises(StoreClosed):
+        next(sync_store.subscribe())
+
+
+def test_who_holds_the_head_is_named(store: EventStore, sync_store: EventStore, url: str) -> None:
+    with psycopg.connect(url, application_name="slow import") as slow:
+        low = sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        store.append("fast-1", event(), expected=NO_STREAM)
+        found = store.head_info()
+
+        assert (found.head, found.waiting) == (low.position - 1, 1)
+        assert [(h.pid, h.application, h.state) for h in found.holders] == [
+            (slow.info.backend_pid, "slow import", "idle in transaction")
+        ]
+        assert "slow import" in str(found.holders[0])
+        assert "last statement: SELECT" in str(found.holders[0])
+        slow.rollback()
+    assert store.head_info().holders == ()
+
+
+def test_a_head_held_for_long_is_warned_of(
+    sync_store: EventStore,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(wakeup_module, "_HELD_TOO_LONG", 0.05)
+    with psycopg.connect(url, application_name="slow import") as slow:
+        sync_store.bind(slow).append("slow-1", event(), expected=NO_STREAM)
+        sync_store.append("fast-1", event(), expected=NO_STREAM)
+        with sync_store.subscribe() as subscription:
+            reader = threading.Thread(target=lambda: list(subscription))
+            reader.start()
+            wait_until(lambda: "slow import" in caplog.text)
+            subscription.stop()
+            reader.join(20)
+    assert "events wait behind it (1): process" in caplog.text
+
+
+def test_the_bell_rings_only_where_somebody_listens(
+    store: EventStore, url: str, schema: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as ear:
+        ear.execute(
+            psycopg.sql.SQL("LISTEN {}").format(
+                psycopg.sql.Identifier(notification_channel(schema))
+            )
+        )
+
+        def heard(seconds: float) -> bool:
+            store.append("a-1", event(), expected=ANY)
+            return any(ear.notifies(timeout=seconds, stop_after=1))
+
+        assert not heard(0.5)
+        with psycopg.connect(url, autocommit=True) as watch:
+            watch.execute(
+                "SELECT pg_advisory_lock_shared(-1, hashtext(%s))", [notification_channel(schema)]
+            )
+            wait_until(lambda: heard(0.5))
+            assert heard(5)
+
+
+def test_the_bell_wakes_a_reader_that_polls_seldom(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
+    with sync_store.subscribe() as subscription:
+        threading.Timer(0.2, lambda: sync_store.append("a-1", event(7), expected=NO_STREAM)).start()
+        assert next(subscription).data["number"] == 7
+
+
+def test_closing_the_store_does_not_wait_for_the_next_look(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
+    with EventStore.connect(url, schema=schema) as store:
+        wakeup = store._wakeup
+        assert wakeup is not None
+        store.append("a-1", event(), expected=NO_STREAM)
+
+        def read() -> None:
+            with suppress(StoreClosed):
+                list(store.subscribe())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        wait_until(lambda: wakeup.watch.state)
+        thread = wakeup._control._thread
+    assert thread is not None
+    assert not thread.is_alive()
+    reader.join(10)
+    assert not reader.is_alive()
+
+
+# Checkpoints -------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_kept_as_text_and_resumes_with_the_next_event(store: EventStore) -> None:
+    store.append("a-1", [event(n) for n in range(3)], expected=NO_STREAM)
+    with store.subscribe() as subscription:
+        next(subscription)
+        kept = str(subscription.checkpoint)
+    with store.subscribe(after=Checkpoint.parse(kept)) as subscription:
+        assert next(subscription).data["number"] == 1
+    assert Checkpoint.parse(kept) == Checkpoint(1, store.epoch())
+
+
+@pytest.mark.parametrize("text", ["", "17", "17@x", "x@00000000-0000-0000-0000-000000000000"])
+def test_a_text_that_is_no_checkpoint_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="looks like 17@"):
+        Checkpoint.parse(text)
+
+
+def test_who_waits_until_it_has_caught_up_is_told_that_it_was_stopped(store: EventStore) -> None:
+    subscription = store.subscribe()
+    told: list[bool] = []
+    subscription.stop()
+    waiting = threading.Thread(
+        target=lambda: told.append(subscription.wait_until_caught_up()), daemon=True
+    )
+    waiting.start()
+    waiting.join(10)
+    assert told == [False]
+
+
+def test_stopping_does_not_wait_for_a_database_that_is_away(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while it finds out that the database is away, before it waits."""
+    monkeypatch.setattr("indelible.core.retry._SHORTEST_RETRY", 60.0)
+
+    async def stop_and_fail() -> None:
+        async with await AsyncEventStore.connect(url, schema=schema) as store:
+            await store.append("a-1", event(), expected=ANY)
+            subscription = await store.subscribe()
+
+            class Away:
+                async def run(self, plan: object) -> None:
+                    subscription.stop()
+                    await asyncio.sleep(0)
+                    raise DatabaseUnreachable("away")
+
+            subscription._engine = Away()  # type: ignore[assignment]
+            async with asyncio.timeout(10):
+                assert [found async for found in subscription] == []
+
+    asyncio.run(stop_and_fail())
+
+
+def test_a_subscription_that_is_forgotten_at_a_bad_moment_blocks_nobody(
+    sync_store: EventStore,
+) -> None:
+    """The garbage collector may end it in the middle of anything."""
+    watch = sync_store._wakeup.watch  # type: ignore[union-attr]
+    subscription = sync_store.subscribe()
+    woken = threading.Event()
+
+    def forget() -> None:
+        with watch._control.guard:
+            subscription.stop()
+        woken.set()
+
+    threading.Thread(target=forget, daemon=True).start()
+    assert woken.wait(10)
+
+
+def test_a_loop_that_was_closed_ends_no_watch() -> None:
+    async def forgotten() -> AsyncEvent:
+        bell = AsyncEvent()
+        bell.attach()
+        return bell
+
+    asyncio.run(forgotten()).ring()
