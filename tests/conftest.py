@@ -1,6 +1,6 @@
 """The servers that the suite runs on, and stores on them.
 
-Every test of the contract runs in both colours on every server: the embedded PostgreSQL 18, a
+Every test of the contract runs sync and async on every server: the embedded PostgreSQL 18, a
 system PostgreSQL where there is one (15 on Debian 12), and `$INDELIBLE_TEST_URL` where it is given.
 Each test has a schema of its own, of the library's own plugin for pytest.
 """
@@ -151,7 +151,7 @@ class Connect:
 
 @pytest.fixture(params=["sync", "async"])
 def connect(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[Connect]:
-    """Opens stores in both colours; the async one is shown behind a synchronous face."""
+    """Opens stores sync and async; the async one is shown behind a synchronous face."""
     with asyncio.Runner() as runner:
         opened = Connect(request.param, url, schema, runner)
         yield opened
@@ -160,7 +160,7 @@ def connect(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[C
 
 @pytest.fixture
 def store(connect: Connect) -> EventStore:
-    """A fresh store without registered classes, in both colours on every server."""
+    """A fresh store without registered classes, sync and async on every server."""
     return connect()
 
 

@@ -1,4 +1,4 @@
-"""The public face: what is exported, documented, and the same in both colours."""
+"""The public face: what is exported, documented, and the same sync and async."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class SyncIterator(SyncContext, Iterator[Any]):
 
 
 class SyncDelivery(SyncFace):
-    """A delivery, which is entered without waiting in both colours."""
+    """A delivery, which is entered without waiting sync and async."""
 
     def __enter__(self) -> SyncDelivery:
         self._wrapped.__enter__()

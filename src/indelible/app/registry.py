@@ -45,7 +45,7 @@ class HandlerGroup(Generic[Handler]):
 
 
 class HandlerRegistry(Generic[Handler]):
-    """What both colours of an application have in common."""
+    """What App and AsyncApp have in common."""
 
     _is_async: bool
 
@@ -115,7 +115,7 @@ class HandlerRegistry(Generic[Handler]):
         Raises:
             InvalidInput: no types; a name that no registered class has, and that is not said to be
                 `unregistered`; a type that has a handler in this group, or that upcasters lead
-                away from; a handler of the other colour, or one that takes something else than
+                away from; a handler of the other variant, or one that takes something else than
                 the event.
         """
         if not types:

@@ -1,15 +1,4 @@
-"""PostgreSQL: the only package, beside `schema`, that knows the driver.
-
-settings      how to reach a store
-connections   how a connection is made, and how a statement is run on it
-forks         what was opened before a fork is refused in the child
-failures      what the driver's errors mean, and when a statement is worth repeating
-group_commit  how appends that come at once share a commit
-pooled        engines that give each statement a connection of its own, and repeat it where that is
-              right
-bound         engines that run all statements on one connection, and so inside the transaction of
-              the caller
-"""
+"""PostgreSQL: the only package that knows the driver. Run operations, and migrate the schema."""
 
 from .adapters import AsyncConnection, Connection
 from .connection import open_connection

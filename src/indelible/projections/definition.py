@@ -132,7 +132,7 @@ class ProjectionDefinition:
             )
 
     def check_colour(self, *, is_async: bool) -> None:
-        """Check that what does I/O is of the store's colour.
+        """Check that what does I/O is sync or async as the store is.
 
         Raises:
             InvalidInput: it is not.

@@ -1,7 +1,4 @@
-"""The stores: thin faces over the plans, in both colours, a module for each kind of work.
-
-Each module has a part of `EventStore` and its twin, a line or two of logic per method.
-"""
+"""The event store: one method per operation, no logic; a module for each capability."""
 
 from indelible.streams.iterators import Log, StreamEvents
 from indelible.streams.iterators_async import AsyncLog, AsyncStreamEvents

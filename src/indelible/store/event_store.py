@@ -171,7 +171,7 @@ class EventStore(
             A store that appends and reads through the connection.
 
         Raises:
-            InvalidInput: it is no psycopg connection of this colour.
+            InvalidInput: it is no psycopg connection of this variant.
 
         Example:
             ```python

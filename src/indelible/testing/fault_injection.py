@@ -35,7 +35,7 @@ def with_rival(store: S, *events: Any, at: int = 1) -> S:
             Those in a `transaction()` are not counted.
 
     Returns:
-        A store of the same colour, on the same connections. Do not close it.
+        A store of the same variant (sync or async), on the same connections. Do not close it.
 
     Raises:
         InvalidInput: no event, or `at` is no number from 1 on.
@@ -69,7 +69,7 @@ def with_lost_connection(store: S, *, at: int = 1) -> S:
         at: after which append, counted as for `with_rival`.
 
     Returns:
-        A store of the same colour, on the same connections. Do not close it.
+        A store of the same variant (sync or async), on the same connections. Do not close it.
 
     Raises:
         InvalidInput: `at` is no number from 1 on.

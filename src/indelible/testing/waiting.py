@@ -35,7 +35,7 @@ def wait_until_caught_up(store: EventStore, *groups: str, timeout: float = 10.0)
 async def wait_until_caught_up_async(
     store: AsyncEventStore,
     *groups: str,
-    timeout: float = 10.0,  # noqa: ASYNC109 - the same as in the other colour
+    timeout: float = 10.0,  # noqa: ASYNC109 - the same as in the other variant
 ) -> None:
     """Wait until consumer groups have handled what is there; see `wait_until_caught_up`."""
     deadline = time.monotonic() + timeout

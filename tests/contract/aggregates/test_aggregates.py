@@ -48,7 +48,7 @@ from tests.support.accounts import (
 
 @pytest.fixture(params=["sync", "async"])
 def store(request: pytest.FixtureRequest, account_stores: dict[str, EventStore]) -> EventStore:
-    """The store of accounts, in both colours on every server."""
+    """The store of accounts, sync and async on every server."""
     return account_stores[request.param]
 
 

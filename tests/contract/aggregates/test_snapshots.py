@@ -69,7 +69,7 @@ def store(account_stores: dict[str, EventStore]) -> EventStore:
 
 @pytest.fixture(params=["sync", "async"])
 def face(request: pytest.FixtureRequest, account_stores: dict[str, EventStore]) -> EventStore:
-    """The same store in both colours."""
+    """The same store sync and async."""
     return account_stores[request.param]
 
 

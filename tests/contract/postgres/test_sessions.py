@@ -124,7 +124,7 @@ def unlend(transaction: Any) -> None:
 
 
 def first(transaction: Any, query: str) -> Any:
-    """Run a statement on the connection of a transaction, in both colours; give the first row."""
+    """Run a statement on the connection of a transaction, sync and async; give the first row."""
     if isinstance(transaction, SyncFace):
 
         async def run() -> Any:
