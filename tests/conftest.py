@@ -25,7 +25,7 @@ import pytest
 from indelible import AsyncEventStore, EventStore, embedded
 from indelible.testing.temporary_stores import FreshStores
 from tests.support.servers import SystemServer, system_binaries
-from tests.support.sync_adapter import SyncFace
+from tests.support.sync_adapter import SyncAdapter
 
 # What a shell runs in the background ignores interrupts, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -118,10 +118,10 @@ def connection(url: str) -> Iterator[psycopg.Connection]:
 
 
 class Connect:
-    """Opens stores of one colour on the test's schema, and closes them after the test."""
+    """Opens stores of one variant on the test's schema, and closes them after the test."""
 
-    def __init__(self, colour: str, url: str, schema: str, runner: asyncio.Runner) -> None:
-        self.colour = colour
+    def __init__(self, variant: str, url: str, schema: str, runner: asyncio.Runner) -> None:
+        self.variant = variant
         self._url = url
         self._schema = schema
         self._runner = runner
@@ -130,10 +130,10 @@ class Connect:
     def __call__(self, url: str | None = None, **options: Any) -> EventStore:
         options = {"schema": self._schema, "pool_size": 4, **options}
         store: Any
-        if self.colour == "sync":
+        if self.variant == "sync":
             store = EventStore.connect(url or self._url, **options)
         else:
-            store = SyncFace(self._open(url or self._url, options), self._runner)
+            store = SyncAdapter(self._open(url or self._url, options), self._runner)
         self._stores.append(store)
         opened: EventStore = store
         return opened
@@ -166,7 +166,7 @@ def store(connect: Connect) -> EventStore:
 
 @pytest.fixture
 def sync_store(url: str, schema: str) -> Iterator[EventStore]:
-    """A fresh store in the sync colour only, for tests whose subject is not the face."""
+    """A fresh store in the sync variant only, for tests whose subject is not the face."""
     with EventStore.connect(url, schema=schema, pool_size=20) as store:
         yield store
 

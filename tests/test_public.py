@@ -57,7 +57,7 @@ def public_methods(face: type) -> dict[str, object]:
 
 
 def words(text: str) -> str:
-    """A signature or a docstring with the words that differ between the colours made alike."""
+    """A signature or a docstring with the words that differ between the variants made alike."""
     return re.sub(r"Async(?=[A-Z])", "", text)
 
 

@@ -19,14 +19,14 @@ from tests.support.accounts import AccountEvent
 
 @pytest.fixture(scope="module")
 def account_stores(server_url: str) -> Iterator[dict[str, EventStore]]:
-    """A fresh store by colour, for the whole of a file, whose tests have streams of their own."""
+    """A fresh store by variant, for the whole of a file, whose tests have streams of their own."""
     schema = f"test_{uuid4().hex[:12]}"
     migrate_store(Settings(server_url, schema))
     with asyncio.Runner() as runner:
         opened = {
-            colour: Connect(colour, server_url, schema, runner) for colour in ("sync", "async")
+            variant: Connect(variant, server_url, schema, runner) for variant in ("sync", "async")
         }
-        yield {colour: connect(events=AccountEvent) for colour, connect in opened.items()}
+        yield {variant: connect(events=AccountEvent) for variant, connect in opened.items()}
         for connect in opened.values():
             connect.close()
     with psycopg.connect(server_url, autocommit=True) as connection:

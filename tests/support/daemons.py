@@ -1,4 +1,4 @@
-"""Daemons of either colour at work in a thread, for tests that look at them from outside."""
+"""Daemons of either variant at work in a thread, for tests that look at them from outside."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from indelible import AsyncEventStore, EventStore
 
 
 class Running:
-    """A daemon of one colour, with a store of its own, at work in a thread until it is stopped."""
+    """A daemon of one variant, with a store of its own, at work in a thread until it is stopped."""
 
     def __init__(
-        self, colour: str, url: str, schema: str, projections: Sequence[Any], **options: Any
+        self, variant: str, url: str, schema: str, projections: Sequence[Any], **options: Any
     ) -> None:
         self._connect = {
             "url": url,
@@ -30,7 +30,7 @@ class Running:
         self.store: Any = None
         self.daemon: Any = None
         self.failure: BaseException | None = None
-        run = self._run if colour == "sync" else lambda: asyncio.run(self._run_async())
+        run = self._run if variant == "sync" else lambda: asyncio.run(self._run_async())
         self._thread = threading.Thread(target=self._keep, args=(run,), daemon=True)
         self._thread.start()
         assert self._has_begun.wait(20)

@@ -1,4 +1,4 @@
-"""An `AsyncEventStore` behind the face of an `EventStore`, so that one test serves both colours."""
+"""An `AsyncEventStore` behind the face of an `EventStore`, so that one test serves both variants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indelible.consumer_groups import AsyncGroup
 from indelible.projections import AsyncDocuments, AsyncProjector
 
 
-class SyncFace:
+class SyncAdapter:
     """Runs on an event loop whatever a method of the wrapped object returns to be awaited."""
 
     def __init__(self, wrapped: Any, runner: asyncio.Runner) -> None:
@@ -32,7 +32,7 @@ class SyncFace:
             if isinstance(result, AsyncDelivery):
                 return SyncDelivery(result, self._runner)
             if isinstance(result, AsyncGroup | AsyncDocuments):
-                return SyncFace(result, self._runner)
+                return SyncAdapter(result, self._runner)
             if isinstance(result, AsyncProjector):
                 return SyncContext(result, self._runner)
             if isinstance(result, AsyncIterator):
@@ -42,13 +42,13 @@ class SyncFace:
             ):
                 return _entered(result, self._runner)
             if isinstance(result, AsyncEventStore):  # a bound store
-                return SyncFace(result, self._runner)
+                return SyncAdapter(result, self._runner)
             return result
 
         return call
 
 
-class SyncContext(SyncFace):
+class SyncContext(SyncAdapter):
     """What is entered and left on an event loop, and is itself what is entered."""
 
     def __enter__(self) -> SyncContext:
@@ -82,7 +82,7 @@ class SyncIterator(SyncContext, Iterator[Any]):
         return int(self._runner.run(begin()))
 
 
-class SyncDelivery(SyncFace):
+class SyncDelivery(SyncAdapter):
     """A delivery, which is entered without waiting sync and async."""
 
     def __enter__(self) -> SyncDelivery:
@@ -94,10 +94,10 @@ class SyncDelivery(SyncFace):
 
 
 @contextmanager
-def _entered(manager: Any, runner: asyncio.Runner) -> Iterator[SyncFace]:
+def _entered(manager: Any, runner: asyncio.Runner) -> Iterator[SyncAdapter]:
     entered = runner.run(_await(manager.__aenter__()))
     try:
-        yield SyncFace(entered, runner)
+        yield SyncAdapter(entered, runner)
     except BaseException as error:
         if not runner.run(_await(manager.__aexit__(type(error), error, error.__traceback__))):
             raise

@@ -43,7 +43,7 @@ def event(number: int = 0) -> NewEvent:
 # The plugin ------------------------------------------------------------------------------------
 
 
-def test_each_test_gets_an_empty_store_in_either_colour(pytester: pytest.Pytester) -> None:
+def test_each_test_gets_an_empty_store_in_either_variant(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
         from dataclasses import dataclass

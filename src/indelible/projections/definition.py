@@ -131,7 +131,7 @@ class ProjectionDefinition:
                 f"projection {self.name!r} keeps no documents here: it is no DocumentProjection"
             )
 
-    def check_colour(self, *, is_async: bool) -> None:
+    def check_variant(self, *, is_async: bool) -> None:
         """Check that what does I/O is sync or async as the store is.
 
         Raises:

@@ -97,7 +97,7 @@ class Documents(Generic[D]):
 def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
     """Fold a projection anew, and compare."""
     described = verifying.described
-    described.check_colour(is_async=False)
+    described.check_variant(is_async=False)
     with engine.snapshot() as bound:
         bound.run(verifying.begin())
         while page := bound.run(verifying.next_page()):
@@ -108,7 +108,7 @@ def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
 def fold_live(engine: PoolEngine | BoundEngine, live: Live[Any]) -> None:
     """Fold all that a live projection reads."""
     described = live.described
-    described.check_colour(is_async=False)
+    described.check_variant(is_async=False)
     while page := engine.run(live.next_page()):
         if described.enriches:
             with engine.transaction() as bound:

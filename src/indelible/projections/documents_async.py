@@ -58,7 +58,7 @@ class AsyncDocuments(Generic[D]):
 async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -> Verification:
     """Fold a projection anew, and compare, as `verify` does."""
     described = verifying.described
-    described.check_colour(is_async=True)
+    described.check_variant(is_async=True)
     async with engine.snapshot() as bound:
         await bound.run(verifying.begin())
         while page := await bound.run(verifying.next_page()):
@@ -69,7 +69,7 @@ async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -
 async def fold_live_async(engine: AsyncPoolEngine | AsyncBoundEngine, live: Live[Any]) -> None:
     """Fold all that a live projection reads, as `fold_live` does."""
     described = live.described
-    described.check_colour(is_async=True)
+    described.check_variant(is_async=True)
     while page := await engine.run(live.next_page()):
         if described.enriches:
             async with engine.transaction() as bound:

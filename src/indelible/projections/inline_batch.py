@@ -24,7 +24,7 @@ class InlineProjections:
         self.described = [ProjectionDefinition(projection, codec) for projection in given]
         names = [described.name for described in self.described]
         for described in self.described:
-            described.check_colour(is_async=is_async)
+            described.check_variant(is_async=is_async)
             if described.kind == "external":
                 raise InvalidInput(
                     f"projection {described.name!r} cannot be inline: its state is elsewhere, and"

@@ -48,7 +48,7 @@ class Projector:
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
         self._woken = threading.Event()
-        run.described.check_colour(is_async=False)
+        run.described.check_variant(is_async=False)
 
     @property
     def position(self) -> int:

@@ -51,7 +51,7 @@ class AsyncProjector:
         self._watch = watch
         self._run = run
         self._is_unsure = False
-        run.described.check_colour(is_async=True)
+        run.described.check_variant(is_async=True)
 
     @property
     def position(self) -> int:

@@ -47,7 +47,7 @@ def rebuild_projection(
     concurrency: int,
 ) -> None:
     """Build a projection anew, side by side with all that have its code, until it serves."""
-    described.check_colour(is_async=False)
+    described.check_variant(is_async=False)
     build = engine.run(rebuild.begin(described))
     deadline = float("inf")
     while not _serve(

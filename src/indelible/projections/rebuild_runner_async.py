@@ -48,7 +48,7 @@ async def rebuild_projection_async(
     concurrency: int,
 ) -> None:
     """Build a projection anew, as `rebuild_projection` does."""
-    described.check_colour(is_async=True)
+    described.check_variant(is_async=True)
     build = await engine.run(rebuild.begin(described))
     deadline = float("inf")
     while not await _serve_async(

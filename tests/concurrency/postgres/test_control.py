@@ -214,18 +214,18 @@ class AsyncSlow(ExternalProjection):
         await asyncio.sleep(LONG)
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_a_daemon_whose_connections_are_all_in_use_keeps_its_partitions(
-    colour: str, sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+    variant: str, sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
 ) -> None:
     position = sync_store.append("s-1", event(), expected=ANY).position
-    slow = Slow() if colour == "sync" else AsyncSlow()
-    other = Slow() if colour == "sync" else AsyncSlow()
-    first = Running(colour, url, schema, [slow], lease=LEASE)
+    slow = Slow() if variant == "sync" else AsyncSlow()
+    other = Slow() if variant == "sync" else AsyncSlow()
+    first = Running(variant, url, schema, [slow], lease=LEASE)
     try:
         assert slow.begun.wait(20)
         with first.all_connections():
-            second = Running(colour, url, schema, [other], lease=LEASE)
+            second = Running(variant, url, schema, [other], lease=LEASE)
             try:
                 wait_until(
                     lambda: (
@@ -242,9 +242,9 @@ def test_a_daemon_whose_connections_are_all_in_use_keeps_its_partitions(
     assert first.failure is None
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_a_projector_at_rest_keeps_its_lease_and_learns_that_it_lost_it(
-    colour: str, sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
+    variant: str, sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
 ) -> None:
     class Sums(DocumentProjection[dict]):
         name = "sums"
@@ -268,7 +268,7 @@ def test_a_projector_at_rest_keeps_its_lease_and_learns_that_it_lost_it(
             await projector.run(stopped)
 
     stop = threading.Event()
-    thread = threading.Thread(target=run if colour == "sync" else lambda: asyncio.run(run_async()))
+    thread = threading.Thread(target=run if variant == "sync" else lambda: asyncio.run(run_async()))
     thread.start()
 
     def token(where: str) -> int:
@@ -292,9 +292,9 @@ def test_a_projector_at_rest_keeps_its_lease_and_learns_that_it_lost_it(
 # Who loses a lease ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_a_worker_that_hangs_loses_its_lease(
-    colour: str, work: EventStore, url: str, schema: str, caplog: pytest.LogCaptureFixture
+    variant: str, work: EventStore, url: str, schema: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its thread, or its task, comes to no end with what it does."""
     hangs, over = threading.Event(), threading.Event()
@@ -330,7 +330,7 @@ def test_a_worker_that_hangs_loses_its_lease(
             await asyncio.to_thread(over.wait, 60)
 
     thread = threading.Thread(
-        target=main if colour == "sync" else lambda: asyncio.run(main_async())
+        target=main if variant == "sync" else lambda: asyncio.run(main_async())
     )
     thread.start()
     try:
@@ -555,7 +555,7 @@ def _is_at(store: EventStore, name: str, position: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -565,7 +565,7 @@ def _is_at(store: EventStore, name: str, position: int) -> bool:
     ],
 )
 def test_a_statement_that_is_cancelled_ends_no_worker_and_no_daemon(
-    colour: str,
+    variant: str,
     table: str,
     message: str,
     sync_store: EventStore,
@@ -608,10 +608,10 @@ def test_a_statement_that_is_cancelled_ends_no_worker_and_no_daemon(
     sync_store.group("mails").create(lease=10)
     position = sync_store.append("s-1", event(7), expected=ANY).position
     with psycopg.connect(url) as locking:
-        daemon = Running(colour, url, schema, [Sums], lease=10)
+        daemon = Running(variant, url, schema, [Sums], lease=10)
         try:
             worker = threading.Thread(
-                target=work if colour == "sync" else lambda: asyncio.run(work_async())
+                target=work if variant == "sync" else lambda: asyncio.run(work_async())
             )
             worker.start()
             wait_until(lambda: handled and _is_at(sync_store, "sums", position))

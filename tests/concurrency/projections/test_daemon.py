@@ -199,12 +199,12 @@ def test_an_async_daemon_that_is_cancelled_in_the_middle_of_a_batch_gives_everyt
     assert {key: document["cents"] for key, document in found.items()} == sums
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_a_daemon_that_is_told_to_stop_while_its_batches_have_all_connections_gives_everything_back(
-    colour: str, sync_store: EventStore, url: str, schema: str
+    variant: str, sync_store: EventStore, url: str, schema: str
 ) -> None:
     sync_store.catch_up(Cents)
-    running = Running(colour, url, schema, [Cents], lease=30, pool_size=3)
+    running = Running(variant, url, schema, [Cents], lease=30, pool_size=3)
     try:
         wait_until(lambda: sum(owners(sync_store).values()) == 4)
         with stopped_at(url, schema, documents_of(sync_store)) as place:

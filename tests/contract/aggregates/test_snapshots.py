@@ -63,7 +63,7 @@ class KeptAccount(Account):
 
 @pytest.fixture
 def store(account_stores: dict[str, EventStore]) -> EventStore:
-    """A store of accounts, in one colour: what is tried is in the plans and in the database."""
+    """A store of accounts, in one variant: what is tried is in the plans and in the database."""
     return account_stores["sync"]
 
 

@@ -28,10 +28,10 @@ from tests.support.waiting import wait_until
 
 
 class Running:
-    """An application of one colour, at work in a thread."""
+    """An application of one variant, at work in a thread."""
 
-    def __init__(self, colour: str, url: str, schema: str, **options: Any) -> None:
-        self.app: Any = (App if colour == "sync" else AsyncApp)("mails", url=url, schema=schema)
+    def __init__(self, variant: str, url: str, schema: str, **options: Any) -> None:
+        self.app: Any = (App if variant == "sync" else AsyncApp)("mails", url=url, schema=schema)
         self.seen: list[int] = []
         self.work: Callable[[Any], None] = lambda event: None
         self.failure: BaseException | None = None
@@ -45,7 +45,7 @@ class Running:
         async def see_async(event: Any) -> None:
             see(event)
 
-        self.app.on("Happened")(see if colour == "sync" else see_async)
+        self.app.on("Happened")(see if variant == "sync" else see_async)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -186,13 +186,13 @@ class Mails(DocumentProjection[dict]):
         return {"count": (document or {"count": 0})["count"] + 1}
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_a_handler_that_returns_what_is_still_to_be_done_has_failed(
-    sync_store: EventStore, url: str, schema: str, colour: str
+    sync_store: EventStore, url: str, schema: str, variant: str
 ) -> None:
     sync_store.append("a-1", NewEvent("Noted", {}), expected=ANY)
     sync_store.group("mails").create(max_attempts=1)
-    running = Running(colour, url, schema)
+    running = Running(variant, url, schema)
     running.app.group("mails", max_attempts=1)
 
     async def later() -> None: ...
@@ -203,7 +203,7 @@ def test_a_handler_that_returns_what_is_still_to_be_done_has_failed(
     async def unfinished_async(event: Any) -> Any:
         return later()
 
-    running.app.on("Noted")(unfinished if colour == "sync" else unfinished_async)
+    running.app.on("Noted")(unfinished if variant == "sync" else unfinished_async)
     running.start()
     try:
         wait_until(sync_store.group("mails").parked)

@@ -456,7 +456,7 @@ def test_an_asynchronous_iterable_is_imported(connect: Connect) -> None:
             yield event(number=number)
 
     store = connect()
-    if connect.colour == "sync":
+    if connect.variant == "sync":
         with pytest.raises(InvalidInput, match="an iterable of lines or events"):
             store.import_events(events())
     else:

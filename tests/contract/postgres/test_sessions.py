@@ -25,7 +25,7 @@ from indelible.errors import DatabaseUnreachable, LockTimeout, ServerBusy, Unsup
 from tests.conftest import Connect
 from tests.support.interleavings import Proxy
 from tests.support.servers import PgBouncer
-from tests.support.sync_adapter import SyncFace
+from tests.support.sync_adapter import SyncAdapter
 from tests.support.waiting import wait_until
 
 UNUSUAL = {
@@ -125,7 +125,7 @@ def unlend(transaction: Any) -> None:
 
 def first(transaction: Any, query: str) -> Any:
     """Run a statement on the connection of a transaction, sync and async; give the first row."""
-    if isinstance(transaction, SyncFace):
+    if isinstance(transaction, SyncAdapter):
 
         async def run() -> Any:
             cursor = await transaction.connection.execute(query)
@@ -227,7 +227,7 @@ def test_what_the_caller_changes_in_a_connection_object_is_undone(connect: Conne
         assert found is psycopg.adapters.get_dumper(str, psycopg.adapt.PyFormat.AUTO)
 
 
-def test_settings_of_the_caller_do_not_stay_in_either_colour(connect: Connect) -> None:
+def test_settings_of_the_caller_do_not_stay_in_either_variant(connect: Connect) -> None:
     store = connect(pool_size=1)
     sessions = set()
     for _ in range(3):

@@ -72,7 +72,7 @@ class Forgiving(Fragile):
 
 @pytest.fixture(params=["sync", "async"])
 def run(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[Run]:
-    """Runs daemons of one colour, and stops them after the test."""
+    """Runs daemons of one variant, and stops them after the test."""
     with ExitStack() as stack:
 
         def begin(*projections: Any, **options: Any) -> Running:
@@ -272,9 +272,9 @@ class Careful(Fragile):
     retry_after = 600
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_an_attempt_whose_note_is_answered_by_nobody_counts_once(
-    colour: str,
+    variant: str,
     url: str,
     schema: str,
     sync_store: EventStore,
@@ -284,7 +284,7 @@ def test_an_attempt_whose_note_is_answered_by_nobody_counts_once(
     sync_store.append("a", happened(13), expected=ANY)
     with Proxy(url) as proxy:
         proxy.cut_after(b"ValueError: no 13")  # what is bound, not what is prepared
-        running = Running(colour, proxy.url, schema, [Careful(13)], lease=2)
+        running = Running(variant, proxy.url, schema, [Careful(13)], lease=2)
         wait_until(lambda: proxy.cuts > 0)
         proxy.cut_after(None)
         wait_until(lambda: connection.execute(noted).fetchall())
@@ -354,13 +354,13 @@ class AsyncEnding(Ending):
 @pytest.mark.parametrize(
     "ends_with", [SystemExit(3), asyncio.CancelledError()], ids=["exit", "cancelled"]
 )
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_a_handler_that_ends_its_thread_or_task_has_failed(
-    colour: str, url: str, schema: str, sync_store: EventStore, ends_with: BaseException
+    variant: str, url: str, schema: str, sync_store: EventStore, ends_with: BaseException
 ) -> None:
-    projection = (Ending if colour == "sync" else AsyncEnding)(ends_with)
+    projection = (Ending if variant == "sync" else AsyncEnding)(ends_with)
     sync_store.append("a", happened(13), expected=ANY)
-    running = Running(colour, url, schema, [projection], lease=2)
+    running = Running(variant, url, schema, [projection], lease=2)
     wait_until(lambda: owners(sync_store, "ending"))
     wait_until(lambda: noted(sync_store, "ending"))
     running.stop()

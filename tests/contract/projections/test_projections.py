@@ -50,7 +50,7 @@ from indelible.errors import (
 )
 from tests.conftest import Connect
 from tests.support.interleavings import Proxy, stopped_at
-from tests.support.sync_adapter import SyncFace
+from tests.support.sync_adapter import SyncAdapter
 from tests.support.waiting import wait_until
 
 
@@ -143,14 +143,14 @@ RECEIPTS = {
 }
 
 
-def of_colour(store: EventStore, plain: type, awaiting: type) -> Any:
-    """A projection that does I/O has handlers of the store's colour."""
-    return awaiting if isinstance(store, SyncFace) else plain
+def of_variant(store: EventStore, plain: type, awaiting: type) -> Any:
+    """A projection that does I/O has handlers of the store's variant."""
+    return awaiting if isinstance(store, SyncAdapter) else plain
 
 
 @pytest.fixture
 def connect_sync(url: str, schema: str) -> Iterator[Connect]:
-    """Opens stores in the sync colour only, for tests whose subject is not the face."""
+    """Opens stores in the sync variant only, for tests whose subject is not the face."""
     with asyncio.Runner() as runner:
         opened = Connect("sync", url, schema, runner)
         yield opened
@@ -313,7 +313,7 @@ def strict_transaction(
     store: EventStore, url: str, level: psycopg.IsolationLevel
 ) -> Iterator[EventStore]:
     """A store bound to a connection of the caller's, whose transaction sees one moment."""
-    if not isinstance(store, SyncFace):
+    if not isinstance(store, SyncAdapter):
         with psycopg.connect(url) as connection:
             connection.isolation_level = level
             connection.execute("SELECT 1")
@@ -335,7 +335,7 @@ def idle_connection(
     store: EventStore, url: str, *, autocommit: bool = False
 ) -> Iterator[tuple[EventStore, Callable[[], None]]]:
     """A store bound to a connection of the caller's that was never used, and its rollback."""
-    if not isinstance(store, SyncFace):
+    if not isinstance(store, SyncAdapter):
         with psycopg.connect(url, autocommit=autocommit) as connection:
             yield store.bind(connection), connection.rollback
         return
@@ -432,7 +432,7 @@ def test_an_inline_projection_is_not_folded_in_a_snapshot_older_than_a_removal(
 def test_an_inline_projection_is_not_folded_in_a_snapshot_older_than_a_swap(
     connect: Connect, ledger: str, connection: psycopg.Connection, schema: str, kind: str
 ) -> None:
-    tables = Ledger if connect.colour == "sync" else AsyncLedger
+    tables = Ledger if connect.variant == "sync" else AsyncLedger
     projection = Receipts if kind == "documents" else tables
     store = connect(ledger, events=EVENTS, inline=[projection], pool_size=8)
     store.append("a-1", Paid(1, "x"), expected=NO_STREAM)
@@ -654,7 +654,7 @@ def test_a_table_is_written_in_the_transaction_of_the_checkpoint(
     connect: Connect, ledger: str, connection: psycopg.Connection, schema: str
 ) -> None:
     store = connect(ledger, events=EVENTS)
-    projection = of_colour(store, Ledger, AsyncLedger)
+    projection = of_variant(store, Ledger, AsyncLedger)
     store.append("a-1", [Paid(1, "x"), Paid(2, "x")], expected=ANY)
     store.catch_up(projection)
     assert ledger_of(connection, schema) == [1, 2]
@@ -786,7 +786,7 @@ def test_a_batch_whose_answer_was_lost_is_counted_once(
 def test_a_table_is_written_in_the_transaction_of_the_append(
     connect: Connect, ledger: str, connection: psycopg.Connection, schema: str
 ) -> None:
-    projection = Ledger if connect.colour == "sync" else AsyncLedger
+    projection = Ledger if connect.variant == "sync" else AsyncLedger
     store = connect(ledger, events=EVENTS, inline=[projection])
     store.append("a-1", Paid(1, "x"), expected=ANY)
     with pytest.raises(ProjectionFailed):
@@ -815,7 +815,7 @@ def test_a_table_takes_each_event_once_when_the_answer_to_the_commit_is_lost(
         thread = stack.enter_context(ThreadPoolExecutor(1))
         store = connect(proxy.url, events=EVENTS)
         connect(events=EVENTS).append("a-1", [Paid(1, "x"), Paid(2, "x")], expected=ANY)
-        projector = store.projector(of_colour(store, Ledger, AsyncLedger))
+        projector = store.projector(of_variant(store, Ledger, AsyncLedger))
         assert projector.take_over()
         if is_under_way:
             at_commit = stopped_at(
@@ -847,7 +847,7 @@ def test_a_table_without_events_in_a_batch_keeps_its_lease_when_the_answer_is_lo
     with Proxy(ledger) as proxy, ThreadPoolExecutor(1) as thread:
         store = connect(proxy.url, events=EVENTS)
         connect(events=EVENTS).append("a-1", Opened("x"), expected=ANY)
-        projector = store.projector(of_colour(store, Ledger, AsyncLedger))
+        projector = store.projector(of_variant(store, Ledger, AsyncLedger))
         assert projector.take_over()
         proxy.cut_after(b"projection_advance")
         step = thread.submit(projector.step)
@@ -865,7 +865,7 @@ def test_an_inline_projection_takes_an_append_once_when_the_answer_to_its_commit
     schema: str,
     is_under_way: bool,
 ) -> None:
-    tables = Ledger if connect.colour == "sync" else AsyncLedger
+    tables = Ledger if connect.variant == "sync" else AsyncLedger
     with ExitStack() as stack:
         proxy = stack.enter_context(Proxy(ledger))
         thread = stack.enter_context(ThreadPoolExecutor(1))
@@ -907,7 +907,7 @@ def test_what_is_elsewhere_gets_each_event_at_least_once(connect: Connect) -> No
             Elsewhere.paid(self, event)
 
     store = connect(events=EVENTS)
-    projection = of_colour(store, Elsewhere, AsyncElsewhere)()
+    projection = of_variant(store, Elsewhere, AsyncElsewhere)()
     store.append("a-1", [Paid(1, "x"), Paid(2, "x"), Paid(3, "x")], expected=ANY)
     with pytest.raises(ProjectionFailed, match="not there"):
         store.catch_up(projection)
@@ -948,7 +948,7 @@ def test_a_batch_looks_up_what_it_needs_at_once(
 
     connection.execute(f"INSERT INTO {schema}.ledger VALUES (1), (2)")
     store = connect(ledger, events=EVENTS)
-    projection = of_colour(store, Named, AsyncNamed)
+    projection = of_variant(store, Named, AsyncNamed)
     store.append("a-1", [Paid(1, "x"), Paid(2, "x")], expected=ANY)
 
     store.catch_up(projection)
@@ -1112,11 +1112,11 @@ def test_a_projection_that_is_none_is_refused(sync_store: EventStore, connect: C
         with pytest.raises(InvalidInput, match=told):
             store.project(wrong)
     with pytest.raises(InvalidInput, match="live"):
-        store.project(of_colour(store, Ledger, AsyncLedger))
+        store.project(of_variant(store, Ledger, AsyncLedger))
     with pytest.raises(InvalidInput, match="no documents"):
-        store.documents(of_colour(store, Ledger, AsyncLedger))
+        store.documents(of_variant(store, Ledger, AsyncLedger))
     with pytest.raises(InvalidInput, match=r"must be a (coroutine|plain)"):
-        store.projector(of_colour(store, AsyncLedger, Ledger))
+        store.projector(of_variant(store, AsyncLedger, Ledger))
     with pytest.raises(InvalidInput, match="there is no partition 1"):
         store.projector(Receipts, partition=1)
     with pytest.raises(InvalidInput, match="lease"):

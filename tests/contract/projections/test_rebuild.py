@@ -638,7 +638,7 @@ def test_a_rebuild_that_is_refused_says_why(connect: Connect) -> None:
         async def happened(self, event: RecordedEvent) -> None:
             """Tell somebody."""
 
-    log = Log if connect.colour == "sync" else AsyncLog
+    log = Log if connect.variant == "sync" else AsyncLog
     newer = type("Newer", (log,), {"version": 2})
     store = connect(pool_size=8)
     store.append("s-0", some(3), expected=ANY)

@@ -51,7 +51,7 @@ class Item:
     name: str
     price: Decimal
     weight: Weight
-    colours: frozenset[Colour] = frozenset()
+    variants: frozenset[Colour] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OrderPlaced:
     clock: time
     within: timedelta
     total: Decimal
-    colour: Colour
+    variant: Colour
     priority: Priority
     items: list[Item]
     where: Place
@@ -113,7 +113,7 @@ class OrderWeighed:
 @dataclass(frozen=True)
 class Part:
     name: str
-    colours: frozenset[Colour] = frozenset()
+    variants: frozenset[Colour] = frozenset()
 
 
 class Address(pydantic.BaseModel):
@@ -129,7 +129,7 @@ class OrderShipped(pydantic.BaseModel):
     total: Decimal
     items: list[Part]
     code: str = pydantic.Field(alias="shippingCode")
-    colours: set[Colour] = set()
+    variants: set[Colour] = set()
     within: timedelta = timedelta(0)
 
     @pydantic.field_validator("code")
@@ -176,7 +176,7 @@ PLACED = OrderPlaced(
     clock=time(23, 59, 59, 999_999),
     within=timedelta(days=-1, seconds=3, microseconds=7),
     total=Decimal("1234567890.12345678901234567890"),
-    colour=Colour.BLUE,
+    variant=Colour.BLUE,
     priority=Priority.HIGH,
     items=[ITEM, ITEM],
     where=Place(52.520008),
@@ -206,7 +206,7 @@ EVENTS: list[Any] = [
         total=Decimal("1.0"),
         items=[Part("p", frozenset({Colour.BLUE}))],
         shippingCode="ABC",
-        colours={Colour.RED},
+        variants={Colour.RED},
         within=timedelta(microseconds=1),
     ),
     OrderReturned(Address(street="Weg 2", zipCode="2"), [Address(street="", zipCode="")]),
@@ -240,7 +240,7 @@ def test_what_comes_back_has_the_types_that_were_declared(connect: Connect) -> N
         key: str(price) for key, price in PLACED.prices.items()
     }
     assert type(back.priority) is Priority
-    assert type(back.items[0].colours) is frozenset
+    assert type(back.items[0].variants) is frozenset
     assert type(back.pair) is tuple
     assert type(back.picture) is bytes
     assert list(back.by_number) == [0, -7, 2**60] or set(back.by_number) == {0, -7, 2**60}
@@ -659,4 +659,4 @@ def test_every_event_has_the_bytes_that_were_stored(
     assert data["reason"] == "x"
     assert data["item"]["price"] == "7.90"
     assert data["item"]["weight"] == {"grams": 450}
-    assert sorted(data["item"]["colours"]) == ["blue", "red"]
+    assert sorted(data["item"]["variants"]) == ["blue", "red"]
