@@ -1,4 +1,4 @@
-"""An `AsyncEventStore` behind the face of an `EventStore`, so that one test serves both variants."""
+"""An `AsyncEventStore` behind the methods of an `EventStore`: one test serves both variants."""
 
 from __future__ import annotations
 
