@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib.resources import files
 
 import psycopg
 import pytest
@@ -24,7 +25,7 @@ from indelible import (
 from indelible.postgres import migrations as schema_
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
-from indelible.postgres.statements import statements
+from indelible.postgres.statements import in_schema, statements
 from tests.servers import wheel_binaries
 from tests.waiting import wait_until
 
@@ -386,7 +387,8 @@ def test_roles_that_are_made_elsewhere_at_the_same_moment_are_no_error(
     """Roles are of all databases, and so nothing but the attempt tells."""
     monkeypatch.setattr(schema_, "_TRY", "60s")
     made = f"{schema}_reader, {schema}_writer, {schema}_maintainer"
-    texts = {"roles": statements(schema)["postgres.roles"], "schema": schema}
+    roles = (files("indelible") / "postgres" / "schema" / "roles.sql").read_text("utf-8")
+    texts = {"roles": in_schema(roles, schema), "schema": schema}
     with psycopg.connect(url) as other, ThreadPoolExecutor(1) as threads:
         other.execute(f"SET search_path = {schema}")
         other.execute(before.format(**texts))

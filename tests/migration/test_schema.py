@@ -27,7 +27,13 @@ from indelible import (
     Snapshots,
     handles,
 )
-from indelible.postgres.migrations import migrate_store, migrations, newest_version
+from indelible.postgres.migrations import (
+    FUNCTION_SET,
+    function_set,
+    migrate_store,
+    migrations,
+    newest_version,
+)
 from indelible.postgres.settings import Settings
 from tests.accounts import AccountEvent, Deposit, accounts
 
@@ -40,7 +46,10 @@ def test_making_a_store_twice_changes_nothing(server_url: str, schema: str) -> N
     first = migrate_store(Settings(server_url, schema))
     second = migrate_store(Settings(server_url, schema))
 
-    assert [migration.version for migration in first] == [m.version for m in migrations()]
+    assert first == [
+        *(f"{m.version:04} {m.name}" for m in migrations()),
+        f"functions {FUNCTION_SET}",
+    ]
     assert second == []
 
 
@@ -48,13 +57,15 @@ def test_making_a_store_from_many_places_at_once_makes_one(server_url: str, sche
     with ThreadPoolExecutor(6) as threads:
         applied = list(threads.map(lambda _: migrate_store(Settings(server_url, schema)), range(6)))
 
-    assert sorted(map(len, applied)) == [0] * 5 + [len(migrations())]
+    assert sorted(map(len, applied)) == [0] * 5 + [len(migrations()) + 1]
 
 
 def test_what_was_applied_is_recorded(connection: psycopg.Connection, schema: str) -> None:
     rows = connection.execute(f"SELECT version, name FROM {schema}.migrations").fetchall()
+    sets = connection.execute(f"SELECT number, checksums FROM {schema}.function_sets").fetchall()
 
     assert rows == [(migration.version, migration.name) for migration in migrations()]
+    assert sets == [(FUNCTION_SET, function_set().checksums)]
 
 
 def test_a_database_without_a_store_says_which_command_to_run(server_url: str, schema: str) -> None:
@@ -75,20 +86,33 @@ def test_a_store_of_a_newer_library_is_refused(
         migrate_store(Settings(url, schema))
 
 
+@pytest.mark.parametrize(
+    ("change", "found", "wanted"),
+    [
+        ("UPDATE {}.migrations SET version = version - 1", newest_version() - 1, newest_version()),
+        ("UPDATE {}.function_sets SET number = number - 1", FUNCTION_SET - 1, FUNCTION_SET),
+        ("DELETE FROM {}.function_sets", 0, FUNCTION_SET),
+    ],
+)
 def test_a_store_of_an_older_library_says_which_command_to_run(
-    url: str, schema: str, connection: psycopg.Connection
+    url: str, schema: str, connection: psycopg.Connection, change: str, found: int, wanted: int
 ) -> None:
-    connection.execute(f"DELETE FROM {schema}.migrations WHERE version > 1")
+    connection.execute(change.format(schema))
 
     with pytest.raises(SchemaOutdated, match="indelible init") as refusal:
         EventStore.connect(url, schema=schema)
-    assert (refusal.value.found, refusal.value.wanted) == (1, newest_version())
+    assert (refusal.value.found, refusal.value.wanted) == (found, wanted)
 
 
 @pytest.mark.parametrize(
-    "change", ["UPDATE {}.migrations SET checksum = ''", "ALTER TABLE {}.migrations DROP checksum"]
+    "change",
+    [
+        "UPDATE {}.migrations SET checksum = ''",
+        "UPDATE {}.function_sets SET checksums = checksums - 'head'",
+        "CREATE FUNCTION {}.schema_version() RETURNS integer LANGUAGE sql AS 'SELECT 10'",
+    ],
 )
-def test_a_store_that_other_migrations_made_is_not_migrated_further(
+def test_a_store_of_an_unreleased_library_is_not_migrated_further(
     server_url: str, schema: str, change: str
 ) -> None:
     migrate_store(Settings(server_url, schema))
@@ -97,6 +121,21 @@ def test_a_store_that_other_migrations_made_is_not_migrated_further(
 
     with pytest.raises(SchemaError, match="made by a version of this library that was not"):
         migrate_store(Settings(server_url, schema))
+
+
+def test_a_store_of_an_unreleased_library_is_not_opened(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    """Before the first release a store had ten migrations, and one function told the version."""
+    connection.execute(f"DROP TABLE {schema}.function_sets")
+    connection.execute(f"DROP FUNCTION {schema}.last_migration(), {schema}.last_function_set()")
+    connection.execute(
+        f"CREATE FUNCTION {schema}.schema_version() RETURNS integer LANGUAGE sql AS 'SELECT 10'"
+    )
+
+    with pytest.raises(SchemaError, match="indelible log --json") as refusal:
+        EventStore.connect(url, schema=schema)
+    assert type(refusal.value) is SchemaError
 
 
 @pytest.mark.parametrize("table", ["events (id int)", "migrations (id int)"])

@@ -35,8 +35,8 @@ def init(
         applied = migrate_store(Settings(found, schema), roles=roles)
     finally:
         release()
-    for migration in applied:
-        typer.echo(f"applied {migration.version:04} {migration.name}")
+    for name in applied:
+        typer.echo(f"applied {name}")
     if not applied:
         typer.echo(f"the store in schema {schema} is up to date")
     if roles:

@@ -1,154 +1,7 @@
 -- Projections: read models kept up to date from events. docs/explanation/projections.md tells why
 -- state and checkpoint never part, whoever dies when.
 
-CREATE TABLE indelible.projections (
-    id bigint GENERATED ALWAYS AS IDENTITY,
-    name text COLLATE "C" NOT NULL,
-    version integer NOT NULL,
-    kind text NOT NULL,
-    lifecycle text NOT NULL,
-    state text NOT NULL,
-    query jsonb NOT NULL,
-    partitions smallint NOT NULL,
-    indexes text[] NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    served_at timestamptz,
-    retired_at timestamptz,
-    CONSTRAINT projections_pkey PRIMARY KEY (id),
-    CONSTRAINT projections_name_length CHECK (length(name) BETWEEN 1 AND 255),
-    CONSTRAINT projections_kind CHECK (kind IN ('documents', 'tables', 'external')),
-    CONSTRAINT projections_lifecycle CHECK (lifecycle IN ('inline', 'async')),
-    CONSTRAINT projections_state CHECK (state IN ('building', 'serving', 'retired'))
-);
-CREATE UNIQUE INDEX projections_serving_index ON indelible.projections (name, version)
-WHERE state = 'serving';
-CREATE UNIQUE INDEX projections_building_index ON indelible.projections (name, version)
-WHERE state = 'building';
-COMMENT ON TABLE indelible.projections IS
-    'One row a build of a projection: one that serves, and one beside it while it is built anew.';
-COMMENT ON SEQUENCE indelible.projections_id_seq IS 'Hands out projections.id.';
-COMMENT ON COLUMN indelible.projections.id IS 'A short name for the build inside the database.';
-COMMENT ON COLUMN indelible.projections.name IS 'The projection''s name.';
-COMMENT ON COLUMN indelible.projections.version IS
-    'The version of its code: another one is another state.';
-COMMENT ON COLUMN indelible.projections.kind IS
-    'Where its state is: documents: in projection_documents; tables: in tables of the application; external: elsewhere.';
-COMMENT ON COLUMN indelible.projections.lifecycle IS
-    'inline: brought up to date by each append; async: by processes that follow the log.';
-COMMENT ON COLUMN indelible.projections.state IS
-    'building: not to be read yet; serving: what is read; retired: read no more.';
-COMMENT ON COLUMN indelible.projections.query IS 'The items of its query.';
-COMMENT ON COLUMN indelible.projections.partitions IS 'How many parts are kept up to date side by side.';
-COMMENT ON COLUMN indelible.projections.indexes IS 'The fields of its documents that have an index.';
-COMMENT ON COLUMN indelible.projections.created_at IS 'When it was begun.';
-COMMENT ON COLUMN indelible.projections.served_at IS 'When it began to serve.';
-COMMENT ON COLUMN indelible.projections.retired_at IS 'When it ceased to serve.';
-
-CREATE TABLE indelible.projection_partitions (
-    projection_id bigint NOT NULL,
-    partition smallint NOT NULL,
-    position bigint NOT NULL DEFAULT 0,
-    epoch uuid NOT NULL,
-    token bigint NOT NULL DEFAULT 0,
-    owner text,
-    lease_seconds double precision NOT NULL DEFAULT 0,
-    expires_at timestamptz NOT NULL DEFAULT '-infinity',
-    handled bigint NOT NULL DEFAULT 0,
-    attempts integer NOT NULL DEFAULT 0,
-    not_before timestamptz NOT NULL DEFAULT '-infinity',
-    is_stopped boolean NOT NULL DEFAULT false,
-    error text,
-    error_position bigint,
-    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT projection_partitions_pkey PRIMARY KEY (projection_id, partition),
-    CONSTRAINT projection_partitions_projection_fkey
-        FOREIGN KEY (projection_id) REFERENCES indelible.projections ON DELETE CASCADE
-)
--- Every batch updates one row in place.
-WITH (fillfactor = 50);
-COMMENT ON TABLE indelible.projection_partitions IS
-    'The parts of a projection: how far each is, and whose it is.';
-COMMENT ON COLUMN indelible.projection_partitions.projection_id IS 'The build: projections.id.';
-COMMENT ON COLUMN indelible.projection_partitions.partition IS
-    'The number of the part: 0 to projections.partitions - 1.';
-COMMENT ON COLUMN indelible.projection_partitions.position IS
-    'The checkpoint: up to here its events are in its state.';
-COMMENT ON COLUMN indelible.projection_partitions.epoch IS
-    'The history of the store that the checkpoint is of.';
-COMMENT ON COLUMN indelible.projection_partitions.token IS
-    'The fencing token: what is written under an older one does not count. Grows with each lease.';
-COMMENT ON COLUMN indelible.projection_partitions.owner IS
-    'Who keeps it up to date: host and process, for people; null for nobody.';
-COMMENT ON COLUMN indelible.projection_partitions.lease_seconds IS
-    'How long its owner''s lease lasts from each sign of life.';
-COMMENT ON COLUMN indelible.projection_partitions.expires_at IS
-    'When its owner is taken for dead.';
-COMMENT ON COLUMN indelible.projection_partitions.handled IS 'How many events it has taken in.';
-COMMENT ON COLUMN indelible.projection_partitions.attempts IS
-    'How often the next batch has failed.';
-COMMENT ON COLUMN indelible.projection_partitions.not_before IS 'When it may be tried again.';
-COMMENT ON COLUMN indelible.projection_partitions.is_stopped IS
-    'Whether it waits for an operator.';
-COMMENT ON COLUMN indelible.projection_partitions.error IS 'The text of the last error.';
-COMMENT ON COLUMN indelible.projection_partitions.error_position IS
-    'The event that it failed at; null where no single one is to blame.';
-COMMENT ON COLUMN indelible.projection_partitions.updated_at IS 'When this row was written last.';
-
-CREATE TABLE indelible.projection_parked (
-    projection_id bigint NOT NULL,
-    position bigint NOT NULL,
-    partition smallint NOT NULL,
-    error text NOT NULL,
-    parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT projection_parked_pkey PRIMARY KEY (projection_id, position, partition),
-    CONSTRAINT projection_parked_projection_fkey
-        FOREIGN KEY (projection_id) REFERENCES indelible.projections ON DELETE CASCADE
-);
-COMMENT ON TABLE indelible.projection_parked IS
-    'The events that a projection leaves out, since its code failed at them.';
-COMMENT ON COLUMN indelible.projection_parked.projection_id IS 'The build: projections.id.';
-COMMENT ON COLUMN indelible.projection_parked.position IS 'The event: events.position.';
-COMMENT ON COLUMN indelible.projection_parked.partition IS 'The part that leaves it out.';
-COMMENT ON COLUMN indelible.projection_parked.error IS 'The text of the error.';
-COMMENT ON COLUMN indelible.projection_parked.parked_at IS 'When it was parked.';
-
-CREATE TABLE indelible.projection_documents (
-    projection_id bigint NOT NULL,
-    key text COLLATE "C" NOT NULL,
-    document jsonb NOT NULL,
-    position bigint NOT NULL,
-    CONSTRAINT projection_documents_pkey PRIMARY KEY (projection_id, key)
-)
-PARTITION BY LIST (projection_id);
-COMMENT ON TABLE indelible.projection_documents IS
-    'The documents of projections; each build has a table of its own, documents_ID, that is attached here.';
-COMMENT ON COLUMN indelible.projection_documents.projection_id IS 'The build: projections.id.';
-COMMENT ON COLUMN indelible.projection_documents.key IS 'What the document is about.';
-COMMENT ON COLUMN indelible.projection_documents.document IS 'The document.';
-COMMENT ON COLUMN indelible.projection_documents.position IS
-    'The last event that changed it: events.position.';
-
-CREATE VIEW indelible.documents AS
-SELECT
-    served.name AS projection,
-    served.version,
-    documents.key,
-    documents.document,
-    documents.position
-FROM (
-    SELECT DISTINCT ON (name) name, version, id
-    FROM indelible.projections
-    WHERE state = 'serving' AND kind = 'documents'
-    ORDER BY name, version DESC
-) AS served
-JOIN indelible.projection_documents AS documents ON documents.projection_id = served.id;
-COMMENT ON VIEW indelible.documents IS
-    'The documents of every projection, of the newest version that serves: WHERE projection = ''orders''.';
-
-
--- What there is ---------------------------------------------------------------------------------
-
-CREATE FUNCTION indelible.projection_key(of_name text)
+CREATE OR REPLACE FUNCTION indelible.projection_key(of_name text)
 RETURNS integer
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
@@ -156,7 +9,7 @@ RETURN hashtext('projection ' || of_name COLLATE "C");
 COMMENT ON FUNCTION indelible.projection_key(text) IS
     'The second key of a projection''s advisory lock; the first is the store''s number.';
 
-CREATE FUNCTION indelible.projection_begin_key(of_name text)
+CREATE OR REPLACE FUNCTION indelible.projection_begin_key(of_name text)
 RETURNS integer
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
@@ -164,7 +17,7 @@ RETURN hashtext('projection begins ' || of_name COLLATE "C");
 COMMENT ON FUNCTION indelible.projection_begin_key(text) IS
     'The second key of the advisory lock under which a build is begun, which appends do not take.';
 
-CREATE FUNCTION indelible.projection_try_lock(of_key integer)
+CREATE OR REPLACE FUNCTION indelible.projection_try_lock(of_key integer)
 RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -182,7 +35,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_try_lock(integer) IS
     'Takes the advisory lock of a projection_key() until the transaction ends, waiting a fifth of a second at most; whether it has it.';
 
-CREATE FUNCTION indelible.projection_lock(of_name text, of_key integer, attempts integer)
+CREATE OR REPLACE FUNCTION indelible.projection_lock(of_name text, of_key integer, attempts integer)
 RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -214,7 +67,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_lock(text, integer, integer) IS
     'As projection_try_lock(), so many times; raises lock_not_available, which names the holders.';
 
-CREATE FUNCTION indelible.projection_begin(
+CREATE OR REPLACE FUNCTION indelible.projection_begin(
     of_name text,
     of_version integer,
     of_kind text,
@@ -270,7 +123,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_begin(text, integer, text, text, text, jsonb, smallint, text[]) IS
     'Begins a build at the beginning of the log: its row, its partitions, and the table of its documents.';
 
-CREATE FUNCTION indelible.projection_register(
+CREATE OR REPLACE FUNCTION indelible.projection_register(
     of_name text,
     of_version integer,
     of_kind text,
@@ -342,8 +195,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_register(text, integer, text, text, jsonb, smallint, text[]) IS
     'Begins a projection that is not there, and gives its builds, the one that serves first: whether each is as described.';
 
-
-CREATE FUNCTION indelible.projection_served(of_name text, of_version integer, settled bigint)
+CREATE OR REPLACE FUNCTION indelible.projection_served(of_name text, of_version integer, settled bigint)
 RETURNS TABLE (id bigint, checkpoint bigint)
 LANGUAGE plpgsql
 ROWS 1
@@ -374,7 +226,7 @@ COMMENT ON FUNCTION indelible.projection_served(text, integer, bigint) IS
 
 -- The head comes from a statement before the one that reads: all that it covers is visible there.
 -- The other way round a reader would be told a checkpoint that is newer than its documents.
-CREATE FUNCTION indelible.documents_read(of_name text, of_version integer, keys text[])
+CREATE OR REPLACE FUNCTION indelible.documents_read(of_name text, of_version integer, keys text[])
 RETURNS TABLE (checkpoint bigint, head bigint, key text, document jsonb)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -398,7 +250,7 @@ $$;
 COMMENT ON FUNCTION indelible.documents_read(text, integer, text[]) IS
     'Documents of a version by their keys, its checkpoint and the head; one row without a document where there is none, no row where the version does not serve.';
 
-CREATE FUNCTION indelible.documents_all(
+CREATE OR REPLACE FUNCTION indelible.documents_all(
     of_name text, of_version integer, after_key text, at_most bigint
 )
 RETURNS TABLE (checkpoint bigint, head bigint, key text, document jsonb)
@@ -426,7 +278,7 @@ $$;
 COMMENT ON FUNCTION indelible.documents_all(text, integer, text, bigint) IS
     'Documents of a version in order of key; its checkpoint and the head; rows as of documents_read().';
 
-CREATE FUNCTION indelible.documents_find(
+CREATE OR REPLACE FUNCTION indelible.documents_find(
     of_name text,
     of_version integer,
     by_field text,
@@ -469,10 +321,7 @@ $$;
 COMMENT ON FUNCTION indelible.documents_find(text, integer, text, jsonb, jsonb, text, bigint) IS
     'Documents of a version by the values of their fields, in order of key; its checkpoint and the head; rows as of documents_read().';
 
-
--- Following the log: leases and checkpoints -----------------------------------------------------
-
-CREATE FUNCTION indelible.projection_lease(
+CREATE OR REPLACE FUNCTION indelible.projection_lease(
     of_projection bigint, in_partition smallint, to_owner text, lease double precision
 )
 RETURNS TABLE (token bigint, "position" bigint, epoch uuid)
@@ -514,7 +363,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_lease(bigint, smallint, text, double precision) IS
     'Takes a partition that nobody holds, under a token higher than all before; no row where somebody does.';
 
-CREATE FUNCTION indelible.projection_beat(
+CREATE OR REPLACE FUNCTION indelible.projection_beat(
     of_projection bigint, in_partition smallint, of_token bigint
 )
 RETURNS bigint
@@ -541,7 +390,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_beat(bigint, smallint, bigint) IS
     'Renews a lease, and says where the checkpoint stands. Raises IND05 where others have taken over.';
 
-CREATE FUNCTION indelible.projection_renew_lease(
+CREATE OR REPLACE FUNCTION indelible.projection_renew_lease(
     of_projection bigint, in_partition smallint, of_token bigint
 )
 RETURNS boolean
@@ -572,7 +421,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_renew_lease(bigint, smallint, bigint) IS
     'Renews a lease and does nothing else, and never waits; says whether others have not taken over.';
 
-CREATE FUNCTION indelible.projection_release(
+CREATE OR REPLACE FUNCTION indelible.projection_release(
     of_projection bigint, in_partition smallint, of_token bigint
 )
 RETURNS void
@@ -589,7 +438,7 @@ COMMENT ON FUNCTION indelible.projection_release(bigint, smallint, bigint) IS
 
 -- Whoever writes state holds the partition's row meanwhile, and whoever takes it over passes over
 -- rows that are held: so one of the two comes first, and the other sees it.
-CREATE FUNCTION indelible.projection_fence(
+CREATE OR REPLACE FUNCTION indelible.projection_fence(
     of_projection bigint, in_partition smallint, of_token bigint
 )
 RETURNS void
@@ -618,7 +467,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_fence(bigint, smallint, bigint) IS
     'Raises IND05 where others have taken over, and keeps them from it until the transaction ends.';
 
-CREATE FUNCTION indelible.projection_advance(
+CREATE OR REPLACE FUNCTION indelible.projection_advance(
     of_projection bigint,
     in_partition smallint,
     of_token bigint,
@@ -663,7 +512,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_advance(bigint, smallint, bigint, bigint, bigint, bigint) IS
     'Moves a checkpoint, in the transaction of the state. False where it was moved before; raises IND05 where others have taken over.';
 
-CREATE FUNCTION indelible.projection_store(of_projection bigint, changed jsonb, removed text[])
+CREATE OR REPLACE FUNCTION indelible.projection_store(of_projection bigint, changed jsonb, removed text[])
 RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -682,7 +531,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_store(bigint, jsonb, text[]) IS
     'Writes documents, and removes some.';
 
-CREATE FUNCTION indelible.projection_commit(
+CREATE OR REPLACE FUNCTION indelible.projection_commit(
     of_projection bigint,
     in_partition smallint,
     of_token bigint,
@@ -713,10 +562,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_commit(bigint, smallint, bigint, bigint, bigint, bigint, jsonb, text[]) IS
     'Writes a batch''s documents and moves the checkpoint, both or neither. False where that was done before; raises IND05 where others have taken over.';
 
-
--- Inline: in the transaction of the append ------------------------------------------------------
-
-CREATE FUNCTION indelible.projection_hold(of_name text, of_version integer)
+CREATE OR REPLACE FUNCTION indelible.projection_hold(of_name text, of_version integer)
 RETURNS TABLE (id bigint)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -744,7 +590,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_hold(text, integer) IS
     'The build of an inline projection that serves, and keeps serving until the transaction ends; no row where it is not built yet.';
 
-CREATE FUNCTION indelible.projection_take(of_projection bigint, keys text[])
+CREATE OR REPLACE FUNCTION indelible.projection_take(of_projection bigint, keys text[])
 RETURNS TABLE (key text, document jsonb)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -773,7 +619,7 @@ $$;
 COMMENT ON FUNCTION indelible.projection_take(bigint, text[]) IS
     'Some documents, kept from other inline writers until the transaction ends; projection_put() has to follow.';
 
-CREATE FUNCTION indelible.projection_put(of_projection bigint, changed jsonb, removed text[])
+CREATE OR REPLACE FUNCTION indelible.projection_put(of_projection bigint, changed jsonb, removed text[])
 RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -792,4 +638,407 @@ $$;
 COMMENT ON FUNCTION indelible.projection_put(bigint, jsonb, text[]) IS
     'Writes documents of an inline projection, in the transaction of the append.';
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
+CREATE OR REPLACE FUNCTION indelible.projection_worker_beat(
+    of_worker text,
+    can_run bigint[],
+    lease double precision,
+    held_projections bigint[],
+    held_partitions smallint[]
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM indelible.check_epoch();
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO indelible.projection_workers (name, projections, expires_at)
+    VALUES (of_worker, can_run, clock_timestamp() + make_interval(secs => lease))
+    ON CONFLICT ON CONSTRAINT projection_workers_pkey DO UPDATE
+    SET projections = excluded.projections, expires_at = excluded.expires_at;
+    DELETE FROM indelible.projection_workers
+    WHERE name IN (
+        SELECT dead.name
+        FROM indelible.projection_workers AS dead
+        WHERE dead.expires_at < clock_timestamp()
+        FOR UPDATE SKIP LOCKED
+    );
+    UPDATE indelible.projection_partitions AS part
+    SET expires_at = clock_timestamp() + make_interval(secs => part.lease_seconds),
+        events_per_second = CASE
+            WHEN part.rated_at IS NULL THEN 0
+            ELSE (part.handled - part.rated_handled)
+                / greatest(extract(epoch FROM clock_timestamp() - part.rated_at), 0.001)
+        END,
+        rated_handled = part.handled,
+        rated_at = clock_timestamp()
+    WHERE (part.projection_id, part.partition) IN (
+        -- One that is locked is at a commit, which renews its lease; the others do not wait for it.
+        SELECT held.projection_id, held.partition
+        FROM unnest(held_projections, held_partitions) AS given (projection_id, partition)
+        JOIN indelible.projection_partitions AS held
+            ON held.projection_id = given.projection_id AND held.partition = given.partition
+        WHERE held.owner = of_worker
+        FOR NO KEY UPDATE OF held SKIP LOCKED
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_worker_beat(text, bigint[], double precision, bigint[], smallint[]) IS
+    'A sign of life of a process, for itself and for the partitions that it holds; the dead are cleared away.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_worker_renew_lease(
+    of_worker text,
+    lease double precision,
+    held_projections bigint[],
+    held_partitions smallint[]
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE indelible.projection_workers AS worker
+    SET expires_at = clock_timestamp() + make_interval(secs => lease)
+    WHERE worker.name IN (
+        SELECT alive.name FROM indelible.projection_workers AS alive
+        WHERE alive.name = of_worker
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+    UPDATE indelible.projection_partitions AS part
+    SET expires_at = clock_timestamp() + make_interval(secs => part.lease_seconds)
+    WHERE (part.projection_id, part.partition) IN (
+        SELECT held.projection_id, held.partition
+        FROM unnest(held_projections, held_partitions) AS given (projection_id, partition)
+        JOIN indelible.projection_partitions AS held
+            ON held.projection_id = given.projection_id AND held.partition = given.partition
+        WHERE held.owner = of_worker
+        FOR NO KEY UPDATE OF held SKIP LOCKED
+    );
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_worker_renew_lease(text, double precision, bigint[], smallint[]) IS
+    'Renews the leases of a process and of the partitions that it holds, and does nothing else: one that has left does not come back.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_worker_leave(of_worker text)
+RETURNS void
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM indelible.projection_workers WHERE name = of_worker
+$$;
+COMMENT ON FUNCTION indelible.projection_worker_leave(text) IS
+    'A process ends, having given back what it held.';
+
+CREATE OR REPLACE FUNCTION indelible.text_unless_erased(why text, at_position bigint)
+RETURNS text
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    -- Whoever erases a stream holds its row, then the texts that are noted of its events: either
+    -- that has happened, or it waits for this and then finds the text.
+    PERFORM FROM indelible.streams
+    WHERE id = (SELECT stream_id FROM indelible.recorded_events WHERE position = at_position)
+    FOR KEY SHARE;
+    RETURN CASE
+        WHEN EXISTS (
+            SELECT FROM indelible.recorded_events WHERE position = at_position AND data IS NULL
+        )
+        THEN 'the event was erased'
+        ELSE why
+    END;
+END
+$$;
+COMMENT ON FUNCTION indelible.text_unless_erased(text, bigint) IS
+    'The text of an error at an event, which may repeat what the event held; another one where that was erased. Keeps erasures waiting until the transaction ends.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_fail(
+    of_projection bigint,
+    in_partition smallint,
+    of_token bigint,
+    why text,
+    at_position bigint,
+    made_attempts integer,
+    wait double precision,
+    is_final boolean
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- First, as an erasure does: the stream before the partition.
+    told constant text := indelible.text_unless_erased(why, at_position);
+BEGIN
+    UPDATE indelible.projection_partitions
+    SET attempts = made_attempts, not_before = clock_timestamp() + make_interval(secs => wait),
+        is_stopped = is_final, error = told, error_position = at_position,
+        updated_at = clock_timestamp()
+    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token
+        AND position < coalesce(at_position, position + 1);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease of worker % is over', of_token
+        USING ERRCODE = 'IND05';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_fail(bigint, smallint, bigint, text, bigint, integer, double precision, boolean) IS
+    'Notes that a batch failed so many times: tried again after some seconds, or stopped. Raises IND05 where others have taken over, or the event is taken in after all.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_park(
+    of_projection bigint, in_partition smallint, of_token bigint, why text, at_position bigint
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    told constant text := indelible.text_unless_erased(why, at_position);
+BEGIN
+    UPDATE indelible.projection_partitions
+    SET attempts = 0, not_before = '-infinity', error = NULL, error_position = NULL,
+        updated_at = clock_timestamp()
+    WHERE projection_id = of_projection AND partition = in_partition AND token = of_token
+        AND position < at_position;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease of worker % is over', of_token
+        USING ERRCODE = 'IND05';
+    END IF;
+    INSERT INTO indelible.projection_parked (projection_id, position, partition, error)
+    VALUES (of_projection, at_position, in_partition, told)
+    ON CONFLICT ON CONSTRAINT projection_parked_pkey DO UPDATE SET error = excluded.error;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_park(bigint, smallint, bigint, text, bigint) IS
+    'Leaves an event out from now on. Raises IND05 where others have taken over, or the event is taken in after all.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_restart(of_name text)
+RETURNS bigint
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH restarted AS (
+        UPDATE indelible.projection_partitions AS part
+        SET is_stopped = false, attempts = 0, not_before = '-infinity',
+            updated_at = clock_timestamp()
+        FROM indelible.projections AS known
+        WHERE part.projection_id = known.id AND known.name = of_name AND part.is_stopped
+        RETURNING part.partition
+    )
+    SELECT count(*) FROM restarted
+$$;
+COMMENT ON FUNCTION indelible.projection_restart(text) IS
+    'Lets what is stopped be tried again; how many partitions.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_discard(of_name text, at_position bigint)
+RETURNS bigint
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH discarded AS (
+        UPDATE indelible.projection_parked AS parked
+        SET discarded_at = clock_timestamp()
+        FROM indelible.projections AS known
+        WHERE parked.projection_id = known.id AND known.name = of_name
+            AND parked.discarded_at IS NULL
+            AND (at_position IS NULL OR parked.position = at_position)
+        RETURNING parked.position
+    )
+    SELECT count(DISTINCT position) FROM discarded
+$$;
+COMMENT ON FUNCTION indelible.projection_discard(text, bigint) IS
+    'Gives up what was left out: one event, or all; how many.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_rebuild(of_name text, of_version integer)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found bigint;
+    served indelible.projections;
+BEGIN
+    -- Not the lock of appends, behind which they would queue up.
+    PERFORM indelible.projection_lock(of_name, indelible.projection_begin_key(of_name), 20);
+    SELECT id INTO found
+    FROM indelible.projections
+    WHERE name = of_name AND version = of_version AND state = 'building';
+    IF found IS NOT NULL THEN
+        UPDATE indelible.projection_partitions
+        SET is_stopped = false, attempts = 0, not_before = '-infinity'
+        WHERE projection_id = found AND is_stopped;
+        RETURN found;
+    END IF;
+    SELECT * INTO STRICT served
+    FROM indelible.projections
+    WHERE name = of_name AND version = of_version AND state = 'serving';
+    RETURN indelible.projection_begin(
+        of_name, of_version, served.kind, served.lifecycle, 'building', served.query,
+        served.partitions, served.indexes
+    );
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_rebuild(text, integer) IS
+    'Begins a build beside the one that serves, or lets the one that was begun before go on.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_seize(of_projection bigint)
+RETURNS TABLE (partition smallint, token bigint, "position" bigint)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    -- Appends that bring the projection up to date hold this lock shared until they have
+    -- committed: what they stored is visible to the statements after this one, and the next wait.
+    PERFORM indelible.projection_lock(known.name, indelible.projection_key(known.name), 1)
+    FROM indelible.projections AS known
+    WHERE known.id = of_projection;
+    -- They are not to wait for a process that is stopped in the middle.
+    PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);
+    RETURN QUERY
+        UPDATE indelible.projection_partitions AS part
+        SET token = part.token + 1, owner = NULL, expires_at = '-infinity'
+        FROM indelible.projections AS known
+        WHERE known.id = of_projection AND known.state = 'building'
+            AND part.projection_id = known.id
+        RETURNING part.partition, part.token, part.position;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_seize(bigint) IS
+    'Holds up appends to an inline projection, and takes all partitions of a build, for the transaction in which it is to serve.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_serve(of_projection bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Whoever calls this gives signs of life by the same thread: it is not to be held up for long.
+SET lock_timeout = '200ms'
+AS $$
+DECLARE
+    built indelible.projections;
+    old_one bigint;
+    target bigint;
+BEGIN
+    BEGIN
+        PERFORM indelible.projection_lock(name, indelible.projection_key(name), 1)
+        FROM indelible.projections
+        WHERE id = of_projection;
+        SELECT * INTO built FROM indelible.projections WHERE id = of_projection FOR NO KEY UPDATE;
+        IF built.state = 'building' AND built.lifecycle = 'async' THEN
+            SELECT id INTO old_one
+            FROM indelible.projections
+            WHERE name = built.name AND state = 'serving'
+            -- The one whose place it takes; for a new version the newest, which readers have now.
+            ORDER BY version = built.version DESC, version DESC
+            LIMIT 1
+            FOR NO KEY UPDATE;
+            PERFORM FROM indelible.projection_partitions
+            WHERE projection_id = old_one
+            ORDER BY partition
+            FOR UPDATE;
+        END IF;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN false;
+    END;
+    IF built.state IS DISTINCT FROM 'building' THEN
+        RETURN coalesce(built.state = 'serving', false);
+    END IF;
+    IF built.lifecycle = 'async' THEN
+        -- A reader that has seen what the one before says must not see less after it: that one
+        -- stands still now, until this one is as far.
+        SELECT min(position) INTO target
+        FROM indelible.projection_partitions
+        WHERE projection_id = old_one;
+        FOR attempt IN 1..20 LOOP
+            IF (
+                SELECT min(position) >= coalesce(target, 0)
+                FROM indelible.projection_partitions
+                WHERE projection_id = of_projection
+            ) THEN
+                target := NULL;
+                EXIT;
+            END IF;
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+        IF target IS NOT NULL THEN
+            RETURN false;
+        END IF;
+    END IF;
+    UPDATE indelible.projections
+    SET state = 'retired', retired_at = clock_timestamp()
+    WHERE name = built.name AND version = built.version AND state = 'serving';
+    UPDATE indelible.projections
+    SET state = 'serving', served_at = clock_timestamp(),
+        live_after = (
+            SELECT max(position)
+            FROM indelible.projection_partitions
+            WHERE projection_id = of_projection
+        )
+    WHERE id = of_projection;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_serve(bigint) IS
+    'Has a build serve in the place of the one before, once it is as far; whether it does.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_retire(of_name text, of_version integer)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    retired bigint;
+BEGIN
+    PERFORM indelible.projection_lock(of_name, indelible.projection_key(of_name), 10);
+    UPDATE indelible.projections
+    SET state = 'retired', retired_at = clock_timestamp()
+    WHERE name = of_name AND version = of_version AND state <> 'retired';
+    GET DIAGNOSTICS retired = ROW_COUNT;
+    RETURN retired;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_retire(text, integer) IS
+    'Ends a version of a projection; how many builds that were.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_sweep()
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Readers of other projections wait behind this one while it waits for its turn.
+SET lock_timeout = '10ms'
+AS $$
+DECLARE
+    gone indelible.projections;
+BEGIN
+    -- One at a time: a table that is being dropped still has its name for others who would drop it,
+    -- and no longer its parent, which PostgreSQL takes for a fault.
+    FOR gone IN
+        SELECT * FROM indelible.projections WHERE state = 'retired' FOR UPDATE SKIP LOCKED
+    LOOP
+        BEGIN
+            IF gone.kind = 'documents' THEN
+                EXECUTE format('DROP TABLE IF EXISTS indelible.%I', 'documents_' || gone.id);
+            END IF;
+            DELETE FROM indelible.projections WHERE id = gone.id;
+        EXCEPTION WHEN lock_not_available THEN
+            CONTINUE;  -- somebody reads it
+        END;
+    END LOOP;
+    RETURN (SELECT count(*) FROM indelible.projections WHERE state = 'retired');
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_sweep() IS
+    'Drops what retired builds have left; how many of them are kept, since somebody is still at it.';

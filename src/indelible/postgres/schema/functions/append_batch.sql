@@ -1,7 +1,7 @@
 -- Group commit: the appends of many callers in one statement and one commit, each with an outcome
 -- of its own. docs/explanation/appends.md tells why none of them harms another.
 
-CREATE FUNCTION indelible.refuse_appends(appends jsonb, places bigint[])
+CREATE OR REPLACE FUNCTION indelible.refuse_appends(appends jsonb, places bigint[])
 RETURNS TABLE (
     place bigint,
     outcome text,
@@ -36,7 +36,7 @@ $$;
 COMMENT ON FUNCTION indelible.refuse_appends(jsonb, bigint[]) IS
     'Why some appends of a batch were refused, or the first result where one is a retry.';
 
-CREATE FUNCTION indelible.tag_uses(appends jsonb)
+CREATE OR REPLACE FUNCTION indelible.tag_uses(appends jsonb)
 RETURNS TABLE (place bigint, tag text, is_decided boolean)
 LANGUAGE sql
 STABLE  -- so that it becomes part of the statement that asks
@@ -57,8 +57,7 @@ $$;
 COMMENT ON FUNCTION indelible.tag_uses(jsonb) IS
     'Which appends of a batch have a tag on an event, and which decide by it: a condition has an item whose first tag it is.';
 
--- closed_at is a column from 0006 on; nothing is called before all migrations are applied.
-CREATE FUNCTION indelible.append_batch(appends jsonb)
+CREATE OR REPLACE FUNCTION indelible.append_batch(appends jsonb)
 RETURNS TABLE (
     place bigint,
     outcome text,
@@ -498,23 +497,3 @@ END
 $$;
 COMMENT ON FUNCTION indelible.append_batch(jsonb) IS
     'Appends to streams, [{stream, channel, expected, events, conditions}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), conditions (each item of which names a tag) as in append_if(), or busy: not looked at, since another transaction is at work on its stream or its tags.';
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
-
-
--- Storage: what is written once and never changes is frozen with the first vacuum that comes by, a
--- little at a time, and not all at once when transaction ids run short; small parts keep the
--- visibility map fresh. The row of a stream changes with every append to it, in place, for which
--- its page needs room soon.
-
-ALTER TABLE indelible.events SET (
-    autovacuum_freeze_min_age = 0,
-    autovacuum_vacuum_insert_threshold = 100000,
-    autovacuum_vacuum_insert_scale_factor = 0.01,
-    autovacuum_analyze_threshold = 10000,
-    autovacuum_analyze_scale_factor = 0.02
-);
-ALTER TABLE indelible.streams SET (
-    autovacuum_vacuum_threshold = 1000,
-    autovacuum_vacuum_scale_factor = 0.02
-);

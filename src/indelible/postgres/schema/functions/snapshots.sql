@@ -1,39 +1,7 @@
--- Snapshots: states of domain objects as they were at a version, kept so that not all events need be
--- read to know them. Each can be thrown away at any time. docs/explanation/aggregates.md tells why
--- what is loaded is the same with them and without.
+-- States of domain objects as they were at a version, and the events after it.
+-- docs/explanation/aggregates.md tells why what is loaded is the same with them and without.
 
-CREATE TABLE indelible.snapshots (
-    stream_id bigint NOT NULL,
-    version bigint NOT NULL,
-    by_valid_time boolean NOT NULL,
-    valid_at timestamptz,
-    from_version bigint,
-    taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    state text COLLATE "C" NOT NULL,
-    shape text COLLATE "C" NOT NULL,
-    data jsonb NOT NULL,
-    CONSTRAINT snapshots_pkey PRIMARY KEY (stream_id, state, by_valid_time),
-    CONSTRAINT snapshots_valid_at CHECK (
-        by_valid_time = (valid_at IS NOT NULL) AND by_valid_time = (from_version IS NOT NULL)
-    )
-);
-COMMENT ON TABLE indelible.snapshots IS
-    'States made of a stream''s events up to a version: the latest of each kind. They may be deleted.';
-COMMENT ON COLUMN indelible.snapshots.stream_id IS 'The stream: streams.id.';
-COMMENT ON COLUMN indelible.snapshots.version IS 'The version of the last event that it knows of.';
-COMMENT ON COLUMN indelible.snapshots.by_valid_time IS
-    'Whether the events were taken in order of valid time, or of version.';
-COMMENT ON COLUMN indelible.snapshots.valid_at IS
-    'By valid time: the valid time of the last event that went into it.';
-COMMENT ON COLUMN indelible.snapshots.from_version IS
-    'By valid time: the lowest version of which the event is not in it, such as a fact of the future.';
-COMMENT ON COLUMN indelible.snapshots.taken_at IS 'When it was taken.';
-COMMENT ON COLUMN indelible.snapshots.state IS 'The name of the state''s class.';
-COMMENT ON COLUMN indelible.snapshots.shape IS
-    'A hash of what the state is like and of the code that makes it: another one, another state.';
-COMMENT ON COLUMN indelible.snapshots.data IS 'The state.';
-
-CREATE FUNCTION indelible.has_late_fact(
+CREATE OR REPLACE FUNCTION indelible.has_late_fact(
     of_stream bigint, after_version bigint, to_version bigint, upto timestamptz
 )
 RETURNS boolean
@@ -52,10 +20,7 @@ $$;
 COMMENT ON FUNCTION indelible.has_late_fact(bigint, bigint, bigint, timestamptz) IS
     'Whether a fact that was recorded after a version holds from a valid time on or before it: it voids a snapshot by valid time.';
 
--- A load, as one statement and so of one moment: functions that are STABLE see what the statement
--- sees that calls them.
-
-CREATE FUNCTION indelible.load(
+CREATE OR REPLACE FUNCTION indelible.load(
     stream_name text,
     of_state text,
     of_shape text,
@@ -138,7 +103,7 @@ $$;
 COMMENT ON FUNCTION indelible.load(text, text, text, bigint, bigint, uuid, bigint) IS
     'Nothing for a stream never written; else a row without a position that tells of the stream, and a row an event, in order of version. The first: version and data of the snapshot to go on from, null where there is none; metadata: the stream''s version, and where the event with the id asked for stands; recorded_at: when it was erased.';
 
-CREATE FUNCTION indelible.load_valid(
+CREATE OR REPLACE FUNCTION indelible.load_valid(
     stream_name text,
     of_state text,
     of_shape text,
@@ -222,8 +187,7 @@ $$;
 COMMENT ON FUNCTION indelible.load_valid(text, text, text, timestamptz, bigint, timestamptz, bigint, bigint) IS
     'The same of the events that hold at a moment, after a key of valid time and position, in that order; the first row has the valid_at of the snapshot.';
 
-
-CREATE FUNCTION indelible.take_snapshot(
+CREATE OR REPLACE FUNCTION indelible.take_snapshot(
     stream_name text,
     of_state text,
     of_shape text,
@@ -297,65 +261,3 @@ END
 $$;
 COMMENT ON FUNCTION indelible.take_snapshot(text, text, text, bigint, timestamptz, timestamptz, jsonb) IS
     'Keeps a state, unless a later one is kept, or events were erased since it was read. Whether it was kept.';
-
-
--- As before, and: no snapshot of what is erased stays.
-
-CREATE OR REPLACE FUNCTION indelible.erase_stream(stream_name text, why text)
-RETURNS text
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    of_stream bigint;
-    to_erase bigint;
-    change bigint;
-BEGIN
-    IF coalesce(why, '') = '' THEN
-        RAISE EXCEPTION 'nothing is erased without a reason'
-        USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
-    END IF;
-    SELECT streams.id INTO of_stream
-    FROM indelible.streams
-    WHERE streams.name = stream_name AND streams.version >= 0
-    -- Nobody takes a snapshot meanwhile of what was read before.
-    FOR UPDATE;
-    IF of_stream IS NULL THEN
-        RETURN 'missing';
-    END IF;
-    SELECT count(*) INTO to_erase
-    FROM indelible.all_events WHERE stream_id = of_stream AND erasure IS NULL;
-    IF to_erase > 0 THEN
-        change := indelible.record_change(of_stream, 'erase', to_erase, why);
-        UPDATE indelible.events
-        SET data = 'null', metadata = NULL, erasure = change
-        WHERE stream_id = of_stream AND erasure IS NULL;
-        UPDATE indelible.archived_events
-        SET data = 'null', metadata = NULL, erasure = change
-        WHERE stream_id = of_stream AND erasure IS NULL;
-        -- What consumer groups noted of them: the texts of errors may repeat what they held.
-        DELETE FROM indelible.group_events
-        USING indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND group_events.position = events.position
-            AND events.erasure = change;
-        -- And projections, the same.
-        UPDATE indelible.projection_parked AS parked SET error = 'the event was erased'
-        FROM indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND parked.position = events.position
-            AND events.erasure = change;
-        UPDATE indelible.projection_partitions AS part SET error = 'the event was erased'
-        FROM indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND part.error_position = events.position
-            AND events.erasure = change;
-        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
-    END IF;
-    DELETE FROM indelible.snapshots WHERE snapshots.stream_id = of_stream;
-    RETURN 'done';
-END
-$$;
-COMMENT ON FUNCTION indelible.erase_stream(text, text) IS
-    'Destroys the data and metadata of a stream''s events; their places stay. Outcome: done or missing.';
-
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

@@ -1,7 +1,6 @@
--- Bulk import: a transaction secures the places of many events of many streams, and then copies
--- them into the table. docs/explanation/import.md tells why that is safe beside live appenders.
+-- Bulk import (docs/explanation/import.md).
 
-CREATE FUNCTION indelible.recall_import(
+CREATE OR REPLACE FUNCTION indelible.recall_import(
     stream_names text[],
     stream_numbers integer[],
     new_versions bigint[],
@@ -83,8 +82,7 @@ $$;
 COMMENT ON FUNCTION indelible.recall_import IS
     'How many events at the beginning of a list are there already, as they are given; and those that are there otherwise.';
 
--- closed_at is a column from 0006 on; nothing is called before all migrations are applied.
-CREATE FUNCTION indelible.begin_import(
+CREATE OR REPLACE FUNCTION indelible.begin_import(
     stream_names text[],
     stream_channels text[],
     stream_counts bigint[],
@@ -227,7 +225,49 @@ $$;
 COMMENT ON FUNCTION indelible.begin_import IS
     'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
 
-CREATE FUNCTION indelible.check_import(
+CREATE OR REPLACE FUNCTION indelible.import_lives(stream_ids bigint[], lives jsonb)
+RETURNS void
+LANGUAGE sql
+AS $$
+    INSERT INTO indelible.stream_changes (
+        stream_id, operation, events, changed_by, changed_at, reason
+    )
+    SELECT
+        stream_ids[life.place], change.operation, change.events, change.changed_by,
+        change.changed_at, change.reason
+    FROM ROWS FROM (
+        jsonb_to_recordset(lives) AS (place integer, changes jsonb)
+    ) WITH ORDINALITY AS life (place, changes, number)
+    CROSS JOIN LATERAL ROWS FROM (
+        jsonb_to_recordset(life.changes) AS (
+            operation text, events bigint, changed_by text, changed_at timestamptz, reason text
+        )
+    ) WITH ORDINALITY AS change (operation, events, changed_by, changed_at, reason, number)
+    -- What is known of a stream that was imported up to here before.
+    WHERE NOT EXISTS (
+        SELECT FROM indelible.stream_changes AS known
+        WHERE known.stream_id = stream_ids[life.place] AND known.changed_at >= change.changed_at
+    )
+    ORDER BY life.number, change.number;
+    UPDATE indelible.streams
+    SET closed_at = life.closed_at,
+        archived_at = coalesce(life.archived_at, streams.archived_at),
+        erased_at = coalesce(
+            life.erased_at, streams.erased_at, CASE WHEN life.is_erased THEN clock_timestamp() END
+        )
+    FROM jsonb_to_recordset(lives) AS life (
+        place integer,
+        is_erased boolean,
+        closed_at timestamptz,
+        archived_at timestamptz,
+        erased_at timestamptz
+    )
+    WHERE streams.id = stream_ids[life.place]
+$$;
+COMMENT ON FUNCTION indelible.import_lives(bigint[], jsonb) IS
+    'Notes what was done elsewhere to streams whose last events are imported: who closed, archived or erased them, when and why.';
+
+CREATE OR REPLACE FUNCTION indelible.check_import(
     first_position bigint, last_position bigint, archived bigint[]
 )
 RETURNS void
@@ -254,7 +294,3 @@ END
 $$;
 COMMENT ON FUNCTION indelible.check_import(bigint, bigint, bigint[]) IS
     'Raises 40001 if an event that was copied between these positions has the id of an archived one; moves the events of some streams into the archive. Called before the import commits.';
-
-REVOKE ALL ON FUNCTION
-    indelible.recall_import, indelible.begin_import, indelible.check_import
-FROM PUBLIC;

@@ -1,456 +1,7 @@
--- Who holds the head back, the epoch, and consumer groups: durable, named readers that workers
--- share. docs/explanation/groups.md tells why nothing is lost, whoever crashes when.
+-- Consumer groups: durable, named readers that workers share. docs/explanation/groups.md tells why
+-- nothing is lost, whoever crashes when.
 
-CREATE FUNCTION indelible.head_holders()
-RETURNS TABLE (
-    pid integer,
-    application text,
-    state text,
-    seconds double precision,
-    query text
-)
-LANGUAGE sql
-STABLE
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT
-        locks.pid,
-        activity.application_name,
-        coalesce(activity.state, 'prepared'),
-        extract(epoch FROM clock_timestamp() - activity.xact_start),
-        activity.query
-    FROM indelible.head_locks AS locks
-    LEFT JOIN pg_stat_activity AS activity USING (pid)
-    ORDER BY activity.xact_start
-$$;
-COMMENT ON FUNCTION indelible.head_holders() IS
-    'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
-
-CREATE FUNCTION indelible.describe_transaction(of_pid integer)
-RETURNS text
-LANGUAGE sql
-STABLE
-AS $$
-    SELECT coalesce(
-        (
-            SELECT
-                format(
-                    'process %s (%s, %s) in a transaction of %s s, last statement: %s',
-                    of_pid,
-                    coalesce(nullif(application_name, ''), 'without a name'),
-                    coalesce(state, 'state not shown'),
-                    round(extract(epoch FROM clock_timestamp() - xact_start)::numeric, 1),
-                    left(regexp_replace(query, '\s+', ' ', 'g'), 100)
-                )
-            FROM pg_stat_activity
-            WHERE pid = of_pid
-        ),
-        CASE WHEN of_pid IS NULL THEN 'a prepared transaction' ELSE 'process ' || of_pid END
-    )
-$$;
-COMMENT ON FUNCTION indelible.describe_transaction(integer) IS
-    'For messages: a session''s process, application, state, age of its transaction and last statement; null stands for a prepared transaction.';
-
--- For errors: what others wait for is held by one of these. Only reading takes no lock that counts.
-CREATE FUNCTION indelible.lock_holders()
-RETURNS TABLE (
-    pid integer,
-    application text,
-    state text,
-    seconds double precision,
-    query text
-)
-LANGUAGE sql
-STABLE
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT
-        held.pid,
-        activity.application_name,
-        coalesce(activity.state, 'prepared'),
-        extract(
-            epoch FROM clock_timestamp() - coalesce(activity.xact_start, prepared.prepared)
-        ),
-        coalesce(activity.query, prepared.gid)
-    FROM (
-        SELECT DISTINCT locks.pid, locks.virtualtransaction
-        FROM pg_locks AS locks
-        JOIN pg_class AS relations ON relations.oid = locks.relation
-        JOIN pg_database AS databases ON databases.oid = locks.database
-        WHERE locks.granted
-            AND locks.mode <> 'AccessShareLock'
-            AND databases.datname = current_database()
-            AND relations.relnamespace = (
-                SELECT relnamespace FROM pg_class WHERE oid = 'indelible.events'::regclass
-            )
-    ) AS held
-    LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
-    LEFT JOIN pg_prepared_xacts AS prepared
-        ON held.pid IS NULL AND held.virtualtransaction = '-1/' || prepared.transaction::text
-    WHERE held.pid IS DISTINCT FROM pg_backend_pid()
-    ORDER BY coalesce(activity.xact_start, prepared.prepared)
-    LIMIT 3
-$$;
-COMMENT ON FUNCTION indelible.lock_holders() IS
-    'The open transactions that hold locks of the store, at most three, the oldest first.';
-
-
--- Epochs: which history of the log this is (docs/explanation/what-happens-when.md) --------------------------
-
--- Without an index: a few rows, and the first append of a session would lock each index as well.
-CREATE TABLE indelible.epochs (
-    number integer NOT NULL,
-    epoch uuid NOT NULL DEFAULT gen_random_uuid(),
-    began_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    last_position bigint NOT NULL,
-    safe_through bigint NOT NULL,
-    timeline integer,
-    system_identifier bigint,
-    database_oid oid,
-    events_oid oid,
-    server_started_at timestamptz NOT NULL DEFAULT pg_postmaster_start_time()
-);
-COMMENT ON TABLE indelible.epochs IS
-    'The histories of this store: a new one begins when the log may have lost its last events, by a fail-over or a restore.';
-COMMENT ON COLUMN indelible.epochs.number IS 'The epochs in order.';
-COMMENT ON COLUMN indelible.epochs.epoch IS 'The random id that checkpoints carry.';
-COMMENT ON COLUMN indelible.epochs.began_at IS 'When it began.';
-COMMENT ON COLUMN indelible.epochs.last_position IS
-    'The last position that had been handed out when it began.';
-COMMENT ON COLUMN indelible.epochs.safe_through IS
-    'Up to this position the log is the same as in the epoch before.';
-COMMENT ON COLUMN indelible.epochs.timeline IS
-    'The timeline of the server: another one after each promotion and point-in-time recovery. Null if the server does not say.';
-COMMENT ON COLUMN indelible.epochs.system_identifier IS
-    'The identifier of the cluster: another one after initdb. Null if the server does not say.';
-COMMENT ON COLUMN indelible.epochs.database_oid IS
-    'The database: another one in a copy of it. Null for an epoch that an operator began.';
-COMMENT ON COLUMN indelible.epochs.events_oid IS
-    'The table events: another one after a dump was restored.';
-
-COMMENT ON COLUMN indelible.epochs.server_started_at IS
-    'Since when the server runs that the leases of workers are of.';
-
-CREATE TABLE indelible.settled (
-    is_only boolean NOT NULL DEFAULT true,
-    position bigint NOT NULL,
-    noted_at timestamptz NOT NULL,
-    CONSTRAINT settled_pkey PRIMARY KEY (is_only),
-    CONSTRAINT settled_is_one_row CHECK (is_only)
-)
--- The row is updated in place.
-WITH (fillfactor = 10);
-COMMENT ON TABLE indelible.settled IS
-    'One row at most: a position up to which the log was settled when the row was written. A server that has the row has all these events: they come before it in the write-ahead log.';
-COMMENT ON COLUMN indelible.settled.is_only IS 'Always true: there is one row.';
-COMMENT ON COLUMN indelible.settled.position IS 'The position.';
-COMMENT ON COLUMN indelible.settled.noted_at IS 'When it was noted.';
-CREATE FUNCTION indelible.incarnation(
-    OUT timeline integer,
-    OUT system_identifier bigint,
-    OUT database_oid oid,
-    OUT events_oid oid
-)
-LANGUAGE plpgsql
-STABLE
-AS $$
-BEGIN
-    -- A file is in the folder of its database. The catalog of databases would be locked.
-    database_oid := split_part(pg_relation_filepath('indelible.events'), '/', -2);
-    events_oid := 'indelible.events'::regclass;
-    BEGIN
-        timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
-        system_identifier := (SELECT control.system_identifier FROM pg_control_system() AS control);
-    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
-        -- Some managed services do not say: then the ids of events alone tell histories apart.
-        NULL;
-    END;
-END
-$$;
-COMMENT ON FUNCTION indelible.incarnation() IS
-    'What tells this copy of the log from another one.';
-
-INSERT INTO indelible.epochs (
-    number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
-)
-SELECT 1, 0, 0, today.timeline, today.system_identifier, today.database_oid, today.events_oid
-FROM indelible.incarnation() AS today;
-
-CREATE FUNCTION indelible.is_same_incarnation(known indelible.epochs)
-RETURNS boolean
-LANGUAGE sql
-STABLE
-AS $$
-    -- What is not known on either side proves nothing.
-    SELECT coalesce(known.timeline = today.timeline, true)
-        AND coalesce(known.system_identifier = today.system_identifier, true)
-        AND coalesce(known.database_oid = today.database_oid, true)
-        AND coalesce(known.events_oid = today.events_oid, true)
-    FROM indelible.incarnation() AS today
-$$;
-COMMENT ON FUNCTION indelible.is_same_incarnation(indelible.epochs) IS
-    'Whether an epoch is of this copy of the log.';
-
-CREATE FUNCTION indelible.begin_epoch(is_by_operator boolean)
-RETURNS uuid
-LANGUAGE plpgsql
--- Whoever comes at the same time waits for the one that begins it, and not without end.
-SET lock_timeout = '5s'
-AS $$
-DECLARE
-    known indelible.epochs;
-    is_same boolean;
-    begun uuid;
-    behind record;
-BEGIN
-    LOCK TABLE indelible.epochs IN SHARE ROW EXCLUSIVE MODE;
-    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
-    is_same := indelible.is_same_incarnation(known);
-    IF is_same AND known.server_started_at = pg_postmaster_start_time() AND NOT is_by_operator THEN
-        RETURN known.epoch;  -- somebody else was first
-    END IF;
-    -- What workers have in memory may be of another history, also if only a disk was copied back: they
-    -- begin again from their rows, whenever another server runs than the one that they have met.
-    -- In a strict transaction, whose snapshot may be older than an epoch that others have begun, the
-    -- server refuses this.
-    UPDATE indelible.epochs
-    SET server_started_at = pg_postmaster_start_time()
-    WHERE number = known.number;
-    UPDATE indelible.groups SET ended_token = last_token WHERE ended_token < last_token;
-    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE expires_at > '-infinity';
-    UPDATE indelible.projection_partitions
-    SET token = token + 1, owner = NULL, expires_at = '-infinity'
-    WHERE owner IS NOT NULL;
-    -- Where the clock of this server is behind, nothing waits for longer than it was meant to.
-    UPDATE indelible.group_events
-    SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
-        updated_at = clock_timestamp()
-    WHERE updated_at > clock_timestamp();
-    UPDATE indelible.projection_partitions
-    SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
-        updated_at = clock_timestamp()
-    WHERE updated_at > clock_timestamp() AND not_before > '-infinity';
-    IF is_same AND NOT is_by_operator THEN
-        RETURN known.epoch;
-    END IF;
-    -- Logical replication does not carry sequences. Nobody takes anything of them before this.
-    LOOP
-        behind := indelible.store_problem('indelible.events');
-        EXIT WHEN behind.problem IS DISTINCT FROM 'sequence behind';
-        PERFORM setval(behind.subject::regclass, behind.number);
-    END LOOP;
-    INSERT INTO indelible.epochs (
-        number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
-    )
-    SELECT
-        known.number + 1,
-        coalesce(pg_sequence_last_value('indelible.events_position'), 0),
-        -- The row was written by the history before, and came here with all that it vouches for.
-        -- Of what an operator has restored nobody knows which history wrote it.
-        CASE WHEN is_by_operator THEN 0 ELSE coalesce((SELECT position FROM indelible.settled), 0)
-        END,
-        today.timeline,
-        today.system_identifier,
-        today.database_oid,
-        today.events_oid
-    FROM indelible.incarnation() AS today
-    RETURNING epoch INTO begun;
-    RETURN begun;
-END
-$$;
-COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
-    'Begins an epoch, unless the last one is of this copy of the log; or in any case, for an operator. All leases end, also if the server was only started again.';
-
-CREATE FUNCTION indelible.is_epoch_known()
-RETURNS boolean
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    -- A session ends before its server can become another one: it asks once.
-    setting constant text := 'indelible_epoch.known_' || indelible.lock_number();
-    known indelible.epochs;
-BEGIN
-    IF current_setting(setting, true) = 'yes' THEN
-        RETURN true;
-    END IF;
-    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
-    IF known.server_started_at <> pg_postmaster_start_time()
-        OR NOT indelible.is_same_incarnation(known)
-    THEN
-        RETURN false;
-    END IF;
-    RETURN set_config(setting, 'yes', false) = 'yes';
-END
-$$;
-COMMENT ON FUNCTION indelible.is_epoch_known() IS
-    'Whether the last epoch is of this copy of the log, and the leases of this run of the server.';
-
-CREATE FUNCTION indelible.check_epoch()
-RETURNS boolean
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    IF NOT indelible.is_epoch_known() THEN
-        PERFORM indelible.begin_epoch(false);
-    END IF;
-    RETURN true;
-END
-$$;
-COMMENT ON FUNCTION indelible.check_epoch() IS
-    'Begins an epoch where this is another copy of the log. Called before the first position is taken, and before the head is told.';
-
-CREATE FUNCTION indelible.epoch()
-RETURNS uuid
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF NOT pg_is_in_recovery() THEN
-        PERFORM indelible.check_epoch();
-    END IF;
-    RETURN (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
-END
-$$;
-COMMENT ON FUNCTION indelible.epoch() IS 'The epoch of today.';
-
-CREATE FUNCTION indelible.renew_epoch()
-RETURNS uuid
-LANGUAGE sql
-AS $$
-    SELECT indelible.begin_epoch(true)
-$$;
-COMMENT ON FUNCTION indelible.renew_epoch() IS
-    'Begins a new epoch: after a restore that neither timeline nor system identifier tells.';
-
-CREATE FUNCTION indelible.head_state(
-    OUT head bigint, OUT epoch uuid, OUT event_id uuid
-)
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    head := indelible.head();
-    epoch := (SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
-    event_id := (SELECT id FROM indelible.all_events WHERE position = head);
-END
-$$;
-COMMENT ON FUNCTION indelible.head_state() IS
-    'The settled position, the epoch that it is of, and the id of the event there.';
-
-CREATE FUNCTION indelible.may_read(
-    of_epoch uuid, anchor_position bigint, anchor_id uuid
-)
-RETURNS boolean
-LANGUAGE plpgsql
-STABLE
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'the log is not read on a standby, which may lag behind the head'
-        USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
-    END IF;
-    IF of_epoch IS NOT NULL AND NOT (
-        indelible.is_epoch_known()
-        AND of_epoch = (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1)
-        -- A copied disk has the same epoch.
-        AND (
-            anchor_id IS NULL
-            OR EXISTS (
-                SELECT FROM indelible.all_events
-                WHERE position = anchor_position AND id = anchor_id
-            )
-        )
-    ) THEN
-        RAISE EXCEPTION 'the log is of another epoch than the one that was read'
-        USING ERRCODE = 'IND06';
-    END IF;
-    RETURN true;
-END
-$$;
-COMMENT ON FUNCTION indelible.may_read(uuid, bigint, uuid) IS
-    'Raises IND06 if the epoch is no longer the last one, or an event that the reader knows is not at its position; IND03 on a standby. So a page is read from the log that the reader has read.';
-
-CREATE FUNCTION indelible.note_settled()
-RETURNS void
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    settled_now bigint;
-BEGIN
-    IF current_setting('transaction_read_only') = 'on' THEN
-        RETURN;
-    END IF;
-    settled_now := indelible.head();
-    -- The order in the write-ahead log is what counts, and not when it reaches the disk.
-    PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO indelible.settled AS known (position, noted_at)
-    VALUES (settled_now, clock_timestamp())
-    ON CONFLICT ON CONSTRAINT settled_pkey DO UPDATE
-    SET position = excluded.position, noted_at = excluded.noted_at
-    WHERE known.position < excluded.position;
-END
-$$;
-COMMENT ON FUNCTION indelible.note_settled() IS
-    'Notes the settled position in the table settled. Readers call it about once a second while the log grows.';
-
-CREATE FUNCTION indelible.check_checkpoint(
-    of_epoch uuid,
-    at_position bigint,
-    anchor_position bigint,
-    anchor_id uuid,
-    OUT is_good boolean,
-    OUT epoch uuid,
-    OUT safe_through bigint,
-    OUT last_position bigint
-)
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-    own integer;
-    today integer;
-BEGIN
-    PERFORM indelible.check_epoch();
-    SELECT epochs.number, epochs.epoch INTO today, epoch
-    FROM indelible.epochs ORDER BY epochs.number DESC LIMIT 1;
-    last_position := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
-    SELECT epochs.number INTO own FROM indelible.epochs WHERE epochs.epoch = of_epoch;
-    -- Of an epoch that this log does not know it says nothing: it was restored to before it.
-    IF own < today THEN
-        SELECT min(epochs.safe_through) INTO safe_through
-        FROM indelible.epochs WHERE epochs.number > own;
-    END IF;
-    is_good := EXISTS (
-        SELECT FROM indelible.all_events WHERE position = anchor_position AND id = anchor_id
-    );
-    IF NOT is_good THEN
-        is_good := coalesce(at_position <= safe_through, false)
-            -- Of this epoch, and without an event that could be missing.
-            OR coalesce(own = today, false) AND anchor_id IS NULL
-                AND at_position <= last_position;
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION indelible.check_checkpoint(uuid, bigint, bigint, uuid) IS
-    'Whether a reader that came to a position in an epoch may go on from there: the log is the same up to it, by what each epoch since vouches for, or since the event that it carries is where it was. Else the position up to which the reader is safe; null where none is known.';
-
-
--- Up to where a group came in order of valid time; rows compare as wholes, first by the moment.
-CREATE TYPE indelible.due_key AS (moment timestamptz, "position" bigint);
-COMMENT ON TYPE indelible.due_key IS
-    'A place in the order in which facts become due: a valid time, and a position for those of the same.';
-
-CREATE FUNCTION indelible.due_key_at(moment timestamptz, at_position bigint)
+CREATE OR REPLACE FUNCTION indelible.due_key_at(moment timestamptz, at_position bigint)
 RETURNS indelible.due_key
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
@@ -458,149 +9,7 @@ RETURN CASE WHEN moment IS NOT NULL THEN ROW(moment, at_position)::indelible.due
 COMMENT ON FUNCTION indelible.due_key_at(timestamptz, bigint) IS
     'The key of a moment and a position; null where there is no moment.';
 
-
-CREATE TABLE indelible.groups (
-    id bigint GENERATED ALWAYS AS IDENTITY,
-    name text COLLATE "C" NOT NULL,
-    query jsonb,
-    partition_by text,
-    start_position bigint NOT NULL,
-    max_attempts integer NOT NULL,
-    retry_seconds double precision NOT NULL,
-    lease_seconds double precision NOT NULL,
-    hold_back boolean NOT NULL,
-    due boolean NOT NULL,
-    last_token bigint NOT NULL DEFAULT 0,
-    ended_token bigint NOT NULL DEFAULT 0,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT groups_pkey PRIMARY KEY (id),
-    CONSTRAINT groups_name_key UNIQUE (name),
-    CONSTRAINT groups_name_length CHECK (length(name) BETWEEN 1 AND 255)
-);
-COMMENT ON TABLE indelible.groups IS 'One row a consumer group: what it reads, and how it retries.';
-COMMENT ON SEQUENCE indelible.groups_id_seq IS 'Hands out groups.id.';
-COMMENT ON COLUMN indelible.groups.id IS 'A short name for the group inside the database.';
-COMMENT ON COLUMN indelible.groups.name IS 'The group''s name.';
-COMMENT ON COLUMN indelible.groups.query IS 'The items of its query; null for every event.';
-COMMENT ON COLUMN indelible.groups.partition_by IS
-    'What is kept in order: null for the stream, tag:KEY or metadata:FIELD.';
-COMMENT ON COLUMN indelible.groups.start_position IS 'The position that it began after.';
-COMMENT ON COLUMN indelible.groups.ended_token IS
-    'Workers up to this token begin anew: the group was reset or changed, or the server was started.';
-COMMENT ON COLUMN indelible.groups.max_attempts IS 'After how many attempts an event is parked.';
-COMMENT ON COLUMN indelible.groups.retry_seconds IS
-    'How long the first retry waits; each one after it twice as long.';
-COMMENT ON COLUMN indelible.groups.lease_seconds IS
-    'After how long without a beat a worker is taken for dead.';
-COMMENT ON COLUMN indelible.groups.hold_back IS
-    'Whether the later events of a stream wait behind a parked one.';
-COMMENT ON COLUMN indelible.groups.due IS
-    'Whether each event is handed out when its valid time comes.';
-COMMENT ON COLUMN indelible.groups.last_token IS 'The last fencing token: they only grow.';
-COMMENT ON COLUMN indelible.groups.created_at IS 'When it was created.';
-
-CREATE TABLE indelible.group_workers (
-    group_id bigint NOT NULL,
-    token bigint NOT NULL,
-    name text NOT NULL,
-    instance uuid NOT NULL,
-    round integer NOT NULL DEFAULT 0,
-    checkpoint bigint NOT NULL DEFAULT 0,
-    checkpoint_due indelible.due_key,
-    delivered bigint NOT NULL DEFAULT 0,
-    delivered_due indelible.due_key,
-    joined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at timestamptz NOT NULL,
-    CONSTRAINT group_workers_pkey PRIMARY KEY (group_id, token),
-    CONSTRAINT group_workers_group_fkey
-        FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE
-)
--- Every beat updates one row in place.
-WITH (fillfactor = 50);
-COMMENT ON TABLE indelible.group_workers IS 'One row a worker that holds a lease.';
-COMMENT ON COLUMN indelible.group_workers.group_id IS 'The group: groups.id.';
-COMMENT ON COLUMN indelible.group_workers.token IS
-    'The fencing token: what a worker writes counts only while this row stands.';
-COMMENT ON COLUMN indelible.group_workers.name IS 'Host and process, for people.';
-COMMENT ON COLUMN indelible.group_workers.instance IS
-    'The random id of the worker: when it joins anew, what it had under an older token is freed.';
-COMMENT ON COLUMN indelible.group_workers.round IS
-    'How often its slices were dealt anew: a beat of an earlier round does not count.';
-COMMENT ON COLUMN indelible.group_workers.checkpoint IS
-    'Up to here the events of all its slices are finished, or stand in group_events.';
-COMMENT ON COLUMN indelible.group_workers.checkpoint_due IS
-    'Of the events up to its checkpoint, those due up to here; null where all of them.';
-COMMENT ON COLUMN indelible.group_workers.delivered IS
-    'No event beyond was handed to a handler.';
-COMMENT ON COLUMN indelible.group_workers.delivered_due IS
-    'No event due later was handed to a handler; null where none had a time of its own.';
-COMMENT ON COLUMN indelible.group_workers.joined_at IS 'When it joined.';
-COMMENT ON COLUMN indelible.group_workers.expires_at IS 'When it is taken for dead.';
-
-CREATE TABLE indelible.group_slices (
-    group_id bigint NOT NULL,
-    slice smallint NOT NULL,
-    token bigint,
-    position bigint NOT NULL,
-    due indelible.due_key,
-    suspect bigint NOT NULL DEFAULT 0,
-    suspect_due indelible.due_key,
-    CONSTRAINT group_slices_pkey PRIMARY KEY (group_id, slice),
-    CONSTRAINT group_slices_group_fkey
-        FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE
-)
-WITH (fillfactor = 50);
-COMMENT ON TABLE indelible.group_slices IS
-    'The 1,024 slices of a group: an event falls into one by the hash of its key.';
-COMMENT ON COLUMN indelible.group_slices.group_id IS 'The group: groups.id.';
-COMMENT ON COLUMN indelible.group_slices.slice IS 'The number of the slice.';
-COMMENT ON COLUMN indelible.group_slices.token IS 'The worker that it belongs to; null for none.';
-COMMENT ON COLUMN indelible.group_slices.position IS
-    'Up to here, or its worker''s checkpoint if that is higher, its events are finished.';
-COMMENT ON COLUMN indelible.group_slices.due IS
-    'Of the events up to its position, those due up to here, or its worker''s; null where all of them.';
-COMMENT ON COLUMN indelible.group_slices.suspect IS
-    'Up to here an event may have been under way when a worker died: attempts are counted first.';
-COMMENT ON COLUMN indelible.group_slices.suspect_due IS
-    'As suspect, in order of valid time; null where none with a time of its own may have been.';
-
-CREATE TABLE indelible.group_events (
-    group_id bigint NOT NULL,
-    number bigint GENERATED ALWAYS AS IDENTITY,
-    position bigint NOT NULL,
-    slice smallint NOT NULL,
-    key text COLLATE "C" NOT NULL,
-    state text NOT NULL,
-    attempts integer NOT NULL,
-    not_before timestamptz NOT NULL,
-    reason text,
-    error text,
-    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT group_events_pkey PRIMARY KEY (group_id, position),
-    CONSTRAINT group_events_group_fkey
-        FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE,
-    CONSTRAINT group_events_state CHECK (state IN ('running', 'retry', 'queued', 'parked'))
-);
-CREATE INDEX group_events_key_index ON indelible.group_events (group_id, key, number);
-CREATE INDEX group_events_position_index ON indelible.group_events (group_id, key, position);
-COMMENT ON TABLE indelible.group_events IS
-    'The events that a group has not simply finished: retried, parked, and queued behind those.';
-COMMENT ON SEQUENCE indelible.group_events_number_seq IS 'Hands out group_events.number.';
-COMMENT ON COLUMN indelible.group_events.group_id IS 'The group: groups.id.';
-COMMENT ON COLUMN indelible.group_events.number IS
-    'The order of those of a key: the one in which they are handed out.';
-COMMENT ON COLUMN indelible.group_events.position IS 'The event: events.position.';
-COMMENT ON COLUMN indelible.group_events.slice IS 'The slice that it falls into.';
-COMMENT ON COLUMN indelible.group_events.key IS 'What is kept in order: its stream, tag or field.';
-COMMENT ON COLUMN indelible.group_events.state IS
-    'running: with a handler, or was when its worker died; retry: waits for its time; queued: waits behind an earlier one of its key; parked: waits for an operator.';
-COMMENT ON COLUMN indelible.group_events.attempts IS 'How often it was handed to a handler.';
-COMMENT ON COLUMN indelible.group_events.not_before IS 'When it may be tried again.';
-COMMENT ON COLUMN indelible.group_events.reason IS 'Why it was parked or is tried again.';
-COMMENT ON COLUMN indelible.group_events.error IS 'The text of the last error.';
-COMMENT ON COLUMN indelible.group_events.updated_at IS 'When this row was written last.';
-
-CREATE FUNCTION indelible.partition_key(
+CREATE OR REPLACE FUNCTION indelible.partition_key(
     partition_by text, stream text, tags text[], metadata jsonb
 )
 RETURNS text
@@ -620,15 +29,14 @@ RETURN coalesce(
 COMMENT ON FUNCTION indelible.partition_key(text, text, text[], jsonb) IS
     'What keeps an event in order with others: its stream, or a tag or field of its metadata where the event has it.';
 
-CREATE FUNCTION indelible.slice_of(key text)
+CREATE OR REPLACE FUNCTION indelible.slice_of(key text)
 RETURNS smallint
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
 RETURN (hashtextextended(key, 0) & 1023)::smallint;
 COMMENT ON FUNCTION indelible.slice_of(text) IS 'The slice, 0 to 1023, that a key falls into.';
 
-
-CREATE FUNCTION indelible.group_begin(
+CREATE OR REPLACE FUNCTION indelible.group_begin(
     after_position bigint, since timestamptz, OUT begins bigint, OUT begins_due indelible.due_key
 )
 LANGUAGE plpgsql
@@ -663,7 +71,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_begin(bigint, timestamptz) IS
     'Where a group begins: after a position, or (null) the head; and of what stands before, with what is due from a moment on, or (null) from when that position was the last; from now on at the head.';
 
-CREATE FUNCTION indelible.group_create(
+CREATE OR REPLACE FUNCTION indelible.group_create(
     group_name text,
     items jsonb,
     partitioned_by text,
@@ -706,7 +114,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_create(text, jsonb, text, bigint, timestamptz, integer, double precision, double precision, boolean, boolean) IS
     'Creates a group that begins as group_begin says. False where it is there already.';
 
-CREATE FUNCTION indelible.group_change(
+CREATE OR REPLACE FUNCTION indelible.group_change(
     group_name text,
     items jsonb,
     partitioned_by text,
@@ -750,7 +158,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_change(text, jsonb, text, integer, double precision, double precision, boolean, boolean) IS
     'Gives a group another query or other settings from where it stands; its workers join anew.';
 
-CREATE FUNCTION indelible.group_delete(group_name text)
+CREATE OR REPLACE FUNCTION indelible.group_delete(group_name text)
 RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -768,7 +176,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_delete(text) IS
     'Deletes a group with all that is noted for it; false where there is none.';
 
-CREATE FUNCTION indelible.group_reset(group_name text, after_position bigint, since timestamptz)
+CREATE OR REPLACE FUNCTION indelible.group_reset(group_name text, after_position bigint, since timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -810,10 +218,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
     'Sends a group to a place as group_begin says. What was noted of events after it is forgotten: they come again.';
 
-
--- Leases --------------------------------------------------------------------------------------
-
-CREATE FUNCTION indelible.group_lease_over(of_group bigint, of_token bigint)
+CREATE OR REPLACE FUNCTION indelible.group_lease_over(of_group bigint, of_token bigint)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -832,7 +237,7 @@ COMMENT ON FUNCTION indelible.group_lease_over(bigint, bigint) IS
 
 -- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
 -- that row first: so one of the two comes first, and the other sees it.
-CREATE FUNCTION indelible.group_fence(of_group bigint, of_token bigint)
+CREATE OR REPLACE FUNCTION indelible.group_fence(of_group bigint, of_token bigint)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -858,7 +263,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_fence(bigint, bigint) IS
     'Raises IND05 unless the worker''s lease stands, and keeps it standing until the transaction ends: a client that is silent for longer than the lease loses the transaction.';
 
-CREATE FUNCTION indelible.group_bury(of_group bigint)
+CREATE OR REPLACE FUNCTION indelible.group_bury(of_group bigint)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -888,7 +293,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_bury(bigint) IS
     'Takes their slices from workers whose lease is over.';
 
-CREATE FUNCTION indelible.group_join(
+CREATE OR REPLACE FUNCTION indelible.group_join(
     group_name text,
     worker_name text,
     of_instance uuid,
@@ -933,7 +338,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_join(text, text, uuid) IS
     'Gives a worker a token higher than all before it, and ends those that it had; says the epoch of the log that it reads. Nulls where there is no such group.';
 
-CREATE FUNCTION indelible.group_beat(
+CREATE OR REPLACE FUNCTION indelible.group_beat(
     of_group bigint,
     of_token bigint,
     of_round integer,
@@ -1005,7 +410,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_beat(bigint, bigint, integer, bigint, timestamptz, bigint, bigint, timestamptz, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
     'Renews a lease and notes how far the worker is; says how many slices are its share, and how many belong to nobody. Raises IND05 where the lease is over.';
 
-CREATE FUNCTION indelible.group_renew_lease(of_group bigint, of_token bigint)
+CREATE OR REPLACE FUNCTION indelible.group_renew_lease(of_group bigint, of_token bigint)
 RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -1034,7 +439,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_renew_lease(bigint, bigint) IS
     'Renews a lease and does nothing else, and never waits; says whether the lease stands.';
 
-CREATE FUNCTION indelible.group_deal(
+CREATE OR REPLACE FUNCTION indelible.group_deal(
     of_group bigint,
     of_token bigint,
     of_round integer,
@@ -1122,7 +527,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_deal(bigint, bigint, integer, smallint[], bigint[], timestamptz[], bigint[], smallint[], integer) IS
     'Writes down the places of a worker''s slices, gives some back, takes some that belong to nobody; returns all that it has then. The same call once more returns that again. Raises IND05 where the lease is over.';
 
-CREATE FUNCTION indelible.group_leave(
+CREATE OR REPLACE FUNCTION indelible.group_leave(
     of_group bigint,
     of_token bigint,
     slices smallint[],
@@ -1163,14 +568,11 @@ $$;
 COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
     'Gives all slices back at their places, and ends the lease.';
 
-
--- Events that are not simply finished -----------------------------------------------------------
-
 -- The events of a slice are handed out in order: when one is finished, or gets a row, those before
 -- it are finished or have rows. That is written down in the same transaction, so that after a crash
 -- neither it nor anything of that comes again. So whatever has a row was handed out before what has
 -- none, and the numbers of the rows of a key are the order in which they were.
-CREATE FUNCTION indelible.group_pass(
+CREATE OR REPLACE FUNCTION indelible.group_pass(
     of_group bigint,
     in_slice smallint,
     upto bigint,
@@ -1190,7 +592,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_pass(bigint, smallint, bigint, timestamptz, bigint) IS
     'Writes down up to where the events of a slice are finished; nulls move nothing. The caller holds the slice.';
 
-CREATE FUNCTION indelible.group_hold(
+CREATE OR REPLACE FUNCTION indelible.group_hold(
     of_group bigint,
     of_token bigint,
     at_position bigint,
@@ -1226,7 +628,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_hold(bigint, bigint, bigint, smallint, boolean, timestamptz) IS
     'Holds a worker''s lease and the slice of an event until the transaction ends; false where the event is finished. Raises IND05 where either is another''s.';
 
-CREATE FUNCTION indelible.group_attempt(
+CREATE OR REPLACE FUNCTION indelible.group_attempt(
     of_group bigint,
     of_token bigint,
     at_position bigint,
@@ -1265,7 +667,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_attempt(bigint, bigint, bigint, smallint, text, boolean, integer, timestamptz, bigint, timestamptz, bigint) IS
     'Counts an attempt before the handler has the event, so that one that kills its worker is found out; false where the event is finished.';
 
-CREATE FUNCTION indelible.group_note(
+CREATE OR REPLACE FUNCTION indelible.group_note(
     of_group bigint,
     of_token bigint,
     at_position bigint,
@@ -1321,7 +723,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_note(bigint, bigint, bigint, smallint, text, boolean, text, integer, double precision, text, text, timestamptz, bigint, timestamptz, bigint) IS
     'Notes an event to be tried again, or parked; false where it is finished after all, or erased.';
 
-CREATE FUNCTION indelible.group_queue(
+CREATE OR REPLACE FUNCTION indelible.group_queue(
     of_group bigint,
     of_token bigint,
     at_position bigint,
@@ -1371,7 +773,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_queue(bigint, bigint, bigint, smallint, text, timestamptz, bigint, timestamptz, bigint) IS
     'Queues an event behind an earlier one of its key; false where none is left to wait for. True where it is finished: there is nothing left to be done.';
 
-CREATE FUNCTION indelible.group_finish(
+CREATE OR REPLACE FUNCTION indelible.group_finish(
     of_group bigint,
     of_token bigint,
     at_position bigint,
@@ -1410,7 +812,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_finish(bigint, bigint, bigint, smallint, boolean, timestamptz, bigint, timestamptz, bigint) IS
     'Finishes one event, in the transaction of the caller: with it, or not at all. False where it was finished before.';
 
-CREATE FUNCTION indelible.group_replay(group_name text, at_position bigint, of_key text)
+CREATE OR REPLACE FUNCTION indelible.group_replay(group_name text, at_position bigint, of_key text)
 RETURNS bigint
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -1433,7 +835,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_replay(text, bigint, text) IS
     'Has parked events tried again: one, those of a key, or (both null) all. Returns how many.';
 
-CREATE FUNCTION indelible.group_discard(group_name text, at_position bigint, of_key text)
+CREATE OR REPLACE FUNCTION indelible.group_discard(group_name text, at_position bigint, of_key text)
 RETURNS bigint
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -1454,7 +856,7 @@ $$;
 COMMENT ON FUNCTION indelible.group_discard(text, bigint, text) IS
     'Gives parked events up: one, those of a key, or (both null) all. Returns how many.';
 
-CREATE FUNCTION indelible.group_firsts(of_group bigint, holds_back boolean)
+CREATE OR REPLACE FUNCTION indelible.group_firsts(of_group bigint, holds_back boolean)
 RETURNS TABLE (
     key text,
     "position" bigint,
@@ -1496,4 +898,109 @@ $$;
 COMMENT ON FUNCTION indelible.group_firsts(bigint, boolean) IS
     'The first noted event of each key: later ones of the key wait for it. Parked ones are left out where they hold nothing back.';
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
+CREATE OR REPLACE FUNCTION indelible.group_places(of_group bigint)
+RETURNS TABLE (slice smallint, "position" bigint, due indelible.due_key)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT
+        slices.slice,
+        greatest(slices.position, workers.checkpoint),
+        greatest(slices.due, workers.checkpoint_due)
+    FROM indelible.group_slices AS slices
+    LEFT JOIN indelible.group_workers AS workers USING (group_id, token)
+    WHERE slices.group_id = of_group
+$$;
+COMMENT ON FUNCTION indelible.group_places(bigint) IS
+    'Up to where each slice of a group is finished, but for what has a row in group_events.';
+
+CREATE OR REPLACE FUNCTION indelible.group_overdue(of_group bigint)
+RETURNS TABLE ("position" bigint, since timestamptz)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lowest timestamptz;
+BEGIN
+    SELECT min((places.due).moment) INTO lowest FROM indelible.group_places(of_group) AS places;
+    RETURN QUERY
+        SELECT recorded.position, recorded.given_valid_at
+        FROM indelible.groups
+        CROSS JOIN indelible.recorded_events AS recorded
+        JOIN indelible.group_places(of_group) AS places
+            ON places.slice = indelible.slice_of(
+                indelible.partition_key(
+                    groups.partition_by, recorded.stream, recorded.tags, recorded.metadata
+                )
+            )
+        WHERE groups.id = of_group
+            AND groups.due
+            AND recorded.given_valid_at >= lowest
+            AND recorded.given_valid_at <= statement_timestamp()
+            AND recorded.given_valid_at <> recorded.recorded_at
+            AND recorded.data IS NOT NULL
+            AND recorded.position <= places.position
+            AND indelible.due_key_at(recorded.given_valid_at, recorded.position) > places.due
+            AND NOT EXISTS (
+                SELECT FROM indelible.group_events AS noted
+                WHERE noted.group_id = of_group AND noted.position = recorded.position
+            )
+            AND (
+                groups.query IS NULL
+                OR EXISTS (
+                    SELECT
+                    FROM jsonb_to_recordset(groups.query)
+                        AS items (types text[], tags text[], channel text, stream_prefix text)
+                    WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
+                        AND (items.tags IS NULL OR recorded.tags @> items.tags)
+                        AND (items.channel IS NULL OR recorded.channel = items.channel)
+                        AND (
+                            items.stream_prefix IS NULL
+                            OR starts_with(recorded.stream, items.stream_prefix)
+                        )
+                )
+            );
+END
+$$;
+COMMENT ON FUNCTION indelible.group_overdue(bigint) IS
+    'The events that a group that waits for valid times passed when they were yet to come, and which have become due and are not finished; since when they are due.';
+
+CREATE OR REPLACE FUNCTION indelible.group_checkpoint(of_group bigint)
+RETURNS bigint
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT least(
+        (SELECT min(places.position) FROM indelible.group_places(of_group) AS places),
+        (
+            -- Not what is parked, nor what waits behind it: that is set aside. The first of a key
+            -- need not be the lowest where they are handed out by valid time.
+            SELECT min(noted.position) - 1
+            FROM indelible.groups
+            CROSS JOIN LATERAL indelible.group_firsts(groups.id, groups.hold_back) AS firsts
+            CROSS JOIN LATERAL (
+                SELECT waiting.position
+                FROM indelible.group_events AS waiting
+                WHERE waiting.group_id = of_group AND waiting.key = firsts.key
+                    AND waiting.state <> 'parked'
+                ORDER BY waiting.position
+                LIMIT 1
+            ) AS noted
+            WHERE groups.id = of_group AND firsts.state <> 'parked'
+        ),
+        (
+            SELECT min(overdue.position) - 1
+            FROM indelible.groups
+            CROSS JOIN LATERAL indelible.group_overdue(groups.id) AS overdue
+            WHERE groups.id = of_group AND groups.due
+        )
+    )
+$$;
+COMMENT ON FUNCTION indelible.group_checkpoint(bigint) IS
+    'Below the lowest position that is due and not finished, counting what is in flight, retried or replayed; parked events are set aside.';

@@ -1,306 +1,6 @@
--- The store: its tables, and the functions that keep its guarantees.
--- "indelible." stands for the store's schema: `indelible init --schema NAME` puts NAME in its place.
+-- Appends to one stream, and to several in one transaction (docs/explanation/appends.md).
 
-CREATE SCHEMA IF NOT EXISTS indelible;
-
-CREATE TABLE indelible.migrations (
-    version integer NOT NULL,
-    name text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    checksum text NOT NULL,
-    CONSTRAINT migrations_pkey PRIMARY KEY (version)
-);
-COMMENT ON TABLE indelible.migrations IS 'The migrations applied to this store, in order.';
-COMMENT ON COLUMN indelible.migrations.version IS 'The number that the file''s name starts with.';
-COMMENT ON COLUMN indelible.migrations.name IS 'The file''s name without its number.';
-COMMENT ON COLUMN indelible.migrations.applied_at IS 'When it was applied.';
-COMMENT ON COLUMN indelible.migrations.checksum IS 'SHA-256 of the file.';
-
-CREATE FUNCTION indelible.schema_version()
-RETURNS integer
-LANGUAGE sql
-STABLE
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT max(version) FROM indelible.migrations
-$$;
-COMMENT ON FUNCTION indelible.schema_version() IS
-    'The number of the last migration applied: what a library compares with its own.';
-
-
--- Streams and events -------------------------------------------------------------------------
-
--- A type of its own, and not a CHECK in each table: that is read from its text again by every
--- statement that writes a row, and appends paid more for it than for any of their indexes.
-CREATE DOMAIN indelible.name AS text COLLATE "C"
-CONSTRAINT name_length CHECK (length(value) BETWEEN 1 AND 255);
-COMMENT ON DOMAIN indelible.name IS
-    'What a stream, a channel or a type of events is called: 1 to 255 characters.';
-
-CREATE TABLE indelible.streams (
-    id bigint GENERATED ALWAYS AS IDENTITY,
-    version bigint NOT NULL,
-    name indelible.name NOT NULL,
-    channel indelible.name NOT NULL,
-    CONSTRAINT streams_pkey PRIMARY KEY (id),
-    CONSTRAINT streams_name_key UNIQUE (name)
-)
--- Every append updates one row in place: half-empty pages keep that a heap-only update.
-WITH (fillfactor = 50);
-COMMENT ON TABLE indelible.streams IS
-    'One row a stream. Its row lock serialises the writers of that stream and of no other.';
-COMMENT ON SEQUENCE indelible.streams_id_seq IS 'Hands out streams.id.';
-COMMENT ON COLUMN indelible.streams.id IS 'A short name for the stream inside the database.';
-COMMENT ON COLUMN indelible.streams.version IS 'The version of the stream''s last event.';
-COMMENT ON COLUMN indelible.streams.name IS 'The stream''s name: delivery-7f3c…';
-COMMENT ON COLUMN indelible.streams.channel IS
-    'The service that owns the stream; fixed by the stream''s first append.';
-
--- MINVALUE 0 and a first value taken here: "handed out so far" is last_value from the start.
-CREATE SEQUENCE indelible.events_position MINVALUE 0 START 0;
-COMMENT ON SEQUENCE indelible.events_position IS 'Hands out positions. It never goes back.';
-SELECT nextval('indelible.events_position');
-
-CREATE TABLE indelible.events (
-    position bigint NOT NULL,
-    stream_id bigint NOT NULL,
-    version bigint NOT NULL,
-    recorded_at timestamptz NOT NULL,
-    id uuid NOT NULL,
-    type indelible.name NOT NULL,
-    data jsonb NOT NULL,
-    metadata jsonb,
-    tags text[] COLLATE "C",
-    valid_at timestamptz,
-    CONSTRAINT events_pkey PRIMARY KEY (position),
-    CONSTRAINT events_stream_version_key UNIQUE (stream_id, version),
-    CONSTRAINT events_id_key UNIQUE (id)
-);
-COMMENT ON TABLE indelible.events IS
-    'The log: append-only. UPDATE, DELETE and TRUNCATE are refused by triggers.';
-COMMENT ON COLUMN indelible.events.position IS
-    'The event''s place in the whole log: grows, may have gaps.';
-COMMENT ON COLUMN indelible.events.stream_id IS 'The stream: streams.id.';
-COMMENT ON COLUMN indelible.events.version IS
-    'The event''s place in its stream: 0, 1, 2, … without gaps.';
-COMMENT ON COLUMN indelible.events.recorded_at IS 'When the store took the event.';
-COMMENT ON COLUMN indelible.events.id IS 'The event''s identity, unique in the store.';
-COMMENT ON COLUMN indelible.events.type IS 'What kind of fact it is: DeliveryCanceled.';
-COMMENT ON COLUMN indelible.events.data IS 'The fact itself.';
-COMMENT ON COLUMN indelible.events.metadata IS 'What is known about the event; null for nothing.';
-COMMENT ON COLUMN indelible.events.tags IS 'Labels key:value; null for none.';
-COMMENT ON COLUMN indelible.events.valid_at IS
-    'When the fact holds in the world; null where that is recorded_at.';
-
--- Writing through any other path than the functions below is refused for everyone, the owner
--- included, and also where session_replication_role switches ordinary triggers off.
-CREATE FUNCTION indelible.refuse_change()
-RETURNS trigger
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    RAISE EXCEPTION '% of %.% is refused: what is written stands',
-        tg_op, tg_table_schema, tg_table_name
-    USING ERRCODE = 'IND01',
-        HINT = 'Events are immutable. Append an event that corrects the earlier one.';
-END
-$$;
-COMMENT ON FUNCTION indelible.refuse_change() IS
-    'Raises IND01: the trigger that keeps stored events as they are.';
-
-CREATE TRIGGER events_are_immutable
-BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.events
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
-ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_are_immutable;
-
-CREATE TRIGGER streams_are_kept
-BEFORE UPDATE OF id, name, channel OR TRUNCATE ON indelible.streams
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
-ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER streams_are_kept;
-
--- A row at version -1 never had an event: it is a lock that append_many takes back.
-CREATE TRIGGER written_streams_are_kept
-BEFORE DELETE ON indelible.streams
-FOR EACH ROW WHEN (old.version >= 0) EXECUTE FUNCTION indelible.refuse_change();
-ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER written_streams_are_kept;
-
-
--- The settled position (docs/explanation/ordering.md) ----------------------------------------
-
--- Every appender holds this one, and a weak lock on a table costs next to nothing: the server keeps
--- it with the session. It is a table of its own because vacuum locks tables that hold something.
-CREATE TABLE indelible.append_gate ();
-COMMENT ON TABLE indelible.append_gate IS
-    'Holds nothing. Whoever appends locks it, weakly; a condition without tags locks it against them.';
-
--- Advisory locks share one space per database, so each store has a number of its own in the top
--- bits of its keys, written into a function as a constant. Two stores must not share one: each would
--- hold back the other's head.
-CREATE VIEW indelible.lock_numbers AS
-SELECT
-    functions.pronamespace AS schema_id,
-    functions.oid AS function_id,
-    substring(functions.prosrc, '^SELECT ([0-9]+)::bigint$')::bigint AS number
-FROM pg_proc AS functions
-WHERE functions.proname = 'lock_number';
-COMMENT ON VIEW indelible.lock_numbers IS
-    'The numbers that all stores of the database have, as take_lock_number() wrote them: everybody may read the catalog.';
-
-CREATE FUNCTION indelible.take_lock_number()
-RETURNS void
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    -- Begun somewhere else by each, so that the number of a store that was dropped is not soon another's.
-    first_choice constant bigint := 'indelible.events'::regclass::oid::bigint % 32767;
-    free bigint;
-BEGIN
-    -- One at a time in the database; the statement after this one sees what others took.
-    PERFORM pg_advisory_xact_lock(hashtextextended('indelible lock numbers', 0));
-    SELECT choice.number INTO free
-    FROM (
-        SELECT (first_choice + place) % 32767 + 1 AS number, place
-        FROM generate_series(0, 32766) AS places (place)
-    ) AS choice
-    WHERE NOT EXISTS (
-        SELECT
-        FROM indelible.lock_numbers AS taken
-        WHERE taken.number = choice.number
-    )
-    ORDER BY choice.place
-    LIMIT 1;
-    IF free IS NULL THEN
-        RAISE EXCEPTION 'all 32,767 lock numbers of this database are taken by other stores'
-        USING ERRCODE = 'IND04', HINT = 'Make the store in another database.';
-    END IF;
-    EXECUTE format(
-        'CREATE OR REPLACE FUNCTION indelible.lock_number() RETURNS bigint LANGUAGE sql'
-        ' IMMUTABLE PARALLEL SAFE AS %L',
-        format('SELECT %s::bigint', free)
-    );
-END
-$$;
-COMMENT ON FUNCTION indelible.take_lock_number() IS
-    'Gives the store a number that no other store of the database has. Nobody may be at work in it meanwhile.';
-SELECT indelible.take_lock_number();
-COMMENT ON FUNCTION indelible.lock_number() IS
-    'This store''s number in the keys of its advisory locks: key = number << 48 | position.';
-
-CREATE FUNCTION indelible.hold_head()
-RETURNS boolean
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    -- The setting is local to the transaction and is undone by a rollback to a savepoint, as the
-    -- lock is. It names the transaction: what was set before it, by whomever, says nothing.
-    setting constant text := 'indelible_holds.head_' || indelible.lock_number()::text;
-    this_one constant text := pg_current_xact_id()::text || ' ';
-    key bigint;
-    held text;
-BEGIN
-    IF starts_with(current_setting(setting, true), this_one) THEN
-        -- The lock is held already, and to take it again costs next to nothing: so whoever made the
-        -- note up in the middle of its transaction holds a lock as well, that is old enough.
-        key := least(
-            coalesce(pg_sequence_last_value('indelible.events_position'), 0),
-            greatest(0, substr(current_setting(setting), length(this_one) + 1)::bigint)
-        );
-        held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text;
-        RETURN false;
-    END IF;
-    IF current_setting('indelible_epoch.known_' || indelible.lock_number()::text, true)
-        IS DISTINCT FROM 'yes'
-    THEN
-        PERFORM indelible.check_epoch();
-    END IF;
-    -- What is acknowledged is on this server's disk, whatever role and database are set to.
-    IF current_setting('synchronous_commit') = 'off' THEN
-        held := set_config('synchronous_commit', 'local', true);
-    END IF;
-    -- An expression: the statement that reads the sequence as a table takes three times as long.
-    -- Null where the sequence was restarted: nothing was handed out. A key that is too old loses
-    -- nothing, but takes the head back to it: so it is read last.
-    key := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
-    held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text
-        || set_config(setting, this_one || key, true);
-    RETURN true;
-END
-$$;
-COMMENT ON FUNCTION indelible.hold_head() IS
-    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called after the lock on append_gate, before a transaction takes its first position; false where it has said so before.';
-
--- Any login may take advisory locks. Those of whoever may not lock the gate count for nothing: an
--- appender locks that first. (The lock of the gate is looked for in the same look, which begins after
--- the reader knows the last position handed out: who locks the gate later takes later positions.)
-CREATE VIEW indelible.head_locks AS
-WITH locks AS MATERIALIZED (
-    SELECT
-        pid,
-        locktype = 'advisory' AS is_key,
-        (classid::bigint & 65535) << 32 | objid::bigint AS position
-    FROM pg_locks
-    WHERE granted
-        AND (
-            locktype = 'advisory'
-            AND objsubid = 1
-            AND mode = 'ShareLock'
-            AND classid::bigint >> 16 = indelible.lock_number()
-            OR relation = 'indelible.append_gate'::regclass
-        )
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-)
-SELECT pid, position
-FROM locks
-WHERE is_key
-    AND (
-        pid IN (SELECT pid FROM locks WHERE NOT is_key)
-        -- PREPARE TRANSACTION hands over the two locks one after the other, to nobody's process.
-        OR pid IS NULL
-        OR EXISTS (SELECT FROM locks WHERE NOT is_key AND pid IS NULL)
-    );
-COMMENT ON VIEW indelible.head_locks IS
-    'The transactions that hold the head back: their processes (null where prepared), and the last position handed out before theirs.';
-
-CREATE FUNCTION indelible.head()
-RETURNS bigint
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    handed_out bigint;
-    held bigint;
-BEGIN
-    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        RAISE EXCEPTION 'the head is of no use in a % transaction: its snapshot may be older',
-            current_setting('transaction_isolation')
-        USING ERRCODE = 'IND02', HINT = 'Read the log in a READ COMMITTED transaction.';
-    END IF;
-    IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'the head is not known on a standby: the locks of writers are not there'
-        USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
-    END IF;
-    PERFORM indelible.check_epoch();
-    -- The order of these two statements is the guarantee; see docs/explanation/ordering.md.
-    SELECT last_value INTO handed_out FROM indelible.events_position;
-    SELECT min(position) INTO held FROM indelible.head_locks;
-    -- Not beyond the last event that stands: positions taken by a transaction that was undone are
-    -- not safe on disk, and after a crash they are handed out anew.
-    RETURN coalesce((
-        SELECT max(position) FROM indelible.all_events WHERE position <= least(handed_out, held)
-    ), 0);
-END
-$$;
-COMMENT ON FUNCTION indelible.head() IS
-    'The settled position: at and below it nothing can appear any more. Read up to it in a later statement.';
-
-
--- Append --------------------------------------------------------------------------------------
--- The columns, tables, views and functions named here that are not above come with tags (0003) and
--- with time (0006): nothing is called before all migrations are applied.
-
-CREATE FUNCTION indelible.insert_events(
+CREATE OR REPLACE FUNCTION indelible.insert_events(
     stream_id bigint,
     first_version bigint,
     new_ids uuid[],
@@ -349,7 +49,7 @@ $$;
 COMMENT ON FUNCTION indelible.insert_events(bigint, bigint, uuid[], jsonb) IS
     'Writes events, whose ids stand in an array, at versions that the caller has already secured.';
 
-CREATE FUNCTION indelible.wait_at_commit()
+CREATE OR REPLACE FUNCTION indelible.wait_at_commit()
 RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -363,7 +63,7 @@ $$;
 COMMENT ON FUNCTION indelible.wait_at_commit() IS
     'Has this transaction wait, when it commits, for the disk and for synchronous standbys to have all that it has seen. Called where events are said to be stored that another transaction stored: its own wait may have been cancelled.';
 
-CREATE FUNCTION indelible.recall(
+CREATE OR REPLACE FUNCTION indelible.recall(
     appends jsonb,
     OUT known bigint,
     OUT is_retry boolean,
@@ -440,7 +140,7 @@ $$;
 COMMENT ON FUNCTION indelible.recall(jsonb) IS
     'Looks up the ids of events that were refused: a retry of an append that succeeded, or duplicates.';
 
-CREATE FUNCTION indelible.last_event(of_stream bigint, at_version bigint)
+CREATE OR REPLACE FUNCTION indelible.last_event(of_stream bigint, at_version bigint)
 RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
@@ -456,7 +156,7 @@ $$;
 COMMENT ON FUNCTION indelible.last_event(bigint, bigint) IS
     'The id and time that a wrong expected version is reported with.';
 
-CREATE FUNCTION indelible.refuse_append(
+CREATE OR REPLACE FUNCTION indelible.refuse_append(
     stream_name text,
     stream_channel text,
     expected_version bigint,
@@ -508,7 +208,7 @@ $$;
 COMMENT ON FUNCTION indelible.refuse_append(text, text, bigint, jsonb) IS
     'Why an append was refused, or the first result where it is a retry.';
 
-CREATE FUNCTION indelible.append(
+CREATE OR REPLACE FUNCTION indelible.append(
     stream_name text,
     stream_channel text,
     expected_version bigint,
@@ -622,8 +322,7 @@ $$;
 COMMENT ON FUNCTION indelible.append(text, text, bigint, jsonb) IS
     'Appends events to one stream. Outcome: appended; idempotent (a retry: the first result); wrong_version, channel_mismatch or duplicate (nothing is written, facts say why). Expected: a version, -1 no stream, -2 any, -4 stream exists.';
 
-
-CREATE FUNCTION indelible.append_many(appends jsonb)
+CREATE OR REPLACE FUNCTION indelible.append_many(appends jsonb)
 RETURNS TABLE (
     place bigint,
     outcome text,
@@ -827,166 +526,3 @@ END
 $$;
 COMMENT ON FUNCTION indelible.append_many(jsonb) IS
     'Appends to several streams, [{stream, channel, expected, events}, …], all or none, in the order of the list. One row an entry: appended, checked (no events) or idempotent; or else the refused entries alone. Outcomes and expected versions as in append(); the duplicates stand in one row.';
-
-
--- Read ----------------------------------------------------------------------------------------
-
-CREATE VIEW indelible.recorded_events AS
-SELECT
-    events.position,
-    events.stream_id,
-    streams.name::text AS stream,
-    events.version,
-    events.id,
-    events.type::text,
-    events.data,
-    events.metadata,
-    events.tags,
-    streams.channel::text,
-    events.recorded_at,
-    coalesce(events.valid_at, events.recorded_at) AS valid_at
-FROM indelible.events
--- LEFT: where neither name nor channel is asked for, the planner leaves the join out.
-LEFT JOIN indelible.streams ON streams.id = events.stream_id;
-COMMENT ON VIEW indelible.recorded_events IS
-    'Every event with its stream''s name and channel. To follow the log, read up to head().';
-
-CREATE VIEW indelible.recorded_streams AS
-SELECT
-    streams.id AS stream_id,
-    streams.name::text AS stream,
-    streams.channel::text,
-    streams.version
-FROM indelible.streams;
-COMMENT ON VIEW indelible.recorded_streams IS
-    'Every stream with its channel and the version of its last event.';
-
-CREATE FUNCTION indelible.size(OUT last_position bigint, OUT bytes bigint)
-LANGUAGE sql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT
-        (SELECT last_value FROM indelible.events_position),
-        pg_total_relation_size('indelible.events') + pg_total_relation_size('indelible.streams')
-$$;
-COMMENT ON FUNCTION indelible.size() IS
-    'The last position handed out, and what tables and indexes take on disk.';
-
-
--- What a copy, or somebody's hand, may have broken ----------------------------------------------
-
-CREATE FUNCTION indelible.store_problem(
-    asked_for regclass, OUT problem text, OUT subject text, OUT number bigint
-)
-LANGUAGE plpgsql
-STABLE
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- Functions name their tables by the name that the schema had when the store was made.
-    IF asked_for IS DISTINCT FROM to_regclass('indelible.events') THEN
-        problem := 'renamed';
-        subject := 'indelible.events';
-        RETURN;
-    END IF;
-    -- Of two the one that was made later, which is the copy: the other goes on undisturbed.
-    SELECT 'shared number', others.schema_id::regnamespace::text, mine.number
-    INTO problem, subject, number
-    FROM indelible.lock_numbers AS mine
-    JOIN indelible.lock_numbers AS others USING (number)
-    WHERE mine.function_id = 'indelible.lock_number()'::regprocedure
-        AND others.function_id < mine.function_id
-    ORDER BY others.function_id
-    LIMIT 1;
-    IF FOUND THEN
-        RETURN;
-    END IF;
-    -- Positions that a session keeps for later are below those that others have taken by then.
-    SELECT 'sequence settings', 'indelible.events_position'
-    INTO problem, subject
-    FROM pg_sequence
-    WHERE seqrelid = 'indelible.events_position'::regclass
-        AND (seqcache <> 1 OR seqincrement <> 1 OR seqcycle);
-    IF FOUND THEN
-        RETURN;
-    END IF;
-    SELECT 'sequence behind', sequences.name, sequences.used
-    INTO problem, subject, number
-    FROM (
-        SELECT
-            'indelible.events_position',
-            greatest(
-                (SELECT max(position) FROM indelible.events),
-                (SELECT max(position) FROM indelible.archived_events),
-                0
-            ),
-            (SELECT last_value + is_called::integer FROM indelible.events_position)
-        UNION ALL
-        SELECT
-            'indelible.streams_id_seq',
-            (SELECT max(id) FROM indelible.streams),
-            (SELECT last_value + is_called::integer FROM indelible.streams_id_seq)
-        UNION ALL
-        SELECT
-            'indelible.archives',
-            (SELECT 1 FROM indelible.archived_events LIMIT 1),
-            (SELECT last_value + is_called::integer FROM indelible.archives)
-        UNION ALL
-        SELECT
-            'indelible.groups_id_seq',
-            (SELECT max(id) FROM indelible.groups),
-            (SELECT last_value + is_called::integer FROM indelible.groups_id_seq)
-        UNION ALL
-        SELECT
-            'indelible.group_events_number_seq',
-            (SELECT max(group_events.number) FROM indelible.group_events),
-            (SELECT last_value + is_called::integer FROM indelible.group_events_number_seq)
-        UNION ALL
-        SELECT
-            'indelible.stream_changes_number_seq',
-            (SELECT max(stream_changes.number) FROM indelible.stream_changes),
-            (SELECT last_value + is_called::integer FROM indelible.stream_changes_number_seq)
-        UNION ALL
-        SELECT
-            'indelible.projections_id_seq',
-            (SELECT max(id) FROM indelible.projections),
-            (SELECT last_value + is_called::integer FROM indelible.projections_id_seq)
-    ) AS sequences (name, used, next)
-    WHERE sequences.next <= sequences.used
-    LIMIT 1;
-END
-$$;
-COMMENT ON FUNCTION indelible.store_problem(regclass) IS
-    'Why the store must not be used: renamed, shared number (with the schema), sequence settings, or sequence behind (a number in use); null for nothing. The argument is the table of events in the schema that the caller means.';
-
-CREATE FUNCTION indelible.repair_store()
-RETURNS void
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    found record;
-BEGIN
-    LOOP
-        SELECT * INTO found FROM indelible.store_problem('indelible.events'::regclass);
-        EXIT WHEN found.problem IS NULL;
-        -- Nobody is at work in it meanwhile.
-        LOCK TABLE indelible.append_gate, indelible.events IN ACCESS EXCLUSIVE MODE;
-        CASE found.problem
-            WHEN 'shared number' THEN
-                PERFORM indelible.take_lock_number();
-            WHEN 'sequence settings' THEN
-                ALTER SEQUENCE indelible.events_position INCREMENT 1 CACHE 1 NO CYCLE;
-            WHEN 'sequence behind' THEN
-                PERFORM setval(found.subject::regclass, found.number);
-        END CASE;
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION indelible.repair_store() IS
-    'Repairs what store_problem() finds, except for a schema that was renamed. For the owner.';
-
-
--- By default nobody but the owner may do anything; `indelible init --roles` grants what is needed.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
