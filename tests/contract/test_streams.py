@@ -385,7 +385,15 @@ def test_reads_of_a_stream_look_into_the_archive_only_if_it_has_archived_events(
     reads = {
         name: statement
         for name, statement in statements(schema).items()
-        if name.startswith(("streams.read_stream", "aggregates.load", "streams.version_at"))
+        if name.startswith(
+            (
+                "streams.read_stream",
+                "streams.read_versions",
+                "streams.valid_time_order",
+                "streams.version_at",
+                "aggregates.load",
+            )
+        )
     }
     given = {
         "from_version": 0, "to_version": 9, "limit": 9, "versions": [0, 1], "state": "s",

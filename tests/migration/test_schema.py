@@ -272,12 +272,14 @@ def test_a_writer_keeps_projections_up_to_date_and_changes_no_documents_otherwis
             for denied in (
                 f"UPDATE {schema}.projection_documents SET document = '{{}}'",
                 f"UPDATE {schema}.projection_partitions SET position = 0",
-                f"SELECT {schema}.projection_store(1, '[]', '{{a-1}}')",
+                f"SELECT {schema}.projection_store_documents(1, '[]', '{{a-1}}')",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(denied)
             with pytest.raises(psycopg.DatabaseError, match="not kept up to date by appends"):
-                connection.execute(f"SELECT {schema}.projection_put(2, '[]', '{{a-1}}')")
+                connection.execute(
+                    f"SELECT {schema}.projection_write_documents(2, '[]', '{{a-1}}')"
+                )
     with EventStore.connect(url, schema=schema) as store:
         assert store.documents(Counts).read("a-1") == {"count": 1}
 

@@ -12,7 +12,7 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
     -- A call in an expression costs a fraction of one in a statement.
-    is_first boolean := indelible.hold_head();
+    is_first boolean := indelible.lock_head();
 BEGIN
     recorded_at := clock_timestamp();
     INSERT INTO indelible.events
@@ -33,8 +33,8 @@ BEGIN
     FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, place)
     ORDER BY place;
     -- In a later statement than the INSERT: docs/explanation/streams.md tells why.
-    IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
-        PERFORM indelible.check_archive(new_ids);
+    IF pg_sequence_last_value('indelible.archive_count') IS NOT NULL THEN
+        PERFORM indelible.check_archived_ids(new_ids);
     END IF;
     last_position := currval('indelible.events_position');
     IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
@@ -63,7 +63,7 @@ $$;
 COMMENT ON FUNCTION indelible.wait_at_commit() IS
     'Has this transaction wait, when it commits, for the disk and for synchronous standbys to have all that it has seen. Called where events are said to be stored that another transaction stored: its own wait may have been cancelled.';
 
-CREATE OR REPLACE FUNCTION indelible.recall(
+CREATE OR REPLACE FUNCTION indelible.find_existing_events(
     appends jsonb,
     OUT known bigint,
     OUT is_retry boolean,
@@ -96,8 +96,8 @@ BEGIN
             streams.name AS stream,
             streams.name = given.stream
                 -- Without gaps, over all parts of the list that are of one stream.
-                AND stored.version - row_number() OVER of_stream + 1
-                    = first_value(stored.version) OVER of_stream
+                AND stored.version - row_number() OVER by_stream + 1
+                    = first_value(stored.version) OVER by_stream
                 AND (given.expected < -1 OR stored.version - given.place = given.expected)
                 AS same_place,
             stored.type = given.event ->> 'type'
@@ -113,7 +113,7 @@ BEGIN
         FROM given
         LEFT JOIN indelible.all_events AS stored ON stored.id = (given.event ->> 'id')::uuid
         LEFT JOIN indelible.streams ON streams.id = stored.stream_id
-        WINDOW of_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.place)
+        WINDOW by_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.place)
     )
     SELECT
         count(position),
@@ -137,26 +137,27 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.recall(jsonb) IS
+COMMENT ON FUNCTION indelible.find_existing_events(jsonb) IS
     'Looks up the ids of events that were refused: a retry of an append that succeeded, or duplicates.';
 
-CREATE OR REPLACE FUNCTION indelible.last_event(of_stream bigint, at_version bigint)
+CREATE OR REPLACE FUNCTION indelible.last_event(stream_id bigint, version bigint)
 RETURNS jsonb
 LANGUAGE plpgsql
 STABLE
 AS $$
+#variable_conflict use_column
 BEGIN
     RETURN (
         SELECT jsonb_build_object('id', id, 'recorded_at', recorded_at)
         FROM indelible.all_events
-        WHERE stream_id = of_stream AND version = at_version
+        WHERE stream_id = last_event.stream_id AND version = last_event.version
     );
 END
 $$;
 COMMENT ON FUNCTION indelible.last_event(bigint, bigint) IS
     'The id and time that a wrong expected version is reported with.';
 
-CREATE OR REPLACE FUNCTION indelible.refuse_append(
+CREATE OR REPLACE FUNCTION indelible.explain_rejection(
     stream_name text,
     stream_channel text,
     expected_version bigint,
@@ -183,7 +184,7 @@ BEGIN
     END IF;
 
     SELECT * INTO recalled
-    FROM indelible.recall(jsonb_build_array(jsonb_build_object(
+    FROM indelible.find_existing_events(jsonb_build_array(jsonb_build_object(
         'stream', stream_name, 'expected', expected_version, 'events', new_events
     )));
     IF recalled.is_retry THEN
@@ -205,7 +206,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.refuse_append(text, text, bigint, jsonb) IS
+COMMENT ON FUNCTION indelible.explain_rejection(text, text, bigint, jsonb) IS
     'Why an append was refused, or the first result where it is a retry.';
 
 CREATE OR REPLACE FUNCTION indelible.append(
@@ -223,8 +224,9 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- Plans are made once a session, and for every function that is called from here. One made while
--- a table was small would read it whole for long after it has grown: they are held to look up one row
--- after the other in an index, without bitmaps, which take longer to set up.
+-- a table was small would read it whole for long after it has grown: they are held to look up one
+-- row after the other in an index, without bitmaps, which take longer to set up. That is so in each
+-- function with these settings.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -240,8 +242,8 @@ DECLARE
         := replace(replace(
             jsonb_path_query_array(new_events, '$[*].id')::text, '[', '{'), ']', '}'
         );
-    -- An expression, as in hold_head().
-    has_archive constant boolean := pg_sequence_last_value('indelible.archives') IS NOT NULL;
+    -- An expression, as in lock_head().
+    has_archive constant boolean := pg_sequence_last_value('indelible.archive_count') IS NOT NULL;
     found_id bigint;
     written record;
 BEGIN
@@ -258,10 +260,10 @@ BEGIN
     -- Before the stream's row: locks are taken in one order by all.
     IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
         PERFORM indelible.lock_for_append(
-            indelible.each_once(jsonb_path_query_array(new_events, '$[*].tags[*]'))
+            indelible.distinct_tags(jsonb_path_query_array(new_events, '$[*].tags[*]'))
         );
     ELSE
-        LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+        LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
     END IF;
     LOOP
         -- The optimistic lock: the row lock lets the writers of this stream through one by one,
@@ -299,7 +301,7 @@ BEGIN
         EXIT WHEN found_id IS NOT NULL;
 
         SELECT refused.* INTO outcome, last_version, last_position, recorded_at, facts
-        FROM indelible.refuse_append(
+        FROM indelible.explain_rejection(
             stream_name, stream_channel, expected_version, new_events
         ) AS refused;
         -- Another writer may have made the stream, or brought it to the expected version, since.
@@ -334,9 +336,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Plans are made once a session, and for every function that is called from here. One made while
--- a table was small would read it whole for long after it has grown: they are held to look up one row
--- after the other in an index, without bitmaps, which take longer to set up.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -354,8 +354,8 @@ DECLARE
     added bigint;
     refused boolean := false;
     -- The stream as the list goes on, in which it may stand more than once.
-    at_name text;
-    at_version bigint;
+    current_name text;
+    current_version bigint;
     new_ids constant uuid[]
         := replace(replace(
             jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[', '{'), ']', '}'
@@ -364,14 +364,14 @@ DECLARE
     is_known boolean := false;
     written record;
     -- The stream of an entry, and how many events of later entries it has.
-    of_stream bigint;
+    target_id bigint;
     later bigint;
     made_id bigint;
     made bigint[] := '{}';
 BEGIN
     -- Before the rows of streams: locks are taken in one order by all.
     PERFORM indelible.lock_for_append(
-        indelible.each_once(jsonb_path_query_array(appends, '$[*].events[*].tags[*]'))
+        indelible.distinct_tags(jsonb_path_query_array(appends, '$[*].events[*].tags[*]'))
     );
     -- All rows are locked in one order before the first is looked at, so that two such calls
     -- never wait for each other in a circle. A stream that is not there is made, its new row
@@ -405,11 +405,11 @@ BEGIN
     END LOOP;
 
     IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
-        OR pg_sequence_last_value('indelible.archives') IS NOT NULL
+        OR pg_sequence_last_value('indelible.archive_count') IS NOT NULL
         AND indelible.archived_ids(new_ids) <> '{}'
     THEN
         is_known := true;
-        recalled := indelible.recall(appends);
+        recalled := indelible.find_existing_events(appends);
         is_retry := recalled.is_retry;
     END IF;
 
@@ -425,15 +425,15 @@ BEGIN
             USING ERRCODE = 'IND04',
                 HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
         END IF;
-        IF at_name IS DISTINCT FROM item ->> 'stream' THEN
-            at_name := item ->> 'stream';
+        IF current_name IS DISTINCT FROM item ->> 'stream' THEN
+            current_name := item ->> 'stream';
             SELECT streams.id, streams.version, streams.channel, streams.closed_at INTO stream
             FROM indelible.streams
-            WHERE streams.name = at_name;
-            at_version := stream.version;
+            WHERE streams.name = current_name;
+            current_version := stream.version;
         END IF;
         outcome := 'checked';
-        last_version := at_version;
+        last_version := current_version;
         last_position := NULL;
         recorded_at := clock_timestamp();
         facts := NULL;
@@ -441,7 +441,8 @@ BEGIN
             outcome := 'channel_mismatch';
             facts := jsonb_build_object('channel', stream.channel);
         ELSIF is_retry THEN
-            -- recall has seen that the versions fit; a check without events held at that time.
+            -- find_existing_events has seen that the versions fit; a check without events held at
+            -- that time.
             IF added > 0 THEN
                 outcome := 'idempotent';
                 last_version := recalled.results -> place::text -> 'version';
@@ -461,7 +462,7 @@ BEGIN
             outcome := 'wrong_version';
             facts := indelible.last_event(stream.id, stream.version);
         ELSE
-            at_version := at_version + added;
+            current_version := current_version + added;
         END IF;
         refused := refused
             OR outcome IN ('channel_mismatch', 'duplicate', 'closed', 'wrong_version');
@@ -474,14 +475,14 @@ BEGIN
     IF NOT refused AND NOT is_retry THEN
         -- Each row once, however often its stream stands in the list: the versions of a row that
         -- one transaction makes are looked through one by one.
-        FOR at_name, added IN
+        FOR current_name, added IN
             SELECT entry ->> 'stream', sum(jsonb_array_length(entry -> 'events'))
             FROM jsonb_array_elements(appends) AS entries (entry)
             GROUP BY 1
             HAVING sum(jsonb_array_length(entry -> 'events')) > 0
         LOOP
             UPDATE indelible.streams SET version = streams.version + added
-            WHERE streams.name = at_name;
+            WHERE streams.name = current_name;
         END LOOP;
         FOR item, place, later IN
             SELECT
@@ -500,13 +501,13 @@ BEGIN
             recorded_at := clock_timestamp();
             facts := NULL;
             added := jsonb_array_length(item -> 'events');
-            SELECT streams.id, streams.version - coalesce(later, 0) INTO of_stream, last_version
+            SELECT streams.id, streams.version - coalesce(later, 0) INTO target_id, last_version
             FROM indelible.streams
             WHERE streams.name = item ->> 'stream';
             IF added > 0 THEN
                 outcome := 'appended';
                 written := indelible.insert_events(
-                    of_stream,
+                    target_id,
                     last_version - added + 1,
                     replace(replace(
                         jsonb_path_query_array(item -> 'events', '$[*].id')::text, '[', '{'

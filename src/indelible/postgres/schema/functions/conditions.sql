@@ -9,7 +9,8 @@ DECLARE
     handed_out constant jsonb
         := jsonb_build_object('last', coalesce(pg_sequence_last_value('indelible.events_position'), 0));
 BEGIN
-    -- A marker that names its epoch is looked at by lost_markers(), also beyond the last position.
+    -- A marker that names its epoch is looked at by invalid_markers(), also beyond the last
+    -- position.
     -- One expression: a loop over what there is to look at takes many times as long.
     IF jsonb_path_match(
         conditions,
@@ -54,14 +55,15 @@ BEGIN
     IF need_tags AND jsonb_path_exists(conditions, '$[*].items[*] ? (!(@.tags.type() == "array"))')
     THEN
         RAISE EXCEPTION 'an item of a condition names no tags: %', conditions
-        USING ERRCODE = 'IND04', HINT = 'Pass it to append_if(), which locks out all other appends.';
+        USING ERRCODE = 'IND04',
+            HINT = 'Pass it to append_conditional(), which locks out all other appends.';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.check_conditions(jsonb, boolean) IS
     'Raises IND04 where a condition would be taken for fulfilled since it says less than its author meant.';
 
-CREATE OR REPLACE FUNCTION indelible.events_in_the_way(conditions jsonb)
+CREATE OR REPLACE FUNCTION indelible.conflicting_events(conditions jsonb)
 RETURNS bigint[]
 LANGUAGE plpgsql
 AS $$
@@ -122,10 +124,10 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION indelible.events_in_the_way(jsonb) IS
+COMMENT ON FUNCTION indelible.conflicting_events(jsonb) IS
     'The first events that stand after what a condition has seen and match one of its items: [{items, after, seen}, …].';
 
-CREATE OR REPLACE FUNCTION indelible.lost_markers(conditions jsonb)
+CREATE OR REPLACE FUNCTION indelible.invalid_markers(conditions jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql
 AS $$
@@ -162,7 +164,7 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION indelible.lost_markers(jsonb) IS
+COMMENT ON FUNCTION indelible.invalid_markers(jsonb) IS
     'The conditions whose markers are of a log that was cut back; null where there is none. A condition may name the epoch of its marker and the id of the event at it: {after, epoch, at, …}.';
 
 CREATE OR REPLACE FUNCTION indelible.check_isolation()
@@ -180,7 +182,7 @@ $$;
 COMMENT ON FUNCTION indelible.check_isolation() IS
     'Refuses transactions in which a later statement does not see what was committed meanwhile.';
 
-CREATE OR REPLACE FUNCTION indelible.append_if(appends jsonb, conditions jsonb)
+CREATE OR REPLACE FUNCTION indelible.append_conditional(appends jsonb, conditions jsonb)
 RETURNS TABLE (
     place bigint,
     outcome text,
@@ -192,7 +194,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- As in append(): plans are held to indexes, whatever the size of the tables was.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -211,7 +213,7 @@ BEGIN
     PERFORM indelible.check_conditions(conditions);
     -- Any event that matches an item carries all its tags: one of them is enough to lock.
     PERFORM indelible.lock_for_append(
-        indelible.each_once(jsonb_path_query_array(appends, '$[*].events[*].tags[*]')),
+        indelible.distinct_tags(jsonb_path_query_array(appends, '$[*].events[*].tags[*]')),
         ARRAY(
             SELECT item -> 'tags' ->> 0
             FROM jsonb_array_elements(conditions) AS given (condition),
@@ -226,11 +228,11 @@ BEGIN
         )
     );
     -- In a later statement, which sees all that was committed before the locks were had.
-    in_the_way := indelible.events_in_the_way(conditions);
-    lost := indelible.lost_markers(conditions);
+    in_the_way := indelible.conflicting_events(conditions);
+    lost := indelible.invalid_markers(conditions);
     IF in_the_way <> '{}' OR lost IS NOT NULL THEN
         -- A retry of what was appended before fails on its own events; it is a success again.
-        SELECT * INTO recalled FROM indelible.recall(appends);
+        SELECT * INTO recalled FROM indelible.find_existing_events(appends);
         IF recalled.known = 0 THEN
             place := 0;
             outcome := CASE WHEN lost IS NULL THEN 'condition_failed' ELSE 'epoch_mismatch' END;
@@ -254,7 +256,7 @@ BEGIN
     RETURN QUERY SELECT * FROM indelible.append_many(appends);
 END
 $$;
-COMMENT ON FUNCTION indelible.append_if(jsonb, jsonb) IS
+COMMENT ON FUNCTION indelible.append_conditional(jsonb, jsonb) IS
     'Appends as append_many() does, unless an event that matches one of the conditions [{items, after, seen}, …] stands after its position and is not among those seen: then one row, condition_failed, with the positions of such events. A marker of a log that was cut back is epoch_mismatch.';
 
 CREATE OR REPLACE FUNCTION indelible.read_matching(items jsonb)

@@ -1,6 +1,6 @@
 -- Epochs: which history of the log this is (docs/explanation/what-happens-when.md).
 
-CREATE OR REPLACE FUNCTION indelible.incarnation(
+CREATE OR REPLACE FUNCTION indelible.log_identity(
     OUT timeline integer,
     OUT system_identifier bigint,
     OUT database_oid oid,
@@ -22,17 +22,17 @@ BEGIN
     END;
 END
 $$;
-COMMENT ON FUNCTION indelible.incarnation() IS
+COMMENT ON FUNCTION indelible.log_identity() IS
     'What tells this copy of the log from another one.';
 
 INSERT INTO indelible.epochs (
     number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
 )
 SELECT 1, 0, 0, today.timeline, today.system_identifier, today.database_oid, today.events_oid
-FROM indelible.incarnation() AS today
+FROM indelible.log_identity() AS today
 WHERE NOT EXISTS (SELECT FROM indelible.epochs);
 
-CREATE OR REPLACE FUNCTION indelible.is_same_incarnation(known indelible.epochs)
+CREATE OR REPLACE FUNCTION indelible.is_same_log(known indelible.epochs)
 RETURNS boolean
 LANGUAGE sql
 STABLE
@@ -42,9 +42,9 @@ AS $$
         AND coalesce(known.system_identifier = today.system_identifier, true)
         AND coalesce(known.database_oid = today.database_oid, true)
         AND coalesce(known.events_oid = today.events_oid, true)
-    FROM indelible.incarnation() AS today
+    FROM indelible.log_identity() AS today
 $$;
-COMMENT ON FUNCTION indelible.is_same_incarnation(indelible.epochs) IS
+COMMENT ON FUNCTION indelible.is_same_log(indelible.epochs) IS
     'Whether an epoch is of this copy of the log.';
 
 CREATE OR REPLACE FUNCTION indelible.begin_epoch(is_by_operator boolean)
@@ -61,7 +61,7 @@ DECLARE
 BEGIN
     LOCK TABLE indelible.epochs IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
-    is_same := indelible.is_same_incarnation(known);
+    is_same := indelible.is_same_log(known);
     IF is_same AND known.server_started_at = pg_postmaster_start_time() AND NOT is_by_operator THEN
         RETURN known.epoch;  -- somebody else was first
     END IF;
@@ -109,7 +109,7 @@ BEGIN
         today.system_identifier,
         today.database_oid,
         today.events_oid
-    FROM indelible.incarnation() AS today
+    FROM indelible.log_identity() AS today
     RETURNING epoch INTO begun;
     RETURN begun;
 END
@@ -117,13 +117,13 @@ $$;
 COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
     'Begins an epoch, unless the last one is of this copy of the log; or in any case, for an operator. All leases end, also if the server was only started again.';
 
-CREATE OR REPLACE FUNCTION indelible.is_epoch_known()
+CREATE OR REPLACE FUNCTION indelible.is_current_epoch()
 RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
     -- A session ends before its server can become another one: it asks once.
-    setting constant text := 'indelible_epoch.known_' || indelible.lock_number();
+    setting constant text := 'indelible_epoch.known_' || indelible.store_lock_key();
     known indelible.epochs;
 BEGIN
     IF current_setting(setting, true) = 'yes' THEN
@@ -131,28 +131,28 @@ BEGIN
     END IF;
     SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
     IF known.server_started_at <> pg_postmaster_start_time()
-        OR NOT indelible.is_same_incarnation(known)
+        OR NOT indelible.is_same_log(known)
     THEN
         RETURN false;
     END IF;
     RETURN set_config(setting, 'yes', false) = 'yes';
 END
 $$;
-COMMENT ON FUNCTION indelible.is_epoch_known() IS
+COMMENT ON FUNCTION indelible.is_current_epoch() IS
     'Whether the last epoch is of this copy of the log, and the leases of this run of the server.';
 
-CREATE OR REPLACE FUNCTION indelible.check_epoch()
+CREATE OR REPLACE FUNCTION indelible.ensure_epoch()
 RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    IF NOT indelible.is_epoch_known() THEN
+    IF NOT indelible.is_current_epoch() THEN
         PERFORM indelible.begin_epoch(false);
     END IF;
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.check_epoch() IS
+COMMENT ON FUNCTION indelible.ensure_epoch() IS
     'Begins an epoch where this is another copy of the log. Called before the first position is taken, and before the head is told.';
 
 CREATE OR REPLACE FUNCTION indelible.epoch()
@@ -163,7 +163,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT pg_is_in_recovery() THEN
-        PERFORM indelible.check_epoch();
+        PERFORM indelible.ensure_epoch();
     END IF;
     RETURN (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
 END
@@ -195,8 +195,8 @@ $$;
 COMMENT ON FUNCTION indelible.head_state() IS
     'The settled position, the epoch that it is of, and the id of the event there.';
 
-CREATE OR REPLACE FUNCTION indelible.may_read(
-    of_epoch uuid, anchor_position bigint, anchor_id uuid
+CREATE OR REPLACE FUNCTION indelible.check_reader_epoch(
+    epoch uuid, anchor_position bigint, anchor_id uuid
 )
 RETURNS boolean
 LANGUAGE plpgsql
@@ -204,14 +204,17 @@ STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 BEGIN
     IF pg_is_in_recovery() THEN
         RAISE EXCEPTION 'the log is not read on a standby, which may lag behind the head'
         USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
     END IF;
-    IF of_epoch IS NOT NULL AND NOT (
-        indelible.is_epoch_known()
-        AND of_epoch = (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1)
+    IF check_reader_epoch.epoch IS NOT NULL AND NOT (
+        indelible.is_current_epoch()
+        AND check_reader_epoch.epoch = (
+            SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1
+        )
         -- A copied disk has the same epoch.
         AND (
             anchor_id IS NULL
@@ -227,10 +230,10 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.may_read(uuid, bigint, uuid) IS
+COMMENT ON FUNCTION indelible.check_reader_epoch(uuid, bigint, uuid) IS
     'Raises IND06 if the epoch is no longer the last one, or an event that the reader knows is not at its position; IND03 on a standby. So a page is read from the log that the reader has read.';
 
-CREATE OR REPLACE FUNCTION indelible.note_settled()
+CREATE OR REPLACE FUNCTION indelible.record_settled_position()
 RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -252,12 +255,12 @@ BEGIN
     WHERE known.position < excluded.position;
 END
 $$;
-COMMENT ON FUNCTION indelible.note_settled() IS
+COMMENT ON FUNCTION indelible.record_settled_position() IS
     'Notes the settled position in the table settled. Readers call it about once a second while the log grows.';
 
 CREATE OR REPLACE FUNCTION indelible.check_checkpoint(
-    of_epoch uuid,
-    at_position bigint,
+    checkpoint_epoch uuid,
+    "position" bigint,
     anchor_position bigint,
     anchor_id uuid,
     OUT is_good boolean,
@@ -274,11 +277,11 @@ DECLARE
     own integer;
     today integer;
 BEGIN
-    PERFORM indelible.check_epoch();
+    PERFORM indelible.ensure_epoch();
     SELECT epochs.number, epochs.epoch INTO today, epoch
     FROM indelible.epochs ORDER BY epochs.number DESC LIMIT 1;
     last_position := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
-    SELECT epochs.number INTO own FROM indelible.epochs WHERE epochs.epoch = of_epoch;
+    SELECT epochs.number INTO own FROM indelible.epochs WHERE epochs.epoch = checkpoint_epoch;
     -- Of an epoch that this log does not know it says nothing: it was restored to before it.
     IF own < today THEN
         SELECT min(epochs.safe_through) INTO safe_through
@@ -288,10 +291,10 @@ BEGIN
         SELECT FROM indelible.all_events WHERE position = anchor_position AND id = anchor_id
     );
     IF NOT is_good THEN
-        is_good := coalesce(at_position <= safe_through, false)
+        is_good := coalesce(check_checkpoint.position <= safe_through, false)
             -- Of this epoch, and without an event that could be missing.
             OR coalesce(own = today, false) AND anchor_id IS NULL
-                AND at_position <= last_position;
+                AND check_checkpoint.position <= last_position;
     END IF;
 END
 $$;

@@ -1,13 +1,13 @@
 -- The settled position (docs/explanation/ordering.md), and who holds it back.
 
-CREATE OR REPLACE FUNCTION indelible.hold_head()
+CREATE OR REPLACE FUNCTION indelible.lock_head()
 RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
     -- The setting is local to the transaction and is undone by a rollback to a savepoint, as the
     -- lock is. It names the transaction: what was set before it, by whomever, says nothing.
-    setting constant text := 'indelible_holds.head_' || indelible.lock_number()::text;
+    setting constant text := 'indelible_holds.head_' || indelible.store_lock_key()::text;
     this_one constant text := pg_current_xact_id()::text || ' ';
     key bigint;
     held text;
@@ -19,13 +19,13 @@ BEGIN
             coalesce(pg_sequence_last_value('indelible.events_position'), 0),
             greatest(0, substr(current_setting(setting), length(this_one) + 1)::bigint)
         );
-        held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text;
+        held := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text;
         RETURN false;
     END IF;
-    IF current_setting('indelible_epoch.known_' || indelible.lock_number()::text, true)
+    IF current_setting('indelible_epoch.known_' || indelible.store_lock_key()::text, true)
         IS DISTINCT FROM 'yes'
     THEN
-        PERFORM indelible.check_epoch();
+        PERFORM indelible.ensure_epoch();
     END IF;
     -- What is acknowledged is on this server's disk, whatever role and database are set to.
     IF current_setting('synchronous_commit') = 'off' THEN
@@ -35,13 +35,13 @@ BEGIN
     -- Null where the sequence was restarted: nothing was handed out. A key that is too old loses
     -- nothing, but takes the head back to it: so it is read last.
     key := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
-    held := pg_advisory_xact_lock_shared(indelible.lock_number() << 48 | key)::text
+    held := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text
         || set_config(setting, this_one || key, true);
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION indelible.hold_head() IS
-    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called after the lock on append_gate, before a transaction takes its first position; false where it has said so before.';
+COMMENT ON FUNCTION indelible.lock_head() IS
+    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called after the lock on append_lock, before a transaction takes its first position; false where it has said so before.';
 
 CREATE OR REPLACE FUNCTION indelible.head()
 RETURNS bigint
@@ -62,7 +62,7 @@ BEGIN
         RAISE EXCEPTION 'the head is not known on a standby: the locks of writers are not there'
         USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
     END IF;
-    PERFORM indelible.check_epoch();
+    PERFORM indelible.ensure_epoch();
     -- The order of these two statements is the guarantee; see docs/explanation/ordering.md.
     SELECT last_value INTO handed_out FROM indelible.events_position;
     SELECT min(position) INTO held FROM indelible.head_locks;
@@ -76,7 +76,7 @@ $$;
 COMMENT ON FUNCTION indelible.head() IS
     'The settled position: at and below it nothing can appear any more. Read up to it in a later statement.';
 
-CREATE OR REPLACE FUNCTION indelible.describe_transaction(of_pid integer)
+CREATE OR REPLACE FUNCTION indelible.describe_transaction(pid integer)
 RETURNS text
 LANGUAGE sql
 STABLE
@@ -86,16 +86,19 @@ AS $$
             SELECT
                 format(
                     'process %s (%s, %s) in a transaction of %s s, last statement: %s',
-                    of_pid,
+                    describe_transaction.pid,
                     coalesce(nullif(application_name, ''), 'without a name'),
                     coalesce(state, 'state not shown'),
                     round(extract(epoch FROM clock_timestamp() - xact_start)::numeric, 1),
                     left(regexp_replace(query, '\s+', ' ', 'g'), 100)
                 )
             FROM pg_stat_activity
-            WHERE pid = of_pid
+            WHERE pid = describe_transaction.pid
         ),
-        CASE WHEN of_pid IS NULL THEN 'a prepared transaction' ELSE 'process ' || of_pid END
+        CASE
+            WHEN describe_transaction.pid IS NULL THEN 'a prepared transaction'
+            ELSE 'process ' || describe_transaction.pid
+        END
     )
 $$;
 COMMENT ON FUNCTION indelible.describe_transaction(integer) IS

@@ -4,7 +4,7 @@
 
 -- Writing through any other path than the functions below is refused for everyone, the owner
 -- included, and also where session_replication_role switches ordinary triggers off.
-CREATE OR REPLACE FUNCTION indelible.refuse_change()
+CREATE OR REPLACE FUNCTION indelible.reject_modification()
 RETURNS trigger
 LANGUAGE plpgsql
 AS $$
@@ -15,13 +15,13 @@ BEGIN
         HINT = 'Events are immutable. Append an event that corrects the earlier one.';
 END
 $$;
-COMMENT ON FUNCTION indelible.refuse_change() IS
+COMMENT ON FUNCTION indelible.reject_modification() IS
     'Raises IND01: the trigger that keeps stored events as they are.';
 
 -- What lets a change through is the record of it, made in the same transaction: there is no other
 -- way, for the owner either, and none without a trace. Not the number of the transaction alone: in
 -- a store restored elsewhere numbers come again, and not at the same microsecond.
-CREATE OR REPLACE FUNCTION indelible.is_recorded_change(of_stream bigint, by_operation text)
+CREATE OR REPLACE FUNCTION indelible.is_recorded_change(stream_id bigint, operation text)
 RETURNS boolean
 LANGUAGE sql
 STABLE
@@ -30,14 +30,14 @@ AS $$
         SELECT FROM indelible.stream_changes
         WHERE transaction_id = pg_current_xact_id()
             AND noted_at = now()
-            AND (of_stream IS NULL OR stream_id = of_stream)
-            AND operation = by_operation
+            AND (is_recorded_change.stream_id IS NULL OR stream_id = is_recorded_change.stream_id)
+            AND operation = is_recorded_change.operation
     )
 $$;
 COMMENT ON FUNCTION indelible.is_recorded_change(bigint, text) IS
     'Whether this transaction has recorded that it does this to a stream, or (null) to any.';
 
-CREATE OR REPLACE FUNCTION indelible.refuse_unrecorded_change()
+CREATE OR REPLACE FUNCTION indelible.reject_unrecorded_modification()
 RETURNS trigger
 LANGUAGE plpgsql
 AS $$
@@ -55,7 +55,7 @@ BEGIN
         IF tg_level = 'STATEMENT' THEN
             IF tg_op = 'DELETE' THEN
                 -- Before the first event goes: from now on appends look for their ids in the archive.
-                PERFORM nextval('indelible.archives');
+                PERFORM nextval('indelible.archive_count');
             END IF;
             RETURN NULL;
         ELSIF tg_op = 'UPDATE' THEN
@@ -88,57 +88,57 @@ BEGIN
         HINT = 'Events are immutable. Append an event that corrects the earlier one.';
 END
 $$;
-COMMENT ON FUNCTION indelible.refuse_unrecorded_change() IS
+COMMENT ON FUNCTION indelible.reject_unrecorded_modification() IS
     'Raises IND01 unless the change is one of archive_stream() or erase_stream(), and recorded.';
 
 CREATE OR REPLACE TRIGGER events_are_immutable
 BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.events
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.reject_unrecorded_modification();
 ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_are_immutable;
 
 CREATE OR REPLACE TRIGGER events_change_as_recorded
 BEFORE UPDATE OR DELETE ON indelible.events
-FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+FOR EACH ROW EXECUTE FUNCTION indelible.reject_unrecorded_modification();
 ALTER TABLE indelible.events ENABLE ALWAYS TRIGGER events_change_as_recorded;
 
 CREATE OR REPLACE TRIGGER archived_events_are_immutable
 BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.archived_events
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.reject_unrecorded_modification();
 ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_are_immutable;
 
 CREATE OR REPLACE TRIGGER archived_events_change_as_recorded
 BEFORE UPDATE OR DELETE ON indelible.archived_events
-FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+FOR EACH ROW EXECUTE FUNCTION indelible.reject_unrecorded_modification();
 ALTER TABLE indelible.archived_events ENABLE ALWAYS TRIGGER archived_events_change_as_recorded;
 
 -- Not ALWAYS: logical replication copies an archive.
 CREATE OR REPLACE TRIGGER archived_events_come_from_events
 BEFORE INSERT ON indelible.archived_events
-FOR EACH ROW EXECUTE FUNCTION indelible.refuse_unrecorded_change();
+FOR EACH ROW EXECUTE FUNCTION indelible.reject_unrecorded_modification();
 
 CREATE OR REPLACE TRIGGER event_tags_are_immutable
 BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.event_tags
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.reject_modification();
 ALTER TABLE indelible.event_tags ENABLE ALWAYS TRIGGER event_tags_are_immutable;
 
 CREATE OR REPLACE TRIGGER stream_changes_are_immutable
 BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.stream_changes
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.reject_modification();
 ALTER TABLE indelible.stream_changes ENABLE ALWAYS TRIGGER stream_changes_are_immutable;
 
 CREATE OR REPLACE TRIGGER streams_are_kept
 BEFORE UPDATE OF id, name, channel OR TRUNCATE ON indelible.streams
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
+FOR EACH STATEMENT EXECUTE FUNCTION indelible.reject_modification();
 ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER streams_are_kept;
 
 -- A row at version -1 never had an event: it is a lock that append_many takes back.
 CREATE OR REPLACE TRIGGER written_streams_are_kept
 BEFORE DELETE ON indelible.streams
-FOR EACH ROW WHEN (old.version >= 0) EXECUTE FUNCTION indelible.refuse_change();
+FOR EACH ROW WHEN (old.version >= 0) EXECUTE FUNCTION indelible.reject_modification();
 ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER written_streams_are_kept;
 
 CREATE OR REPLACE TRIGGER archived_streams_stay_known
 BEFORE UPDATE OF archived_at ON indelible.streams
 FOR EACH ROW WHEN (old.archived_at IS NOT NULL AND new.archived_at IS NULL)
-EXECUTE FUNCTION indelible.refuse_change();
+EXECUTE FUNCTION indelible.reject_modification();
 ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER archived_streams_stay_known;

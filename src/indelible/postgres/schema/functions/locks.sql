@@ -4,17 +4,17 @@
 -- Advisory locks share one space per database, so each store has a number of its own in the top
 -- bits of its keys, written into a function as a constant. Two stores must not share one: each would
 -- hold back the other's head.
-CREATE OR REPLACE VIEW indelible.lock_numbers AS
+CREATE OR REPLACE VIEW indelible.store_lock_keys AS
 SELECT
     functions.pronamespace AS schema_id,
     functions.oid AS function_id,
     substring(functions.prosrc, '^SELECT ([0-9]+)::bigint$')::bigint AS number
 FROM pg_proc AS functions
-WHERE functions.proname = 'lock_number';
-COMMENT ON VIEW indelible.lock_numbers IS
-    'The numbers that all stores of the database have, as take_lock_number() wrote them: everybody may read the catalog.';
+WHERE functions.proname = 'store_lock_key';
+COMMENT ON VIEW indelible.store_lock_keys IS
+    'The numbers that all stores of the database have, as choose_store_lock_key() wrote them: everybody may read the catalog.';
 
-CREATE OR REPLACE FUNCTION indelible.take_lock_number()
+CREATE OR REPLACE FUNCTION indelible.choose_store_lock_key()
 RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -32,7 +32,7 @@ BEGIN
     ) AS choice
     WHERE NOT EXISTS (
         SELECT
-        FROM indelible.lock_numbers AS taken
+        FROM indelible.store_lock_keys AS taken
         WHERE taken.number = choice.number
     )
     ORDER BY choice.place
@@ -42,28 +42,28 @@ BEGIN
         USING ERRCODE = 'IND04', HINT = 'Make the store in another database.';
     END IF;
     EXECUTE format(
-        'CREATE OR REPLACE FUNCTION indelible.lock_number() RETURNS bigint LANGUAGE sql'
+        'CREATE OR REPLACE FUNCTION indelible.store_lock_key() RETURNS bigint LANGUAGE sql'
         ' IMMUTABLE PARALLEL SAFE AS %L',
         format('SELECT %s::bigint', free)
     );
 END
 $$;
-COMMENT ON FUNCTION indelible.take_lock_number() IS
+COMMENT ON FUNCTION indelible.choose_store_lock_key() IS
     'Gives the store a number that no other store of the database has. Nobody may be at work in it meanwhile.';
 
 DO $do$
 BEGIN
-    IF to_regprocedure('indelible.lock_number()') IS NULL THEN
-        PERFORM indelible.take_lock_number();
+    IF to_regprocedure('indelible.store_lock_key()') IS NULL THEN
+        PERFORM indelible.choose_store_lock_key();
     END IF;
 END
 $do$;
-COMMENT ON FUNCTION indelible.lock_number() IS
+COMMENT ON FUNCTION indelible.store_lock_key() IS
     'This store''s number in the keys of its advisory locks: key = number << 48 | position.';
 
--- Any login may take advisory locks. Those of whoever may not lock the gate count for nothing: an
--- appender locks that first. (The lock of the gate is looked for in the same look, which begins after
--- the reader knows the last position handed out: who locks the gate later takes later positions.)
+-- Any login may take advisory locks. Those of whoever may not lock append_lock count for
+-- nothing: an appender locks that first. (It is looked for in the same look, which begins after
+-- the reader knows the last position handed out: who takes it later takes later positions.)
 CREATE OR REPLACE VIEW indelible.head_locks AS
 WITH locks AS MATERIALIZED (
     SELECT
@@ -76,8 +76,8 @@ WITH locks AS MATERIALIZED (
             locktype = 'advisory'
             AND objsubid = 1
             AND mode = 'ShareLock'
-            AND classid::bigint >> 16 = indelible.lock_number()
-            OR relation = 'indelible.append_gate'::regclass
+            AND classid::bigint >> 16 = indelible.store_lock_key()
+            OR relation = 'indelible.append_lock'::regclass
         )
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 )
@@ -93,15 +93,15 @@ WHERE is_key
 COMMENT ON VIEW indelible.head_locks IS
     'The transactions that hold the head back: their processes (null where prepared), and the last position handed out before theirs.';
 
-CREATE OR REPLACE FUNCTION indelible.tag_key(tag text)
+CREATE OR REPLACE FUNCTION indelible.tag_lock_key(tag text)
 RETURNS integer
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
 RETURN hashtext(tag COLLATE "C");
-COMMENT ON FUNCTION indelible.tag_key(text) IS
+COMMENT ON FUNCTION indelible.tag_lock_key(text) IS
     'The second key of a tag''s advisory lock; the first is the store''s number. Two tags that share one only wait for each other.';
 
-CREATE OR REPLACE FUNCTION indelible.each_once(tags jsonb)
+CREATE OR REPLACE FUNCTION indelible.distinct_tags(tags jsonb)
 RETURNS text[]
 LANGUAGE plpgsql
 AS $$
@@ -112,9 +112,9 @@ BEGIN
     RETURN (SELECT array_agg(DISTINCT tag) FROM jsonb_array_elements_text(tags) AS given (tag));
 END
 $$;
-COMMENT ON FUNCTION indelible.each_once(jsonb) IS 'The tags of a list, each once.';
+COMMENT ON FUNCTION indelible.distinct_tags(jsonb) IS 'The tags of a list, each once.';
 
-CREATE OR REPLACE FUNCTION indelible.are_many_locks(more integer)
+CREATE OR REPLACE FUNCTION indelible.exceeds_lock_budget(more integer)
 RETURNS boolean
 LANGUAGE sql  -- so that it becomes part of the expression that asks
 AS $$
@@ -122,12 +122,12 @@ AS $$
     -- the transaction, undone by a rollback to a savepoint as the locks are; empty after its end.
     SELECT more > current_setting('max_locks_per_transaction')::integer
         OR set_config(
-            'indelible_holds.locks_' || indelible.lock_number()::text,
+            'indelible_holds.locks_' || indelible.store_lock_key()::text,
             (
                 coalesce(
                     nullif(
                         current_setting(
-                            'indelible_holds.locks_' || indelible.lock_number()::text, true
+                            'indelible_holds.locks_' || indelible.store_lock_key()::text, true
                         ),
                         ''
                     ),
@@ -137,10 +137,10 @@ AS $$
             true
         )::integer > 4 * current_setting('max_locks_per_transaction')::integer
 $$;
-COMMENT ON FUNCTION indelible.are_many_locks(integer) IS
+COMMENT ON FUNCTION indelible.exceeds_lock_budget(integer) IS
     'Counts advisory locks that the transaction is about to take. True where they are too many at once, or with those before them: the lock table of the server is finite, and of all.';
 
-CREATE OR REPLACE FUNCTION indelible.who_keeps_the_gate()
+CREATE OR REPLACE FUNCTION indelible.append_lock_holders()
 RETURNS text
 LANGUAGE sql
 AS $$
@@ -152,10 +152,10 @@ AS $$
         WHERE locks.granted
             AND locks.pid IS DISTINCT FROM pg_backend_pid()
             AND (
-                locks.relation = 'indelible.append_gate'::regclass
+                locks.relation = 'indelible.append_lock'::regclass
                 OR locks.locktype = 'advisory'
                 AND locks.objsubid = 1
-                AND locks.classid::bigint = indelible.lock_number() << 16 | 1 << 14
+                AND locks.classid::bigint = indelible.store_lock_key() << 16 | 1 << 14
                 AND locks.objid = 0
             )
             AND locks.database
@@ -164,10 +164,10 @@ AS $$
         LIMIT 5
     ) AS found
 $$;
-COMMENT ON FUNCTION indelible.who_keeps_the_gate() IS
-    'The transactions that close_gate() waits for, for messages: the oldest five.';
+COMMENT ON FUNCTION indelible.append_lock_holders() IS
+    'The transactions that lock_out_appends() waits for, for messages: the oldest five.';
 
-CREATE OR REPLACE FUNCTION indelible.close_gate(patience interval)
+CREATE OR REPLACE FUNCTION indelible.lock_out_appends(patience interval)
 RETURNS void
 LANGUAGE plpgsql
 -- While a strong lock is waited for, all weak ones queue up behind it: each try is a short one.
@@ -177,7 +177,7 @@ DECLARE
     deadline constant timestamptz := clock_timestamp() + patience;
     -- One transaction at a time: with several there would always be one whose try is under way. Bit
     -- 46 of the key is no position's. (Not ShareLock, which is what head() looks for.)
-    turn constant bigint := indelible.lock_number() << 48 | 1::bigint << 46;
+    turn constant bigint := indelible.store_lock_key() << 48 | 1::bigint << 46;
     has_turn boolean := pg_try_advisory_xact_lock(turn);
     pause double precision := 0.1;
 BEGIN
@@ -186,10 +186,10 @@ BEGIN
         IF EXISTS (
             SELECT
             FROM pg_locks
-            WHERE relation = 'indelible.append_gate'::regclass AND pid = pg_backend_pid()
+            WHERE relation = 'indelible.append_lock'::regclass AND pid = pg_backend_pid()
         ) THEN
             RAISE EXCEPTION 'this transaction has appended, and now waits for one that waits for it: %',
-                indelible.who_keeps_the_gate()
+                indelible.append_lock_holders()
             USING ERRCODE = 'deadlock_detected',
                 HINT = 'Begin such a transaction with the append that locks out all others.';
         END IF;
@@ -206,7 +206,7 @@ BEGIN
     END IF;
     WHILE has_turn LOOP
         BEGIN
-            LOCK TABLE indelible.append_gate IN SHARE ROW EXCLUSIVE MODE;
+            LOCK TABLE indelible.append_lock IN SHARE ROW EXCLUSIVE MODE;
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             NULL;
@@ -216,12 +216,12 @@ BEGIN
         pause := least(2 * pause, 1);
     END LOOP;
     RAISE EXCEPTION 'an append locks out all others if its condition names no tags or its transaction has very many, and this one waited % s for: %',
-        round(extract(epoch FROM patience)), indelible.who_keeps_the_gate()
+        round(extract(epoch FROM patience)), indelible.append_lock_holders()
     USING ERRCODE = 'lock_not_available',
         HINT = 'End these transactions sooner, name tags in the condition, or append again.';
 END
 $$;
-COMMENT ON FUNCTION indelible.close_gate(interval) IS
+COMMENT ON FUNCTION indelible.lock_out_appends(interval) IS
     'Keeps all other appends out until the transaction ends. Waits so long at most, and raises 55P03 with who is in the way; or 40P01 at once where the wait would never end.';
 
 CREATE OR REPLACE FUNCTION indelible.lock_for_append(
@@ -234,25 +234,27 @@ DECLARE
     tag_count constant integer := cardinality(shared_tags) + cardinality(exclusive_tags);
 BEGIN
     IF NOT closes_gate AND tag_count = 0 THEN
-        LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+        LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
         RETURN;
     END IF;
     -- Very many tags are one lock on everything.
-    IF closes_gate OR indelible.are_many_locks(tag_count) THEN
-        PERFORM indelible.close_gate(
+    IF closes_gate OR indelible.exceeds_lock_budget(tag_count) THEN
+        PERFORM indelible.lock_out_appends(
             coalesce(nullif(current_setting('lock_timeout')::interval, '0'), '10s')
         );
         RETURN;
     END IF;
-    LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+    LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
     -- Each key once, in its strongest mode and in order: nobody waits in a circle.
     PERFORM CASE
         WHEN tags.is_exclusive
-            THEN pg_advisory_xact_lock(indelible.lock_number()::integer, tags.key)
-        ELSE pg_advisory_xact_lock_shared(indelible.lock_number()::integer, tags.key)
+            THEN pg_advisory_xact_lock(indelible.store_lock_key()::integer, tags.key)
+        ELSE pg_advisory_xact_lock_shared(indelible.store_lock_key()::integer, tags.key)
     END
     FROM (
-        SELECT indelible.tag_key(given.name) AS key, bool_or(given.is_exclusive) AS is_exclusive
+        SELECT
+            indelible.tag_lock_key(given.name) AS key,
+            bool_or(given.is_exclusive) AS is_exclusive
         FROM (
             SELECT name, false AS is_exclusive FROM unnest(shared_tags) AS tags (name)
             UNION ALL

@@ -56,9 +56,9 @@ BEGIN
     -- Of two the one that was made later, which is the copy: the other goes on undisturbed.
     SELECT 'shared number', others.schema_id::regnamespace::text, mine.number
     INTO problem, subject, number
-    FROM indelible.lock_numbers AS mine
-    JOIN indelible.lock_numbers AS others USING (number)
-    WHERE mine.function_id = 'indelible.lock_number()'::regprocedure
+    FROM indelible.store_lock_keys AS mine
+    JOIN indelible.store_lock_keys AS others USING (number)
+    WHERE mine.function_id = 'indelible.store_lock_key()'::regprocedure
         AND others.function_id < mine.function_id
     ORDER BY others.function_id
     LIMIT 1;
@@ -92,9 +92,9 @@ BEGIN
             (SELECT last_value + is_called::integer FROM indelible.streams_id_seq)
         UNION ALL
         SELECT
-            'indelible.archives',
+            'indelible.archive_count',
             (SELECT 1 FROM indelible.archived_events LIMIT 1),
-            (SELECT last_value + is_called::integer FROM indelible.archives)
+            (SELECT last_value + is_called::integer FROM indelible.archive_count)
         UNION ALL
         SELECT
             'indelible.groups_id_seq',
@@ -134,10 +134,10 @@ BEGIN
         SELECT * INTO found FROM indelible.store_problem('indelible.events'::regclass);
         EXIT WHEN found.problem IS NULL;
         -- Nobody is at work in it meanwhile.
-        LOCK TABLE indelible.append_gate, indelible.events IN ACCESS EXCLUSIVE MODE;
+        LOCK TABLE indelible.append_lock, indelible.events IN ACCESS EXCLUSIVE MODE;
         CASE found.problem
             WHEN 'shared number' THEN
-                PERFORM indelible.take_lock_number();
+                PERFORM indelible.choose_store_lock_key();
             WHEN 'sequence settings' THEN
                 ALTER SEQUENCE indelible.events_position INCREMENT 1 CACHE 1 NO CYCLE;
             WHEN 'sequence behind' THEN

@@ -1,13 +1,13 @@
 -- The life of a stream: closed, reopened, archived, erased (docs/explanation/streams.md).
 
 CREATE OR REPLACE FUNCTION indelible.record_change(
-    of_stream bigint, by_operation text, of_events bigint, why text
+    stream_id bigint, operation text, events bigint, why text
 )
 RETURNS bigint
 LANGUAGE sql
 AS $$
     INSERT INTO indelible.stream_changes (stream_id, operation, events, reason)
-    VALUES (of_stream, by_operation, of_events, why)
+    VALUES (stream_id, operation, events, why)
     RETURNING number
 $$;
 COMMENT ON FUNCTION indelible.record_change(bigint, text, bigint, text) IS
@@ -90,14 +90,14 @@ END
 $$;
 COMMENT ON FUNCTION indelible.archived_ids(uuid[]) IS 'Those of the ids that archived events have.';
 
-CREATE OR REPLACE FUNCTION indelible.check_archive(ids uuid[])
+CREATE OR REPLACE FUNCTION indelible.check_archived_ids(ids uuid[])
 RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         -- The server refuses it where something was archived that this snapshot does not show.
-        PERFORM FROM indelible.archive_gate FOR SHARE;
+        PERFORM FROM indelible.archive_lock FOR SHARE;
     END IF;
     IF EXISTS (
         SELECT
@@ -111,7 +111,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.check_archive(uuid[]) IS
+COMMENT ON FUNCTION indelible.check_archived_ids(uuid[]) IS
     'Raises 40001 if one of the ids stands in events and in the archive. Called after these events were inserted, if there is an archive.';
 
 CREATE OR REPLACE FUNCTION indelible.archive_stream(stream_name text, why text)
@@ -125,7 +125,7 @@ DECLARE
     to_move bigint;
 BEGIN
     -- Before the stream's row: one archives at a time, and nobody waits in a circle.
-    UPDATE indelible.archive_gate SET is_only = is_only;
+    UPDATE indelible.archive_lock SET is_only = is_only;
     SELECT streams.id, streams.closed_at INTO stream
     FROM indelible.streams
     WHERE streams.name = stream_name AND streams.version >= 0
@@ -154,7 +154,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    of_stream bigint;
+    target_id bigint;
     to_erase bigint;
     change bigint;
 BEGIN
@@ -162,41 +162,41 @@ BEGIN
         RAISE EXCEPTION 'nothing is erased without a reason'
         USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
     END IF;
-    SELECT streams.id INTO of_stream
+    SELECT streams.id INTO target_id
     FROM indelible.streams
     WHERE streams.name = stream_name AND streams.version >= 0
     -- Nobody takes a snapshot meanwhile of what was read before.
     FOR UPDATE;
-    IF of_stream IS NULL THEN
+    IF target_id IS NULL THEN
         RETURN 'missing';
     END IF;
     SELECT count(*) INTO to_erase
-    FROM indelible.all_events WHERE stream_id = of_stream AND erasure IS NULL;
+    FROM indelible.all_events WHERE stream_id = target_id AND erasure IS NULL;
     IF to_erase > 0 THEN
-        change := indelible.record_change(of_stream, 'erase', to_erase, why);
+        change := indelible.record_change(target_id, 'erase', to_erase, why);
         UPDATE indelible.events
         SET data = 'null', metadata = NULL, erasure = change
-        WHERE stream_id = of_stream AND erasure IS NULL;
+        WHERE stream_id = target_id AND erasure IS NULL;
         UPDATE indelible.archived_events
         SET data = 'null', metadata = NULL, erasure = change
-        WHERE stream_id = of_stream AND erasure IS NULL;
+        WHERE stream_id = target_id AND erasure IS NULL;
         -- What consumer groups noted of them: the texts of errors may repeat what they held.
         DELETE FROM indelible.group_events
         USING indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND group_events.position = events.position
+        WHERE events.stream_id = target_id AND group_events.position = events.position
             AND events.erasure = change;
         -- And projections, the same.
         UPDATE indelible.projection_parked AS parked SET error = 'the event was erased'
         FROM indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND parked.position = events.position
+        WHERE events.stream_id = target_id AND parked.position = events.position
             AND events.erasure = change;
         UPDATE indelible.projection_partitions AS part SET error = 'the event was erased'
         FROM indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND part.error_position = events.position
+        WHERE events.stream_id = target_id AND part.error_position = events.position
             AND events.erasure = change;
-        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
+        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = target_id;
     END IF;
-    DELETE FROM indelible.snapshots WHERE snapshots.stream_id = of_stream;
+    DELETE FROM indelible.snapshots WHERE snapshots.stream_id = target_id;
     RETURN 'done';
 END
 $$;

@@ -76,7 +76,7 @@ COMMENT ON SEQUENCE indelible.events_position IS 'Hands out positions. It never 
 SELECT nextval('indelible.events_position');
 
 -- In a migration, and not with the other functions: a constraint calls it.
-CREATE FUNCTION indelible.is_moment(moment timestamptz)
+CREATE FUNCTION indelible.is_valid_timestamp(moment timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql
 IMMUTABLE STRICT PARALLEL SAFE
@@ -85,7 +85,7 @@ BEGIN
     RETURN moment >= '0001-01-01 00:00+00' AND moment < '10000-01-01 00:00+00';
 END
 $$;
-COMMENT ON FUNCTION indelible.is_moment(timestamptz) IS
+COMMENT ON FUNCTION indelible.is_valid_timestamp(timestamptz) IS
     'Whether it is in the years 1 to 9999 of UTC: no reader in Python has any other.';
 
 CREATE TABLE indelible.events (
@@ -106,7 +106,7 @@ CREATE TABLE indelible.events (
     CONSTRAINT events_id_key UNIQUE (id),
     -- Not a type of its own, as names have: its index would not be found for rows (valid_at, position).
     -- A function, since every statement that writes a row reads the CHECK from its text again.
-    CONSTRAINT events_valid_at_range CHECK (indelible.is_moment(valid_at))
+    CONSTRAINT events_valid_at_range CHECK (indelible.is_valid_timestamp(valid_at))
 )
 -- What is written once and never changes is frozen with the first vacuum that comes by, a little at
 -- a time, and not all at once when transaction ids run short; small parts keep the visibility map
@@ -156,8 +156,8 @@ COMMENT ON COLUMN indelible.event_tags.position IS 'The event: events.position.'
 
 -- Every appender holds this one, and a weak lock on a table costs next to nothing: the server keeps
 -- it with the session. It is a table of its own because vacuum locks tables that hold something.
-CREATE TABLE indelible.append_gate ();
-COMMENT ON TABLE indelible.append_gate IS
+CREATE TABLE indelible.append_lock ();
+COMMENT ON TABLE indelible.append_lock IS
     'Holds nothing. Whoever appends locks it, weakly; a condition without tags locks it against them.';
 
 
@@ -210,17 +210,17 @@ COMMENT ON TABLE indelible.archived_events IS
 
 -- Appends ask whether there is an archive: a sequence is read in an expression, and what it says holds
 -- at once, whatever the snapshot, before the first event is moved.
-CREATE SEQUENCE indelible.archives;
-COMMENT ON SEQUENCE indelible.archives IS
+CREATE SEQUENCE indelible.archive_count;
+COMMENT ON SEQUENCE indelible.archive_count IS
     'How often streams were archived, at least; no value yet in a store without archived events.';
 
-CREATE TABLE indelible.archive_gate (
+CREATE TABLE indelible.archive_lock (
     is_only boolean NOT NULL
 );
-COMMENT ON TABLE indelible.archive_gate IS
+COMMENT ON TABLE indelible.archive_lock IS
     'One row, which archive_stream() updates: a transaction with an older snapshot fails to lock it.';
-COMMENT ON COLUMN indelible.archive_gate.is_only IS 'Always true: there is one row.';
-INSERT INTO indelible.archive_gate (is_only) VALUES (true);
+COMMENT ON COLUMN indelible.archive_lock.is_only IS 'Always true: there is one row.';
+INSERT INTO indelible.archive_lock (is_only) VALUES (true);
 
 
 -- Epochs: which history of the log this is --------------------------------------------------------
@@ -276,22 +276,22 @@ COMMENT ON COLUMN indelible.settled.noted_at IS 'When it was noted.';
 
 -- Recorded time -----------------------------------------------------------------------------------
 
-CREATE TABLE indelible.periods (
+CREATE TABLE indelible.recorded_time_index (
     position bigint NOT NULL,
     earliest timestamptz,
     latest timestamptz,
     moment timestamptz NOT NULL,
-    CONSTRAINT periods_pkey PRIMARY KEY (position)
+    CONSTRAINT recorded_time_index_pkey PRIMARY KEY (position)
 );
-CREATE INDEX periods_moment_index ON indelible.periods (moment, position);
-COMMENT ON TABLE indelible.periods IS
+CREATE INDEX recorded_time_index_moment_index ON indelible.recorded_time_index (moment, position);
+COMMENT ON TABLE indelible.recorded_time_index IS
     'A row for each 1,000 settled positions: in which time they were recorded. Readers add to it; appends do not.';
-COMMENT ON COLUMN indelible.periods.position IS 'The last of its positions: a multiple of 1,000.';
-COMMENT ON COLUMN indelible.periods.earliest IS
+COMMENT ON COLUMN indelible.recorded_time_index.position IS 'The last of its positions: a multiple of 1,000.';
+COMMENT ON COLUMN indelible.recorded_time_index.earliest IS
     'The earliest recorded_at of its events; null where there is none.';
-COMMENT ON COLUMN indelible.periods.latest IS
+COMMENT ON COLUMN indelible.recorded_time_index.latest IS
     'The latest recorded_at of its events; null where there is none.';
-COMMENT ON COLUMN indelible.periods.moment IS
+COMMENT ON COLUMN indelible.recorded_time_index.moment IS
     'The latest recorded_at of all events up to here.';
 
 
@@ -305,7 +305,7 @@ CREATE TABLE indelible.snapshots (
     from_version bigint,
     taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     state text COLLATE "C" NOT NULL,
-    shape text COLLATE "C" NOT NULL,
+    fingerprint text COLLATE "C" NOT NULL,
     data jsonb NOT NULL,
     CONSTRAINT snapshots_pkey PRIMARY KEY (stream_id, state, by_valid_time),
     CONSTRAINT snapshots_valid_at CHECK (
@@ -324,7 +324,7 @@ COMMENT ON COLUMN indelible.snapshots.from_version IS
     'By valid time: the lowest version of which the event is not in it, such as a fact of the future.';
 COMMENT ON COLUMN indelible.snapshots.taken_at IS 'When it was taken.';
 COMMENT ON COLUMN indelible.snapshots.state IS 'The name of the state''s class.';
-COMMENT ON COLUMN indelible.snapshots.shape IS
+COMMENT ON COLUMN indelible.snapshots.fingerprint IS
     'A hash of what the state is like and of the code that makes it: another one, another state.';
 COMMENT ON COLUMN indelible.snapshots.data IS 'The state.';
 
@@ -345,7 +345,7 @@ CREATE TABLE indelible.groups (
     max_attempts integer NOT NULL,
     retry_seconds double precision NOT NULL,
     lease_seconds double precision NOT NULL,
-    hold_back boolean NOT NULL,
+    park_blocks_stream boolean NOT NULL,
     due boolean NOT NULL,
     last_token bigint NOT NULL DEFAULT 0,
     ended_token bigint NOT NULL DEFAULT 0,
@@ -367,7 +367,7 @@ COMMENT ON COLUMN indelible.groups.retry_seconds IS
     'How long the first retry waits; each one after it twice as long.';
 COMMENT ON COLUMN indelible.groups.lease_seconds IS
     'After how long without a beat a worker is taken for dead.';
-COMMENT ON COLUMN indelible.groups.hold_back IS
+COMMENT ON COLUMN indelible.groups.park_blocks_stream IS
     'Whether the later events of a stream wait behind a parked one.';
 COMMENT ON COLUMN indelible.groups.due IS
     'Whether each event is handed out when its valid time comes.';
