@@ -154,9 +154,9 @@ def test_a_statement_that_comes_late_does_not_bring_a_finished_event_back(
     sync_store.group("mails").create()
     event = "SELECT group_{}(%s, %s, 1, slice_of('a-1'), 'a-1', "
     late = [
-        event.format("attempt") + "{}, 2, NULL, 1, NULL, 0)",
-        event.format("note") + "{}, 'retry', 1, 0, '', '', NULL, 1, NULL, 0)",
-        event.format("queue") + "NULL, 1, NULL, 0)",
+        event.format("record_attempt") + "{}, 2, NULL, 1, NULL, 0)",
+        event.format("record_failure") + "{}, 'retry', 1, 0, '', '', NULL, 1, NULL, 0)",
+        event.format("enqueue") + "NULL, 1, NULL, 0)",
     ]
     with joined(connection) as lease:
         finished = "SELECT group_ack(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
@@ -302,15 +302,15 @@ def test_a_sign_of_life_waits_for_no_handler_that_is_about_to_commit(
     "statement",
     [
         "join",
-        "beat",
-        "deal",
+        "heartbeat",
+        "rebalance",
         "held",
         "again",
         "next",
-        "attempt",
-        "note",
-        "queue",
-        "finish",
+        "record_attempt",
+        "record_failure",
+        "enqueue",
+        "ack",
         "leave",
     ],
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -136,6 +139,59 @@ def test_a_store_of_an_unreleased_library_is_not_opened(
     with pytest.raises(SchemaError, match="indelible log --json") as refusal:
         EventStore.connect(url, schema=schema)
     assert type(refusal.value) is SchemaError
+
+
+RELEASED: dict[str, tuple[int, str]] = {}
+"""The functions of each release: the number of the set, and the checksum of all of it."""
+
+
+def test_released_functions_are_changed_with_a_new_number_only() -> None:
+    changelog = Path(__file__).parents[2] / "CHANGELOG.md"
+    releases = re.findall(r"^## (\d\S*)", changelog.read_text("utf-8"), re.MULTILINE)
+    own = sha256(repr(sorted(function_set().checksums.items())).encode()).hexdigest()
+
+    assert sorted(RELEASED) == sorted(releases), f"a release notes its set: {(FUNCTION_SET, own)}"
+    for number, checksum in RELEASED.values():
+        assert number < FUNCTION_SET or (number, checksum) == (FUNCTION_SET, own)
+
+
+def replace_head(connection: psycopg.Connection, schema: str) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE FUNCTION {schema}.head() RETURNS bigint LANGUAGE sql AS 'SELECT 7'"
+    )
+
+
+def test_functions_of_a_newer_library_stay(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    replace_head(connection, schema)
+    connection.execute(f"INSERT INTO {schema}.function_sets VALUES (9999, now(), '{{}}')")
+
+    assert migrate_store(Settings(url, schema)) == []
+    with EventStore.connect(url, schema=schema, migrate=True) as store:
+        assert store.head() == 7
+
+
+def test_functions_of_an_older_library_are_replaced(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    replace_head(connection, schema)
+    connection.execute(f"GRANT EXECUTE ON FUNCTION {schema}.head() TO PUBLIC")
+    connection.execute(
+        f"UPDATE {schema}.function_sets SET number = number - 1, checksums = checksums - 'head'"
+    )
+
+    with psycopg.connect(url) as reader:
+        # What has not changed is not applied again, and so waits for nobody.
+        reader.execute(f"SELECT FROM {schema}.recorded_events")
+        reader.execute(f"LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE")
+        assert migrate_store(Settings(url, schema)) == [f"functions {FUNCTION_SET}"]
+    with EventStore.connect(url, schema=schema) as store:
+        assert store.head() == 0
+    row = connection.execute(
+        "SELECT has_function_privilege('pg_monitor', %s, 'EXECUTE')", [f"{schema}.head()"]
+    ).fetchone()
+    assert row == (False,)
 
 
 @pytest.mark.parametrize("table", ["events (id int)", "migrations (id int)"])
