@@ -677,16 +677,21 @@ class SchemaMissing(SchemaError):
 
 
 class SchemaOutdated(SchemaError):
-    """The store was made by an older library."""
+    """The store was made by an older library.
 
-    def __init__(self, schema: str, found: int, wanted: int) -> None:
+    Attributes:
+        found: the version of the store's tables, or the number of its functions.
+        wanted: the one that this library needs.
+    """
+
+    def __init__(self, schema: str, found: int, wanted: int, what: str = "version") -> None:
         self.found = found
         self.wanted = wanted
         super().__init__(
             schema,
-            f"the store in schema {schema!r} is at version {found}, and this library needs"
-            f" {wanted}: run `indelible store migrate --schema {schema}`, or connect with"
-            " migrate=True",
+            f"the store in schema {schema!r} is at {what} {found}, and this library needs"
+            f" {wanted}: run `indelible store migrate --schema {schema}`, or connect"
+            " with migrate=True",
         )
 
 

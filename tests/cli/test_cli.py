@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import zstandard
 
-from indelible.postgres.migrations import migrations
+from indelible.postgres.migrations import FUNCTION_SET, migrations
 from tests.support.command import Command
 from tests.support.waiting import wait_until
 
@@ -132,7 +132,7 @@ def test_types_of_nothing_are_not_as_they_should_be(run: Run, schema: str, tmp_p
 
 def test_init_makes_a_store_and_a_second_one_finds_it(run: Run, schema: str) -> None:
     applied = "".join(f"applied {m.version:04} {m.name}\n" for m in migrations())
-    assert run("store", "init").stdout == applied
+    assert run("store", "init").stdout == applied + f"applied functions {FUNCTION_SET}\n"
     assert run("store", "init").stdout == f"the store in schema {schema} is up to date\n"
 
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib.resources import files
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from indelible.errors import SchemaError
 from indelible.postgres import migrations as schema_
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
-from indelible.postgres.statements import statements
+from indelible.postgres.statements import in_schema, statements
 from tests.support.servers import wheel_binaries
 from tests.support.waiting import wait_until
 
@@ -27,7 +28,7 @@ def event() -> NewEvent:
 
 
 def number_of(connection: psycopg.Connection, schema: str) -> int:
-    row = connection.execute(f"SELECT {schema}.lock_number()").fetchone()
+    row = connection.execute(f"SELECT {schema}.store_lock_key()").fetchone()
     assert row is not None
     return int(row[0])
 
@@ -141,10 +142,10 @@ def test_a_number_that_others_have_is_not_taken(
         for place in range(100):
             connection.execute(f"CREATE SCHEMA {schema}_{place}")
             connection.execute(
-                f"CREATE FUNCTION {schema}_{place}.lock_number() RETURNS bigint LANGUAGE sql"
+                f"CREATE FUNCTION {schema}_{place}.store_lock_key() RETURNS bigint LANGUAGE sql"
                 f" IMMUTABLE AS 'SELECT {(first + place - 1) % 32767 + 1}::bigint'"
             )
-        connection.execute(f"SELECT {schema}.take_lock_number()")
+        connection.execute(f"SELECT {schema}.choose_store_lock_key()")
         assert number_of(connection, schema) == (first + 99) % 32767 + 1
 
 
@@ -156,10 +157,10 @@ def test_two_stores_that_are_made_at_once_do_not_take_one_number(
         other.execute("SELECT pg_advisory_xact_lock(hashtextextended('indelible lock numbers', 0))")
         other.execute(f"CREATE SCHEMA {schema}_other")
         other.execute(
-            f"CREATE FUNCTION {schema}_other.lock_number() RETURNS bigint LANGUAGE sql"
+            f"CREATE FUNCTION {schema}_other.store_lock_key() RETURNS bigint LANGUAGE sql"
             f" IMMUTABLE AS 'SELECT {first}::bigint'"
         )
-        taken = threads.submit(connection.execute, f"SELECT {schema}.take_lock_number()")
+        taken = threads.submit(connection.execute, f"SELECT {schema}.choose_store_lock_key()")
         with psycopg.connect(url, autocommit=True) as watching:
             wait_until(lambda: is_waiting(watching, connection))
         other.commit()
@@ -337,7 +338,7 @@ def test_a_migration_that_is_in_a_deadlock_is_tried_again(
         quick = make_conninfo(url, options="-c deadlock_timeout=3s")
         migration = threads.submit(migrate_store, Settings(quick, schema))
         wait_until(lambda: waits_for_a_table(connection, schema))
-        other.execute(f"LOCK TABLE {schema}.append_gate IN ROW EXCLUSIVE MODE")
+        other.execute(f"LOCK TABLE {schema}.append_lock IN ROW EXCLUSIVE MODE")
         other.commit()
         migration.result(60)
 
@@ -381,7 +382,8 @@ def test_roles_that_are_made_elsewhere_at_the_same_moment_are_no_error(
     """Roles are of all databases, and so nothing but the attempt tells."""
     monkeypatch.setattr(schema_, "_TRY", "60s")
     made = f"{schema}_reader, {schema}_writer, {schema}_maintainer"
-    texts = {"roles": statements(schema)["postgres.roles"], "schema": schema}
+    roles = (files("indelible") / "postgres" / "schema" / "roles.sql").read_text("utf-8")
+    texts = {"roles": in_schema(roles, schema), "schema": schema}
     with psycopg.connect(url) as other, ThreadPoolExecutor(1) as threads:
         other.execute(f"SET search_path = {schema}")
         other.execute(before.format(**texts))

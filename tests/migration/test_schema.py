@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -29,7 +32,13 @@ from indelible.errors import (
     SchemaOutdated,
     SchemaTooNew,
 )
-from indelible.postgres.migrations import migrate_store, migrations, newest_version
+from indelible.postgres.migrations import (
+    FUNCTION_SET,
+    function_set,
+    migrate_store,
+    migrations,
+    newest_version,
+)
 from indelible.postgres.settings import Settings
 from tests.support.accounts import AccountEvent, Deposit, accounts
 
@@ -42,7 +51,10 @@ def test_making_a_store_twice_changes_nothing(server_url: str, schema: str) -> N
     first = migrate_store(Settings(server_url, schema))
     second = migrate_store(Settings(server_url, schema))
 
-    assert [migration.version for migration in first] == [m.version for m in migrations()]
+    assert first == [
+        *(f"{m.version:04} {m.name}" for m in migrations()),
+        f"functions {FUNCTION_SET}",
+    ]
     assert second == []
 
 
@@ -50,13 +62,15 @@ def test_making_a_store_from_many_places_at_once_makes_one(server_url: str, sche
     with ThreadPoolExecutor(6) as threads:
         applied = list(threads.map(lambda _: migrate_store(Settings(server_url, schema)), range(6)))
 
-    assert sorted(map(len, applied)) == [0] * 5 + [len(migrations())]
+    assert sorted(map(len, applied)) == [0] * 5 + [len(migrations()) + 1]
 
 
 def test_what_was_applied_is_recorded(connection: psycopg.Connection, schema: str) -> None:
     rows = connection.execute(f"SELECT version, name FROM {schema}.migrations").fetchall()
+    sets = connection.execute(f"SELECT number, checksums FROM {schema}.function_sets").fetchall()
 
     assert rows == [(migration.version, migration.name) for migration in migrations()]
+    assert sets == [(FUNCTION_SET, function_set().checksums)]
 
 
 def test_a_database_without_a_store_says_which_command_to_run(server_url: str, schema: str) -> None:
@@ -77,20 +91,33 @@ def test_a_store_of_a_newer_library_is_refused(
         migrate_store(Settings(url, schema))
 
 
+@pytest.mark.parametrize(
+    ("change", "found", "wanted"),
+    [
+        ("UPDATE {}.migrations SET version = version - 1", newest_version() - 1, newest_version()),
+        ("UPDATE {}.function_sets SET number = number - 1", FUNCTION_SET - 1, FUNCTION_SET),
+        ("DELETE FROM {}.function_sets", 0, FUNCTION_SET),
+    ],
+)
 def test_a_store_of_an_older_library_says_which_command_to_run(
-    url: str, schema: str, connection: psycopg.Connection
+    url: str, schema: str, connection: psycopg.Connection, change: str, found: int, wanted: int
 ) -> None:
-    connection.execute(f"DELETE FROM {schema}.migrations WHERE version > 1")
+    connection.execute(change.format(schema))
 
     with pytest.raises(SchemaOutdated, match="indelible store migrate") as refusal:
         EventStore.connect(url, schema=schema)
-    assert (refusal.value.found, refusal.value.wanted) == (1, newest_version())
+    assert (refusal.value.found, refusal.value.wanted) == (found, wanted)
 
 
 @pytest.mark.parametrize(
-    "change", ["UPDATE {}.migrations SET checksum = ''", "ALTER TABLE {}.migrations DROP checksum"]
+    "change",
+    [
+        "UPDATE {}.migrations SET checksum = ''",
+        "UPDATE {}.function_sets SET checksums = checksums - 'head'",
+        "CREATE FUNCTION {}.schema_version() RETURNS integer LANGUAGE sql AS 'SELECT 10'",
+    ],
 )
-def test_a_store_that_other_migrations_made_is_not_migrated_further(
+def test_a_store_of_an_unreleased_library_is_not_migrated_further(
     server_url: str, schema: str, change: str
 ) -> None:
     migrate_store(Settings(server_url, schema))
@@ -99,6 +126,74 @@ def test_a_store_that_other_migrations_made_is_not_migrated_further(
 
     with pytest.raises(SchemaError, match="made by a version of this library that was not"):
         migrate_store(Settings(server_url, schema))
+
+
+def test_a_store_of_an_unreleased_library_is_not_opened(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    """Before the first release a store had ten migrations, and one function told the version."""
+    connection.execute(f"DROP TABLE {schema}.function_sets")
+    connection.execute(f"DROP FUNCTION {schema}.last_migration(), {schema}.last_function_set()")
+    connection.execute(
+        f"CREATE FUNCTION {schema}.schema_version() RETURNS integer LANGUAGE sql AS 'SELECT 10'"
+    )
+
+    with pytest.raises(SchemaError, match="indelible log --json") as refusal:
+        EventStore.connect(url, schema=schema)
+    assert type(refusal.value) is SchemaError
+
+
+RELEASED: dict[str, tuple[int, str]] = {}
+"""The functions of each release: the number of the set, and the checksum of all of it."""
+
+
+def test_released_functions_are_changed_with_a_new_number_only() -> None:
+    changelog = Path(__file__).parents[2] / "CHANGELOG.md"
+    releases = re.findall(r"^## (\d\S*)", changelog.read_text("utf-8"), re.MULTILINE)
+    own = sha256(repr(sorted(function_set().checksums.items())).encode()).hexdigest()
+
+    assert sorted(RELEASED) == sorted(releases), f"a release notes its set: {(FUNCTION_SET, own)}"
+    for number, checksum in RELEASED.values():
+        assert number < FUNCTION_SET or (number, checksum) == (FUNCTION_SET, own)
+
+
+def replace_head(connection: psycopg.Connection, schema: str) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE FUNCTION {schema}.head() RETURNS bigint LANGUAGE sql AS 'SELECT 7'"
+    )
+
+
+def test_functions_of_a_newer_library_stay(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    replace_head(connection, schema)
+    connection.execute(f"INSERT INTO {schema}.function_sets VALUES (9999, now(), '{{}}')")
+
+    assert migrate_store(Settings(url, schema)) == []
+    with EventStore.connect(url, schema=schema, migrate=True) as store:
+        assert store.head() == 7
+
+
+def test_functions_of_an_older_library_are_replaced(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    replace_head(connection, schema)
+    connection.execute(f"GRANT EXECUTE ON FUNCTION {schema}.head() TO PUBLIC")
+    connection.execute(
+        f"UPDATE {schema}.function_sets SET number = number - 1, checksums = checksums - 'head'"
+    )
+
+    with psycopg.connect(url) as reader:
+        # What has not changed is not applied again, and so waits for nobody.
+        reader.execute(f"SELECT FROM {schema}.recorded_events")
+        reader.execute(f"LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE")
+        assert migrate_store(Settings(url, schema)) == [f"functions {FUNCTION_SET}"]
+    with EventStore.connect(url, schema=schema) as store:
+        assert store.head() == 0
+    row = connection.execute(
+        "SELECT has_function_privilege('pg_monitor', %s, 'EXECUTE')", [f"{schema}.head()"]
+    ).fetchone()
+    assert row == (False,)
 
 
 @pytest.mark.parametrize("table", ["events (id int)", "migrations (id int)"])
@@ -235,12 +330,14 @@ def test_a_writer_keeps_projections_up_to_date_and_changes_no_documents_otherwis
             for denied in (
                 f"UPDATE {schema}.projection_documents SET document = '{{}}'",
                 f"UPDATE {schema}.projection_partitions SET position = 0",
-                f"SELECT {schema}.projection_store(1, '[]', '{{a-1}}')",
+                f"SELECT {schema}.projection_store_documents(1, '[]', '{{a-1}}')",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(denied)
             with pytest.raises(psycopg.DatabaseError, match="not kept up to date by appends"):
-                connection.execute(f"SELECT {schema}.projection_put(2, '[]', '{{a-1}}')")
+                connection.execute(
+                    f"SELECT {schema}.projection_write_documents(2, '[]', '{{a-1}}')"
+                )
     with EventStore.connect(url, schema=schema) as store:
         assert store.documents(Counts).read("a-1") == {"count": 1}
 

@@ -190,7 +190,7 @@ def test_a_store_that_a_test_has_changed_is_not_lent_again(stores: FreshStores) 
         "CREATE TABLE {}.mine ()",
         "ALTER TABLE {}.events ADD CONSTRAINT mine CHECK (version < 7)",
         "ALTER TABLE {}.events DISABLE TRIGGER ALL",
-        "CREATE OR REPLACE FUNCTION {}.schema_version() RETURNS integer LANGUAGE sql AS 'SELECT 7'",
+        "CREATE OR REPLACE FUNCTION {}.last_migration() RETURNS integer LANGUAGE sql AS 'SELECT 7'",
         "INSERT INTO {}.migrations VALUES (9999, 'from the future', now(), '')",
         "DROP SCHEMA {} CASCADE",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",

@@ -27,8 +27,11 @@ def the_package_is_whole() -> None:
     package = files("indelible")
     assert "site-packages" in str(package), f"these are the sources, not the wheel: {package}"
     assert (package / "py.typed").is_file()
-    assert (package / "sql" / "append.sql").is_file()
-    assert (package / "sql" / "migrations" / "0001_initial.sql").is_file()
+    schema = package / "postgres" / "schema"
+    assert (package / "streams" / "statements.sql").is_file()
+    assert (schema / "migrations" / "0001_initial.sql").is_file()
+    assert (schema / "functions" / "append.sql").is_file()
+    assert (schema / "roles.sql").is_file()
     assert indelible.__version__ == version("indelible")
     for name in indelible.__all__:
         getattr(indelible, name)

@@ -13,7 +13,7 @@ FROM indelible.load(
 -- a stream never written.
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-FROM indelible.load_valid(
+FROM indelible.load_by_valid_time(
     %(stream)s::text, %(state)s::text, %(shape)s::text,
     %(above_moment)s::timestamptz, %(above_position)s::bigint, %(moment)s::timestamptz,
     %(to_version)s::bigint, %(limit)s::bigint
@@ -21,7 +21,7 @@ FROM indelible.load_valid(
 
 -- name: save_snapshot
 -- One row: whether it was kept.
-SELECT indelible.take_snapshot(
+SELECT indelible.save_snapshot(
     %(stream)s::text, %(state)s::text, %(shape)s::text, %(version)s::bigint,
     %(valid_at)s::timestamptz, %(erased_at)s::timestamptz, %(data)s::jsonb
 )

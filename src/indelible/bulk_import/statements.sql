@@ -1,6 +1,6 @@
 -- name: check
 -- One row without meaning: an error where an event copied between two positions is in the archive.
-SELECT indelible.check_import(%(first)s::bigint, %(last)s::bigint, %(archived)s::bigint[])
+SELECT indelible.complete_import(%(first)s::bigint, %(last)s::bigint, %(archived)s::bigint[])
 
 -- name: copy
 -- No rows: takes the events whose places import_begin has secured.
@@ -12,7 +12,7 @@ FROM STDIN (FORMAT BINARY)
 -- name: find_existing
 -- One row: known, last_position, duplicates.
 SELECT known, last_position, duplicates
-FROM indelible.recall_import(
+FROM indelible.find_imported_events(
     %(names)s::text[],
     %(numbers)s::integer[],
     %(versions)s::bigint[],
@@ -29,7 +29,7 @@ FROM indelible.recall_import(
 -- name: reserve
 -- One row: outcome, facts, taken_at, stream_ids, last_versions, first_position, positions.
 SELECT outcome, facts, taken_at, stream_ids, last_versions, first_position, positions
-FROM indelible.begin_import(
+FROM indelible.reserve_import(
     %(names)s::text[],
     %(channels)s::text[],
     %(counts)s::bigint[],

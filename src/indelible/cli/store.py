@@ -107,8 +107,8 @@ def _migrate(settings: Settings, *, roles: bool) -> None:
 
     schema = settings.schema
     applied = migrate_store(settings, roles=roles)
-    for migration in applied:
-        typer.echo(f"applied {migration.version:04} {migration.name}")
+    for name in applied:
+        typer.echo(f"applied {name}")
     if not applied:
         typer.echo(f"the store in schema {schema} is up to date")
     if roles:

@@ -1,6 +1,6 @@
 -- name: ack
 -- One row: true where the event is finished when the transaction commits, false where it was before.
-SELECT indelible.group_finish(
+SELECT indelible.group_ack(
     %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(is_noted)s, %(due_moment)s,
     %(upto)s, %(upto_moment)s, %(upto_place)s
 )
@@ -8,7 +8,7 @@ SELECT indelible.group_finish(
 -- name: blocked_keys
 -- A row a key of a worker's that has an event before which later ones must wait.
 SELECT first.key
-FROM indelible.group_firsts(%(group_id)s, %(hold_back)s) AS first
+FROM indelible.group_first_pending(%(group_id)s, %(hold_back)s) AS first
 WHERE %(token)s = (
     SELECT slices.token
     FROM indelible.group_slices AS slices
@@ -50,7 +50,7 @@ LIMIT 1
 
 -- name: enqueue
 -- One row: whether the event is queued, or finished; false where none is left to wait for.
-SELECT indelible.group_queue(
+SELECT indelible.group_enqueue(
     %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(key)s, %(due_moment)s,
     %(upto)s, %(upto_moment)s, %(upto_place)s
 )
@@ -157,7 +157,7 @@ LIMIT %(limit)s
 -- streams that it has looked up.
 OFFSET (
     SELECT CASE
-        WHEN indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+        WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
     END
 )
 
@@ -185,7 +185,7 @@ CROSS JOIN LATERAL (
         AND slices.token = %(token)s
     OFFSET 0
 ) AS owned
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
     AND recorded.given_valid_at IS NOT NULL
     AND recorded.given_valid_at <> recorded.recorded_at
     AND (recorded.given_valid_at, recorded.position)
@@ -220,7 +220,7 @@ SELECT
     recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
     recorded.valid_at, first.key, first.slice, first.state, first.attempts,
     extract(epoch FROM first.not_before - clock_timestamp())::double precision
-FROM indelible.group_firsts(%(group_id)s, %(hold_back)s) AS first
+FROM indelible.group_first_pending(%(group_id)s, %(hold_back)s) AS first
 LEFT JOIN LATERAL (
     SELECT stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
     FROM indelible.recorded_events
@@ -245,13 +245,13 @@ SELECT
     groups.max_attempts,
     groups.retry_seconds,
     groups.lease_seconds,
-    groups.hold_back,
+    groups.park_blocks_stream,
     groups.due,
     groups.id,
     groups.start_position,
     groups.created_at,
     indelible.group_checkpoint(groups.id),
-    (SELECT min(places.position) FROM indelible.group_places(groups.id) AS places),
+    (SELECT min(places.position) FROM indelible.group_slice_progress(groups.id) AS places),
     count(noted.state) FILTER (WHERE noted.state IN ('retry', 'running')),
     count(noted.state) FILTER (WHERE noted.state = 'queued'),
     count(noted.state) FILTER (WHERE noted.state = 'parked')
@@ -263,7 +263,7 @@ GROUP BY groups.id
 -- name: heartbeat
 -- One row: how many slices are the worker's share, and how many belong to nobody.
 SELECT share, unowned
-FROM indelible.group_beat(
+FROM indelible.group_heartbeat(
     %(group_id)s, %(token)s, %(round)s::int, %(checkpoint)s, %(checkpoint_moment)s,
     %(checkpoint_place)s, %(delivered)s, %(delivered_moment)s, %(delivered_place)s,
     %(slices)s::smallint[], %(positions)s::bigint[], %(moments)s::timestamptz[],
@@ -312,7 +312,7 @@ WITH behind AS MATERIALIZED (
     UNION ALL
     -- What is tried again, and what is queued behind that; not what is parked.
     SELECT recorded.recorded_at
-    FROM indelible.group_firsts(%(group_id)s, %(hold_back)s) AS firsts
+    FROM indelible.group_first_pending(%(group_id)s, %(hold_back)s) AS firsts
     JOIN indelible.group_events AS noted
         ON noted.group_id = %(group_id)s AND noted.key = firsts.key AND noted.state <> 'parked'
     CROSS JOIN LATERAL (
@@ -324,7 +324,7 @@ WITH behind AS MATERIALIZED (
     WHERE firsts.state <> 'parked' AND noted.position <= %(after)s
     UNION ALL
     SELECT overdue.since
-    FROM indelible.group_overdue(%(group_id)s) AS overdue
+    FROM indelible.group_overdue_events(%(group_id)s) AS overdue
     WHERE %(due)s
 )
 SELECT
@@ -384,7 +384,7 @@ LIMIT %(limit)s
 SELECT
     slice, after_position, (due).moment, (due).position, suspect, (suspect_due).moment,
     (suspect_due).position
-FROM indelible.group_deal(
+FROM indelible.group_rebalance(
     %(group_id)s, %(token)s, %(round)s::int, %(slices)s::smallint[], %(positions)s::bigint[],
     %(moments)s::timestamptz[], %(places)s::bigint[],
     %(given_back)s::smallint[], %(wanted)s::int
@@ -392,14 +392,14 @@ FROM indelible.group_deal(
 
 -- name: record_attempt
 -- One row: whether the event may be handled; false where it is finished.
-SELECT indelible.group_attempt(
+SELECT indelible.group_record_attempt(
     %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(key)s, %(is_noted)s,
     %(attempt)s::int, %(due_moment)s, %(upto)s, %(upto_moment)s, %(upto_place)s
 )
 
 -- name: record_failure
 -- One row: whether the event is noted; false where it is finished after all, or erased.
-SELECT indelible.group_note(
+SELECT indelible.group_record_failure(
     %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(key)s, %(is_noted)s,
     %(state)s, %(attempts)s::int, %(delay)s, %(reason)s, %(error)s,
     %(due_moment)s, %(upto)s, %(upto_moment)s, %(upto_place)s
@@ -447,7 +447,7 @@ FROM (
 
 -- name: update
 -- One row without meaning: the group has other settings.
-SELECT indelible.group_change(
+SELECT indelible.group_update(
     %(group)s, %(items)s::jsonb, %(partition_by)s, %(max_attempts)s::int, %(retry_after)s,
     %(lease)s, %(hold_back)s, %(due)s
 )

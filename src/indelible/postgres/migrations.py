@@ -1,7 +1,13 @@
-"""Create, check and migrate the schema of a store."""
+"""Create, check and migrate the schema of a store.
+
+Its tables change by numbered migrations, each applied once, in order. Its functions, views and
+triggers are one set with a number: all of it is applied again, where a file of it has changed, when
+the library's set is newer than the store's. A library works beside a set newer than its own.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +30,7 @@ from .settings import Settings
 from .statements import in_schema, statements
 
 
-def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]:
+def migrate_store(settings: Settings, *, roles: bool = False) -> list[str]:
     """Bring a store up to date, making it where there is none.
 
     Args:
@@ -32,7 +38,7 @@ def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]
         roles: whether to make its roles, too.
 
     Returns:
-        The migrations that were applied.
+        What was applied: migrations and functions, with their numbers.
     """
     with open_connection(settings) as connection:
         try:
@@ -44,6 +50,9 @@ def migrate_store(settings: Settings, *, roles: bool = False) -> list[Migration]
         return applied
 
 
+FUNCTION_SET = 1
+"""The number of the functions in `schema/functions`: a release that changes them raises it."""
+
 OLDEST_SERVER = 150000
 """The oldest PostgreSQL that a store runs on, as `server_version_num` has it."""
 
@@ -53,6 +62,8 @@ _TRY = "3s"
 """How long it waits for one lock: for that long appends queue up behind it."""
 _PAUSE = 1.0
 """Seconds between two tries at most, in which the appends that have queued up go first."""
+
+_SCHEMA = files("indelible") / "postgres" / "schema"
 
 T = TypeVar("T")
 
@@ -65,7 +76,7 @@ _ALREADY_THERE = (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered file of `sql/migrations`."""
+    """One numbered file of `schema/migrations`."""
 
     version: int
     name: str
@@ -77,15 +88,46 @@ class Migration:
         return sha256(self.text.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionSet:
+    """The files of `schema/functions`.
+
+    Attributes:
+        number: which set it is.
+        texts: the files by their names, in the order in which they are applied.
+    """
+
+    number: int
+    texts: Mapping[str, str]
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """What tells its files from others."""
+        return {name: sha256(text.encode()).hexdigest() for name, text in self.texts.items()}
+
+
 @cache
 def migrations() -> tuple[Migration, ...]:
     """All migrations, in order."""
-    found = []
-    for file in (files("indelible") / "sql" / "migrations").iterdir():
-        if file.name.endswith(".sql"):
-            number, _, name = file.name.removesuffix(".sql").partition("_")
-            found.append(Migration(int(number), name, file.read_text("utf-8")))
-    return tuple(sorted(found, key=lambda migration: migration.version))
+    return tuple(
+        Migration(int(name[:4]), name[5:], text) for name, text in sorted(_texts("migrations"))
+    )
+
+
+@cache
+def function_set() -> FunctionSet:
+    """The functions of this library."""
+    # Functions are of the rows of views.
+    texts = sorted(_texts("functions"), key=lambda item: (item[0] != "views", item[0]))
+    return FunctionSet(FUNCTION_SET, dict(texts))
+
+
+def _texts(folder: str) -> list[tuple[str, str]]:
+    return [
+        (file.name.removesuffix(".sql"), file.read_text("utf-8"))
+        for file in (_SCHEMA / folder).iterdir()
+        if file.name.endswith(".sql")
+    ]
 
 
 def newest_version() -> int:
@@ -100,12 +142,19 @@ def check(schema: str) -> Operation[None]:
         SchemaMissing, SchemaOutdated, SchemaTooNew: it has none, or an older or newer one.
         SchemaError: a copy, or somebody's hand, has broken it.
     """
-    ((found, problem, subject, number),) = yield Statement("postgres.schema_version")
-    if problem == "sequence behind":
-        yield Statement(
-            "streams.epoch"
-        )  # begins one in a copy made by logical replication, and mends it
-        ((found, problem, subject, number),) = yield Statement("postgres.schema_version")
+    try:
+        ((found, functions, problem, subject, number),) = yield Statement("postgres.store_version")
+        if problem == "sequence behind":
+            # A new epoch, which a copy made by logical replication needs, mends it.
+            yield Statement("streams.epoch")
+            ((found, functions, problem, subject, number),) = yield Statement(
+                "postgres.store_version"
+            )
+    except SchemaMissing:
+        ((is_unreleased,),) = yield Statement("postgres.unreleased_store")
+        if is_unreleased:
+            raise _unreleased(schema) from None
+        raise
     wanted = newest_version()
     if found is None:
         raise _broken(schema, problem, subject, number) if problem else SchemaMissing(schema)
@@ -113,6 +162,8 @@ def check(schema: str) -> Operation[None]:
         raise SchemaOutdated(schema, found, wanted)
     if found > wanted:
         raise SchemaTooNew(schema, found, wanted)
+    if functions is None or functions < FUNCTION_SET:
+        raise SchemaOutdated(schema, functions or 0, FUNCTION_SET, "function set")
     if problem is not None:
         raise _broken(schema, problem, subject, number)
 
@@ -135,22 +186,24 @@ def _broken(schema: str, problem: str, subject: str, number: int) -> SchemaError
     return SchemaError(schema, message)
 
 
-def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
+def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     """Bring the store up to date, making it where there is none.
 
     All of it happens in one transaction under an advisory lock: a second process that does the
     same waits, and then finds nothing left to do. No lock is waited for longer than three seconds,
     since appends would queue up behind it: all is undone, and tried again for half a minute.
 
+    A set of functions newer than the library's own stays.
+
     Args:
         connection: a connection as the role that is to own the store, outside a transaction.
         schema: where the store lives or is to live.
 
     Returns:
-        The migrations that were applied.
+        What was applied: migrations and functions, with their numbers.
 
     Raises:
-        SchemaTooNew: the store was made by a newer library.
+        SchemaTooNew: the tables are those of a newer library.
         SchemaError: the server is too old, the database is not in UTF-8, the schema holds
             something else, or a store that was made in another way; or others held the locks that
             it needs.
@@ -159,31 +212,69 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[Migration]:
     return _patiently(connection, schema, lambda cursor: _migrate(cursor, schema))
 
 
-def _migrate(cursor: psycopg.Cursor, schema: str) -> list[Migration]:
+def _migrate(cursor: psycopg.Cursor, schema: str) -> list[str]:
     applied = _applied(cursor, schema)
     found = max(applied, default=0)
     if found > newest_version():
         raise SchemaTooNew(schema, found, newest_version())
-    _check_applied(applied, schema)
-    pending = [migration for migration in migrations() if migration.version > found]
-    for migration in pending:
-        try:
-            cursor.execute(in_schema(migration.text, schema))
-        except _ALREADY_THERE as error:
-            raise _occupied(schema, error) from error
-        cursor.execute(
-            in_schema(
-                "INSERT INTO indelible.migrations (version, name, checksum) VALUES (%s, %s, %s)",
-                schema,
-            ),
-            [migration.version, migration.name, migration.checksum],
-        )
-    ((_, problem, subject, number),) = cursor.execute(statements(schema)["postgres.schema_version"])
+    done = []
+    for migration in migrations():
+        checksum = applied.get(migration.version)
+        if checksum is None:
+            _apply_migration(cursor, migration, schema)
+            done.append(f"{migration.version:04} {migration.name}")
+        elif checksum != migration.checksum:
+            raise _unreleased(schema)
+    if _apply_functions(cursor, schema):
+        done.append(f"functions {FUNCTION_SET}")
+    ((_, _, problem, subject, number),) = cursor.execute(
+        statements(schema)["postgres.store_version"]
+    )
     if problem == "renamed":
         raise _broken(schema, problem, subject, number)
     if problem is not None:
         cursor.execute(statements(schema)["postgres.repair_store"])
-    return pending
+    return done
+
+
+def _apply_migration(cursor: psycopg.Cursor, migration: Migration, schema: str) -> None:
+    try:
+        cursor.execute(in_schema(migration.text, schema))
+    except _ALREADY_THERE as error:
+        raise _occupied(schema, error) from error
+    cursor.execute(
+        in_schema(
+            "INSERT INTO indelible.migrations (version, name, checksum) VALUES (%s, %s, %s)",
+            schema,
+        ),
+        [migration.version, migration.name, migration.checksum],
+    )
+
+
+def _apply_functions(cursor: psycopg.Cursor, schema: str) -> bool:
+    """Apply the library's functions if they are newer than the store's."""
+    own = function_set()
+    cursor.execute(statements(schema)["postgres.function_set"])
+    stored, checksums = cursor.fetchone() or (0, {})
+    if stored > own.number:
+        return False
+    if stored == own.number:
+        if checksums != own.checksums:
+            raise _unreleased(schema)
+        return False
+    # The functions name each other: not each can be the first.
+    cursor.execute("SET LOCAL check_function_bodies = off")
+    for name, checksum in own.checksums.items():
+        # A view or a trigger that is replaced locks out those who use it: not without need.
+        if checksum != checksums.get(name):
+            cursor.execute(in_schema(own.texts[name], schema))
+    # By default nobody but the owner may do anything; create_roles() grants what is needed.
+    cursor.execute(in_schema("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC", schema))
+    cursor.execute(
+        statements(schema)["postgres.insert_function_set"],
+        {"number": own.number, "checksums": json.dumps(own.checksums)},
+    )
+    return True
 
 
 def create_roles(connection: psycopg.Connection, schema: str) -> None:
@@ -199,7 +290,7 @@ def create_roles(connection: psycopg.Connection, schema: str) -> None:
 
     def create(cursor: psycopg.Cursor) -> None:
         cursor.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
-        cursor.execute(statements(schema)["postgres.roles"])
+        cursor.execute(in_schema((_SCHEMA / "roles.sql").read_text("utf-8"), schema))
 
     _patiently(connection, schema, create)
 
@@ -266,37 +357,30 @@ def _check_server(connection: psycopg.Connection, schema: str) -> None:
         )
 
 
-def _applied(cursor: psycopg.Cursor, schema: str) -> dict[int, str | None]:
+def _applied(cursor: psycopg.Cursor, schema: str) -> dict[int, str]:
     """The checksums of the migrations that were applied, by version."""
+    if cursor.execute(statements(schema)["postgres.unreleased_store"]).fetchone() == (True,):
+        raise _unreleased(schema)
     cursor.execute(
         "SELECT to_regclass(%s)", [sql.Identifier(schema, "migrations").as_string(cursor)]
     )
     if cursor.fetchone() == (None,):
         return {}
     try:
-        cursor.execute(
-            in_schema(
-                # Stores that were made before checksums were noted have no such column.
-                "SELECT version, to_jsonb(applied) ->> 'checksum'"
-                " FROM indelible.migrations AS applied",
-                schema,
-            )
-        )
+        cursor.execute(in_schema("SELECT version, checksum FROM indelible.migrations", schema))
     except psycopg.errors.UndefinedColumn as error:
         raise _occupied(schema, error) from error
     return dict(cursor.fetchall())
 
 
-def _check_applied(applied: Mapping[int, str | None], schema: str) -> None:
-    for migration in migrations():
-        if applied.get(migration.version, migration.checksum) != migration.checksum:
-            raise SchemaError(
-                schema,
-                f"the store in schema {schema!r} was made by a version of this library that was not"
-                f" released, whose migration {migration.version} ({migration.name}) was another"
-                " one: make a new store in another schema (--schema), and move the events with"
-                " `indelible log --json` of that version and `indelible store import` of this one",
-            )
+def _unreleased(schema: str) -> SchemaError:
+    return SchemaError(
+        schema,
+        f"the store in schema {schema!r} was made by a version of this library that was not"
+        " released, with other tables or functions: make a new store in another schema (--schema),"
+        " and move the events with `indelible log --json` of that version and"
+        " `indelible store import` of this one",
+    )
 
 
 def _occupied(schema: str, error: psycopg.Error) -> SchemaError:

@@ -1,7 +1,7 @@
 -- name: acquire
 -- One row: the token, the checkpoint and its epoch; no row where somebody else holds the partition.
 SELECT token, position, epoch
-FROM indelible.projection_lease(
+FROM indelible.projection_acquire(
     %(projection_id)s, %(partition)s::smallint, %(owner)s, %(lease)s::double precision
 )
 
@@ -13,7 +13,7 @@ SELECT indelible.projection_advance(
 
 -- name: beat
 -- One row: the checkpoint. Raises IND05 where others have taken over.
-SELECT indelible.projection_beat(%(projection_id)s, %(partition)s::smallint, %(token)s)
+SELECT indelible.projection_heartbeat(%(projection_id)s, %(partition)s::smallint, %(token)s)
 
 -- name: builds
 -- A row a partition of each build of a projection that is not retired, in order.
@@ -37,25 +37,25 @@ SELECT indelible.projection_commit(
 
 -- name: cut_over
 -- One row: whether the build serves.
-SELECT indelible.projection_serve(%(projection_id)s)
+SELECT indelible.projection_cut_over(%(projection_id)s)
 
 -- name: discard
 -- One row: how many parked events were given up.
 SELECT indelible.projection_discard(%(name)s, %(position)s::bigint)
 
 -- name: documents_all
--- A row a document of one version, in order of key. Columns and rows without a document as of documents_read.
+-- A row a document of one version, in order of key. Columns and rows without a document as of documents_get.
 SELECT checkpoint, head, key, document
-FROM indelible.documents_all(
+FROM indelible.documents_list(
     %(name)s, %(version)s::integer, %(after)s::text, %(limit)s::bigint
 )
 
 -- name: drop_retired
 -- One row: how many retired builds are kept, since somebody is still at it.
-SELECT indelible.projection_sweep()
+SELECT indelible.projection_drop_retired()
 
 -- name: find_documents
--- A row a document whose fields have given values, of one version, in order of key. Columns and rows without a document as of documents_read.
+-- A row a document whose fields have given values, of one version, in order of key. Columns and rows without a document as of documents_get.
 SELECT checkpoint, head, key, document
 FROM indelible.documents_find(
     %(name)s, %(version)s::integer, %(field)s::text, %(value)s::jsonb, %(fields)s::jsonb,
@@ -65,13 +65,13 @@ FROM indelible.documents_find(
 -- name: force_acquire
 -- A row a partition of a build that is to serve: its number, its token, its checkpoint.
 SELECT partition, token, position
-FROM indelible.projection_seize(%(projection_id)s)
+FROM indelible.projection_force_lease(%(projection_id)s)
 ORDER BY partition
 
 -- name: get_documents
 -- A row a document of those asked for, of one version, in order of key: checkpoint, head, key, document; one row without a document where there is none, no row where the version does not serve.
 SELECT checkpoint, head, key, document
-FROM indelible.documents_read(%(name)s, %(version)s::integer, %(keys)s::text[])
+FROM indelible.documents_get(%(name)s, %(version)s::integer, %(keys)s::text[])
 
 -- name: lag
 -- One row: how many events that match stand after a position, and the age of the first of them.
@@ -116,13 +116,13 @@ SELECT indelible.projection_fence(%(projection_id)s, %(partition)s::smallint, %(
 -- name: lock_documents
 -- A row a document that is there, of those asked for, all of which are kept from others; one row without a document where there is none, no row where the projection is not built yet.
 SELECT held.id, taken.key, taken.document
-FROM indelible.projection_hold(%(name)s, %(version)s::integer) AS held
-LEFT JOIN LATERAL indelible.projection_take(held.id, %(keys)s::text[]) AS taken ON true
+FROM indelible.projection_lock_build(%(name)s, %(version)s::integer) AS held
+LEFT JOIN LATERAL indelible.projection_lock_documents(held.id, %(keys)s::text[]) AS taken ON true
 
 -- name: lock_inline_build
 -- One row: the build of an inline projection that serves; no row where it is not built yet.
 SELECT id
-FROM indelible.projection_hold(%(name)s, %(version)s::integer)
+FROM indelible.projection_lock_build(%(name)s, %(version)s::integer)
 
 -- name: park
 -- One row, of nothing. Raises IND05 where others have taken over.
@@ -157,7 +157,7 @@ WHERE projection_id = %(projection_id)s
 
 -- name: record_failure
 -- One row, of nothing. Raises IND05 where others have taken over.
-SELECT indelible.projection_fail(
+SELECT indelible.projection_record_failure(
     %(projection_id)s, %(partition)s::smallint, %(token)s, %(error)s, %(position)s::bigint,
     %(attempts)s::integer, %(wait)s::double precision, %(is_final)s
 )
@@ -208,7 +208,7 @@ WHERE parts.projection_id = %(projection_id)s
 
 -- name: start_rebuild
 -- One row: the build that is beside the one that serves.
-SELECT indelible.projection_rebuild(%(name)s, %(version)s::integer)
+SELECT indelible.projection_start_rebuild(%(name)s, %(version)s::integer)
 
 -- name: status
 -- A row a build that is not retired: its query, events per second, how many processes work on it, and how many events it leaves out.
@@ -244,7 +244,7 @@ LIMIT %(limit)s
 
 -- name: try_lock
 -- One row: whether appends to an inline projection are held up until the transaction ends; waits a fifth of a second at most.
-SELECT indelible.projection_try_lock(indelible.projection_key(%(name)s))
+SELECT indelible.projection_try_lock(indelible.projection_lock_key(%(name)s))
 
 -- name: work
 -- A row a partition of each build, retired ones too: which, whose it is, and how far.
@@ -259,7 +259,7 @@ ORDER BY projections.id, parts.partition
 
 -- name: worker_heartbeat
 -- One row, of nothing.
-SELECT indelible.projection_worker_beat(
+SELECT indelible.projection_worker_heartbeat(
     %(worker)s, %(projections)s::bigint[], %(lease)s::double precision,
     %(held_projections)s::bigint[], %(held_partitions)s::smallint[]
 )
@@ -283,4 +283,4 @@ WHERE expires_at > clock_timestamp()
 
 -- name: write_documents
 -- One row, of nothing.
-SELECT indelible.projection_put(%(projection_id)s, %(changed)s::jsonb, %(removed)s::text[])
+SELECT indelible.projection_write_documents(%(projection_id)s, %(changed)s::jsonb, %(removed)s::text[])

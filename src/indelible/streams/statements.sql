@@ -14,7 +14,7 @@ FROM indelible.append_batch(%(appends)s::jsonb)
 -- One row: outcome, last_version, last_position, recorded_at, facts; where the condition fails the facts
 -- are the positions of events in the way.
 SELECT outcome, last_version, last_position, recorded_at, facts
-FROM indelible.append_if(
+FROM indelible.append_conditional(
     jsonb_build_array(
         jsonb_build_object(
             'stream', %(stream)s::text,
@@ -36,7 +36,7 @@ ORDER BY place
 -- A row an entry: place (from 1), outcome, last_version, last_position, recorded_at, facts; or one row
 -- with place 0 and the positions of events in the way.
 SELECT place, outcome, last_version, last_position, recorded_at, facts
-FROM indelible.append_if(%(appends)s::jsonb, %(conditions)s::jsonb)
+FROM indelible.append_conditional(%(appends)s::jsonb, %(conditions)s::jsonb)
 ORDER BY place
 
 -- name: appended_events
@@ -104,7 +104,7 @@ FROM indelible.head_state()
 
 -- name: index_recorded_times
 -- One row: whether there is more to learn.
-SELECT indelible.learn_periods(%(most)s)
+SELECT indelible.index_recorded_times(%(most)s)
 
 -- name: info
 -- One row, or none for a stream never written: stream, channel, version, position of the last
@@ -208,7 +208,7 @@ ORDER BY streams.stream
 
 -- name: note_settled
 -- One row without meaning: the settled position is noted for servers that take over.
-SELECT indelible.note_settled()
+SELECT indelible.record_settled_position()
 
 -- name: position_at
 -- One row: the position that stands for a moment, at or below a settled position, and whether an
@@ -243,7 +243,7 @@ LIMIT %(limit)s
 -- streams that it has looked up.
 OFFSET (
     SELECT CASE
-        WHEN indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+        WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
     END
 )
 
@@ -295,7 +295,7 @@ LIMIT %(limit)s
 -- streams that it has looked up.
 OFFSET (
     SELECT CASE
-        WHEN indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+        WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
     END
 )
 
@@ -305,13 +305,13 @@ OFFSET (
 -- then those that hold from when they were recorded, by the positions that may be of that time.
 WITH parts AS MATERIALIZED (
     SELECT position - 1000 AS after, position AS upto
-    FROM indelible.periods
+    FROM indelible.recorded_time_index
     WHERE position > %(after)s
         AND position - 1000 < %(upto)s
         AND latest >= coalesce(%(above_moment)s::timestamptz, '-infinity')
         AND earliest <= %(below_moment)s::timestamptz
     UNION ALL
-    SELECT greatest(indelible.known_periods(), %(after)s), %(upto)s
+    SELECT greatest(indelible.indexed_up_to(), %(after)s), %(upto)s
 )
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
@@ -387,7 +387,7 @@ FROM (
         LIMIT %(limit)s
     )
 ) AS merged
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
 ORDER BY valid_at ASC, position ASC
 LIMIT %(limit)s
 
@@ -426,7 +426,7 @@ LIMIT %(limit)s
 -- streams that it has looked up.
 OFFSET (
     SELECT CASE
-        WHEN indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+        WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
     END
 )
 
@@ -468,7 +468,7 @@ CROSS JOIN LATERAL (
     WHERE recorded_events.position = found.position
     OFFSET 0
 ) AS recorded
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
 ORDER BY recorded.position ASC
 
 -- name: read_positions
@@ -563,7 +563,7 @@ WHERE stream_id = (
 -- One row: the moment up to which so many periods more are recorded; null where fewer are.
 SELECT (
     SELECT moment
-    FROM indelible.periods
+    FROM indelible.recorded_time_index
     WHERE moment > coalesce(%(above)s::timestamptz, '-infinity')
         AND moment < %(below)s::timestamptz
         AND position <= %(upto)s

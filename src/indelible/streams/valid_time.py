@@ -2,7 +2,8 @@
 
 Facts with a valid time of their own stand in an index of their own, in that order. The others hold
 from when they were recorded, and stand in order of position, which is nearly that of time; the
-table `periods` says where it is not. Both are read window by window of time, and merged.
+table `recorded_time_index` says where it is not. Both are read window by window of time, and
+merged.
 """
 
 from __future__ import annotations

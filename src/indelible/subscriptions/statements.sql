@@ -5,7 +5,7 @@ SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at,
     given_valid_at AS valid_at
 FROM indelible.recorded_events AS recorded
-WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
     AND given_valid_at IS NOT NULL
     AND given_valid_at <> recorded_at
     AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
@@ -37,7 +37,7 @@ SELECT
     (
         SELECT given_valid_at
         FROM indelible.recorded_events
-        WHERE (SELECT indelible.may_read(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+        WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
             AND given_valid_at IS NOT NULL
             AND given_valid_at <> recorded_at
             AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)

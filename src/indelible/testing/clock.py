@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from indelible import AsyncEventStore, EventStore, InvalidInput, NewEvent
 from indelible.bulk_import import ImportEvent
 from indelible.core.timestamps import validate_timestamp
 from indelible.core.uuid7 import uuid7
+from indelible.errors import InvalidInput
+from indelible.events import NewEvent
+from indelible.store import AsyncEventStore, EventStore
 
 
 class Clock:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import unified_diff
 from typing import Any
 
-from indelible import NewEvent
+from indelible.events import NewEvent
 from indelible.serialization.event_classes import field_names
 
 

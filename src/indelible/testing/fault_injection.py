@@ -11,8 +11,10 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any, TypeVar
 
-from indelible import ANY, AsyncEventStore, ConnectionLost, EventStore, InvalidInput
 from indelible.core.operation import Operation, Rows, Statement
+from indelible.errors import ConnectionLost, InvalidInput
+from indelible.events import ANY
+from indelible.store import AsyncEventStore, EventStore
 from indelible.streams.append import append
 from indelible.streams.append_input import AppendSettings
 

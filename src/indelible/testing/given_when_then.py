@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from indelible import Aggregate, Decider, InvalidInput, NewEvent
+from indelible.aggregates import Aggregate, Decider
 from indelible.aggregates.adapter import adapter_of, at_once
+from indelible.errors import InvalidInput
+from indelible.events import NewEvent
 
 from .diff import difference, shown
 

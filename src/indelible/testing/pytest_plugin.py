@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from indelible import EventStore
-from indelible.store import Connecting
+from indelible.store import Connecting, EventStore
 from indelible.store.connect import URL_VARIABLE
 
 from .temporary_stores import FreshStore, FreshStores, fresh_stores

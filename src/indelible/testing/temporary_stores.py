@@ -20,12 +20,11 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from indelible import AsyncEventStore, EventStore
 from indelible.postgres.adapters import Connection
 from indelible.postgres.connection import open_connection
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
-from indelible.store import Connecting
+from indelible.store import AsyncEventStore, Connecting, EventStore
 from indelible.store.connect import locate
 
 

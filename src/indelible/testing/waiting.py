@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from indelible import AsyncEventStore, EventStore
+from indelible.store import AsyncEventStore, EventStore
 
 
 def wait_until_caught_up(store: EventStore, *groups: str, timeout: float = 10.0) -> None:

@@ -78,7 +78,9 @@ def joined(connection: psycopg.Connection, group: str = "mails") -> Iterator[tup
         "SELECT group_id, token FROM group_join(%s, 'hand', gen_random_uuid())", [group]
     ).fetchone()
     assert lease is not None
-    connection.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", lease)
+    connection.execute(
+        "SELECT group_rebalance(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", lease
+    )
     yield lease
 
 
@@ -108,7 +110,7 @@ def test_an_event_whose_commit_outlives_its_connection_is_not_handled_again(
                 working.start()
                 place.wait_until_reached()
                 proxy.cut()
-                wait_until(lambda: waits(connection, schema, "group_note"))
+                wait_until(lambda: waits(connection, schema, "group_record_failure"))
                 place.release()
             working.join(LONG)
             assert not working.is_alive()
@@ -152,16 +154,17 @@ def test_a_statement_that_comes_late_does_not_bring_a_finished_event_back(
     sync_store.group("mails").create()
     event = "SELECT group_{}(%s, %s, 1, slice_of('a-1'), 'a-1', "
     late = [
-        event.format("attempt") + "{}, 2, NULL, 1, NULL, 0)",
-        event.format("note") + "{}, 'retry', 1, 0, '', '', NULL, 1, NULL, 0)",
-        event.format("queue") + "NULL, 1, NULL, 0)",
+        event.format("record_attempt") + "{}, 2, NULL, 1, NULL, 0)",
+        event.format("record_failure") + "{}, 'retry', 1, 0, '', '', NULL, 1, NULL, 0)",
+        event.format("enqueue") + "NULL, 1, NULL, 0)",
     ]
     with joined(connection) as lease:
-        finished = "SELECT group_finish(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
+        finished = "SELECT group_ack(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
         assert connection.execute(finished, lease).fetchone() == (True,)
         # A later one of the stream is to be tried again: others would be queued behind it.
         connection.execute(
-            "SELECT group_note(%s, %s, 2, slice_of('a-1'), 'a-1', false, 'retry', 1, 0, '', '',"
+            "SELECT group_record_failure(%s, %s, 2, slice_of('a-1'), 'a-1', false, 'retry', 1, 0,"
+            " '', '',"
             " NULL, 2, NULL, 0)",
             lease,
         )
@@ -257,7 +260,7 @@ def test_a_worker_goes_on_while_a_commit_of_its_own_never_arrives(
             # The event itself follows when the server has given the open transaction up.
             assert connection.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
-                " AND query LIKE '%group_finish%'"
+                " AND query LIKE '%group_ack%'"
             ).fetchone() == (1,)
             again = taken(consumer)
             assert (again.stream, again.attempt) == ("a-1", 2)
@@ -275,14 +278,16 @@ def test_a_sign_of_life_waits_for_no_handler_that_is_about_to_commit(
     with joined(connection) as lease, psycopg.connect(url) as handler:
         handler.execute(f"SET search_path = {schema}")
         handler.execute(
-            "SELECT group_finish(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)", lease
+            "SELECT group_ack(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)", lease
         )
         given = "ARRAY[slice_of('a-1'), slice_of('b-1')], '{0, 1}', '{NULL, NULL}', '{NULL, NULL}'"
         connection.execute("SET lock_timeout = '10s'")
-        connection.execute(f"SELECT group_beat(%s, %s, 1, 0, NULL, 0, 1, NULL, 0, {given})", lease)
+        connection.execute(
+            f"SELECT group_heartbeat(%s, %s, 1, 0, NULL, 0, 1, NULL, 0, {given})", lease
+        )
         # Nor do the others of its slices, when it gives some back.
         connection.execute(
-            f"SELECT group_deal(%s, %s, 1, {given}, ARRAY[slice_of('b-1')], 0)", lease
+            f"SELECT group_rebalance(%s, %s, 1, {given}, ARRAY[slice_of('b-1')], 0)", lease
         )
         handler.commit()
     stands = "SELECT position, token IS NULL FROM group_slices WHERE slice = slice_of(%s)"
@@ -297,15 +302,15 @@ def test_a_sign_of_life_waits_for_no_handler_that_is_about_to_commit(
     "statement",
     [
         "join",
-        "beat",
-        "deal",
+        "heartbeat",
+        "rebalance",
         "held",
         "again",
         "next",
-        "attempt",
-        "note",
-        "queue",
-        "finish",
+        "record_attempt",
+        "record_failure",
+        "enqueue",
+        "ack",
         "leave",
     ],
 )
@@ -373,7 +378,9 @@ def test_a_worker_that_joins_anew_frees_at_once_what_it_had(
     me = "00000000-0000-0000-0000-000000000001"
     first = connection.execute(join, [me]).fetchone()
     assert first is not None
-    connection.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", first)
+    connection.execute(
+        "SELECT group_rebalance(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", first
+    )
     second = connection.execute(join, [me]).fetchone()
     assert connection.execute("SELECT group_id, token FROM group_workers").fetchall() == [second]
     owned = connection.execute("SELECT 1 FROM group_slices WHERE token IS NOT NULL").fetchone()
@@ -420,7 +427,7 @@ def test_an_erasure_and_a_note_of_the_same_event_leave_no_text(
                 erasing.start()
                 place.wait_until_reached()
                 delivery.nack("secret")
-                wait_until(lambda: waits(connection, schema, "group_note"))
+                wait_until(lambda: waits(connection, schema, "group_record_failure"))
             else:
                 delivery.nack("secret")
                 place.wait_until_reached()

@@ -174,7 +174,7 @@ def test_while_a_condition_without_tags_is_under_way_every_append_waits(
 def waits_at_the_gate(connection: psycopg.Connection) -> int:
     row = connection.execute(
         "SELECT count(*) FROM pg_locks JOIN pg_class ON pg_class.oid = relation"
-        " WHERE relname = 'append_gate' AND NOT granted"
+        " WHERE relname = 'append_lock' AND NOT granted"
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -290,7 +290,7 @@ def locks_of(connection: psycopg.Connection) -> tuple[int, list[str]]:
     """How many advisory locks the transaction of a connection holds, and how it holds the gate."""
     row = connection.execute(
         "SELECT count(*) FILTER (WHERE locktype = 'advisory'),"
-        " array_agg(mode) FILTER (WHERE relname = 'append_gate')"
+        " array_agg(mode) FILTER (WHERE relname = 'append_lock')"
         " FROM pg_locks LEFT JOIN pg_class ON pg_class.oid = relation"
         " WHERE pid = pg_backend_pid()"
     ).fetchone()

@@ -86,7 +86,7 @@ def test_the_first_append_of_a_session_does_not_take_the_head_back(
         appending = threading.Thread(
             target=bound.append, args=["a-1", event()], kwargs={"expected": NO_STREAM}
         )
-        with stopped_in(url, schema, "check_epoch", "boolean") as place:
+        with stopped_in(url, schema, "ensure_epoch", "boolean") as place:
             appending.start()
             place.wait_until_reached()
             told = sync_store.append("b-1", event(), expected=0).position
@@ -232,8 +232,8 @@ def test_a_transaction_that_is_being_prepared_holds_the_head(
     settled = sync_store.append("a-1", event(), expected=NO_STREAM)
     locks = {
         "the head's": f"SELECT pg_advisory_xact_lock_shared"
-        f"({schema}.lock_number() << 48 | {settled.position})",
-        "the gate's": f"LOCK TABLE {schema}.append_gate IN ROW EXCLUSIVE MODE",
+        f"({schema}.store_lock_key() << 48 | {settled.position})",
+        "the gate's": f"LOCK TABLE {schema}.append_lock IN ROW EXCLUSIVE MODE",
     }
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.execute("SHOW max_prepared_transactions").fetchone() == ("0",):
@@ -256,10 +256,10 @@ def test_a_transaction_that_is_being_prepared_holds_the_head(
 def test_no_setting_of_a_writer_lets_an_append_go_without_its_lock(
     sync_store: EventStore, url: str, schema: str, noted: str, is_inside: bool
 ) -> None:
-    """What hold_head() notes in the session is known, and anybody may write it."""
+    """What lock_head() notes in the session is known, and anybody may write it."""
     settled = sync_store.append("a-1", event(), expected=ANY)
     with psycopg.connect(url, autocommit=True) as slow:
-        (number,) = slow.execute(f"SELECT {schema}.lock_number()").fetchone()  # type: ignore[misc]
+        (number,) = slow.execute(f"SELECT {schema}.store_lock_key()").fetchone()  # type: ignore[misc]
         if is_inside:
             slow.execute("BEGIN")
         (xid,) = slow.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()  # type: ignore[misc]
@@ -280,7 +280,7 @@ def test_what_a_session_noted_in_an_earlier_transaction_says_nothing_in_a_later_
     sync_store: EventStore, url: str, schema: str
 ) -> None:
     with psycopg.connect(url, autocommit=True) as slow:
-        (number,) = slow.execute(f"SELECT {schema}.lock_number()").fetchone()  # type: ignore[misc]
+        (number,) = slow.execute(f"SELECT {schema}.store_lock_key()").fetchone()  # type: ignore[misc]
         setting = f"indelible_holds.head_{number}"
         bound = sync_store.bind(slow)
         slow.execute("BEGIN")
@@ -302,7 +302,7 @@ def test_a_lock_of_somebody_without_rights_holds_nobody_back(
 ) -> None:
     """Any login may take any advisory lock; whoever appends holds one on the gate as well."""
     with psycopg.connect(url, autocommit=True) as other:
-        other.execute(f"SELECT pg_advisory_lock_shared({schema}.lock_number() << 48)")
+        other.execute(f"SELECT pg_advisory_lock_shared({schema}.store_lock_key() << 48)")
         result = sync_store.append("a-1", event(), expected=ANY)
         assert sync_store.head() == result.position
         assert sync_store.head_info().holders == ()
@@ -447,7 +447,7 @@ def test_the_head_is_right_whatever_happens_between_its_two_looks(
             found.append(row[0])
 
     with psycopg.connect(url, autocommit=True) as admin, psycopg.connect(url) as slow:
-        row = admin.execute(f"SELECT {schema}.lock_number()").fetchone()
+        row = admin.execute(f"SELECT {schema}.store_lock_key()").fetchone()
         assert row is not None
         # Above all positions, so that it is no writer's.
         admin.execute(
@@ -455,7 +455,7 @@ def test_the_head_is_right_whatever_happens_between_its_two_looks(
         )
         admin.execute("SELECT pg_advisory_lock(20, 26)")
         admin.execute(
-            f"CREATE OR REPLACE FUNCTION {schema}.lock_number() RETURNS bigint"
+            f"CREATE OR REPLACE FUNCTION {schema}.store_lock_key() RETURNS bigint"
             " LANGUAGE plpgsql VOLATILE AS $$ BEGIN"
             " IF current_setting('application_name') = 'stopped' THEN"
             "   PERFORM pg_advisory_xact_lock_shared(20, 26);"

@@ -767,10 +767,13 @@ def test_a_beat_of_before_slices_were_dealt_does_not_count(
     ).fetchone()
     assert lease is not None
     beat = (
-        "SELECT share FROM group_beat(%s, %s, %s, 3, NULL, 0, 3, NULL, 0, '{}', '{}', '{}', '{}')"
+        "SELECT share FROM group_heartbeat(%s, %s, %s, 3, NULL, 0, 3, NULL, 0,"
+        " '{}', '{}', '{}', '{}')"
     )
     assert connection.execute(beat, [*lease, 0]).fetchone() == (1024,)
-    connection.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", lease)
+    connection.execute(
+        "SELECT group_rebalance(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", lease
+    )
     with pytest.raises(psycopg.Error) as refused:
         connection.execute(beat, [*lease, 0])
     assert refused.value.sqlstate == "IND05"
@@ -787,7 +790,7 @@ def test_an_event_of_a_slice_that_others_have_is_not_finished(
     ).fetchone()
     assert lease is not None
     with pytest.raises(psycopg.Error) as refused:
-        finish = "SELECT group_finish(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
+        finish = "SELECT group_ack(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
         connection.execute(finish, lease)
     assert refused.value.sqlstate == "IND05"
     assert sync_store.group("mails").info().checkpoint == 0
@@ -805,9 +808,9 @@ def test_a_worker_is_not_buried_while_it_writes(
     with psycopg.connect(url) as worker:
         worker.execute(f"SELECT {schema}.group_fence(%s, %s)", lease)
         connection.execute("UPDATE group_workers SET expires_at = '-infinity'")
-        connection.execute("SELECT group_bury(%s)", lease[:1])
+        connection.execute("SELECT group_expire_workers(%s)", lease[:1])
         assert connection.execute("SELECT token FROM group_workers").fetchall() == [lease[1:]]
-    connection.execute("SELECT group_bury(%s)", lease[:1])
+    connection.execute("SELECT group_expire_workers(%s)", lease[:1])
     assert connection.execute("SELECT token FROM group_workers").fetchall() == []
 
 
@@ -843,7 +846,7 @@ def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
             "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
         ).fetchone()
         assert row is not None
-        worker.execute("SELECT group_deal(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", row)
+        worker.execute("SELECT group_rebalance(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", row)
         worker.commit()
         worker.execute("SELECT group_fence(%s, %s)", row)
         operators.start()
@@ -856,7 +859,8 @@ def test_an_operator_and_a_worker_that_writes_do_not_wait_for_each_other(
         )
         worker.execute("SET LOCAL lock_timeout = '300ms'")
         worker.execute(
-            "SELECT group_note(%s, %s, 1, 7::smallint, 'a-1', false, 'retry', 1, 0, '', '',"
+            "SELECT group_record_failure(%s, %s, 1, 7::smallint, 'a-1', false, 'retry', 1, 0,"
+            " '', '',"
             " NULL, 1, NULL, 0)",
             row,
         )

@@ -391,7 +391,7 @@ def test_a_condition_that_is_not_clear_is_refused_by_the_functions(
     append["events"] = [{"id": str(NewEvent("x", {}).id), "type": "T", "data": 1}]  # type: ignore[assignment]
     together = json.dumps([append | {"conditions": conditions}])
     for call, sent in (
-        ("append_if(%s, %s)", [json.dumps([append]), json.dumps(conditions)]),
+        ("append_conditional(%s, %s)", [json.dumps([append]), json.dumps(conditions)]),
         ("append_batch(%s)", [together]),
     ):
         with pytest.raises(psycopg.DatabaseError) as refusal:
@@ -413,7 +413,7 @@ def test_a_batch_takes_no_condition_without_tags(
         connection.execute(f"SELECT * FROM {schema}.append_batch(%s)", [together])
     assert refusal.value.sqlstate == "IND04"
     (row,) = connection.execute(
-        f"SELECT outcome FROM {schema}.append_if(%s, %s)",
+        f"SELECT outcome FROM {schema}.append_conditional(%s, %s)",
         [json.dumps([append]), json.dumps(conditions)],
     )
     assert row == ("appended",)

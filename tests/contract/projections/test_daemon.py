@@ -411,7 +411,7 @@ def test_an_erasure_and_a_note_of_the_same_moment_leave_no_text(
     first: str,
 ) -> None:
     """Whichever comes first is stopped in the middle, before it commits."""
-    function = "projection_park" if projection is Hasty else "projection_fail"
+    function = "projection_park" if projection is Hasty else "projection_record_failure"
     sync_store.append("a", happened(13), expected=ANY)
     erasing = threading.Thread(
         target=sync_store.erase_stream, args=["a"], kwargs={"reason": "asked"}

@@ -284,7 +284,7 @@ def test_a_swap_that_is_stopped_in_the_middle_ends_with_its_session(
     with EventStore.connect(url, schema=schema, inline=[InlineTotal]) as writing:
         (build,) = build_ids(writing, "inline-total")
     connection.execute("BEGIN")
-    connection.execute(f"SELECT {schema}.projection_seize(%s)", [build])
+    connection.execute(f"SELECT {schema}.projection_force_lease(%s)", [build])
     timeout = "SELECT current_setting('idle_in_transaction_session_timeout')"
     assert connection.execute(timeout).fetchone() == ("10s",)
     connection.execute("ROLLBACK")
@@ -297,7 +297,7 @@ def test_a_build_that_is_about_to_serve_inline_is_leased_by_nobody(
     sync_store.append("s-0", some(3), expected=ANY)
     with EventStore.connect(url, schema=schema, inline=[InlineTotal]):
         (build,) = build_ids(sync_store, "inline-total")
-    lease = f"SELECT token FROM {schema}.projection_lease(%s, 0::smallint, 'x', 0.001)"
+    lease = f"SELECT token FROM {schema}.projection_acquire(%s, 0::smallint, 'x', 0.001)"
     assert connection.execute(lease, [build]).fetchall() == [(1,)]
     with psycopg.connect(url) as swapping:
         swapping.execute(
@@ -393,7 +393,7 @@ def test_what_one_sweep_drops_another_leaves_alone(
         f" FOR EACH ROW EXECUTE FUNCTION {schema}.linger()"
     )
     connection.execute("SELECT pg_advisory_lock(hashtext(%s))", [schema])
-    sweep = f"SELECT {schema}.projection_sweep()"
+    sweep = f"SELECT {schema}.projection_drop_retired()"
     with psycopg.connect(url, autocommit=True, application_name="slow") as slow:
         with ThreadPoolExecutor(1) as pool:
             sweeping = pool.submit(lambda: slow.execute(sweep).fetchone())
@@ -436,7 +436,7 @@ def test_an_inline_build_that_serves_is_brought_on_by_appends_alone(
         writing.rebuild(InlineTotal)
         (build,) = writing.projections("inline-total")
         writing.append("s-0", some(5), expected=ANY)
-        lease = f"SELECT * FROM {schema}.projection_lease(%s, 0::smallint, 'x', 10)"
+        lease = f"SELECT * FROM {schema}.projection_acquire(%s, 0::smallint, 'x', 10)"
         assert connection.execute(lease, [build.id]).fetchall() == []
         serves.set()
         slow.join(30)
@@ -564,11 +564,11 @@ def test_a_build_that_is_behind_does_not_serve(
     """A reader that has seen a state must not see an older one after it."""
     sync_store.append("s-0", some(lag), expected=ANY)
     sync_store.catch_up(Total)
-    begin = f"SELECT {schema}.projection_rebuild('total', 1)"
+    begin = f"SELECT {schema}.projection_start_rebuild('total', 1)"
     build = connection.execute(begin).fetchone()
     assert build is not None
     assert connection.execute(begin).fetchone() == build
-    serve = f"SELECT {schema}.projection_serve(%s)"
+    serve = f"SELECT {schema}.projection_cut_over(%s)"
     assert connection.execute(serve, build).fetchone() == (False,)
     assert sync_store.documents(Total).read("all") == {"sum": lag}
 
@@ -582,12 +582,12 @@ def test_an_older_version_that_is_rebuilt_takes_nothing_back_from_its_readers(
     sync_store.rebuild(TotalInCents)
     sync_store.append("s-0", some(4), expected=ANY)
     sync_store.catch_up(Total)
-    begin = f"SELECT {schema}.projection_rebuild('total', 1)"
+    begin = f"SELECT {schema}.projection_start_rebuild('total', 1)"
     build = connection.execute(begin).fetchone()
     connection.execute(
         f"UPDATE {schema}.projection_partitions SET position = 2 WHERE projection_id = %s", build
     )
-    serve = f"SELECT {schema}.projection_serve(%s)"
+    serve = f"SELECT {schema}.projection_cut_over(%s)"
     assert connection.execute(serve, build).fetchone() == (False,)
     assert sync_store.documents(Total).read("all") == {"sum": 5}
 

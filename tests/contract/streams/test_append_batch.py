@@ -55,7 +55,7 @@ def as_sent(append: dict[str, Any]) -> dict[str, Any]:
 
 def alone(connection: psycopg.Connection, schema: str, append: dict[str, Any]) -> tuple[Any, ...]:
     if "conditions" in append:
-        statement = "append_if(%s, %s)"
+        statement = "append_conditional(%s, %s)"
         values = [json.dumps([append]), json.dumps(append["conditions"])]
     else:
         statement = "append(%s, %s, %s, %s)"

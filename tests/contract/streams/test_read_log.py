@@ -123,8 +123,8 @@ def test_the_head_stands_below_what_is_not_settled(
 ) -> None:
     """A lower position may be committed later: no reader may pass it."""
     with connection.transaction():
-        connection.execute(f"LOCK {schema}.append_gate IN ROW EXCLUSIVE MODE")
-        connection.execute(f"SELECT {schema}.hold_head()")
+        connection.execute(f"LOCK {schema}.append_lock IN ROW EXCLUSIVE MODE")
+        connection.execute(f"SELECT {schema}.lock_head()")
         five.append("b-1", happened(), expected=NO_STREAM)
         assert five.head() == 5
         assert positions(five.read_all()) == [1, 2, 3, 4, 5]

@@ -52,8 +52,8 @@ def record(
 ) -> None:
     """Store numbered facts, recorded and valid at given times: what no clock would do on demand."""
     with connection.transaction():
-        connection.execute(f"LOCK {schema}.append_gate IN ROW EXCLUSIVE MODE")
-        connection.execute(f"SELECT {schema}.hold_head()")
+        connection.execute(f"LOCK {schema}.append_lock IN ROW EXCLUSIVE MODE")
+        connection.execute(f"SELECT {schema}.lock_head()")
         (stream_id, version) = connection.execute(  # type: ignore[misc]
             f"INSERT INTO {schema}.streams (name, channel, version) VALUES (%s, 'a', -1)"
             " ON CONFLICT ON CONSTRAINT streams_name_key DO UPDATE SET version = streams.version"
@@ -197,7 +197,9 @@ def test_the_position_of_a_moment_is_found_among_many(
     }
 
     assert {moment: store.position_at(moment) for moment in expected} == expected
-    assert connection.execute(f"SELECT count(*) FROM {schema}.periods").fetchone() == (6,)
+    assert connection.execute(f"SELECT count(*) FROM {schema}.recorded_time_index").fetchone() == (
+        6,
+    )
 
 
 def test_a_reader_that_may_not_write_gets_the_same_answer(
@@ -214,9 +216,13 @@ def test_a_reader_that_may_not_write_gets_the_same_answer(
             1400,
             1399,
         ]
-    assert connection.execute(f"SELECT count(*) FROM {schema}.periods").fetchone() == (0,)
+    assert connection.execute(f"SELECT count(*) FROM {schema}.recorded_time_index").fetchone() == (
+        0,
+    )
     assert store.position_at(minutes(700)) == 700
-    assert connection.execute(f"SELECT count(*) FROM {schema}.periods").fetchone() == (1,)
+    assert connection.execute(f"SELECT count(*) FROM {schema}.recorded_time_index").fetchone() == (
+        1,
+    )
 
 
 def test_a_checkpoint_stands_for_a_moment_of_its_history(five: EventStore) -> None:
@@ -245,8 +251,8 @@ def test_a_writer_reads_its_stream_as_of_what_it_wrote(
     """Below an event of a stream nothing of it can appear: no head is needed for that."""
     store.append("a-1", fact(1), expected=NO_STREAM)
     with psycopg.connect(url) as slow:
-        slow.execute(f"LOCK {schema}.append_gate IN ROW EXCLUSIVE MODE")
-        slow.execute(f"SELECT {schema}.hold_head()")
+        slow.execute(f"LOCK {schema}.append_lock IN ROW EXCLUSIVE MODE")
+        slow.execute(f"SELECT {schema}.lock_head()")
         result = store.append("a-1", fact(2), expected=0)
         assert store.head() < result.position
         assert numbers(store.read("a-1", as_of=result.position)) == [1, 2]

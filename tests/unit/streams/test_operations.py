@@ -488,11 +488,15 @@ def test_streams_go_on_after_the_last_name() -> None:
 def test_a_schema_is_compared_with_what_the_library_knows() -> None:
     newest = schema_plans.newest_version()
 
-    Played(schema_plans.check("x"), [(newest, None, None, None)])
-    for found, error in (
-        (None, SchemaMissing),
-        (newest - 1, SchemaOutdated),
-        (newest + 1, SchemaTooNew),
+    functions = schema_plans.FUNCTION_SET
+    for newer in (functions, functions + 1):
+        Played(schema_plans.check("x"), [(newest, newer, None, None, None)])
+    for found, number, error in (
+        (None, None, SchemaMissing),
+        (newest - 1, functions, SchemaOutdated),
+        (newest, functions - 1, SchemaOutdated),
+        (newest, None, SchemaOutdated),
+        (newest + 1, functions, SchemaTooNew),
     ):
         with pytest.raises(error, match="'x'"):
-            Played(schema_plans.check("x"), [(found, None, None, None)])
+            Played(schema_plans.check("x"), [(found, number, None, None, None)])

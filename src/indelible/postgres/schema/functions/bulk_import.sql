@@ -1,7 +1,6 @@
--- Bulk import: a transaction secures the places of many events of many streams, and then copies
--- them into the table. docs/explanation/bulk-import.md tells why that is safe beside live appenders.
+-- Bulk import (docs/explanation/bulk-import.md).
 
-CREATE FUNCTION indelible.recall_import(
+CREATE OR REPLACE FUNCTION indelible.find_imported_events(
     stream_names text[],
     stream_numbers integer[],
     new_versions bigint[],
@@ -80,11 +79,10 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.recall_import IS
+COMMENT ON FUNCTION indelible.find_imported_events IS
     'How many events at the beginning of a list are there already, as they are given; and those that are there otherwise.';
 
--- closed_at is a column from 0006 on; nothing is called before all migrations are applied.
-CREATE FUNCTION indelible.begin_import(
+CREATE OR REPLACE FUNCTION indelible.reserve_import(
     stream_names text[],
     stream_channels text[],
     stream_counts bigint[],
@@ -103,7 +101,7 @@ CREATE FUNCTION indelible.begin_import(
     OUT positions bigint[]
 )
 LANGUAGE plpgsql
--- As in append(): plans that stay right when the tables have grown.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -135,7 +133,7 @@ BEGIN
 
     -- Before the rows of streams: locks are taken in one order by all.
     IF lives @? '$[*].archived_at' THEN
-        UPDATE indelible.archive_gate SET is_only = is_only;
+        UPDATE indelible.archive_lock SET is_only = is_only;
     END IF;
     PERFORM indelible.lock_for_append(
         ARRAY(SELECT DISTINCT tag FROM unnest(coalesce(tags, '{}')) AS given (tag))
@@ -171,7 +169,7 @@ BEGIN
     FROM ordered;
 
     -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
-    -- Any that are not looked for here the unique key finds, and check_import() in the archive.
+    -- Any that are not looked for here the unique key finds, and complete_import() in the archive.
     IF EXISTS (SELECT FROM indelible.all_events WHERE id = ANY(sought_ids)) THEN
         outcome := 'known';
         RETURN;
@@ -205,9 +203,9 @@ BEGIN
     END IF;
 
     IF lives IS NOT NULL THEN
-        PERFORM indelible.import_lives(stream_ids, lives);
+        PERFORM indelible.import_stream_changes(stream_ids, lives);
     END IF;
-    PERFORM indelible.hold_head();
+    PERFORM indelible.lock_head();
     taken_at := clock_timestamp();
     SELECT array_agg(nextval('indelible.events_position')) INTO positions
     FROM generate_series(1, (SELECT sum(given.added) FROM unnest(stream_counts) AS given (added)));
@@ -224,22 +222,64 @@ BEGIN
     outcome := 'ready';
 END
 $$;
-COMMENT ON FUNCTION indelible.begin_import IS
+COMMENT ON FUNCTION indelible.reserve_import IS
     'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
 
-CREATE FUNCTION indelible.check_import(
+CREATE OR REPLACE FUNCTION indelible.import_stream_changes(stream_ids bigint[], lives jsonb)
+RETURNS void
+LANGUAGE sql
+AS $$
+    INSERT INTO indelible.stream_changes (
+        stream_id, operation, events, changed_by, changed_at, reason
+    )
+    SELECT
+        stream_ids[life.place], change.operation, change.events, change.changed_by,
+        change.changed_at, change.reason
+    FROM ROWS FROM (
+        jsonb_to_recordset(lives) AS (place integer, changes jsonb)
+    ) WITH ORDINALITY AS life (place, changes, number)
+    CROSS JOIN LATERAL ROWS FROM (
+        jsonb_to_recordset(life.changes) AS (
+            operation text, events bigint, changed_by text, changed_at timestamptz, reason text
+        )
+    ) WITH ORDINALITY AS change (operation, events, changed_by, changed_at, reason, number)
+    -- What is known of a stream that was imported up to here before.
+    WHERE NOT EXISTS (
+        SELECT FROM indelible.stream_changes AS known
+        WHERE known.stream_id = stream_ids[life.place] AND known.changed_at >= change.changed_at
+    )
+    ORDER BY life.number, change.number;
+    UPDATE indelible.streams
+    SET closed_at = life.closed_at,
+        archived_at = coalesce(life.archived_at, streams.archived_at),
+        erased_at = coalesce(
+            life.erased_at, streams.erased_at, CASE WHEN life.is_erased THEN clock_timestamp() END
+        )
+    FROM jsonb_to_recordset(lives) AS life (
+        place integer,
+        is_erased boolean,
+        closed_at timestamptz,
+        archived_at timestamptz,
+        erased_at timestamptz
+    )
+    WHERE streams.id = stream_ids[life.place]
+$$;
+COMMENT ON FUNCTION indelible.import_stream_changes(bigint[], jsonb) IS
+    'Notes what was done elsewhere to streams whose last events are imported: who closed, archived or erased them, when and why.';
+
+CREATE OR REPLACE FUNCTION indelible.complete_import(
     first_position bigint, last_position bigint, archived bigint[]
 )
 RETURNS void
 LANGUAGE plpgsql
--- As in append(): plans that stay right when the tables have grown.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET jit = off
 AS $$
 BEGIN
-    IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
-        PERFORM indelible.check_archive(ARRAY(
+    IF pg_sequence_last_value('indelible.archive_count') IS NOT NULL THEN
+        PERFORM indelible.check_archived_ids(ARRAY(
             SELECT events.id
             FROM indelible.events
             WHERE events.position BETWEEN first_position AND last_position
@@ -252,9 +292,5 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION indelible.check_import(bigint, bigint, bigint[]) IS
+COMMENT ON FUNCTION indelible.complete_import(bigint, bigint, bigint[]) IS
     'Raises 40001 if an event that was copied between these positions has the id of an archived one; moves the events of some streams into the archive. Called before the import commits.';
-
-REVOKE ALL ON FUNCTION
-    indelible.recall_import, indelible.begin_import, indelible.check_import
-FROM PUBLIC;

@@ -1,40 +1,8 @@
--- Snapshots: states of domain objects as they were at a version, kept so that not all events need be
--- read to know them. Each can be thrown away at any time. docs/explanation/aggregates.md tells why
--- what is loaded is the same with them and without.
+-- States of domain objects as they were at a version, and the events after it.
+-- docs/explanation/aggregates.md tells why what is loaded is the same with them and without.
 
-CREATE TABLE indelible.snapshots (
-    stream_id bigint NOT NULL,
-    version bigint NOT NULL,
-    by_valid_time boolean NOT NULL,
-    valid_at timestamptz,
-    from_version bigint,
-    taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    state text COLLATE "C" NOT NULL,
-    shape text COLLATE "C" NOT NULL,
-    data jsonb NOT NULL,
-    CONSTRAINT snapshots_pkey PRIMARY KEY (stream_id, state, by_valid_time),
-    CONSTRAINT snapshots_valid_at CHECK (
-        by_valid_time = (valid_at IS NOT NULL) AND by_valid_time = (from_version IS NOT NULL)
-    )
-);
-COMMENT ON TABLE indelible.snapshots IS
-    'States made of a stream''s events up to a version: the latest of each kind. They may be deleted.';
-COMMENT ON COLUMN indelible.snapshots.stream_id IS 'The stream: streams.id.';
-COMMENT ON COLUMN indelible.snapshots.version IS 'The version of the last event that it knows of.';
-COMMENT ON COLUMN indelible.snapshots.by_valid_time IS
-    'Whether the events were taken in order of valid time, or of version.';
-COMMENT ON COLUMN indelible.snapshots.valid_at IS
-    'By valid time: the valid time of the last event that went into it.';
-COMMENT ON COLUMN indelible.snapshots.from_version IS
-    'By valid time: the lowest version of which the event is not in it, such as a fact of the future.';
-COMMENT ON COLUMN indelible.snapshots.taken_at IS 'When it was taken.';
-COMMENT ON COLUMN indelible.snapshots.state IS 'The name of the state''s class.';
-COMMENT ON COLUMN indelible.snapshots.shape IS
-    'A hash of what the state is like and of the code that makes it: another one, another state.';
-COMMENT ON COLUMN indelible.snapshots.data IS 'The state.';
-
-CREATE FUNCTION indelible.has_late_fact(
-    of_stream bigint, after_version bigint, to_version bigint, upto timestamptz
+CREATE OR REPLACE FUNCTION indelible.has_backdated_event(
+    stream_id bigint, after_version bigint, to_version bigint, upto timestamptz
 )
 RETURNS boolean
 LANGUAGE sql
@@ -43,26 +11,23 @@ AS $$
     SELECT EXISTS (
         SELECT
         FROM indelible.all_events
-        WHERE stream_id = of_stream
+        WHERE stream_id = has_backdated_event.stream_id
             AND version > after_version
             AND version <= to_version
             AND coalesce(valid_at, recorded_at) <= upto
     )
 $$;
-COMMENT ON FUNCTION indelible.has_late_fact(bigint, bigint, bigint, timestamptz) IS
+COMMENT ON FUNCTION indelible.has_backdated_event(bigint, bigint, bigint, timestamptz) IS
     'Whether a fact that was recorded after a version holds from a valid time on or before it: it voids a snapshot by valid time.';
 
--- A load, as one statement and so of one moment: functions that are STABLE see what the statement
--- sees that calls them.
-
-CREATE FUNCTION indelible.load(
+CREATE OR REPLACE FUNCTION indelible.load(
     stream_name text,
-    of_state text,
-    of_shape text,
+    state text,
+    fingerprint text,
     after_version bigint,
     to_version bigint,
     event_id uuid,
-    most bigint
+    max_rows bigint
 )
 RETURNS TABLE (
     "position" bigint,
@@ -81,8 +46,7 @@ LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Plans are made once a session. One made while a table was small would read it whole for long after
--- it has grown: they are held to indexes.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET jit = off
@@ -102,9 +66,9 @@ BEGIN
     SELECT snapshots.version, snapshots.data INTO version, data
     FROM indelible.snapshots
     WHERE snapshots.stream_id = known.id
-        AND snapshots.state = of_state
+        AND snapshots.state = load.state
         AND NOT snapshots.by_valid_time
-        AND snapshots.shape = of_shape
+        AND snapshots.fingerprint = load.fingerprint
         AND snapshots.version <= to_version;
     above := greatest(after_version, version);
     metadata := jsonb_build_object(
@@ -132,21 +96,21 @@ BEGIN
         AND events.version <= to_version
         AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
     ORDER BY events.version
-    LIMIT most;
+    LIMIT max_rows;
 END
 $$;
 COMMENT ON FUNCTION indelible.load(text, text, text, bigint, bigint, uuid, bigint) IS
     'Nothing for a stream never written; else a row without a position that tells of the stream, and a row an event, in order of version. The first: version and data of the snapshot to go on from, null where there is none; metadata: the stream''s version, and where the event with the id asked for stands; recorded_at: when it was erased.';
 
-CREATE FUNCTION indelible.load_valid(
+CREATE OR REPLACE FUNCTION indelible.load_by_valid_time(
     stream_name text,
-    of_state text,
-    of_shape text,
+    state text,
+    fingerprint text,
     above_moment timestamptz,
     above_position bigint,
     to_moment timestamptz,
     to_version bigint,
-    most bigint
+    max_rows bigint
 )
 RETURNS TABLE (
     "position" bigint,
@@ -165,8 +129,7 @@ LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Plans are made once a session. One made while a table was small would read it whole for long after
--- it has grown: they are held to indexes.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET jit = off
@@ -188,12 +151,12 @@ BEGIN
     INTO version, data, valid_at, lowest
     FROM indelible.snapshots
     WHERE snapshots.stream_id = known.id
-        AND snapshots.state = of_state
+        AND snapshots.state = load_by_valid_time.state
         AND snapshots.by_valid_time
-        AND snapshots.shape = of_shape
+        AND snapshots.fingerprint = load_by_valid_time.fingerprint
         AND snapshots.version <= to_version
         AND snapshots.valid_at <= to_moment
-        AND NOT indelible.has_late_fact(
+        AND NOT indelible.has_backdated_event(
             snapshots.stream_id, snapshots.version, to_version, snapshots.valid_at
         );
     above := coalesce(above_moment, valid_at, '-infinity');
@@ -216,19 +179,18 @@ BEGIN
             > (above, above_position)
         AND coalesce(events.valid_at, events.recorded_at) <= to_moment
     ORDER BY coalesce(events.valid_at, events.recorded_at), events.position
-    LIMIT most;
+    LIMIT max_rows;
 END
 $$;
-COMMENT ON FUNCTION indelible.load_valid(text, text, text, timestamptz, bigint, timestamptz, bigint, bigint) IS
+COMMENT ON FUNCTION indelible.load_by_valid_time(text, text, text, timestamptz, bigint, timestamptz, bigint, bigint) IS
     'The same of the events that hold at a moment, after a key of valid time and position, in that order; the first row has the valid_at of the snapshot.';
 
-
-CREATE FUNCTION indelible.take_snapshot(
+CREATE OR REPLACE FUNCTION indelible.save_snapshot(
     stream_name text,
-    of_state text,
-    of_shape text,
-    at_version bigint,
-    at_valid_time timestamptz,
+    state text,
+    fingerprint text,
+    version bigint,
+    valid_at timestamptz,
     known_erased_at timestamptz,
     state_data jsonb
 )
@@ -242,39 +204,40 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET jit = off
 AS $$
+#variable_conflict use_column
 DECLARE
-    of_stream bigint;
+    target_id bigint;
 BEGIN
     -- What was erased since it was read must not come back. This lock keeps an erasure waiting, and
     -- nobody who appends.
-    SELECT streams.id INTO of_stream
+    SELECT streams.id INTO target_id
     FROM indelible.streams
     WHERE streams.name = stream_name
-        AND streams.version >= at_version
+        AND streams.version >= save_snapshot.version
         AND streams.erased_at IS NOT DISTINCT FROM known_erased_at
     FOR KEY SHARE;
-    IF of_stream IS NULL THEN
+    IF target_id IS NULL THEN
         RETURN false;
     END IF;
     INSERT INTO indelible.snapshots AS known
-        (stream_id, version, by_valid_time, valid_at, from_version, state, shape, data)
+        (stream_id, version, by_valid_time, valid_at, from_version, state, fingerprint, data)
     VALUES (
-        of_stream,
-        at_version,
-        at_valid_time IS NOT NULL,
-        at_valid_time,
-        CASE WHEN at_valid_time IS NOT NULL THEN coalesce(
+        target_id,
+        version,
+        valid_at IS NOT NULL,
+        valid_at,
+        CASE WHEN save_snapshot.valid_at IS NOT NULL THEN coalesce(
             (
                 SELECT min(events.version)
                 FROM indelible.all_events AS events
-                WHERE events.stream_id = of_stream
-                    AND events.version <= at_version
-                    AND coalesce(events.valid_at, events.recorded_at) > at_valid_time
+                WHERE events.stream_id = target_id
+                    AND events.version <= save_snapshot.version
+                    AND coalesce(events.valid_at, events.recorded_at) > save_snapshot.valid_at
             ),
-            at_version + 1
+            version + 1
         ) END,
-        of_state,
-        of_shape,
+        state,
+        fingerprint,
         state_data
     )
     ON CONFLICT ON CONSTRAINT snapshots_pkey DO UPDATE
@@ -282,80 +245,18 @@ BEGIN
         valid_at = excluded.valid_at,
         from_version = excluded.from_version,
         taken_at = excluded.taken_at,
-        shape = excluded.shape,
+        fingerprint = excluded.fingerprint,
         data = excluded.data
-    WHERE known.shape <> excluded.shape
+    WHERE known.fingerprint <> excluded.fingerprint
         OR CASE
             WHEN known.valid_at IS NULL THEN known.version < excluded.version
             ELSE known.valid_at < excluded.valid_at
-                OR indelible.has_late_fact(
-                    of_stream, known.version, excluded.version, known.valid_at
+                OR indelible.has_backdated_event(
+                    target_id, known.version, excluded.version, known.valid_at
                 )
         END;
     RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION indelible.take_snapshot(text, text, text, bigint, timestamptz, timestamptz, jsonb) IS
+COMMENT ON FUNCTION indelible.save_snapshot(text, text, text, bigint, timestamptz, timestamptz, jsonb) IS
     'Keeps a state, unless a later one is kept, or events were erased since it was read. Whether it was kept.';
-
-
--- As before, and: no snapshot of what is erased stays.
-
-CREATE OR REPLACE FUNCTION indelible.erase_stream(stream_name text, why text)
-RETURNS text
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    of_stream bigint;
-    to_erase bigint;
-    change bigint;
-BEGIN
-    IF coalesce(why, '') = '' THEN
-        RAISE EXCEPTION 'nothing is erased without a reason'
-        USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
-    END IF;
-    SELECT streams.id INTO of_stream
-    FROM indelible.streams
-    WHERE streams.name = stream_name AND streams.version >= 0
-    -- Nobody takes a snapshot meanwhile of what was read before.
-    FOR UPDATE;
-    IF of_stream IS NULL THEN
-        RETURN 'missing';
-    END IF;
-    SELECT count(*) INTO to_erase
-    FROM indelible.all_events WHERE stream_id = of_stream AND erasure IS NULL;
-    IF to_erase > 0 THEN
-        change := indelible.record_change(of_stream, 'erase', to_erase, why);
-        UPDATE indelible.events
-        SET data = 'null', metadata = NULL, erasure = change
-        WHERE stream_id = of_stream AND erasure IS NULL;
-        UPDATE indelible.archived_events
-        SET data = 'null', metadata = NULL, erasure = change
-        WHERE stream_id = of_stream AND erasure IS NULL;
-        -- What consumer groups noted of them: the texts of errors may repeat what they held.
-        DELETE FROM indelible.group_events
-        USING indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND group_events.position = events.position
-            AND events.erasure = change;
-        -- And projections, the same.
-        UPDATE indelible.projection_parked AS parked SET error = 'the event was erased'
-        FROM indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND parked.position = events.position
-            AND events.erasure = change;
-        UPDATE indelible.projection_partitions AS part SET error = 'the event was erased'
-        FROM indelible.all_events AS events
-        WHERE events.stream_id = of_stream AND part.error_position = events.position
-            AND events.erasure = change;
-        UPDATE indelible.streams SET erased_at = clock_timestamp() WHERE streams.id = of_stream;
-    END IF;
-    DELETE FROM indelible.snapshots WHERE snapshots.stream_id = of_stream;
-    RETURN 'done';
-END
-$$;
-COMMENT ON FUNCTION indelible.erase_stream(text, text) IS
-    'Destroys the data and metadata of a stream''s events; their places stay. Outcome: done or missing.';
-
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

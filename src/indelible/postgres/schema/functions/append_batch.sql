@@ -1,7 +1,7 @@
 -- Group commit: the appends of many callers in one statement and one commit, each with an outcome
 -- of its own. docs/explanation/appends.md tells why none of them harms another.
 
-CREATE FUNCTION indelible.refuse_appends(appends jsonb, places bigint[])
+CREATE OR REPLACE FUNCTION indelible.explain_rejections(appends jsonb, places bigint[])
 RETURNS TABLE (
     place bigint,
     outcome text,
@@ -29,14 +29,14 @@ AS $$
         refused.facts
     FROM unnest(places) AS places (place)
     CROSS JOIN LATERAL (SELECT appends -> (places.place - 1)::integer AS item) AS entries
-    CROSS JOIN LATERAL indelible.refuse_append(
+    CROSS JOIN LATERAL indelible.explain_rejection(
         item ->> 'stream', item ->> 'channel', (item ->> 'expected')::bigint, item -> 'events'
     ) AS refused
 $$;
-COMMENT ON FUNCTION indelible.refuse_appends(jsonb, bigint[]) IS
+COMMENT ON FUNCTION indelible.explain_rejections(jsonb, bigint[]) IS
     'Why some appends of a batch were refused, or the first result where one is a retry.';
 
-CREATE FUNCTION indelible.tag_uses(appends jsonb)
+CREATE OR REPLACE FUNCTION indelible.tag_locks(appends jsonb)
 RETURNS TABLE (place bigint, tag text, is_decided boolean)
 LANGUAGE sql
 STABLE  -- so that it becomes part of the statement that asks
@@ -54,11 +54,10 @@ AS $$
             true
     ) AS uses (tag, is_decided)
 $$;
-COMMENT ON FUNCTION indelible.tag_uses(jsonb) IS
+COMMENT ON FUNCTION indelible.tag_locks(jsonb) IS
     'Which appends of a batch have a tag on an event, and which decide by it: a condition has an item whose first tag it is.';
 
--- closed_at is a column from 0006 on; nothing is called before all migrations are applied.
-CREATE FUNCTION indelible.append_batch(appends jsonb)
+CREATE OR REPLACE FUNCTION indelible.append_batch(appends jsonb)
 RETURNS TABLE (
     place bigint,
     outcome text,
@@ -70,7 +69,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- As in append(): plans are held to indexes, whatever the size of the tables was.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -126,10 +125,10 @@ DECLARE
     in_the_way bigint[];
     lost jsonb;
     entry record;
-    of_name text;
-    of_id bigint;
-    of_channel text;
-    at_version bigint;
+    current_name text;
+    current_id bigint;
+    current_channel text;
+    current_version bigint;
     is_new boolean;
     is_moved boolean;
     is_refused boolean;
@@ -143,7 +142,7 @@ DECLARE
     -- What functions give that are called in an expression, which costs a fraction of a statement.
     unused boolean;
 BEGIN
-    LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
+    LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
     IF has_conditions THEN
         unused := indelible.check_isolation() IS NULL;
         FOR number IN 0 .. size - 1 LOOP
@@ -170,20 +169,20 @@ BEGIN
                         place,
                         tag,
                         is_decided,
-                        dense_rank() OVER of_tag AS turn,
-                        row_number() OVER of_tag = 1 AS is_first
-                    FROM indelible.tag_uses(appends)
-                    WINDOW of_tag AS (PARTITION BY tag ORDER BY place)
+                        dense_rank() OVER by_tag AS turn,
+                        row_number() OVER by_tag = 1 AS is_first
+                    FROM indelible.tag_locks(appends)
+                    WINDOW by_tag AS (PARTITION BY tag ORDER BY place)
                 ) AS uses
             ) AS uses
             WHERE CASE
                 WHEN locks > most_locks THEN true
                 WHEN NOT is_decided THEN NOT pg_try_advisory_xact_lock_shared(
-                    indelible.lock_number()::integer, indelible.tag_key(tag)
+                    indelible.store_lock_key()::integer, indelible.tag_lock_key(tag)
                 )
                 WHEN turn > 1 THEN true
                 ELSE NOT pg_try_advisory_xact_lock(
-                    indelible.lock_number()::integer, indelible.tag_key(tag)
+                    indelible.store_lock_key()::integer, indelible.tag_lock_key(tag)
                 )
             END
         );
@@ -223,7 +222,7 @@ BEGIN
     ) AS given;
     -- Later statements than the locks, which see all that was committed before them.
     known_ids := ARRAY(SELECT events.id FROM indelible.events WHERE events.id = ANY(new_event_ids));
-    IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
+    IF pg_sequence_last_value('indelible.archive_count') IS NOT NULL THEN
         known_ids := known_ids || indelible.archived_ids(new_event_ids);
     END IF;
     IF known_ids <> '{}' THEN
@@ -287,9 +286,9 @@ BEGIN
                     all_fit := false;
                     CONTINUE;
                 END IF;
-                of_id := nextval('indelible.streams_id_seq');
-                ids[entry.number] := of_id;
-                new_ids := new_ids || of_id;
+                current_id := nextval('indelible.streams_id_seq');
+                ids[entry.number] := current_id;
+                new_ids := new_ids || current_id;
                 new_names := new_names || entry.name;
                 new_channels := new_channels
                     || coalesce(entry.wanted_channel, split_part(entry.name, '-', 1));
@@ -330,12 +329,12 @@ BEGIN
                 USING ERRCODE = 'IND04',
                     HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists), and at least one event.';
             END IF;
-            IF of_name IS DISTINCT FROM entry.name THEN
-                of_name := entry.name;
-                of_id := entry.id;
-                of_channel := entry.channel;
-                at_version := coalesce(entry.version, -1);
-                is_new := of_id IS NULL;
+            IF current_name IS DISTINCT FROM entry.name THEN
+                current_name := entry.name;
+                current_id := entry.id;
+                current_channel := entry.channel;
+                current_version := coalesce(entry.version, -1);
+                is_new := current_id IS NULL;
                 is_moved := false;
                 is_refused := false;
                 is_busy := entry.is_passed_over IS TRUE;
@@ -344,8 +343,8 @@ BEGIN
             in_the_way := '{}';
             lost := NULL;
             IF entry.number = ANY(doubtful) AND NOT entry.number = ANY(known) THEN
-                in_the_way := indelible.events_in_the_way(entry.item -> 'conditions');
-                lost := indelible.lost_markers(entry.item -> 'conditions');
+                in_the_way := indelible.conflicting_events(entry.item -> 'conditions');
+                lost := indelible.invalid_markers(entry.item -> 'conditions');
             END IF;
             IF is_busy THEN
                 outcomes[entry.number] := 'busy';
@@ -357,9 +356,9 @@ BEGIN
                 reasons[entry.number] := to_jsonb(in_the_way);
             ELSIF entry.number = ANY(known)
                 OR entry.closed_at IS NOT NULL
-                OR entry.wanted_channel <> of_channel
-                OR entry.expected >= -1 AND entry.expected <> at_version
-                OR entry.expected = -4 AND at_version = -1
+                OR entry.wanted_channel <> current_channel
+                OR entry.expected >= -1 AND entry.expected <> current_version
+                OR entry.expected = -4 AND current_version = -1
             THEN
                 IF is_moved THEN
                     is_refused := true;
@@ -373,34 +372,34 @@ BEGIN
                 is_busy := true;
                 outcomes[entry.number] := 'busy';
             ELSE
-                at_version := at_version + entry.added;
+                current_version := current_version + entry.added;
                 IF is_moved THEN
                     IF is_new THEN
-                        new_versions[cardinality(new_versions)] := at_version;
+                        new_versions[cardinality(new_versions)] := current_version;
                     ELSE
-                        moved_versions[cardinality(moved_versions)] := at_version;
+                        moved_versions[cardinality(moved_versions)] := current_version;
                     END IF;
                 ELSIF is_new THEN
-                    of_id := nextval('indelible.streams_id_seq');
-                    of_channel := coalesce(entry.wanted_channel, split_part(of_name, '-', 1));
-                    new_ids := new_ids || of_id;
-                    new_names := new_names || of_name;
-                    new_channels := new_channels || of_channel;
-                    new_versions := new_versions || at_version;
+                    current_id := nextval('indelible.streams_id_seq');
+                    current_channel := coalesce(entry.wanted_channel, split_part(current_name, '-', 1));
+                    new_ids := new_ids || current_id;
+                    new_names := new_names || current_name;
+                    new_channels := new_channels || current_channel;
+                    new_versions := new_versions || current_version;
                 ELSE
-                    moved_ids := moved_ids || of_id;
-                    moved_versions := moved_versions || at_version;
+                    moved_ids := moved_ids || current_id;
+                    moved_versions := moved_versions || current_version;
                 END IF;
                 is_moved := true;
                 outcomes[entry.number] := 'appended';
-                ids[entry.number] := of_id;
-                last_versions[entry.number] := at_version;
+                ids[entry.number] := current_id;
+                last_versions[entry.number] := current_version;
             END IF;
         END LOOP;
     END IF;
 
     IF cardinality(refused_before) > 0 THEN
-        RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_before);
+        RETURN QUERY SELECT * FROM indelible.explain_rejections(appends, refused_before);
     END IF;
     IF cardinality(new_ids) > 0 THEN
         INSERT INTO indelible.streams (id, name, channel, version)
@@ -432,7 +431,7 @@ BEGIN
     END IF;
 
     IF 'appended' = ANY(outcomes) THEN
-        unused := indelible.hold_head();
+        unused := indelible.lock_head();
         taken_at := clock_timestamp();
         WITH inserted AS (
             INSERT INTO indelible.events
@@ -458,8 +457,8 @@ BEGIN
         )
         -- In the order in which they were inserted.
         SELECT array_agg(position) INTO positions FROM inserted;
-        IF pg_sequence_last_value('indelible.archives') IS NOT NULL THEN
-            unused := indelible.check_archive(new_event_ids) IS NULL;
+        IF pg_sequence_last_value('indelible.archive_count') IS NOT NULL THEN
+            unused := indelible.check_archived_ids(new_event_ids) IS NULL;
         END IF;
         IF has_tags THEN
             INSERT INTO indelible.event_tags (tag, position)
@@ -492,29 +491,9 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     IF cardinality(refused_after) > 0 THEN
-        RETURN QUERY SELECT * FROM indelible.refuse_appends(appends, refused_after);
+        RETURN QUERY SELECT * FROM indelible.explain_rejections(appends, refused_after);
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.append_batch(jsonb) IS
-    'Appends to streams, [{stream, channel, expected, events, conditions}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), conditions (each item of which names a tag) as in append_if(), or busy: not looked at, since another transaction is at work on its stream or its tags.';
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;
-
-
--- Storage: what is written once and never changes is frozen with the first vacuum that comes by, a
--- little at a time, and not all at once when transaction ids run short; small parts keep the
--- visibility map fresh. The row of a stream changes with every append to it, in place, for which
--- its page needs room soon.
-
-ALTER TABLE indelible.events SET (
-    autovacuum_freeze_min_age = 0,
-    autovacuum_vacuum_insert_threshold = 100000,
-    autovacuum_vacuum_insert_scale_factor = 0.01,
-    autovacuum_analyze_threshold = 10000,
-    autovacuum_analyze_scale_factor = 0.02
-);
-ALTER TABLE indelible.streams SET (
-    autovacuum_vacuum_threshold = 1000,
-    autovacuum_vacuum_scale_factor = 0.02
-);
+    'Appends to streams, [{stream, channel, expected, events, conditions}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), conditions (each item of which names a tag) as in append_conditional(), or busy: not looked at, since another transaction is at work on its stream or its tags.';

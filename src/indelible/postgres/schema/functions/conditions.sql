@@ -1,210 +1,7 @@
--- Tags, and conditions that cross streams (Dynamic Consistency Boundary, dcb.events).
+-- Conditions that cross streams (Dynamic Consistency Boundary, dcb.events).
 -- docs/explanation/dcb.md tells what is locked when, and why a condition holds.
 
-CREATE TABLE indelible.event_tags (
-    tag text COLLATE "C" NOT NULL,
-    position bigint NOT NULL,
-    CONSTRAINT event_tags_pkey PRIMARY KEY (tag, position)
-)
-WITH (
-    autovacuum_freeze_min_age = 0,
-    autovacuum_vacuum_insert_threshold = 100000,
-    autovacuum_vacuum_insert_scale_factor = 0.01
-);
-COMMENT ON TABLE indelible.event_tags IS
-    'Which events have a tag: narrow, so that "after a position" is a range of its index.';
-COMMENT ON COLUMN indelible.event_tags.tag IS 'A label key:value.';
-COMMENT ON COLUMN indelible.event_tags.position IS 'The event: events.position.';
-INSERT INTO indelible.event_tags (tag, position)
-SELECT DISTINCT tag, events.position
-FROM indelible.events
-CROSS JOIN LATERAL unnest(events.tags) AS given (tag);
-
-CREATE TRIGGER event_tags_are_immutable
-BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.event_tags
-FOR EACH STATEMENT EXECUTE FUNCTION indelible.refuse_change();
-ALTER TABLE indelible.event_tags ENABLE ALWAYS TRIGGER event_tags_are_immutable;
-
-
--- Locks ---------------------------------------------------------------------------------------
-
-CREATE FUNCTION indelible.tag_key(tag text)
-RETURNS integer
-LANGUAGE sql
-IMMUTABLE PARALLEL SAFE
-RETURN hashtext(tag COLLATE "C");
-COMMENT ON FUNCTION indelible.tag_key(text) IS
-    'The second key of a tag''s advisory lock; the first is the store''s number. Two tags that share one only wait for each other.';
-
-CREATE FUNCTION indelible.each_once(tags jsonb)
-RETURNS text[]
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    IF tags = '[]' THEN
-        RETURN '{}';
-    END IF;
-    RETURN (SELECT array_agg(DISTINCT tag) FROM jsonb_array_elements_text(tags) AS given (tag));
-END
-$$;
-COMMENT ON FUNCTION indelible.each_once(jsonb) IS 'The tags of a list, each once.';
-
-CREATE FUNCTION indelible.are_many_locks(more integer)
-RETURNS boolean
-LANGUAGE sql  -- so that it becomes part of the expression that asks
-AS $$
-    -- As many as the server has room for in each of its connections. The count is a setting local to
-    -- the transaction, undone by a rollback to a savepoint as the locks are; empty after its end.
-    SELECT more > current_setting('max_locks_per_transaction')::integer
-        OR set_config(
-            'indelible_holds.locks_' || indelible.lock_number()::text,
-            (
-                coalesce(
-                    nullif(
-                        current_setting(
-                            'indelible_holds.locks_' || indelible.lock_number()::text, true
-                        ),
-                        ''
-                    ),
-                    '0'
-                )::integer + more
-            )::text,
-            true
-        )::integer > 4 * current_setting('max_locks_per_transaction')::integer
-$$;
-COMMENT ON FUNCTION indelible.are_many_locks(integer) IS
-    'Counts advisory locks that the transaction is about to take. True where they are too many at once, or with those before them: the lock table of the server is finite, and of all.';
-
-CREATE FUNCTION indelible.who_keeps_the_gate()
-RETURNS text
-LANGUAGE sql
-AS $$
-    SELECT coalesce(string_agg(indelible.describe_transaction(found.pid), '; '), 'nobody any more')
-    FROM (
-        SELECT DISTINCT activity.xact_start, locks.pid
-        FROM pg_locks AS locks
-        LEFT JOIN pg_stat_activity AS activity USING (pid)
-        WHERE locks.granted
-            AND locks.pid IS DISTINCT FROM pg_backend_pid()
-            AND (
-                locks.relation = 'indelible.append_gate'::regclass
-                OR locks.locktype = 'advisory'
-                AND locks.objsubid = 1
-                AND locks.classid::bigint = indelible.lock_number() << 16 | 1 << 14
-                AND locks.objid = 0
-            )
-            AND locks.database
-                = (SELECT oid FROM pg_database WHERE datname = current_database())
-        ORDER BY activity.xact_start, locks.pid
-        LIMIT 5
-    ) AS found
-$$;
-COMMENT ON FUNCTION indelible.who_keeps_the_gate() IS
-    'The transactions that close_gate() waits for, for messages: the oldest five.';
-
-CREATE FUNCTION indelible.close_gate(patience interval)
-RETURNS void
-LANGUAGE plpgsql
--- While a strong lock is waited for, all weak ones queue up behind it: each try is a short one.
-SET lock_timeout = '200ms'
-AS $$
-DECLARE
-    deadline constant timestamptz := clock_timestamp() + patience;
-    -- One transaction at a time: with several there would always be one whose try is under way. Bit
-    -- 46 of the key is no position's. (Not ShareLock, which is what head() looks for.)
-    turn constant bigint := indelible.lock_number() << 48 | 1::bigint << 46;
-    has_turn boolean := pg_try_advisory_xact_lock(turn);
-    pause double precision := 0.1;
-BEGIN
-    IF NOT has_turn THEN
-        -- Whoever has the turn waits for all that have appended: for this transaction, too?
-        IF EXISTS (
-            SELECT
-            FROM pg_locks
-            WHERE relation = 'indelible.append_gate'::regclass AND pid = pg_backend_pid()
-        ) THEN
-            RAISE EXCEPTION 'this transaction has appended, and now waits for one that waits for it: %',
-                indelible.who_keeps_the_gate()
-            USING ERRCODE = 'deadlock_detected',
-                HINT = 'Begin such a transaction with the append that locks out all others.';
-        END IF;
-        BEGIN
-            PERFORM set_config(
-                'lock_timeout', ceil(extract(epoch FROM patience) * 1000)::text, true
-            );
-            PERFORM pg_advisory_xact_lock(turn);
-            has_turn := true;
-        EXCEPTION WHEN lock_not_available THEN
-            NULL;
-        END;
-        PERFORM set_config('lock_timeout', '200', true);
-    END IF;
-    WHILE has_turn LOOP
-        BEGIN
-            LOCK TABLE indelible.append_gate IN SHARE ROW EXCLUSIVE MODE;
-            RETURN;
-        EXCEPTION WHEN lock_not_available THEN
-            NULL;
-        END;
-        EXIT WHEN clock_timestamp() + make_interval(secs => pause) > deadline;
-        PERFORM pg_sleep(pause);
-        pause := least(2 * pause, 1);
-    END LOOP;
-    RAISE EXCEPTION 'an append locks out all others if its condition names no tags or its transaction has very many, and this one waited % s for: %',
-        round(extract(epoch FROM patience)), indelible.who_keeps_the_gate()
-    USING ERRCODE = 'lock_not_available',
-        HINT = 'End these transactions sooner, name tags in the condition, or append again.';
-END
-$$;
-COMMENT ON FUNCTION indelible.close_gate(interval) IS
-    'Keeps all other appends out until the transaction ends. Waits so long at most, and raises 55P03 with who is in the way; or 40P01 at once where the wait would never end.';
-
-CREATE FUNCTION indelible.lock_for_append(
-    shared_tags text[], exclusive_tags text[] DEFAULT '{}', closes_gate boolean DEFAULT false
-)
-RETURNS void
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    tag_count constant integer := cardinality(shared_tags) + cardinality(exclusive_tags);
-BEGIN
-    IF NOT closes_gate AND tag_count = 0 THEN
-        LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
-        RETURN;
-    END IF;
-    -- Very many tags are one lock on everything.
-    IF closes_gate OR indelible.are_many_locks(tag_count) THEN
-        PERFORM indelible.close_gate(
-            coalesce(nullif(current_setting('lock_timeout')::interval, '0'), '10s')
-        );
-        RETURN;
-    END IF;
-    LOCK TABLE indelible.append_gate IN ROW EXCLUSIVE MODE;
-    -- Each key once, in its strongest mode and in order: nobody waits in a circle.
-    PERFORM CASE
-        WHEN tags.is_exclusive
-            THEN pg_advisory_xact_lock(indelible.lock_number()::integer, tags.key)
-        ELSE pg_advisory_xact_lock_shared(indelible.lock_number()::integer, tags.key)
-    END
-    FROM (
-        SELECT indelible.tag_key(given.name) AS key, bool_or(given.is_exclusive) AS is_exclusive
-        FROM (
-            SELECT name, false AS is_exclusive FROM unnest(shared_tags) AS tags (name)
-            UNION ALL
-            SELECT name, true FROM unnest(exclusive_tags) AS tags (name)
-        ) AS given
-        GROUP BY key
-        ORDER BY key
-    ) AS tags;
-END
-$$;
-COMMENT ON FUNCTION indelible.lock_for_append(text[], text[], boolean) IS
-    'Takes, until the transaction ends, what an append with these tags and conditions must hold.';
-
-
--- Conditions ----------------------------------------------------------------------------------
-
-CREATE FUNCTION indelible.check_conditions(conditions jsonb, need_tags boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION indelible.check_conditions(conditions jsonb, need_tags boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -212,7 +9,8 @@ DECLARE
     handed_out constant jsonb
         := jsonb_build_object('last', coalesce(pg_sequence_last_value('indelible.events_position'), 0));
 BEGIN
-    -- A marker that names its epoch is looked at by lost_markers(), also beyond the last position.
+    -- A marker that names its epoch is looked at by invalid_markers(), also beyond the last
+    -- position.
     -- One expression: a loop over what there is to look at takes many times as long.
     IF jsonb_path_match(
         conditions,
@@ -257,14 +55,15 @@ BEGIN
     IF need_tags AND jsonb_path_exists(conditions, '$[*].items[*] ? (!(@.tags.type() == "array"))')
     THEN
         RAISE EXCEPTION 'an item of a condition names no tags: %', conditions
-        USING ERRCODE = 'IND04', HINT = 'Pass it to append_if(), which locks out all other appends.';
+        USING ERRCODE = 'IND04',
+            HINT = 'Pass it to append_conditional(), which locks out all other appends.';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.check_conditions(jsonb, boolean) IS
     'Raises IND04 where a condition would be taken for fulfilled since it says less than its author meant.';
 
-CREATE FUNCTION indelible.events_in_the_way(conditions jsonb)
+CREATE OR REPLACE FUNCTION indelible.conflicting_events(conditions jsonb)
 RETURNS bigint[]
 LANGUAGE plpgsql
 AS $$
@@ -325,10 +124,10 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION indelible.events_in_the_way(jsonb) IS
+COMMENT ON FUNCTION indelible.conflicting_events(jsonb) IS
     'The first events that stand after what a condition has seen and match one of its items: [{items, after, seen}, …].';
 
-CREATE FUNCTION indelible.lost_markers(conditions jsonb)
+CREATE OR REPLACE FUNCTION indelible.invalid_markers(conditions jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql
 AS $$
@@ -365,10 +164,10 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION indelible.lost_markers(jsonb) IS
+COMMENT ON FUNCTION indelible.invalid_markers(jsonb) IS
     'The conditions whose markers are of a log that was cut back; null where there is none. A condition may name the epoch of its marker and the id of the event at it: {after, epoch, at, …}.';
 
-CREATE FUNCTION indelible.check_isolation()
+CREATE OR REPLACE FUNCTION indelible.check_isolation()
 RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -383,7 +182,7 @@ $$;
 COMMENT ON FUNCTION indelible.check_isolation() IS
     'Refuses transactions in which a later statement does not see what was committed meanwhile.';
 
-CREATE FUNCTION indelible.append_if(appends jsonb, conditions jsonb)
+CREATE OR REPLACE FUNCTION indelible.append_conditional(appends jsonb, conditions jsonb)
 RETURNS TABLE (
     place bigint,
     outcome text,
@@ -395,7 +194,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- As in append(): plans are held to indexes, whatever the size of the tables was.
+-- As in append().
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -414,7 +213,7 @@ BEGIN
     PERFORM indelible.check_conditions(conditions);
     -- Any event that matches an item carries all its tags: one of them is enough to lock.
     PERFORM indelible.lock_for_append(
-        indelible.each_once(jsonb_path_query_array(appends, '$[*].events[*].tags[*]')),
+        indelible.distinct_tags(jsonb_path_query_array(appends, '$[*].events[*].tags[*]')),
         ARRAY(
             SELECT item -> 'tags' ->> 0
             FROM jsonb_array_elements(conditions) AS given (condition),
@@ -429,11 +228,11 @@ BEGIN
         )
     );
     -- In a later statement, which sees all that was committed before the locks were had.
-    in_the_way := indelible.events_in_the_way(conditions);
-    lost := indelible.lost_markers(conditions);
+    in_the_way := indelible.conflicting_events(conditions);
+    lost := indelible.invalid_markers(conditions);
     IF in_the_way <> '{}' OR lost IS NOT NULL THEN
         -- A retry of what was appended before fails on its own events; it is a success again.
-        SELECT * INTO recalled FROM indelible.recall(appends);
+        SELECT * INTO recalled FROM indelible.find_existing_events(appends);
         IF recalled.known = 0 THEN
             place := 0;
             outcome := CASE WHEN lost IS NULL THEN 'condition_failed' ELSE 'epoch_mismatch' END;
@@ -457,13 +256,10 @@ BEGIN
     RETURN QUERY SELECT * FROM indelible.append_many(appends);
 END
 $$;
-COMMENT ON FUNCTION indelible.append_if(jsonb, jsonb) IS
+COMMENT ON FUNCTION indelible.append_conditional(jsonb, jsonb) IS
     'Appends as append_many() does, unless an event that matches one of the conditions [{items, after, seen}, …] stands after its position and is not among those seen: then one row, condition_failed, with the positions of such events. A marker of a log that was cut back is epoch_mismatch.';
 
-
--- Read for a decision -------------------------------------------------------------------------
-
-CREATE FUNCTION indelible.read_matching(items jsonb)
+CREATE OR REPLACE FUNCTION indelible.read_matching(items jsonb)
 RETURNS TABLE (
     "position" bigint,
     stream text,
@@ -537,5 +333,3 @@ END
 $$;
 COMMENT ON FUNCTION indelible.read_matching(jsonb) IS
     'First a row without a stream: the head, the id of the event there, and the epoch (as channel). Then every visible event that matches any of the items, settled or not, in order of position.';
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC;

@@ -1,0 +1,302 @@
+-- Epochs: which history of the log this is (docs/explanation/what-happens-when.md).
+
+CREATE OR REPLACE FUNCTION indelible.log_identity(
+    OUT timeline integer,
+    OUT system_identifier bigint,
+    OUT database_oid oid,
+    OUT events_oid oid
+)
+LANGUAGE plpgsql
+STABLE
+AS $$
+BEGIN
+    -- A file is in the folder of its database. The catalog of databases would be locked.
+    database_oid := split_part(pg_relation_filepath('indelible.events'), '/', -2);
+    events_oid := 'indelible.events'::regclass;
+    BEGIN
+        timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
+        system_identifier := (SELECT control.system_identifier FROM pg_control_system() AS control);
+    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+        -- Some managed services do not say: then the ids of events alone tell histories apart.
+        NULL;
+    END;
+END
+$$;
+COMMENT ON FUNCTION indelible.log_identity() IS
+    'What tells this copy of the log from another one.';
+
+INSERT INTO indelible.epochs (
+    number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
+)
+SELECT 1, 0, 0, today.timeline, today.system_identifier, today.database_oid, today.events_oid
+FROM indelible.log_identity() AS today
+WHERE NOT EXISTS (SELECT FROM indelible.epochs);
+
+CREATE OR REPLACE FUNCTION indelible.is_same_log(known indelible.epochs)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+AS $$
+    -- What is not known on either side proves nothing.
+    SELECT coalesce(known.timeline = today.timeline, true)
+        AND coalesce(known.system_identifier = today.system_identifier, true)
+        AND coalesce(known.database_oid = today.database_oid, true)
+        AND coalesce(known.events_oid = today.events_oid, true)
+    FROM indelible.log_identity() AS today
+$$;
+COMMENT ON FUNCTION indelible.is_same_log(indelible.epochs) IS
+    'Whether an epoch is of this copy of the log.';
+
+CREATE OR REPLACE FUNCTION indelible.begin_epoch(is_by_operator boolean)
+RETURNS uuid
+LANGUAGE plpgsql
+-- Whoever comes at the same time waits for the one that begins it, and not without end.
+SET lock_timeout = '5s'
+AS $$
+DECLARE
+    known indelible.epochs;
+    is_same boolean;
+    begun uuid;
+    behind record;
+BEGIN
+    LOCK TABLE indelible.epochs IN SHARE ROW EXCLUSIVE MODE;
+    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
+    is_same := indelible.is_same_log(known);
+    IF is_same AND known.server_started_at = pg_postmaster_start_time() AND NOT is_by_operator THEN
+        RETURN known.epoch;  -- somebody else was first
+    END IF;
+    -- What workers have in memory may be of another history, also if only a disk was copied back: they
+    -- begin again from their rows, whenever another server runs than the one that they have met.
+    -- In a strict transaction, whose snapshot may be older than an epoch that others have begun, the
+    -- server refuses this.
+    UPDATE indelible.epochs
+    SET server_started_at = pg_postmaster_start_time()
+    WHERE number = known.number;
+    UPDATE indelible.groups SET ended_token = last_token WHERE ended_token < last_token;
+    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE expires_at > '-infinity';
+    UPDATE indelible.projection_partitions
+    SET token = token + 1, owner = NULL, expires_at = '-infinity'
+    WHERE owner IS NOT NULL;
+    -- Where the clock of this server is behind, nothing waits for longer than it was meant to.
+    UPDATE indelible.group_events
+    SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
+        updated_at = clock_timestamp()
+    WHERE updated_at > clock_timestamp();
+    UPDATE indelible.projection_partitions
+    SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
+        updated_at = clock_timestamp()
+    WHERE updated_at > clock_timestamp() AND not_before > '-infinity';
+    IF is_same AND NOT is_by_operator THEN
+        RETURN known.epoch;
+    END IF;
+    -- Logical replication does not carry sequences. Nobody takes anything of them before this.
+    LOOP
+        behind := indelible.store_problem('indelible.events');
+        EXIT WHEN behind.problem IS DISTINCT FROM 'sequence behind';
+        PERFORM setval(behind.subject::regclass, behind.number);
+    END LOOP;
+    INSERT INTO indelible.epochs (
+        number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
+    )
+    SELECT
+        known.number + 1,
+        coalesce(pg_sequence_last_value('indelible.events_position'), 0),
+        -- The row was written by the history before, and came here with all that it vouches for.
+        -- Of what an operator has restored nobody knows which history wrote it.
+        CASE WHEN is_by_operator THEN 0 ELSE coalesce((SELECT position FROM indelible.settled), 0)
+        END,
+        today.timeline,
+        today.system_identifier,
+        today.database_oid,
+        today.events_oid
+    FROM indelible.log_identity() AS today
+    RETURNING epoch INTO begun;
+    RETURN begun;
+END
+$$;
+COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
+    'Begins an epoch, unless the last one is of this copy of the log; or in any case, for an operator. All leases end, also if the server was only started again.';
+
+CREATE OR REPLACE FUNCTION indelible.is_current_epoch()
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    -- A session ends before its server can become another one: it asks once.
+    setting constant text := 'indelible_epoch.known_' || indelible.store_lock_key();
+    known indelible.epochs;
+BEGIN
+    IF current_setting(setting, true) = 'yes' THEN
+        RETURN true;
+    END IF;
+    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
+    IF known.server_started_at <> pg_postmaster_start_time()
+        OR NOT indelible.is_same_log(known)
+    THEN
+        RETURN false;
+    END IF;
+    RETURN set_config(setting, 'yes', false) = 'yes';
+END
+$$;
+COMMENT ON FUNCTION indelible.is_current_epoch() IS
+    'Whether the last epoch is of this copy of the log, and the leases of this run of the server.';
+
+CREATE OR REPLACE FUNCTION indelible.ensure_epoch()
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF NOT indelible.is_current_epoch() THEN
+        PERFORM indelible.begin_epoch(false);
+    END IF;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.ensure_epoch() IS
+    'Begins an epoch where this is another copy of the log. Called before the first position is taken, and before the head is told.';
+
+CREATE OR REPLACE FUNCTION indelible.epoch()
+RETURNS uuid
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT pg_is_in_recovery() THEN
+        PERFORM indelible.ensure_epoch();
+    END IF;
+    RETURN (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
+END
+$$;
+COMMENT ON FUNCTION indelible.epoch() IS 'The epoch of today.';
+
+CREATE OR REPLACE FUNCTION indelible.renew_epoch()
+RETURNS uuid
+LANGUAGE sql
+AS $$
+    SELECT indelible.begin_epoch(true)
+$$;
+COMMENT ON FUNCTION indelible.renew_epoch() IS
+    'Begins a new epoch: after a restore that neither timeline nor system identifier tells.';
+
+CREATE OR REPLACE FUNCTION indelible.head_state(
+    OUT head bigint, OUT epoch uuid, OUT event_id uuid
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    head := indelible.head();
+    epoch := (SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
+    event_id := (SELECT id FROM indelible.all_events WHERE position = head);
+END
+$$;
+COMMENT ON FUNCTION indelible.head_state() IS
+    'The settled position, the epoch that it is of, and the id of the event there.';
+
+CREATE OR REPLACE FUNCTION indelible.check_reader_epoch(
+    epoch uuid, anchor_position bigint, anchor_id uuid
+)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'the log is not read on a standby, which may lag behind the head'
+        USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
+    END IF;
+    IF check_reader_epoch.epoch IS NOT NULL AND NOT (
+        indelible.is_current_epoch()
+        AND check_reader_epoch.epoch = (
+            SELECT epochs.epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1
+        )
+        -- A copied disk has the same epoch.
+        AND (
+            anchor_id IS NULL
+            OR EXISTS (
+                SELECT FROM indelible.all_events
+                WHERE position = anchor_position AND id = anchor_id
+            )
+        )
+    ) THEN
+        RAISE EXCEPTION 'the log is of another epoch than the one that was read'
+        USING ERRCODE = 'IND06';
+    END IF;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_reader_epoch(uuid, bigint, uuid) IS
+    'Raises IND06 if the epoch is no longer the last one, or an event that the reader knows is not at its position; IND03 on a standby. So a page is read from the log that the reader has read.';
+
+CREATE OR REPLACE FUNCTION indelible.record_settled_position()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    settled_now bigint;
+BEGIN
+    IF current_setting('transaction_read_only') = 'on' THEN
+        RETURN;
+    END IF;
+    settled_now := indelible.head();
+    -- The order in the write-ahead log is what counts, and not when it reaches the disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO indelible.settled AS known (position, noted_at)
+    VALUES (settled_now, clock_timestamp())
+    ON CONFLICT ON CONSTRAINT settled_pkey DO UPDATE
+    SET position = excluded.position, noted_at = excluded.noted_at
+    WHERE known.position < excluded.position;
+END
+$$;
+COMMENT ON FUNCTION indelible.record_settled_position() IS
+    'Notes the settled position in the table settled. Readers call it about once a second while the log grows.';
+
+CREATE OR REPLACE FUNCTION indelible.check_checkpoint(
+    checkpoint_epoch uuid,
+    "position" bigint,
+    anchor_position bigint,
+    anchor_id uuid,
+    OUT is_good boolean,
+    OUT epoch uuid,
+    OUT safe_through bigint,
+    OUT last_position bigint
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    own integer;
+    today integer;
+BEGIN
+    PERFORM indelible.ensure_epoch();
+    SELECT epochs.number, epochs.epoch INTO today, epoch
+    FROM indelible.epochs ORDER BY epochs.number DESC LIMIT 1;
+    last_position := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
+    SELECT epochs.number INTO own FROM indelible.epochs WHERE epochs.epoch = checkpoint_epoch;
+    -- Of an epoch that this log does not know it says nothing: it was restored to before it.
+    IF own < today THEN
+        SELECT min(epochs.safe_through) INTO safe_through
+        FROM indelible.epochs WHERE epochs.number > own;
+    END IF;
+    is_good := EXISTS (
+        SELECT FROM indelible.all_events WHERE position = anchor_position AND id = anchor_id
+    );
+    IF NOT is_good THEN
+        is_good := coalesce(check_checkpoint.position <= safe_through, false)
+            -- Of this epoch, and without an event that could be missing.
+            OR coalesce(own = today, false) AND anchor_id IS NULL
+                AND check_checkpoint.position <= last_position;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.check_checkpoint(uuid, bigint, bigint, uuid) IS
+    'Whether a reader that came to a position in an epoch may go on from there: the log is the same up to it, by what each epoch since vouches for, or since the event that it carries is where it was. Else the position up to which the reader is safe; null where none is known.';

@@ -1,0 +1,140 @@
+-- Which position stands for a moment (docs/explanation/bitemporal.md).
+
+CREATE OR REPLACE FUNCTION indelible.indexed_up_to()
+RETURNS bigint
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(max(position), 0) FROM indelible.recorded_time_index
+$$;
+COMMENT ON FUNCTION indelible.indexed_up_to() IS 'The last position that a row of recorded_time_index covers.';
+
+CREATE OR REPLACE FUNCTION indelible.index_recorded_times(max_rows bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    settled constant bigint := indelible.head();
+    known bigint := indelible.indexed_up_to();
+    upto bigint;
+BEGIN
+    IF settled - known < 1000 THEN
+        RETURN false;
+    END IF;
+    -- One at a time; nobody waits for it, since everything can be answered without it. Bit 47 of
+    -- the key is no position's. (Not ShareLock, which is what head() looks for.)
+    IF current_setting('transaction_read_only') = 'on'
+        OR NOT pg_try_advisory_xact_lock(indelible.store_lock_key() << 48 | 1::bigint << 47)
+    THEN
+        RETURN false;
+    END IF;
+    known := indelible.indexed_up_to();
+    upto := least(settled, known + max_rows) / 1000 * 1000;
+    INSERT INTO indelible.recorded_time_index (position, earliest, latest, moment)
+    SELECT
+        periods.number * 1000,
+        found.earliest,
+        found.latest,
+        greatest(
+            (
+                SELECT before.moment
+                FROM indelible.recorded_time_index AS before
+                WHERE before.position = known
+            ),
+            coalesce(max(found.latest) OVER (ORDER BY periods.number), '-infinity')
+        )
+    FROM generate_series(known / 1000 + 1, upto / 1000) AS periods (number)
+    LEFT JOIN (
+        SELECT
+            (events.position + 999) / 1000 AS number,
+            min(events.recorded_at) AS earliest,
+            max(events.recorded_at) AS latest
+        FROM indelible.all_events AS events
+        WHERE events.position > known AND events.position <= upto
+        GROUP BY 1
+    ) AS found USING (number);
+    RETURN settled - upto >= 1000;
+END
+$$;
+COMMENT ON FUNCTION indelible.index_recorded_times(bigint) IS
+    'Adds to recorded_time_index what was settled since, so many positions at most; true where there is more.';
+
+CREATE OR REPLACE FUNCTION indelible.position_at(
+    moment timestamptz, settled bigint, OUT stands_for bigint, OUT has_passed boolean
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    low bigint;
+    high bigint;
+    later bigint;
+BEGIN
+    SELECT position - 1000, position INTO low, high
+    FROM indelible.recorded_time_index
+    WHERE moment > position_at.moment
+    ORDER BY moment, position
+    LIMIT 1;
+    IF high IS NULL OR high > settled THEN
+        low := least(coalesce(low, indelible.indexed_up_to()), settled);
+        high := settled;
+    END IF;
+    SELECT events.position INTO later
+    FROM indelible.all_events AS events
+    WHERE events.position > low
+        AND events.position <= high
+        AND events.recorded_at > position_at.moment
+    ORDER BY events.position
+    LIMIT 1;
+    stands_for := coalesce(later - 1, settled);
+    has_passed := later IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION indelible.position_at(timestamptz, bigint) IS
+    'The position that stands for a moment: before the first event recorded later; the settled position where there is none, and the moment has not passed.';
+
+CREATE OR REPLACE FUNCTION indelible.version_at(stream_name text, "position" bigint)
+RETURNS bigint
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    target_id bigint;
+    low bigint := -1;
+    high bigint;
+    middle bigint;
+    has_archived boolean;
+BEGIN
+    SELECT streams.id, streams.version, streams.archived_at IS NOT NULL
+    INTO target_id, high, has_archived
+    FROM indelible.streams
+    WHERE streams.name = stream_name;
+    -- Positions grow with versions: the last version at or below the position lies in low..high.
+    WHILE low < high LOOP
+        middle := (low + high + 1) / 2;
+        IF EXISTS (
+            SELECT FROM indelible.all_events AS events
+            WHERE events.stream_id = target_id AND events.version = middle
+                AND events.position <= version_at.position
+                AND (has_archived OR NOT events.is_archived)
+        ) THEN
+            low := middle;
+        ELSE
+            high := middle - 1;
+        END IF;
+    END LOOP;
+    RETURN low;
+END
+$$;
+COMMENT ON FUNCTION indelible.version_at(text, bigint) IS
+    'The version that a stream had at a position; -1 where it had none.';
