@@ -22,7 +22,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from indelible import DecodingFailed, EncodingFailed, InvalidInput, UnknownEventType
-from indelible.serialization.codec import Codec, decode_metadata
+from indelible.serialization.codec import Codec
+from indelible.serialization.json_encoding import decode_metadata
 from indelible.streams.rows import decode_rows
 
 T = TypeVar("T")

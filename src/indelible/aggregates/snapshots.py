@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from indelible.errors import EncodingFailed, InvalidInput
-from indelible.serialization.codec import Codec, decode_other, encode_as_is
+from indelible.serialization.codec import Codec
 from indelible.serialization.event_classes import is_event_class
+from indelible.serialization.json_encoding import decode_other, encode_as_is
 
 from .fingerprint import fingerprint_of
 

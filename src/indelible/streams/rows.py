@@ -10,7 +10,7 @@ from indelible.errors import UnknownEventType, UpcastingFailed
 from indelible.events import ERASED, RecordedEvent
 from indelible.query import Query
 from indelible.serialization.codec import Codec, succeeds
-from indelible.serialization.json_validation import cause_of
+from indelible.serialization.json_encoding import cause_of
 from indelible.serialization.upcasting import UpcasterFailure
 
 
