@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from indelible.core.validation import validate_integer
 from indelible.errors import EncodingFailed, InvalidInput
 from indelible.serialization.codec import Codec
 from indelible.serialization.event_classes import is_event_class
@@ -55,11 +56,7 @@ class Snapshots:
 
     def __post_init__(self) -> None:
         for name in ("every", "revision"):
-            given = getattr(self, name)
-            if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-                raise InvalidInput(
-                    f"{name} of snapshots must be a whole number from 1 on, not {given!r}"
-                )
+            validate_integer(f"{name} of snapshots", getattr(self, name), 1)
 
 
 class SnapshotSerializer:

@@ -12,6 +12,7 @@ from indelible.streams.head import HeadState, reading_in
 from indelible.streams.query_parameters import items_json
 from indelible.streams.recorded_time import LAST_POSITION
 from indelible.streams.rows import decode_rows
+from indelible.subscriptions.valid_time_follower import seconds_until
 
 from .dispatch import Dispatcher
 from .lease import Lease
@@ -27,8 +28,8 @@ _DELIVERED_AHEAD = 500
 """How many positions in advance a worker announces that it hands out, to write that seldom."""
 _RETRIES_PAUSE = 1.0
 """Seconds between two looks for what an operator replayed, and for what others left behind."""
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 60.0
-"""Seconds to the next look at what is due: a clock that was put forward is noticed."""
+_DUE_PAUSE = 60.0
+"""Seconds to the next look at what is due, if nothing is known to become due."""
 
 
 class Fetcher:
@@ -173,10 +174,9 @@ class Fetcher:
         # Never back, if the server's clock was put back.
         reached = max(cursor.due, (moment, LAST_POSITION))
         if next_due is None or next_due > moment:
-            seconds = _LONGEST_WAIT
-            if next_due is not None:
-                seconds = min((next_due - moment).total_seconds(), _LONGEST_WAIT)
-            self.due_at = now + max(seconds, _SHORTEST_WAIT)
+            self.due_at = now + (
+                _DUE_PAUSE if next_due is None else seconds_until(next_due, moment)
+            )
             self._slices.cursor = Progress(cursor.position, reached)
             return True
         # So many at most, whoever they fall to: thousands may have become due since.

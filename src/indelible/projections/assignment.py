@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 from indelible.errors import InvalidInput
 from indelible.events import RecordedEvent
 
 from . import partition, registry
 from .definition import ProjectionDefinition, partition_of
+from .types import CUT_OVER_DISTANCE
 
 _LONGEST_BEAT = 1.0
-_NEARLY = 2_000
-"""How many positions a build may be behind the one whose place it is tried to take."""
 
 _log = logging.getLogger("indelible.projections")
 
@@ -258,7 +257,7 @@ class PartitionCoordinator:
         return [
             build_id
             for build_id, (name, version, lowest) in building.items()
-            if lowest >= target(name, version) - _NEARLY
+            if lowest >= target(name, version) - CUT_OVER_DISTANCE
         ]
 
 
@@ -268,10 +267,7 @@ def check_concurrency(concurrency: object) -> int:
     Raises:
         InvalidInput: it is something else.
     """
-    checked = validate_count("concurrency", concurrency)
-    if checked == 0:
-        raise InvalidInput("concurrency must be 1 or more, not 0")
-    return checked
+    return validate_integer("concurrency", concurrency, 1)
 
 
 def sweep() -> Operation[int]:

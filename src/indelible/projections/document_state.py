@@ -30,7 +30,7 @@ class DocumentState:
     def __init__(
         self, described: ProjectionDefinition, *, partition: int = 0, partitions: int = 1
     ) -> None:
-        self._described = described
+        self._definition = described
         self._partition = partition
         self._partitions = partitions
         self.documents: dict[str, Any] = {}
@@ -51,23 +51,24 @@ class DocumentState:
         each = self._seen_bytes // self._seen if self._seen else 0
         return len(self.documents) * (each + _ENTRY_BYTES)
 
-    def plan(self, events: Iterable[RecordedEvent]) -> list[tuple[RecordedEvent, str]]:
-        """Say which event is to be folded into which document, in order.
+    def route(self, events: Iterable[RecordedEvent]) -> list[tuple[RecordedEvent, str]]:
+        """Return which event is to be folded into which document, in order.
+
+        Args:
+            events: events that the projection takes.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
-        described = self._described
-        if described.is_by_stream and self._partitions == 1:
-            return [(event, event.stream) for event in events if described.takes(event)]
+        definition = self._definition
+        if definition.is_by_stream and self._partitions == 1:
+            return [(event, event.stream) for event in events]
         steps: list[tuple[RecordedEvent, str]] = []
         for event in events:
-            if not described.takes(event):
-                continue
             try:
-                keys = described.keys(event)
+                keys = definition.keys(event)
             except Exception as error:
-                raise described.failure(event, error) from error
+                raise definition.failure(event, error) from error
             steps.extend((event, key) for key in keys if self._falls_here(key))
         return steps
 
@@ -78,18 +79,18 @@ class DocumentState:
         """Fold events into documents, all of which are here.
 
         Args:
-            steps: what `plan` has said.
+            steps: what `route` returned.
             known: what the projection's `enrich` has found, as handlers take it.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
-        documents, changed, handlers = self.documents, self.changed, self._described.handlers
+        documents, changed, handlers = self.documents, self.changed, self._definition.handlers
         for event, key in steps:
             try:
                 documents[key] = handlers[event.type](documents.get(key), event, *known)
             except Exception as error:
-                raise self._described.failure(event, error) from error
+                raise self._definition.failure(event, error) from error
             changed[key] = event.position
 
 

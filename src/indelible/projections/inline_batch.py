@@ -72,13 +72,18 @@ def fold_inline(
 ) -> Operation[None]:
     """Fold events into the documents of an inline projection, in the transaction of their append.
 
-    Where it is not built yet nothing happens.
+    If it is not built yet nothing happens.
+
+    Args:
+        described: the projection.
+        events: those of the append that it takes.
+        known: what its `enrich` has found, as handlers take it.
 
     Raises:
         ProjectionFailed: the projection failed.
     """
     folding = DocumentState(described)
-    steps = folding.plan(events)
+    steps = folding.route(events)
     keys = list({key for _, key in steps})
     if not keys:
         return

@@ -51,6 +51,7 @@ class Live(Generic[D]):
             )
         self.described = described
         self._key = None if key is None else validate_name("key", key)
+        self._takes = described.takes
         self._folding = DocumentState(described)
         self._reading: (
             valid_time.ValidStreamReading | valid_time.ValidLogReading | StreamReading | LogReading
@@ -107,7 +108,7 @@ class Live(Generic[D]):
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
-        steps = self._folding.plan(events)
+        steps = self._folding.route(filter(self._takes, events))
         if self._key is not None:
             steps = [step for step in steps if step[1] == self._key]
         self._folding.fold(steps, known)

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 from indelible.errors import (
     DecodingFailed,
     EpochMismatch,
@@ -67,7 +67,7 @@ class PartitionProcessor:
         lease: float = 10.0,
         build_id: int | None = None,
     ) -> None:
-        if validate_count("partition", partition) >= described.partitions:
+        if validate_integer("partition", partition) >= described.partitions:
             raise InvalidInput(
                 f"projection {described.name!r} has {described.partitions} partitions, and the"
                 f" first is 0: there is no partition {partition}"
@@ -230,7 +230,7 @@ class PartitionProcessor:
         if batch.position == self.position:
             return
         folding = self._folding
-        steps = folding.plan(batch.events)
+        steps = folding.route(batch.events)
         if folding.size > _KEPT_BYTES:
             folding.documents.clear()
         missing = list({key for _, key in steps if key not in folding.documents})

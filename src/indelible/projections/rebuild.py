@@ -12,10 +12,7 @@ from indelible.streams.head import head, head_info
 from . import registry
 from .definition import ProjectionDefinition
 from .partition import PartitionProcessor
-from .types import BuildInfo, Lifecycle
-
-_NEARLY = 2_000
-"""How many positions a build may be behind the head when it is tried to have it serve."""
+from .types import CUT_OVER_DISTANCE, BuildInfo, Lifecycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class RebuildProgress:
     @property
     def is_near(self) -> bool:
         """Whether it is so far that the rest can be done while others wait."""
-        return self.position >= self.head - _NEARLY
+        return self.position >= self.head - CUT_OVER_DISTANCE
 
 
 def begin(described: ProjectionDefinition) -> Operation[BuildInfo]:

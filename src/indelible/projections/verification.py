@@ -152,7 +152,9 @@ class ProjectionVerifier:
         steps = [
             (event, key)
             # Of one that was left out the key may be what fails.
-            for event, key in self._folding.plan(list(filter(self._is_taken, events)))
+            for event, key in self._folding.route(
+                filter(self.described.takes, filter(self._is_taken, events))
+            )
             if self._was_taken(event, partition_of(key, self.described.partitions))
         ]
         self._folding.fold(steps, known)

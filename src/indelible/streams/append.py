@@ -15,7 +15,7 @@ from indelible.events import AppendResult, ExpectedVersion, StreamAppend
 from indelible.query import AppendCondition
 from indelible.serialization.codec import Codec
 
-from .append_input import AppendSettings, check_append, check_ids, check_size, placed
+from .append_input import AppendSettings, check_append, check_ids, check_size, locate
 from .append_result import AppendOutcome, check_outcomes
 from .query_parameters import items
 
@@ -118,7 +118,8 @@ def _append_alone(
         try:
             part = check_append(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
         except InvalidInput as error:
-            raise placed(error, f"event {len(parts) + 1}", len(given)) from error.__cause__
+            locate(error, f"event {len(parts) + 1}", len(given))
+            raise
         part.stream = f"event-{UUID(part.events[0].id)}"
         parts.append(part)
     if len(parts) == 1:
@@ -140,7 +141,8 @@ def append_many(
         try:
             part = check_append(writing, stream, append_.events, append_.expected, channel, None)
         except InvalidInput as error:
-            raise error.placed(f"part {len(parts) + 1}") from error.__cause__
+            error.add_location(f"part {len(parts) + 1}")
+            raise
         parts.append(part)
     if not parts:
         return []
@@ -236,7 +238,8 @@ def _json(writing: AppendSettings, given: Sequence[object], parts: Sequence[Stre
             try:
                 _encode_each(writing, part.events)
             except InvalidInput as error:
-                raise placed(error, f"part {number}", len(parts)) from error.__cause__
+                locate(error, f"part {number}", len(parts))
+                raise
         text = _encode(given)
     return text.decode()
 
@@ -249,5 +252,6 @@ def _encode_each(writing: AppendSettings, events: Sequence[EventPayload]) -> Non
             data = writing.codec.encode(event.type, event.data)
             check_size(writing, event.type, len(data))
         except InvalidInput as error:
-            raise placed(error, f"event {number}", len(events)) from error.__cause__
+            locate(error, f"event {number}", len(events))
+            raise
         event.data = msgspec.Raw(data)

@@ -12,7 +12,7 @@ import msgspec
 from indelible.core.stream_write import EventPayload, StreamWrite
 from indelible.core.timestamps import validate_timestamp
 from indelible.core.uuid7 import uuid7_hexes
-from indelible.core.validation import validate_name, validate_new_name
+from indelible.core.validation import is_integer, validate_name, validate_new_name
 from indelible.errors import EventTooLarge, InvalidInput
 from indelible.events import ExpectedVersion, NewEvent
 from indelible.serialization.codec import Codec
@@ -47,7 +47,8 @@ def check_append(
         for event in events:
             part.events.append(_event(writing, event, metadata, ids))
     except InvalidInput as error:
-        raise placed(error, f"event {len(part.events) + 1}", len(events)) from error.__cause__
+        locate(error, f"event {len(part.events) + 1}", len(events))
+        raise
     return part
 
 
@@ -81,7 +82,7 @@ def check_expected(expected: object) -> int:
     """
     if isinstance(expected, ExpectedVersion):
         return expected.value
-    if isinstance(expected, int) and not isinstance(expected, bool) and -1 <= expected < 2**63:
+    if is_integer(expected, -1):
         return expected
     raise InvalidInput(
         "expected must be a version (a whole number from -1 on), NO_STREAM, STREAM_EXISTS or ANY,"
@@ -115,9 +116,10 @@ def _event(
     return event
 
 
-def placed(error: InvalidInput, where: str, of: int) -> InvalidInput:
-    """Say where in a list it went wrong; of one there is nothing to say."""
-    return error.placed(where) if of > 1 else error
+def locate(error: InvalidInput, where: str, of: int) -> None:
+    """Note where in a list it went wrong; of one there is nothing to say."""
+    if of > 1:
+        error.add_location(where)
 
 
 def written(
