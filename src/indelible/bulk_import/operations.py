@@ -89,7 +89,7 @@ class Importing:
     """One run of an import: takes events, gives chunks, and writes them.
 
     Args:
-        writing: the store's codec and settings.
+        settings: the store's codec and settings.
         source: what the events come from; ids are made from it where an event has none.
         keep_recorded_at: whether to keep the time at which an event was recorded first.
         inline: the inline projections that serve, and the types that they take (None for all).
@@ -98,14 +98,14 @@ class Importing:
 
     def __init__(
         self,
-        writing: AppendSettings,
+        settings: AppendSettings,
         *,
         source: str | None = None,
         keep_recorded_at: bool = False,
         inline: Mapping[str, frozenset[str] | None] = MappingProxyType({}),
         past_inline: bool = False,
     ) -> None:
-        self._writing = writing
+        self._writing = settings
         self._source = None if source is None else validate_name("source", source).encode()
         self._keep_recorded_at = keep_recorded_at
         self._inline = inline

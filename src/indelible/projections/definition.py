@@ -234,5 +234,5 @@ def partition_of(key: str, partitions: int) -> int:
     return crc32(key.encode()) % partitions
 
 
-def _check_number(described: ProjectionDefinition, what: str, value: object, highest: int) -> int:
-    return validate_integer(f"{what} of projection {described.name!r}", value, 1, highest)
+def _check_number(definition: ProjectionDefinition, what: str, value: object, highest: int) -> int:
+    return validate_integer(f"{what} of projection {definition.name!r}", value, 1, highest)

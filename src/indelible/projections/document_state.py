@@ -22,15 +22,15 @@ class DocumentState:
     """Documents in memory, and what events make of them.
 
     Args:
-        described: whose documents they are.
+        definition: whose documents they are.
         partition: which of the projection's partitions; documents of others are passed over.
         partitions: how many there are here; 1 for all documents.
     """
 
     def __init__(
-        self, described: ProjectionDefinition, *, partition: int = 0, partitions: int = 1
+        self, definition: ProjectionDefinition, *, partition: int = 0, partitions: int = 1
     ) -> None:
-        self._definition = described
+        self._definition = definition
         self._partition = partition
         self._partitions = partitions
         self.documents: dict[str, Any] = {}
@@ -95,7 +95,7 @@ class DocumentState:
 
 
 def bring(
-    described: ProjectionDefinition,
+    definition: ProjectionDefinition,
     folding: DocumentState,
     keys: Iterable[str],
     rows: Iterable[tuple[Any, ...]],
@@ -103,7 +103,7 @@ def bring(
     """Bring documents into memory; None for those that are not there.
 
     Args:
-        described: whose documents they are.
+        definition: whose documents they are.
         folding: where to.
         keys: which were asked for.
         rows: keys and documents, as the database has them.
@@ -114,13 +114,13 @@ def bring(
     folding.documents.update(dict.fromkeys(keys))
     for key, document in rows:
         try:
-            folding.documents[key] = described.read(document)
+            folding.documents[key] = definition.read(document)
             folding.note_size(1, len(document))
         except IndelibleError as error:
-            raise described.failure(None, error) from error
+            raise definition.failure(None, error) from error
 
 
-def changes(described: ProjectionDefinition, folding: DocumentState) -> tuple[str, list[str]]:
+def changes(definition: ProjectionDefinition, folding: DocumentState) -> tuple[str, list[str]]:
     """What is to be stored: the changed documents as JSON, and the keys of the removed ones.
 
     Raises:
@@ -133,9 +133,9 @@ def changes(described: ProjectionDefinition, folding: DocumentState) -> tuple[st
             removed.append(key)
             continue
         try:
-            written = described.write(document)
+            written = definition.write(document)
         except IndelibleError as error:
-            raise described.failure(None, error) from error
+            raise definition.failure(None, error) from error
         changed.append({"key": key, "document": msgspec.Raw(written), "position": position})
     encoded = _encode(changed)
     folding.note_size(len(changed), len(encoded))
