@@ -83,9 +83,17 @@ def describe(error: object) -> str:
 class IndelibleError(Exception):
     """The root of all errors that the library raises on purpose."""
 
-    def placed(self, where: str) -> Self:
-        """Give the same error, saying first where it happened: `line 17`."""
-        return _made_again(type(self), (f"{where}: {self}",), self.__dict__)
+    location = ""
+    """Where in the input or in the store it happened: `line 17`, `event 3`; its text begins so."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{self.location}: {text}" if self.location else text
+
+    def add_location(self, where: str) -> Self:
+        """Note where it happened, around what was noted before."""
+        self.location = f"{where}: {self.location}" if self.location else where
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors travel between processes; their constructors take facts, and not the message.
@@ -358,7 +366,7 @@ class EpochMismatch(IndelibleError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = (self.position, self.safe_through, self.lost, self.checkpoint, self.epoch)
-        return type(self), given
+        return type(self), given, self.__dict__
 
 
 class GroupExists(IndelibleError):

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from .errors import UNSTORABLE, InvalidInput
+from indelible.core.validation import is_integer
+from indelible.errors import UNSTORABLE, InvalidInput
+
 from .events import RecordedEvent
 
 
@@ -168,8 +170,7 @@ class AppendCondition:
         if not isinstance(self.query, Query):
             raise InvalidInput(f"query of a condition must be a Query, not {self.query!r}")
         after: object = self.after
-        is_position = isinstance(after, int) and not isinstance(after, bool) and 0 <= after < 2**63
-        if not isinstance(after, ConsistencyMarker) and not is_position:
+        if not isinstance(after, ConsistencyMarker) and not is_integer(after):
             raise InvalidInput(
                 "after of a condition must be a marker, or a position that was a head, not"
                 f" {after!r}"

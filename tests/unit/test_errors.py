@@ -154,3 +154,13 @@ def test_no_error_message_has_line_breaks_or_an_unfinished_end() -> None:
     for error in EXAMPLES:
         assert "\n" not in str(error)
         assert not str(error).endswith((".", ":", " ")), error
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_says_first_where_it_happened(error: IndelibleError) -> None:
+    located = copy.copy(error)
+    located.add_location("event 3")
+    located.add_location("line 17")
+
+    for again in (located, pickle.loads(pickle.dumps(located)), copy.copy(located)):
+        assert str(again) == f"line 17: event 3: {error}"

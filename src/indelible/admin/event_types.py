@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from indelible.core.operation import Operation, Rows, Statement
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 from indelible.errors import DecodingFailed, InvalidInput, UnknownEventType, UpcastingFailed
 from indelible.serialization.codec import Codec
 from indelible.streams.head import head
@@ -112,7 +112,7 @@ def check_types(codec: Codec, *, samples: int) -> Operation[list[TypeCheck]]:
         raise InvalidInput(
             "without registered classes everything can be read: connect with events=[…]"
         )
-    found = yield from _count(samples=validate_count("samples", samples))
+    found = yield from _count(samples=validate_integer("samples", samples))
     checks = []
     for name, one in found.items():
         chosen = random.sample(one.samples, min(samples, len(one.samples)))

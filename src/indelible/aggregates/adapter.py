@@ -24,7 +24,7 @@ class DeciderAdapter(Generic[State]):
     Attributes:
         changes_in_place: whether deciding changes the state that it is given: an aggregate evolves
             as it records.
-        form: how its states are kept as snapshots; None where they are not.
+        serializer: how its states are kept as snapshots; None where they are not.
     """
 
     changes_in_place = False
@@ -33,9 +33,11 @@ class DeciderAdapter(Generic[State]):
         self._decide = decider.decide
         self.evolve: Callable[[State, Any], State] = decider.evolve
         self.initial_state: Callable[[], State] = decider.initial_state
-        self.form: SnapshotSerializer | None = None
+        self.serializer: SnapshotSerializer | None = None
         if decider.snapshots is not None:
-            self.form = decider_serializer(decider.snapshots, decider.evolve, decider.initial_state)
+            self.serializer = decider_serializer(
+                decider.snapshots, decider.evolve, decider.initial_state
+            )
 
     def decide(self, codec: Codec, command: Any, state: State) -> list[Any]:
         """The events that follow from a command, as `append` takes them."""
@@ -70,10 +72,10 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
         self._aggregate = aggregate
         self.evolve = _evolve
         self.initial_state = self._make
-        self.form = None
+        self.serializer = None
         if aggregate.snapshots is not None:
             # The hash of a class; mypy takes that of its instances.
-            self.form = aggregate_serializer(aggregate.snapshots, aggregate, Aggregate)  # type: ignore[arg-type]
+            self.serializer = aggregate_serializer(aggregate.snapshots, aggregate, Aggregate)  # type: ignore[arg-type]
 
     def decide(self, codec: Codec, command: Any, state: Aggregate[Any]) -> list[Any]:
         """Call the command, and give what the aggregate recorded."""

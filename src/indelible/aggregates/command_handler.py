@@ -51,7 +51,7 @@ class CommandHandler:
 
     def __init__(
         self,
-        writing: append_input.AppendSettings,
+        settings: append_input.AppendSettings,
         stream: str,
         given: object,
         command: Any,
@@ -66,7 +66,7 @@ class CommandHandler:
                 f"command_id must be a UUID, not {command_id!r}: uuid.uuid5(namespace, text) makes"
                 " one of a text, always the same"
             )
-        self._writing = writing
+        self._writing = settings
         self._stream = stream
         self._subject = adapter_of(given)
         self._command = command
@@ -187,15 +187,17 @@ class CommandHandler:
         return found
 
 
-def begin(writing: append_input.AppendSettings, aggregate: object, stream: str) -> StateLoader[Any]:
+def begin(
+    settings: append_input.AppendSettings, aggregate: object, stream: str
+) -> StateLoader[Any]:
     """The load that writing an aggregate begins with; see `EventStore.writing`."""
     if not (isinstance(aggregate, type) and issubclass(aggregate, Aggregate)):
         raise InvalidInput(f"writing takes a subclass of Aggregate, not {aggregate!r}")
-    return StateLoader(writing.codec, stream, adapter_of(aggregate))
+    return StateLoader(settings.codec, stream, adapter_of(aggregate))
 
 
 def finish(
-    writing: append_input.AppendSettings,
+    settings: append_input.AppendSettings,
     stream: str,
     aggregate: Aggregate[Any],
     *,
@@ -203,13 +205,13 @@ def finish(
     metadata: Mapping[str, Any] | None,
 ) -> Operation[None]:
     """Append what an aggregate has recorded, and check its version in any case."""
-    changes = changes_of(writing.codec, aggregate)
+    changes = changes_of(settings.codec, aggregate)
     if not changes:
         check = StreamAppend(stream, [], aggregate.version)
-        yield from append.append_many(writing, [check])
+        yield from append.append_many(settings, [check])
         return
     result = yield from append.append(
-        writing,
+        settings,
         stream,
         changes,
         expected=aggregate.version,

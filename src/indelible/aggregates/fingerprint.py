@@ -1,185 +1,236 @@
-"""The shape of a state: what tells whether one that was kept is still what the code would make.
+"""The fingerprint of a state: whether a stored snapshot is what today's code would compute.
 
-It is a hash of what the state and the events are like, by the JSON schemas that msgspec makes of
-their types, and of the code that makes the one from the others. It is the same in every process
-that runs the same code on the same version of Python.
+A hash of the JSON schemas of the state's and the events' classes, and of the source code that
+computes the one from the others: as a syntax tree, so that comments, docstrings, layout and the
+version of Python do not count. Of the source are seen: `evolve`, the classes of the state and the
+events, the upcasters, and what these name directly in their own package, one level deep.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import ast
 import enum
 import functools
-import types
-from collections.abc import Iterable, Iterator
+import inspect
+import linecache
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, time, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, get_args, get_type_hints
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+from uuid import UUID, uuid4
 
 import msgspec
 
 from indelible.serialization.codec import Codec
 
 
-def fingerprint_of(kinds: Iterable[Any], initial: bytes, *code: object) -> str:
-    """The shape of a state.
+def fingerprint_of(
+    state_types: Iterable[Any], initial: bytes, revision: int, evolve: object
+) -> str:
+    """Compute the fingerprint of a state.
 
     Args:
-        kinds: the types of the state.
+        state_types: the types of the state.
         initial: the state before the first event, as it is written.
-        code: what else counts: functions, classes for what their methods do, and plain values.
+        revision: that of the `Snapshots`.
+        evolve: the function, or the class of aggregates.
     """
-    kinds = list(kinds)
-    schemas = [msgspec.json.schema(kind, schema_hook=_schema_of_other) for kind in kinds]
-    return _hash(schemas, initial.decode(), [*kinds, *code])
+    state_types = list(state_types)
+    return _hash(initial.decode(), revision, [*map(_schema, state_types)], [evolve, *state_types])
 
 
 @functools.lru_cache(maxsize=256)
-def in_store(shape: str, event_classes: tuple[type, ...], codec: Codec) -> str:
-    """The shape of a state with the events that a store makes it of.
+def with_events(fingerprint: str, event_classes: tuple[type, ...], codec: Codec) -> str:
+    """Compute the fingerprint of a state together with the events that a store makes it of.
 
     Args:
-        shape: what the state is like, and the code that makes it.
+        fingerprint: that of the state.
         event_classes: what the events are instances of.
         codec: the classes of the store, and how it reads earlier events.
     """
-    # A class that is annotated may stand for those below it; an event comes of a registered one.
-    kinds = [kind for _, kind in sorted(codec.classes.items()) if issubclass(kind, event_classes)]
-    return _hash([*map(_schema, kinds)], shape, [*kinds, sorted(codec.upcasting.steps.items())])
+    # An annotated class may be the base of several; those that events are read as are registered.
+    classes = [kind for _, kind in sorted(codec.classes.items()) if issubclass(kind, event_classes)]
+    upcasters = sorted(codec.upcasting.steps.items())
+    return _hash(fingerprint, 0, [*map(_schema_of_event, classes)], [*classes, upcasters])
 
 
-def _hash(schemas: list[dict[str, Any]], text: str, code: list[object]) -> str:
-    schema = msgspec.json.encode(schemas, order="deterministic")
-    parts = [schema.decode(), text, *_Code().parts(code)]
-    return sha256("\n".join(parts).encode()).hexdigest()[:32]
+def _hash(text: str, revision: int, schemas: list[Any], code: list[object]) -> str:
+    source = _Source()
+    parts = [text, revision, schemas, [[*source.parts(value)] for value in code]]
+    return sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
-def _schema(kind: type) -> dict[str, Any]:
+def _schema(kind: Any) -> Any:
+    return _undocumented(msgspec.json.schema(kind, schema_hook=_schema_of_pydantic))
+
+
+def _schema_of_event(kind: type) -> Any:
     try:
-        return msgspec.json.schema(kind, schema_hook=_schema_of_other)
-    except Exception:  # one can be registered all the same: its code is looked at
-        return {}
+        return _schema(kind)
+    except Exception:  # a class of events need not have one: its source counts
+        return None
 
 
-def _schema_of_other(wanted: Any) -> dict[str, Any]:
-    """What pydantic says of its models, which msgspec does not look into."""
-    schema: dict[str, Any] = wanted.model_json_schema()
+def _schema_of_pydantic(model: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = model.model_json_schema()
     return schema
 
 
-class _Code:
-    """What code consists of: as text, each function and class once."""
+def _undocumented(schema: Any) -> Any:
+    """Leave out the docstrings."""
+    match schema:
+        case dict():
+            return {
+                key: value if key == "default" else _undocumented(value)
+                for key, value in schema.items()
+                if key != "description" or not isinstance(value, str)
+            }
+        case list():
+            return [*map(_undocumented, schema)]
+        case _:
+            return schema
+
+
+_PLAIN = (str, bytes, int, float, Decimal, date, time, timedelta, UUID)
+
+
+class _Source:
+    """The source of code as text, each function and class once."""
 
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        self._seen: set[tuple[int, bool]] = set()
 
-    def parts(self, value: object) -> Iterator[str]:
-        """What a function, a class, or anything that holds some, consists of."""
+    def parts(self, value: object, package: str | None = None) -> Iterator[str]:
+        """Give the source of functions and classes, and of values that contain any.
+
+        Args:
+            value: the function, class or other value.
+            package: where a name stands that refers to the value; None if none does.
+        """
         match value:
-            case str() | int() | float() | None:
-                yield repr(value)
-            case tuple() | list():
-                for part in value:
-                    yield from self.parts(part)
-            case set() | frozenset():
-                yield from sorted(" ".join(self.parts(part)) for part in value)
             case enum.Enum():
-                yield from self.parts((type(value), value.name, value._value_))
-            case _ if id(value) not in self._seen:
-                self._seen.add(id(value))
-                yield from self._parts_of_object(value)
-
-    def _parts_of_object(self, value: object) -> Iterator[str]:
-        match value:
-            case types.FunctionType() if hasattr(value, "registry"):  # functools.singledispatch
-                yield from self.parts(value.registry)
-            case functools.singledispatchmethod():
-                yield from self.parts(value.dispatcher)
-            case types.FunctionType():
-                yield from self._parts_of_code(value.__code__, value)
-                yield from self.parts(value.__defaults__)
-                for cell in value.__closure__ or ():
-                    yield from self.parts(cell.cell_contents)
-            case types.MethodType() | classmethod() | staticmethod():
-                yield from self.parts(value.__func__)
-            case property():
-                yield from self.parts(value.fget)
-            case dict() | types.MappingProxyType():  # a table of handlers, or of numbers
-                for key, part in value.items():
-                    yield from self.parts((key, part))
-            case Decimal():
+                yield value.name
+                yield from self.parts(value.value, package)
+            case _ if isinstance(value, _PLAIN):
                 yield repr(value)
+            case Mapping() | list() | tuple():
+                for part in value.items() if isinstance(value, Mapping) else value:
+                    yield from self.parts(part, package)
+            case set() | frozenset():
+                yield from sorted(" ".join(self.parts(part, package)) for part in value)
             case functools.partial():
-                yield from self.parts((value.func, *value.args, *value.keywords.values()))
+                yield from self.parts((value.func, value.args, value.keywords), package)
             case type():
                 for base in value.__mro__:
                     if _package(base) == _package(value):
-                        yield from self._parts_of_class(base)
-                for hint in _hints(value):  # what it holds: the methods of a value of its own
-                    yield from self._classes_in(hint, value)
-            case _ if callable(value) and hasattr(value, "__wrapped__"):  # a cache around it
-                yield from self.parts(value.__wrapped__)
-            case _ if dataclasses.is_dataclass(value):  # an upcaster of an event class, for one
-                for field in dataclasses.fields(value):
-                    yield from self.parts(getattr(value, field.name, None))
+                        yield from self._of_code(base, package)
+            case _ if is_dataclass(value):  # an upcaster, among others
+                for field in fields(value):
+                    yield from self.parts(getattr(value, field.name, None), package)
+            case _ if callable(value):
+                yield from self._of_code(inspect.unwrap(value), package)
+                # What functools.singledispatch chooses from.
+                yield from self.parts(getattr(value, "registry", None), package)
 
-    def _parts_of_class(self, found: type) -> Iterator[str]:
-        for name, member in sorted(vars(found).items()):
-            # What Python notes itself, such as the number of a line, changes with other code.
-            if callable(member) or not name.startswith("__"):
-                yield name
-                yield from self.parts(member)
-
-    def _classes_in(self, hint: Any, within: type) -> Iterator[str]:
-        if isinstance(hint, type) and _package(hint) == _package(within):
-            yield from self.parts(hint)
-        for part in get_args(hint):
-            yield from self._classes_in(part, within)
-
-    def _parts_of_code(self, code: types.CodeType, function: types.FunctionType) -> Iterator[str]:
-        yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars}"
-        for constant in code.co_consts:
-            if isinstance(constant, types.CodeType):
-                yield from self._parts_of_code(constant, function)
-            else:
-                yield _constant(constant)
-        for name in code.co_names:
-            yield from self._parts_used(function.__globals__.get(name), code, function)
-
-    def _parts_used(
-        self, used: object, code: types.CodeType, function: types.FunctionType
-    ) -> Iterator[str]:
-        """What a name stands for that a function uses: of libraries, nothing."""
-        match used:
-            case types.ModuleType():
-                if used.__name__.partition(".")[0] == _package(function):
-                    for name in code.co_names:  # rules.value, among others
-                        if name in vars(used):
-                            yield name
-                            yield from self._parts_used(vars(used)[name], code, function)
-            case type() | types.FunctionType() | functools._lru_cache_wrapper():
-                if _package(used) == _package(function):
-                    yield from self.parts(used)
-            case enum.Enum() | Decimal() | dict() | tuple() | list() | set() | frozenset():
-                yield from self.parts(used)
-            case str() | int() | float():
-                yield from self.parts(used)
+    def _of_code(self, code: Any, package: str | None) -> Iterator[str]:
+        key = id(code), package is None
+        if package not in (None, _package(code)) or key in self._seen:
+            return
+        self._seen.add(key)
+        try:
+            tree = _tree(code)
+        except (OSError, TypeError):  # there is no source
+            return
+        yield _text(tree)
+        if package is None:
+            for value in _named_in(tree, code):
+                yield from self.parts(value, _package(code))
 
 
-def _hints(value: type) -> list[Any]:
+def _package(code: Any) -> str:
+    return str(getattr(code, "__module__", None)).partition(".")[0]
+
+
+def _tree(code: Any) -> ast.AST | str:
+    """Parse the source of a function or class.
+
+    Raises:
+        OSError, TypeError: there is none.
+    """
+    source = inspect.getsource(code)
+    if not _is_what_runs(code):
+        # The file was replaced under the process: no other process makes the same states.
+        return uuid4().hex
     try:
-        return list(get_type_hints(value).values())
-    except Exception:  # what is not to be looked up says nothing
-        return []
+        return ast.parse(f"if True:\n{source}" if source[:1].isspace() else source)
+    except SyntaxError:  # the lines of a lambda, cut out of an expression
+        return source
 
 
-def _package(value: Any) -> str:
-    return str(value.__module__).partition(".")[0]
+def _is_what_runs(code: Any) -> bool:
+    members = vars(code).values() if isinstance(code, type) else [code]
+    codes = [member.__code__ for member in members if isinstance(member, FunctionType)]
+    filename = str(inspect.getsourcefile(code))
+    source = "".join(linecache.getlines(filename))
+    # Those of generated methods, such as __init__ of a dataclass, stand in no file.
+    return _compiled(filename, source).issuperset(
+        code for code in codes if code.co_filename == filename
+    )
 
 
-def _constant(value: object) -> str:
-    if isinstance(value, frozenset):  # whose order is another in every process
-        return repr(sorted(map(_constant, value)))
-    if isinstance(value, tuple):
-        return repr([_constant(part) for part in value])
-    return repr(value)
+@functools.lru_cache(maxsize=16)
+def _compiled(filename: str, source: str) -> frozenset[CodeType]:
+    """Give the code of all functions of a file."""
+    codes = [compile(source, filename, "exec", dont_inherit=True)]
+    for code in codes:
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return frozenset(codes)
+
+
+def _text(node: object) -> str:
+    """Write a syntax tree: what `ast.dump` leaves out differs between versions of Python."""
+    match node:
+        case ast.AST():
+            parts = [
+                f"{name}={_text(value)}"
+                for name, value in ast.iter_fields(node)
+                if name not in {"ctx", "kind", "type_comment"} and value is not None and value != []
+            ]
+            return f"{type(node).__name__}({', '.join(parts)})"
+        case list():
+            return f"[{', '.join(_text(part) for part in node if not _is_docstring(part))}]"
+        case _:
+            return repr(node)
+
+
+def _is_docstring(node: object) -> bool:
+    match node:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return True
+        case _:
+            return False
+
+
+def _named_in(tree: ast.AST | str, code: Any) -> Iterator[object]:
+    """Give what the names in a function or class refer to, in its module and around it."""
+    if isinstance(tree, str):
+        return
+    scope: Mapping[str, Any] = vars(inspect.getmodule(code) or object)
+    if isinstance(code, FunctionType):
+        scope = ChainMap({**inspect.getclosurevars(code).nonlocals}, code.__globals__)
+    yield from (_value_of(node, scope) for node in ast.walk(tree))
+
+
+def _value_of(node: ast.AST, scope: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Name(id=name):
+            return scope.get(name)
+        case ast.Attribute(value=of, attr=name):
+            module = _value_of(of, scope)
+            return vars(module).get(name) if isinstance(module, ModuleType) else None
+        case _:
+            return None

@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from indelible.core.validation import validate_integer
 from indelible.errors import EncodingFailed, InvalidInput
-from indelible.serialization.codec import Codec, decode_other, encode_as_is
+from indelible.serialization.codec import Codec
 from indelible.serialization.event_classes import is_event_class
+from indelible.serialization.json_encoding import decode_other, encode_as_is
 
 from .fingerprint import fingerprint_of
 
@@ -30,10 +32,10 @@ class Snapshots:
         every: how many events are read before the next snapshot is taken.
         state: the type of the state, or a union of its types, where the annotations of a decider's
             `evolve` do not say it.
-        revision: raise it where code beyond what is looked at makes something else of the same
-            events. Looked at are the classes of the state and of the events (all of the store's,
-            where `evolve` does not annotate its event), what they are like and what their methods
-            do; `evolve`, and the functions, classes and constants of its package that it uses.
+        revision: increase it when code that the library does not see changes what the same events
+            make. Seen are the classes of the state and of the events (all of the store's, if
+            `evolve` does not annotate its event), `evolve`, and the functions, classes and
+            constants of its package that these name directly; not what those call in turn.
 
     Raises:
         InvalidInput: `every` or `revision` is no whole number from 1 on.
@@ -54,11 +56,7 @@ class Snapshots:
 
     def __post_init__(self) -> None:
         for name in ("every", "revision"):
-            given = getattr(self, name)
-            if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-                raise InvalidInput(
-                    f"{name} of snapshots must be a whole number from 1 on, not {given!r}"
-                )
+            validate_integer(f"{name} of snapshots", getattr(self, name), 1)
 
 
 class SnapshotSerializer:
@@ -67,13 +65,13 @@ class SnapshotSerializer:
     Attributes:
         every: how many events are read before the next snapshot is taken.
         name: what they are called.
-        shape: what they, and the code that makes them, are like, as a hash.
+        fingerprint: that of their classes and of the code that makes them.
         event_classes: what the events are instances of, as far as `evolve` says it.
     """
 
     every: int
     name: str
-    shape: str
+    fingerprint: str
     event_classes: tuple[type, ...]
 
     def read(self, data: bytes) -> Any:
@@ -135,8 +133,8 @@ class DeciderSerializer(SnapshotSerializer):
         self.every = snapshots.every
         self.name = " | ".join(self._types)
         self._read = {name: _reader(kind) for name, kind in self._types.items()}
-        self.shape = fingerprint_of(
-            self._types.values(), self._written(initial_state()), evolve, snapshots.revision
+        self.fingerprint = fingerprint_of(
+            self._types.values(), self._written(initial_state()), snapshots.revision, evolve
         )
 
     def _data(self, state: Any) -> Any:
@@ -178,8 +176,8 @@ class AggregateSerializer(SnapshotSerializer):
         self.name = aggregate.__qualname__
         self._reader = _reader(self._struct)
         _, self.event_classes = _told_by(aggregate.evolve)
-        self.shape = fingerprint_of(
-            [struct], self._written(aggregate()), aggregate, snapshots.revision
+        self.fingerprint = fingerprint_of(
+            [struct], self._written(aggregate()), snapshots.revision, aggregate
         )
 
     def _data(self, state: Any) -> Any:

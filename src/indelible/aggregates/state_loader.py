@@ -21,7 +21,7 @@ from indelible.streams.rows import decode_rows
 
 from .adapter import DeciderAdapter, adapter_of
 from .aggregate import Aggregate
-from .fingerprint import in_store
+from .fingerprint import with_events
 from .snapshots import SnapshotSerializer
 
 State = TypeVar("State")
@@ -98,10 +98,10 @@ class StateLoader(Generic[State]):
     def load(self) -> Operation[None]:
         """Take in the events that there are: most often in one round trip, from a snapshot on."""
         _, to_version = yield from self._versions.find()
-        form = self._subject.form
-        count, last_valid_at = yield from self._take_in(to_version, form)
-        if form is not None and self._is_of_today and count >= form.every:
-            self._keep(form, None if self._moment is None else last_valid_at)
+        serializer = self._subject.serializer
+        count, last_valid_at = yield from self._take_in(to_version, serializer)
+        if serializer is not None and self._is_of_today and count >= serializer.every:
+            self._keep(serializer, None if self._moment is None else last_valid_at)
 
     def catch_up(self) -> Operation[None]:
         """Take in what has come since, and read no event again."""
@@ -122,16 +122,18 @@ class StateLoader(Generic[State]):
         Raises:
             InvalidInput: it cannot be written.
         """
-        form, kept = self._subject.form, self._kept
+        serializer, kept = self._subject.serializer, self._kept
         if isinstance(kept, IndelibleError):
             raise kept
-        if form is not None and kept is not None:
+        if serializer is not None and kept is not None:
             yield Statement(
                 "aggregates.save_snapshot",
                 {
                     "stream": self._stream,
-                    "state": form.name,
-                    "shape": in_store(form.shape, form.event_classes, self._codec),
+                    "state": serializer.name,
+                    "shape": with_events(
+                        serializer.fingerprint, serializer.event_classes, self._codec
+                    ),
                     "version": kept.version,
                     "valid_at": kept.valid_at,
                     "erased_at": self._erased_at,
@@ -140,16 +142,16 @@ class StateLoader(Generic[State]):
                 },
             )
 
-    def _keep(self, form: SnapshotSerializer, valid_at: datetime | None) -> None:
+    def _keep(self, serializer: SnapshotSerializer, valid_at: datetime | None) -> None:
         # Written now, since an aggregate goes on to change; what is wrong with it is said later,
         # when nothing depends on it any more.
         try:
-            self._kept = _Kept(self.version, valid_at, form.write(self.state))
+            self._kept = _Kept(self.version, valid_at, serializer.write(self.state))
         except IndelibleError as error:
             self._kept = error
 
     def _take_in(
-        self, to_version: int, form: SnapshotSerializer | None
+        self, to_version: int, serializer: SnapshotSerializer | None
     ) -> Operation[tuple[int, datetime | None]]:
         """Take in the events after the version that is known, and a snapshot before, if any.
 
@@ -160,7 +162,7 @@ class StateLoader(Generic[State]):
         count = 0
         is_first = is_full = True
         while is_full:
-            rows = yield from self._page(after, to_version, form)
+            rows = yield from self._page(after, to_version, serializer)
             if not rows:
                 break
             told, rows = _apart(rows)
@@ -168,11 +170,11 @@ class StateLoader(Generic[State]):
                 facts = msgspec.json.decode(told[6], type=_Facts)
                 if self.version == -1:  # as it was when the first event was read, and no later
                     self._erased_at = told[9]
-                if not self._go_on_from(told[5], form):
+                if not self._go_on_from(told[5], serializer):
                     return (yield from self._take_in(to_version, None))
                 self.handled_at = facts.handled_at
                 self.version = to_version = min(facts.version, to_version)
-                is_first, form = False, None
+                is_first, serializer = False, None
             self._fold(
                 [self._data(event) for event in decode_rows(self._codec, rows, self._stream)[0]]
             )
@@ -187,15 +189,15 @@ class StateLoader(Generic[State]):
         self,
         after: tuple[int, datetime | None, int],
         to_version: int,
-        form: SnapshotSerializer | None,
+        serializer: SnapshotSerializer | None,
     ) -> Operation[Rows]:
         statement = "aggregates.load" if self._moment is None else "aggregates.load_by_valid_time"
         common = {
             "stream": self._stream,
-            "state": None if form is None else form.name,
+            "state": None if serializer is None else serializer.name,
             "shape": None
-            if form is None
-            else in_store(form.shape, form.event_classes, self._codec),
+            if serializer is None
+            else with_events(serializer.fingerprint, serializer.event_classes, self._codec),
             "to_version": to_version,
             "limit": _PAGE,
         }
@@ -206,13 +208,13 @@ class StateLoader(Generic[State]):
             own = {"moment": self._moment, "above_moment": after[1], "above_position": after[2]}
         return (yield Statement(statement, {**common, **own}))
 
-    def _go_on_from(self, snapshot: bytes | None, form: SnapshotSerializer | None) -> bool:
+    def _go_on_from(self, snapshot: bytes | None, serializer: SnapshotSerializer | None) -> bool:
         """Go on from a snapshot, if there is one; say whether it can be read."""
-        if snapshot is not None and form is not None:
+        if snapshot is not None and serializer is not None:
 
             def read() -> tuple[bytes, State]:
                 written = msgspec.json.decode(snapshot, type=str).encode()
-                return written, form.read(written)
+                return written, serializer.read(written)
 
             try:
                 self._snapshot, self.state = read()
@@ -223,11 +225,11 @@ class StateLoader(Generic[State]):
         return True
 
     def _begin(self) -> None:
-        form = self._subject.form
-        if self._snapshot is None or form is None:
+        serializer = self._subject.serializer
+        if self._snapshot is None or serializer is None:
             self.state = self._subject.initial_state()
         else:
-            self.state = form.read(self._snapshot)
+            self.state = serializer.read(self._snapshot)
 
     def _data(self, event: RecordedEvent) -> Any:
         if event.data is ERASED:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from indelible.consumer_groups.types import GroupInfo, GroupStart
 from indelible.core.handlers import check_handler
-from indelible.core.validation import validate_count, validate_name
+from indelible.core.validation import validate_integer, validate_name
 from indelible.errors import IndelibleError, InvalidInput
 from indelible.projections.projection import Projection
 from indelible.projections.types import ProjectionStatus
@@ -61,8 +61,7 @@ class HandlerRegistry(Generic[Handler]):
         projections: Iterable[Projection | type[Projection]] = (),
         inline: Iterable[Projection | type[Projection]] = (),
     ) -> None:
-        if validate_count("concurrency", concurrency) == 0:
-            raise InvalidInput("concurrency must be 1 or more, not 0")
+        validate_integer("concurrency", concurrency, 1)
         self.group_name = validate_name("group", group)
         self.events = events
         self.url = url

@@ -15,7 +15,7 @@ import msgspec
 
 from indelible.core.operation import Operation, Rows, Statement
 from indelible.core.timestamps import validate_timestamp
-from indelible.core.validation import validate_name, validate_new_name
+from indelible.core.validation import validate_integer, validate_name, validate_new_name
 from indelible.errors import (
     ChannelMismatch,
     ConnectionLost,
@@ -89,7 +89,7 @@ class Importing:
     """One run of an import: takes events, gives chunks, and writes them.
 
     Args:
-        writing: the store's codec and settings.
+        settings: the store's codec and settings.
         source: what the events come from; ids are made from it where an event has none.
         keep_recorded_at: whether to keep the time at which an event was recorded first.
         inline: the inline projections that serve, and the types that they take (None for all).
@@ -98,14 +98,14 @@ class Importing:
 
     def __init__(
         self,
-        writing: AppendSettings,
+        settings: AppendSettings,
         *,
         source: str | None = None,
         keep_recorded_at: bool = False,
         inline: Mapping[str, frozenset[str] | None] = MappingProxyType({}),
         past_inline: bool = False,
     ) -> None:
-        self._writing = writing
+        self._writing = settings
         self._source = None if source is None else validate_name("source", source).encode()
         self._keep_recorded_at = keep_recorded_at
         self._inline = inline
@@ -132,7 +132,8 @@ class Importing:
                     self._unit = "event"
                     self._take_value(event)
         except IndelibleError as error:
-            raise error.placed(f"{self._unit} {self._taken:,}") from error
+            error.add_location(f"{self._unit} {self._taken:,}")
+            raise
 
     def finish(self) -> Chunk:
         """Give the chunk that was being made; the next one begins.
@@ -218,7 +219,7 @@ class Importing:
         elif outcome != "in_future" and not chunk.was_refused:
             return self.again(chunk)  # an id that is there tells more than a version
         index, error = _refusal(outcome, facts, chunk)
-        raise error.placed(f"{self._unit} {chunk.events[index].place:,}")
+        raise error.add_location(f"{self._unit} {chunk.events[index].place:,}")
 
     def lost(self, chunk: Chunk, loss: ConnectionLost) -> ConnectionLost:
         """Say what to do where it is not known whether a chunk was stored."""
@@ -384,12 +385,10 @@ def _last(chunk: Chunk, first: int, positions: list[int] | None) -> int:
     return positions[-1] if positions else first + len(chunk) - 1
 
 
-def _version(given: object) -> int:
-    if isinstance(given, str) and given.isdecimal() and given.isascii():
-        given = int(given)
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**63:
-        return given
-    raise InvalidInput(f"version must be a whole number from 0 on, not {given!r}")
+def _version(version: object) -> int:
+    if isinstance(version, str) and version.isdecimal() and version.isascii():
+        version = int(version)
+    return validate_integer("version", version)
 
 
 class _Fact(msgspec.Struct):

@@ -143,7 +143,8 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                 )
             except IndelibleError as error:
                 before = f", {appended} before it appended" if appended else ""
-                raise error.placed(f"line {number}{before}") from error
+                error.add_location(f"line {number}{before}")
+                raise
             versions[line.stream] = result.version
             appended += 1
     typer.echo(f"{appended:,} {'line' if appended == 1 else 'lines'} appended")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 
 from . import arguments, output
 from .read import as_stored
@@ -28,7 +28,7 @@ def show_event(
     schema: arguments.Schema = "indelible",
 ) -> int:
     """Show one event whole. Ends with exit code 1 where there is none at the position."""
-    validate_count("POSITION", position)
+    validate_integer("POSITION", position)
     with as_stored(url, schema) as store:
         events = list(store.read_all(after=max(position - 1, 0), limit=1))
     if not events or events[0].position != position:

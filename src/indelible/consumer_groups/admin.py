@@ -8,18 +8,15 @@ from typing import Any, Literal, NoReturn
 
 from indelible.core.operation import Operation, Statement
 from indelible.core.timestamps import validate_timestamp
-from indelible.core.validation import validate_count, validate_name
+from indelible.core.validation import is_integer, validate_integer, validate_name
 from indelible.errors import GroupExists, GroupNotFound, InvalidInput
 from indelible.query import Query
 from indelible.serialization.codec import Codec
-from indelible.streams.head import head
+from indelible.streams.head import LAG_WINDOW, head
 from indelible.streams.query_parameters import check_query, items_json
 from indelible.streams.recorded_time import position_before
 
 from .types import GroupInfo, GroupSettings, GroupStart, GroupWorker, ParkedEvent
-
-_COUNTED = 100_000
-"""How many positions are looked through to count a lag; beyond, positions stand for events."""
 
 
 def create(
@@ -64,7 +61,7 @@ def info(codec: Codec, name: str) -> Operation[GroupInfo]:
     matching = {
         "items": items_json(settings.query and codec.upcasting.stored(settings.query)),
         "head": settled,
-        "counted": _COUNTED,
+        "counted": LAG_WINDOW,
     }
     ((lag_events, lag_seconds),) = yield Statement(
         "consumer_groups.lag",
@@ -149,7 +146,7 @@ def parked(name: str, *, key: str | None, limit: int | None) -> Operation[list[P
         {
             "group": name,
             "key": key,
-            "limit": 2**62 if limit is None else validate_count("limit", limit),
+            "limit": 2**62 if limit is None else validate_integer("limit", limit),
         },
     )
     return [ParkedEvent(*row) for row in rows]
@@ -164,7 +161,7 @@ def act_on_parked(
         f"consumer_groups.{action}",
         {
             "group": name,
-            "position": None if position is None else validate_count("position", position),
+            "position": None if position is None else validate_integer("position", position),
             "key": key,
         },
     )
@@ -187,7 +184,7 @@ def _start(start: object) -> Operation[dict[str, object]]:
         case datetime():
             since = validate_timestamp("start", start)
             after = yield from position_before(since)
-        case int() if not isinstance(start, bool) and 0 <= start < 2**63:
+        case int() if is_integer(start):
             after = start
         case _:
             raise InvalidInput(
@@ -204,9 +201,7 @@ def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
             'partition_by must be "stream", "tag:KEY" or "metadata:FIELD", not'
             f" {settings.partition_by!r}"
         )
-    attempts = settings.max_attempts
-    if not _is_number(attempts) or attempts != int(attempts) or not 0 < attempts < 10_000:
-        raise InvalidInput(f"max_attempts must be a whole number over 0, not {attempts!r}")
+    max_attempts = validate_integer("max_attempts", settings.max_attempts, 1, 9_999)
     for what, value, least in (
         ("retry_after", settings.retry_after, 0),
         ("lease", settings.lease, 0.2),
@@ -216,7 +211,7 @@ def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
     return {
         "items": items_json(check_query(settings.query)),
         "partition_by": None if settings.partition_by == "stream" else settings.partition_by,
-        "max_attempts": attempts,
+        "max_attempts": max_attempts,
         "retry_after": float(settings.retry_after),
         "lease": float(settings.lease),
         "hold_back": bool(settings.hold_back),

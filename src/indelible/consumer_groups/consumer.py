@@ -142,7 +142,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self.close()
 
     def _tell(self, item: InFlightEvent) -> None:
-        self._worker.verdicts.append(item)
+        self._worker.outcomes.append(item)
         self._woken.set()
 
     def _step(self) -> float | None:
@@ -191,7 +191,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
             item,
             _event(item),
             self._tell,
-            worker.verdicts,
+            worker.outcomes,
             self._patient_engine,
             worker,
             self._bind,

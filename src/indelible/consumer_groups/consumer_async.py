@@ -149,7 +149,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         await self.close()
 
     def _tell(self, item: InFlightEvent) -> None:
-        self._worker.verdicts.append(item)
+        self._worker.outcomes.append(item)
         self._woken.ring()
 
     async def _work(self) -> None:
@@ -211,7 +211,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
             item,
             _event(item),
             self._tell,
-            worker.verdicts,
+            worker.outcomes,
             self._patient_engine,
             worker,
             self._bind,

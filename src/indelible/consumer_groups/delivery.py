@@ -135,22 +135,22 @@ class DeliveredEvent:
 
     def _say(self, verdict: Outcome) -> None:
         self._check_unsaid()
-        self._item.verdict = verdict
+        self._item.outcome = verdict
         self._tell(self._item)
         self._is_told = True
 
     def _check_unsaid(self) -> None:
-        if self._item.verdict is not None:
+        if self._item.outcome is not None:
             raise InvalidInput(
-                f"event {self.position} was {self._item.verdict} already: say how it went once"
+                f"event {self.position} was {self._item.outcome} already: say how it went once"
             )
 
     def __del__(self) -> None:
         # Anywhere, in any thread: no lock may be taken here. The worker finds it at its next turn.
         if self._is_taken and not self._is_told:
-            if self._item.verdict is None:
+            if self._item.outcome is None:
                 self._item.reason = "it was dropped, and nothing was said of it"
-                self._item.verdict = "given back"
+                self._item.outcome = "given back"
             self._verdicts.append(self._item)
 
     def __enter__(self) -> Self:
@@ -162,7 +162,7 @@ class DeliveredEvent:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        said = self._item.verdict
+        said = self._item.outcome
         if error is None:
             if said is None:
                 self.ack()
@@ -187,7 +187,7 @@ class DeliveredEvent:
 def note_failure(delivery: DeliveredEvent, error: BaseException) -> None:
     """Log that the handler of an event failed, and nack it unless something was said of it."""
     _log.error("a handler failed", exc_info=error, extra=delivery.facts())
-    if delivery._item.verdict is None:
+    if delivery._item.outcome is None:
         delivery.nack(error)
 
 

@@ -1,7 +1,7 @@
-"""How plans run.
+"""How operations run.
 
-A plan is a generator that yields statements and receives their rows; it holds the rules and does
-no I/O, so that the sync and the async face run the same one (sans-IO, as in h11 and httpx). It
+An operation is a generator that yields statements and receives their rows; it holds the rules and
+does no I/O, so that the sync and the async API run the same one (sans-IO, as in h11 and httpx). It
 returns its result.
 """
 
@@ -47,41 +47,41 @@ class Statement(msgspec.Struct, frozen=True):
 Operation = Generator[Statement, Rows, T]
 
 
-def run(plan: Operation[T], execute: Callable[[Statement], Rows]) -> T:
-    """Run a plan to its end.
+def run(operation: Operation[T], execute: Callable[[Statement], Rows]) -> T:
+    """Run an operation to its end.
 
     Args:
-        plan: the plan.
-        execute: runs one statement; an error that it raises is thrown into the plan.
+        operation: the operation.
+        execute: runs one statement; an error that it raises is thrown into the operation.
 
     Returns:
-        What the plan returns.
+        What the operation returns.
     """
     try:
-        call = next(plan)
+        statement = next(operation)
         while True:
             try:
-                rows = execute(call)
+                rows = execute(statement)
             except Exception as error:
-                call = plan.throw(error)
+                statement = operation.throw(error)
             else:
-                call = plan.send(rows)
+                statement = operation.send(rows)
     except StopIteration as stop:
         result: T = stop.value
         return result
 
 
-async def run_async(plan: Operation[T], execute: Callable[[Statement], Awaitable[Rows]]) -> T:
-    """Run a plan to its end, as `drive` does, awaiting each statement."""
+async def run_async(operation: Operation[T], execute: Callable[[Statement], Awaitable[Rows]]) -> T:
+    """Run an operation to its end, as `run` does, awaiting each statement."""
     try:
-        call = next(plan)
+        statement = next(operation)
         while True:
             try:
-                rows = await execute(call)
+                rows = await execute(statement)
             except Exception as error:
-                call = plan.throw(error)
+                statement = operation.throw(error)
             else:
-                call = plan.send(rows)
+                statement = operation.send(rows)
     except StopIteration as stop:
         result: T = stop.value
         return result

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from random import uniform
 
+from indelible.core.validation import validate_integer
 from indelible.errors import (
     AppendRejected,
     ConnectionLost,
     DatabaseUnreachable,
-    InvalidInput,
     ServerBusy,
     TransactionConflict,
 )
@@ -28,9 +28,7 @@ class RetryBudget:
     """
 
     def __init__(self, attempts: object) -> None:
-        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
-            raise InvalidInput(f"attempts must be a whole number from 1 on, not {attempts!r}")
-        self._most = self._left = attempts
+        self._most = self._left = validate_integer("attempts", attempts, 1)
         self._longest = _FIRST_PAUSE
 
     def pause_after(self, refusal: AppendRejected) -> float:
@@ -49,10 +47,11 @@ class RetryBudget:
         return pause
 
 
-_SHORTEST_RETRY = 0.05
-_LONGEST_RETRY = 5.0
+_SHORTEST_BACKOFF = 0.05
+_LONGEST_BACKOFF = 5.0
 
-_LONGEST_DELAY = 3_600.0
+LONGEST_DELAY = 3_600
+"""Seconds between two attempts at an event, at most."""
 
 TRANSIENT_ERRORS = (ConnectionLost, DatabaseUnreachable, ServerBusy, TransactionConflict)
 """Errors that pass by themselves: a reader goes on as soon as the database can work again."""
@@ -66,20 +65,20 @@ def delay_after(attempts: int, first: float) -> float:
         first: seconds after the first.
     """
     # A microsecond is over an hour after 32 times; after 1,024 times there is no such float.
-    return min(first * 2.0 ** min(attempts - 1, 32), _LONGEST_DELAY)
+    return min(first * 2.0 ** min(attempts - 1, 32), LONGEST_DELAY)
 
 
 class Backoff:
     """How long to wait before each new attempt to reach the database: longer each time."""
 
     def __init__(self) -> None:
-        self._pause = _SHORTEST_RETRY
+        self._pause = _SHORTEST_BACKOFF
 
     def next_pause(self) -> float:
         """Seconds to wait now."""
-        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_RETRY)
+        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_BACKOFF)
         return pause
 
     def succeed(self) -> None:
         """Begin again with the shortest."""
-        self._pause = _SHORTEST_RETRY
+        self._pause = _SHORTEST_BACKOFF

@@ -1,8 +1,9 @@
-"""The names of streams, channels, types and tags: what they may be."""
+"""Check names, texts and numbers that callers give."""
 
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 from indelible.errors import UNSTORABLE, InvalidInput
 
@@ -63,17 +64,33 @@ def validate_text(what: str, text: object) -> str:
     return text
 
 
-def validate_count(what: str, value: object) -> int:
-    """Check a version or a position to read from: a whole number, 0 or more.
+_LARGEST = 2**63 - 1
+"""The largest integer that the database keeps."""
+
+
+def is_integer(value: object, least: int = 0, most: int = _LARGEST) -> TypeGuard[int]:
+    """Whether a value is a whole number between two bounds; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def validate_integer(what: str, value: object, least: int = 0, most: int = _LARGEST) -> int:
+    """Check a whole number: a version, a position, a count.
+
+    Args:
+        what: what it is called in the error.
+        value: the number.
+        least: the smallest that is allowed.
+        most: the largest that is allowed.
 
     Raises:
         InvalidInput: it is something else.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+    if is_integer(value, least, most):
         return value
-    raise InvalidInput(f"{what} must be a whole number from 0 on, not {value!r}")
+    bounds = f"from {least} on" if most == _LARGEST else f"from {least} to {most:,}"
+    raise InvalidInput(f"{what} must be a whole number {bounds}, not {value!r}")
 
 
 def validate_limit(limit: object) -> int | None:
     """Check a limit: a whole number, 0 or more, or None for no limit."""
-    return None if limit is None else validate_count("limit", limit)
+    return None if limit is None else validate_integer("limit", limit)

@@ -95,23 +95,23 @@ def _current(codec: Codec, model: DecisionModel[State]) -> DecisionModel[State]:
 
 
 def finish(
-    writing: append_input.AppendSettings, decision: Decision[Any]
+    settings: append_input.AppendSettings, decision: Decision[Any]
 ) -> Operation[list[AppendResult]]:
     """Append what was decided, if what it was decided on still holds."""
     if decision._appends:
         decision.results = yield from append.append_many(
-            writing, decision._appends, condition=decision.condition
+            settings, decision._appends, condition=decision.condition
         )
     return decision.results
 
 
 def decide_with(
-    writing: append_input.AppendSettings,
+    settings: append_input.AppendSettings,
     decide: Callable[..., Any],
     models: Sequence[DecisionModel[Any]],
 ) -> Operation[list[AppendResult]]:
     """Attempt once to read, decide and append; see `EventStore.decide_with`."""
-    decision = yield from begin(writing.codec, models)
+    decision = yield from begin(settings.codec, models)
     decided = decide(*decision.states)
     if inspect.iscoroutine(decided):
         decided.close()
@@ -127,4 +127,4 @@ def decide_with(
                 )
             else:
                 decision.append(None, part)
-    return (yield from finish(writing, decision))
+    return (yield from finish(settings, decision))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_count, validate_name
+from indelible.core.validation import validate_integer, validate_name
 from indelible.errors import ProjectionNotFound
-from indelible.streams.head import head
+from indelible.streams.head import LAG_WINDOW, head
 
 from . import assignment, registry
 from .types import ProjectionStatus, SkippedEvent
-
-_COUNTED = 100_000
-"""How many positions are looked through to count a lag; beyond, positions stand for events."""
 
 
 def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
@@ -36,7 +33,7 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
                     "items": query,
                     "after": build.checkpoint,
                     "head": settled,
-                    "counted": _COUNTED,
+                    "counted": LAG_WINDOW,
                 },
                 prepared=False,
             )
@@ -86,7 +83,7 @@ def discard(name: str, position: int | None) -> Operation[int]:
         ProjectionNotFound: there is none of the name.
     """
     if position is not None:
-        validate_count("position", position)
+        validate_integer("position", position)
     yield from registry.builds(validate_name("projection", name))
     ((count,),) = yield Statement("projections.discard", {"name": name, "position": position})
     return int(count)
@@ -98,7 +95,7 @@ def drop(name: str, version: int) -> Operation[None]:
     Raises:
         ProjectionNotFound: there is none of the name, or no such version.
     """
-    validate_count("version", version)
+    validate_integer("version", version)
     found = yield from registry.builds(validate_name("projection", name))
     if version not in {build.version for build in found}:
         there = (f"{name}, version {build.version}" for build in found)

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 from indelible.errors import InvalidInput
 from indelible.events import RecordedEvent
 
 from . import partition, registry
 from .definition import ProjectionDefinition, partition_of
+from .types import CUT_OVER_DISTANCE
 
 _LONGEST_BEAT = 1.0
-_NEARLY = 2_000
-"""How many positions a build may be behind the one whose place it is tried to take."""
 
 _log = logging.getLogger("indelible.projections")
 
@@ -111,7 +110,7 @@ class PartitionCoordinator:
         lease: float,
         only: int | None = None,
     ) -> None:
-        names = [described.name for described in given]
+        names = [definition.name for definition in given]
         for name in names:
             if names.count(name) > 1:
                 raise InvalidInput(f"projection {name!r} is given twice")
@@ -125,7 +124,7 @@ class PartitionCoordinator:
         """The builds that it cannot run, and why: for reasons that do not pass by themselves."""
         self.live_after: dict[int, int] = {}
         """Above which position events are live, of the newest versions that serve."""
-        self._given = {(described.name, described.version): described for described in given}
+        self._given = {(definition.name, definition.version): definition for definition in given}
         self._only = only
         self._able: dict[int, ProjectionDefinition] = {}
 
@@ -141,8 +140,8 @@ class PartitionCoordinator:
             ProjectionDefinitionChanged: one was begun in another way under its version.
         """
         if self._only is None:
-            for described in self._given.values():
-                yield from registry.register(described, "async")
+            for definition in self._given.values():
+                yield from registry.register(definition, "async")
 
     def turn(self) -> Operation[Assignment]:
         """Give a sign of life, look around, and say what to do."""
@@ -216,9 +215,9 @@ class PartitionCoordinator:
             if state == "serving":
                 newest[str(name)] = max(int(str(version)), newest.get(str(name), 0))
         for build_id, name, version, lifecycle, state, live_after, *_ in work:
-            described = self._given.get((str(name), int(str(version))))
+            definition = self._given.get((str(name), int(str(version))))
             if (
-                described is None
+                definition is None
                 or build_id in self.refused
                 or state == "retired"
                 or (self._only is not None and build_id != self._only)
@@ -226,7 +225,7 @@ class PartitionCoordinator:
                 or (lifecycle == "inline" and (self._only is None or state == "serving"))
             ):
                 continue
-            self._able[int(str(build_id))] = described
+            self._able[int(str(build_id))] = definition
             # Where old and new versions serve side by side one of them speaks.
             if state == "serving" and newest[str(name)] == version:
                 self.live_after[int(str(build_id))] = int(str(live_after))
@@ -258,7 +257,7 @@ class PartitionCoordinator:
         return [
             build_id
             for build_id, (name, version, lowest) in building.items()
-            if lowest >= target(name, version) - _NEARLY
+            if lowest >= target(name, version) - CUT_OVER_DISTANCE
         ]
 
 
@@ -268,10 +267,7 @@ def check_concurrency(concurrency: object) -> int:
     Raises:
         InvalidInput: it is something else.
     """
-    checked = validate_count("concurrency", concurrency)
-    if checked == 0:
-        raise InvalidInput("concurrency must be 1 or more, not 0")
-    return checked
+    return validate_integer("concurrency", concurrency, 1)
 
 
 def sweep() -> Operation[int]:
@@ -281,21 +277,22 @@ def sweep() -> Operation[int]:
 
 
 def live_events(
-    run: partition.PartitionProcessor, events: Sequence[RecordedEvent], live_after: int | None
+    processor: partition.PartitionProcessor, events: Sequence[RecordedEvent], live_after: int | None
 ) -> list[RecordedEvent]:
     """The events of a batch that `on_live` is to be called for.
 
     Args:
-        run: whose batch it is.
+        processor: whose batch it is.
         events: the events of the batch.
         live_after: above which position; None where the build does not serve.
     """
-    if live_after is None or not run.described.has_live_effects:
+    if live_after is None or not processor.described.has_live_effects:
         return []
-    partitions = run.described.partitions
+    partitions = processor.described.partitions
     return [
         event
         for event in events
         # Where the key is not the stream each partition has all events: one of them speaks.
-        if event.position > live_after and partition_of(event.stream, partitions) == run.partition
+        if event.position > live_after
+        and partition_of(event.stream, partitions) == processor.partition
     ]

@@ -8,7 +8,8 @@ from typing import Any, get_args, get_origin
 from zlib import crc32
 
 from indelible.core.handlers import check_handler
-from indelible.core.validation import validate_name
+from indelible.core.retry import LONGEST_DELAY
+from indelible.core.validation import validate_integer, validate_name
 from indelible.errors import IndelibleError, InvalidInput, ProjectionFailed
 from indelible.events import ERASED, RecordedEvent
 from indelible.query import Query
@@ -17,7 +18,6 @@ from indelible.serialization.codec import Codec
 from .projection import DocumentProjection, Kind, OnError, Projection
 
 _MOST_PARTITIONS = 1_024
-_LONGEST_RETRY = 3_600
 
 
 class ProjectionDefinition:
@@ -183,10 +183,10 @@ class ProjectionDefinition:
             check_handler(self.projection.on_live, "event")
 
     def _check_policy(self) -> None:
-        if isinstance(self.retry_after, bool) or not 0 <= self.retry_after <= _LONGEST_RETRY:
+        if isinstance(self.retry_after, bool) or not 0 <= self.retry_after <= LONGEST_DELAY:
             raise InvalidInput(
                 f"retry_after of projection {self.name!r} must be a number of seconds from 0 to"
-                f" {_LONGEST_RETRY:,}, not {self.retry_after!r}"
+                f" {LONGEST_DELAY:,}, not {self.retry_after!r}"
             )
         if self.on_error not in get_args(OnError):
             raise InvalidInput(
@@ -234,10 +234,5 @@ def partition_of(key: str, partitions: int) -> int:
     return crc32(key.encode()) % partitions
 
 
-def _check_number(described: ProjectionDefinition, what: str, value: object, highest: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= highest:
-        return value
-    raise InvalidInput(
-        f"{what} of projection {described.name!r} must be a whole number from 1 to {highest:,}, not"
-        f" {value!r}"
-    )
+def _check_number(definition: ProjectionDefinition, what: str, value: object, highest: int) -> int:
+    return validate_integer(f"{what} of projection {definition.name!r}", value, 1, highest)

@@ -49,15 +49,15 @@ class DocumentPage(Mapping[str, D]):
 
 
 def read_documents(
-    described: ProjectionDefinition, keys: Iterable[str]
+    definition: ProjectionDefinition, keys: Iterable[str]
 ) -> Operation[DocumentPage[Any]]:
     """Read some documents; see `Documents.read_many`."""
     wanted = [validate_name("key", key) for key in keys]
-    return (yield from _found(described, "projections.get_documents", {"keys": wanted}))
+    return (yield from _found(definition, "projections.get_documents", {"keys": wanted}))
 
 
 def find_documents(
-    described: ProjectionDefinition,
+    definition: ProjectionDefinition,
     fields: Mapping[str, Any] | None,
     *,
     after: str | None,
@@ -69,8 +69,8 @@ def find_documents(
         "limit": validate_limit(limit),
     }
     if not fields:
-        return (yield from _found(described, "projections.documents_all", page))
-    field = next((name for name in described.indexes if name in fields), next(iter(fields)))
+        return (yield from _found(definition, "projections.documents_all", page))
+    field = next((name for name in definition.indexes if name in fields), next(iter(fields)))
     try:
         value = _encode(fields[field]).decode()
         written = _encode(fields).decode()
@@ -82,17 +82,17 @@ def find_documents(
         "value": value,
         "fields": written,
     }
-    return (yield from _found(described, "projections.find_documents", parameters))
+    return (yield from _found(definition, "projections.find_documents", parameters))
 
 
 def _found(
-    described: ProjectionDefinition, statement: str, parameters: Mapping[str, object]
+    definition: ProjectionDefinition, statement: str, parameters: Mapping[str, object]
 ) -> Operation[DocumentPage[Any]]:
     rows = yield Statement(
-        statement, {"name": described.name, "version": described.version, **parameters}
+        statement, {"name": definition.name, "version": definition.version, **parameters}
     )
     if not rows:
-        yield from builds(described.name)
-        raise ProjectionNotReady(described.name, described.version)
-    documents = {row[2]: described.read(row[3]) for row in rows if row[2] is not None}
+        yield from builds(definition.name)
+        raise ProjectionNotReady(definition.name, definition.version)
+    documents = {row[2]: definition.read(row[3]) for row in rows if row[2] is not None}
     return DocumentPage(documents, rows[0][0], rows[0][1])

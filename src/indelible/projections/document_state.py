@@ -22,15 +22,15 @@ class DocumentState:
     """Documents in memory, and what events make of them.
 
     Args:
-        described: whose documents they are.
+        definition: whose documents they are.
         partition: which of the projection's partitions; documents of others are passed over.
         partitions: how many there are here; 1 for all documents.
     """
 
     def __init__(
-        self, described: ProjectionDefinition, *, partition: int = 0, partitions: int = 1
+        self, definition: ProjectionDefinition, *, partition: int = 0, partitions: int = 1
     ) -> None:
-        self._described = described
+        self._definition = definition
         self._partition = partition
         self._partitions = partitions
         self.documents: dict[str, Any] = {}
@@ -51,23 +51,24 @@ class DocumentState:
         each = self._seen_bytes // self._seen if self._seen else 0
         return len(self.documents) * (each + _ENTRY_BYTES)
 
-    def plan(self, events: Iterable[RecordedEvent]) -> list[tuple[RecordedEvent, str]]:
-        """Say which event is to be folded into which document, in order.
+    def route(self, events: Iterable[RecordedEvent]) -> list[tuple[RecordedEvent, str]]:
+        """Return which event is to be folded into which document, in order.
+
+        Args:
+            events: events that the projection takes.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
-        described = self._described
-        if described.is_by_stream and self._partitions == 1:
-            return [(event, event.stream) for event in events if described.takes(event)]
+        definition = self._definition
+        if definition.is_by_stream and self._partitions == 1:
+            return [(event, event.stream) for event in events]
         steps: list[tuple[RecordedEvent, str]] = []
         for event in events:
-            if not described.takes(event):
-                continue
             try:
-                keys = described.keys(event)
+                keys = definition.keys(event)
             except Exception as error:
-                raise described.failure(event, error) from error
+                raise definition.failure(event, error) from error
             steps.extend((event, key) for key in keys if self._falls_here(key))
         return steps
 
@@ -78,23 +79,23 @@ class DocumentState:
         """Fold events into documents, all of which are here.
 
         Args:
-            steps: what `plan` has said.
+            steps: what `route` returned.
             known: what the projection's `enrich` has found, as handlers take it.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
-        documents, changed, handlers = self.documents, self.changed, self._described.handlers
+        documents, changed, handlers = self.documents, self.changed, self._definition.handlers
         for event, key in steps:
             try:
                 documents[key] = handlers[event.type](documents.get(key), event, *known)
             except Exception as error:
-                raise self._described.failure(event, error) from error
+                raise self._definition.failure(event, error) from error
             changed[key] = event.position
 
 
 def bring(
-    described: ProjectionDefinition,
+    definition: ProjectionDefinition,
     folding: DocumentState,
     keys: Iterable[str],
     rows: Iterable[tuple[Any, ...]],
@@ -102,7 +103,7 @@ def bring(
     """Bring documents into memory; None for those that are not there.
 
     Args:
-        described: whose documents they are.
+        definition: whose documents they are.
         folding: where to.
         keys: which were asked for.
         rows: keys and documents, as the database has them.
@@ -113,13 +114,13 @@ def bring(
     folding.documents.update(dict.fromkeys(keys))
     for key, document in rows:
         try:
-            folding.documents[key] = described.read(document)
+            folding.documents[key] = definition.read(document)
             folding.note_size(1, len(document))
         except IndelibleError as error:
-            raise described.failure(None, error) from error
+            raise definition.failure(None, error) from error
 
 
-def changes(described: ProjectionDefinition, folding: DocumentState) -> tuple[str, list[str]]:
+def changes(definition: ProjectionDefinition, folding: DocumentState) -> tuple[str, list[str]]:
     """What is to be stored: the changed documents as JSON, and the keys of the removed ones.
 
     Raises:
@@ -132,9 +133,9 @@ def changes(described: ProjectionDefinition, folding: DocumentState) -> tuple[st
             removed.append(key)
             continue
         try:
-            written = described.write(document)
+            written = definition.write(document)
         except IndelibleError as error:
-            raise described.failure(None, error) from error
+            raise definition.failure(None, error) from error
         changed.append({"key": key, "document": msgspec.Raw(written), "position": position})
     encoded = _encode(changed)
     folding.note_size(len(changed), len(encoded))

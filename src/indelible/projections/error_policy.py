@@ -19,10 +19,10 @@ class ErrorPolicy:
     """What a partition does at errors: it tries again, later each time; then parks, or stops.
 
     Args:
-        run: the partition.
+        processor: the partition.
     """
 
-    run: partition.PartitionProcessor
+    processor: partition.PartitionProcessor
     attempts: int = field(default=0, init=False)
 
     def resume(self) -> Operation[float | None]:
@@ -33,12 +33,12 @@ class ErrorPolicy:
         """
         rows = yield Statement(
             "projections.retry_state",
-            {"projection_id": self.run.build_id, "partition": self.run.partition},
+            {"projection_id": self.processor.build_id, "partition": self.processor.partition},
         )
         if not rows:  # it was retired meanwhile
             return None
         ((self.attempts, wait, is_stopped, parked),) = rows
-        self.run.parked = set(parked)
+        self.processor.parked = set(parked)
         return None if is_stopped else float(wait)
 
     def succeed(self) -> None:
@@ -54,31 +54,35 @@ class ErrorPolicy:
         Raises:
             LeaseLost: others have taken over.
         """
-        run = self.run
-        described = run.described
+        processor = self.processor
+        definition = processor.described
         position = error.position if isinstance(error, ProjectionFailed) else None
-        if position is not None and run.position < position - 1 and run.short_of != position:
+        if (
+            position is not None
+            and processor.position < position - 1
+            and processor.short_of != position
+        ):
             # First what stands before it: it is not to wait for one that may never succeed.
-            run.short_of = position
-            run.forget()
+            processor.short_of = position
+            processor.forget()
             return 0.0
         noted = {
-            "projection_id": run.build_id,
-            "partition": run.partition,
-            "token": run.token,
+            "projection_id": processor.build_id,
+            "partition": processor.partition,
+            "token": processor.token,
             "error": describe(str(error) if isinstance(error, ProjectionFailed) else error),
             "position": position,
         }
-        facts = {"projection": described.name, "partition": run.partition, "at": position}
+        facts = {"projection": definition.name, "partition": processor.partition, "at": position}
         self.attempts += 1
-        is_final = self.attempts >= described.max_attempts
-        if is_final and described.on_error == "park" and position is not None:
+        is_final = self.attempts >= definition.max_attempts
+        if is_final and definition.on_error == "park" and position is not None:
             yield Statement("projections.park", noted)
             _log.error("a projection leaves an event out: %s", error, extra=facts)
-            run.parked.add(position)
+            processor.parked.add(position)
             self.attempts = 0
             return 0.0
-        wait = 0.0 if is_final else delay_after(self.attempts, described.retry_after)
+        wait = 0.0 if is_final else delay_after(self.attempts, definition.retry_after)
         yield Statement(
             "projections.record_failure",
             {**noted, "attempts": self.attempts, "wait": wait, "is_final": is_final},

@@ -22,17 +22,17 @@ class InlineProjections:
     def __init__(self, codec: Codec, given: Iterable[object], *, is_async: bool) -> None:
         self._codec = codec
         self.described = [ProjectionDefinition(projection, codec) for projection in given]
-        names = [described.name for described in self.described]
-        for described in self.described:
-            described.check_variant(is_async=is_async)
-            if described.kind == "external":
+        names = [definition.name for definition in self.described]
+        for definition in self.described:
+            definition.check_variant(is_async=is_async)
+            if definition.kind == "external":
                 raise InvalidInput(
-                    f"projection {described.name!r} cannot be inline: its state is elsewhere, and"
+                    f"projection {definition.name!r} cannot be inline: its state is elsewhere, and"
                     " no transaction here holds it"
                 )
-            if names.count(described.name) > 1:
-                raise InvalidInput(f"projection {described.name!r} is given twice")
-        handled = [name for described in self.described for name in described.handlers]
+            if names.count(definition.name) > 1:
+                raise InvalidInput(f"projection {definition.name!r} is given twice")
+        handled = [name for definition in self.described for name in definition.handlers]
         stored = codec.upcasting.stored(Query(types=handled))
         self._types = {name for item in stored.items for name in item.types}
 
@@ -41,22 +41,22 @@ class InlineProjections:
         return any(event.type in self._types for part in call.parts for event in part.events)
 
     def _taken(
-        self, described: ProjectionDefinition, events: Sequence[RecordedEvent]
+        self, definition: ProjectionDefinition, events: Sequence[RecordedEvent]
     ) -> list[RecordedEvent]:
-        return [event for event in events if described.takes(event)]
+        return [event for event in events if definition.takes(event)]
 
 
 # Inline ----------------------------------------------------------------------------------------
 
 
-def hold(described: ProjectionDefinition) -> Operation[int | None]:
+def hold(definition: ProjectionDefinition) -> Operation[int | None]:
     """Keep the build of an inline projection that serves in its place until the transaction ends.
 
     Returns:
         Which one; None where it is not built yet.
     """
     rows = yield Statement(
-        "projections.lock_inline_build", {"name": described.name, "version": described.version}
+        "projections.lock_inline_build", {"name": definition.name, "version": definition.version}
     )
     return int(rows[0][0]) if rows else None
 
@@ -68,29 +68,34 @@ def appended(codec: Codec, ids: Sequence[str]) -> Operation[list[RecordedEvent]]
 
 
 def fold_inline(
-    described: ProjectionDefinition, events: Sequence[RecordedEvent], known: Sequence[Any] = ()
+    definition: ProjectionDefinition, events: Sequence[RecordedEvent], known: Sequence[Any] = ()
 ) -> Operation[None]:
     """Fold events into the documents of an inline projection, in the transaction of their append.
 
-    Where it is not built yet nothing happens.
+    If it is not built yet nothing happens.
+
+    Args:
+        definition: the projection.
+        events: those of the append that it takes.
+        known: what its `enrich` has found, as handlers take it.
 
     Raises:
         ProjectionFailed: the projection failed.
     """
-    folding = DocumentState(described)
-    steps = folding.plan(events)
+    folding = DocumentState(definition)
+    steps = folding.route(events)
     keys = list({key for _, key in steps})
     if not keys:
         return
     rows = yield Statement(
         "projections.lock_documents",
-        {"name": described.name, "version": described.version, "keys": keys},
+        {"name": definition.name, "version": definition.version, "keys": keys},
     )
     if not rows:
         return
-    bring(described, folding, keys, [row[1:] for row in rows if row[1] is not None])
+    bring(definition, folding, keys, [row[1:] for row in rows if row[1] is not None])
     folding.fold(steps, known)
-    changed, removed = changes(described, folding)
+    changed, removed = changes(definition, folding)
     yield Statement(
         "projections.write_documents",
         {"projection_id": rows[0][0], "changed": changed, "removed": removed},

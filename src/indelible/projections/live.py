@@ -27,7 +27,7 @@ class Live(Generic[D]):
 
     Args:
         codec: reads the events.
-        described: the projection.
+        definition: the projection.
         key: only this document; None for all.
         as_of, valid_at: as for `EventStore.read_all`.
 
@@ -38,24 +38,25 @@ class Live(Generic[D]):
     def __init__(
         self,
         codec: Codec,
-        described: ProjectionDefinition,
+        definition: ProjectionDefinition,
         key: str | None,
         *,
         as_of: AsOf | None,
         valid_at: datetime | None,
     ) -> None:
-        if described.kind != "documents":
+        if definition.kind != "documents":
             raise InvalidInput(
-                f"projection {described.name!r} cannot be live: what its handlers make is not in"
+                f"projection {definition.name!r} cannot be live: what its handlers make is not in"
                 " memory; write it as a DocumentProjection"
             )
-        self.described = described
+        self.described = definition
         self._key = None if key is None else validate_name("key", key)
-        self._folding = DocumentState(described)
+        self._takes = definition.takes
+        self._folding = DocumentState(definition)
         self._reading: (
             valid_time.ValidStreamReading | valid_time.ValidLogReading | StreamReading | LogReading
         )
-        if key is not None and described.is_by_stream:
+        if key is not None and definition.is_by_stream:
             self._reading = valid_time.stream_reading(
                 codec,
                 key,
@@ -72,7 +73,7 @@ class Live(Generic[D]):
         else:
             self._reading = valid_time.log_reading(
                 codec,
-                described.query,
+                definition.query,
                 after=0,
                 backwards=False,
                 limit=None,
@@ -107,7 +108,7 @@ class Live(Generic[D]):
         Raises:
             ProjectionFailed: the projection failed at an event.
         """
-        steps = self._folding.plan(events)
+        steps = self._folding.route(filter(self._takes, events))
         if self._key is not None:
             steps = [step for step in steps if step[1] == self._key]
         self._folding.fold(steps, known)

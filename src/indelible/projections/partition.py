@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 from indelible.errors import (
     DecodingFailed,
     EpochMismatch,
@@ -46,7 +46,7 @@ class PartitionProcessor:
 
     Args:
         codec: reads the events.
-        described: the projection.
+        definition: the projection.
         partition: which of its partitions.
         owner: who runs it, for people.
         lease: seconds without a sign of life after which others take over.
@@ -60,21 +60,21 @@ class PartitionProcessor:
     def __init__(
         self,
         codec: Codec,
-        described: ProjectionDefinition,
+        definition: ProjectionDefinition,
         *,
         partition: int = 0,
         owner: str,
         lease: float = 10.0,
         build_id: int | None = None,
     ) -> None:
-        if validate_count("partition", partition) >= described.partitions:
+        if validate_integer("partition", partition) >= definition.partitions:
             raise InvalidInput(
-                f"projection {described.name!r} has {described.partitions} partitions, and the"
+                f"projection {definition.name!r} has {definition.partitions} partitions, and the"
                 f" first is 0: there is no partition {partition}"
             )
         if not lease > 0:
             raise InvalidInput(f"lease must be a number of seconds above 0, not {lease!r}")
-        self.described = described
+        self.described = definition
         self.build_id = build_id
         self.partition = partition
         self.owner = owner
@@ -230,7 +230,7 @@ class PartitionProcessor:
         if batch.position == self.position:
             return
         folding = self._folding
-        steps = folding.plan(batch.events)
+        steps = folding.route(batch.events)
         if folding.size > _KEPT_BYTES:
             folding.documents.clear()
         missing = list({key for _, key in steps if key not in folding.documents})
@@ -292,14 +292,14 @@ class PartitionProcessor:
         }
 
     def _falls_here(self, event: RecordedEvent) -> bool:
-        described = self.described
+        definition = self.described
         return (
-            described.takes(event)
+            definition.takes(event)
             and event.position not in self.parked
             and (
-                described.partitions == 1
-                or not described.is_by_stream
-                or partition_of(event.stream, described.partitions) == self.partition
+                definition.partitions == 1
+                or not definition.is_by_stream
+                or partition_of(event.stream, definition.partitions) == self.partition
             )
         )
 
@@ -317,16 +317,16 @@ class PartitionProcessor:
         return fitting
 
 
-def partitions_of(described: ProjectionDefinition, event: RecordedEvent) -> Sequence[int]:
+def partitions_of(definition: ProjectionDefinition, event: RecordedEvent) -> Sequence[int]:
     """The partitions that an event may fall to, as far as can be said without its data."""
-    if described.is_by_stream:
-        return (partition_of(event.stream, described.partitions),)
-    return range(described.partitions)
+    if definition.is_by_stream:
+        return (partition_of(event.stream, definition.partitions),)
+    return range(definition.partitions)
 
 
 def read_one_by_one(
     codec: Codec,
-    described: ProjectionDefinition,
+    definition: ProjectionDefinition,
     reading: LogReading,
     is_wanted: Callable[[RecordedEvent], bool],
 ) -> Operation[tuple[LogReading, list[RecordedEvent]]]:
@@ -338,7 +338,7 @@ def read_one_by_one(
     Raises:
         ProjectionFailed: a wanted event cannot be read.
     """
-    query = described.query
+    query = definition.query
     plain = reading.again(Codec(), codec.upcasting.stored(query), after=reading.position)
     fitting: list[RecordedEvent] = []
     for stored in (yield from plain.next_window()):
@@ -346,7 +346,7 @@ def read_one_by_one(
             try:
                 events, _ = decode_rows(codec, [_row(stored)], query=query)
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
-                raise ProjectionFailed(described.name, stored.position, stored.type, why) from why
+                raise ProjectionFailed(definition.name, stored.position, stored.type, why) from why
             fitting += events
     return reading.again(codec, query, after=plain.position), fitting
 

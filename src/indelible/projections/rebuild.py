@@ -12,10 +12,7 @@ from indelible.streams.head import head, head_info
 from . import registry
 from .definition import ProjectionDefinition
 from .partition import PartitionProcessor
-from .types import BuildInfo, Lifecycle
-
-_NEARLY = 2_000
-"""How many positions a build may be behind the head when it is tried to have it serve."""
+from .types import CUT_OVER_DISTANCE, BuildInfo, Lifecycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +38,10 @@ class RebuildProgress:
     @property
     def is_near(self) -> bool:
         """Whether it is so far that the rest can be done while others wait."""
-        return self.position >= self.head - _NEARLY
+        return self.position >= self.head - CUT_OVER_DISTANCE
 
 
-def begin(described: ProjectionDefinition) -> Operation[BuildInfo]:
+def begin(definition: ProjectionDefinition) -> Operation[BuildInfo]:
     """Begin to build a projection anew, or go on with what was begun before.
 
     Raises:
@@ -52,32 +49,32 @@ def begin(described: ProjectionDefinition) -> Operation[BuildInfo]:
         ProjectionDefinitionChanged: it was begun in another way under its version.
     """
     try:
-        known = yield from registry.builds(described.name)
+        known = yield from registry.builds(definition.name)
     except ProjectionNotFound:
         known = []
     lifecycle: Lifecycle = known[-1].lifecycle if known else "async"
-    found = yield from registry.register(described, lifecycle)
-    if described.kind != "documents" and found[-1].state == "serving":
+    found = yield from registry.register(definition, lifecycle)
+    if definition.kind != "documents" and found[-1].state == "serving":
         raise InvalidInput(
-            f"version {described.version} of projection {described.name!r} keeps its state in"
-            f" {'tables of yours' if described.kind == 'tables' else 'another place'}, where a"
+            f"version {definition.version} of projection {definition.name!r} keeps its state in"
+            f" {'tables of yours' if definition.kind == 'tables' else 'another place'}, where a"
             " second one would be mixed up with it: raise its version and write to a place that"
             " has the version in its name, and it is built beside this one"
         )
     ((build_id,),) = yield Statement(
-        "projections.start_rebuild", {"name": described.name, "version": described.version}
+        "projections.start_rebuild", {"name": definition.name, "version": definition.version}
     )
-    return (yield from _build(described, build_id))
+    return (yield from _build(definition, build_id))
 
 
-def look(described: ProjectionDefinition, build_id: int) -> Operation[RebuildProgress]:
+def look(definition: ProjectionDefinition, build_id: int) -> Operation[RebuildProgress]:
     """How far a rebuild is.
 
     Raises:
         ProjectionStopped: its code fails at an event.
         ProjectionNotFound: it was dropped meanwhile.
     """
-    build = yield from _build(described, build_id)
+    build = yield from _build(definition, build_id)
     for part in build.partitions:
         if part.is_stopped:
             raise ProjectionStopped(
@@ -101,7 +98,7 @@ def serve(build_id: int) -> Operation[bool]:
 
 
 def seize(
-    codec: Codec, described: ProjectionDefinition, build_id: int, *, is_last: bool
+    codec: Codec, definition: ProjectionDefinition, build_id: int, *, is_last: bool
 ) -> Operation[tuple[list[PartitionProcessor], int] | None]:
     """Hold up the appends that an inline projection takes part in, until the transaction ends.
 
@@ -109,7 +106,7 @@ def seize(
 
     Args:
         codec: reads the events.
-        described: the projection.
+        definition: the projection.
         build_id: the build that is to serve.
         is_last: whether to raise what is in the way and not to return None.
 
@@ -122,31 +119,31 @@ def seize(
             transactions.
     """
     if not is_last:
-        ((is_locked,),) = yield Statement("projections.try_lock", {"name": described.name})
+        ((is_locked,),) = yield Statement("projections.try_lock", {"name": definition.name})
         if not is_locked:
             return None
     rows = yield Statement("projections.force_acquire", {"projection_id": build_id})
     # Not the head: what other transactions hold up is none of this projection's.
     upto = (yield from head_info()).last_position
     parked = yield Statement("projections.parked_positions", {"projection_id": build_id})
-    runs = []
+    processors = []
     for partition, token, position in rows:
-        run = PartitionProcessor(
-            codec, described, partition=partition, owner="swap", build_id=build_id
+        processor = PartitionProcessor(
+            codec, definition, partition=partition, owner="swap", build_id=build_id
         )
-        run.token, run.position = token, position
-        run.parked = {left_out for left_out, of in parked if of == partition}
-        run.forget()
-        run.read_up_to(upto)
-        runs.append(run)
-    return runs, upto
+        processor.token, processor.position = token, position
+        processor.parked = {left_out for left_out, of in parked if of == partition}
+        processor.forget()
+        processor.read_up_to(upto)
+        processors.append(processor)
+    return processors, upto
 
 
-def _build(described: ProjectionDefinition, build_id: int) -> Operation[BuildInfo]:
-    for build in (yield from registry.builds(described.name)):
+def _build(definition: ProjectionDefinition, build_id: int) -> Operation[BuildInfo]:
+    for build in (yield from registry.builds(definition.name)):
         if build.id == build_id:
             return build
-    raise ProjectionNotFound(described.name)
+    raise ProjectionNotFound(definition.name)
 
 
 def report_nothing(_: RebuildProgress) -> None:

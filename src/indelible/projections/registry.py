@@ -43,7 +43,7 @@ class Build:
     state: BuildState
 
 
-def register(described: ProjectionDefinition, lifecycle: Lifecycle) -> Operation[list[Build]]:
+def register(definition: ProjectionDefinition, lifecycle: Lifecycle) -> Operation[list[Build]]:
     """Make a projection known to the store, and say which builds it has: what serves comes first.
 
     One that is new to the store serves at once, from the beginning of the log. It is `"building"`
@@ -55,20 +55,20 @@ def register(described: ProjectionDefinition, lifecycle: Lifecycle) -> Operation
     rows = yield Statement(
         "projections.register",
         {
-            "name": described.name,
-            "version": described.version,
-            "kind": described.kind,
+            "name": definition.name,
+            "version": definition.version,
+            "kind": definition.kind,
             "lifecycle": lifecycle,
-            "items": _encode(items(described.query)).decode(),
-            "partitions": described.partitions,
-            "indexes": described.indexes,
+            "items": _encode(items(definition.query)).decode(),
+            "partitions": definition.partitions,
+            "indexes": definition.indexes,
         },
     )
     for _, _, found, fits in rows:
         if found != lifecycle:
-            raise ProjectionDefinitionChanged(described.name, described.version, found)
+            raise ProjectionDefinitionChanged(definition.name, definition.version, found)
         if not fits:
-            raise ProjectionDefinitionChanged(described.name, described.version)
+            raise ProjectionDefinitionChanged(definition.name, definition.version)
     return [Build(build_id, state) for build_id, state, _, _ in rows]
 
 
@@ -79,11 +79,11 @@ def register_inline(given: Iterable[ProjectionDefinition]) -> Operation[None]:
         ProjectionDefinitionChanged: one was begun in another way under its version.
     """
     kept = set()
-    for described in given:
-        (build, *_) = yield from register(described, "inline")
-        kept.add((described.name, described.version))
+    for definition in given:
+        (build, *_) = yield from register(definition, "inline")
+        kept.add((definition.name, definition.version))
         if build.state == "building":
-            _inline_log.warning("%s", ProjectionNotReady(described.name, described.version))
+            _inline_log.warning("%s", ProjectionNotReady(definition.name, definition.version))
     passed_by = [
         build
         for build in (yield from builds())
@@ -155,7 +155,7 @@ def checkpoint(name: str, position: int) -> Operation[int]:
     return position if newest.lifecycle == "inline" else newest.checkpoint
 
 
-def version_checkpoint(described: ProjectionDefinition) -> Operation[int]:
+def version_checkpoint(definition: ProjectionDefinition) -> Operation[int]:
     """How far the version of a projection is that its code has, serving or not yet.
 
     Raises:
@@ -163,8 +163,10 @@ def version_checkpoint(described: ProjectionDefinition) -> Operation[int]:
         ProjectionNotReady: this version never ran.
     """
     found = [
-        build for build in (yield from builds(described.name)) if build.version == described.version
+        build
+        for build in (yield from builds(definition.name))
+        if build.version == definition.version
     ]
     if not found:
-        raise ProjectionNotReady(described.name, described.version)
+        raise ProjectionNotReady(definition.name, definition.version)
     return max(found, key=lambda build: build.state == "serving").checkpoint

@@ -8,6 +8,9 @@ from typing import Literal
 
 from .projection import Kind
 
+CUT_OVER_DISTANCE = 2_000
+"""How many positions a build may be behind the head when it may begin to serve."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectionStatus:

@@ -75,18 +75,18 @@ class ProjectionVerifier:
 
     Args:
         codec: reads the events.
-        described: the projection.
+        definition: the projection.
 
     Raises:
         InvalidInput: the projection has no documents.
     """
 
-    def __init__(self, codec: Codec, described: ProjectionDefinition) -> None:
-        described.check_kind("documents")
-        self.described = described
-        self._folding = DocumentState(described)
+    def __init__(self, codec: Codec, definition: ProjectionDefinition) -> None:
+        definition.check_kind("documents")
+        self.described = definition
+        self._folding = DocumentState(definition)
         self._codec = codec
-        self._reading = LogReading(codec, described.query, after=0)
+        self._reading = LogReading(codec, definition.query, after=0)
         self._build_id = 0
         self._checkpoints: list[int] = []
         self._parked: set[tuple[int, int]] = set()
@@ -99,25 +99,25 @@ class ProjectionVerifier:
             ProjectionNotFound: the projection never ran.
             ProjectionNotReady: this version of it does not serve yet.
         """
-        described = self.described
+        definition = self.described
         # Locks the table until the end: a rebuild that swaps meanwhile drops nothing of it.
         yield Statement(
             "projections.stored_documents", {"projection_id": 0, "after": "", "limit": 0}
         )
         found = [
             build
-            for build in (yield from builds(described.name))
-            if build.version == described.version and build.state == "serving"
+            for build in (yield from builds(definition.name))
+            if build.version == definition.version and build.state == "serving"
         ]
         if not found:
-            raise ProjectionNotReady(described.name, described.version)
+            raise ProjectionNotReady(definition.name, definition.version)
         (build,) = found
         self._build_id = build.id
         if build.lifecycle == "inline":
             ((last_position, _),) = yield Statement(
                 "admin.statistics"
             )  # all that is visible is in it
-            self._checkpoints = [last_position] * described.partitions
+            self._checkpoints = [last_position] * definition.partitions
         else:
             self._checkpoints = [part.position for part in build.partitions]
         rows = yield Statement("projections.parked_positions", {"projection_id": build.id})
@@ -152,7 +152,9 @@ class ProjectionVerifier:
         steps = [
             (event, key)
             # Of one that was left out the key may be what fails.
-            for event, key in self._folding.plan(list(filter(self._is_taken, events)))
+            for event, key in self._folding.route(
+                filter(self.described.takes, filter(self._is_taken, events))
+            )
             if self._was_taken(event, partition_of(key, self.described.partitions))
         ]
         self._folding.fold(steps, known)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
+from string import Formatter
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -11,6 +13,8 @@ import msgspec
 from indelible.errors import InvalidInput
 
 from .exactness import Exactness, is_pydantic, names_of_fields, resolved
+from .json_encoding import decode_other
+from .upcasting import Upcaster
 
 Unknown = Literal["raise", "keep"]
 EventClasses = Any
@@ -66,18 +70,137 @@ class _Values(dict[str, Any]):
         return value
 
 
-def classes_of(given: object) -> list[type]:
+def registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]]:
+    """Go through what `events=` was given: types with their classes, and upcasters.
+
+    Raises:
+        InvalidInput: something is neither.
+    """
+    events = resolved(events)
+    origin: Any = get_origin(events)
+    if isinstance(events, Upcaster):
+        yield events.from_type, events
+    elif isinstance(events, Mapping):
+        for event_type, event_class in events.items():
+            _check_class(event_class)
+            yield event_type, event_class
+    elif origin in (types.UnionType, Union):
+        yield from registrations(get_args(events))
+    elif origin is not None:
+        raise InvalidInput(f"{events!r} cannot be an event class: give it without parameters")
+    elif isinstance(events, type):
+        _check_class(events)
+        event_type = getattr(events, "event_type", events.__name__)
+        yield event_type, events
+    elif isinstance(events, Iterable) and not isinstance(events, str | bytes):
+        for event_class in events:
+            yield from registrations(event_class)
+    else:
+        raise InvalidInput(
+            "events= takes classes, a union of classes, or a mapping from type names to classes,"
+            f" and upcasters, not {events!r}"
+        )
+
+
+def declared_upcasters(event_type: str, event_class: type) -> Iterator[Upcaster]:
+    """Go through the upcasters that a class declares.
+
+    Raises:
+        InvalidInput: something is none.
+    """
+    # Its own only: a class that inherits them is another event.
+    declared = vars(event_class).get("event_upcasters", ())
+    for upcaster in (declared,) if isinstance(declared, Upcaster) else declared:
+        if not isinstance(upcaster, Upcaster):
+            raise InvalidInput(
+                f"event_upcasters of {event_class.__qualname__} must be Upcaster values, not"
+                f" {upcaster!r}"
+            )
+        yield upcaster.declared_by(event_type)
+
+
+def tag_templates(event_class: type) -> tuple[str, ...]:
+    """Return the templates of the tags that a class declares.
+
+    Raises:
+        InvalidInput: one is no template, or names no field.
+    """
+    declared = getattr(event_class, "event_tags", ())
+    templates = (declared,) if isinstance(declared, str) else tuple(declared)
+    fields = names_of_fields(event_class) or []
+    for template in templates:
+        try:
+            names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"event_tags of {event_class.__qualname__} must be texts such as"
+                f' "course:{{course}}", not {template!r} ({error})'
+            ) from error
+        for name in names:
+            if name not in fields:
+                raise InvalidInput(
+                    f"event_tags of {event_class.__qualname__}: {template!r} names {name!r}, which"
+                    f" is none of its fields ({', '.join(fields)})"
+                )
+    return templates
+
+
+def decoder_of(event_class: type) -> Callable[[bytes], Any]:
+    """Make what reads the data of a class.
+
+    Raises:
+        InvalidInput: it cannot be read from JSON.
+    """
+    if is_pydantic(event_class):
+        validate: Callable[[bytes], Any] = event_class.model_validate_json  # type: ignore[attr-defined]
+        return validate
+    _check_fields(event_class)
+    try:
+        return msgspec.json.Decoder(event_class, dec_hook=decode_other).decode
+    except Exception as error:
+        raise InvalidInput(
+            f"{event_class.__qualname__} cannot be an event class: {error}"
+        ) from error
+
+
+def _check_fields(event_class: type) -> None:
+    """Check that nothing of an instance is left out: msgspec skips private fields of attrs."""
+    for attribute in getattr(event_class, "__attrs_attrs__", ()):
+        if attribute.name.startswith("_"):
+            raise InvalidInput(
+                f"{event_class.__qualname__} cannot be an event class: its private field"
+                f" {attribute.name} would not be stored; give it a public name"
+            )
+
+
+def _check_class(event_class: object) -> None:
+    if not is_event_class(event_class):
+        raise InvalidInput(
+            f"{event_class!r} cannot be an event class: use a dataclass, an attrs class, a msgspec"
+            " Struct or a pydantic model"
+        )
+
+
+def is_redefined(event_class: type, other: type) -> bool:
+    """Whether a class is another one, defined again."""
+    return (event_class.__module__, event_class.__qualname__) == (
+        other.__module__,
+        other.__qualname__,
+    )
+
+
+def classes_of(kind: object) -> list[type]:
     """The classes that are given: one, or a union of them, or an alias of one.
 
     Raises:
         InvalidInput: it is something else.
     """
-    given = resolved(given)
-    if get_origin(given) in (types.UnionType, Union):
-        return [found for part in get_args(given) for found in classes_of(part)]
-    if isinstance(given, type):
-        return [given]
-    raise InvalidInput(f"{given!r} is no event class, union of them, or name of an event type")
+    kind = resolved(kind)
+    if get_origin(kind) in (types.UnionType, Union):
+        return [event_class for part in get_args(kind) for event_class in classes_of(part)]
+    if isinstance(kind, type):
+        return [kind]
+    raise InvalidInput(f"{kind!r} is no event class, union of them, or name of an event type")
 
 
 def is_event_class(event_class: object) -> bool:

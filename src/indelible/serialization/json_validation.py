@@ -1,38 +1,182 @@
-"""Find the field that JSON or PostgreSQL cannot store."""
+"""Find what JSON or PostgreSQL cannot store in a value, and in which field it is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from datetime import datetime, time
+from enum import Enum
+from typing import Any
 
 import msgspec
+
+from .event_classes import field_names
+from .exactness import is_kept, is_whole
+from .json_encoding import encode_as_is
 
 Fault = tuple[str, str]
 """The path of a field, and what is wrong with it."""
 
+# What may hide something that JSON or the store cannot keep. Written JSON is searched, which is
+# fast; only if one of these is found is the value itself looked at. Each begins with literal
+# characters, which the search jumps to: a choice between two takes up to ten times as long.
+has_nul = re.compile(rb"\\u0000").search
+"""Search for a NUL character."""
+_find_null = re.compile(rb"null").search
+_find_moment_not_in_utc = re.compile(rb'T\d\d:[\d:.]*["+-]').search
+_find_negative_zero = re.compile(rb"-0\.0(?!\d)").search
 
-def reason_of(error: Exception) -> tuple[str, str]:
-    """Say where data does not fit a class, and why, without what stands there.
+# The same for JSON from elsewhere, in which null is nothing but null. The zero looks behind itself,
+# so that the search jumps to the minus: 0.3 µs for an event of 93 bytes; with the look-behind in
+# front 3.0 µs (CPython 3.11, Xeon at 2.1 GHz).
+_find_escape = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])").search
+_find_zero = re.compile(rb"-(?<!\w-)0(?!\d|\.\d*[1-9])").search
 
-    What pydantic and msgspec say of a value may hold it: it does not belong into errors and logs.
+
+def is_suspicious(written: bytes) -> object:
+    """Whether written JSON may hold something that would not come back as it is."""
+    return (
+        _find_null(written)
+        or has_nul(written)
+        or _find_moment_not_in_utc(written)
+        or _find_negative_zero(written)
+    )
+
+
+def is_suspicious_elsewhere(written: bytes) -> object:
+    """Whether JSON from elsewhere may hold something that the store does not keep."""
+    return _find_escape(written) or _find_zero(written)
+
+
+def why_unwritable(data: object, field: str, error: Exception) -> Fault:
+    """Find the first part of data that has no JSON, after an attempt to write it failed."""
+    try:
+        return first_fault(data, field) or (field, f"cannot be written as JSON: {error}")
+    except RecursionError:
+        return field, "is nested too deeply, or contains itself"
+
+
+def first_fault(value: Any, path: str, *, is_written: bool = False) -> Fault | None:
+    """Find the first part of a value that cannot be kept.
+
+    Args:
+        value: the value.
+        path: what it is called.
+        is_written: whether all of it has JSON: a model may write what has none by itself.
 
     Returns:
-        The path of the field, `.items[2].price`, and the reason.
+        The path of the part, and why.
     """
-    if hasattr(error, "errors") and callable(error.errors) and hasattr(error, "error_count"):
-        found = error.errors(include_input=False, include_url=False, include_context=False)
-        reasons = [f"{_path(one['loc'])[1:] or 'it'}: {one['msg']}" for one in found]
-        return _path(found[0]["loc"]), "; ".join(reasons)
-    reason, _, place = str(error).partition(" - at `$")
-    return place.removesuffix("`"), re.sub(r"^(Invalid (?:enum )?value) .*", r"\1", reason)
+    if isinstance(value, Enum):
+        return first_fault(value.value, path, is_written=is_written)
+    if value is msgspec.UNSET:
+        return None
+    if isinstance(value, dict) and (fault := _key_fault(value, path, is_written=is_written)):
+        return fault
+    if isinstance(value, float):
+        if is_kept(value):
+            return None
+        keeper = "the database does not keep" if value == 0 else "JSON does not have"
+        return path, f"is {value}, which {keeper}"
+    if isinstance(value, str):
+        if "\x00" in value:
+            return path, "contains a NUL character, which PostgreSQL does not keep"
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return path, "contains half of a surrogate pair, which is no text"
+        return None
+    if isinstance(value, datetime):
+        offset = value.utcoffset()
+        if offset is None:
+            return path, "is a datetime without a time zone: which moment it means is not known"
+        if not is_whole(value):
+            return path, f"has the UTC offset {offset}, and JSON has no seconds there: use UTC"
+        return None
+    if isinstance(value, time):
+        if value.tzinfo is not None and not is_whole(value):
+            return path, "has a time zone, which JSON does not have for a time of day"
+        return None
+    children = _children(value, path)
+    if children is not None:
+        return next(
+            (fault for child in children if (fault := first_fault(*child, is_written=is_written))),
+            None,
+        )
+    if not is_written:
+        try:
+            encode_as_is(value)
+        except Exception as error:
+            return path, f"cannot be written as JSON: {error}"
+    return None
 
 
-def _path(parts: Iterable[object]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+def _key_fault(value: dict[Any, Any], path: str, *, is_written: bool) -> Fault | None:
+    written = set()
+    for key in value:
+        try:
+            text = encode_as_is({key: 0})
+        except Exception as error:
+            if is_written:
+                continue
+            return f"{path} key {key!r}", f"cannot be written as JSON: {error}"
+        if text in written:
+            return f"{path} key {key!r}", "is the same in JSON as another key"
+        written.add(text)
+    return None
 
 
-def cause_of(error: Exception) -> BaseException | None:
-    """What an error is raised from: not from one of pydantic or msgspec, whose text holds data."""
-    if isinstance(error, msgspec.ValidationError):
-        return error.__cause__
-    return None if hasattr(error, "error_count") else error
+def _children(value: Any, path: str) -> Iterator[tuple[Any, str]] | None:
+    if isinstance(value, dict):
+        return (
+            child
+            for key, item in value.items()
+            for child in ((key, f"{path} key {key!r}"), (item, f"{path}.{key}"))
+        )
+    if isinstance(value, list | tuple | set | frozenset):
+        return ((item, f"{path}[{index}]") for index, item in enumerate(value))
+    if isinstance(value, type):
+        return None
+    names = field_names(value)
+    if names is None:
+        return None
+    return ((getattr(value, name), f"{path}.{name}") for name in names)
+
+
+def difference(sent: Any, back: Any, path: str, *, plain: bool) -> Fault | None:
+    """Find the first part of a value that did not come back as it was: its path, and why."""
+    if type(sent) is type(back):
+        pairs = _pairs(sent, back, path)
+        if pairs is not None:
+            return next(
+                (fault for pair in pairs if (fault := difference(*pair, plain=plain))), None
+            )
+    if repr(sent) == repr(back) or sent == back:
+        return None
+    if plain and isinstance(back, _PLAIN) and encode_as_is(sent) == encode_as_is(back):
+        return None
+    if type(sent) is type(back):
+        return path, "would not come back as it is"
+    return (
+        path,
+        f"is a {type(sent).__qualname__} and would come back as a {type(back).__qualname__}",
+    )
+
+
+_PLAIN = (str, int, float, list, dict)
+
+
+def _pairs(sent: Any, back: Any, path: str) -> Iterator[tuple[Any, Any, str]] | None:
+    """The parts of two values of a class side by side; None where they have none, or others."""
+    if isinstance(sent, dict):
+        if sent.keys() != back.keys():
+            return None
+        return ((item, back[key], f"{path}.{key}") for key, item in sent.items())
+    if isinstance(sent, list | tuple):
+        if len(sent) != len(back):
+            return None
+        pairs = enumerate(zip(sent, back, strict=True))
+        return ((item, other, f"{path}[{index}]") for index, (item, other) in pairs)
+    names = field_names(sent)
+    if names is None or names != field_names(back):
+        return None
+    names += getattr(sent, "__private_attributes__", ())
+    return ((getattr(sent, name), getattr(back, name), f"{path}.{name}") for name in names)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from indelible import embedded
-from indelible.core.validation import validate_name
+from indelible.core.validation import validate_integer, validate_name
 from indelible.errors import InvalidInput
 from indelible.postgres.errors import target
 from indelible.postgres.migrations import migrate_store
@@ -57,9 +57,9 @@ def prepare(
     writing = AppendSettings(
         codec=Codec(events, unknown=unknown),
         channel=None if channel is None else validate_name("channel", channel),
-        max_event_bytes=_check_whole("max_event_bytes", max_event_bytes),
+        max_event_bytes=validate_integer("max_event_bytes", max_event_bytes, 1),
     )
-    _check_whole("pool_size", pool_size)
+    validate_integer("pool_size", pool_size, 1)
     _check_seconds("timeout", timeout)
     found, release = locate(url)
     settings = Settings(found, schema, pool_size=pool_size, timeout=timeout)
@@ -120,12 +120,6 @@ def _known(url: str | None) -> str:
 
 def _nothing() -> None:
     """Release what needs no release."""
-
-
-def _check_whole(what: str, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise InvalidInput(f"{what} must be a whole number over 0, not {value!r}")
 
 
 def _check_seconds(what: str, value: object) -> float:

@@ -15,7 +15,7 @@ from indelible.events import AppendResult, ExpectedVersion, StreamAppend
 from indelible.query import AppendCondition
 from indelible.serialization.codec import Codec
 
-from .append_input import AppendSettings, check_append, check_ids, check_size, placed
+from .append_input import AppendSettings, check_append, check_ids, check_size, locate
 from .append_result import AppendOutcome, check_outcomes
 from .query_parameters import items
 
@@ -29,7 +29,7 @@ Conditions = AppendCondition | Sequence[AppendCondition] | None
 
 
 def append(
-    writing: AppendSettings,
+    settings: AppendSettings,
     stream: str | None,
     events: Any,
     *,
@@ -40,7 +40,7 @@ def append(
 ) -> Operation[AppendResult]:
     """Append to one stream; see `EventStore.append`."""
     if stream is None:
-        return (yield from _append_alone(writing, events, expected, condition, channel, metadata))
+        return (yield from _append_alone(settings, events, expected, condition, channel, metadata))
     if expected is None:
         if condition is None:
             raise InvalidInput(
@@ -48,26 +48,26 @@ def append(
                 " STREAM_EXISTS or ANY; only a condition may stand in its place"
             )
         expected = ExpectedVersion.ANY
-    part = check_append(writing, stream, events, expected, channel, metadata)
+    part = check_append(settings, stream, events, expected, channel, metadata)
     if not part.events:
         raise InvalidInput(
             f"there is nothing to append to stream {stream!r}: pass at least one event; a pure"
             " check of a version is append_many with a StreamAppend without events"
         )
-    return (yield from _append_part(writing, part, condition))
+    return (yield from _append_part(settings, part, condition))
 
 
 def _append_part(
-    writing: AppendSettings, part: StreamWrite, condition: Conditions, *, is_alone: bool = False
+    settings: AppendSettings, part: StreamWrite, condition: Conditions, *, is_alone: bool = False
 ) -> Operation[AppendResult]:
     """Append to one stream, together with others that do so now, where that is possible."""
     check_ids([part])
-    conditions = _conditions(writing.codec, condition)
+    conditions = _conditions(settings.codec, condition)
     parameters: dict[str, object] = {
         "stream": part.stream,
         "channel": part.channel,
         "expected": part.expected,
-        "events": _json(writing, part.events, [part]),
+        "events": _json(settings, part.events, [part]),
     }
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
@@ -75,7 +75,7 @@ def _append_part(
     lane = _lane(part, conditions, is_alone=is_alone)
     rows = yield from _write(statement, parameters, [part], lane=lane)
     outcome = AppendOutcome(0, *rows[0])
-    yield from check_outcomes(writing, [part], [outcome])
+    yield from check_outcomes(settings, [part], [outcome])
     return outcome.result(part)
 
 
@@ -97,7 +97,7 @@ def _lane(
 
 
 def _append_alone(
-    writing: AppendSettings,
+    settings: AppendSettings,
     events: Any,
     expected: object,
     condition: Conditions,
@@ -116,20 +116,21 @@ def _append_alone(
     parts: list[StreamWrite] = []
     for event in given:
         try:
-            part = check_append(writing, "event", event, ExpectedVersion.ANY, channel, metadata)
+            part = check_append(settings, "event", event, ExpectedVersion.ANY, channel, metadata)
         except InvalidInput as error:
-            raise placed(error, f"event {len(parts) + 1}", len(given)) from error.__cause__
+            locate(error, f"event {len(parts) + 1}", len(given))
+            raise
         part.stream = f"event-{UUID(part.events[0].id)}"
         parts.append(part)
     if len(parts) == 1:
-        return (yield from _append_part(writing, parts[0], condition, is_alone=True))
+        return (yield from _append_part(settings, parts[0], condition, is_alone=True))
     check_ids(parts)
-    results = yield from _append_parts(writing, parts, condition)
+    results = yield from _append_parts(settings, parts, condition)
     return results[-1]
 
 
 def append_many(
-    writing: AppendSettings, appends: Iterable[StreamAppend], *, condition: Conditions = None
+    settings: AppendSettings, appends: Iterable[StreamAppend], *, condition: Conditions = None
 ) -> Operation[list[AppendResult]]:
     """Append to several streams, all or none; see `EventStore.append_many`."""
     parts: list[StreamWrite] = []
@@ -138,28 +139,29 @@ def append_many(
             raise InvalidInput(f"append_many takes StreamAppend values, not {append_!r}")
         stream, channel = append_.stream, append_.channel
         try:
-            part = check_append(writing, stream, append_.events, append_.expected, channel, None)
+            part = check_append(settings, stream, append_.events, append_.expected, channel, None)
         except InvalidInput as error:
-            raise error.placed(f"part {len(parts) + 1}") from error.__cause__
+            error.add_location(f"part {len(parts) + 1}")
+            raise
         parts.append(part)
     if not parts:
         return []
     check_ids(parts)
-    return (yield from _append_parts(writing, parts, condition))
+    return (yield from _append_parts(settings, parts, condition))
 
 
 def _append_parts(
-    writing: AppendSettings, parts: Sequence[StreamWrite], condition: Conditions
+    settings: AppendSettings, parts: Sequence[StreamWrite], condition: Conditions
 ) -> Operation[list[AppendResult]]:
     """Append the parts, all or none, under conditions if there are any."""
-    conditions = _conditions(writing.codec, condition)
-    parameters: dict[str, object] = {"appends": _json(writing, parts, parts)}
+    conditions = _conditions(settings.codec, condition)
+    parameters: dict[str, object] = {"appends": _json(settings, parts, parts)}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
     statement = "streams.append_many_conditional" if conditions else "streams.append_many"
     rows = yield from _write(statement, parameters, parts)
     outcomes = [AppendOutcome(place - 1, *row) for place, *row in rows]
-    yield from check_outcomes(writing, parts, outcomes)
+    yield from check_outcomes(settings, parts, outcomes)
     return [outcome.result(parts[outcome.place]) for outcome in outcomes]
 
 
@@ -219,35 +221,37 @@ def appended_ids(call: Statement, rows: Rows) -> list[str]:
     ]
 
 
-def _json(writing: AppendSettings, given: Sequence[object], parts: Sequence[StreamWrite]) -> str:
+def _json(settings: AppendSettings, given: Sequence[object], parts: Sequence[StreamWrite]) -> str:
     """Write parts, or the events of one, as the database takes them.
 
     Args:
-        writing: what all appends have in common.
+        settings: what all appends have in common.
         given: what to write.
         parts: the parts that it is or is of.
 
     Raises:
         InvalidInput: an event cannot be stored, or is too large.
     """
-    text = writing.codec.encode_together(given)
-    if text is None or len(text) > writing.max_event_bytes:
+    text = settings.codec.encode_together(given)
+    if text is None or len(text) > settings.max_event_bytes:
         for number, part in enumerate(parts, start=1):
             try:
-                _encode_each(writing, part.events)
+                _encode_each(settings, part.events)
             except InvalidInput as error:
-                raise placed(error, f"part {number}", len(parts)) from error.__cause__
+                locate(error, f"part {number}", len(parts))
+                raise
         text = _encode(given)
     return text.decode()
 
 
-def _encode_each(writing: AppendSettings, events: Sequence[EventPayload]) -> None:
+def _encode_each(settings: AppendSettings, events: Sequence[EventPayload]) -> None:
     for number, event in enumerate(events, start=1):
         if isinstance(event.data, msgspec.Raw):
             continue
         try:
-            data = writing.codec.encode(event.type, event.data)
-            check_size(writing, event.type, len(data))
+            data = settings.codec.encode(event.type, event.data)
+            check_size(settings, event.type, len(data))
         except InvalidInput as error:
-            raise placed(error, f"event {number}", len(events)) from error.__cause__
+            locate(error, f"event {number}", len(events))
+            raise
         event.data = msgspec.Raw(data)

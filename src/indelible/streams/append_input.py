@@ -12,7 +12,7 @@ import msgspec
 from indelible.core.stream_write import EventPayload, StreamWrite
 from indelible.core.timestamps import validate_timestamp
 from indelible.core.uuid7 import uuid7_hexes
-from indelible.core.validation import validate_name, validate_new_name
+from indelible.core.validation import is_integer, validate_name, validate_new_name
 from indelible.errors import EventTooLarge, InvalidInput
 from indelible.events import ExpectedVersion, NewEvent
 from indelible.serialization.codec import Codec
@@ -28,7 +28,7 @@ class AppendSettings:
 
 
 def check_append(
-    writing: AppendSettings,
+    settings: AppendSettings,
     stream: str,
     events: Any,
     expected: object,
@@ -40,24 +40,25 @@ def check_append(
     if not isinstance(events, list | tuple):
         events = [events]
     if events or channel is not None:  # a pure check may look at another service's stream
-        channel = check_channel(writing, stream, channel)
+        channel = check_channel(settings, stream, channel)
     part = StreamWrite(stream, channel, check_expected(expected), [])
     ids = uuid7_hexes()
     try:
         for event in events:
-            part.events.append(_event(writing, event, metadata, ids))
+            part.events.append(_event(settings, event, metadata, ids))
     except InvalidInput as error:
-        raise placed(error, f"event {len(part.events) + 1}", len(events)) from error.__cause__
+        locate(error, f"event {len(part.events) + 1}", len(events))
+        raise
     return part
 
 
-def check_channel(writing: AppendSettings, stream: str, channel: str | None) -> str | None:
+def check_channel(settings: AppendSettings, stream: str, channel: str | None) -> str | None:
     """Check the channel that a stream is appended to under; None for that of its name.
 
     Raises:
         InvalidInput: it is no name, or the stream's name says none.
     """
-    channel = writing.channel if channel is None else channel
+    channel = settings.channel if channel is None else channel
     if channel is not None:
         return validate_name("channel", channel)
     if stream.startswith("-"):
@@ -81,7 +82,7 @@ def check_expected(expected: object) -> int:
     """
     if isinstance(expected, ExpectedVersion):
         return expected.value
-    if isinstance(expected, int) and not isinstance(expected, bool) and -1 <= expected < 2**63:
+    if is_integer(expected, -1):
         return expected
     raise InvalidInput(
         "expected must be a version (a whole number from -1 on), NO_STREAM, STREAM_EXISTS or ANY,"
@@ -90,12 +91,12 @@ def check_expected(expected: object) -> int:
 
 
 def _event(
-    writing: AppendSettings, given: object, common: Mapping[str, Any] | None, ids: Iterator[str]
+    settings: AppendSettings, given: object, common: Mapping[str, Any] | None, ids: Iterator[str]
 ) -> EventPayload:
-    codec = writing.codec
+    codec = settings.codec
     if isinstance(given, NewEvent):
         event_type = validate_new_name("event type", given.type)
-        data, metadata = written(writing, event_type, given.data, given.metadata, common)
+        data, metadata = written(settings, event_type, given.data, given.metadata, common)
         event = EventPayload(check_id(event_type, given.id).hex, event_type, msgspec.Raw(data))
         tags = [*codec.tags_of(event_type, given.data, data), *given_tags(given.tags)]
         if given.valid_at is not None:
@@ -106,7 +107,7 @@ def _event(
         tags = known.tags_of(given) if known.tags else []
         metadata = None
         if common is not None or not known.exactness.is_exact(given):
-            data, metadata = written(writing, known.type, given, None, common)
+            data, metadata = written(settings, known.type, given, None, common)
             event.data = msgspec.Raw(data)
     if metadata:
         event.metadata = msgspec.Raw(metadata)
@@ -115,13 +116,14 @@ def _event(
     return event
 
 
-def placed(error: InvalidInput, where: str, of: int) -> InvalidInput:
-    """Say where in a list it went wrong; of one there is nothing to say."""
-    return error.placed(where) if of > 1 else error
+def locate(error: InvalidInput, where: str, of: int) -> None:
+    """Note where in a list it went wrong; of one there is nothing to say."""
+    if of > 1:
+        error.add_location(where)
 
 
 def written(
-    writing: AppendSettings,
+    settings: AppendSettings,
     event_type: str,
     data: object,
     metadata: object,
@@ -132,7 +134,7 @@ def written(
     Raises:
         InvalidInput: one of them cannot be stored, or both are too large.
     """
-    codec = writing.codec
+    codec = settings.codec
     registered = codec.registered_type(data)
     if registered is not None and codec.classes.get(event_type) is not type(data):
         raise InvalidInput(
@@ -142,18 +144,18 @@ def written(
     written_data = codec.encode(event_type, data)
     known = _metadata(event_type, metadata, common)
     written_metadata = codec.encode(event_type, known, field="metadata") if known else None
-    check_size(writing, event_type, len(written_data) + len(written_metadata or b""))
+    check_size(settings, event_type, len(written_data) + len(written_metadata or b""))
     return written_data, written_metadata
 
 
-def check_size(writing: AppendSettings, event_type: str, size: int) -> None:
+def check_size(settings: AppendSettings, event_type: str, size: int) -> None:
     """Check that an event is not too large.
 
     Raises:
         EventTooLarge: it is.
     """
-    if size > writing.max_event_bytes:
-        raise EventTooLarge(event_type, size, writing.max_event_bytes)
+    if size > settings.max_event_bytes:
+        raise EventTooLarge(event_type, size, settings.max_event_bytes)
 
 
 def check_id(event_type: str, given: object) -> UUID:

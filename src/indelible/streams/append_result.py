@@ -28,7 +28,7 @@ from .read_log import at_positions
 
 
 def check_outcomes(
-    writing: AppendSettings, parts: Sequence[StreamWrite], outcomes: Sequence[AppendOutcome]
+    settings: AppendSettings, parts: Sequence[StreamWrite], outcomes: Sequence[AppendOutcome]
 ) -> Operation[None]:
     """Raise the error that tells of a refusal, if there is one."""
     refused = [outcome for outcome in outcomes if outcome.is_refusal]
@@ -38,7 +38,7 @@ def check_outcomes(
         raise _mismatch(refused[0].facts or b"[]")
     if refused[0].outcome == "condition_failed":
         positions = msgspec.json.decode(refused[0].facts or b"[]", type=list[int])
-        raise AppendConditionFailed((yield from at_positions(writing.codec, positions)))
+        raise AppendConditionFailed((yield from at_positions(settings.codec, positions)))
     raise _refusal(parts, refused)
 
 

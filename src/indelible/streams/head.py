@@ -10,6 +10,9 @@ from indelible.events import Checkpoint, HeadHolder, HeadInfo
 
 from .recorded_time import LAST_POSITION, RecordedTimeRange, check_checkpoint
 
+LAG_WINDOW = 100_000
+"""How many positions are looked through to count a lag; beyond, positions stand for events."""
+
 
 class HeadState(NamedTuple):
     """What a look at the head brings.

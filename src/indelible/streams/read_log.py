@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_count, validate_limit
+from indelible.core.validation import validate_integer, validate_limit
 from indelible.errors import DecodingFailed, EpochMismatch, UnknownEventType, UpcastingFailed
 from indelible.events import RecordedEvent
 from indelible.query import Query
@@ -56,7 +56,7 @@ class LogReading:
         self._codec = codec
         self._span = span
         self._goes_on = goes_on
-        self._after = validate_count("after", after)
+        self._after = validate_integer("after", after)
         self._upto = self._after
         self._backwards = backwards
         self._pages = Pages(validate_limit(limit))

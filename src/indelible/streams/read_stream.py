@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_count, validate_limit, validate_name
+from indelible.core.validation import validate_integer, validate_limit, validate_name
 from indelible.errors import StreamNotFound
 from indelible.events import RecordedEvent
 from indelible.serialization.codec import Codec
@@ -90,8 +90,10 @@ class Versions:
         self, stream: str, lowest: int, highest: int | None, span: RecordedTimeRange
     ) -> None:
         self._stream = stream
-        self._lowest = validate_count("from_version", lowest)
-        self._highest = LAST_POSITION if highest is None else validate_count("to_version", highest)
+        self._lowest = validate_integer("from_version", lowest)
+        self._highest = (
+            LAST_POSITION if highest is None else validate_integer("to_version", highest)
+        )
         self._span = span
 
     def find(self) -> Operation[tuple[int, int]]:

@@ -13,6 +13,7 @@ from indelible.core.timestamps import (
     validate_time_range,
     validate_timestamp,
 )
+from indelible.core.validation import is_integer
 from indelible.errors import EpochMismatch, InvalidInput
 from indelible.events import Checkpoint
 
@@ -153,7 +154,7 @@ def _check_as_of(given: object) -> AsOf | None:
         return given
     if isinstance(given, datetime):
         return validate_timestamp("as_of", given)
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 2**63:
+    if is_integer(given):
         return given
     raise InvalidInput(
         "as_of must be a datetime with a time zone, or a position or checkpoint that stands for a"

@@ -10,7 +10,7 @@ from indelible.errors import UnknownEventType, UpcastingFailed
 from indelible.events import ERASED, RecordedEvent
 from indelible.query import Query
 from indelible.serialization.codec import Codec, succeeds
-from indelible.serialization.json_validation import cause_of
+from indelible.serialization.json_encoding import cause_of
 from indelible.serialization.upcasting import UpcasterFailure
 
 
@@ -66,12 +66,14 @@ def decode_rows(
                     )
                 )
         except UnknownEventType as error:
-            raise error.placed(place(position, stream or name, version)) from None
+            raise error.add_location(place(position, stream or name, version)) from None
         except Exception as error:
             if succeeds(lambda: data is None or decoders[event_type](data)):
                 raise
             failure = codec.failure(event_type, error)
-            raise failure.placed(place(position, stream or name, version)) from cause_of(error)
+            raise failure.add_location(place(position, stream or name, version)) from cause_of(
+                error
+            )
     return events, size
 
 

@@ -21,7 +21,7 @@ from indelible.core.timestamps import (
     validate_time_range,
     validate_timestamp,
 )
-from indelible.core.validation import validate_count, validate_limit, validate_name
+from indelible.core.validation import validate_integer, validate_limit, validate_name
 from indelible.errors import EpochMismatch, InvalidInput
 from indelible.events import RecordedEvent
 from indelible.postgres.binary import Column
@@ -183,7 +183,7 @@ class ValidLogReading:
         self._codec = codec
         self._query = current_query(codec, query)
         self._items = items_json(self._query and codec.upcasting.stored(self._query))
-        self._after = validate_count("after", after)
+        self._after = validate_integer("after", after)
         self._upto = 0
         self._span = span
         self._above, self._below = valid.above, valid.below

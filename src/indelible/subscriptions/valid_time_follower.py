@@ -23,8 +23,12 @@ from indelible.streams.rows import decode_rows
 from .log_follower import Batch, LogFollower, Start
 
 _PAGE = 1_000
-_LONGEST_WAIT = 60.0
-_SHORTEST_WAIT = 0.001
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 60.0
+
+
+def seconds_until(due: datetime, now: datetime) -> float:
+    """Return how long to wait for what is due next: a clock that is put forward is noticed."""
+    return min(max((due - now).total_seconds(), _SHORTEST_WAIT), _LONGEST_WAIT)
 
 
 class ValidTimeFollower(LogFollower):
@@ -94,10 +98,7 @@ class ValidTimeFollower(LogFollower):
             return self._batch([event for event in window if not self._is_yet_to_come(event)])
         now, next_due = yield from self._next_due(self._reached)
         if next_due is None or next_due > now:
-            self._seconds = None
-            if next_due is not None:
-                seconds = (next_due - now).total_seconds()
-                self._seconds = min(max(seconds, _SHORTEST_WAIT), _LONGEST_WAIT)
+            self._seconds = None if next_due is None else seconds_until(next_due, now)
             # Never back, where the server's clock was put back.
             self._reached = max(self._reached, (now, LAST_POSITION))
             self._has_looked = True

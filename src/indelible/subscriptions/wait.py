@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from indelible.core.operation import Operation
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 from indelible.errors import WaitTimeout
 from indelible.postgres.engine import PoolEngine
 
@@ -26,7 +26,7 @@ def wait_for(
     Raises:
         WaitTimeout: it did not come that far in time.
     """
-    validate_count("position", position)
+    validate_integer("position", position)
     deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
     while (found := engine.run(checkpoint())) < position:
         if time.monotonic() >= deadline:

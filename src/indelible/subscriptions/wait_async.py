@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from indelible.core.operation import Operation
-from indelible.core.validation import validate_count
+from indelible.core.validation import validate_integer
 from indelible.errors import WaitTimeout
 from indelible.postgres.engine_async import AsyncPoolEngine
 
@@ -23,7 +23,7 @@ async def wait_for_async(
     timeout: float,  # noqa: ASYNC109
 ) -> int:
     """Wait until a reader's checkpoint has come as far as a position, as `wait_for` does."""
-    validate_count("position", position)
+    validate_integer("position", position)
     deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
     while (found := await engine.run(checkpoint())) < position:
         if time.monotonic() >= deadline:

@@ -26,9 +26,10 @@ LONG = 30.0
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers look more often, so that no test waits for a second."""
-    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.05)
-    monkeypatch.setattr("indelible.consumer_groups.worker._BLOCKED_PAUSE", 0.1)
-    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.fetch._RETRIES_PAUSE", 0.05)
+    for module in ("lease", "dispatch"):
+        monkeypatch.setattr(f"indelible.consumer_groups.{module}.CONTENTION_PAUSE", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", 0.1)
 
 
 @pytest.fixture
@@ -180,15 +181,15 @@ def test_a_statement_that_comes_late_does_not_bring_a_finished_event_back(
 
 _STOPPED = """
 import sys
-import indelible.consumer_groups.consumer
+import indelible.consumer_groups.delivery
 from indelible import ANY, EventStore, NewEvent
 url, schema = sys.argv[1:]
-real = indelible.consumer_groups.consumer.finish
+real = indelible.consumer_groups.delivery.finish
 def finish(worker, item):
     yield from real(worker, item)
     print("finished", flush=True)
     sys.stdin.readline()
-indelible.consumer_groups.consumer.finish = finish
+indelible.consumer_groups.delivery.finish = finish
 with EventStore.connect(url, schema=schema, pool_size=4) as store:
     with store.group("mails").consume() as consumer:
         try:

@@ -169,7 +169,7 @@ def test_workers_come_and_go_and_every_stream_stays_in_order(
     sync_store: EventStore, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Partitioned delivery turns round the order of one stream when workers come or go."""
-    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", 0.1)
     crew = Crew()
     seen: list[tuple[int, str, int]] = []
     group = sync_store.group("moving")
@@ -198,7 +198,7 @@ def test_workers_come_and_go_and_every_stream_stays_in_order(
 
 
 def test_slices_are_shared_evenly(sync_store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", 0.1)
     group = sync_store.group("shared")
     group.create()
     with group.consume() as one, group.consume() as two, group.consume() as three:

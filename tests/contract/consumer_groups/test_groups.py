@@ -63,8 +63,8 @@ def handled(consumer: Consumer, count: int) -> list[int]:
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers look more often, so that no test waits for a second."""
-    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.05)
-    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.fetch._RETRIES_PAUSE", 0.05)
+    monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", 0.1)
 
 
 # Create and look -------------------------------------------------------------------------------
@@ -958,7 +958,7 @@ def test_a_handler_waits_for_a_connection_as_long_as_others_do(
 def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
     sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.01)
+    monkeypatch.setattr("indelible.consumer_groups.fetch._RETRIES_PAUSE", 0.01)
     append(sync_store, "a-1", 1)
     append(sync_store, "b-1", 2)
     group = sync_store.group("mails")
@@ -967,8 +967,9 @@ def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
         worker = consumer._worker
         taken(consumer).nack()
         busy = taken(consumer)
-        wait_until(lambda: worker._again)
+        wait_until(lambda: worker._dispatcher.retries)
         turns = beats = 0
+        heartbeat = worker._lease._heartbeat
 
         def turn(*arguments: Any) -> Any:
             nonlocal turns
@@ -978,10 +979,10 @@ def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
         def beat(*arguments: Any) -> Any:
             nonlocal beats
             beats += 1
-            return type(worker)._beat(worker, *arguments)
+            return heartbeat(*arguments)
 
         monkeypatch.setattr(worker, "turn", turn)
-        monkeypatch.setattr(worker, "_beat", beat)
+        monkeypatch.setattr(worker._lease, "_heartbeat", beat)
         wait_until(lambda: beats == 3)
         assert turns < 10
         busy.ack()

@@ -88,8 +88,8 @@ def number_of(delivery: Any) -> int:
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers look more often, so that no test waits for a second."""
-    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", 0.05)
-    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", 0.1)
+    monkeypatch.setattr("indelible.consumer_groups.fetch._RETRIES_PAUSE", 0.05)
+    monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", 0.1)
 
 
 @pytest.fixture
@@ -311,8 +311,8 @@ class Crew:
             self.finish(*self.hands.pop())
 
     def say(self, worker: Worker, item: InFlightEvent, verdict: Outcome) -> None:
-        item.verdict = verdict
-        worker.verdicts.append(item)
+        item.outcome = verdict
+        worker.outcomes.append(item)
 
     def leave(self, worker: Worker) -> None:
         self.workers.remove(worker)
@@ -410,7 +410,7 @@ def test_what_becomes_due_behind_one_at_work_while_slices_are_dealt(
             crew.step(one)
         crew.finish_all()
     else:
-        while one._saved != one._checkpoint():
+        while one._lease.saved != one._slices.checkpoint():
             crew.step(one)
         crew.hands.clear()
     crew.die(one, connection)
@@ -447,8 +447,8 @@ def test_what_was_handled_before_one_that_failed_does_not_come_again_behind_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The worker dies before it has written how far it is."""
-    monkeypatch.setattr("indelible.consumer_groups.worker._SAVE_PAUSE", LONG)
-    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.lease._SAVE_PAUSE", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", LONG)
     append(sync_store, "a-1", (1, None), (2, None))
     crew = Crew(sync_store, "prices")
     one = crew.join()
@@ -457,7 +457,7 @@ def test_what_was_handled_before_one_that_failed_does_not_come_again_behind_it(
         while not crew.hands:
             crew.step(one)
         crew.say(*crew.hands.pop(), verdict)
-    one.settings = replace(one.settings, retry_after=LONG)
+    one._dispatcher.settings = replace(one.settings, retry_after=LONG)
     crew.step(one)
     crew.die(one, connection)
     last = crew.join()
@@ -529,14 +529,14 @@ def test_a_group_sent_back_has_again_what_was_recorded_or_became_due_since(
 def test_a_worker_rests_until_the_next_is_due(
     sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.consumer_groups.worker._AGAIN_PAUSE", LONG)
-    monkeypatch.setattr("indelible.consumer_groups.worker._LONGEST_BEAT", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.fetch._RETRIES_PAUSE", LONG)
+    monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", LONG)
     group = sync_store.group("prices")
     group.create(due=True, lease=3 * LONG)
     with working(group) as consumer:
         append(sync_store, "a-1", (1, 3600), (2, 0.5))
         worker, turns = consumer._worker, 0
-        wait_until(lambda: worker._look_at > time.monotonic())
+        wait_until(lambda: worker._fetcher.due_at > time.monotonic())
 
         def turn(*arguments: Any) -> Any:
             nonlocal turns

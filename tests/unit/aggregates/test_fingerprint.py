@@ -1,14 +1,19 @@
-"""The shape of a state is another where the code that makes it is, however evolve reaches it."""
+"""The fingerprint of a state differs if the code that computes it does, however it is reached."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import sys
+from hashlib import sha256
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from indelible import Aggregate, Snapshots
+from indelible.aggregates.fingerprint import _text
 from indelible.aggregates.snapshots import aggregate_serializer, decider_serializer
 
 HEAD = """
@@ -62,6 +67,44 @@ def added(total, event): return Total(total.number + event.number * {factor})
 HANDLERS = {{Added: added}}
 def evolve(total: Total, event: Added) -> Total: return HANDLERS[type(event)](total, event)
 """,
+    "a method of an aggregate": """
+class Counted(Aggregate[Added]):
+    snapshots = Snapshots(every=2)
+    number: int = 0
+    def evolve(self, event: Added): self.add(event.number)
+    def add(self, number): self.number += number * {factor}
+""",
+    "a base class of an aggregate": """
+class Base(Aggregate[Added]):
+    number: int = 0
+    def evolve(self, event: Added): self.number += event.number * {factor}
+class Counted(Base):
+    snapshots = Snapshots(every=2)
+""",
+    "what a base class of an aggregate calls": """
+from .rules import twice
+class Base(Aggregate[Added]):
+    number: int = 0
+    def evolve(self, event: Added): self.number += twice(event.number)
+class Counted(Base):
+    snapshots = Snapshots(every=2)
+""",
+    "a closure": """
+def evolve_by(factor):
+    def evolve(total: Total, event: Added) -> Total:
+        return Total(total.number + event.number * factor)
+    return evolve
+evolve = evolve_by({factor})
+""",
+    "a function with another around it": """
+def logged(function):
+    @functools.wraps(function)
+    def call(*given): return function(*given)
+    return call
+@logged
+def evolve(total: Total, event: Added) -> Total:
+    return Total(total.number + event.number * {factor})
+""",
     "a method of a class within the state": """
 @dataclass(frozen=True)
 class Money:
@@ -104,31 +147,129 @@ def evolve(total: Total, event: Added) -> Total:
 }
 
 
-def shape(code: str, factor: int, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The shape where the code stands in a package, as it is in one release of it."""
-    made = {}
-    for name, text in {"bank": "", "bank.rules": TWICE, "bank.accounts": HEAD + code}.items():
-        module: Any = ModuleType(name)
-        module.__package__ = "bank"
-        monkeypatch.setitem(sys.modules, name, module)
-        if parent := made.get(name.rpartition(".")[0]):
-            monkeypatch.setattr(parent, name.rpartition(".")[2], module, raising=False)
-        else:
-            module.__path__ = []
-        exec(text.format(factor=factor), vars(module))
-        made[name] = module
-    found = made["bank.accounts"]
-    if hasattr(found, "Counted"):
-        return aggregate_serializer(found.Counted.snapshots, found.Counted, Aggregate).shape
-    state = getattr(found, "Purse", found.Total)
-    return decider_serializer(Snapshots(), found.evolve, state).shape
+def fingerprint(code: str, factor: object, folder: Path) -> str:
+    """Give the fingerprint that the code has in one release of its package."""
+    (folder / "bank").mkdir(parents=True)
+    for name, text in {"__init__": "", "rules": TWICE, "accounts": HEAD + code}.items():
+        (folder / "bank" / f"{name}.py").write_text(text.format(factor=factor))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        accounts: Any = importlib.import_module("bank.accounts")
+    try:
+        if hasattr(accounts, "Counted"):
+            counted = accounts.Counted
+            return aggregate_serializer(counted.snapshots, counted, Aggregate).fingerprint
+        state = getattr(accounts, "Purse", accounts.Total)
+        return decider_serializer(Snapshots(), accounts.evolve, state).fingerprint
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "bank"]:
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("way", list(WAYS))
-def test_changed_code_is_noticed_where_evolve_reaches_it_by(
-    way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    twice, thrice, again = (shape(WAYS[way], factor, monkeypatch) for factor in (2, 3, 2))
+def test_changed_code_is_noticed_where_evolve_reaches_it_by(way: str, tmp_path: Path) -> None:
+    twice, thrice, again = (
+        fingerprint(WAYS[way], factor, tmp_path / str(number))
+        for number, factor in enumerate((2, 3, 2))
+    )
 
     assert twice != thrice
     assert twice == again
+
+
+EVOLVE = """
+def evolve(total: Total, event: Added) -> Total:{added}
+    return Total(total.number + event.number)
+"""
+
+INVISIBLE = {
+    "a comment": ("", "\n    # Money that came in.\n"),
+    "a docstring": ("", '\n    """Add."""'),
+    "another docstring": ('\n    """Add."""', '\n    """Count."""'),
+    "empty lines": ("", "\n\n\n"),
+}
+
+
+@pytest.mark.parametrize("what", list(INVISIBLE))
+def test_what_is_not_code_is_not_noticed(what: str, tmp_path: Path) -> None:
+    before, after = (
+        fingerprint(EVOLVE.replace("{added}", added), 2, tmp_path / str(number))
+        for number, added in enumerate(INVISIBLE[what])
+    )
+
+    assert before == after
+
+
+def test_a_docstring_of_the_state_is_not_noticed(tmp_path: Path) -> None:
+    evolve = EVOLVE.replace("{added}", "").replace("Total", "Sum")
+    state = """
+import msgspec
+class Sum(msgspec.Struct):{documented}
+    number: int = 0
+"""
+    before, after = (
+        fingerprint(
+            state.replace("{documented}", text) + evolve + "Purse = Sum", 2, tmp_path / text[-5:-3]
+        )
+        for text in ('\n    """One."""', '\n    """Two."""')
+    )
+
+    assert before == after
+
+
+def test_only_one_level_of_calls_is_looked_at(tmp_path: Path) -> None:
+    code = """
+RATE = {factor}
+def twice(number): return number * RATE
+def evolve(total: Total, event: Added) -> Total:
+    return Total(total.number + twice(event.number))
+"""
+
+    assert fingerprint(code, 2, tmp_path / "2") == fingerprint(code, 3, tmp_path / "3")
+
+
+def test_every_version_of_python_writes_a_syntax_tree_alike() -> None:
+    code = """
+@decorated(1, key="a")
+def evolve(total, /, event: Added | None = None, *rest, **options) -> Total:
+    match event:
+        case Added(number=1 | 2) if f"{total!r:>3} is" "so": return total
+        case {"a": [*_]}: pass
+    (x := [*rest, *(y async for y in z)][1:, ...])
+    return lambda: {**options, "b": not -x ** 2j, "c": b"d"}
+"""
+
+    assert (
+        sha256(_text(ast.parse(code)).encode()).hexdigest()[:32]
+        == "18017e863b579a732cfaf842ac1aafd0"
+    )
+
+
+def test_without_source_the_schemas_and_the_revision_decide() -> None:
+    def release(factor: int, number: str = "int") -> str:
+        module: Any = ModuleType("typed_in")
+        code = HEAD.replace("number: int = 0", f"number: {number} = 0") + EVOLVE
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "typed_in", module)
+            exec(code.replace("{added}", f"\n    factor = {factor}"), vars(module))
+            return decider_serializer(Snapshots(), module.evolve, module.Total).fingerprint
+
+    assert release(2) == release(3)
+    assert release(2) != release(2, "float")
+
+
+def test_code_whose_file_was_replaced_shares_no_snapshots(tmp_path: Path) -> None:
+    """A process that runs the old code must not keep states under the new code's fingerprint."""
+    (tmp_path / "replaced.py").write_text(HEAD + EVOLVE.replace("{added}", ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        old: Any = importlib.import_module("replaced")
+        (tmp_path / "replaced.py").write_text(HEAD + EVOLVE.replace("{added}", "\n    factor = 2"))
+        of_old = decider_serializer(Snapshots(), old.evolve, old.Total).fingerprint
+        del sys.modules["replaced"]
+        importlib.invalidate_caches()
+        new: Any = importlib.import_module("replaced")
+        of_new = decider_serializer(Snapshots(), new.evolve, new.Total).fingerprint
+        del sys.modules["replaced"]
+
+    assert of_old != of_new

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from indelible import InvalidInput
 from indelible.errors import DecodingFailed, EncodingFailed, UnknownEventType
-from indelible.serialization.codec import Codec, decode_metadata
+from indelible.serialization.codec import Codec
+from indelible.serialization.json_encoding import decode_metadata
 from indelible.streams.rows import decode_rows
 
 T = TypeVar("T")

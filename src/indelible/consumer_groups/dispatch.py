@@ -1,0 +1,305 @@
+"""Operations: hand out the events of a worker's slices, and record their outcomes."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import replace
+from math import inf
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.retry import delay_after
+
+from .lease import CONTENTION, CONTENTION_PAUSE, Lease
+from .progress import IMMEDIATE, InFlightEvent, OwnedSlices, Slice
+from .types import GroupSettings, State
+
+_log = logging.getLogger("indelible")
+
+
+class Dispatcher:
+    """What a worker hands out, each event as the only one of its slice, and what came of it.
+
+    Args:
+        group: the group's name.
+        settings: those of the group.
+        lease: the worker's lease.
+        slices: the worker's slices.
+        outcomes: events with outcomes, to be recorded; any thread may append to it.
+
+    Attributes:
+        waiting: how many events in memory no handler has.
+        retries: the events to be tried again that are due, in order.
+        retries_at: when to look for more of them.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        settings: GroupSettings,
+        lease: Lease,
+        slices: OwnedSlices,
+        outcomes: deque[InFlightEvent],
+    ) -> None:
+        self.settings = settings
+        self.waiting = 0
+        self.retries: deque[InFlightEvent] = deque()
+        self.retries_at = 0.0
+        self._group = group
+        self._lease = lease
+        self._slices = slices
+        self._outcomes = outcomes
+        self._contended: list[InFlightEvent] = []  # outcomes that wait for another transaction
+        self._contended_until = 0.0
+        self._ready: deque[int] = deque()
+        self._handed_out: list[InFlightEvent] = []
+        self._blocked_keys: set[str] = set()
+        self._knows_blocked_keys = True
+        self._probe: InFlightEvent | None = None
+
+    def slices_changed(self) -> None:
+        """Adapt to the slices that the worker owns after a rebalance."""
+        slices = self._slices.by_number
+        self.waiting = sum(len(part.pending) for part in slices.values())
+        self.retries.clear()
+        self.retries_at = 0.0
+        self._ready = deque(number for number in self._ready if number in slices)
+        self._knows_blocked_keys = False
+
+    def next_at(self) -> float:
+        """Return when there is something to do: to look for retries, or to record an outcome."""
+        # What is due already waits for somebody who takes it.
+        soonest = inf if self.retries else self.retries_at
+        return min(soonest, self._contended_until) if self._contended else soonest
+
+    def learn_blocked_keys(self) -> Operation[None]:
+        """Ask once, after a rebalance, which keys are blocked by events that failed."""
+        if not self._knows_blocked_keys:
+            rows = yield Statement(
+                "consumer_groups.blocked_keys",
+                {**self._lease.parameters(), "hold_back": self.settings.hold_back},
+            )
+            self._blocked_keys = {key for (key,) in rows}
+            self._knows_blocked_keys = True
+
+    # Outcomes --------------------------------------------------------------------------------
+
+    def apply_outcomes(self, now: float) -> Operation[None]:
+        """Record what handlers said.
+
+        Args:
+            now: the time; infinity when the worker leaves, which gives back by itself.
+        """
+        outcomes = self._outcomes
+        if self._contended and now >= self._contended_until:
+            outcomes.extend(self._contended)
+            self._contended.clear()
+        while outcomes:
+            item = outcomes[0]
+            part = self._slices.by_number.get(item.slice)
+            # After a lost lease others are at work on it.
+            if item.token == self._lease.token and part is not None and part.busy is item:
+                if item.rest and item.outcome in ("finished", "settled"):
+                    self._hand_out_rest(item, part)
+                elif item.outcome != "given back" or now < inf:
+                    try:
+                        yield from self._apply(item)
+                    except CONTENTION:
+                        # Its handler's transaction, of which it only heard that the connection was
+                        # lost, may still commit. What else there is continues, the lease first.
+                        self._contended.append(outcomes.popleft())
+                        self._contended_until = now + CONTENTION_PAUSE
+                        if now < inf:
+                            return
+                        continue
+                    self._release(item, part)
+            outcomes.popleft()
+
+    def give_back(self) -> Operation[None]:
+        """Record that the tracked events that handlers still have were not tried."""
+        for part in self._slices.by_number.values():
+            if part.busy is not None and part.busy.is_tracked:
+                yield from self.record_failure(part.busy, "retry", part.busy.attempt - 1, 0)
+
+    def _hand_out_rest(self, item: InFlightEvent, part: Slice) -> None:
+        event, *rest = item.rest
+        following = replace(item, event=event, rest=tuple(rest), outcome=None)
+        part.busy = following
+        self._handed_out.append(following)
+        if item is self._probe:
+            self._probe = following
+
+    def _apply(self, item: InFlightEvent) -> Operation[None]:
+        if item.outcome == "finished" and item.is_tracked:
+            yield from self.finish(item)
+        elif item.outcome == "retry":
+            if item.attempt < self.settings.max_attempts:
+                delay = delay_after(item.attempt, self.settings.retry_after)
+                yield from self.record_failure(item, "retry", item.attempt, delay)
+            else:
+                item.reason = f"failed {item.attempt} times: {item.reason}"
+                yield from self.record_failure(item, "parked", item.attempt)
+        elif item.outcome == "park":
+            yield from self.record_failure(item, "parked", item.attempt)
+        elif item.outcome == "given back":
+            _log.warning(
+                "group %r: event %d is given back: %s", self._group, item.position, item.reason
+            )
+            # Not at once, so that what is given back each time keeps nobody busy.
+            delay = self.settings.retry_after
+            yield from self.record_failure(item, "retry", item.attempt - 1, delay)
+
+    def _release(self, item: InFlightEvent, part: Slice) -> None:
+        part.busy = None
+        if item.after is not None:
+            part.finished = part.finished.merged_with(item.after)
+            self._slices.finished.add(item.slice)
+        if item is self._probe:
+            self._probe = None
+        if part.pending:
+            self._ready.append(item.slice)
+        if item.is_tracked or item.outcome in ("retry", "park", "given back"):
+            self.retries_at = 0.0  # the next of its key may be due, and this one will be
+
+    # One event -------------------------------------------------------------------------------
+
+    def finish(self, item: InFlightEvent) -> Operation[None]:
+        """Finish a tracked event."""
+        yield Statement(
+            "consumer_groups.ack", {**self._lease.parameters(), **event_parameters(item)}
+        )
+
+    def park_unreadable(self, item: InFlightEvent, attempts: int = 0) -> Operation[None]:
+        """Park an event that cannot be decoded."""
+        item.reason, item.error = "it cannot be read", item.failure
+        yield from self.record_failure(item, "parked", attempts)
+
+    def record_failure(
+        self, item: InFlightEvent, state: State, attempts: int, delay: float = 0
+    ) -> Operation[None]:
+        """Record that an event is to be tried again, or is parked."""
+        ((recorded,),) = yield Statement(
+            "consumer_groups.record_failure",
+            {
+                **self._lease.parameters(),
+                **event_parameters(item),
+                "state": state,
+                "attempts": attempts,
+                "delay": delay,
+                "reason": item.reason,
+                "error": item.error,
+            },
+        )
+        if recorded and state == "parked":
+            _log.error(
+                "a group parks an event: %s",
+                ": ".join(filter(None, (item.reason, item.error))),
+                extra={"group": self._group, "position": item.position, "attempts": attempts},
+            )
+        if recorded and (state != "parked" or self.settings.hold_back):
+            self._blocked_keys.add(item.key)
+
+    def record_attempt(self, item: InFlightEvent, attempt: int) -> Operation[bool]:
+        """Count an attempt; return whether there is anything left to be handled."""
+        ((is_left,),) = yield Statement(
+            "consumer_groups.record_attempt",
+            {**self._lease.parameters(), **event_parameters(item), "attempt": attempt},
+        )
+        return bool(is_left)
+
+    # What goes out ---------------------------------------------------------------------------
+
+    def add(self, item: InFlightEvent) -> None:
+        """Add the next event of a slice."""
+        part = self._slices.by_number[item.slice]
+        part.pending.append(item)
+        self.waiting += 1
+        if part.busy is None and len(part.pending) == 1:
+            self._ready.append(item.slice)
+
+    def add_retry(self, item: InFlightEvent) -> None:
+        """Add a tracked event that is due to be tried again."""
+        self._blocked_keys.add(item.key)
+        self.retries.append(item)
+
+    def hand_out(self, limit: int, tracked_limit: int) -> Operation[list[InFlightEvent]]:
+        """Choose the events that handlers get.
+
+        Args:
+            limit: how many at most.
+            tracked_limit: how many of them may be counted before a handler has them.
+        """
+        # In memory step by step, so that a lost connection in between loses nothing.
+        handed_out = self._handed_out
+        while self.retries and len(handed_out) < min(limit, tracked_limit):
+            item = self.retries[0]
+            part = self._slices.by_number[item.slice]
+            # If another is at work, its row is found again.
+            if part.busy is None and (yield from self.record_attempt(item, item.attempt)):
+                part.busy = item
+                handed_out.append(item)
+            self.retries.popleft()
+        for _ in range(len(self._ready)):
+            if len(handed_out) >= limit:
+                break
+            part = self._slices.by_number[self._ready[0]]
+            event = yield from self._next_of(part, len(handed_out) < tracked_limit)
+            self._ready.popleft()
+            if event is not None:
+                handed_out.append(event)
+        self._handed_out = []
+        return handed_out
+
+    def _next_of(self, part: Slice, may_track: bool) -> Operation[InFlightEvent | None]:
+        """Take the next event of a slice that has any, unless it has to wait."""
+        while part.busy is None and part.pending:
+            item = part.pending[0]
+            if item.key in self._blocked_keys:
+                if (yield from self._enqueue(item)):
+                    self._drop_first(part)
+                    continue
+                self._blocked_keys.discard(item.key)
+            if item.failure is not None:
+                yield from self.park_unreadable(item)
+                self._drop_first(part)
+                continue
+            if part.suspect.covers(item):
+                # One at a time, so that the one that kills its worker is identified.
+                if self._probe is not None or not may_track:
+                    self._ready.append(item.slice)
+                    return None
+                # The first attempt is the one that its worker may have died of.
+                if not (yield from self.record_attempt(item, 2)):
+                    self._drop_first(part)
+                    continue
+                item.is_tracked, item.attempt = True, 2
+                self._probe = item
+            self._drop_first(part)
+            part.busy = item
+            return item
+        return None
+
+    def _enqueue(self, item: InFlightEvent) -> Operation[bool]:
+        """Record that an event waits behind those of its key; return whether there are any."""
+        ((queued,),) = yield Statement(
+            "consumer_groups.enqueue", {**self._lease.parameters(), **event_parameters(item)}
+        )
+        return bool(queued)
+
+    def _drop_first(self, part: Slice) -> None:
+        part.pending.popleft()
+        self.waiting -= 1
+
+
+def event_parameters(item: InFlightEvent) -> dict[str, object]:
+    """Return what statements about one event are told of it."""
+    # Nulls if its row says that it comes again: its slice has passed it.
+    upto = {"upto": None, "upto_moment": None, "upto_place": None}
+    return {
+        "position": item.position,
+        "slice": item.slice,
+        "key": item.key,
+        "is_noted": item.is_tracked,
+        "due_moment": None if item.due == IMMEDIATE else item.due[0],
+        **(upto if item.after is None else item.after.named("upto")),
+    }

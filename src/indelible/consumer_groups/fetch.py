@@ -1,0 +1,271 @@
+"""Operations: read the next, the due and the retried events of a worker's slices."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from indelible.core.operation import Operation, Statement
+from indelible.errors import DecodingFailed, UnknownEventType, UpcastingFailed
+from indelible.events import RecordedEvent
+from indelible.serialization.codec import Codec
+from indelible.streams.head import HeadState, reading_in
+from indelible.streams.query_parameters import items_json
+from indelible.streams.recorded_time import LAST_POSITION
+from indelible.streams.rows import decode_rows
+from indelible.subscriptions.valid_time_follower import seconds_until
+
+from .dispatch import Dispatcher
+from .lease import Lease
+from .progress import IMMEDIATE, DueKey, InFlightEvent, OwnedSlices, Progress
+from .types import GroupSettings
+
+_ROOM = 1_000
+"""How many events a worker holds that no handler has."""
+_PAGE = 500
+_SMALLEST_WINDOW = 1_000
+_LARGEST_WINDOW = 200_000
+_DELIVERED_AHEAD = 500
+"""How many positions in advance a worker announces that it hands out, to write that seldom."""
+_RETRIES_PAUSE = 1.0
+"""Seconds between two looks for what an operator replayed, and for what others left behind."""
+_DUE_PAUSE = 60.0
+"""Seconds to the next look at what is due, if nothing is known to become due."""
+
+
+class Fetcher:
+    """Reads events for a worker, and gives them to its dispatcher.
+
+    Args:
+        codec: reads the events.
+        settings: those of the group.
+        lease: the worker's lease.
+        slices: the worker's slices.
+        dispatcher: takes what was read.
+
+    Attributes:
+        due_at: when to look for events that have become due, on the clock of `Worker.turn`.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        settings: GroupSettings,
+        lease: Lease,
+        slices: OwnedSlices,
+        dispatcher: Dispatcher,
+    ) -> None:
+        self.due_at = 0.0
+        self._codec = codec
+        self._settings = settings
+        self._query = settings.query and codec.upcasting.current(settings.query)
+        self._lease = lease
+        self._slices = slices
+        self._dispatcher = dispatcher
+        self._head: HeadState | None = None  # the highest that it has read up to
+        self._window = _SMALLEST_WINDOW
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may read more events."""
+        return bool(self._slices.by_number) and self._dispatcher.waiting < _ROOM
+
+    def head_of(self, state: HeadState | None) -> int:
+        """Return the head up to which it may read: of a log of another epoch nothing is known."""
+        if state is None or state.epoch != self._lease.epoch:
+            return 0
+        # The head may go back for a moment; reads name the highest that the worker has seen.
+        if self._head is None or state.position >= self._head.position:
+            self._head = state
+        return state.position
+
+    def slices_changed(self) -> None:
+        """Adapt to the slices that the worker owns after a rebalance."""
+        self.due_at = 0.0
+
+    def fetch_retries(self, now: float) -> Operation[None]:
+        """Read the events that are to be tried again, if it is time to."""
+        dispatcher = self._dispatcher
+        if now < dispatcher.retries_at or dispatcher.retries:
+            return
+        dispatcher.retries_at = now + _RETRIES_PAUSE
+        rows = yield Statement(
+            "consumer_groups.fetch_retries",
+            {**self._lease.parameters(), "hold_back": self._settings.hold_back},
+        )
+        for row in rows:
+            state, attempts, seconds = row[13:]
+            if seconds > 0:
+                dispatcher.retries_at = min(dispatcher.retries_at, now + seconds)
+                break  # in order of time
+            item = self._item(row)
+            item.is_tracked, item.attempt = True, attempts + 1
+            part = self._slices.by_number.get(item.slice)
+            if part is None or part.busy is not None:
+                continue
+            if item.is_nothing:  # nobody can handle it, and others wait for it
+                yield from self._finish(item)
+            elif state == "running" and attempts >= self._settings.max_attempts:
+                item.reason = f"its worker died at attempt {attempts}"
+                yield from dispatcher.record_failure(item, "parked", attempts)
+            elif item.failure is not None:
+                yield from dispatcher.park_unreadable(item, attempts)
+            elif item.event is not None and item.event.is_erased:
+                # Since it failed: nobody is to handle it any more.
+                yield from self._finish(item)
+            else:
+                dispatcher.add_retry(item)
+
+    def fetch_next(self, now: float, head: int) -> Operation[None]:
+        """Read on, if there is room: what has become due, and the log.
+
+        Raises:
+            EpochMismatch: it is another log.
+        """
+        if not self.has_room:
+            return
+        has_more = self._slices.cursor.position < head
+        if self._settings.due and (has_more or now >= self.due_at):
+            # First, so that what is late comes with the log, in its order.
+            is_whole = yield from self._fetch_due(now)
+            has_more = has_more and is_whole
+        if has_more:
+            yield from self._fetch_log(head)
+
+    def _fetch_log(self, head: int) -> Operation[None]:
+        """Read on in the log, without what is yet to become due."""
+        cursor = self._slices.cursor
+        upto = min(head, cursor.position + self._window)
+        rows = yield Statement(
+            "consumer_groups.fetch",
+            {**self._common_parameters(), "after": cursor.position, "upto": upto, "limit": _PAGE},
+            # The best plan depends on the filters.
+            prepared=False,
+        )
+        is_full = len(rows) == _PAGE
+        reached = rows[-1][0] if is_full else upto
+        # So many positions as a page is likely to need: no statement looks at many in vain, and
+        # none at all of a log in which little matches.
+        self._window = 2 * (reached - cursor.position) if is_full else 2 * self._window
+        self._window = max(_SMALLEST_WINDOW, min(self._window, _LARGEST_WINDOW))
+        # If nothing is found the lease may be over: that comes to light at the next heartbeat,
+        # which is what moves the checkpoint.
+        items = []
+        for row in rows:
+            item = self._item(row, row[13])
+            taken = self._slices.by_number[item.slice].taken
+            if item.is_nothing or item.position <= taken.position:
+                continue
+            if item.due > max(cursor.due, taken.due):
+                self.due_at = 0.0  # to learn when it is due
+                continue
+            before, after = item.position - 1, item.position
+            item.set_bounds(Progress(before, cursor.due), Progress(after, cursor.due), taken)
+            items.append(item)
+        yield from self._advance_to(Progress(reached, cursor.due), items, _DELIVERED_AHEAD)
+
+    def _fetch_due(self, now: float) -> Operation[bool]:
+        """Read what has become due of what was passed in the log; return whether that was all."""
+        cursor = self._slices.cursor
+        above = {"above_moment": cursor.due[0], "above_position": cursor.due[1]}
+        upto = max(cursor.position, self._slices.furthest)
+        ((moment, next_due),) = yield Statement(
+            "subscriptions.next_due", {**above, **self._log(), "upto": upto}
+        )
+        # Never back, if the server's clock was put back.
+        reached = max(cursor.due, (moment, LAST_POSITION))
+        if next_due is None or next_due > moment:
+            self.due_at = now + (
+                _DUE_PAUSE if next_due is None else seconds_until(next_due, moment)
+            )
+            self._slices.cursor = Progress(cursor.position, reached)
+            return True
+        # So many at most, whoever they fall to: thousands may have become due since.
+        window = yield Statement(
+            "consumer_groups.due_window", {**above, "count": _PAGE}, prepared=False
+        )
+        is_whole = not window or window[0] > reached
+        if not is_whole:
+            reached = window[0][0], window[0][1]
+        rows = yield Statement(
+            "consumer_groups.fetch_due",
+            {
+                **self._common_parameters(),
+                **above,
+                "until_moment": reached[0],
+                "until_position": reached[1],
+                "upto": upto,
+            },
+            prepared=False,
+        )
+        items = []
+        for row in rows:
+            item = self._item(row, row[13])
+            taken = self._slices.by_number[item.slice].taken
+            if (
+                item.is_nothing
+                or item.due <= taken.due
+                or item.position > max(cursor.position, taken.position)
+            ):
+                continue
+            item.set_bounds(
+                Progress(cursor.position, (item.due[0], item.position - 1)),
+                Progress(cursor.position, item.due),
+                taken,
+            )
+            items.append(item)
+        self.due_at = 0.0
+        yield from self._advance_to(Progress(cursor.position, reached), items)
+        return is_whole
+
+    def _advance_to(
+        self, cursor: Progress, items: list[InFlightEvent], ahead: int = 0
+    ) -> Operation[None]:
+        """Move the cursor past events, after announcing that they will be handed out."""
+        if items:
+            last = Progress(max(item.position for item in items), max(item.due for item in items))
+            delivered = self._lease.delivered
+            if delivered.merged_with(last) != delivered:
+                announced = Progress(last.position + ahead, last.due)
+                yield from self._lease.announce(delivered.merged_with(announced))
+        for item in items:
+            self._dispatcher.add(item)
+        self._slices.cursor = cursor
+
+    def _finish(self, item: InFlightEvent) -> Operation[None]:
+        yield from self._dispatcher.record_attempt(item, item.attempt)
+        yield from self._dispatcher.finish(item)
+        self._dispatcher.retries_at = 0.0
+
+    def _log(self) -> dict[str, object]:
+        """Name the log that it reads."""
+        head = self._head
+        if head is None or head.event_id is None:
+            return {"epoch": self._lease.epoch, "anchor": None, "anchor_id": None}
+        return reading_in(head, (head.position, head.event_id))
+
+    def _common_parameters(self) -> dict[str, object]:
+        query, partition_by = self._query, self._settings.partition_by
+        return {
+            **self._lease.parameters(),
+            **self._log(),
+            "items": items_json(query and self._codec.upcasting.stored(query)),
+            "partition_by": None if partition_by == "stream" else partition_by,
+        }
+
+    def _item(self, row: tuple[object, ...], due_at: object = None) -> InFlightEvent:
+        events: list[RecordedEvent] = []
+        failure = None
+        try:
+            if row[1] is not None:
+                events, _ = decode_rows(self._codec, [row[:11]], query=self._query)
+        except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
+            failure = str(error)
+        position, key, number = row[0], row[11], row[12]
+        assert isinstance(position, int) and isinstance(key, str) and isinstance(number, int)  # noqa: S101, PT018
+        due: DueKey = IMMEDIATE
+        if self._settings.due and isinstance(due_at, datetime):
+            due = due_at, position
+        event = events[0] if events else None
+        rest = tuple(events[1:])
+        token = self._lease.token
+        return InFlightEvent(event, position, key, number, due, rest, token=token, failure=failure)

@@ -1,0 +1,171 @@
+"""Operations: the lease of a worker: join, heartbeat, rebalance, leave."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from indelible.core.operation import Operation, Statement
+from indelible.errors import LockTimeout, TransactionConflict
+
+from . import admin
+from .progress import START, OwnedSlices, Progress, in_columns
+from .types import GroupSettings
+
+CONTENTION = (LockTimeout, TransactionConflict)
+"""Errors if another transaction, of a handler say, holds what a statement needs."""
+CONTENTION_PAUSE = 0.5
+"""Seconds to the next attempt after one of them."""
+_LONGEST_HEARTBEAT_PAUSE = 1.0
+_SAVE_PAUSE = 0.05
+"""Seconds after which progress is written, long before the next heartbeat."""
+
+
+class Lease:
+    """The lease of a worker, which owns its slices.
+
+    Args:
+        group: the group's name.
+        name: the worker's name, for people.
+        instance: identifies the worker.
+        settings: those of the group.
+        slices: the worker's slices.
+
+    Attributes:
+        group_id: identifies the group; 0 before the worker has joined.
+        token: the fencing token; 0 before the worker has joined.
+        epoch: that of the log, when the worker joined.
+        saved: the checkpoint in the database.
+        delivered: up to where events may be handed out, according to the database.
+        heartbeat_at: when the next heartbeat is due, on the clock of `Worker.turn`.
+        renewed_at: when the lease was renewed last.
+    """
+
+    def __init__(
+        self, group: str, name: str, instance: UUID, settings: GroupSettings, slices: OwnedSlices
+    ) -> None:
+        self._group = group
+        self._name = name
+        self._instance = instance
+        self._slices = slices
+        self._heartbeat_pause = min(_LONGEST_HEARTBEAT_PAUSE, settings.lease / 3)
+        self.group_id = 0
+        self.token = 0
+        self.epoch: UUID | None = None
+        self.saved = self.delivered = START
+        self.heartbeat_at = self.renewed_at = 0.0
+        self._share, self._unowned = 0, 0
+        self._round = 0
+        self._rebalance: dict[str, object] | None = None  # one whose answer has not come
+        self._rebalance_at = 0.0
+
+    def parameters(self) -> dict[str, object]:
+        """Return what statements are told of the lease."""
+        return {"group_id": self.group_id, "token": self.token}
+
+    def renewal(self) -> Statement | None:
+        """Return the statement that only renews the lease; None if there is none."""
+        return Statement("consumer_groups.renew_lease", self.parameters()) if self.token else None
+
+    def join(self, now: float) -> Operation[None]:
+        """Join the group.
+
+        Raises:
+            GroupNotFound: it was deleted.
+        """
+        ((group_id, token, epoch),) = yield Statement(
+            "consumer_groups.join",
+            {"group": self._group, "worker": self._name, "instance": self._instance},
+        )
+        if token is None:
+            yield from admin.not_found(self._group)
+        self.group_id, self.token, self.epoch = group_id, token, epoch
+        yield from self._heartbeat(now)
+
+    def keep(self, now: float) -> Operation[bool]:
+        """Send a heartbeat if it is due, and rebalance if the worker owns too many or too few.
+
+        Returns:
+            Whether the worker owns other slices now.
+        """
+        since = now - (self.heartbeat_at - self._heartbeat_pause)
+        if now >= self.heartbeat_at or (since >= _SAVE_PAUSE and self._has_progress()):
+            yield from self._heartbeat(now)
+        if now < self._rebalance_at:
+            return False
+        count = len(self._slices.by_number)
+        try:
+            if count > self._share:
+                given_back = self._slices.surplus(count - self._share)
+                return bool(given_back) and (yield from self._start_rebalance(given_back, 0))
+            if count < self._share and self._unowned:
+                return (yield from self._start_rebalance([], self._share - count))
+        except CONTENTION:  # a handler's transaction holds the row of a slice
+            self._rebalance = None
+            self._rebalance_at = now + CONTENTION_PAUSE
+        return False
+
+    def next_at(self) -> float:
+        """Return when there is something to write."""
+        if self._has_progress():
+            return self.heartbeat_at - self._heartbeat_pause + _SAVE_PAUSE
+        return self.heartbeat_at
+
+    def announce(self, delivered: Progress) -> Operation[None]:
+        """Write up to where events will be handed out, so that the next worker is careful."""
+        yield from self._write(self.saved, delivered)
+
+    def finish_rebalance(self) -> Operation[bool]:
+        """Complete a rebalance that was begun: once more in the same way if the answer was lost.
+
+        Returns:
+            Whether there was one: then the worker owns other slices now.
+        """
+        if self._rebalance is None:
+            return False
+        rows = yield Statement("consumer_groups.rebalance", self._rebalance)
+        self._rebalance = None
+        self._round += 1
+        self._unowned = 0
+        self._slices.replace(rows)
+        self.saved = self._slices.cursor
+        return True
+
+    def leave(self) -> Operation[None]:
+        """Give all slices back."""
+        yield Statement(
+            "consumer_groups.leave",
+            {**self.parameters(), **in_columns(self._slices.progress())},
+        )
+
+    def _start_rebalance(self, given_back: list[int], wanted: int) -> Operation[bool]:
+        self._rebalance = {
+            **self.parameters(),
+            "round": self._round,
+            **in_columns(self._slices.progress()),
+            "given_back": given_back,
+            "wanted": wanted,
+        }
+        return (yield from self.finish_rebalance())
+
+    def _heartbeat(self, now: float) -> Operation[None]:
+        yield from self._write(self._slices.checkpoint(), self.delivered)
+        self.heartbeat_at, self.renewed_at = now + self._heartbeat_pause, now
+
+    def _write(self, checkpoint: Progress, delivered: Progress) -> Operation[None]:
+        ((self._share, self._unowned),) = yield Statement(
+            "consumer_groups.heartbeat",
+            {
+                **self.parameters(),
+                "round": self._round,
+                **checkpoint.named("checkpoint"),
+                **delivered.named("delivered"),
+                **in_columns(self._slices.finished_above(checkpoint)),
+            },
+        )
+        self._slices.finished.clear()
+        self.saved, self.delivered = checkpoint, delivered
+
+    def _has_progress(self) -> bool:
+        # That time has passed in which nothing became due need not be written.
+        slices = self._slices
+        return bool(slices.finished) or slices.checkpoint().position > self.saved.position
