@@ -17,7 +17,8 @@ from .app.app_async import AsyncApp
 from .bulk_import.types import ImportEvent, ImportResult
 from .consumer_groups.consumer import Consumer
 from .consumer_groups.consumer_async import AsyncConsumer
-from .consumer_groups.delivery import DeliveredEvent, Delivery
+from .consumer_groups.delivered_event import DeliveredEvent
+from .consumer_groups.delivery import Delivery
 from .consumer_groups.delivery_async import AsyncDelivery
 from .consumer_groups.group import Group
 from .consumer_groups.group_async import AsyncGroup
@@ -112,8 +113,10 @@ from .serialization.upcasting import Upcaster
 from .store.event_store import EventStore, TransactionStore
 from .store.event_store_async import AsyncEventStore, AsyncTransactionStore
 from .streams.info import StreamChange, StreamInfo
-from .streams.iterators import Log, StreamEvents
-from .streams.iterators_async import AsyncLog, AsyncStreamEvents
+from .streams.iterators import StreamEvents
+from .streams.iterators_async import AsyncStreamEvents
+from .streams.log import Log
+from .streams.log_async import AsyncLog
 from .subscriptions.log_follower import Batch
 from .subscriptions.subscription import Subscription
 from .subscriptions.subscription_async import AsyncSubscription

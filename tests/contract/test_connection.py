@@ -153,7 +153,6 @@ def test_a_connection_with_settings_of_its_own_serves_as_well(
 def test_a_connection_of_the_other_colour_is_refused(sync_store: EventStore) -> None:
     with pytest.raises(InvalidInput, match=r"psycopg\.Connection"):
         sync_store.bind(object())
-    assert AsyncEventStore.bind.__doc__ == EventStore.bind.__doc__
 
 
 def test_a_store_of_another_event_loop_is_refused(url: str, schema: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from indelible.consumer_groups.consumer_async import AsyncConsumer
-from indelible.consumer_groups.delivery import note_failure
+from indelible.consumer_groups.delivered_event import note_failure
 from indelible.consumer_groups.delivery_async import AsyncDelivery
 from indelible.core.cancellation import ends_task
 from indelible.core.handlers import check_outcome

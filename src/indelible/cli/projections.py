@@ -15,8 +15,7 @@ import typer
 from indelible.errors import InvalidInput
 from indelible.projections.assignment import check_concurrency
 from indelible.projections.projection import DocumentProjection, Projection
-from indelible.projections.rebuild import RebuildProgress
-from indelible.projections.rebuild_runner import Report
+from indelible.projections.rebuild import RebuildProgress, Report
 from indelible.projections.types import ProjectionStatus, SkippedEvent
 from indelible.store.event_store import EventStore
 from indelible.store.event_store_async import AsyncEventStore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from indelible.core.operation import Operation, Statement
@@ -147,6 +148,10 @@ def _build(described: ProjectionDefinition, build_id: int) -> Operation[BuildInf
         if build.id == build_id:
             return build
     raise ProjectionNotFound(described.name)
+
+
+Report = Callable[[RebuildProgress], None]
+"""What is told how far a rebuild is."""
 
 
 def report_nothing(_: RebuildProgress) -> None:

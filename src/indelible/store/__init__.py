@@ -3,8 +3,10 @@
 Each module has a part of `EventStore` and its twin, a line or two of logic per method.
 """
 
-from indelible.streams.iterators import Log, StreamEvents
-from indelible.streams.iterators_async import AsyncLog, AsyncStreamEvents
+from indelible.streams.iterators import StreamEvents
+from indelible.streams.iterators_async import AsyncStreamEvents
+from indelible.streams.log import Log
+from indelible.streams.log_async import AsyncLog
 
 from .event_store import MAX_EVENT_BYTES, EventStore, TransactionStore
 from .event_store_async import AsyncEventStore, AsyncTransactionStore, Connecting

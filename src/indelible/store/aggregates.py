@@ -1,3 +1,4 @@
+# Generated from aggregates_async.py; do not edit.
 """Load states and handle commands: methods of the store."""
 
 from __future__ import annotations
@@ -153,9 +154,11 @@ class AggregateMethods(StoreBase):
 
         Example:
             ```python
-            handled = store.handle("account-3", accounts, Withdraw(20), command_id=request_id)
+            handled = store.handle(
+                "account-3", accounts, Withdraw(20), command_id=request_id
+            )
             print(handled.state.balance, handled.events)
-            store.handle("delivery-17", Delivery, lambda delivery: delivery.cancel("no driver"))
+            store.handle("delivery-17", Delivery, lambda found: found.cancel("no driver"))
             ```
         """
         begun = CommandHandler(

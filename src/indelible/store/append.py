@@ -1,3 +1,4 @@
+# Generated from append_async.py; do not edit.
 """Append: methods of the store."""
 
 from __future__ import annotations

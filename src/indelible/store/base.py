@@ -1,3 +1,4 @@
+# Generated from base_async.py; do not edit.
 """What a store and a transaction have in common."""
 
 from __future__ import annotations

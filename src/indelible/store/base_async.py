@@ -1,4 +1,4 @@
-"""What an async store and a transaction have in common."""
+"""What a store and a transaction have in common."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.streams import append_input
 from indelible.subscriptions.head_watcher import Wakeup
 
-from .base import NOT_IN_A_TRANSACTION
+NOT_IN_A_TRANSACTION = (
+    "a transaction ends, and what follows the log does not: call this on the store itself"
+)
 
 
 class AsyncStoreBase:

@@ -1,3 +1,4 @@
+# Generated from projections_async.py; do not edit.
 """Projections: methods of the store."""
 
 from __future__ import annotations
@@ -7,21 +8,21 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from indelible.core.timestamps import AsOf
-from indelible.core.worker_name import worker_name
+from indelible.core.worker_name import daemon_name, worker_name
 from indelible.errors import InvalidInput
 from indelible.postgres.engine import PoolEngine
 from indelible.projections import registry
 from indelible.projections.admin import ProjectionAdmin
 from indelible.projections.assignment import PartitionCoordinator, check_concurrency
-from indelible.projections.daemon import Daemon, daemon_name
+from indelible.projections.daemon import Daemon
 from indelible.projections.definition import ProjectionDefinition
 from indelible.projections.documents import Documents, fold_live, verify
 from indelible.projections.live import Live
 from indelible.projections.partition import PartitionProcessor
 from indelible.projections.processor import Projector
 from indelible.projections.projection import DocumentProjection, Projection
-from indelible.projections.rebuild import report_nothing
-from indelible.projections.rebuild_runner import Report, rebuild_projection
+from indelible.projections.rebuild import Report, report_nothing
+from indelible.projections.rebuild_runner import rebuild_projection
 from indelible.projections.types import BuildInfo, ProjectionStatus
 from indelible.projections.verification import ProjectionVerifier, Verification
 from indelible.subscriptions.wait import wait_for

@@ -1,3 +1,4 @@
+# Generated from subscriptions_async.py; do not edit.
 """Subscribe: methods of the store."""
 
 from __future__ import annotations
