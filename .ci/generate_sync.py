@@ -13,6 +13,8 @@ import re
 import subprocess
 import sys
 import tokenize
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +30,6 @@ HAND_WRITTEN = {
     "postgres/engine_async.py",
     "postgres/group_commit_async.py",
     "postgres/pool_async.py",
-    "store/event_store_async.py",
     "streams/log_async.py",
 }
 """Pairs that differ in kind; CONTRIBUTING.md says why."""
@@ -59,6 +60,7 @@ PHRASES = {
     "its task": "its thread",
     "one task": "one thread",
     "the task": "the thread",
+    "tasks of one event loop": "threads",
     "tasks that": "threads that",
 }
 """What docstrings and comments say in other words."""
@@ -89,7 +91,7 @@ def reword(text: str) -> str:
 
 
 def rephrase(phrase: str) -> str:
-    """The phrase for threads that stands for one for tasks; both begin alike but for the noun."""
+    """The words for threads in the place of those for tasks."""
     _used.add(phrase.lower())
     replacement = PHRASES[phrase.lower()]
     return replacement.capitalize() if phrase[0].isupper() else replacement
@@ -97,32 +99,28 @@ def rephrase(phrase: str) -> str:
 
 def rewrite(source: str) -> str:
     """The sync code for async code, not formatted yet."""
-    lines = source.splitlines(keepends=True)
+    line_starts = [0, *accumulate(map(len, source.splitlines(keepends=True)))]
     parts: list[str] = []
-    row, column = 1, 0
+    at = 0
     is_dropped = False
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        # What stands between two tokens: spaces, and line ends behind a backslash.
-        (to_row, to_column), between = token.start, ""
-        while row < to_row:
-            between += lines[row - 1][column:]
-            row, column = row + 1, 0
-        between += lines[row - 1][column:to_column] if row <= len(lines) else ""
-        parts.append("" if is_dropped else between)
-        row, column = token.end
+        start, end = (line_starts[row - 1] + column for row, column in (token.start, token.end))
+        if not is_dropped:
+            parts.append(source[at:start])  # spaces, and line ends behind a backslash
+        at = end
         is_dropped = token.type == tokenize.NAME and token.string in ("async", "await")
-        if is_dropped:
-            continue
-        if token.type == tokenize.NAME:
-            parts.append(rename(token.string))
-        elif (
-            token.type in (tokenize.STRING, tokenize.COMMENT)
-            or "FSTRING" in (tokenize.tok_name[token.type])
-        ):
-            parts.append(reword(token.string))
-        else:
-            parts.append(token.string)
+        if not is_dropped:
+            rewritten = _REWRITTEN.get(tokenize.tok_name[token.type], str)
+            parts.append(rewritten(source[start:end]))
     return "".join(parts)
+
+
+_REWRITTEN: dict[str, Callable[[str], str]] = {
+    "NAME": rename,
+    "COMMENT": reword,
+    "STRING": reword,
+    "FSTRING_MIDDLE": reword,  # since Python 3.12
+}
 
 
 def ruff(code: str, path: Path, *arguments: str) -> str:

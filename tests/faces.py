@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from indelible import AsyncDelivery, AsyncDocuments, AsyncEventStore, AsyncGroup, AsyncProjector
+from indelible import (
+    AsyncDelivery,
+    AsyncDocuments,
+    AsyncGroup,
+    AsyncProjector,
+    AsyncTransactionStore,
+)
 
 
 class SyncFace:
@@ -35,12 +41,10 @@ class SyncFace:
                 return SyncContext(result, self._runner)
             if isinstance(result, AsyncIterator):
                 return SyncIterator(result, self._runner)
-            if isinstance(result, AbstractAsyncContextManager) and not isinstance(
-                result, AsyncEventStore
-            ):
-                return _entered(result, self._runner)
-            if isinstance(result, AsyncEventStore):  # a bound store
+            if isinstance(result, AsyncTransactionStore):
                 return SyncFace(result, self._runner)
+            if isinstance(result, AbstractAsyncContextManager):
+                return _entered(result, self._runner)
             return result
 
         return call

@@ -110,8 +110,10 @@ from .projections.types import BuildInfo, PartitionInfo, ProjectionStatus, Skipp
 from .projections.verification import Difference, Verification
 from .query import AppendCondition, ConsistencyMarker, Query, unregistered
 from .serialization.upcasting import Upcaster
-from .store.event_store import EventStore, TransactionStore
-from .store.event_store_async import AsyncEventStore, AsyncTransactionStore
+from .store.event_store import EventStore
+from .store.event_store_async import AsyncEventStore
+from .store.transaction_store import TransactionStore
+from .store.transaction_store_async import AsyncTransactionStore
 from .streams.info import StreamChange, StreamInfo
 from .streams.iterators import StreamEvents
 from .streams.iterators_async import AsyncStreamEvents

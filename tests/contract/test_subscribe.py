@@ -169,11 +169,6 @@ def test_a_start_that_is_none_is_refused(store: EventStore, after: object) -> No
         store.subscribe(after=after)  # type: ignore[arg-type]
 
 
-def test_a_transaction_cannot_be_subscribed_to(store: EventStore) -> None:
-    with store.transaction() as transaction, pytest.raises(InvalidInput, match="itself"):
-        transaction.subscribe()
-
-
 def test_what_commits_late_below_others_is_handed_out_in_its_place(
     store: EventStore, sync_store: EventStore, url: str
 ) -> None:

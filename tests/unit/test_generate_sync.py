@@ -36,7 +36,7 @@ def tool() -> ModuleType:
         ('"""An async projection"""', '"""An async projection"""'),
         ('"""One task uses it."""', '"""One thread uses it."""'),
         ("a = 1  # of AsyncX", "a = 1  # of X"),
-        ('f"an AsyncX {await x}"', 'f"an X {x}"'),
+        ('f"{{an}} AsyncX {await x!r:>{y}}"', 'f"{{an}} X {x!r:>{y}}"'),
     ],
 )
 def test_async_code_and_its_words_become_sync(

@@ -13,7 +13,8 @@ from indelible.consumer_groups.delivered_event import note_failure
 from indelible.consumer_groups.delivery import Delivery
 from indelible.core.handlers import check_outcome
 from indelible.projections.daemon import Daemon
-from indelible.store.event_store import EventStore, TransactionStore
+from indelible.store.event_store import EventStore
+from indelible.store.transaction_store import TransactionStore
 
 from .registry import HandlerGroup, HandlerRegistry
 

@@ -74,6 +74,11 @@ class Begun:
         raise NotImplementedError
 
 
+def opens(function: Callable[P, T]) -> Callable[P, T]:
+    """Leave a function that opens something as it is: its result is open, and can be entered."""
+    return function
+
+
 def is_set_within(event: threading.Event, seconds: float) -> bool:
     """Wait for an event of the caller's, so many seconds at most; return whether it is set."""
     return event.wait(seconds)

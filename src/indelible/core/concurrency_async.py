@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
-from typing import Any, ParamSpec, Self, TypeVar
+from functools import partial, wraps
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -109,10 +111,54 @@ class AsyncBegun:
         return self
 
 
+class _Closed(Protocol):
+    async def close(self) -> None: ...
+
+
+Opened = TypeVar("Opened", bound=_Closed)
+
+
+class AsyncOpening(Generic[Opened]):
+    """What is about to be opened: `await` it, or enter it with `async with`, which closes it."""
+
+    def __init__(self, opens: Callable[[], Coroutine[Any, Any, Opened]]) -> None:
+        self._opens = opens
+        self._opened: Opened | None = None
+
+    def __await__(self) -> Generator[Any, None, Opened]:
+        return self._opens().__await__()
+
+    async def __aenter__(self) -> Opened:
+        self._opened = await self
+        return self._opened
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.close()
+
+
+def opens_async(
+    function: Callable[P, Coroutine[Any, Any, Opened]],
+) -> Callable[P, AsyncOpening[Opened]]:
+    """Have a function that opens something give what can be awaited or entered."""
+
+    @wraps(function)
+    def opening(*args: P.args, **kwargs: P.kwargs) -> AsyncOpening[Opened]:
+        return AsyncOpening(partial(function, *args, **kwargs))
+
+    return opening
+
+
 async def is_set_within_async(event: asyncio.Event, seconds: float) -> bool:
     """Wait for an event of the caller's, so many seconds at most; return whether it is set."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     return event.is_set()
 
 

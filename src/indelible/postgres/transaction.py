@@ -99,13 +99,6 @@ class BoundEngine:
         """Give itself: nothing is repeated here."""
         return self
 
-    def bind(self, connection: Connection) -> BoundEngine:
-        """Give an engine that runs plans on another connection of the caller's."""
-        return BoundEngine(connection, self._settings, self._on_append)
-
-    def close(self) -> None:
-        """Leave the connection to its owner."""
-
     def _execute(self, call: Statement) -> Rows:
         self._origin.check()
         self.has_appended = self.has_appended or call.appends

@@ -97,13 +97,6 @@ class AsyncBoundEngine:
         """Give itself: nothing is repeated here."""
         return self
 
-    def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
-        """Give an engine that runs plans on another connection of the caller's."""
-        return AsyncBoundEngine(connection, self._settings, self._on_append)
-
-    async def close(self) -> None:
-        """Leave the connection to its owner."""
-
     async def _execute(self, call: Statement) -> Rows:
         self._origin.check()
         self.has_appended = self.has_appended or call.appends

@@ -214,7 +214,7 @@ class AsyncDaemon:
             await self._turn()
 
     async def _keep(self, kept: _AsyncPartitionRunner) -> None:
-        """Keep one partition up to date: the thread of it."""
+        """Keep one partition up to date: the task of it."""
         retries = Backoff()
         try:
             self._watch.join(id(kept), kept.woken.set)

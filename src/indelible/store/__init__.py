@@ -1,6 +1,6 @@
-"""The stores: thin faces over the plans, in both colours, a module for each kind of work.
+"""The stores: a module for each kind of work, one method for each operation, no rules.
 
-Each module has a part of `EventStore` and its twin, a line or two of logic per method.
+What is written for tasks is in `x_async.py`; `x.py`, for threads, is generated from it.
 """
 
 from indelible.streams.iterators import StreamEvents
@@ -8,17 +8,23 @@ from indelible.streams.iterators_async import AsyncStreamEvents
 from indelible.streams.log import Log
 from indelible.streams.log_async import AsyncLog
 
-from .event_store import MAX_EVENT_BYTES, EventStore, TransactionStore
-from .event_store_async import AsyncEventStore, AsyncTransactionStore, Connecting
+from .connect import MAX_EVENT_BYTES
+from .event_store import EventStore
+from .event_store_async import AsyncEventStore
+from .protocol import EventStoreProtocol
+from .protocol_async import AsyncEventStoreProtocol
+from .transaction_store import TransactionStore
+from .transaction_store_async import AsyncTransactionStore
 
 __all__ = [
     "MAX_EVENT_BYTES",
     "AsyncEventStore",
+    "AsyncEventStoreProtocol",
     "AsyncLog",
     "AsyncStreamEvents",
     "AsyncTransactionStore",
-    "Connecting",
     "EventStore",
+    "EventStoreProtocol",
     "Log",
     "StreamEvents",
     "TransactionStore",

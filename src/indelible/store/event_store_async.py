@@ -1,49 +1,39 @@
-"""The async event store."""
+"""The event store."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from indelible.consumer_groups.group_async import AsyncGroup
-from indelible.errors import InvalidInput
+from indelible.core.concurrency_async import opens_async, run_blocking_async
 from indelible.postgres import migrations
 from indelible.postgres.adapters import AsyncConnection
 from indelible.postgres.engine_async import AsyncPoolEngine
-from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.projections import registry
 from indelible.projections.inline_async import AsyncInline
 from indelible.projections.projection import Projection
 from indelible.serialization.event_classes import EventClasses, Unknown
 from indelible.subscriptions.head_watcher import Wakeup
 
-from .aggregates_async import AsyncAggregateMethods
-from .append_async import AsyncAppendMethods
-from .base_async import NOT_IN_A_TRANSACTION
-from .connect import prepare
-from .dcb_async import AsyncDecisionMethods
-from .event_store import MAX_EVENT_BYTES
+from .bulk_import_async import AsyncImportMethods
+from .connect import MAX_EVENT_BYTES, prepare
+from .groups_async import AsyncGroupMethods
 from .projections_async import AsyncProjectionMethods
-from .read_async import AsyncReadMethods
-from .streams_async import AsyncStreamMethods
 from .subscriptions_async import AsyncSubscriptionMethods
+from .transaction_store_async import AsyncCommonMethods, AsyncTransactionStore
 
 
 class AsyncEventStore(
-    AsyncAppendMethods,
-    AsyncDecisionMethods,
-    AsyncAggregateMethods,
+    AsyncImportMethods,
     AsyncProjectionMethods,
     AsyncSubscriptionMethods,
-    AsyncReadMethods,
-    AsyncStreamMethods,
+    AsyncGroupMethods,
+    AsyncCommonMethods,
 ):
-    """A store of events, for code without `async`. Open one with `connect`.
+    """A store of events. Open one with `connect`.
 
-    Any number of threads may use one store at once.
+    Any number of tasks of one event loop may use one store at once.
 
     Example:
         ```python
@@ -55,7 +45,8 @@ class AsyncEventStore(
     """
 
     @classmethod
-    def connect(
+    @opens_async
+    async def connect(
         cls,
         url: str | None = None,
         *,
@@ -68,7 +59,7 @@ class AsyncEventStore(
         max_event_bytes: int = MAX_EVENT_BYTES,
         pool_size: int = 10,
         timeout: float = 30.0,
-    ) -> Connecting:
+    ) -> Self:
         """Open a store.
 
         Args:
@@ -96,7 +87,7 @@ class AsyncEventStore(
                 another transaction holds, and may go on trying when a connection was lost.
 
         Returns:
-            The store: a context manager that closes it.
+            The store: a context manager that closes it. An async one is awaited or entered.
 
         Raises:
             InvalidInput: an argument is wrong.
@@ -107,60 +98,34 @@ class AsyncEventStore(
                 one, in the schema.
             EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
         """
-
-        async def connect() -> AsyncEventStore:
-            opened = await asyncio.to_thread(
-                prepare,
-                url,
-                schema=schema,
-                events=events,
-                unknown=unknown,
-                channel=channel,
-                migrate=migrate,
-                max_event_bytes=max_event_bytes,
-                pool_size=pool_size,
-                timeout=timeout,
-            )
-            wakeup = Wakeup(opened.settings)
-            kept = AsyncInline(opened.writing.codec, inline)
-            engine = AsyncPoolEngine(
-                opened.settings,
-                on_close=opened.release,
-                on_commit=wakeup.doorbell.ring,
-                on_append=kept if kept.described else None,
-            )
-            try:
-                await engine.open()
-                await engine.run(migrations.check(opened.settings.schema))
-                await engine.run(registry.register_inline(kept.described))
-            except BaseException:
-                await engine.close()
-                raise
-            return AsyncEventStore(engine, opened.writing, wakeup)
-
-        return Connecting(connect)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncTransactionStore]:
-        """Open a transaction for several appends and reads, and for SQL of your own.
-
-        What it appended is there for all at once when the block ends, or not at all when an error
-        leaves the block. Keep it short: readers of the log wait behind it. An error of the store
-        inside (a wrong version, say) leaves the transaction usable; you may catch it and go on.
-
-        Returns:
-            A context manager that gives a store bound to the transaction; its `connection` is
-            psycopg's.
-
-        Example:
-            ```python
-            async with store.transaction() as transaction:
-                transaction.append("order-17", OrderPaid(12), expected=4)
-                transaction.connection.execute("UPDATE …")
-            ```
-        """
-        async with self._engine.transaction() as engine:
-            yield AsyncTransactionStore(engine, self._writing)
+        opened = await run_blocking_async(
+            prepare,
+            url,
+            schema=schema,
+            events=events,
+            unknown=unknown,
+            channel=channel,
+            migrate=migrate,
+            max_event_bytes=max_event_bytes,
+            pool_size=pool_size,
+            timeout=timeout,
+        )
+        wakeup = Wakeup(opened.settings)
+        kept = AsyncInline(opened.writing.codec, inline)
+        engine = AsyncPoolEngine(
+            opened.settings,
+            on_close=opened.release,
+            on_commit=wakeup.doorbell.ring,
+            on_append=kept if kept.described else None,
+        )
+        try:
+            await engine.open()
+            await engine.run(migrations.check(opened.settings.schema))
+            await engine.run(registry.register_inline(kept.described))
+        except BaseException:
+            await engine.close()
+            raise
+        return cls(engine, opened.writing, wakeup)
 
     def bind(self, connection: AsyncConnection) -> AsyncTransactionStore:
         """Use the store through a connection of yours, inside its transaction.
@@ -176,37 +141,21 @@ class AsyncEventStore(
             A store that appends and reads through the connection.
 
         Raises:
-            InvalidInput: it is no psycopg connection of this colour.
+            InvalidInput: it is no `psycopg.AsyncConnection`.
 
         Example:
             ```python
-            with django.db.transaction.atomic():
-                order.save()
-                await store.bind(django.db.connection.connection).append(…)
+            async with pool.connection() as connection:  # of a pool of yours, of psycopg's
+                await connection.execute("INSERT INTO orders …")
+                bound = store.bind(connection)
+                await bound.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
             ```
         """
         return AsyncTransactionStore(self._engine.bind(connection), self._writing)
 
-    def group(self, name: str) -> AsyncGroup[AsyncTransactionStore]:
-        """Give the face of a consumer group: create it, work for it, look after it.
-
-        Args:
-            name: its name, 1 to 255 characters; the group need not be there yet.
-
-        Returns:
-            The group.
-        """
-        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
-        return AsyncGroup(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
-
-    def _bound(self, engine: AsyncBoundEngine) -> AsyncTransactionStore:
-        return AsyncTransactionStore(engine, self._writing)
-
     async def close(self) -> None:
         """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""
-        if self._wakeup is not None:
-            await asyncio.to_thread(self._wakeup.close)
+        await run_blocking_async(self._wakeup.close)
         await self._engine.close()
 
     async def __aenter__(self) -> Self:
@@ -219,41 +168,3 @@ class AsyncEventStore(
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-class AsyncTransactionStore(AsyncEventStore):
-    """A store inside one transaction, from `transaction` or `bind`.
-
-    Closing it leaves the connection to its owner.
-    """
-
-    _engine: AsyncBoundEngine
-
-    @property
-    def connection(self) -> AsyncConnection:
-        """The connection, for SQL of your own in the same transaction."""
-        return self._engine.lend()
-
-
-class Connecting:
-    """A store about to be opened: `await` it, or enter it with `async with`."""
-
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect = connect
-        self._store: AsyncEventStore | None = None
-
-    def __await__(self) -> Generator[Any, None, AsyncEventStore]:
-        return self._connect().__await__()  # type: ignore[no-any-return]
-
-    async def __aenter__(self) -> AsyncEventStore:
-        self._store = await self
-        return self._store
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._store is not None:
-            await self._store.close()

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from indelible.core.timestamps import AsOf
 from indelible.core.worker_name import daemon_name, worker_name
-from indelible.errors import InvalidInput
-from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.projections import registry
 from indelible.projections.admin_async import AsyncProjectionAdmin
 from indelible.projections.assignment import PartitionCoordinator, check_concurrency
 from indelible.projections.daemon_async import AsyncDaemon
 from indelible.projections.definition import ProjectionDefinition
-from indelible.projections.documents_async import AsyncDocuments, fold_live_async, verify_async
-from indelible.projections.live import Live
+from indelible.projections.documents_async import verify_async
 from indelible.projections.partition import PartitionProcessor
 from indelible.projections.processor_async import AsyncProjector
 from indelible.projections.projection import DocumentProjection, Projection
@@ -24,77 +19,17 @@ from indelible.projections.rebuild import Report, report_nothing
 from indelible.projections.rebuild_runner_async import rebuild_projection_async
 from indelible.projections.types import BuildInfo, ProjectionStatus
 from indelible.projections.verification import ProjectionVerifier, Verification
+from indelible.streams import head
 from indelible.subscriptions.wait_async import wait_for_async
 
-from .base_async import NOT_IN_A_TRANSACTION
-from .read_async import AsyncReadMethods
-from .subscriptions_async import AsyncSubscriptionMethods
+from .base_async import AsyncPooledStoreBase
 
-P = TypeVar("P")
 _CATCH_UP_SECONDS = 10.0
 """How long `catch_up` waits for others."""
 
 
-_HAS_NO_SNAPSHOT = (
-    "a projection is verified in a snapshot of its own: call this on the store itself"
-)
-
-
-class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
-    """The part of an `AsyncEventStore` that keeps read models."""
-
-    async def project(
-        self,
-        projection: DocumentProjection[P] | type[DocumentProjection[P]],
-        key: str | None = None,
-        *,
-        as_of: AsOf | None = None,
-        valid_at: datetime | None = None,
-    ) -> Live[P]:
-        """Fold a projection from the events now, at whatever time: nothing of it is kept.
-
-        For one document whose key is its stream only that stream is read, else all events that
-        the projection takes.
-
-        Args:
-            projection: the projection.
-            key: only this document.
-            as_of: only from what was recorded by then, as for `read`.
-            valid_at: only from what holds at this moment, in order of valid time, as for `read`.
-
-        Returns:
-            The documents: `.document` is that of the key, `.documents` are all by key.
-
-        Raises:
-            InvalidInput: the projection has no documents, or an argument is wrong.
-            ProjectionFailed: the projection failed at an event.
-
-        Example:
-            ```python
-            yesterday = datetime.now(UTC) - timedelta(days=1)
-            basket = await store.project(Baskets, "basket-17", as_of=yesterday).document
-            ```
-        """
-        codec = self._writing.codec
-        described = ProjectionDefinition(projection, codec)
-        live: Live[P] = Live(codec, described, key, as_of=as_of, valid_at=valid_at)
-        await fold_live_async(self._engine, live)
-        return live
-
-    def documents(
-        self, projection: DocumentProjection[P] | type[DocumentProjection[P]]
-    ) -> AsyncDocuments[P]:
-        """Give access to the documents of a projection that is kept, inline or async.
-
-        Args:
-            projection: the projection; its version says which documents.
-
-        Raises:
-            InvalidInput: the projection has no documents.
-        """
-        described = ProjectionDefinition(projection, self._writing.codec)
-        described.check_kind("documents")
-        return AsyncDocuments(self._engine, described)
+class AsyncProjectionMethods(AsyncPooledStoreBase):
+    """The part of an `AsyncEventStore` that keeps projections up to date."""
 
     def projector(
         self,
@@ -115,8 +50,6 @@ class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
         Raises:
             InvalidInput: an argument is wrong.
         """
-        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         run = PartitionProcessor(
             self._writing.codec,
             ProjectionDefinition(projection, self._writing.codec),
@@ -139,7 +72,7 @@ class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
             ProjectionDefinitionChanged: it was begun in another way under its version.
             WaitTimeout: others hold a partition and are not as far after ten seconds.
         """
-        settled = await self.head()
+        settled = await self._engine.run(head.head())
         described = ProjectionDefinition(projection, self._writing.codec)
         for partition in range(described.partitions):
             async with self.projector(described.projection, partition=partition) as projector:
@@ -147,7 +80,7 @@ class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
                     while projector.position < settled:
                         await projector.step()
         return await wait_for_async(
-            self._pool,
+            self._engine,
             lambda: registry.version_checkpoint(described),
             described.name,
             settled,
@@ -175,8 +108,6 @@ class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
             ProjectionNotReady: this version of it does not serve yet.
             ProjectionFailed: it failed at an event.
         """
-        if not isinstance(self._engine, AsyncPoolEngine):
-            raise InvalidInput(_HAS_NO_SNAPSHOT)
         codec = self._writing.codec
         return await verify_async(
             self._engine, ProjectionVerifier(codec, ProjectionDefinition(projection, codec))
@@ -218,8 +149,6 @@ class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
         Raises:
             InvalidInput: an argument is wrong, or a projection is given twice.
         """
-        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         codec = self._writing.codec
         duty = PartitionCoordinator(
             [ProjectionDefinition(projection, codec) for projection in projections],
@@ -261,8 +190,6 @@ class AsyncProjectionMethods(AsyncSubscriptionMethods, AsyncReadMethods):
             await store.rebuild(Orders, report=lambda so_far: print(so_far.position, so_far.head))
             ```
         """
-        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         codec = self._writing.codec
         described = ProjectionDefinition(projection, codec)
         slots = check_concurrency(concurrency)

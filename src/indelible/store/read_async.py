@@ -70,8 +70,8 @@ class AsyncReadMethods(AsyncStoreBase):
 
         Example:
             ```python
-            last = next(await store.read("order-17", backwards=True, limit=1))
-            believed = await store.read("menu-3", as_of=monday, valid_at=friday)
+            last = await anext(store.read("order-17", backwards=True, limit=1))
+            believed = store.read("menu-3", as_of=monday, valid_at=friday)
             ```
         """
         return AsyncStreamEvents(
@@ -257,7 +257,7 @@ class AsyncReadMethods(AsyncStoreBase):
 
         Example:
             ```python
-            assert not [check async for check in store.check_types() if check.failures]
+            assert not [check for check in await store.check_types() if check.failures]
             ```
         """
         return await self._engine.run(event_types.check_types(self._writing.codec, samples=samples))

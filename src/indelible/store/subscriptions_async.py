@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from indelible.consumer_groups import admin
-from indelible.consumer_groups.types import GroupInfo
-from indelible.errors import InvalidInput
-from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.query import Query
 from indelible.subscriptions.log_follower import LogFollower, Start
 from indelible.subscriptions.subscription_async import AsyncSubscription
@@ -13,10 +9,10 @@ from indelible.subscriptions.valid_time_follower import ValidTimeFollower
 from indelible.subscriptions.wait_async import wait_for_async
 
 from . import checkpoints
-from .base_async import NOT_IN_A_TRANSACTION, AsyncStoreBase
+from .base_async import AsyncPooledStoreBase
 
 
-class AsyncSubscriptionMethods(AsyncStoreBase):
+class AsyncSubscriptionMethods(AsyncPooledStoreBase):
     """The part of an `AsyncEventStore` that follows the log."""
 
     def subscribe(
@@ -57,16 +53,10 @@ class AsyncSubscriptionMethods(AsyncStoreBase):
                     checkpoint = subscription.checkpoint
             ```
         """
-        if not isinstance(self._engine, AsyncPoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         following = (ValidTimeFollower if due else LogFollower)(
             self._writing.codec, query, after=after
         )
         return AsyncSubscription(self._engine, self._wakeup.watch, following)
-
-    async def groups(self) -> list[GroupInfo]:
-        """Ask how all consumer groups stand, in order of name."""
-        return await self._engine.run(admin.infos(self._writing.codec))
 
     async def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:
         """Wait until a consumer group or a projection is done up to a position.
@@ -93,7 +83,7 @@ class AsyncSubscriptionMethods(AsyncStoreBase):
             ```
         """
         return await wait_for_async(
-            self._pool,
+            self._engine,
             lambda: checkpoints.reader_checkpoint(reader, position),
             reader,
             position,
