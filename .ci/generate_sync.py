@@ -65,6 +65,7 @@ PHRASES = {
 }
 """What docstrings and comments say in other words."""
 
+_HEADER = "# Generated from"
 _WORD = re.compile(r"\w+")
 _PHRASE = re.compile(rf"\b(?:{'|'.join(PHRASES)})\b", re.IGNORECASE)
 _KEYWORDS = re.compile(r"\b(?:await|async(?= (?:def|for|with)\b))\s+")
@@ -132,7 +133,7 @@ def ruff(code: str, path: Path, *arguments: str) -> str:
 
 def generate(source: Path, target: Path) -> str:
     """The text of a generated module."""
-    code = f"# Generated from {source.name}; do not edit.\n{rewrite(source.read_text('utf-8'))}"
+    code = f"{_HEADER} {source.name}; do not edit.\n{rewrite(source.read_text('utf-8'))}"
     # In sync code blocks and imports come together, and a loop that only yields is a `yield from`.
     # Long lines are the formatter's business.
     rules = ("--select=I,SIM117,UP028", "--config=line-length=320")
@@ -144,10 +145,12 @@ def main(*, only_check: bool) -> int:
     """Write or compare all generated modules; the number of those that differ, or of faults."""
     faults = 0
     sources = sorted(SOURCE.rglob("*_async.py"))
+    targets: set[Path] = set()
     for source in sources:
         if str(source.relative_to(SOURCE)) in HAND_WRITTEN:
             continue
         target = source.with_name(source.name.replace("_async", ""))
+        targets.add(target)
         old = target.read_text("utf-8") if target.exists() else ""
         new = generate(source, target)
         if old == new:
@@ -159,6 +162,10 @@ def main(*, only_check: bool) -> int:
             print(*diff, sep="\n")
         else:
             target.write_text(new, "utf-8")
+    for path in sorted(set(SOURCE.rglob("*.py")) - targets):
+        if path.read_text("utf-8").startswith(_HEADER):
+            faults += 1
+            print(f"{path.relative_to(ROOT)}: nothing generates it any more: remove it")
     known = {str(source.relative_to(SOURCE)) for source in sources}
     unused = {*NAMES, *PATTERNS, *PHRASES} - _used | HAND_WRITTEN - known
     for rule in sorted(unused):

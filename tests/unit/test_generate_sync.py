@@ -72,6 +72,16 @@ def test_a_generated_module_that_was_edited_fails_the_check(
     assert "-def f() -> int: ..." in capsys.readouterr().out
 
 
+def test_a_generated_module_that_nothing_generates_fails_the_check(
+    tool: ModuleType, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    _lay_out(tool, tmp_path, monkeypatch)
+    assert tool.main(only_check=False) == 0
+    (tmp_path / "x.py").rename(tmp_path / "y.py")
+    assert tool.main(only_check=False) == 1
+    assert "y.py: nothing generates it" in capsys.readouterr().out
+
+
 def test_a_rule_that_nothing_uses_fails_the_check(
     tool: ModuleType, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
