@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-programs test-concurrency test-failover check bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-programs test-concurrency test-failover check generate bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
@@ -14,7 +14,9 @@ help:
 	@echo 'make test-programs'
 	@echo '             run what takes longer: make test-concurrency (races, kills and storms) and'
 	@echo '             make test-failover (fail-overs and restores)'
-	@echo 'make check   format, lint, types, import contracts, the built wheel'
+	@echo 'make generate'
+	@echo '             write the sync modules that are generated from the async ones'
+	@echo 'make check   generated code, format, lint, types, import contracts, the built wheel'
 	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
 	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
 	@echo 'make docs    build the documentation into site/'
@@ -45,13 +47,18 @@ test-programs: test-concurrency test-failover
 test-failover: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=loadscope tests/failover $(ARGS)
 
+generate: .venv/.ready-dev
+	@$(PYTHON_IN_VENV) .ci/generate_sync.py
+
 check: .venv/.ready-dev
+	@echo '== generated code'
+	@$(PYTHON_IN_VENV) .ci/generate_sync.py --check
 	@echo '== format'
 	@.venv/bin/ruff format --check .
 	@echo '== lint'
 	@.venv/bin/ruff check .
 	@echo '== types'
-	@$(PYTHON_IN_VENV) -m mypy $(TYPED)
+	@$(PYTHON_IN_VENV) -m mypy $(TYPED) .ci/generate_sync.py
 	@echo '== imports'
 	@.venv/bin/lint-imports --no-logo
 	@echo '== wheel'

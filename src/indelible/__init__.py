@@ -41,8 +41,7 @@ from .events import (
 from .projections.projection import DocumentProjection, ExternalProjection, TableProjection, handles
 from .query import AppendCondition, ConsistencyMarker, Query, unregistered
 from .serialization.upcasting import Upcaster
-from .store.event_store import EventStore, TransactionStore
-from .store.event_store_async import AsyncEventStore, AsyncTransactionStore
+from .store import AsyncEventStore, AsyncTransactionStore, EventStore, TransactionStore
 
 __version__ = _version("indelible")
 

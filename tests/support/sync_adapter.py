@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
-from indelible import AsyncDelivery, AsyncEventStore
+from indelible import AsyncDelivery, AsyncTransactionStore
 from indelible.consumer_groups import AsyncGroup
 from indelible.projections import AsyncDocuments, AsyncProjector
 
@@ -37,12 +37,10 @@ class SyncAdapter:
                 return SyncContext(result, self._runner)
             if isinstance(result, AsyncIterator):
                 return SyncIterator(result, self._runner)
-            if isinstance(result, AbstractAsyncContextManager) and not isinstance(
-                result, AsyncEventStore
-            ):
-                return _entered(result, self._runner)
-            if isinstance(result, AsyncEventStore):  # a bound store
+            if isinstance(result, AsyncTransactionStore):
                 return SyncAdapter(result, self._runner)
+            if isinstance(result, AbstractAsyncContextManager):
+                return _entered(result, self._runner)
             return result
 
         return call

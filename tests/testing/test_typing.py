@@ -1,9 +1,10 @@
-"""What a type checker says of deciders and aggregates."""
+"""What a type checker says of deciders, aggregates and stores."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
@@ -87,20 +88,78 @@ def test_a_match_over_the_events_is_checked_for_what_is_missing(tmp_path: Path) 
         text = _EVENTS + _COMPLETE.replace(given, instead)
         (tmp_path / f"{name}.py").write_text(text, "utf-8")
 
+    found = _checked(tmp_path, variants)
+
+    for name, (_, _, told) in variants.items():
+        lines = found[name]
+        assert bool(lines) == (name != "complete"), found
+        assert told in "".join(lines)
+
+
+_STORES = """
+from indelible import AsyncEventStore, AsyncTransactionStore, EventStore, TransactionStore
+from indelible.store import EventStoreProtocol
+from indelible.store import AsyncEventStoreProtocol
+"""
+
+
+def test_a_store_keeps_its_protocol_and_a_transaction_is_less(tmp_path: Path) -> None:
+    # What is done with stores, and what is said of it.
+    variants = {
+        "sync": ("def f(store: EventStore) -> EventStoreProtocol: return store", ""),
+        "async": ("def f(store: AsyncEventStore) -> AsyncEventStoreProtocol: return store", ""),
+        "other": (
+            "def f(store: AsyncEventStore) -> EventStoreProtocol: return store",
+            'expected "EventStoreProtocol"',
+        ),
+        "less": (
+            "def f(store: TransactionStore) -> EventStoreProtocol: return store",
+            'expected "EventStoreProtocol"',
+        ),
+        "call": (
+            "def f(store: TransactionStore) -> object: return store.subscribe()",
+            'has no attribute "subscribe"',
+        ),
+        "awaited": (
+            "async def f(store: AsyncTransactionStore) -> object:\n"
+            "    return await store.import_events([])",
+            'has no attribute "import_events"',
+        ),
+        "subclass": (
+            "class Own(EventStore):\n    pass\ndef f() -> Own: return Own.connect()",
+            "",
+        ),
+        "entered": (
+            "class Own(AsyncEventStore):\n    pass\n"
+            "async def f() -> Own:\n"
+            "    async with Own.connect() as store:\n        return store\n"
+            "async def g() -> Own: return await Own.connect()",
+            "",
+        ),
+    }
+    for name, (code, _) in variants.items():
+        (tmp_path / f"{name}.py").write_text(f"{_STORES}\n{code}\n", "utf-8")
+
+    found = _checked(tmp_path, variants)
+
+    for name, (_, told) in variants.items():
+        assert bool(found[name]) == bool(told), found
+        assert told in "".join(found[name])
+
+
+def _checked(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """What mypy says of each module."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--hide-error-context"),
             *("--follow-imports=silent", f"--cache-dir={_ROOT / '.mypy_cache' / 'examples'}"),
-            *(f"{name}.py" for name in variants),
+            *(f"{name}.py" for name in names),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         env={"MYPYPATH": str(_ROOT / "src"), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
     )
-
-    for name, (_, _, told) in variants.items():
-        lines = [line for line in done.stdout.splitlines() if line.startswith(f"{name}.py:")]
-        assert bool(lines) == (name != "complete"), done.stdout
-        assert told in "".join(lines)
+    lines = done.stdout.splitlines()
+    return {name: [line for line in lines if line.startswith(f"{name}.py:")] for name in names}

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from indelible.consumer_groups.consumer import Consumer
-from indelible.consumer_groups.delivery import Delivery, note_failure
+from indelible.consumer_groups.delivered_event import note_failure
+from indelible.consumer_groups.delivery import Delivery
 from indelible.core.handlers import check_outcome
 from indelible.projections.daemon import Daemon
-from indelible.store.event_store import EventStore, TransactionStore
+from indelible.store.event_store import EventStore
+from indelible.store.transaction_store import TransactionStore
 
 from .registry import HandlerGroup, HandlerRegistry
 

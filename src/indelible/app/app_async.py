@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from indelible.consumer_groups.consumer_async import AsyncConsumer
-from indelible.consumer_groups.delivery import note_failure
+from indelible.consumer_groups.delivered_event import note_failure
 from indelible.consumer_groups.delivery_async import AsyncDelivery
 from indelible.core.cancellation import ends_task
+from indelible.core.concurrency_async import is_set_within_async
 from indelible.core.handlers import check_outcome
 from indelible.projections.daemon_async import AsyncDaemon
-from indelible.store.event_store_async import AsyncEventStore, AsyncTransactionStore
+from indelible.store.event_store_async import AsyncEventStore
+from indelible.store.transaction_store_async import AsyncTransactionStore
 
 from .registry import HandlerGroup, HandlerRegistry
 
@@ -107,7 +109,7 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
                 following = [
                     asyncio.create_task(self._follow(daemon, failures, stop, shutdown_timeout))
                 ]
-            while not await _is_set(stop, report_interval):
+            while not await is_set_within_async(stop, report_interval):
                 for part in parts:
                     with self._asking(part):
                         self._report(part, await store.group(part.name).info())
@@ -179,12 +181,3 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
                 raise
             failures.append(error)
             stop.set()
-
-
-async def _is_set(stop: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return False
-    return True

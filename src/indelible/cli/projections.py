@@ -15,7 +15,7 @@ import typer
 from indelible import AsyncEventStore, DocumentProjection, EventStore, InvalidInput
 from indelible.projections import Projection, ProjectionStatus, RebuildProgress, SkippedEvent
 from indelible.projections.assignment import check_concurrency
-from indelible.projections.rebuild_runner import Report
+from indelible.projections.rebuild import Report
 
 from . import arguments, output
 from .discovery import Application, find_projection

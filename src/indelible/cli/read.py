@@ -126,7 +126,7 @@ def exported(store: EventStore, events: Iterable[RecordedEvent]) -> Iterator[dic
     """Give events as JSON has them, and at a stream's last event what was done to the stream."""
     remaining = iter(events)
     while some := list(islice(remaining, _LOOKED_UP)):
-        lives = store._pool.run(lifecycle.lives({event.stream for event in some}))
+        lives = store._engine.run(lifecycle.lives({event.stream for event in some}))
         for event in some:
             version, found = lives.get(event.stream, (None, b""))
             more = {"life": msgspec.Raw(found)} if version == event.version else {}

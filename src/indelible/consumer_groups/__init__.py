@@ -2,7 +2,8 @@
 
 from .consumer import Consumer
 from .consumer_async import AsyncConsumer
-from .delivery import DeliveredEvent, Delivery
+from .delivered_event import DeliveredEvent
+from .delivery import Delivery
 from .delivery_async import AsyncDelivery
 from .group import Group
 from .group_async import AsyncGroup

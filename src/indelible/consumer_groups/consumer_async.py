@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from indelible.core.concurrency_async import AsyncEvent
-from indelible.core.operation import documented_as
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import IndelibleError, InvalidInput, LeaseLost
 from indelible.events import RecordedEvent
@@ -21,7 +20,6 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
-from .consumer import Consumer
 from .delivery_async import AsyncDelivery
 from .progress import InFlightEvent
 from .worker import Worker
@@ -47,7 +45,6 @@ def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
     )
 
 
-@documented_as(Consumer)
 class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
     """A worker of a consumer group; see `AsyncGroup.consume`.
 
@@ -80,9 +77,21 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
 
     @property
     def slices(self) -> int:
+        """How many of the group's 1,024 slices this worker has."""
         return self._worker.slices
 
-    async def take(self, timeout: float | None = None) -> AsyncDelivery[Bound] | None:  # noqa: ASYNC109
+    async def take(self, timeout: float | None = None) -> AsyncDelivery[Bound] | None:
+        """Take the next event.
+
+        Args:
+            timeout: seconds to wait at most; None for no bound.
+
+        Returns:
+            It; None when the time is over or the consumer was stopped.
+
+        Raises:
+            GroupNotFound: the group was deleted.
+        """
         self._engine.check_origin()
         if self._task is None:
             raise InvalidInput("enter the consumer first: async with group.consume() as consumer")
@@ -90,7 +99,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
             self._takers += 1
             try:
                 if not self._queue:
-                    self._woken.ring()
+                    self._woken.set()
                     try:
                         async with asyncio.timeout(timeout):
                             await self._changed.wait_for(
@@ -108,17 +117,19 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
                 self._takers -= 1
 
     async def stop(self) -> None:
+        """Hand out nothing more, at once; what is in hands may still be acked until `close`."""
         async with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
-        self._woken.ring()
+        self._woken.set()
 
     async def close(self) -> None:
+        """Stop, give back what was not acked, and end the lease. Closing twice is allowed."""
         if not self._origin.is_here:  # it is another process's, which goes on with it
             return
         await self.stop()
         self._is_closed = True
-        self._woken.ring()
+        self._woken.set()
         try:
             if self._task is not None:
                 await self._task
@@ -134,8 +145,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
 
     async def __aenter__(self) -> Self:
         await self._patient_engine.run(self._worker.check())
-        self._woken.attach()
-        self._watch.join(id(self), self._woken.ring)
+        self._watch.join(id(self), self._woken.set)
         self._lease = _hold_lease(self._watch, self._worker)
         self._task = asyncio.create_task(self._work())
         return self
@@ -150,7 +160,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
 
     def _tell(self, item: InFlightEvent) -> None:
         self._worker.outcomes.append(item)
-        self._woken.ring()
+        self._woken.set()
 
     async def _work(self) -> None:
         try:

@@ -1,17 +1,17 @@
-"""The async variant of a delivery."""
+"""An event that a consumer group has delivered, with a transaction for what comes of it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from indelible.events import RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
 
-from .delivery import DeliveredEvent, Delivery
+from .delivered_event import DeliveredEvent
 from .progress import InFlightEvent
 from .worker import Worker, finish
 
@@ -19,10 +19,7 @@ Bound = TypeVar("Bound")
 
 
 class AsyncDelivery(DeliveredEvent, Generic[Bound]):
-    """An event of a consumer group, for `async` code; see `DeliveredEvent`.
-
-    It is entered with `with`, since saying how it went waits for nothing.
-    """
+    """An event of a consumer group; see `DeliveredEvent` for what to say of it."""
 
     def __init__(
         self,
@@ -39,15 +36,33 @@ class AsyncDelivery(DeliveredEvent, Generic[Bound]):
         self._worker = worker
         self._bind = bind
 
-    def transaction(self) -> AbstractAsyncContextManager[Bound]:
-        return self._transaction()
-
-    transaction.__doc__ = Delivery.transaction.__doc__
-
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Bound]:
+    async def transaction(self) -> AsyncIterator[Bound]:
+        """Handle it exactly once: what is written and that it is handled commit together.
+
+        The end of the block acks the event. An error undoes the block's work and nacks nothing.
+
+        Returns:
+            A context manager that gives a store bound to the transaction, as
+            `AsyncEventStore.transaction` does.
+
+        Raises:
+            LeaseLost: others have taken the event over, or an earlier transaction has finished it;
+                the block's work is undone.
+            InvalidInput: something was said of it before; the block's work is undone.
+
+        Example:
+            ```python
+            with delivery:
+                async with delivery.transaction() as transaction:
+                    await transaction.connection.execute("UPDATE …")
+                    await transaction.append("delivery-17", DeliveryBooked(), expected=NO_STREAM)
+            ```
+        """
         async with self._engine.transaction() as engine:
             yield self._bind(engine)
             self._check_unsaid()
+            # Last, so that it holds its rows as short as can be: from here on the server ends the
+            # session of a client that is silent for longer than the lease.
             await engine.run(finish(self._worker, self._item))
         self._say("settled")

@@ -1,3 +1,4 @@
+# Generated from group_async.py; do not edit.
 """The client API of a consumer group."""
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The async client API of a consumer group."""
+"""The client API of a consumer group."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
-from indelible.core.operation import documented_as
 from indelible.core.validation import validate_name
 from indelible.core.worker_name import worker_name
 from indelible.postgres.engine_async import AsyncPoolEngine
@@ -17,16 +16,16 @@ from indelible.subscriptions.wait_async import wait_for_async
 
 from . import admin
 from .consumer_async import AsyncConsumer
-from .group import Group
 from .types import GroupInfo, GroupSettings, GroupStart, ParkedEvent
 from .worker import Worker
 
 Bound = TypeVar("Bound")
 
 
-@documented_as(Group)
 class AsyncGroup(Generic[Bound]):
-    """A consumer group, for `async` code: `Group` with `await`.
+    """A consumer group: a durable, named reader that any number of workers share.
+
+    Get one with `AsyncEventStore.group`; whether it is there shows only when it is used.
 
     Example:
         ```python
@@ -35,7 +34,7 @@ class AsyncGroup(Generic[Bound]):
         async with group.consume() as consumer:
             async for event in consumer:
                 with event:
-                    await book_delivery(event.data)
+                    book_delivery(event.data)
         ```
     """
 
@@ -67,6 +66,33 @@ class AsyncGroup(Generic[Bound]):
         due: bool = False,
         exists: Literal["raise", "change"] = "raise",
     ) -> bool:
+        """Create the group. Creating it again with the same settings changes nothing.
+
+        Args:
+            query: which events; None for all.
+            start: where it begins: `"beginning"`, `"head"` (fixed at this moment), after a
+                position, or with what was recorded at a time or later. Counts for a new group.
+                With `due`, what was recorded before and becomes due after it comes too; a
+                position stands for the time when it was the last.
+            partition_by: what is kept in order, one event at a time: `"stream"`, or events with
+                the same tag `"tag:KEY"` or the same value of `"metadata:FIELD"`; an event without
+                it is kept in order with its stream. Fixed for ever.
+            max_attempts: after how many attempts an event is parked.
+            retry_after: seconds that the first retry waits; each later one waits twice as long.
+            lease: seconds without a sign of life after which a worker loses what it held.
+            hold_back: whether the later events of a stream wait behind a parked one.
+            due: hand out each event when its valid time comes, what is late at once; other events
+                of the stream do not wait for it. Fixed for ever.
+            exists: what to do where there is a group of that name with other settings: `"raise"`,
+                or `"change"` them from where it stands.
+
+        Returns:
+            Whether it was created; False where it was there.
+
+        Raises:
+            GroupExists: it is there with other settings.
+            InvalidInput: an argument is wrong.
+        """
         settings = GroupSettings(
             query=query and self._codec.check_query(query),
             partition_by=partition_by,
@@ -79,34 +105,124 @@ class AsyncGroup(Generic[Bound]):
         return await self._engine.run(admin.create(self.name, settings, start=start, exists=exists))
 
     async def info(self) -> GroupInfo:
+        """Ask how the group stands: checkpoint, lag, workers, what is retried and parked.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
         return await self._engine.run(admin.info(self._codec, self.name))
 
     def consume(self, *, name: str | None = None) -> AsyncConsumer[Bound]:
+        """Join the group as a worker. Workers in any number of processes share its events.
+
+        Args:
+            name: the worker's name, for people; by default host and process.
+
+        Returns:
+            An iterator over the events that fall to it, and a context manager that leaves.
+
+        Raises:
+            GroupNotFound: there is no such group.
+
+        Example:
+            ```python
+            async with store.group("delivery").consume() as consumer:
+                async for event in consumer:
+                    with event:              # acks; an error nacks
+                        handle(event.data)
+            ```
+        """
         worker = Worker(self._codec, self.name, name or worker_name())
         return AsyncConsumer(self._engine, self._watch, worker, self._bind)
 
     async def reset(self, to: GroupStart) -> int:
+        """Send the group back or forward. What its workers are at does not count any more.
+
+        What is parked or to be retried at or below the new position stays; what is above it comes
+        again. So does, in a group that waits for valid times, what became due after it.
+
+        Args:
+            to: as `start` of `create`.
+
+        Returns:
+            The position that it goes on after.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
         return await self._engine.run(admin.reset(self.name, to))
 
     async def delete(self) -> None:
+        """Delete the group with all that is noted for it; events stay as they are.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
         await self._engine.run(admin.delete(self.name))
 
     async def parked(
         self, *, stream: str | None = None, limit: int | None = None
     ) -> list[ParkedEvent]:
+        """List what is parked, in order of position.
+
+        Args:
+            stream: only what is kept in order with this: a stream, or the tag or field that the
+                group is partitioned by.
+            limit: how many at most.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
         return await self._engine.run(admin.parked(self.name, key=stream, limit=limit))
 
     async def replay(self, *, position: int | None = None, stream: str | None = None) -> int:
+        """Have parked events tried again, from the first attempt on; what waits behind follows.
+
+        Args:
+            position: only this event.
+            stream: only those of this stream, as in `parked`.
+
+        Returns:
+            How many.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
         return await self._engine.run(
             admin.act_on_parked(self.name, "replay", position=position, key=stream)
         )
 
     async def discard(self, *, position: int | None = None, stream: str | None = None) -> int:
+        """Give parked events up; what waits behind follows.
+
+        Args:
+            position: only this event.
+            stream: only those of this stream, as in `parked`.
+
+        Returns:
+            How many.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
         return await self._engine.run(
             admin.act_on_parked(self.name, "discard", position=position, key=stream)
         )
 
-    async def wait_for(self, position: int, *, timeout: float = 10.0) -> int:  # noqa: ASYNC109
+    async def wait_for(self, position: int, *, timeout: float = 10.0) -> int:
+        """Wait until the group is done up to a position, so that you can read what you wrote.
+
+        Args:
+            position: such as that of an `AppendResult`.
+            timeout: seconds to wait at most.
+
+        Returns:
+            The group's checkpoint.
+
+        Raises:
+            GroupNotFound: there is no such group.
+            WaitTimeout: it did not come that far in time.
+        """
         return await wait_for_async(
             self._engine, lambda: admin.checkpoint(self.name), self.name, position, timeout
         )

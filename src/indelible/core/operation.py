@@ -85,22 +85,3 @@ async def run_async(operation: Operation[T], execute: Callable[[Statement], Awai
     except StopIteration as stop:
         result: T = stop.value
         return result
-
-
-def documented_as(face: type) -> Callable[[type[T]], type[T]]:
-    """Give each method of the async twin of a face the docstring of the sync one."""
-
-    def document(twin: type[T]) -> type[T]:
-        for name, member in list(vars(twin).items()):
-            doc = getattr(getattr(face, name, None), "__doc__", None)
-            # Without any, by python -OO, there is nothing to give.
-            if doc is not None and getattr(member, "__doc__", None) is None:
-                if isinstance(member, classmethod):
-                    member.__func__.__doc__ = doc
-                elif isinstance(member, property):
-                    setattr(twin, name, property(member.fget, doc=doc))
-                else:
-                    member.__doc__ = doc
-        return twin
-
-    return document

@@ -13,6 +13,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 
 from indelible.core.operation import Statement
+from indelible.errors import InvalidInput
 
 from .binary import Column
 
@@ -61,6 +62,25 @@ class _MomentLoaders:
 _moment_loaders = cast("type[Loader]", _MomentLoaders())
 
 
+def check_connection(connection: object) -> None:
+    """Check what the caller gives to `EventStore.bind`."""
+    if not isinstance(connection, psycopg.Connection):
+        raise InvalidInput(
+            f"bind takes a psycopg.Connection, not {type(connection).__name__}: Django's is"
+            " connection.connection, SQLAlchemy's is"
+            " session.connection().connection.driver_connection"
+        )
+
+
+def check_connection_async(connection: object) -> None:
+    """Check what the caller gives to `AsyncEventStore.bind`."""
+    if not isinstance(connection, psycopg.AsyncConnection):
+        raise InvalidInput(
+            f"bind takes a psycopg.AsyncConnection, not {type(connection).__name__}:"
+            " SQLAlchemy's is (await session.connection()).get_raw_connection().driver_connection"
+        )
+
+
 def event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
     """A cursor that reads events: JSON as bytes, moments in UTC."""
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
@@ -68,7 +88,7 @@ def event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
     return cursor
 
 
-def async_event_cursor(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
+def event_cursor_async(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
     """A cursor that reads events, as `event_cursor` makes one."""
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     adapt(cursor)

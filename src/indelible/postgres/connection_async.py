@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 from indelible.core.gc import Uncollected
 from indelible.core.operation import Rows, Statement
 
-from .adapters import adapt_parameters, async_event_cursor, prepare
+from .adapters import adapt_parameters, event_cursor_async, prepare
 from .errors import unreachable
 from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
@@ -47,10 +47,10 @@ class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
     @cached_property
     def event_cursor(self) -> psycopg.AsyncCursor[Any]:
         """Made once, since it takes longer than the statement."""
-        return async_event_cursor(self)
+        return event_cursor_async(self)
 
 
-async def open_async_connection(settings: Settings) -> AsyncPooledConnection:
+async def open_connection_async(settings: Settings) -> AsyncPooledConnection:
     """Open one connection, as `open_connection` does."""
     check_url(settings.url)
     try:

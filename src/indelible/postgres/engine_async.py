@@ -28,7 +28,7 @@ from .connection_async import (
     AsyncPooledConnection,
     configure_async,
     fetch_async,
-    open_async_connection,
+    open_connection_async,
     restore_async,
 )
 from .errors import (
@@ -100,7 +100,7 @@ class AsyncPoolEngine:
         """Open the pool, or say why no connection can be made."""
         self._loop = asyncio.get_running_loop()
         # A first connection of our own, since the pool does not say why it gets none.
-        async with await open_async_connection(self._settings) as connection:
+        async with await open_connection_async(self._settings) as connection:
             self._prepares = connection.options is not None
             self._pool.kwargs = {
                 **connection_options(self._settings),

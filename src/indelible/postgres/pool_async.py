@@ -33,7 +33,7 @@ class AsyncPool(AsyncConnectionPool[AsyncPooledConnection]):
 
     async def _get_ready_connection(
         self,
-        timeout: float | None,  # noqa: ASYNC109  # as psycopg has it
+        timeout: float | None,
     ) -> AsyncPooledConnection | None:
         self._pool.rotate()
         return await super()._get_ready_connection(timeout)

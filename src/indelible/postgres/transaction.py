@@ -1,3 +1,4 @@
+# Generated from transaction_async.py; do not edit.
 """Run operations in a transaction that the caller holds."""
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
 
+from indelible.core.concurrency import run_blocking
 from indelible.core.operation import Operation, Rows, Statement, run
-from indelible.errors import InvalidInput, LockTimeout
+from indelible.errors import LockTimeout
 
-from .adapters import Connection, event_cursor
+from .adapters import Connection, check_connection, event_cursor
 from .connection import PooledConnection, fetch, with_holders
 from .errors import commit_errors, in_transaction, log_errors, unwrap_transient_errors
 from .forks import Origin
@@ -40,14 +42,12 @@ class BoundEngine:
     """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
 
     def __init__(
-        self, connection: Connection, settings: Settings, on_append: OnAppend | None = None
+        self,
+        connection: Connection,
+        settings: Settings,
+        on_append: OnAppend | None = None,
     ) -> None:
-        if not isinstance(connection, psycopg.Connection):
-            raise InvalidInput(
-                f"bind takes a psycopg.Connection, not {type(connection).__name__}: Django's is"
-                " connection.connection, SQLAlchemy's is"
-                " session.connection().connection.driver_connection"
-            )
+        check_connection(connection)
         check_encoding(connection)
         self.connection = connection
         self.has_appended = False
@@ -99,13 +99,6 @@ class BoundEngine:
         """Give itself: nothing is repeated here."""
         return self
 
-    def bind(self, connection: Connection) -> BoundEngine:
-        """Give an engine that runs plans on another connection of the caller's."""
-        return BoundEngine(connection, self._settings, self._on_append)
-
-    def close(self) -> None:
-        """Leave the connection to its owner."""
-
     def _execute(self, call: Statement) -> Rows:
         self._origin.check()
         self.has_appended = self.has_appended or call.appends
@@ -122,7 +115,7 @@ class BoundEngine:
         except psycopg.Error as error:
             problem = in_transaction(error, self._settings, is_own=is_own)
             if isinstance(problem, LockTimeout):
-                problem = with_holders(problem, self._settings)
+                problem = run_blocking(with_holders, problem, self._settings)
             raise problem from error
 
     def _fetch(self, call: Statement) -> Rows:

@@ -1,18 +1,18 @@
-"""Run operations in a transaction that the caller holds, async."""
+"""Run operations in a transaction that the caller holds."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
 
+from indelible.core.concurrency_async import run_blocking_async
 from indelible.core.operation import Operation, Rows, Statement, run_async
-from indelible.errors import InvalidInput, LockTimeout
+from indelible.errors import LockTimeout
 
-from .adapters import AsyncConnection, async_event_cursor
+from .adapters import AsyncConnection, check_connection_async, event_cursor_async
 from .connection import with_holders
 from .connection_async import AsyncPooledConnection, fetch_async
 from .errors import commit_errors, in_transaction, log_errors, unwrap_transient_errors
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class AsyncOnAppend(Protocol):
-    """The same, awaiting."""
+    """What takes part in the transaction of an append."""
 
     def wants(self, call: Statement) -> bool:
         """Whether it takes part in this one."""
@@ -39,7 +39,7 @@ def participates(hook: AsyncOnAppend | None, statement: Statement) -> TypeGuard[
 
 
 class AsyncBoundEngine:
-    """Runs plans on one connection, awaiting; the twin of `BoundEngine`."""
+    """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
 
     def __init__(
         self,
@@ -47,19 +47,14 @@ class AsyncBoundEngine:
         settings: Settings,
         on_append: AsyncOnAppend | None = None,
     ) -> None:
-        if not isinstance(connection, psycopg.AsyncConnection):
-            raise InvalidInput(
-                f"bind takes a psycopg.AsyncConnection, not {type(connection).__name__}:"
-                " SQLAlchemy's is (await session.connection()).get_raw_connection()"
-                ".driver_connection"
-            )
+        check_connection_async(connection)
         check_encoding(connection)
         self.connection = connection
         self.has_appended = False
         self._origin = Origin()
         self._settings = settings
         self._on_append = on_append
-        self._cursor = async_event_cursor(connection)
+        self._cursor = event_cursor_async(connection)
 
     def lend(self) -> AsyncConnection:
         """Give the connection to the caller, for SQL of their own."""
@@ -93,6 +88,7 @@ class AsyncBoundEngine:
     async def _block(self) -> AsyncIterator[None]:
         """Open a transaction where each statement is one of its own, and else a savepoint."""
         if begins_silently(self.connection):
+            # psycopg would commit a transaction that this block begins, and it is the caller's.
             await self.connection.execute("SELECT")
         async with self.connection.transaction():
             yield
@@ -100,13 +96,6 @@ class AsyncBoundEngine:
     def impatient(self) -> AsyncBoundEngine:
         """Give itself: nothing is repeated here."""
         return self
-
-    def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
-        """Give an engine that runs plans on another connection of the caller's."""
-        return AsyncBoundEngine(connection, self._settings, self._on_append)
-
-    async def close(self) -> None:
-        """Leave the connection to its owner."""
 
     async def _execute(self, call: Statement) -> Rows:
         self._origin.check()
@@ -116,7 +105,7 @@ class AsyncBoundEngine:
             with standby_heard(self.connection) if is_own else nullcontext():
                 if not participates(self._on_append, call):
                     return await self._fetch(call)
-                async with self._block():
+                async with self._block():  # what takes part is undone with the append
                     rows = await self._fetch(call)
                     with unwrap_transient_errors(self._settings):
                         await self._on_append(
@@ -126,7 +115,7 @@ class AsyncBoundEngine:
         except psycopg.Error as error:
             problem = in_transaction(error, self._settings, is_own=is_own)
             if isinstance(problem, LockTimeout):
-                problem = await asyncio.to_thread(with_holders, problem, self._settings)
+                problem = await run_blocking_async(with_holders, problem, self._settings)
             raise problem from error
 
     async def _fetch(self, call: Statement) -> Rows:

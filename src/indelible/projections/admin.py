@@ -1,3 +1,4 @@
+# Generated from admin_async.py; do not edit.
 """Operate a projection: status, skipped events, restart, drop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Generated from daemon_async.py; do not edit.
 """The daemon: threads that keep the assigned partitions up to date."""
 
 from __future__ import annotations
@@ -6,12 +7,17 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from math import inf
-from uuid import uuid4
 
 from indelible.core.cancellation import ends_task
+from indelible.core.concurrency import (
+    Background,
+    Event,
+    cancel,
+    is_set_within,
+)
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
-from indelible.core.worker_name import worker_name
 from indelible.errors import (
     EpochMismatch,
     IndelibleError,
@@ -28,7 +34,7 @@ from .assignment import Assignment, PartitionCoordinator, PartitionKey, live_eve
 from .definition import ProjectionDefinition
 from .error_policy import ErrorPolicy
 from .partition import PartitionProcessor
-from .processor import Projector, raise_what_ended
+from .processor import Projector
 
 _log = logging.getLogger("indelible.projections")
 
@@ -36,11 +42,6 @@ _LONGEST_LOOK = 0.5
 """Seconds between two looks at the head, where nobody says that it has moved."""
 _REFUSED = (EpochMismatch, ProjectionDefinitionChanged)
 """Errors for which a build is left to others: they do not pass by themselves."""
-
-
-def daemon_name() -> str:
-    """A name for a process's part of the work, which no other process has."""
-    return f"{worker_name()}:{uuid4().hex[:6]}"
 
 
 def _run_of(
@@ -72,14 +73,14 @@ class _PartitionRunner:
         self.run = run
         self.failing = ErrorPolicy(run)
         self.is_ready = False
-        self.stop = threading.Event()
-        self.woken = threading.Event()
-        self.thread: threading.Thread | None = None
+        self.stop = Event()
+        self.woken = Event()
+        self.background: Background
 
     @property
     def is_at_work(self) -> bool:
         """Whether its thread has not ended."""
-        return self.thread is not None and self.thread.is_alive()
+        return self.background.is_at_work
 
     def end(self) -> None:
         """Have the thread end after the batch at work."""
@@ -150,10 +151,12 @@ class Daemon:
                 except TRANSIENT_ERRORS as error:
                     pause = min(retries.next_pause(), self._duty.beat)
                     _log.warning("projections wait %.2f s for the database: %s", pause, error)
-                stop.wait(max(pause, 0))
+                is_set_within(stop, max(pause, 0))
         finally:
-            self._end(grace)
-            self._watch.leases.drop(self._lease)
+            try:
+                self._end(grace)
+            finally:
+                self._watch.leases.drop(self._lease)
 
     def _turn(self) -> Assignment:
         self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
@@ -169,14 +172,10 @@ class Daemon:
         for part, described in turn.take.items():
             run = _run_of(self._codec, described, part, self._duty)
             kept = _PartitionRunner(Projector(self._engine, self._watch, run), run)
-            kept.thread = threading.Thread(
-                target=self._keep,
-                args=(kept,),
-                name=f"{described.name}-{part.partition}",
-                daemon=True,
-            )
             try:
-                kept.thread.start()
+                kept.background = Background(
+                    partial(self._keep, kept), name=f"{described.name}-{part.partition}"
+                )
             except RuntimeError as error:
                 # Of a process with too many threads: at the next turn it is tried again.
                 _log.warning("a partition of %s is left to others: %s", described, error)
@@ -193,15 +192,19 @@ class Daemon:
         for kept in all_kept:
             kept.end()
         deadline = time.monotonic() + grace
-        with suppress(IndelibleError):
-            self._turn_in_passing()
-            while self._kept and time.monotonic() < deadline:
-                # What is still at work is kept alive meanwhile.
-                beat_at = time.monotonic() + self._duty.beat
-                for kept in self._kept.values():
-                    if kept.thread is not None:
-                        kept.thread.join(max(min(beat_at, deadline) - time.monotonic(), 0))
+        try:
+            with suppress(IndelibleError):
                 self._turn_in_passing()
+                while self._kept and time.monotonic() < deadline:
+                    # What is still at work is kept alive meanwhile.
+                    beat_at = time.monotonic() + self._duty.beat
+                    for kept in self._kept.values():
+                        left = min(beat_at, deadline) - time.monotonic()
+                        kept.background.join(max(left, 0))
+                    self._turn_in_passing()
+        finally:
+            cancel([kept.background for kept in all_kept])
+        with suppress(IndelibleError):
             for kept in all_kept:
                 if not kept.is_at_work:
                     kept.projector.close()  # again, if handlers had all connections
@@ -281,7 +284,7 @@ class Daemon:
                 _log.exception("on_live of projection %s failed", run.described)
         if batch.is_caught_up:
             while not kept.stop.is_set() and not run.has_more(self._watch.state):
-                raise_what_ended(self._watch)
+                self._watch.raise_what_ended()
                 kept.woken.wait(_LONGEST_LOOK)
                 kept.woken.clear()
             run.extend(self._watch.state)

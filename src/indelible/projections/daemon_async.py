@@ -6,11 +6,16 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from functools import partial
 from math import inf
 
 from indelible.core.cancellation import ends_task
-from indelible.core.concurrency_async import is_set
-from indelible.core.operation import documented_as
+from indelible.core.concurrency_async import (
+    AsyncBackground,
+    AsyncEvent,
+    cancel_async,
+    is_set_within_async,
+)
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import (
     EpochMismatch,
@@ -25,11 +30,9 @@ from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
 
 from .assignment import Assignment, PartitionCoordinator, PartitionKey, live_events, sweep
-from .daemon import Daemon
 from .definition import ProjectionDefinition
 from .error_policy import ErrorPolicy
 from .partition import PartitionProcessor
-from .processor import raise_what_ended
 from .processor_async import AsyncProjector
 
 _log = logging.getLogger("indelible.projections")
@@ -69,14 +72,14 @@ class _AsyncPartitionRunner:
         self.run = run
         self.failing = ErrorPolicy(run)
         self.is_ready = False
-        self.stop = asyncio.Event()
-        self.woken = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+        self.stop = AsyncEvent()
+        self.woken = AsyncEvent()
+        self.background: AsyncBackground
 
     @property
     def is_at_work(self) -> bool:
         """Whether its task has not ended."""
-        return self.task is not None and not self.task.done()
+        return self.background.is_at_work
 
     def end(self) -> None:
         """Have the task end after the batch at work."""
@@ -84,15 +87,14 @@ class _AsyncPartitionRunner:
         self.woken.set()
 
 
-@documented_as(Daemon)
 class AsyncDaemon:
-    """Keeps projections up to date, side by side with others: `Daemon` with `await`.
+    """Keeps projections up to date, side by side with other processes that do the same.
 
-    Get one with `AsyncEventStore.daemon`.
+    Get one with `AsyncEventStore.daemon`; `indelible run` runs one for an application.
 
     Example:
         ```python
-        await store.daemon([Orders, Search]).run(stop)  # until the asyncio.Event is set
+        await store.daemon([Orders, Search]).run(stop)        # until the asyncio.Event is set
         ```
     """
 
@@ -114,13 +116,24 @@ class AsyncDaemon:
 
     @property
     def name(self) -> str:
+        """Its name, as the owner of the partitions that it holds."""
         return self._duty.owner
 
     @property
     def partitions(self) -> int:
+        """How many partitions it works on."""
         return len(self._kept)
 
     async def run(self, stop: asyncio.Event, *, grace: float = 30.0) -> None:
+        """Keep up to date what falls to this process, until told to stop.
+
+        Args:
+            stop: ends it when set: no new batch is begun, what it holds is given back.
+            grace: seconds that handlers have to finish their batch.
+
+        Raises:
+            ProjectionDefinitionChanged: a projection was begun in another way under its version.
+        """
         retries = Backoff()
         has_begun = False
         self._lease = _hold_lease(self._watch, self._duty)
@@ -137,7 +150,7 @@ class AsyncDaemon:
                 except TRANSIENT_ERRORS as error:
                     pause = min(retries.next_pause(), self._duty.beat)
                     _log.warning("projections wait %.2f s for the database: %s", pause, error)
-                await is_set(stop, max(pause, 0))
+                await is_set_within_async(stop, max(pause, 0))
         finally:
             try:
                 await self._end(grace)
@@ -158,7 +171,14 @@ class AsyncDaemon:
         for part, described in turn.take.items():
             run = _run_of(self._codec, described, part, self._duty)
             kept = _AsyncPartitionRunner(AsyncProjector(self._engine, self._watch, run), run)
-            kept.task = asyncio.create_task(self._keep(kept))
+            try:
+                kept.background = AsyncBackground(
+                    partial(self._keep, kept), name=f"{described.name}-{part.partition}"
+                )
+            except RuntimeError as error:
+                # Of a process with too many threads: at the next turn it is tried again.
+                _log.warning("a partition of %s is left to others: %s", described, error)
+                continue
             self._kept[part] = kept
         for build_id in turn.ready:
             await self._engine.run(self._duty.serve(build_id))
@@ -168,42 +188,36 @@ class AsyncDaemon:
     async def _end(self, grace: float) -> None:
         self._duty.end()
         all_kept = tuple(self._kept.values())
-        tasks = {kept.task for kept in all_kept if kept.task is not None}
         for kept in all_kept:
             kept.end()
         deadline = time.monotonic() + grace
         try:
             with suppress(IndelibleError):
                 await self._turn_in_passing()
-                while tasks and time.monotonic() < deadline:
+                while self._kept and time.monotonic() < deadline:
                     # What is still at work is kept alive meanwhile.
-                    left = min(self._duty.beat, max(deadline - time.monotonic(), 0))
-                    _, tasks = await asyncio.wait(tasks, timeout=left)
+                    beat_at = time.monotonic() + self._duty.beat
+                    for kept in self._kept.values():
+                        left = min(beat_at, deadline) - time.monotonic()
+                        await kept.background.join(max(left, 0))
                     await self._turn_in_passing()
         finally:
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
+            await cancel_async([kept.background for kept in all_kept])
         with suppress(IndelibleError):
             for kept in all_kept:
-                await kept.projector.close()  # again, if handlers had all connections
+                if not kept.is_at_work:
+                    await kept.projector.close()  # again, if handlers had all connections
             await self._engine.run(self._duty.leave())
 
     async def _turn_in_passing(self) -> None:
-        with suppress(*TRANSIENT_ERRORS):
+        with suppress(*TRANSIENT_ERRORS):  # handlers may have all connections
             await self._turn()
 
     async def _keep(self, kept: _AsyncPartitionRunner) -> None:
+        """Keep one partition up to date: the task of it."""
         retries = Backoff()
-        loop = asyncio.get_running_loop()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop may have ended
-                loop.call_soon_threadsafe(kept.woken.set)
-
         try:
-            self._watch.join(id(kept), wake)
+            self._watch.join(id(kept), kept.woken.set)
             async with kept.projector:
                 while not kept.stop.is_set():
                     try:
@@ -216,7 +230,7 @@ class AsyncDaemon:
                     except TRANSIENT_ERRORS as error:
                         pause = retries.next_pause()
                         _log.warning("a projection waits %.2f s for the database: %s", pause, error)
-                        await is_set(kept.stop, pause)
+                        await kept.stop.wait(pause)
         except StoreClosed:
             return
         except Exception:
@@ -225,6 +239,7 @@ class AsyncDaemon:
             self._watch.leave(id(kept))
 
     async def _make_ready(self, kept: _AsyncPartitionRunner) -> bool:
+        """Take the partition over, and go on where the one before has left off."""
         try:
             if not kept.projector.is_holding and not await kept.projector.take_over():
                 return False
@@ -236,10 +251,11 @@ class AsyncDaemon:
         if wait is None:
             return False
         kept.is_ready = True
-        await is_set(kept.stop, wait)
+        await kept.stop.wait(wait)
         return True
 
     async def _step(self, kept: _AsyncPartitionRunner) -> bool:
+        """Take a batch in, or wait for one; return whether to go on."""
         run = kept.run
         if not kept.is_ready:
             return await self._make_ready(kept)
@@ -255,7 +271,7 @@ class AsyncDaemon:
             wait = await self._engine.run(kept.failing.fail(error))
             if wait is None:
                 return False
-            await is_set(kept.stop, wait)
+            await kept.stop.wait(wait)
             return True
         kept.failing.succeed()
         for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
@@ -267,8 +283,8 @@ class AsyncDaemon:
                 _log.exception("on_live of projection %s failed", run.described)
         if batch.is_caught_up:
             while not kept.stop.is_set() and not run.has_more(self._watch.state):
-                raise_what_ended(self._watch)
-                await is_set(kept.woken, _LONGEST_LOOK)
+                self._watch.raise_what_ended()
+                await kept.woken.wait(_LONGEST_LOOK)
                 kept.woken.clear()
             run.extend(self._watch.state)
         return True

@@ -1,3 +1,4 @@
+# Generated from documents_async.py; do not edit.
 """Read and find the documents of a projection."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
+from indelible.core.concurrency import IS_ASYNC
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
 
@@ -49,7 +51,8 @@ class Documents(Generic[D]):
             ProjectionNotFound: the projection never ran.
             ProjectionNotReady: this version of it does not serve yet.
         """
-        return self.read_many([key]).get(key)
+        found = self.read_many([key])
+        return found.get(key)
 
     def read_many(self, keys: Iterable[str]) -> DocumentPage[D]:
         """Read several documents at once.
@@ -97,7 +100,7 @@ class Documents(Generic[D]):
 def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
     """Fold a projection anew, and compare."""
     described = verifying.described
-    described.check_variant(is_async=False)
+    described.check_variant(is_async=IS_ASYNC)
     with engine.snapshot() as bound:
         bound.run(verifying.begin())
         while page := bound.run(verifying.next_page()):
@@ -108,7 +111,7 @@ def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
 def fold_live(engine: PoolEngine | BoundEngine, live: Live[Any]) -> None:
     """Fold all that a live projection reads."""
     described = live.described
-    described.check_variant(is_async=False)
+    described.check_variant(is_async=IS_ASYNC)
     while page := engine.run(live.next_page()):
         if described.enriches:
             with engine.transaction() as bound:

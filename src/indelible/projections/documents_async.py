@@ -1,18 +1,17 @@
-"""Read and find the documents of a projection, async."""
+"""Read and find the documents of a projection."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from indelible.core.operation import documented_as
+from indelible.core.concurrency_async import IS_ASYNC
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
 
 from . import document_queries
 from .definition import ProjectionDefinition
 from .document_queries import DocumentPage
-from .documents import Documents
 from .handlers_async import enrich_async
 from .live import Live
 from .verification import ProjectionVerifier, Verification
@@ -20,14 +19,17 @@ from .verification import ProjectionVerifier, Verification
 D = TypeVar("D")
 
 
-@documented_as(Documents)
 class AsyncDocuments(Generic[D]):
-    """The documents of a projection, for `async` code: `Documents` with `await`.
+    """The documents of a projection, as its code of this version has made them.
+
+    Get them with `AsyncEventStore.documents`.
 
     Example:
         ```python
         orders = store.documents(Orders)
         order = await orders.read("order-17")
+        open_orders = await orders.find({"status": "open"}, limit=50)
+        print(len(open_orders), "open; behind by", open_orders.head - open_orders.checkpoint)
         ```
     """
 
@@ -38,9 +40,33 @@ class AsyncDocuments(Generic[D]):
         self._described = described
 
     async def read(self, key: str) -> D | None:
-        return (await self.read_many([key])).get(key)
+        """Read one document.
+
+        Args:
+            key: its key: the name of the stream, unless the projection says otherwise.
+
+        Returns:
+            The document; None where there is none.
+
+        Raises:
+            ProjectionNotFound: the projection never ran.
+            ProjectionNotReady: this version of it does not serve yet.
+        """
+        found = await self.read_many([key])
+        return found.get(key)
 
     async def read_many(self, keys: Iterable[str]) -> DocumentPage[D]:
+        """Read several documents at once.
+
+        Args:
+            keys: their keys.
+
+        Returns:
+            Those that are there, by key, and how fresh they are.
+
+        Raises:
+            ProjectionNotFound, ProjectionNotReady: as for `read`.
+        """
         return await self._engine.run(document_queries.read_documents(self._described, keys))
 
     async def find(
@@ -50,15 +76,32 @@ class AsyncDocuments(Generic[D]):
         after: str | None = None,
         limit: int | None = None,
     ) -> DocumentPage[D]:
+        """Find documents whose fields have given values.
+
+        It is quick for a field that the projection names in `indexes`; without one it looks at
+        every document.
+
+        Args:
+            fields: values by the names of fields, all of which must hold; None for all documents.
+            after: only keys after this one: the last of the page before.
+            limit: how many at most.
+
+        Returns:
+            The documents by key, in order of key, and how fresh they are.
+
+        Raises:
+            InvalidInput: a value has no JSON.
+            ProjectionNotFound, ProjectionNotReady: as for `read`.
+        """
         return await self._engine.run(
             document_queries.find_documents(self._described, fields, after=after, limit=limit)
         )
 
 
 async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -> Verification:
-    """Fold a projection anew, and compare, as `verify` does."""
+    """Fold a projection anew, and compare."""
     described = verifying.described
-    described.check_variant(is_async=True)
+    described.check_variant(is_async=IS_ASYNC)
     async with engine.snapshot() as bound:
         await bound.run(verifying.begin())
         while page := await bound.run(verifying.next_page()):
@@ -67,9 +110,9 @@ async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -
 
 
 async def fold_live_async(engine: AsyncPoolEngine | AsyncBoundEngine, live: Live[Any]) -> None:
-    """Fold all that a live projection reads, as `fold_live` does."""
+    """Fold all that a live projection reads."""
     described = live.described
-    described.check_variant(is_async=True)
+    described.check_variant(is_async=IS_ASYNC)
     while page := await engine.run(live.next_page()):
         if described.enriches:
             async with engine.transaction() as bound:

@@ -1,3 +1,4 @@
+# Generated from handlers_async.py; do not edit.
 """Call the application's code of a projection."""
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def enrich(
 
 
 def handle(
-    described: ProjectionDefinition, events: Sequence[RecordedEvent], engine: BoundEngine | None
+    described: ProjectionDefinition,
+    events: Sequence[RecordedEvent],
+    engine: BoundEngine | None,
 ) -> None:
     """Call the handlers of a projection that does I/O.
 

@@ -1,4 +1,4 @@
-"""Call the application's code of a projection, async."""
+"""Call the application's code of a projection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ def _failing(described: ProjectionDefinition, event: RecordedEvent | None) -> It
 async def enrich_async(
     described: ProjectionDefinition, events: Sequence[RecordedEvent], engine: AsyncBoundEngine
 ) -> Sequence[Any]:
-    """Look up what a batch needs, as `enrich` does."""
+    """Look up what a batch needs, as handlers take it.
+
+    Raises:
+        ProjectionFailed: the projection failed.
+    """
     if not described.enriches:
         return ()
     with _failing(described, None):
@@ -40,7 +44,11 @@ async def handle_async(
     events: Sequence[RecordedEvent],
     engine: AsyncBoundEngine | None,
 ) -> None:
-    """Call the handlers of a projection that does I/O, as `handle` does."""
+    """Call the handlers of a projection that does I/O.
+
+    Raises:
+        ProjectionFailed: the projection failed.
+    """
     given: tuple[Any, ...] = () if engine is None else (engine.lend(),)
     if described.takes_batches:
         with _failing(described, None):

@@ -1,9 +1,11 @@
+# Generated from inline_async.py; do not edit.
 """Update inline projections in the transaction of the append."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from indelible.core.concurrency import IS_ASYNC
 from indelible.core.operation import Rows, Statement
 from indelible.postgres.transaction import BoundEngine
 from indelible.serialization.codec import Codec
@@ -23,7 +25,7 @@ class Inline(InlineProjections):
     """
 
     def __init__(self, codec: Codec, given: Iterable[object]) -> None:
-        super().__init__(codec, given, is_async=False)
+        super().__init__(codec, given, is_async=IS_ASYNC)
 
     def __call__(self, engine: BoundEngine, call: Statement, rows: Rows) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""

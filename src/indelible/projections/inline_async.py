@@ -1,9 +1,10 @@
-"""Update inline projections in the transaction of the append, async."""
+"""Update inline projections in the transaction of the append."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from indelible.core.concurrency_async import IS_ASYNC
 from indelible.core.operation import Rows, Statement
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.serialization.codec import Codec
@@ -23,7 +24,7 @@ class AsyncInline(InlineProjections):
     """
 
     def __init__(self, codec: Codec, given: Iterable[object]) -> None:
-        super().__init__(codec, given, is_async=True)
+        super().__init__(codec, given, is_async=IS_ASYNC)
 
     async def __call__(self, engine: AsyncBoundEngine, call: Statement, rows: Rows) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""

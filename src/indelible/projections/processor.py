@@ -1,4 +1,5 @@
-"""Run one partition of a projection in a thread."""
+# Generated from processor_async.py; do not edit.
+"""Run one partition of a projection."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from indelible.core.concurrency import IS_ASYNC, Event, is_set_within
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
-from indelible.errors import IndelibleError, LeaseLost, StoreClosed
+from indelible.errors import IndelibleError, LeaseLost
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction import BoundEngine
@@ -47,8 +49,8 @@ class Projector:
         self._watch = watch
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
-        self._woken = threading.Event()
-        run.described.check_variant(is_async=False)
+        self._woken = Event()
+        run.described.check_variant(is_async=IS_ASYNC)
 
     @property
     def position(self) -> int:
@@ -147,11 +149,12 @@ class Projector:
             while not stop.is_set():
                 try:
                     if not self.is_holding and not self.take_over():
-                        stop.wait(min(_LONGEST_LOOK, self._run.lease / 3))
+                        is_set_within(stop, min(_LONGEST_LOOK, self._run.lease / 3))
                         continue
                     _show_life(lease, self._run, 0)
                     self._woken.clear()
-                    if self.step().is_caught_up and not stop.is_set():
+                    batch = self.step()
+                    if batch.is_caught_up and not stop.is_set():
                         self._wait(stop, lease)
                     retries.succeed()
                 except LeaseLost:
@@ -160,7 +163,7 @@ class Projector:
                     pause = retries.next_pause()
                     _log.warning("a projection waits %.2f s for the database: %s", pause, error)
                     _show_life(lease, self._run, pause)
-                    stop.wait(pause)
+                    is_set_within(stop, pause)
         finally:
             self._watch.leave(id(self._woken))
             self._watch.leases.drop(lease)
@@ -169,7 +172,7 @@ class Projector:
         """Wait until there is more to read, giving signs of life."""
         pause = min(0.2, self._run.lease / 3)
         while not stop.is_set() and not self._run.has_more(self._watch.state):
-            raise_what_ended(self._watch)
+            self._watch.raise_what_ended()
             _check_lease(lease, self._run)
             _show_life(lease, self._run, pause)
             self._woken.wait(pause)
@@ -209,11 +212,3 @@ def _check_lease(lease: Lease, run: partition.PartitionProcessor) -> None:
     if lease.is_lost(run.renewal()):
         run.token = 0
         raise LeaseLost
-
-
-def raise_what_ended(watch: HeadWatcher) -> None:
-    """Raise why nobody looks at the head any more, if that is so."""
-    if watch.is_closed:
-        raise StoreClosed
-    if watch.problem is not None:
-        raise watch.problem

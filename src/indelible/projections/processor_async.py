@@ -1,4 +1,4 @@
-"""Run one partition of a projection in a task."""
+"""Run one partition of a projection."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from indelible.core.concurrency_async import is_set
-from indelible.core.operation import documented_as
+from indelible.core.concurrency_async import IS_ASYNC, AsyncEvent, is_set_within_async
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import IndelibleError, LeaseLost
 from indelible.postgres.engine_async import AsyncPoolEngine
@@ -20,7 +19,6 @@ from indelible.subscriptions.log_follower import Batch
 
 from . import partition
 from .handlers_async import enrich_async, handle_async
-from .processor import Projector, raise_what_ended
 
 _log = logging.getLogger("indelible.projections")
 
@@ -28,16 +26,15 @@ _LONGEST_LOOK = 1.0
 """Seconds between two looks at a partition that somebody else holds."""
 
 
-@documented_as(Projector)
 class AsyncProjector:
-    """Keeps one partition of a projection up to date; one task uses it. `Projector` with `await`.
+    """Keeps one partition of a projection up to date; one task uses it.
 
     Get one with `AsyncEventStore.projector`.
 
     Example:
         ```python
         async with store.projector(Orders) as projector:
-            await projector.run(stop)               # until the asyncio.Event is set
+            await projector.run(stop)                     # until the asyncio.Event is set
         ```
     """
 
@@ -50,24 +47,51 @@ class AsyncProjector:
         self._engine = engine.impatient()
         self._watch = watch
         self._run = run
-        self._is_unsure = False
-        run.described.check_variant(is_async=True)
+        self._is_unsure = False  # whether the last batch may have been stored after all
+        self._woken = AsyncEvent()
+        run.described.check_variant(is_async=IS_ASYNC)
 
     @property
     def position(self) -> int:
+        """The checkpoint: up to here its events are in the state."""
         return self._run.position
 
     @property
     def is_holding(self) -> bool:
+        """Whether the partition is its own, as far as it knows."""
         return self._run.token > 0
 
     async def take_over(self) -> bool:
+        """Take the partition, unless somebody else holds it.
+
+        Returns:
+            Whether it was taken.
+
+        Raises:
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
+            ProjectionDefinitionChanged: the projection was begun in another way under its version.
+        """
         return await self._engine.run(self._run.take_over())
 
     async def beat(self) -> None:
+        """Renew the lease; each `step` does so, too. Another task may call it meanwhile.
+
+        Raises:
+            LeaseLost: others have taken over.
+        """
         await self._engine.run(self._run.beat())
 
     async def step(self) -> Batch:
+        """Take the next batch in, and move the checkpoint with it.
+
+        Returns:
+            The batch; without events where there was nothing to do.
+
+        Raises:
+            LeaseLost: others have taken over; nothing was stored.
+            ProjectionFailed: the projection failed at an event; nothing was stored, and the next
+                step begins with the same events again.
+        """
         try:
             if self._is_unsure:
                 await self._engine.run(self._run.resume())
@@ -108,25 +132,29 @@ class AsyncProjector:
         return batch
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Keep the partition up to date until told to stop, waiting for it while others hold it.
+
+        Args:
+            stop: ends it when set, after the batch at work.
+
+        Raises:
+            ProjectionFailed: the projection failed at an event.
+            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
+        """
         retries = Backoff()
-        loop, woken = asyncio.get_running_loop(), asyncio.Event()
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop may have ended
-                loop.call_soon_threadsafe(woken.set)
-
-        self._watch.join(id(woken), wake)
+        self._watch.join(id(self._woken), self._woken.set)
         lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
                     if not self.is_holding and not await self.take_over():
-                        await is_set(stop, min(_LONGEST_LOOK, self._run.lease / 3))
+                        await is_set_within_async(stop, min(_LONGEST_LOOK, self._run.lease / 3))
                         continue
                     _show_life(lease, self._run, 0)
-                    woken.clear()
-                    if (await self.step()).is_caught_up and not stop.is_set():
-                        await self._wait(stop, woken, lease)
+                    self._woken.clear()
+                    batch = await self.step()
+                    if batch.is_caught_up and not stop.is_set():
+                        await self._wait(stop, lease)
                     retries.succeed()
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
@@ -134,22 +162,24 @@ class AsyncProjector:
                     pause = retries.next_pause()
                     _log.warning("a projection waits %.2f s for the database: %s", pause, error)
                     _show_life(lease, self._run, pause)
-                    await is_set(stop, pause)
+                    await is_set_within_async(stop, pause)
         finally:
-            self._watch.leave(id(woken))
+            self._watch.leave(id(self._woken))
             self._watch.leases.drop(lease)
 
-    async def _wait(self, stop: asyncio.Event, woken: asyncio.Event, lease: Lease) -> None:
+    async def _wait(self, stop: asyncio.Event, lease: Lease) -> None:
+        """Wait until there is more to read, giving signs of life."""
         pause = min(0.2, self._run.lease / 3)
         while not stop.is_set() and not self._run.has_more(self._watch.state):
-            raise_what_ended(self._watch)
+            self._watch.raise_what_ended()
             _check_lease(lease, self._run)
             _show_life(lease, self._run, pause)
-            await is_set(woken, pause)
-            woken.clear()
+            await self._woken.wait(pause)
+            self._woken.clear()
         self._run.extend(self._watch.state)
 
     async def close(self) -> None:
+        """Give the partition back. Closing twice is allowed."""
         if self.is_holding:
             with suppress(IndelibleError):
                 await self._engine.run(self._run.release())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from indelible.core.operation import Operation, Statement
@@ -144,6 +145,10 @@ def _build(definition: ProjectionDefinition, build_id: int) -> Operation[BuildIn
         if build.id == build_id:
             return build
     raise ProjectionNotFound(definition.name)
+
+
+Report = Callable[[RebuildProgress], None]
+"""What is told how far a rebuild is."""
 
 
 def report_nothing(_: RebuildProgress) -> None:

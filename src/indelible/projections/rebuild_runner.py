@@ -1,3 +1,4 @@
+# Generated from rebuild_runner_async.py; do not edit.
 """Run a rebuild of a projection beside the build that serves."""
 
 from __future__ import annotations
@@ -6,10 +7,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
+from indelible.core.concurrency import IS_ASYNC, Background
 from indelible.core.operation import Operation
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.worker_name import daemon_name
 from indelible.postgres.engine import PoolEngine
 from indelible.serialization.codec import Codec
 from indelible.streams.head import head
@@ -17,13 +21,11 @@ from indelible.subscriptions.head_watcher import HeadWatcher
 
 from . import rebuild
 from .assignment import PartitionCoordinator, sweep
-from .daemon import Daemon, daemon_name
+from .daemon import Daemon
 from .definition import ProjectionDefinition
 from .processor import Projector
-from .rebuild import RebuildProgress
+from .rebuild import RebuildProgress, Report
 from .types import BuildInfo
-
-Report = Callable[[RebuildProgress], None]
 
 _LOOK_PAUSE = 0.1
 _LEASE = 10.0
@@ -47,7 +49,7 @@ def rebuild_projection(
     concurrency: int,
 ) -> None:
     """Build a projection anew, side by side with all that have its code, until it serves."""
-    described.check_variant(is_async=False)
+    described.check_variant(is_async=IS_ASYNC)
     build = engine.run(rebuild.begin(described))
     deadline = float("inf")
     while not _serve(
@@ -82,19 +84,11 @@ def _serve(
     is_inline = build.lifecycle == "inline"
     duty = PartitionCoordinator([described], owner=daemon_name(), lease=_LEASE, only=build.id)
     daemon = Daemon(engine, watch, codec, duty, concurrency)
-    stop, failures = threading.Event(), list[BaseException]()
-
-    def keep() -> None:
-        try:
-            daemon.run(stop)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=keep, name=f"rebuild-{described.name}", daemon=True)
-    thread.start()
+    stop = threading.Event()
+    background = Background(partial(daemon.run, stop), name=f"rebuild-{described.name}")
     try:
         upto = _insist(engine, head)
-        while thread.is_alive():
+        while background.is_at_work:
             found = _insist(engine, lambda: rebuild.look(described, build.id))
             report(found)
             if _is_enough(found, upto, is_inline=is_inline):
@@ -103,12 +97,11 @@ def _serve(
                 raise duty.refused[build.id]
             is_tried = found.is_near and not (found.is_done or is_inline)
             if not (is_tried and _insist(engine, lambda: rebuild.serve(build.id))):
-                thread.join(_LOOK_PAUSE)
+                background.join(_LOOK_PAUSE)
     finally:
         stop.set()
-        thread.join()
-    if failures:
-        raise failures[0]
+        background.join()
+    background.raise_failure()
     if is_inline:
         with engine.transaction() as bound:
             seized = bound.run(rebuild.seize(codec, described, build.id, is_last=is_last))

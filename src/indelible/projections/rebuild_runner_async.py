@@ -1,4 +1,4 @@
-"""Run a rebuild of a projection beside the build that serves, async."""
+"""Run a rebuild of a projection beside the build that serves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
-from indelible.core.concurrency_async import is_set
+from indelible.core.concurrency_async import IS_ASYNC, AsyncBackground
 from indelible.core.operation import Operation
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.worker_name import daemon_name
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.serialization.codec import Codec
 from indelible.streams.head import head
@@ -18,12 +20,10 @@ from indelible.subscriptions.head_watcher import HeadWatcher
 
 from . import rebuild
 from .assignment import PartitionCoordinator, sweep
-from .daemon import daemon_name
 from .daemon_async import AsyncDaemon
 from .definition import ProjectionDefinition
 from .processor_async import AsyncProjector
-from .rebuild import RebuildProgress
-from .rebuild_runner import Report
+from .rebuild import RebuildProgress, Report
 from .types import BuildInfo
 
 _LOOK_PAUSE = 0.1
@@ -47,8 +47,8 @@ async def rebuild_projection_async(
     report: Report,
     concurrency: int,
 ) -> None:
-    """Build a projection anew, as `rebuild_projection` does."""
-    described.check_variant(is_async=True)
+    """Build a projection anew, side by side with all that have its code, until it serves."""
+    described.check_variant(is_async=IS_ASYNC)
     build = await engine.run(rebuild.begin(described))
     deadline = float("inf")
     while not await _serve_async(
@@ -76,15 +76,18 @@ async def _serve_async(
     *,
     is_last: bool,
 ) -> bool:
-    """Do what `_serve` does."""
+    """Bring a build to where it can serve, and have it serve; say whether it does.
+
+    It does not where other transactions keep it from the swap; at the last try that is an error.
+    """
     is_inline = build.lifecycle == "inline"
     duty = PartitionCoordinator([described], owner=daemon_name(), lease=_LEASE, only=build.id)
     daemon = AsyncDaemon(engine, watch, codec, duty, concurrency)
     stop = asyncio.Event()
-    task = asyncio.create_task(daemon.run(stop))
+    background = AsyncBackground(partial(daemon.run, stop), name=f"rebuild-{described.name}")
     try:
         upto = await _insist_async(engine, head)
-        while not task.done():
+        while background.is_at_work:
             found = await _insist_async(engine, lambda: rebuild.look(described, build.id))
             report(found)
             if _is_enough(found, upto, is_inline=is_inline):
@@ -93,10 +96,11 @@ async def _serve_async(
                 raise duty.refused[build.id]
             is_tried = found.is_near and not (found.is_done or is_inline)
             if not (is_tried and await _insist_async(engine, lambda: rebuild.serve(build.id))):
-                await is_set(stop, _LOOK_PAUSE)
+                await background.join(_LOOK_PAUSE)
     finally:
         stop.set()
-        await task
+        await background.join()
+    background.raise_failure()
     if is_inline:
         async with engine.transaction() as bound:
             seized = await bound.run(rebuild.seize(codec, described, build.id, is_last=is_last))
@@ -117,7 +121,7 @@ async def _serve_async(
 
 
 async def _insist_async(engine: AsyncPoolEngine, make: Callable[[], Operation[T]]) -> T:
-    """Run a plan as `_insist` does."""
+    """Run a plan, again and again where it fails for a reason that passes."""
     retries = Backoff()
     while True:
         try:

@@ -1,3 +1,4 @@
+# Generated from aggregates_async.py; do not edit.
 """Load states and handle commands: methods of the store."""
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class AggregateMethods(StoreBase):
             decider: a `Decider`, or a subclass of `Aggregate`.
             command: what the decider's `decide` takes; for an aggregate, a function that is called
                 with it. Either may be called at each attempt, so it should do nothing but decide; a
-                plain function sync and async.
+                plain function in both colours.
             command_id: makes the command idempotent. The ids of its events are made from it and
                 the stream's name, and a command of which an event is there is not decided again:
                 what came of it then is returned, wherever the stream stands by now. A command that
@@ -153,9 +154,11 @@ class AggregateMethods(StoreBase):
 
         Example:
             ```python
-            handled = store.handle("account-3", accounts, Withdraw(20), command_id=request_id)
+            handled = store.handle(
+                "account-3", accounts, Withdraw(20), command_id=request_id
+            )
             print(handled.state.balance, handled.events)
-            store.handle("delivery-17", Delivery, lambda delivery: delivery.cancel("no driver"))
+            store.handle("delivery-17", Delivery, lambda found: found.cancel("no driver"))
             ```
         """
         begun = CommandHandler(

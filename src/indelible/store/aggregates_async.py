@@ -1,4 +1,4 @@
-"""Load states and handle commands: methods of the async store."""
+"""Load states and handle commands: methods of the store."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from indelible.aggregates.aggregate import Aggregate
 from indelible.aggregates.command_handler import CommandHandler, CommandResult
 from indelible.aggregates.decider import Decider
 from indelible.aggregates.state_loader import LoadedState, StateLoader
-from indelible.core.operation import documented_as
 from indelible.core.timestamps import AsOf
 
-from .aggregates import AggregateMethods
 from .base_async import AsyncStoreBase
 
 Command = TypeVar("Command")
@@ -25,7 +23,6 @@ Event = TypeVar("Event")
 Object = TypeVar("Object", bound=Aggregate[Any])
 
 
-@documented_as(AggregateMethods)
 class AsyncAggregateMethods(AsyncStoreBase):
     """The part of an `AsyncEventStore` that handles commands."""
 
@@ -57,6 +54,29 @@ class AsyncAggregateMethods(AsyncStoreBase):
         as_of: AsOf | None = None,
         valid_at: datetime | None = None,
     ) -> LoadedState[State] | Object:
+        """Load what the events of a stream make of a decider's initial state, or an aggregate.
+
+        Args:
+            stream: the stream; one never written gives the initial state, at version -1.
+            decider: a `Decider`, or a subclass of `Aggregate`.
+            as_of: only what was recorded by then, as for `read`.
+            valid_at: only the facts that hold at a moment, in order of valid time, as for `read`.
+
+        Returns:
+            The state and its version; of an aggregate, the aggregate.
+
+        Raises:
+            StreamErased: events were erased, so that there is no state any more.
+            EpochMismatch, UnsupportedIsolationLevel, UnknownEventType, DecodingFailed,
+                InvalidInput: as for `read`.
+
+        Example:
+            ```python
+            account = await store.load("account-3", accounts)
+            print(account.state.balance, "at version", account.version)
+            monday = await store.load("delivery-17", Delivery, as_of=last_monday)
+            ```
+        """
         begun = state_loader.loading(
             self._writing.codec, stream, decider, as_of=as_of, valid_at=valid_at
         )
@@ -101,6 +121,45 @@ class AsyncAggregateMethods(AsyncStoreBase):
         metadata: Mapping[str, Any] | None = None,
         attempts: int = 10,
     ) -> CommandResult[Any, Any]:
+        """Handle a command: load the state, decide, and append what follows.
+
+        Where somebody else appends in between, only what is new is read, and it is decided anew.
+
+        Args:
+            stream: the stream.
+            decider: a `Decider`, or a subclass of `Aggregate`.
+            command: what the decider's `decide` takes; for an aggregate, a function that is called
+                with it. Either may be called at each attempt, so it should do nothing but decide; a
+                plain function in both colours.
+            command_id: makes the command idempotent. The ids of its events are made from it and
+                the stream's name, and a command of which an event is there is not decided again:
+                what came of it then is returned, wherever the stream stands by now. A command that
+                recorded nothing left nothing to know it by, and is decided again.
+            channel: the stream's channel, as for `append`.
+            metadata: what is known about all of the events.
+            attempts: how often to decide at most. Between two attempts it waits for a moment of
+                random length.
+
+        Returns:
+            The state after the command, its version, the events recorded, and what the append did.
+
+        Raises:
+            WrongExpectedVersion: somebody was faster at every attempt.
+            StreamErased: events were erased, so that there is no state to decide on.
+            StreamClosed, ChannelMismatch, DuplicateEvent, ConnectionLost: as for `append`.
+            UnknownEventType, DecodingFailed: an event does not fit the registered classes.
+            InvalidInput: an argument is wrong, or what was decided cannot be appended, or not be
+                read again.
+
+        Example:
+            ```python
+            handled = await store.handle(
+                "account-3", accounts, Withdraw(20), command_id=request_id
+            )
+            print(handled.state.balance, handled.events)
+            await store.handle("delivery-17", Delivery, lambda found: found.cancel("no driver"))
+            ```
+        """
         begun = CommandHandler(
             self._writing,
             stream,
@@ -125,6 +184,35 @@ class AsyncAggregateMethods(AsyncStoreBase):
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Object]:
+        """Load an aggregate, change it, and append what it recorded when the block ends.
+
+        The version is checked when the block ends, also where nothing was recorded: what the block
+        has seen still held. Nothing is sent where an error leaves the block. Nothing is locked
+        meanwhile.
+
+        Args:
+            aggregate: a subclass of `Aggregate`.
+            stream: the stream.
+            channel: the stream's channel, as for `append`.
+            metadata: what is known about all of the events.
+
+        Returns:
+            A context manager that gives the aggregate. After the block its `version` is the new
+            one, its `changes` are none, and `stored` is what the append did.
+
+        Raises:
+            WrongExpectedVersion: somebody was faster. A block cannot be run again; `handle` takes a
+                function, which can.
+            StreamErased, StreamClosed, ChannelMismatch, ConnectionLost, UnknownEventType,
+                DecodingFailed, InvalidInput: as for `handle`.
+
+        Example:
+            ```python
+            async with store.writing(Delivery, "delivery-17") as delivery:
+                delivery.cancel("no driver")
+            print(delivery.version)
+            ```
+        """
         begun = command_handler.begin(self._writing, aggregate, stream)
         await self._engine.run(begun.load())
         yield begun.state

@@ -1,3 +1,4 @@
+# Generated from append_async.py; do not edit.
 """Append: methods of the store."""
 
 from __future__ import annotations
@@ -5,26 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from indelible.bulk_import import importer
-from indelible.bulk_import.operations import Importable, Importing
-from indelible.bulk_import.types import ImportResult
-from indelible.errors import InvalidInput
 from indelible.events import AppendResult, ExpectedVersion, StreamAppend
-from indelible.postgres.engine import PoolEngine
-from indelible.projections import registry
 from indelible.query import AppendCondition
 from indelible.streams import append
 
 from .base import StoreBase
-
-_COMMITS_BY_ITSELF = (
-    "an import commits chunk by chunk, since readers of the log wait behind an open transaction:"
-    " call this on the store itself"
-)
-_PASSES_BY_PROJECTIONS = (
-    "an import does not bring inline projections up to date: import through a store that is"
-    " connected without them, with past_inline=True, and build them anew afterwards"
-)
 
 
 class AppendMethods(StoreBase):
@@ -117,64 +103,3 @@ class AppendMethods(StoreBase):
             ```
         """
         return self._engine.run(append.append_many(self._writing, appends, condition=condition))
-
-    def import_events(
-        self,
-        events: Importable,
-        *,
-        source: str | None = None,
-        keep_recorded_at: bool = False,
-        past_inline: bool = False,
-    ) -> ImportResult:
-        """Append very many events, such as those of another store, in their order.
-
-        They are stored in chunks of up to 10,000 events, each whole or not at all, beside whatever
-        else is appended; memory stays bounded. After an interruption run it again with the same
-        events: what is there is skipped. A stream that others append to meanwhile gets their
-        events between two chunks.
-
-        Args:
-            events: lines of NDJSON, as `indelible log --json` writes them (of which `stream`,
-                `type` and `data` must be there), `ImportEvent`, or the `RecordedEvent` of another
-                store. An id is kept; a version is checked against the place that the event gets.
-            source: a name for what the events come from, other for other events. Needed where
-                events have no id: it is made from the source and the event's place in it, so that
-                they are known again.
-            keep_recorded_at: keep the time at which an event was recorded first, where it has one,
-                and do not take the present time for it. It must not be in the future.
-            past_inline: import events that inline projections take, too. These projections miss
-                them, until you build them anew (`rebuild`); the result names them.
-
-        Returns:
-            How many events were imported, and how many were there already.
-
-        Raises:
-            InvalidInput: an event cannot be stored, or an inline projection takes it. As with the
-                errors below, the message says which line or event it is; nothing of its chunk is
-                stored, the chunks before stay.
-            DuplicateEvent: an id is there with other content, in another place or another order.
-            WrongExpectedVersion: the version that an event has is not the next one of its stream.
-            ChannelMismatch: the stream belongs to another channel.
-            PermissionDenied: only the owner of the store may.
-            ConnectionLost: the connection broke and could not be made again in time.
-
-        Example:
-            ```python
-            with open("log.ndjson", "rb") as lines:
-                result = store.import_events(lines, keep_recorded_at=True)
-            print(result.imported, "imported,", result.skipped, "were there")
-            ```
-        """
-        if not isinstance(self._engine, PoolEngine):
-            raise InvalidInput(_COMMITS_BY_ITSELF)
-        if self._engine.has_inline:
-            raise InvalidInput(_PASSES_BY_PROJECTIONS)
-        importing = Importing(
-            self._writing,
-            source=source,
-            keep_recorded_at=keep_recorded_at,
-            inline=registry.inline_types(self._engine.run(registry.builds())),
-            past_inline=past_inline,
-        )
-        importer.import_events(self._engine, importing, events)
-        return importing.result

@@ -1,35 +1,17 @@
-"""Append: methods of the async store."""
+"""Append: methods of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from indelible.bulk_import import importer_async
-from indelible.bulk_import.operations import AsyncImportable, Importing
-from indelible.bulk_import.types import ImportResult
-from indelible.core.operation import documented_as
-from indelible.errors import InvalidInput
 from indelible.events import AppendResult, ExpectedVersion, StreamAppend
-from indelible.postgres.engine_async import AsyncPoolEngine
-from indelible.projections import registry
 from indelible.query import AppendCondition
 from indelible.streams import append
 
-from .append import AppendMethods
 from .base_async import AsyncStoreBase
 
-_COMMITS_BY_ITSELF = (
-    "an import commits chunk by chunk, since readers of the log wait behind an open transaction:"
-    " call this on the store itself"
-)
-_PASSES_BY_PROJECTIONS = (
-    "an import does not bring inline projections up to date: import through a store that is"
-    " connected without them, with past_inline=True, and build them anew afterwards"
-)
 
-
-@documented_as(AppendMethods)
 class AsyncAppendMethods(AsyncStoreBase):
     """The part of an `AsyncEventStore` that appends."""
 
@@ -43,6 +25,41 @@ class AsyncAppendMethods(AsyncStoreBase):
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AppendResult:
+        """Append events to the end of a stream: all of them, or none.
+
+        A retry with the same event ids (`NewEvent.id`) is safe: it stores nothing twice and
+        returns the first result with `idempotent=True`.
+
+        Args:
+            stream: the stream, 1 to 255 characters. None for events that belong to no stream, for
+                those who work with tags alone: each gets one of its own, `event-<id>`.
+            events: one or many, in order: instances of registered classes, or `NewEvent`.
+            expected: what you believe the stream's last version to be: the version you read (-1
+                for a stream never written), `NO_STREAM`, `STREAM_EXISTS` or `ANY`. It may be left
+                out only where there is a condition, or no stream.
+            condition: what must not stand in the log, one or several; see `AppendCondition`.
+            channel: the service that owns the stream; fixed by the first append. By default the
+                store's channel, else the stream's name up to the first `-`.
+            metadata: what is known about all of these events; an event's own wins.
+
+        Returns:
+            The facts of the last event.
+
+        Raises:
+            WrongExpectedVersion: the stream is at another version.
+            AppendConditionFailed: an event stands in the way of the condition.
+            StreamClosed: the stream takes no more events.
+            ChannelMismatch: the stream belongs to another channel.
+            DuplicateEvent: an event id is in the store already, and this is no exact retry.
+            InvalidInput: an argument is wrong; nothing was sent.
+            ConnectionLost: the connection broke and could not be made again in time.
+
+        Example:
+            ```python
+            result = await store.append("order-17", OrderTipped(2), expected=4)
+            await store.append("order-17", OrderCanceled("late"), expected=result.version)
+            ```
+        """
         return await self._engine.run(
             append.append(
                 self._writing,
@@ -61,28 +78,29 @@ class AsyncAppendMethods(AsyncStoreBase):
         *,
         condition: AppendCondition | Sequence[AppendCondition] | None = None,
     ) -> list[AppendResult]:
+        """Append to several streams in one transaction: all of it, or nothing.
+
+        Args:
+            appends: the parts; their order is the order in the log. A part without events is a
+                pure check of its stream's version.
+            condition: what must not stand in the log, one or several; see `AppendCondition`.
+
+        Returns:
+            A result for each part.
+
+        Raises:
+            WrongExpectedVersion: with every check that failed in `conflicts`.
+            AppendConditionFailed, StreamClosed, ChannelMismatch, DuplicateEvent, InvalidInput,
+                ConnectionLost: as for `append`.
+
+        Example:
+            ```python
+            await store.append_many([
+                StreamAppend("order-17", OrderPaid(12), expected=4),
+                StreamAppend("account-3", [], expected=8),
+            ])
+            ```
+        """
         return await self._engine.run(
             append.append_many(self._writing, appends, condition=condition)
         )
-
-    async def import_events(
-        self,
-        events: AsyncImportable,
-        *,
-        source: str | None = None,
-        keep_recorded_at: bool = False,
-        past_inline: bool = False,
-    ) -> ImportResult:
-        if not isinstance(self._engine, AsyncPoolEngine):
-            raise InvalidInput(_COMMITS_BY_ITSELF)
-        if self._engine.has_inline:
-            raise InvalidInput(_PASSES_BY_PROJECTIONS)
-        importing = Importing(
-            self._writing,
-            source=source,
-            keep_recorded_at=keep_recorded_at,
-            inline=registry.inline_types(await self._engine.run(registry.builds())),
-            past_inline=past_inline,
-        )
-        await importer_async.import_events_async(self._engine, importing, events)
-        return importing.result

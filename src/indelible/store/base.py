@@ -1,33 +1,27 @@
-"""What a store and a transaction have in common."""
+# Generated from base_async.py; do not edit.
+"""What the methods of a store work with."""
 
 from __future__ import annotations
 
-from indelible.errors import InvalidInput
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
-from indelible.streams import append_input
+from indelible.streams.append_input import AppendSettings
 from indelible.subscriptions.head_watcher import Wakeup
-
-NOT_IN_A_TRANSACTION = (
-    "a transaction ends, and what follows the log does not: call this on the store itself"
-)
 
 
 class StoreBase:
-    """What the methods of an `EventStore` work with."""
+    """What the methods work with that a store and a transaction have in common."""
 
-    def __init__(
-        self,
-        engine: PoolEngine | BoundEngine,
-        writing: append_input.AppendSettings,
-        wakeup: Wakeup | None = None,
-    ) -> None:
+    def __init__(self, engine: PoolEngine | BoundEngine, writing: AppendSettings) -> None:
         self._engine = engine
         self._writing = writing
-        self._wakeup = wakeup
 
-    @property
-    def _pool(self) -> PoolEngine:
-        if not isinstance(self._engine, PoolEngine):
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
-        return self._engine
+
+class PooledStoreBase(StoreBase):
+    """What the methods of a store alone work with: connections of its own, its watch on the log."""
+
+    _engine: PoolEngine
+
+    def __init__(self, engine: PoolEngine, writing: AppendSettings, wakeup: Wakeup) -> None:
+        super().__init__(engine, writing)
+        self._wakeup = wakeup

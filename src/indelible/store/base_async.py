@@ -1,31 +1,26 @@
-"""What an async store and a transaction have in common."""
+"""What the methods of a store work with."""
 
 from __future__ import annotations
 
-from indelible.errors import InvalidInput
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
-from indelible.streams import append_input
+from indelible.streams.append_input import AppendSettings
 from indelible.subscriptions.head_watcher import Wakeup
-
-from .base import NOT_IN_A_TRANSACTION
 
 
 class AsyncStoreBase:
-    """What the methods of an `AsyncEventStore` work with."""
+    """What the methods work with that a store and a transaction have in common."""
 
-    def __init__(
-        self,
-        engine: AsyncPoolEngine | AsyncBoundEngine,
-        writing: append_input.AppendSettings,
-        wakeup: Wakeup | None = None,
-    ) -> None:
+    def __init__(self, engine: AsyncPoolEngine | AsyncBoundEngine, writing: AppendSettings) -> None:
         self._engine = engine
         self._writing = writing
-        self._wakeup = wakeup
 
-    @property
-    def _pool(self) -> AsyncPoolEngine:
-        if not isinstance(self._engine, AsyncPoolEngine):
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
-        return self._engine
+
+class AsyncPooledStoreBase(AsyncStoreBase):
+    """What the methods of a store alone work with: connections of its own, its watch on the log."""
+
+    _engine: AsyncPoolEngine
+
+    def __init__(self, engine: AsyncPoolEngine, writing: AppendSettings, wakeup: Wakeup) -> None:
+        super().__init__(engine, writing)
+        self._wakeup = wakeup

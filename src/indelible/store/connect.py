@@ -17,6 +17,9 @@ from indelible.serialization.codec import Codec
 from indelible.serialization.event_classes import EventClasses, Unknown
 from indelible.streams.append_input import AppendSettings
 
+MAX_EVENT_BYTES = 1024 * 1024
+"""How many bytes of data and metadata an event may have, where nothing else is said."""
+
 URL_VARIABLE = "INDELIBLE_URL"
 """The environment variable that says where the database is, where no URL is given."""
 

@@ -1,9 +1,10 @@
+# Generated from dcb_async.py; do not edit.
 """Decide across streams: methods of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar, overload
 
 from indelible.core.retry import RetryBudget
@@ -24,7 +25,6 @@ C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
 Deciding: TypeAlias = AbstractContextManager[Decision[States]]
-AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
 
 
 class DecisionMethods(StoreBase):

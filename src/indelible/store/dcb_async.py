@@ -1,16 +1,15 @@
-"""Decide across streams: methods of the async store."""
+"""Decide across streams: methods of the store."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar, overload
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias, TypeVar, overload
 
-from indelible.core.operation import documented_as
 from indelible.core.retry import RetryBudget
 from indelible.dcb import decide as decisions
 from indelible.dcb import matching_events
-from indelible.dcb.decide import Decision
+from indelible.dcb.decide import Decision, States
 from indelible.dcb.decision_model import DecisionModel
 from indelible.dcb.matching_events import MatchingEvents
 from indelible.errors import AppendConditionFailed
@@ -18,20 +17,49 @@ from indelible.events import AppendResult
 from indelible.query import Query
 
 from .base_async import AsyncStoreBase
-from .dcb import AsyncDeciding, DecisionMethods
 
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
+AsyncDeciding: TypeAlias = AbstractAsyncContextManager[Decision[States]]
 
 
-@documented_as(DecisionMethods)
 class AsyncDecisionMethods(AsyncStoreBase):
     """The part of an `AsyncEventStore` that decides across streams."""
 
     async def read_matching(self, query: Query) -> MatchingEvents:
+        """Read what a decision is made on: every visible event that matches a query.
+
+        Not only up to the head: the append condition that takes the result's `marker` holds all
+        against the decision that was not read. All comes at once, in one round trip; name tags in
+        the query, which an index leads to.
+
+        Args:
+            query: which events.
+
+        Returns:
+            The events, in order of position, and the marker.
+
+        Raises:
+            InvalidInput: the query is none.
+            UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
+
+        Example:
+            ```python
+            seats = Query(types=["SeatTaken", "SeatFreed"], tags="flight:LH400")
+            found = await store.read_matching(seats)
+            if taken(found) < 200:
+                await store.append(
+                    None,
+                    NewEvent("SeatTaken", {"seat": "12A"}, tags=["flight:LH400"]),
+                    condition=AppendCondition(seats, after=found.marker),
+                )
+            ```
+        """
         return await self._engine.run(matching_events.read_matching(self._writing.codec, query))
 
     @overload
@@ -66,6 +94,37 @@ class AsyncDecisionMethods(AsyncStoreBase):
 
     @asynccontextmanager
     async def decide(self, *models: DecisionModel[Any]) -> AsyncIterator[Decision[Any]]:
+        """Decide on what several models say, across streams.
+
+        All of them are read at once. What the block notes with `decision.append` is appended when
+        it ends, all or none, if no event that any of the models would have seen has come
+        meanwhile. Nothing is sent where nothing was noted, or an error leaves the block. Nothing is
+        locked while you decide.
+
+        Args:
+            models: what the decision must know.
+
+        Returns:
+            A context manager that gives the `Decision`.
+
+        Raises:
+            AppendConditionFailed: such an event has come; it is in the error's `events`. A block
+                cannot be run again; `decide_with` can.
+            UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
+            WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
+                as for `append_many`, when the block ends.
+
+        Example:
+            ```python
+            async with store.decide(course_exists("c1"), course_capacity("c1")) as decision:
+                exists, capacity = decision.states
+                if not exists or capacity < 1:
+                    raise CourseFull("c1")
+                decision.append(None, StudentSubscribed(course="c1", student="s1"))
+            ```
+        """
         decision = await self._engine.run(decisions.begin(self._writing.codec, models))
         yield decision
         await self._engine.run(decisions.finish(self._writing, decision))
@@ -73,6 +132,38 @@ class AsyncDecisionMethods(AsyncStoreBase):
     async def decide_with(
         self, decide: Callable[..., Any], *models: DecisionModel[Any], attempts: int = 10
     ) -> list[AppendResult]:
+        """Decide with a function, and anew where somebody was faster.
+
+        Args:
+            decide: takes what the models say, in their order, and returns what to append: nothing
+                (None), an event, a `StreamAppend`, or a list of these. An event gets a stream of
+                its own. Called at each attempt, so it should do nothing else; a plain function in
+                both colours.
+            models: what the decision must know.
+            attempts: how often to decide at most. Between two attempts it waits for a moment of
+                random length.
+
+        Returns:
+            A result for each event without a stream and each `StreamAppend`, in their order.
+
+        Raises:
+            AppendConditionFailed: somebody was faster at every attempt.
+            UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
+            WrongExpectedVersion, ChannelMismatch, DuplicateEvent, InvalidInput, ConnectionLost:
+                as for `append_many`.
+
+        Example:
+            ```python
+            def subscribe(exists: bool, capacity: int) -> StudentSubscribed:
+                if not exists or capacity < 1:
+                    raise CourseFull("c1")
+                return StudentSubscribed(course="c1", student="s1")
+
+            await store.decide_with(subscribe, course_exists("c1"), course_capacity("c1"))
+            ```
+        """
         left = RetryBudget(attempts)
         while True:
             try:

@@ -1,47 +1,38 @@
+# Generated from event_store_async.py; do not edit.
 """The event store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from indelible.consumer_groups.group import Group
-from indelible.errors import InvalidInput
+from indelible.core.concurrency import opens, run_blocking
 from indelible.postgres import migrations
 from indelible.postgres.adapters import Connection
 from indelible.postgres.engine import PoolEngine
-from indelible.postgres.transaction import BoundEngine
 from indelible.projections import registry
 from indelible.projections.inline import Inline
 from indelible.projections.projection import Projection
 from indelible.serialization.event_classes import EventClasses, Unknown
 from indelible.subscriptions.head_watcher import Wakeup
 
-from .aggregates import AggregateMethods
-from .append import AppendMethods
-from .base import NOT_IN_A_TRANSACTION
-from .connect import prepare
-from .dcb import DecisionMethods
+from .bulk_import import ImportMethods
+from .connect import MAX_EVENT_BYTES, prepare
+from .groups import GroupMethods
 from .projections import ProjectionMethods
-from .read import ReadMethods
-from .streams import StreamMethods
 from .subscriptions import SubscriptionMethods
-
-MAX_EVENT_BYTES = 1024 * 1024
+from .transaction_store import CommonMethods, TransactionStore
 
 
 class EventStore(
-    AppendMethods,
-    DecisionMethods,
-    AggregateMethods,
+    ImportMethods,
     ProjectionMethods,
     SubscriptionMethods,
-    ReadMethods,
-    StreamMethods,
+    GroupMethods,
+    CommonMethods,
 ):
-    """A store of events, for code without `async`. Open one with `connect`.
+    """A store of events. Open one with `connect`.
 
     Any number of threads may use one store at once.
 
@@ -55,6 +46,7 @@ class EventStore(
     """
 
     @classmethod
+    @opens
     def connect(
         cls,
         url: str | None = None,
@@ -68,7 +60,7 @@ class EventStore(
         max_event_bytes: int = MAX_EVENT_BYTES,
         pool_size: int = 10,
         timeout: float = 30.0,
-    ) -> EventStore:
+    ) -> Self:
         """Open a store.
 
         Args:
@@ -96,7 +88,7 @@ class EventStore(
                 another transaction holds, and may go on trying when a connection was lost.
 
         Returns:
-            The store: a context manager that closes it.
+            The store: a context manager that closes it. An async one is awaited or entered.
 
         Raises:
             InvalidInput: an argument is wrong.
@@ -107,7 +99,8 @@ class EventStore(
                 one, in the schema.
             EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
         """
-        opened = prepare(
+        opened = run_blocking(
+            prepare,
             url,
             schema=schema,
             events=events,
@@ -133,29 +126,7 @@ class EventStore(
         except BaseException:
             engine.close()
             raise
-        return EventStore(engine, opened.writing, wakeup)
-
-    @contextmanager
-    def transaction(self) -> Iterator[TransactionStore]:
-        """Open a transaction for several appends and reads, and for SQL of your own.
-
-        What it appended is there for all at once when the block ends, or not at all when an error
-        leaves the block. Keep it short: readers of the log wait behind it. An error of the store
-        inside (a wrong version, say) leaves the transaction usable; you may catch it and go on.
-
-        Returns:
-            A context manager that gives a store bound to the transaction; its `connection` is
-            psycopg's.
-
-        Example:
-            ```python
-            with store.transaction() as transaction:
-                transaction.append("order-17", OrderPaid(12), expected=4)
-                transaction.connection.execute("UPDATE …")
-            ```
-        """
-        with self._engine.transaction() as engine:
-            yield TransactionStore(engine, self._writing)
+        return cls(engine, opened.writing, wakeup)
 
     def bind(self, connection: Connection) -> TransactionStore:
         """Use the store through a connection of yours, inside its transaction.
@@ -171,37 +142,21 @@ class EventStore(
             A store that appends and reads through the connection.
 
         Raises:
-            InvalidInput: it is no psycopg connection of this variant.
+            InvalidInput: it is no `psycopg.Connection`.
 
         Example:
             ```python
-            with django.db.transaction.atomic():
-                order.save()
-                store.bind(django.db.connection.connection).append(…)
+            with pool.connection() as connection:  # of a pool of yours, of psycopg's
+                connection.execute("INSERT INTO orders …")
+                bound = store.bind(connection)
+                bound.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
             ```
         """
         return TransactionStore(self._engine.bind(connection), self._writing)
 
-    def group(self, name: str) -> Group[TransactionStore]:
-        """Give the face of a consumer group: create it, work for it, look after it.
-
-        Args:
-            name: its name, 1 to 255 characters; the group need not be there yet.
-
-        Returns:
-            The group.
-        """
-        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
-        return Group(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
-
-    def _bound(self, engine: BoundEngine) -> TransactionStore:
-        return TransactionStore(engine, self._writing)
-
     def close(self) -> None:
         """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""
-        if self._wakeup is not None:
-            self._wakeup.close()
+        run_blocking(self._wakeup.close)
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -214,17 +169,3 @@ class EventStore(
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class TransactionStore(EventStore):
-    """A store inside one transaction, from `transaction` or `bind`.
-
-    Closing it leaves the connection to its owner.
-    """
-
-    _engine: BoundEngine
-
-    @property
-    def connection(self) -> Connection:
-        """The connection, for SQL of your own in the same transaction."""
-        return self._engine.lend()

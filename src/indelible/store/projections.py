@@ -1,100 +1,36 @@
+# Generated from projections_async.py; do not edit.
 """Projections: methods of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from indelible.core.timestamps import AsOf
-from indelible.core.worker_name import worker_name
-from indelible.errors import InvalidInput
-from indelible.postgres.engine import PoolEngine
+from indelible.core.worker_name import daemon_name, worker_name
 from indelible.projections import admin_operations, registry
 from indelible.projections.admin import ProjectionAdmin
 from indelible.projections.assignment import PartitionCoordinator, check_concurrency
-from indelible.projections.daemon import Daemon, daemon_name
+from indelible.projections.daemon import Daemon
 from indelible.projections.definition import ProjectionDefinition
-from indelible.projections.documents import Documents, fold_live, verify
-from indelible.projections.live import Live
+from indelible.projections.documents import verify
 from indelible.projections.partition import PartitionProcessor
 from indelible.projections.processor import Projector
 from indelible.projections.projection import DocumentProjection, Projection
-from indelible.projections.rebuild import report_nothing
-from indelible.projections.rebuild_runner import Report, rebuild_projection
+from indelible.projections.rebuild import Report, report_nothing
+from indelible.projections.rebuild_runner import rebuild_projection
 from indelible.projections.types import BuildInfo, ProjectionStatus
 from indelible.projections.verification import ProjectionVerifier, Verification
+from indelible.streams import head
 from indelible.subscriptions.wait import wait_for
 
-from .base import NOT_IN_A_TRANSACTION
-from .read import ReadMethods
-from .subscriptions import SubscriptionMethods
+from .base import PooledStoreBase
 
-P = TypeVar("P")
 _CATCH_UP_SECONDS = 10.0
 """How long `catch_up` waits for others."""
 
 
-_HAS_NO_SNAPSHOT = (
-    "a projection is verified in a snapshot of its own: call this on the store itself"
-)
-
-
-class ProjectionMethods(SubscriptionMethods, ReadMethods):
-    """The part of an `EventStore` that keeps read models."""
-
-    def project(
-        self,
-        projection: DocumentProjection[P] | type[DocumentProjection[P]],
-        key: str | None = None,
-        *,
-        as_of: AsOf | None = None,
-        valid_at: datetime | None = None,
-    ) -> Live[P]:
-        """Fold a projection from the events now, at whatever time: nothing of it is kept.
-
-        For one document whose key is its stream only that stream is read, else all events that
-        the projection takes.
-
-        Args:
-            projection: the projection.
-            key: only this document.
-            as_of: only from what was recorded by then, as for `read`.
-            valid_at: only from what holds at this moment, in order of valid time, as for `read`.
-
-        Returns:
-            The documents: `.document` is that of the key, `.documents` are all by key.
-
-        Raises:
-            InvalidInput: the projection has no documents, or an argument is wrong.
-            ProjectionFailed: the projection failed at an event.
-
-        Example:
-            ```python
-            yesterday = datetime.now(UTC) - timedelta(days=1)
-            basket = store.project(Baskets, "basket-17", as_of=yesterday).document
-            ```
-        """
-        codec = self._writing.codec
-        described = ProjectionDefinition(projection, codec)
-        live: Live[P] = Live(codec, described, key, as_of=as_of, valid_at=valid_at)
-        fold_live(self._engine, live)
-        return live
-
-    def documents(
-        self, projection: DocumentProjection[P] | type[DocumentProjection[P]]
-    ) -> Documents[P]:
-        """Give access to the documents of a projection that is kept, inline or async.
-
-        Args:
-            projection: the projection; its version says which documents.
-
-        Raises:
-            InvalidInput: the projection has no documents.
-        """
-        described = ProjectionDefinition(projection, self._writing.codec)
-        described.check_kind("documents")
-        return Documents(self._engine, described)
+class ProjectionMethods(PooledStoreBase):
+    """The part of an `EventStore` that keeps projections up to date."""
 
     def projector(
         self,
@@ -115,8 +51,6 @@ class ProjectionMethods(SubscriptionMethods, ReadMethods):
         Raises:
             InvalidInput: an argument is wrong.
         """
-        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         run = PartitionProcessor(
             self._writing.codec,
             ProjectionDefinition(projection, self._writing.codec),
@@ -139,7 +73,7 @@ class ProjectionMethods(SubscriptionMethods, ReadMethods):
             ProjectionDefinitionChanged: it was begun in another way under its version.
             WaitTimeout: others hold a partition and are not as far after ten seconds.
         """
-        settled = self.head()
+        settled = self._engine.run(head.head())
         described = ProjectionDefinition(projection, self._writing.codec)
         for partition in range(described.partitions):
             with self.projector(described.projection, partition=partition) as projector:
@@ -147,7 +81,7 @@ class ProjectionMethods(SubscriptionMethods, ReadMethods):
                     while projector.position < settled:
                         projector.step()
         return wait_for(
-            self._pool,
+            self._engine,
             lambda: registry.version_checkpoint(described),
             described.name,
             settled,
@@ -175,8 +109,6 @@ class ProjectionMethods(SubscriptionMethods, ReadMethods):
             ProjectionNotReady: this version of it does not serve yet.
             ProjectionFailed: it failed at an event.
         """
-        if not isinstance(self._engine, PoolEngine):
-            raise InvalidInput(_HAS_NO_SNAPSHOT)
         codec = self._writing.codec
         return verify(
             self._engine, ProjectionVerifier(codec, ProjectionDefinition(projection, codec))
@@ -218,8 +150,6 @@ class ProjectionMethods(SubscriptionMethods, ReadMethods):
         Raises:
             InvalidInput: an argument is wrong, or a projection is given twice.
         """
-        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         codec = self._writing.codec
         duty = PartitionCoordinator(
             [ProjectionDefinition(projection, codec) for projection in projections],
@@ -261,8 +191,6 @@ class ProjectionMethods(SubscriptionMethods, ReadMethods):
             store.rebuild(Orders, report=lambda so_far: print(so_far.position, so_far.head))
             ```
         """
-        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         codec = self._writing.codec
         described = ProjectionDefinition(projection, codec)
         slots = check_concurrency(concurrency)

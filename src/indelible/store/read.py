@@ -1,3 +1,4 @@
+# Generated from read_async.py; do not edit.
 """Read: methods of the store."""
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from indelible.core.timestamps import AsOf, TimeRange
 from indelible.events import HeadInfo
 from indelible.query import Query
 from indelible.streams import head, recorded_time, valid_time
-from indelible.streams.iterators import Log, StreamEvents
+from indelible.streams.iterators import StreamEvents
+from indelible.streams.log import Log
 
 from .base import StoreBase
 

@@ -1,3 +1,4 @@
+# Generated from streams_async.py; do not edit.
 """Streams and their life cycle: methods of the store."""
 
 from __future__ import annotations

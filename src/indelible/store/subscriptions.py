@@ -1,11 +1,8 @@
+# Generated from subscriptions_async.py; do not edit.
 """Subscribe: methods of the store."""
 
 from __future__ import annotations
 
-from indelible.consumer_groups import admin
-from indelible.consumer_groups.types import GroupInfo
-from indelible.errors import InvalidInput
-from indelible.postgres.engine import PoolEngine
 from indelible.query import Query
 from indelible.subscriptions.log_follower import LogFollower, Start
 from indelible.subscriptions.subscription import Subscription
@@ -13,10 +10,10 @@ from indelible.subscriptions.valid_time_follower import ValidTimeFollower
 from indelible.subscriptions.wait import wait_for
 
 from . import checkpoints
-from .base import NOT_IN_A_TRANSACTION, StoreBase
+from .base import PooledStoreBase
 
 
-class SubscriptionMethods(StoreBase):
+class SubscriptionMethods(PooledStoreBase):
     """The part of an `EventStore` that follows the log."""
 
     def subscribe(
@@ -57,16 +54,10 @@ class SubscriptionMethods(StoreBase):
                     checkpoint = subscription.checkpoint
             ```
         """
-        if not isinstance(self._engine, PoolEngine) or self._wakeup is None:
-            raise InvalidInput(NOT_IN_A_TRANSACTION)
         following = (ValidTimeFollower if due else LogFollower)(
             self._writing.codec, query, after=after
         )
         return Subscription(self._engine, self._wakeup.watch, following)
-
-    def groups(self) -> list[GroupInfo]:
-        """Ask how all consumer groups stand, in order of name."""
-        return self._engine.run(admin.infos(self._writing.codec))
 
     def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:
         """Wait until a consumer group or a projection is done up to a position.
@@ -93,7 +84,7 @@ class SubscriptionMethods(StoreBase):
             ```
         """
         return wait_for(
-            self._pool,
+            self._engine,
             lambda: checkpoints.reader_checkpoint(reader, position),
             reader,
             position,

@@ -3,8 +3,10 @@
 from indelible.events import HeadHolder, HeadInfo
 
 from .info import StreamChange, StreamInfo
-from .iterators import Log, StreamEvents
-from .iterators_async import AsyncLog, AsyncStreamEvents
+from .iterators import StreamEvents
+from .iterators_async import AsyncStreamEvents
+from .log import Log
+from .log_async import AsyncLog
 
 __all__ = [
     "AsyncLog",

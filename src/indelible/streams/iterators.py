@@ -1,4 +1,5 @@
-"""Iterate over a stream and over the log."""
+# Generated from iterators_async.py; do not edit.
+"""Iterate over the pages of a reading."""
 
 from __future__ import annotations
 
@@ -10,10 +11,14 @@ from indelible.events import RecordedEvent
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
 
-from . import read_log, read_stream, valid_time
+from . import read_stream, valid_time
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+
+class _Reading(Protocol[T_co]):
+    def next_page(self) -> Operation[Sequence[T_co]]: ...
 
 
 class StreamEvents(Iterator[RecordedEvent]):
@@ -40,35 +45,6 @@ class StreamEvents(Iterator[RecordedEvent]):
 
     def __next__(self) -> RecordedEvent:
         return next(self._events)
-
-
-class Log(Iterator[RecordedEvent]):
-    """The events of a reading of the log, and the position that it is complete up to."""
-
-    def __init__(
-        self,
-        engine: PoolEngine | BoundEngine,
-        reading: read_log.LogReading | valid_time.ValidLogReading,
-    ) -> None:
-        self._engine = engine
-        self._reading = reading
-        self._events = pages(engine, reading)
-
-    @property
-    def head(self) -> int:
-        """The position that the reading is complete up to: the `after` of the next one.
-
-        The settled position when it began, or a lower one that stands for the recorded time asked
-        for.
-        """
-        return self._engine.run(self._reading.start())
-
-    def __next__(self) -> RecordedEvent:
-        return next(self._events)
-
-
-class _Reading(Protocol[T_co]):
-    def next_page(self) -> Operation[Sequence[T_co]]: ...
 
 
 def pages(engine: PoolEngine | BoundEngine, reading: _Reading[T]) -> Iterator[T]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
-from indelible.errors import IndelibleError
+from indelible.errors import IndelibleError, StoreClosed
 from indelible.postgres.control_connection import ControlConnection, Session
 from indelible.postgres.lease_renewal import Leases
 from indelible.postgres.settings import Settings
@@ -82,6 +82,13 @@ class HeadWatcher:
     def is_closed(self) -> bool:
         """Whether the store was closed."""
         return self._control.is_closed
+
+    def raise_what_ended(self) -> None:
+        """Raise why nobody looks any more, where that is so."""
+        if self.is_closed:
+            raise StoreClosed
+        if self.problem is not None:
+            raise self.problem
 
     def join(self, key: object, sleeper: Listener) -> None:
         """Wake somebody from now on, whenever the head has moved.

@@ -1,9 +1,9 @@
+# Generated from subscription_async.py; do not edit.
 """A subscription: catch-up first, then live."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import weakref
 from collections import deque
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from indelible.core.concurrency import Begun, Event
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
-from indelible.errors import StoreClosed
 from indelible.events import Checkpoint, RecordedEvent
 from indelible.postgres.engine import PoolEngine
 
@@ -22,26 +22,33 @@ from .log_follower import Batch, LogFollower
 _log = logging.getLogger("indelible")
 
 
-class Subscription(Iterator[RecordedEvent]):
-    """The events of the log, those that are there and those that come; see `EventStore.subscribe`.
+class Subscription(Iterator[RecordedEvent], Begun):
+    """The events of the log: those that are there and those that come.
+
+    `EventStore.subscribe` makes it. It begins at once; an async one begins when it is awaited
+    or entered, or when its first event is taken.
 
     Iterate over it for events, or over `batches()` for events with the checkpoint to keep. One
-    thread takes from it; any thread may stop it.
+    thread or task takes from it; any thread may stop it.
     """
 
     def __init__(self, engine: PoolEngine, watch: HeadWatcher, following: LogFollower) -> None:
         self._engine = engine.impatient()
+        self._patient_engine = engine
         self._watch = watch
         self._following = following
         self._events: deque[RecordedEvent] = deque()
         self._handed_out: RecordedEvent | None = None
-        self._woken = threading.Event()
-        self._stopped = threading.Event()
+        self._woken = Event()
+        self._stopped = Event()
         self._has_caught_up = False
-        self._settled = threading.Event()  # it has caught up, or never will
+        self._settled = Event()  # it has caught up, or never will
         self._retries = Backoff()
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
-        engine.run(following.begin())
+        super().__init__()
+
+    def _begin(self) -> None:
+        self._patient_engine.run(self._following.begin())
 
     @property
     def position(self) -> int:
@@ -110,6 +117,8 @@ class Subscription(Iterator[RecordedEvent]):
         return event
 
     def _next_batch(self) -> Batch | None:
+        if not self._stopped.is_set():
+            self._begin()
         while not self._stopped.is_set():
             try:
                 if self._following.is_caught_up:
@@ -133,7 +142,7 @@ class Subscription(Iterator[RecordedEvent]):
         deadline = _deadline(self._following)
         while not self._stopped.is_set():
             self._woken.clear()
-            _raise_what_ended(self._watch)
+            self._watch.raise_what_ended()
             state = self._watch.state
             if state is not None and self._following.has_more(state):
                 self._following.extend(state)
@@ -145,6 +154,7 @@ class Subscription(Iterator[RecordedEvent]):
         return False
 
     def __enter__(self) -> Self:
+        self._begin()
         return self
 
     def __exit__(
@@ -168,10 +178,3 @@ def _deadline(following: LogFollower) -> float | None:
 
 def _seconds_until(deadline: float | None) -> float | None:
     return None if deadline is None else max(deadline - time.monotonic(), 0)
-
-
-def _raise_what_ended(watch: HeadWatcher) -> None:
-    if watch.is_closed:
-        raise StoreClosed
-    if watch.problem is not None:
-        raise watch.problem

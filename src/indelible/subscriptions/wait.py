@@ -1,3 +1,4 @@
+# Generated from wait_async.py; do not edit.
 """Wait until a reader has reached a position."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from indelible.core.concurrency import sleep
 from indelible.core.operation import Operation
 from indelible.core.validation import validate_integer
 from indelible.errors import WaitTimeout
@@ -31,6 +33,6 @@ def wait_for(
     while (found := engine.run(checkpoint())) < position:
         if time.monotonic() >= deadline:
             raise WaitTimeout(reader, position, found, timeout)
-        time.sleep(pause)
+        sleep(pause)
         pause = min(pause * 1.5, _LONGEST_LOOK)
     return found

@@ -1,11 +1,11 @@
-"""Wait until a reader has reached a position, async."""
+"""Wait until a reader has reached a position."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
+from indelible.core.concurrency_async import sleep_async
 from indelible.core.operation import Operation
 from indelible.core.validation import validate_integer
 from indelible.errors import WaitTimeout
@@ -20,14 +20,18 @@ async def wait_for_async(
     checkpoint: Callable[[], Operation[int]],
     reader: str,
     position: int,
-    timeout: float,  # noqa: ASYNC109
+    timeout: float,
 ) -> int:
-    """Wait until a reader's checkpoint has come as far as a position, as `wait_for` does."""
+    """Wait until a reader's checkpoint has come as far as a position; return the checkpoint.
+
+    Raises:
+        WaitTimeout: it did not come that far in time.
+    """
     validate_integer("position", position)
     deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
     while (found := await engine.run(checkpoint())) < position:
         if time.monotonic() >= deadline:
             raise WaitTimeout(reader, position, found, timeout)
-        await asyncio.sleep(pause)
+        await sleep_async(pause)
         pause = min(pause * 1.5, _LONGEST_LOOK)
     return found

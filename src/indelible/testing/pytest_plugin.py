@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from indelible.store import Connecting, EventStore
+from indelible.core.concurrency_async import AsyncOpening
+from indelible.store import AsyncEventStore, EventStore
 from indelible.store.connect import URL_VARIABLE
 
 from .temporary_stores import FreshStore, FreshStores, fresh_stores
@@ -67,7 +68,9 @@ def event_store(fresh_store: FreshStore, indelible_events: Any) -> Iterator[Even
 
 
 @pytest.fixture
-def async_event_store(fresh_store: FreshStore, indelible_events: Any) -> Connecting:
+def async_event_store(
+    fresh_store: FreshStore, indelible_events: Any
+) -> AsyncOpening[AsyncEventStore]:
     """The same for `async` code, to be entered: `async with async_event_store as store:`.
 
     It is opened on the event loop of the test, whatever runs that.

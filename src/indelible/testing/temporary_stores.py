@@ -20,11 +20,12 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
+from indelible.core.concurrency_async import AsyncOpening
 from indelible.postgres.adapters import Connection
 from indelible.postgres.connection import open_connection
 from indelible.postgres.migrations import migrate_store
 from indelible.postgres.settings import Settings
-from indelible.store import AsyncEventStore, Connecting, EventStore
+from indelible.store import AsyncEventStore, EventStore
 from indelible.store.connect import locate
 
 
@@ -50,7 +51,7 @@ class FreshStore:
         """Open it, with the options of `EventStore.connect`."""
         return EventStore.connect(self.url, schema=self.schema, **options)
 
-    def connect_async(self, **options: Any) -> Connecting:
+    def connect_async(self, **options: Any) -> AsyncOpening[AsyncEventStore]:
         """Open it for `async` code, with the options of `AsyncEventStore.connect`."""
         return AsyncEventStore.connect(self.url, schema=self.schema, **options)
 

@@ -388,7 +388,7 @@ def test_what_was_given_back_is_not_renewed(
         assert projector.take_over()
         renewal = projector._run.renewal()
     assert renewal is not None
-    assert sync_store._pool.run(_only(renewal)) == [(False,)]
+    assert sync_store._engine.run(_only(renewal)) == [(False,)]
     with sync_store.projector(Slow()) as projector:
         assert projector.take_over()
 

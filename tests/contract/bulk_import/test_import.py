@@ -432,12 +432,6 @@ def test_an_id_that_stands_twice_in_two_chunks_is_refused(store: EventStore) -> 
     assert store.stats().events == 10
 
 
-def test_an_import_is_not_part_of_a_transaction(store: EventStore) -> None:
-    with store.transaction() as transaction:
-        with pytest.raises(InvalidInput, match="commits chunk by chunk"):
-            transaction.import_events([event()])
-
-
 @pytest.mark.usefixtures("small_chunks")
 def test_a_source_that_fails_leaves_the_chunks_before(store: EventStore) -> None:
     def failing() -> Iterator[ImportEvent]:

@@ -189,11 +189,6 @@ def test_a_position_that_was_never_given_out_is_no_start(store: EventStore) -> N
     assert group.info().checkpoint == last
 
 
-def test_a_group_in_a_transaction_is_refused(store: EventStore) -> None:
-    with store.transaction() as transaction, pytest.raises(InvalidInput, match="itself"):
-        transaction.group("mails")
-
-
 # Deliver ---------------------------------------------------------------------------------------
 
 

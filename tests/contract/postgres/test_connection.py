@@ -151,7 +151,24 @@ def test_a_connection_with_settings_of_its_own_serves_as_well(
 def test_a_connection_of_the_other_colour_is_refused(sync_store: EventStore) -> None:
     with pytest.raises(InvalidInput, match=r"psycopg\.Connection"):
         sync_store.bind(object())
-    assert AsyncEventStore.bind.__doc__ == EventStore.bind.__doc__
+
+
+def test_a_subclass_of_a_store_opens_itself(url: str, schema: str) -> None:
+    class Own(EventStore):
+        pass
+
+    class AsyncOwn(AsyncEventStore):
+        pass
+
+    async def opened() -> list[type]:
+        async with AsyncOwn.connect(url, schema=schema) as store:
+            own = await AsyncOwn.connect(url, schema=schema)
+            await own.close()
+            return [type(store), type(own)]
+
+    with Own.connect(url, schema=schema) as store:
+        assert type(store) is Own
+    assert asyncio.run(opened()) == [AsyncOwn, AsyncOwn]
 
 
 def test_a_store_of_another_event_loop_is_refused(url: str, schema: str) -> None:

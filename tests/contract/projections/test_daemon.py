@@ -617,3 +617,16 @@ def test_a_policy_that_is_none_is_refused(
 def test_a_projection_is_given_to_a_daemon_once(sync_store: EventStore) -> None:
     with pytest.raises(InvalidInput, match="given twice"):
         sync_store.daemon([Sums, Sums])
+
+
+def test_a_daemon_whose_end_fails_renews_nothing_any_more(run: Run) -> None:
+    running = run(Sums)
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    running.daemon._duty.leave = fail
+    running.stop()
+
+    assert isinstance(running.failure, ValueError)
+    assert running.store._wakeup.watch.leases._held == {}

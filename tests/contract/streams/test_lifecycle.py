@@ -226,6 +226,13 @@ def test_of_several_streams_one_that_is_closed_refuses_all(store: EventStore) ->
     assert store.stream("b-1") is None
 
 
+def test_a_transaction_has_nothing_that_outlives_it(store: EventStore) -> None:
+    with store.transaction() as transaction:
+        for name in ("subscribe", "group", "import_events", "projector", "daemon", "wait_for"):
+            assert hasattr(store, name)
+            assert not hasattr(transaction, name), name
+
+
 def test_what_is_appended_and_closed_in_one_transaction_is_archived_whole(
     store: EventStore,
 ) -> None:

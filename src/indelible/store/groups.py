@@ -1,0 +1,34 @@
+# Generated from groups_async.py; do not edit.
+"""Consumer groups: methods of the store."""
+
+from __future__ import annotations
+
+from indelible.consumer_groups import admin
+from indelible.consumer_groups.group import Group
+from indelible.consumer_groups.types import GroupInfo
+from indelible.postgres.transaction import BoundEngine
+
+from .base import PooledStoreBase
+from .transaction_store import TransactionStore
+
+
+class GroupMethods(PooledStoreBase):
+    """The part of an `EventStore` that has consumer groups."""
+
+    def group(self, name: str) -> Group[TransactionStore]:
+        """Give the face of a consumer group: create it, work for it, look after it.
+
+        Args:
+            name: its name, 1 to 255 characters; the group need not be there yet.
+
+        Returns:
+            The group.
+        """
+        return Group(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
+
+    def groups(self) -> list[GroupInfo]:
+        """Ask how all consumer groups stand, in order of name."""
+        return self._engine.run(admin.infos(self._writing.codec))
+
+    def _bound(self, engine: BoundEngine) -> TransactionStore:
+        return TransactionStore(engine, self._writing)

@@ -1,0 +1,37 @@
+"""Iterate over the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from indelible.events import RecordedEvent
+from indelible.postgres.engine import PoolEngine
+from indelible.postgres.transaction import BoundEngine
+
+from . import read_log, valid_time
+from .iterators import pages
+
+
+class Log(Iterator[RecordedEvent]):
+    """The events of a reading of the log, and the position that it is complete up to."""
+
+    def __init__(
+        self,
+        engine: PoolEngine | BoundEngine,
+        reading: read_log.LogReading | valid_time.ValidLogReading,
+    ) -> None:
+        self._engine = engine
+        self._reading = reading
+        self._events = pages(engine, reading)
+
+    @property
+    def head(self) -> int:
+        """The position that the reading is complete up to: the `after` of the next one.
+
+        The settled position when it began, or a lower one that stands for the recorded time asked
+        for.
+        """
+        return self._engine.run(self._reading.start())
+
+    def __next__(self) -> RecordedEvent:
+        return next(self._events)

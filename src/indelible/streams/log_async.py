@@ -1,0 +1,50 @@
+"""Iterate over the log, async."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from typing import Any
+
+from indelible.errors import InvalidInput
+from indelible.events import RecordedEvent
+from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.transaction_async import AsyncBoundEngine
+
+from . import read_log, valid_time
+from .iterators_async import pages_async
+
+
+class AsyncLog(AsyncIterator[RecordedEvent]):
+    """The events of a reading of the log, and the position that it is complete up to.
+
+    `await` it to begin the reading before the first event is taken.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncPoolEngine | AsyncBoundEngine,
+        reading: read_log.LogReading | valid_time.ValidLogReading,
+    ) -> None:
+        self._engine = engine
+        self._reading = reading
+        self._events = pages_async(engine, reading)
+
+    @property
+    def head(self) -> int:
+        """The position that the reading is complete up to: the `after` of the next one.
+
+        The settled position when it began, or a lower one that stands for the recorded time asked
+        for.
+        """
+        if self._reading.known_head is None:
+            raise InvalidInput(
+                "the reading has not begun: take its events first, or await the result of read_all"
+            )
+        return self._reading.known_head
+
+    def __await__(self) -> Generator[Any, None, AsyncLog]:
+        yield from self._engine.run(self._reading.start()).__await__()
+        return self
+
+    async def __anext__(self) -> RecordedEvent:
+        return await anext(self._events)
