@@ -1,4 +1,4 @@
-"""The predicate of queries is one function, which becomes part of each statement that asks for it."""
+"""The predicate of queries is one function, which becomes part of the statements that call it."""
 
 from __future__ import annotations
 
