@@ -60,6 +60,9 @@ _PATIENCE = 30.0
 """Seconds that work on the schema waits for others, in all."""
 _TRY = "3s"
 """How long it waits for one lock: for that long appends queue up behind it."""
+_FUNCTIONS_TRY = "200ms"
+"""How long functions wait for one lock. Readers and appends lock views and tables in another order
+than these files: after a second (`deadlock_timeout`) one of them would fail, and not the files."""
 _PAUSE = 1.0
 """Seconds between two tries at most, in which the appends that have queued up go first."""
 
@@ -263,7 +266,9 @@ def _apply_functions(cursor: psycopg.Cursor, schema: str) -> bool:
             raise _unreleased(schema)
         return False
     # The functions name each other: not each can be the first.
-    cursor.execute("SET LOCAL check_function_bodies = off")
+    cursor.execute(
+        f"SET LOCAL check_function_bodies = off; SET LOCAL lock_timeout = '{_FUNCTIONS_TRY}'"
+    )
     for name, checksum in own.checksums.items():
         # A view or a trigger that is replaced locks out those who use it: not without need.
         if checksum != checksums.get(name):

@@ -331,15 +331,9 @@ FROM (
                 %(items)s::jsonb IS NULL
                 OR EXISTS (
                     SELECT
-                    FROM jsonb_to_recordset(%(items)s::jsonb)
-                        AS items (types text[], tags text[], channel text, stream_prefix text)
-                    WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
-                        AND (items.tags IS NULL OR recorded.tags @> items.tags)
-                        AND (items.channel IS NULL OR recorded.channel = items.channel)
-                        AND (
-                            items.stream_prefix IS NULL
-                            OR starts_with(recorded.stream, items.stream_prefix)
-                        )
+                    FROM indelible.matching_items(
+                        %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    )
                 )
             )
         ORDER BY given_valid_at ASC, position ASC
@@ -372,15 +366,9 @@ FROM (
                 %(items)s::jsonb IS NULL
                 OR EXISTS (
                     SELECT
-                    FROM jsonb_to_recordset(%(items)s::jsonb)
-                        AS items (types text[], tags text[], channel text, stream_prefix text)
-                    WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
-                        AND (items.tags IS NULL OR recorded.tags @> items.tags)
-                        AND (items.channel IS NULL OR recorded.channel = items.channel)
-                        AND (
-                            items.stream_prefix IS NULL
-                            OR starts_with(recorded.stream, items.stream_prefix)
-                        )
+                    FROM indelible.matching_items(
+                        %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    )
                 )
             )
         ORDER BY recorded.recorded_at ASC, recorded.position ASC

@@ -120,17 +120,20 @@ def test_libraries_with_older_and_newer_functions_start_in_turns(
         number = FUNCTION_SET
         older = library(tmp_path, number)
         deadline = time.monotonic() + SECONDS
-        while (time.monotonic() < deadline or number < FUNCTION_SET + 4) and not ended.is_set():
-            number += 1
-            newer = library(tmp_path, number)
-            turn = [
-                threads.submit(run, newer, f"newer-{number}"),
-                threads.submit(run, older, f"older-{number}"),
-            ]
-            for started in turn:
-                started.result()
-            older = newer
-        ended.set()
+        try:
+            while time.monotonic() < deadline or number < FUNCTION_SET + 4:
+                number += 1
+                newer = library(tmp_path, number)
+                turn = [
+                    threads.submit(run, newer, f"newer-{number}"),
+                    threads.submit(run, older, f"older-{number}"),
+                ]
+                for started in turn:
+                    started.result()
+                assert not ended.is_set()
+                older = newer
+        finally:
+            ended.set()
         for worked in load:
             worked.result()
         positions = [event.position for event in store.read_all() if event.type == "Happened"]

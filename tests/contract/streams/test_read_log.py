@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psycopg
 import pytest
 
 from indelible import ANY, NO_STREAM, EventStore, InvalidInput, NewEvent, Query, StreamAppend
+from indelible.streams.query_parameters import items as query_items
 from tests.conftest import Connect
 
 LONG = 6_500
@@ -303,6 +305,45 @@ def test_a_query_gives_what_matches_it(mixed: EventStore) -> None:
         assert [event.data for event in mixed.read_all(query, limit=2)] == expected[:2], query
         found = [event.data for event in mixed.read_all(query, after=2)]
         assert found == [number for number in expected if number > 2], query
+
+
+@pytest.mark.usefixtures("mixed")
+def test_every_function_that_is_asked_for_a_query_finds_the_same(
+    connection: psycopg.Connection, schema: str
+) -> None:
+    """Those that look by tags, or stop early, say themselves what matches."""
+    for number, (query, expected) in enumerate(MATCHES):
+        items = json.dumps(query_items(query))
+        condition = json.dumps([{"items": query_items(query), "after": 0, "seen": []}])
+        row = connection.execute(
+            f"""
+            SELECT
+                ARRAY(
+                    SELECT recorded.position FROM {schema}.recorded_events AS recorded
+                    WHERE EXISTS (
+                        SELECT
+                        FROM {schema}.matching_items(
+                            %(items)s, recorded.type, recorded.tags, recorded.channel,
+                            recorded.stream
+                        )
+                    )
+                    ORDER BY recorded.position
+                ),
+                ARRAY(
+                    SELECT position FROM {schema}.read_matching(%(items)s)
+                    WHERE stream IS NOT NULL
+                ),
+                {schema}.conflicting_events(%(condition)s)
+            """,
+            {"items": items, "condition": condition},
+        ).fetchone()
+        assert row == (expected, expected, expected), query
+        built = connection.execute(
+            f"SELECT state FROM {schema}.projection_register("
+            "%s, 1, 'tables', 'inline', %s, 1::smallint, '{}')",
+            [f"inline-{number}", items],
+        ).fetchone()
+        assert built == ("building" if expected else "serving",), query
 
 
 def test_a_query_gives_whole_events_in_both_colours(store: EventStore) -> None:

@@ -1,6 +1,26 @@
 -- Conditions that cross streams (Dynamic Consistency Boundary, dcb.events).
 -- docs/explanation/dcb.md tells what is locked when, and why a condition holds.
 
+-- What a query asks for, in one place. The planner puts the text in the place of the call, and plans
+-- the statement as if it stood there: no SET and no SECURITY DEFINER, and STABLE.
+CREATE OR REPLACE FUNCTION indelible.matching_items(
+    items jsonb, type text, tags text[], channel text, stream text
+)
+RETURNS SETOF boolean
+LANGUAGE sql
+STABLE
+AS $$
+    SELECT true
+    FROM jsonb_to_recordset(items)
+        AS item (types text[], tags text[], channel text, stream_prefix text)
+    WHERE (item.types IS NULL OR matching_items.type = ANY(item.types))
+        AND (item.tags IS NULL OR matching_items.tags @> item.tags)
+        AND (item.channel IS NULL OR matching_items.channel = item.channel)
+        AND (item.stream_prefix IS NULL OR starts_with(matching_items.stream, item.stream_prefix))
+$$;
+COMMENT ON FUNCTION indelible.matching_items(jsonb, text, text[], text, text) IS
+    'A row for each item of a query, [{types, tags, channel, stream_prefix}, …], that an event matches. For EXISTS.';
+
 CREATE OR REPLACE FUNCTION indelible.check_conditions(conditions jsonb, need_tags boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql

@@ -1007,15 +1007,9 @@ BEGIN
                 groups.query IS NULL
                 OR EXISTS (
                     SELECT
-                    FROM jsonb_to_recordset(groups.query)
-                        AS items (types text[], tags text[], channel text, stream_prefix text)
-                    WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
-                        AND (items.tags IS NULL OR recorded.tags @> items.tags)
-                        AND (items.channel IS NULL OR recorded.channel = items.channel)
-                        AND (
-                            items.stream_prefix IS NULL
-                            OR starts_with(recorded.stream, items.stream_prefix)
-                        )
+                    FROM indelible.matching_items(
+                        groups.query, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    )
                 )
             );
 END
