@@ -119,17 +119,17 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
             ) from error
 
 
-def adapter_of(given: object) -> DeciderAdapter[Any]:
+def adapter_of(subject: object) -> DeciderAdapter[Any]:
     """See what is loaded as a decider.
 
     Raises:
         InvalidInput: it is neither a decider nor a class of aggregates.
     """
-    if isinstance(given, Decider):
-        return DeciderAdapter(given)
-    if isinstance(given, type) and issubclass(given, Aggregate):
-        return AggregateAdapter(given)
-    raise InvalidInput(f"give a Decider or a subclass of Aggregate, not {given!r}")
+    if isinstance(subject, Decider):
+        return DeciderAdapter(subject)
+    if isinstance(subject, type) and issubclass(subject, Aggregate):
+        return AggregateAdapter(subject)
+    raise InvalidInput(f"give a Decider or a subclass of Aggregate, not {subject!r}")
 
 
 def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:

@@ -135,10 +135,10 @@ class CommandHandler:
             command_event=None if self._command_id is None else self._event_id(0),
         )
 
-    def _event_id(self, place: int) -> UUID:
+    def _event_id(self, index: int) -> UUID:
         """The id of an event of the command: the same whenever the command is handled."""
         assert self._command_id is not None  # noqa: S101
-        return uuid5(self._command_id, f"{place} {self._stream}")
+        return uuid5(self._command_id, f"{index} {self._stream}")
 
     def _with_ids(self, changes: Sequence[Any]) -> list[Any]:
         if self._command_id is None:

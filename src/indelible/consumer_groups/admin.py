@@ -32,8 +32,8 @@ def create(
     )
     if created:
         return True
-    found = yield from settings_of(name)
-    if found == settings:
+    existing = yield from settings_of(name)
+    if existing == settings:
         return False
     if exists == "raise":
         raise GroupExists(name)

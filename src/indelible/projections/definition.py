@@ -78,12 +78,12 @@ class ProjectionDefinition:
         """The keys of the documents that an event is about."""
         if self.is_by_stream:
             return (event.stream,)
-        given = self.projection.key(event)
-        if given is None:
+        keys = self.projection.key(event)
+        if keys is None:
             return ()
-        if isinstance(given, str):
-            return (validate_name("key", given),)
-        return [validate_name("key", key) for key in dict.fromkeys(given)]
+        if isinstance(keys, str):
+            return (validate_name("key", keys),)
+        return [validate_name("key", key) for key in dict.fromkeys(keys)]
 
     def read(self, document: bytes) -> Any:
         """Read a stored document.

@@ -177,10 +177,10 @@ class Upcasting:
         if event_type in path:
             circle = " -> ".join((*path[path.index(event_type) :], event_type))
             raise InvalidInput(f"upcasters lead round in a circle: {circle}")
-        found = set()
+        targets = set()
         for target in self._onward(event_type):
-            found |= {target} | self._reachable(target, (*path, event_type))
-        return found
+            targets |= {target} | self._reachable(target, (*path, event_type))
+        return targets
 
     def _onward(self, event_type: str) -> list[str]:
         return [

@@ -174,9 +174,9 @@ class HeadWatcher:
             self._moved_at = self._looked_at
             _warn_if_held(session)
 
-    def _is_news(self, found: HeadState) -> bool:
-        known = self.state
-        return known is None or found.position > known.position or found.epoch != known.epoch
+    def _is_news(self, state: HeadState) -> bool:
+        before = self.state
+        return before is None or state.position > before.position or state.epoch != before.epoch
 
     def fail(self, problem: IndelibleError) -> None:
         """Look later where it passes by itself; else end all readers."""
