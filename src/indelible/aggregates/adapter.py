@@ -85,9 +85,9 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
                 f" `lambda delivery: delivery.cancel(reason)`, not {command!r}"
             )
         outcome = at_once(command(state))
-        for one in outcome if isinstance(outcome, list | tuple) else [outcome]:
-            if isinstance(one, NewEvent) or codec.is_event(one):
-                kind = one if isinstance(one, type) else type(one)
+        for value in outcome if isinstance(outcome, list | tuple) else [outcome]:
+            if isinstance(value, NewEvent) or codec.is_event(value):
+                kind = value if isinstance(value, type) else type(value)
                 raise InvalidInput(
                     f"the command for an aggregate returned {kind.__qualname__}, and that"
                     " is not stored: let the aggregate record the event, self.record(…)"

@@ -413,11 +413,11 @@ def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleEr
             f"recorded_at {latest} is in the future: an event is recorded when it has happened"
         )
     if outcome == "known":
-        found = msgspec.json.decode(facts, type=list[_Fact])
-        return found[0].place - 1, DuplicateEvent(
+        duplicates = msgspec.json.decode(facts, type=list[_Fact])
+        return duplicates[0].place - 1, DuplicateEvent(
             [
                 Duplicate(fact.id or UUID(int=0), fact.stream, fact.version, fact.same_content)
-                for fact in found[:_SHOWN]
+                for fact in duplicates[:_SHOWN]
             ]
         )
     fact = msgspec.json.decode(facts, type=_Fact)
