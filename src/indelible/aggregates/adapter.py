@@ -85,9 +85,9 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
                 f" `lambda delivery: delivery.cancel(reason)`, not {command!r}"
             )
         outcome = at_once(command(state))
-        for one in outcome if isinstance(outcome, list | tuple) else [outcome]:
-            if isinstance(one, NewEvent) or codec.is_event(one):
-                kind = one if isinstance(one, type) else type(one)
+        for value in outcome if isinstance(outcome, list | tuple) else [outcome]:
+            if isinstance(value, NewEvent) or codec.is_event(value):
+                kind = value if isinstance(value, type) else type(value)
                 raise InvalidInput(
                     f"the command for an aggregate returned {kind.__qualname__}, and that"
                     " is not stored: let the aggregate record the event, self.record(…)"
@@ -119,17 +119,17 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
             ) from error
 
 
-def adapter_of(given: object) -> DeciderAdapter[Any]:
+def adapter_of(subject: object) -> DeciderAdapter[Any]:
     """See what is loaded as a decider.
 
     Raises:
         InvalidInput: it is neither a decider nor a class of aggregates.
     """
-    if isinstance(given, Decider):
-        return DeciderAdapter(given)
-    if isinstance(given, type) and issubclass(given, Aggregate):
-        return AggregateAdapter(given)
-    raise InvalidInput(f"give a Decider or a subclass of Aggregate, not {given!r}")
+    if isinstance(subject, Decider):
+        return DeciderAdapter(subject)
+    if isinstance(subject, type) and issubclass(subject, Aggregate):
+        return AggregateAdapter(subject)
+    raise InvalidInput(f"give a Decider or a subclass of Aggregate, not {subject!r}")
 
 
 def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:

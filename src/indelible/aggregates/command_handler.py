@@ -135,10 +135,10 @@ class CommandHandler:
             command_event=None if self._command_id is None else self._event_id(0),
         )
 
-    def _event_id(self, place: int) -> UUID:
+    def _event_id(self, index: int) -> UUID:
         """The id of an event of the command: the same whenever the command is handled."""
         assert self._command_id is not None  # noqa: S101
-        return uuid5(self._command_id, f"{place} {self._stream}")
+        return uuid5(self._command_id, f"{index} {self._stream}")
 
     def _with_ids(self, changes: Sequence[Any]) -> list[Any]:
         if self._command_id is None:
@@ -147,9 +147,9 @@ class CommandHandler:
         return [
             replace(
                 change if isinstance(change, NewEvent) else NewEvent(type_of(change), change),
-                id=self._event_id(place),
+                id=self._event_id(index),
             )
-            for place, change in enumerate(changes)
+            for index, change in enumerate(changes)
         ]
 
     def _place_of_first(self, refusal: DuplicateEvent) -> int:
@@ -178,13 +178,13 @@ class CommandHandler:
 
     def _rows_from(self, first: int) -> Operation[Rows]:
         """The command's events, known by their ids, from a version on."""
-        found: Rows = []
-        while rows := (yield from events_after(self._stream, first + len(found) - 1)):
+        own_rows: Rows = []
+        while rows := (yield from events_after(self._stream, first + len(own_rows) - 1)):
             for row in rows:
-                if row[3] != self._event_id(len(found)):
-                    return found
-                found.append(row)
-        return found
+                if row[3] != self._event_id(len(own_rows)):
+                    return own_rows
+                own_rows.append(row)
+        return own_rows
 
 
 def begin(

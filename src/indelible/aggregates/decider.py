@@ -55,8 +55,8 @@ class Decider(Generic[Command, State, Event]):
 
     def __post_init__(self) -> None:
         for name in ("decide", "evolve", "initial_state"):
-            given = getattr(self, name)
-            if not callable(given):
-                raise InvalidInput(f"{name} of a decider must be a function, not {given!r}")
+            function = getattr(self, name)
+            if not callable(function):
+                raise InvalidInput(f"{name} of a decider must be a function, not {function!r}")
         if self.snapshots is not None and not isinstance(self.snapshots, Snapshots):
             raise InvalidInput(f"snapshots must be Snapshots, not {self.snapshots!r}")

@@ -165,12 +165,12 @@ class StateLoader(Generic[State]):
             rows = yield from self._page(after, to_version, serializer)
             if not rows:
                 break
-            told, rows = _apart(rows)
+            stream_row, rows = _apart(rows)
             if is_first:
-                facts = msgspec.json.decode(told[6], type=_Facts)
+                facts = msgspec.json.decode(stream_row[6], type=_Facts)
                 if self.version == -1:  # as it was when the first event was read, and no later
-                    self._erased_at = told[9]
-                if not self._go_on_from(told[5], serializer):
+                    self._erased_at = stream_row[9]
+                if not self._go_on_from(stream_row[5], serializer):
                     return (yield from self._take_in(to_version, None))
                 self.handled_at = facts.handled_at
                 self.version = to_version = min(facts.version, to_version)
@@ -264,8 +264,8 @@ def events_after(stream: str, version: int) -> Operation[Rows]:
 
 def _apart(rows: Rows) -> tuple[tuple[Any, ...], Rows]:
     """The row that tells of the stream, which has no position, and those of events, in order."""
-    told = next(row for row in rows if row[0] is None)
-    return told, [row for row in rows if row is not told]
+    stream_row = next(row for row in rows if row[0] is None)
+    return stream_row, [row for row in rows if row is not stream_row]
 
 
 def loading(

@@ -332,17 +332,17 @@ class Importing:
 
     def _stream(self, stream: Any, given: str | None) -> ImportStream:
         of_streams = self._chunk.of_streams
-        found = of_streams.get(stream) if isinstance(stream, str) else None
-        if found is None:
+        known = of_streams.get(stream) if isinstance(stream, str) else None
+        if known is None:
             validate_new_name("stream", stream)
             channel = check_channel(self._writing, stream, given)
-            found = of_streams[stream] = ImportStream(given, channel)
-        elif given != found.given:
+            known = of_streams[stream] = ImportStream(given, channel)
+        elif given != known.given:
             raise InvalidInput(
-                f"stream {stream!r} is given channel {given!r} here and {found.given!r} shortly"
+                f"stream {stream!r} is given channel {given!r} here and {known.given!r} shortly"
                 " before: a stream belongs to one channel for ever"
             )
-        return found
+        return known
 
     def _check_type(self, event_type: Any) -> None:
         if isinstance(event_type, str) and event_type in self._types:
@@ -413,11 +413,11 @@ def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleEr
             f"recorded_at {latest} is in the future: an event is recorded when it has happened"
         )
     if outcome == "known":
-        found = msgspec.json.decode(facts, type=list[_Fact])
-        return found[0].place - 1, DuplicateEvent(
+        duplicates = msgspec.json.decode(facts, type=list[_Fact])
+        return duplicates[0].place - 1, DuplicateEvent(
             [
                 Duplicate(fact.id or UUID(int=0), fact.stream, fact.version, fact.same_content)
-                for fact in found[:_SHOWN]
+                for fact in duplicates[:_SHOWN]
             ]
         )
     fact = msgspec.json.decode(facts, type=_Fact)

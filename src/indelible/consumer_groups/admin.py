@@ -32,8 +32,8 @@ def create(
     )
     if created:
         return True
-    found = yield from settings_of(name)
-    if found == settings:
+    existing = yield from settings_of(name)
+    if existing == settings:
         return False
     if exists == "raise":
         raise GroupExists(name)
@@ -101,13 +101,13 @@ def names() -> Operation[list[str]]:
 
 def infos(codec: Codec) -> Operation[list[GroupInfo]]:
     """How all groups stand, in order of name."""
-    found = []
+    groups = []
     for name in (yield from names()):
         try:
-            found.append((yield from info(codec, name)))
+            groups.append((yield from info(codec, name)))
         except GroupNotFound:
             continue  # deleted since
-    return found
+    return groups
 
 
 def checkpoint(name: str) -> Operation[int]:

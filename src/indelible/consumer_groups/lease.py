@@ -137,13 +137,13 @@ class Lease:
             {**self.parameters(), **in_columns(self._slices.progress())},
         )
 
-    def _start_rebalance(self, given_back: list[int], wanted: int) -> Operation[bool]:
+    def _start_rebalance(self, given_back: list[int], count: int) -> Operation[bool]:
         self._rebalance = {
             **self.parameters(),
             "round": self._round,
             **in_columns(self._slices.progress()),
             "given_back": given_back,
-            "wanted": wanted,
+            "wanted": count,
         }
         return (yield from self.finish_rebalance())
 

@@ -38,17 +38,17 @@ def validate_timestamp(what: str, moment: object) -> datetime:
         ) from None
 
 
-def validate_time_range(what: str, given: object) -> TimeRange | None:
+def validate_time_range(what: str, value: object) -> TimeRange | None:
     """Check a range of time, or None for none.
 
     Raises:
         InvalidInput: it is something else, or ends before it begins.
     """
-    if given is None:
+    if value is None:
         return None
-    if not isinstance(given, tuple) or len(given) != 2:
-        raise InvalidInput(f"{what} must be a pair of moments (from, before), not {given!r}")
-    begins, ends = (validate_timestamp(what, moment) for moment in given)
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise InvalidInput(f"{what} must be a pair of moments (from, before), not {value!r}")
+    begins, ends = (validate_timestamp(what, moment) for moment in value)
     if ends < begins:
         raise InvalidInput(f"{what} must not end before it begins: {begins} to {ends}")
     return begins, ends

@@ -42,8 +42,8 @@ def read_matching(codec: Codec, query: Query) -> Operation[MatchingEvents]:
     stored = codec.upcasting.stored(codec.check_query(query))
     rows = yield Statement("dcb.read_matching", {"items": json.dumps(items(stored))})
     settled, _, _, event_id, _, _, _, _, epoch, *_ = rows[0]
-    found = rows[1:]
-    events, _ = decode_rows(codec, found, query=codec.upcasting.current(query))
+    event_rows = rows[1:]
+    events, _ = decode_rows(codec, event_rows, query=codec.upcasting.current(query))
     # Of the rows: what upcasters leave nothing of was seen, too.
-    seen = frozenset(row[0] for row in found if row[0] > settled)
+    seen = frozenset(row[0] for row in event_rows if row[0] > settled)
     return MatchingEvents(tuple(events), ConsistencyMarker(settled, seen, UUID(epoch), event_id))

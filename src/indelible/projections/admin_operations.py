@@ -17,11 +17,11 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
     Raises:
         ProjectionNotFound: there is none of the name.
     """
-    found = yield from registry.builds(name)
+    all_builds = yield from registry.builds(name)
     more = {row[0]: row[1:] for row in (yield Statement("projections.status", {"name": name}))}
     settled = yield from head()
-    told = []
-    for build in found:
+    result = []
+    for build in all_builds:
         if build.id not in more:  # it was retired between the two
             continue
         query, rate, workers, parked = more[build.id]
@@ -38,7 +38,7 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
                 prepared=False,
             )
         parts = build.partitions
-        told.append(
+        result.append(
             ProjectionStatus(
                 build=build,
                 lag_events=lag_events,
@@ -50,7 +50,7 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
                 stopped=sum(part.is_stopped for part in parts),
             )
         )
-    return told
+    return result
 
 
 def left_out(name: str) -> Operation[list[SkippedEvent]]:

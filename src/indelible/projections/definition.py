@@ -78,12 +78,12 @@ class ProjectionDefinition:
         """The keys of the documents that an event is about."""
         if self.is_by_stream:
             return (event.stream,)
-        given = self.projection.key(event)
-        if given is None:
+        keys = self.projection.key(event)
+        if keys is None:
             return ()
-        if isinstance(given, str):
-            return (validate_name("key", given),)
-        return [validate_name("key", key) for key in dict.fromkeys(given)]
+        if isinstance(keys, str):
+            return (validate_name("key", keys),)
+        return [validate_name("key", key) for key in dict.fromkeys(keys)]
 
     def read(self, document: bytes) -> Any:
         """Read a stored document.
@@ -150,8 +150,8 @@ class ProjectionDefinition:
 
     def _find_handlers(self, codec: Codec) -> dict[str, Callable[..., Any]]:
         handlers: dict[str, Callable[..., Any]] = {}
-        for given, name in self._class._methods.items():
-            (event_type,) = codec.types_of([given])
+        for handled, name in self._class._methods.items():
+            (event_type,) = codec.types_of([handled])
             if event_type in handlers:
                 raise InvalidInput(
                     f"projection {self.name!r} has two methods for event type {event_type!r}"
@@ -165,20 +165,20 @@ class ProjectionDefinition:
 
     def _check_handlers(self) -> None:
         """Check that the methods take what they are called with."""
-        given = {
+        parameters = {
             "documents": ("document", "event"),
             "tables": ("event", "connection"),
             "external": ("event",),
         }[self.kind]
         if self.enriches:
             check_handler(self.projection.enrich, "events", "connection")
-            given += ("enriched",)
+            parameters += ("enriched",)
         if self.takes_batches:
             connection = () if self.kind == "external" else ("connection",)
             check_handler(self.projection.project, "events", *connection)
         else:
             for handler in self.handlers.values():
-                check_handler(handler, *given)
+                check_handler(handler, *parameters)
         if self.has_live_effects:
             check_handler(self.projection.on_live, "event")
 
@@ -195,22 +195,24 @@ class ProjectionDefinition:
             )
 
     def _check_query(self) -> Query:
-        given = self._class.query
-        if given is None:
+        query = self._class.query
+        if query is None:
             return Query(types=sorted(self.handlers))
-        if not isinstance(given, Query):
+        if not isinstance(query, Query):
             raise InvalidInput(
-                f"the query of projection {self.name!r} must be a Query, not {given!r}"
+                f"the query of projection {self.name!r} must be a Query, not {query!r}"
             )
-        return given
+        return query
 
     def _check_indexes(self) -> list[str]:
-        given = getattr(self.projection, "indexes", ())
-        if isinstance(given, str) or not all(isinstance(field, str) and field for field in given):
+        indexes = getattr(self.projection, "indexes", ())
+        if isinstance(indexes, str) or not all(
+            isinstance(field, str) and field for field in indexes
+        ):
             raise InvalidInput(
-                f"indexes of projection {self.name!r} must be names of fields, not {given!r}"
+                f"indexes of projection {self.name!r} must be names of fields, not {indexes!r}"
             )
-        return sorted(set(given))
+        return sorted(set(indexes))
 
     def _document_codec(self) -> Codec:
         if not isinstance(self.projection, DocumentProjection):

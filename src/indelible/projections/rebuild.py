@@ -50,12 +50,12 @@ def begin(definition: ProjectionDefinition) -> Operation[BuildInfo]:
         ProjectionDefinitionChanged: it was begun in another way under its version.
     """
     try:
-        known = yield from registry.builds(definition.name)
+        earlier = yield from registry.builds(definition.name)
     except ProjectionNotFound:
-        known = []
-    lifecycle: Lifecycle = known[-1].lifecycle if known else "async"
-    found = yield from registry.register(definition, lifecycle)
-    if definition.kind != "documents" and found[-1].state == "serving":
+        earlier = []
+    lifecycle: Lifecycle = earlier[-1].lifecycle if earlier else "async"
+    builds = yield from registry.register(definition, lifecycle)
+    if definition.kind != "documents" and builds[-1].state == "serving":
         raise InvalidInput(
             f"version {definition.version} of projection {definition.name!r} keeps its state in"
             f" {'tables of yours' if definition.kind == 'tables' else 'another place'}, where a"

@@ -72,14 +72,14 @@ def register(definition: ProjectionDefinition, lifecycle: Lifecycle) -> Operatio
     return [Build(build_id, state) for build_id, state, _, _ in rows]
 
 
-def register_inline(given: Iterable[ProjectionDefinition]) -> Operation[None]:
+def register_inline(definitions: Iterable[ProjectionDefinition]) -> Operation[None]:
     """Make inline projections known to the store; say so where others serve that are not given.
 
     Raises:
         ProjectionDefinitionChanged: one was begun in another way under its version.
     """
     kept = set()
-    for definition in given:
+    for definition in definitions:
         (build, *_) = yield from register(definition, "inline")
         kept.add((definition.name, definition.version))
         if build.state == "building":
@@ -105,12 +105,12 @@ def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
     Raises:
         ProjectionNotFound: there is none of the name.
     """
-    found: dict[int, BuildInfo] = {}
+    by_id: dict[int, BuildInfo] = {}
     for build_id, of, version, kind, lifecycle, state, query, *part in (
         yield Statement("projections.builds", {"name": name})
     ):
-        before = found[build_id].partitions if build_id in found else ()
-        found[build_id] = BuildInfo(
+        before = by_id[build_id].partitions if build_id in by_id else ()
+        by_id[build_id] = BuildInfo(
             build_id,
             of,
             version,
@@ -120,10 +120,10 @@ def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
             _types(query),
             (*before, PartitionInfo(*part)),
         )
-    if name is not None and not found:
-        known = yield from builds()
-        raise ProjectionNotFound(name, list(dict.fromkeys(build.name for build in known)))
-    return list(found.values())
+    if name is not None and not by_id:
+        others = yield from builds()
+        raise ProjectionNotFound(name, list(dict.fromkeys(build.name for build in others)))
+    return list(by_id.values())
 
 
 def inline_types(found: Iterable[BuildInfo]) -> dict[str, frozenset[str] | None]:
@@ -147,10 +147,10 @@ def checkpoint(name: str, position: int) -> Operation[int]:
         ProjectionNotFound: there is none of the name.
         ProjectionNotReady: it does not serve yet.
     """
-    found = yield from builds(name)
-    serving = [build for build in found if build.state == "serving"]
+    all_builds = yield from builds(name)
+    serving = [build for build in all_builds if build.state == "serving"]
     if not serving:
-        raise ProjectionNotReady(name, found[-1].version)
+        raise ProjectionNotReady(name, all_builds[-1].version)
     newest = serving[-1]
     return position if newest.lifecycle == "inline" else newest.checkpoint
 
@@ -162,11 +162,11 @@ def version_checkpoint(definition: ProjectionDefinition) -> Operation[int]:
         ProjectionNotFound: it never ran.
         ProjectionNotReady: this version never ran.
     """
-    found = [
+    candidates = [
         build
         for build in (yield from builds(definition.name))
         if build.version == definition.version
     ]
-    if not found:
+    if not candidates:
         raise ProjectionNotReady(definition.name, definition.version)
-    return max(found, key=lambda build: build.state == "serving").checkpoint
+    return max(candidates, key=lambda build: build.state == "serving").checkpoint

@@ -78,11 +78,11 @@ class Codec:
         self.decoders = _Decoders()
         """What reads the data of a type: data is all it takes, and its errors are its own."""
         upcasters: list[Upcaster] = []
-        for event_type, found in registrations(events):
-            if isinstance(found, Upcaster):
-                upcasters.append(found)
-            elif self._register(event_type, found):
-                upcasters += declared_upcasters(event_type, found)
+        for event_type, registered in registrations(events):
+            if isinstance(registered, Upcaster):
+                upcasters.append(registered)
+            elif self._register(event_type, registered):
+                upcasters += declared_upcasters(event_type, registered)
         self._known_classes = types.MappingProxyType(self._classes)
         self.decoders.keep_unknown = unknown == "keep" or not self._classes
         self.decode_metadata: Decoder = decode_metadata
@@ -176,21 +176,21 @@ class Codec:
         event_class = value if isinstance(value, type) else type(value)
         return event_class in self.known
 
-    def types_of(self, given: Iterable[object]) -> list[str]:
+    def types_of(self, kinds: Iterable[object]) -> list[str]:
         """Name the event types that classes, unions and aliases of them, and names stand for.
 
         Raises:
             InvalidInput: something else, or a name that is not known here.
             UnregisteredEventClass: a class is not registered.
         """
-        found: list[str] = []
-        for one in given:
-            if isinstance(one, str):
-                validate_name("event type", one)
-                found.append(self.check_known(one))
+        types: list[str] = []
+        for kind in kinds:
+            if isinstance(kind, str):
+                validate_name("event type", kind)
+                types.append(self.check_known(kind))
             else:
-                found += map(self.type_of_class, classes_of(one))
-        return found
+                types += map(self.type_of_class, classes_of(kind))
+        return types
 
     def check_known(self, event_type: str) -> str:
         """Check that an event type is one of those that are registered, if any are.
@@ -268,8 +268,8 @@ class Codec:
         except Exception as error:
             if succeeds(lambda: decoder(written)):
                 raise
-            place, reason = reason_of(error)
-            return field + place, f"could not be read again: {reason}"
+            path, reason = reason_of(error)
+            return field + path, f"could not be read again: {reason}"
         return difference(data, back, field, plain=known.exactness.holds_plain)
 
     def encode_together(self, values: Sequence[object]) -> bytes | None:
@@ -305,8 +305,8 @@ class Codec:
         """
         try:
             value = decode_plain(written)
-            if is_suspicious_elsewhere(written) and (found := first_fault(value, field)):
-                raise EncodingFailed(event_type, *found)
+            if is_suspicious_elsewhere(written) and (fault := first_fault(value, field)):
+                raise EncodingFailed(event_type, *fault)
         except RecursionError as error:
             raise EncodingFailed(event_type, field, "is nested too deeply") from error
         except (msgspec.MsgspecError, UnicodeError) as error:
@@ -343,8 +343,8 @@ class Codec:
             UpcasterFailure: one of them failed, or gave what is no data.
         """
         if data is None:
-            found = self.upcasting.type_of_erased(event_type)
-            return [] if found is None else [(found, None)]
+            target_type = self.upcasting.type_of_erased(event_type)
+            return [] if target_type is None else [(target_type, None)]
         parts: list[tuple[str, bytes | None]] = []
         for target, changed, last in self.upcasting.apply(event_type, decode_plain(data)):
             try:
@@ -377,7 +377,7 @@ class Codec:
         try:
             if event_type in self.upcasting.steps:
                 parts = self.upcast(event_type, written)
-            return [self.decode(found, part) for found, part in parts]
+            return [self.decode(read_type, part) for read_type, part in parts]
         except UpcasterFailure as failure:
             reason = f"could not be read again: the upcaster {failure.upcaster} {failure.reason}"
             raise EncodingFailed(event_type, "data", reason) from failure.__cause__
@@ -411,8 +411,8 @@ class Codec:
 
     def failure(self, event_type: str, error: Exception) -> DecodingFailed:
         """Say that stored data does not fit the class of its type."""
-        place, reason = reason_of(error)
-        return DecodingFailed(event_type, self._classes[event_type], reason, place)
+        path, reason = reason_of(error)
+        return DecodingFailed(event_type, self._classes[event_type], reason, path)
 
 
 def succeeds(work: Callable[[], object]) -> bool:
@@ -452,4 +452,4 @@ def _as_stored(data: bytes) -> msgspec.Raw:
 
 def _search(known: Iterable[Known]) -> Callable[[bytes], object]:
     """How to search the JSON of events of some classes, and of others that were searched alone."""
-    return has_nul if all(one.exactness.is_searched for one in known) else is_suspicious
+    return has_nul if all(each.exactness.is_searched for each in known) else is_suspicious

@@ -143,8 +143,8 @@ class Upcasting:
         self._check_ends(classes, keep_unknown)
         self._sources: dict[str, set[str]] = {}
         for event_type in self.steps:
-            for found in self._reachable(event_type, ()):
-                self._sources.setdefault(found, set()).add(event_type)
+            for target in self._reachable(event_type, ()):
+                self._sources.setdefault(target, set()).add(event_type)
 
     def _add(self, upcaster: Upcaster) -> None:
         steps = self.steps.setdefault(upcaster.from_type, [])
@@ -177,10 +177,10 @@ class Upcasting:
         if event_type in path:
             circle = " -> ".join((*path[path.index(event_type) :], event_type))
             raise InvalidInput(f"upcasters lead round in a circle: {circle}")
-        found = set()
+        targets = set()
         for target in self._onward(event_type):
-            found |= {target} | self._reachable(target, (*path, event_type))
-        return found
+            targets |= {target} | self._reachable(target, (*path, event_type))
+        return targets
 
     def _onward(self, event_type: str) -> list[str]:
         return [
@@ -245,10 +245,10 @@ class Upcasting:
         """Say what that is called today; itself where it still is, and where nothing is left."""
         if not self._leads_away(event_type):
             return {event_type}
-        found: set[str] = set()
+        types: set[str] = set()
         for target in self.steps[event_type][-1].targets:
-            found |= self.current_types(target)
-        return found or {event_type}
+            types |= self.current_types(target)
+        return types or {event_type}
 
     def current(self, query: Query) -> Query:
         """Give a query with the names that its types are read under today."""
@@ -260,7 +260,7 @@ class Upcasting:
 
     def _stored_types(self, event_type: str) -> set[str]:
         current = self.current_types(event_type)
-        return current.union(*(self._sources.get(found, ()) for found in current))
+        return current.union(*(self._sources.get(name, ()) for name in current))
 
 
 def _changed(step: Upcaster, data: Any) -> Iterator[tuple[str, Any]]:
@@ -276,11 +276,11 @@ def _changed(step: Upcaster, data: Any) -> Iterator[tuple[str, Any]]:
         raise UpcasterFailure(step, f"failed: {describe(error)}") from error
     if isinstance(step.into, str):
         changed = [(step.into, changed)]
-    for place, (target, part) in enumerate(changed):
+    for index, (target, part) in enumerate(changed):
         if target not in step.targets:
             named = ", ".join(step.targets)
             raise UpcasterFailure(step, f"gave the type {target!r}, and its into names {named}")
         if part is None:
             raise UpcasterFailure(step, "gave None for data: it must return what it changed")
         # Parts may share what they hold, and be changed further.
-        yield target, part if place == len(changed) - 1 else deepcopy(part)
+        yield target, part if index == len(changed) - 1 else deepcopy(part)

@@ -166,23 +166,23 @@ def _append_parts(
 
 
 def _conditions(codec: Codec, condition: object) -> list[dict[str, Any]]:
-    given = condition if isinstance(condition, list | tuple) else [condition]
-    found = []
-    for one in given:
-        if one is None:
+    conditions = condition if isinstance(condition, list | tuple) else [condition]
+    parameters = []
+    for each in conditions:
+        if each is None:
             continue
-        if not isinstance(one, AppendCondition):
-            raise InvalidInput(f"condition must be an AppendCondition or several, not {one!r}")
-        marker = one.marker
-        given_condition: dict[str, Any] = {
-            "items": items(codec.upcasting.stored(codec.check_query(one.query))),
+        if not isinstance(each, AppendCondition):
+            raise InvalidInput(f"condition must be an AppendCondition or several, not {each!r}")
+        marker = each.marker
+        encoded: dict[str, Any] = {
+            "items": items(codec.upcasting.stored(codec.check_query(each.query))),
             "after": marker.head,
             "seen": sorted(marker.seen),
         }
         if marker.epoch is not None and marker.head > 0:  # before the first event nothing is lost
-            given_condition |= {"epoch": marker.epoch, "at": marker.event_id}
-        found.append(given_condition)
-    return found
+            encoded |= {"epoch": marker.epoch, "at": marker.event_id}
+        parameters.append(encoded)
+    return parameters
 
 
 def _write(

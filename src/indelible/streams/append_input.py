@@ -91,23 +91,25 @@ def check_expected(expected: object) -> int:
 
 
 def _event(
-    settings: AppendSettings, given: object, common: Mapping[str, Any] | None, ids: Iterator[str]
+    settings: AppendSettings, value: object, common: Mapping[str, Any] | None, ids: Iterator[str]
 ) -> EventPayload:
     codec = settings.codec
-    if isinstance(given, NewEvent):
-        event_type = validate_new_name("event type", given.type)
-        data, metadata = written(settings, event_type, given.data, given.metadata, common)
-        event = EventPayload(check_id(event_type, given.id).hex, event_type, msgspec.Raw(data))
-        tags = [*codec.tags_of(event_type, given.data, data), *given_tags(given.tags)]
-        if given.valid_at is not None:
-            event.valid_at = validate_timestamp("valid_at", given.valid_at).isoformat()
+    if isinstance(value, NewEvent):
+        event_type = validate_new_name("event type", value.type)
+        data, metadata = written(settings, event_type, value.data, value.metadata, common)
+        event = EventPayload(check_id(event_type, value.id).hex, event_type, msgspec.Raw(data))
+        tags = [*codec.tags_of(event_type, value.data, data), *given_tags(value.tags)]
+        if value.valid_at is not None:
+            event.valid_at = validate_timestamp("valid_at", value.valid_at).isoformat()
     else:
-        known = codec.known.get(type(given)) or codec.known_as(given)
-        event = EventPayload(next(ids), known.type, given)  # written together with its neighbours
-        tags = known.tags_of(given) if known.tags else []
+        known_class = codec.known.get(type(value)) or codec.known_as(value)
+        event = EventPayload(
+            next(ids), known_class.type, value
+        )  # written together with its neighbours
+        tags = known_class.tags_of(value) if known_class.tags else []
         metadata = None
-        if common is not None or not known.exactness.is_exact(given):
-            data, metadata = written(settings, known.type, given, None, common)
+        if common is not None or not known_class.exactness.is_exact(value):
+            data, metadata = written(settings, known_class.type, value, None, common)
             event.data = msgspec.Raw(data)
     if metadata:
         event.metadata = msgspec.Raw(metadata)

@@ -37,10 +37,10 @@ class Pages:
         if self.left is not None:
             kept = list(dict.fromkeys(event.position for event in events))
             self._has_holes = self._has_holes or len(kept) < received
-            wanted = set(kept[: self.left])
-            self.left -= len(wanted)
-            if len(wanted) < len(kept):
-                events[:] = [event for event in events if event.position in wanted]
+            positions = set(kept[: self.left])
+            self.left -= len(positions)
+            if len(positions) < len(kept):
+                events[:] = [event for event in events if event.position in positions]
         if received:
             fitting = _PAGE_BYTES * received // max(received_bytes, 1)
             self.size = max(1, min(_LARGEST_PAGE, self.asked * 10, fitting))

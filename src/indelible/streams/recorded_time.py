@@ -149,14 +149,14 @@ def beyond_last(position: int, last_position: int) -> InvalidInput:
     )
 
 
-def _check_as_of(given: object) -> AsOf | None:
-    if given is None or isinstance(given, Checkpoint):
-        return given
-    if isinstance(given, datetime):
-        return validate_timestamp("as_of", given)
-    if is_integer(given):
-        return given
+def _check_as_of(as_of: object) -> AsOf | None:
+    if as_of is None or isinstance(as_of, Checkpoint):
+        return as_of
+    if isinstance(as_of, datetime):
+        return validate_timestamp("as_of", as_of)
+    if is_integer(as_of):
+        return as_of
     raise InvalidInput(
         "as_of must be a datetime with a time zone, or a position or checkpoint that stands for a"
-        f" moment, not {given!r}"
+        f" moment, not {as_of!r}"
     )

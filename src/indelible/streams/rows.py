@@ -86,10 +86,10 @@ def _upcast(
     codec: Codec, rows: Rows, stream: str | None, query: Query | None, *, backwards: bool
 ) -> Rows:
     """Put what upcasters make of them in the place of the rows whose types have any."""
-    found: Rows = []
+    upcast_rows: Rows = []
     for row in rows:
         if row[4] not in codec.upcasting.steps:
-            found.append(row)
+            upcast_rows.append(row)
             continue
         try:
             parts = codec.upcast(row[4], row[5])
@@ -97,11 +97,11 @@ def _upcast(
             raise UpcastingFailed(
                 stream or row[1], row[2], row[4], str(failure.upcaster), failure.reason
             ) from failure.__cause__
-        new = [(*row[:4], event_type, data, *row[6:]) for event_type, data in parts]
+        replacements = [(*row[:4], event_type, data, *row[6:]) for event_type, data in parts]
         if query is not None:
-            new = [part for part in new if query.matches(_undecoded(part))]
-        found += reversed(new) if backwards else new
-    return found
+            replacements = [part for part in replacements if query.matches(_undecoded(part))]
+        upcast_rows += reversed(replacements) if backwards else replacements
+    return upcast_rows
 
 
 def _undecoded(row: tuple[Any, ...]) -> RecordedEvent:

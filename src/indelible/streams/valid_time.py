@@ -139,7 +139,7 @@ class ValidStreamReading:
         self._done = self._done or (self._order is not None and self._brought >= len(self._order))
         return events
 
-    def _next_rows(self, wanted: int) -> Statement:
+    def _next_rows(self, limit: int) -> Statement:
         """What brings the next events: sorted for a first page, else by the order that is known."""
         if self._order is None:
             statement = (
@@ -147,9 +147,9 @@ class ValidStreamReading:
                 if self._backwards
                 else "streams.read_stream_by_valid_time"
             )
-            return Statement(statement, {**self._bounds(), "limit": wanted}, prepared=False)
-        versions = self._order[self._brought : self._brought + wanted]
-        self._brought += wanted
+            return Statement(statement, {**self._bounds(), "limit": limit}, prepared=False)
+        versions = self._order[self._brought : self._brought + limit]
+        self._brought += limit
         return Statement(
             "streams.read_versions",
             {"stream": self._stream, "versions": Column(column_of("bigint", versions))},

@@ -157,13 +157,13 @@ class HeadWatcher:
     def _look(self, session: Session) -> None:
         was_rung, self._is_rung = self._is_rung, False
         begun_at = time.monotonic()
-        found = session.run(head_state())
+        state = session.run(head_state())
         self._retries.succeed()
         self._looked_at = time.monotonic()
         # What a look costs, and not for how long the machine was busy with other things.
         self._cost = min(self._looked_at - begun_at, 1.25 * self._cost)
-        if self._is_news(found):
-            self.state, self._moved_at = found, self._looked_at
+        if self._is_news(state):
+            self.state, self._moved_at = state, self._looked_at
             self._gap = max(_SHORTEST_GAP, _COST * self._cost)
             self._pause = _POLL_AFTER_MOVE
             self.wake()
@@ -174,16 +174,16 @@ class HeadWatcher:
         else:
             self._pause = min(max(2 * self._pause, _SHORTEST_POLL), self._longest)
         self._pause = max(self._pause, _COST * self._cost)
-        if found.position > self._noted and self._looked_at - self._noted_at > _NOTE_PAUSE:
+        if state.position > self._noted and self._looked_at - self._noted_at > _NOTE_PAUSE:
             session.run(note_settled())
-            self._noted, self._noted_at = found.position, self._looked_at
+            self._noted, self._noted_at = state.position, self._looked_at
         if self._looked_at - self._moved_at > _HELD_TOO_LONG:
             self._moved_at = self._looked_at
             _warn_if_held(session)
 
-    def _is_news(self, found: HeadState) -> bool:
-        known = self.state
-        return known is None or found.position > known.position or found.epoch != known.epoch
+    def _is_news(self, state: HeadState) -> bool:
+        before = self.state
+        return before is None or state.position > before.position or state.epoch != before.epoch
 
     def fail(self, problem: IndelibleError) -> None:
         """Look later where it passes by itself; else end all readers."""
@@ -235,13 +235,13 @@ class HeadWatcher:
 
 
 def _warn_if_held(session: Session) -> None:
-    found = session.run(head_info())
-    if found.waiting and found.holders:
+    info = session.run(head_info())
+    if info.waiting and info.holders:
         _log.warning(
             "the head stands at position %d, and events wait behind it (%d): %s",
-            found.head,
-            found.waiting,
-            "; ".join(map(str, found.holders)),
+            info.head,
+            info.waiting,
+            "; ".join(map(str, info.holders)),
         )
 
 

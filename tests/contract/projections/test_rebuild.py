@@ -146,7 +146,7 @@ def test_at_the_swap_nothing_is_missing_or_doubled_while_appends_go_on(
     url: str, schema: str, sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every state that is ever read is the sum of exactly the events up to its checkpoint."""
-    monkeypatch.setattr("indelible.projections.rebuild._NEARLY", 200)
+    monkeypatch.setattr("indelible.projections.rebuild.CUT_OVER_DISTANCE", 200)
     seen: list[tuple[int, int]] = []
     documents = sync_store.documents(Total)
 
@@ -180,7 +180,7 @@ def test_at_the_swap_nothing_is_missing_or_doubled_while_appends_go_on(
 def test_an_inline_projection_is_rebuilt_while_appends_go_on(
     connect: Connect, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indelible.projections.rebuild._NEARLY", 200)
+    monkeypatch.setattr("indelible.projections.rebuild.CUT_OVER_DISTANCE", 200)
     store = connect(pool_size=8)
     store.append("s-0", some(1_000), expected=ANY)
     with EventStore.connect(url, schema=schema, inline=[InlineTotal]) as writing:
@@ -458,7 +458,7 @@ def test_an_interrupted_rebuild_goes_on_from_its_checkpoint(
 
     for module in ("rebuild", "assignment"):
         monkeypatch.setattr(
-            f"indelible.projections.{module}._NEARLY", -1_000
+            f"indelible.projections.{module}.CUT_OVER_DISTANCE", -1_000
         )  # it never takes the place
     with pytest.raises(KeyboardInterrupt):
         store.rebuild(Total, report=interrupt)
