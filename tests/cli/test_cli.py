@@ -387,10 +387,12 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
 
 def test_a_group_that_waits_for_valid_times_is_told_as_such(made: Run) -> None:
     made("append", "menu-1", "Priced", "9", "-e", "any", "--valid-at", "2200-11-29T00:00Z")
-    made("groups", "create", "prices", "--due")
+    made("groups", "create", "prices", "--deliver-when-valid")
     made("groups", "create", "mails")
     rows = {row["name"]: row for row in lines(made("groups", "list", "--json"))}
-    assert [(rows[name]["due"], rows[name]["waiting"]) for name in ("prices", "mails")] == [
+    assert [
+        (rows[name]["deliver_when_valid"], rows[name]["waiting"]) for name in ("prices", "mails")
+    ] == [
         (True, 1),
         (False, 0),
     ]

@@ -281,7 +281,7 @@ class Course:
         checkpoints = {}
         for name in ("subscription", "subscription to what is due"):
             due = name == "subscription to what is due"
-            with self._store.subscribe(due=due) as subscription:
+            with self._store.subscribe(deliver_when_valid=due) as subscription:
                 alarm = threading.Timer(20, subscription.stop)
                 alarm.start()
                 assert len(list(islice(subscription, len(entries)))) == len(entries)
@@ -332,7 +332,9 @@ def _resume(store: EventStore, checkpoint: str, name: str, tried: Tried) -> None
     """Read on from a checkpoint until all is there that is to come."""
     missing = {entry.id for entry in tried.log} - {entry.id for entry in tried.kept.log}
     due = name == "subscription to what is due"
-    with store.subscribe(after=Checkpoint.parse(checkpoint), due=due) as subscription:
+    with store.subscribe(
+        after=Checkpoint.parse(checkpoint), deliver_when_valid=due
+    ) as subscription:
         alarm = threading.Timer(3, subscription.stop)
         alarm.start()
         while missing and (event := next(subscription, None)):

@@ -161,7 +161,7 @@ class Subscriber(Reader):
 
     def __init__(self, store: EventStore, *, due: bool = False, **options: Any) -> None:
         super().__init__(**options)
-        self._subscription = store.subscribe(due=due)
+        self._subscription = store.subscribe(deliver_when_valid=due)
         self._stop = self._subscription.stop
 
     def read(self) -> None:

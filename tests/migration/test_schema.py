@@ -368,7 +368,7 @@ def test_a_writer_works_for_groups_and_a_reader_looks_at_them(url: str, schema: 
         with EventStore.connect(member, schema=schema) as store:
             store.append("a-1", [event(), event(), event()], expected=NO_STREAM)
             group = store.group("mails")
-            group.create(retry_after=0, due=True)
+            group.create(retry_after=0, deliver_when_valid=True)
             with group.consume() as consumer:
                 for _ in range(2):
                     delivery = consumer.take(20)
@@ -389,7 +389,7 @@ def test_a_writer_works_for_groups_and_a_reader_looks_at_them(url: str, schema: 
                 delivery.ack()
             group.replay()
             group.discard()
-            group.create(max_attempts=7, due=True, exists="change")
+            group.create(max_attempts=7, deliver_when_valid=True, exists="change")
             group.reset("head")
             assert store.head_info().holders == ()
         with psycopg.connect(member, autocommit=True) as connection:

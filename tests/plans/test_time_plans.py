@@ -162,7 +162,7 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     assert explained.calls["streams.read_versions"] == 9
     assert explained.looked_at["streams.read_versions"] == 10
 
-    sync_store.group("prices").create(start=500_000, due=True)
+    sync_store.group("prices").create(start=500_000, deliver_when_valid=True)
     ((group_id,),) = connection.execute(
         f"UPDATE {schema}.group_slices SET token = 1 RETURNING group_id"
     ).fetchmany(1)

@@ -81,8 +81,8 @@ class HandlerRegistry(Generic[Handler]):
         max_attempts: int = 5,
         retry_after: float = 1.0,
         lease: float = 10.0,
-        hold_back: bool = True,
-        due: bool = False,
+        park_blocks_stream: bool = True,
+        deliver_when_valid: bool = False,
     ) -> None:
         """Say how a consumer group of this application reads; see `Group.create`.
 
@@ -94,8 +94,8 @@ class HandlerRegistry(Generic[Handler]):
             "max_attempts": max_attempts,
             "retry_after": retry_after,
             "lease": lease,
-            "hold_back": hold_back,
-            "due": due,
+            "park_blocks_stream": park_blocks_stream,
+            "deliver_when_valid": deliver_when_valid,
         }
 
     def on(self, *types: Any, group: str | None = None) -> Callable[[Handler], Handler]:

@@ -53,19 +53,19 @@ def show_group(
     if json:
         output.json_lines([_group_json(found)])
         return
-    settings = found.settings
+    settings, holds_back = found.settings, found.settings.park_blocks_stream
     for what, value in (
         ("group", found.name),
         ("reads", _query_text(settings.query)),
         ("in order by", settings.partition_by),
         ("retries", f"{settings.max_attempts} attempts, the first retry after"
                     f" {settings.retry_after:g} s"),
-        ("parked events", "hold back their stream" if settings.hold_back else "let others pass"),
+        ("parked events", "hold back their stream" if holds_back else "let others pass"),
         ("lease", f"{settings.lease:g} s"),
         ("created", output.moment(found.created_at) + f" UTC, after position {found.start:,}"),
         ("checkpoint", f"{found.checkpoint:,}"),
         ("lag", f"{found.lag_events:,} events, {found.lag_seconds:,.1f} s"),
-        ("valid times", f"{found.waiting:,} events are not due yet" if settings.due
+        ("valid times", f"{found.waiting:,} events are not due yet" if settings.deliver_when_valid
                         else "are not waited for"),
         ("set aside", f"{found.retrying:,} retried, {found.parked:,} parked,"
                       f" {found.queued:,} queued behind them"),
@@ -107,11 +107,12 @@ def create_group(
     max_attempts: Annotated[int, typer.Option(help="Attempts before an event is parked.")] = 5,
     retry_after: Annotated[float, typer.Option(help="Seconds before the first retry.")] = 1.0,
     lease: Annotated[float, typer.Option(help="Seconds until a silent worker is dead.")] = 10.0,
-    hold_back: Annotated[
+    park_blocks_stream: Annotated[
         bool, typer.Option(help="Whether a parked event holds back its stream.")
     ] = True,
-    due: Annotated[
-        bool, typer.Option("--due", help="Hand out each event when its valid time comes.")
+    deliver_when_valid: Annotated[
+        bool,
+        typer.Option("--deliver-when-valid", help="Hand out each event when its valid time comes."),
     ] = False,
     update: Annotated[
         bool,
@@ -122,8 +123,8 @@ def create_group(
 ) -> None:
     """Create a group, or with --update give an existing one other settings.
 
-    With --update, too, what is not given is as for a new group. --partition-by and --due cannot be
-    changed.
+    With --update, too, what is not given is as for a new group. --partition-by and
+    --deliver-when-valid cannot be changed.
     """
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
@@ -137,8 +138,8 @@ def create_group(
             max_attempts=max_attempts,
             retry_after=retry_after,
             lease=lease,
-            hold_back=hold_back,
-            due=due,
+            park_blocks_stream=park_blocks_stream,
+            deliver_when_valid=deliver_when_valid,
             exists="change" if update else "raise",
         )
     there = "has these settings" if update else "is there already, just so"
@@ -288,7 +289,7 @@ def _group_row(info: GroupInfo) -> tuple[str, ...]:
         f"{info.retrying:,}",
         f"{info.parked:,}",
         f"{info.queued:,}",
-        f"{info.waiting:,}" if info.settings.due else "-",
+        f"{info.waiting:,}" if info.settings.deliver_when_valid else "-",
     )
 
 
@@ -301,8 +302,8 @@ def _group_json(info: GroupInfo) -> dict[str, Any]:
         "max_attempts": settings.max_attempts,
         "retry_after": settings.retry_after,
         "lease": settings.lease,
-        "hold_back": settings.hold_back,
-        "due": settings.due,
+        "park_blocks_stream": settings.park_blocks_stream,
+        "deliver_when_valid": settings.deliver_when_valid,
         "start": str(info.start),
         "checkpoint": str(info.checkpoint),
         "lag_events": info.lag_events,

@@ -69,13 +69,13 @@ def info(codec: Codec, name: str) -> Operation[GroupInfo]:
             **matching,
             "group_id": group_id,
             "after": place,
-            "due": settings.due,
-            "hold_back": settings.hold_back,
+            "deliver_when_valid": settings.deliver_when_valid,
+            "park_blocks_stream": settings.park_blocks_stream,
         },
         prepared=False,
     )
     waiting = 0
-    if settings.due:
+    if settings.deliver_when_valid:
         ((waiting,),) = yield Statement("consumer_groups.scheduled_count", matching, prepared=False)
     workers = yield Statement("consumer_groups.workers", {"group_id": group_id})
     return GroupInfo(
@@ -214,8 +214,8 @@ def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
         "max_attempts": max_attempts,
         "retry_after": float(settings.retry_after),
         "lease": float(settings.lease),
-        "hold_back": bool(settings.hold_back),
-        "due": bool(settings.due),
+        "park_blocks_stream": bool(settings.park_blocks_stream),
+        "deliver_when_valid": bool(settings.deliver_when_valid),
     }
 
 
@@ -224,15 +224,24 @@ def _is_number(value: object) -> bool:
 
 
 def _settings(row: tuple[Any, ...]) -> GroupSettings:
-    _, query, partition_by, max_attempts, retry_after, lease, hold_back, due = row[:8]
+    (
+        _,
+        query,
+        partition_by,
+        max_attempts,
+        retry_after,
+        lease,
+        park_blocks_stream,
+        deliver_when_valid,
+    ) = row[:8]
     return GroupSettings(
         query=None if query is None else _query(json.loads(query)),
         partition_by=partition_by or "stream",
         max_attempts=max_attempts,
         retry_after=retry_after,
         lease=lease,
-        hold_back=hold_back,
-        due=due,
+        park_blocks_stream=park_blocks_stream,
+        deliver_when_valid=deliver_when_valid,
     )
 
 

@@ -77,7 +77,10 @@ class Dispatcher:
         if not self._knows_blocked_keys:
             rows = yield Statement(
                 "consumer_groups.blocked_keys",
-                {**self._lease.parameters(), "hold_back": self.settings.hold_back},
+                {
+                    **self._lease.parameters(),
+                    "park_blocks_stream": self.settings.park_blocks_stream,
+                },
             )
             self._blocked_keys = {key for (key,) in rows}
             self._knows_blocked_keys = True
@@ -196,7 +199,7 @@ class Dispatcher:
                 ": ".join(filter(None, (item.reason, item.error))),
                 extra={"group": self._group, "position": item.position, "attempts": attempts},
             )
-        if recorded and (state != "parked" or self.settings.hold_back):
+        if recorded and (state != "parked" or self.settings.park_blocks_stream):
             self._blocked_keys.add(item.key)
 
     def record_attempt(self, item: InFlightEvent, attempt: int) -> Operation[bool]:

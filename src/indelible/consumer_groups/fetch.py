@@ -90,7 +90,7 @@ class Fetcher:
         dispatcher.retries_at = now + _RETRIES_PAUSE
         rows = yield Statement(
             "consumer_groups.fetch_retries",
-            {**self._lease.parameters(), "hold_back": self._settings.hold_back},
+            {**self._lease.parameters(), "park_blocks_stream": self._settings.park_blocks_stream},
         )
         for row in rows:
             state, attempts, seconds = row[13:]
@@ -124,7 +124,7 @@ class Fetcher:
         if not self.has_room:
             return
         has_more = self._slices.cursor.position < head
-        if self._settings.due and (has_more or now >= self.due_at):
+        if self._settings.deliver_when_valid and (has_more or now >= self.due_at):
             # First, so that what is late comes with the log, in its order.
             is_whole = yield from self._fetch_due(now)
             has_more = has_more and is_whole
@@ -263,7 +263,7 @@ class Fetcher:
         position, key, number = row[0], row[11], row[12]
         assert isinstance(position, int) and isinstance(key, str) and isinstance(number, int)  # noqa: S101, PT018
         due: DueKey = IMMEDIATE
-        if self._settings.due and isinstance(due_at, datetime):
+        if self._settings.deliver_when_valid and isinstance(due_at, datetime):
             due = due_at, position
         event = events[0] if events else None
         rest = tuple(events[1:])

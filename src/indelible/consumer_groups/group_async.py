@@ -62,8 +62,8 @@ class AsyncGroup(Generic[Bound]):
         max_attempts: int = 5,
         retry_after: float = 1.0,
         lease: float = 10.0,
-        hold_back: bool = True,
-        due: bool = False,
+        park_blocks_stream: bool = True,
+        deliver_when_valid: bool = False,
         exists: Literal["raise", "change"] = "raise",
     ) -> bool:
         """Create the group. Creating it again with the same settings changes nothing.
@@ -72,17 +72,17 @@ class AsyncGroup(Generic[Bound]):
             query: which events; None for all.
             start: where it begins: `"beginning"`, `"head"` (fixed at this moment), after a
                 position, or with what was recorded at a time or later. Counts for a new group.
-                With `due`, what was recorded before and becomes due after it comes too; a
-                position stands for the time when it was the last.
+                With `deliver_when_valid`, what was recorded before and becomes due after it comes
+                too; a position stands for the time when it was the last.
             partition_by: what is kept in order, one event at a time: `"stream"`, or events with
                 the same tag `"tag:KEY"` or the same value of `"metadata:FIELD"`; an event without
                 it is kept in order with its stream. Fixed for ever.
             max_attempts: after how many attempts an event is parked.
             retry_after: seconds that the first retry waits; each later one waits twice as long.
             lease: seconds without a sign of life after which a worker loses what it held.
-            hold_back: whether the later events of a stream wait behind a parked one.
-            due: hand out each event when its valid time comes, what is late at once; other events
-                of the stream do not wait for it. Fixed for ever.
+            park_blocks_stream: whether the later events of a stream wait behind a parked one.
+            deliver_when_valid: hand out each event when its valid time comes, what is late at once;
+                other events of the stream do not wait for it. Fixed for ever.
             exists: what to do where there is a group of that name with other settings: `"raise"`,
                 or `"change"` them from where it stands.
 
@@ -99,8 +99,8 @@ class AsyncGroup(Generic[Bound]):
             max_attempts=max_attempts,
             retry_after=retry_after,
             lease=lease,
-            hold_back=hold_back,
-            due=due,
+            park_blocks_stream=park_blocks_stream,
+            deliver_when_valid=deliver_when_valid,
         )
         return await self._engine.run(admin.create(self.name, settings, start=start, exists=exists))
 

@@ -8,7 +8,7 @@ SELECT indelible.group_ack(
 -- name: blocked_keys
 -- A row a key of a worker's that has an event before which later ones must wait.
 SELECT first.key
-FROM indelible.group_first_pending(%(group_id)s, %(hold_back)s) AS first
+FROM indelible.group_first_pending(%(group_id)s, %(park_blocks_stream)s) AS first
 WHERE %(token)s = (
     SELECT slices.token
     FROM indelible.group_slices AS slices
@@ -25,7 +25,7 @@ WHERE name = %(group)s
 -- One row: whether the group was created.
 SELECT indelible.group_create(
     %(group)s, %(items)s::jsonb, %(partition_by)s, %(after)s, %(since)s, %(max_attempts)s::int,
-    %(retry_after)s, %(lease)s, %(hold_back)s, %(due)s
+    %(retry_after)s, %(lease)s, %(park_blocks_stream)s, %(deliver_when_valid)s
 )
 
 -- name: delete
@@ -202,7 +202,7 @@ SELECT
     recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
     recorded.valid_at, first.key, first.slice, first.state, first.attempts,
     extract(epoch FROM first.not_before - clock_timestamp())::double precision
-FROM indelible.group_first_pending(%(group_id)s, %(hold_back)s) AS first
+FROM indelible.group_first_pending(%(group_id)s, %(park_blocks_stream)s) AS first
 LEFT JOIN LATERAL (
     SELECT stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
     FROM indelible.recorded_events
@@ -228,7 +228,7 @@ SELECT
     groups.retry_seconds,
     groups.lease_seconds,
     groups.park_blocks_stream,
-    groups.due,
+    groups.deliver_when_valid,
     groups.id,
     groups.start_position,
     groups.created_at,
@@ -265,14 +265,14 @@ FROM indelible.group_join(%(group)s, %(worker)s, %(instance)s)
 WITH behind AS MATERIALIZED (
     SELECT
         CASE
-            WHEN %(due)s THEN greatest(recorded.recorded_at, recorded.valid_at)
+            WHEN %(deliver_when_valid)s THEN greatest(recorded.recorded_at, recorded.valid_at)
             ELSE recorded.recorded_at
         END AS since
     FROM indelible.recorded_events AS recorded
     WHERE recorded.position > %(after)s
         AND recorded.position <= least(%(head)s, %(after)s + %(counted)s)
         AND (
-            NOT %(due)s
+            NOT %(deliver_when_valid)s
             OR recorded.valid_at <= statement_timestamp()
             OR recorded.valid_at = recorded.recorded_at
         )
@@ -288,7 +288,7 @@ WITH behind AS MATERIALIZED (
     UNION ALL
     -- What is tried again, and what is queued behind that; not what is parked.
     SELECT recorded.recorded_at
-    FROM indelible.group_first_pending(%(group_id)s, %(hold_back)s) AS firsts
+    FROM indelible.group_first_pending(%(group_id)s, %(park_blocks_stream)s) AS firsts
     JOIN indelible.group_events AS noted
         ON noted.group_id = %(group_id)s AND noted.key = firsts.key AND noted.state <> 'parked'
     CROSS JOIN LATERAL (
@@ -301,7 +301,7 @@ WITH behind AS MATERIALIZED (
     UNION ALL
     SELECT overdue.since
     FROM indelible.group_overdue_events(%(group_id)s) AS overdue
-    WHERE %(due)s
+    WHERE %(deliver_when_valid)s
 )
 SELECT
     CASE WHEN %(head)s - %(after)s > %(counted)s THEN %(head)s - %(after)s ELSE count(*) END,
@@ -419,7 +419,7 @@ FROM (
 -- One row without meaning: the group has other settings.
 SELECT indelible.group_update(
     %(group)s, %(items)s::jsonb, %(partition_by)s, %(max_attempts)s::int, %(retry_after)s,
-    %(lease)s, %(hold_back)s, %(due)s
+    %(lease)s, %(park_blocks_stream)s, %(deliver_when_valid)s
 )
 
 -- name: workers

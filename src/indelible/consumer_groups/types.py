@@ -25,8 +25,8 @@ class GroupSettings:
         max_attempts: after how many attempts an event is parked.
         retry_after: seconds that the first retry waits; each later one waits twice as long.
         lease: seconds without a sign of life after which a worker loses what it held.
-        hold_back: whether the later events of a stream wait behind a parked one.
-        due: whether each event is handed out when its valid time comes.
+        park_blocks_stream: whether the later events of a stream wait behind a parked one.
+        deliver_when_valid: whether each event is handed out when its valid time comes.
     """
 
     query: Query | None = None
@@ -34,8 +34,8 @@ class GroupSettings:
     max_attempts: int = 5
     retry_after: float = 1.0
     lease: float = 10.0
-    hold_back: bool = True
-    due: bool = False
+    park_blocks_stream: bool = True
+    deliver_when_valid: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class Worker:
         has_room = self._fetcher.has_room
         if self.outcomes or (has_room and self._slices.cursor.position < head):
             return 0
-        due_at = self._fetcher.due_at if has_room and self.settings.due else inf
+        due_at = self._fetcher.due_at if has_room and self.settings.deliver_when_valid else inf
         return max(min(self._lease.next_at(), self._dispatcher.next_at(), due_at) - now, 0)
 
     def lose(self) -> None:

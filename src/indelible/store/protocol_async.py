@@ -171,7 +171,7 @@ class AsyncEventStoreProtocol(Protocol):
         """Ask who closed, reopened, archived or erased a stream, when and why, in order."""
 
     def subscribe(
-        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+        self, query: Query | None = None, *, after: Start = 0, deliver_when_valid: bool = False
     ) -> AsyncFollowing:
         """Read the log, and go on with what comes."""
 

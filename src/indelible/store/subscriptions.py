@@ -17,7 +17,7 @@ class SubscriptionMethods(PooledStoreBase):
     """The part of an `EventStore` that follows the log."""
 
     def subscribe(
-        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+        self, query: Query | None = None, *, after: Start = 0, deliver_when_valid: bool = False
     ) -> Subscription:
         """Read the log, and go on with what comes.
 
@@ -30,7 +30,8 @@ class SubscriptionMethods(PooledStoreBase):
             after: the checkpoint or position after which to begin, such as the `checkpoint` that
                 you kept; a moment, for what was recorded after it; or `"head"` for what comes
                 from now on.
-            due: hand out each event when its valid time comes, facts that are known late at once.
+            deliver_when_valid: hand out each event when its valid time comes, facts that are known
+                late at once.
                 What was recorded before the start and is valid after it comes too. The order is
                 that of the log for what is due when it comes, and that of valid time for the rest.
                 Keep the `checkpoint`: a position alone does not say how far the time had come.
@@ -54,7 +55,7 @@ class SubscriptionMethods(PooledStoreBase):
                     checkpoint = subscription.checkpoint
             ```
         """
-        following = (ValidTimeFollower if due else LogFollower)(
+        following = (ValidTimeFollower if deliver_when_valid else LogFollower)(
             self._writing.codec, query, after=after
         )
         return Subscription(self._engine, self._wakeup.watch, following)

@@ -16,7 +16,7 @@ class AsyncSubscriptionMethods(AsyncPooledStoreBase):
     """The part of an `AsyncEventStore` that follows the log."""
 
     def subscribe(
-        self, query: Query | None = None, *, after: Start = 0, due: bool = False
+        self, query: Query | None = None, *, after: Start = 0, deliver_when_valid: bool = False
     ) -> AsyncSubscription:
         """Read the log, and go on with what comes.
 
@@ -29,7 +29,8 @@ class AsyncSubscriptionMethods(AsyncPooledStoreBase):
             after: the checkpoint or position after which to begin, such as the `checkpoint` that
                 you kept; a moment, for what was recorded after it; or `"head"` for what comes
                 from now on.
-            due: hand out each event when its valid time comes, facts that are known late at once.
+            deliver_when_valid: hand out each event when its valid time comes, facts that are known
+                late at once.
                 What was recorded before the start and is valid after it comes too. The order is
                 that of the log for what is due when it comes, and that of valid time for the rest.
                 Keep the `checkpoint`: a position alone does not say how far the time had come.
@@ -53,7 +54,7 @@ class AsyncSubscriptionMethods(AsyncPooledStoreBase):
                     checkpoint = subscription.checkpoint
             ```
         """
-        following = (ValidTimeFollower if due else LogFollower)(
+        following = (ValidTimeFollower if deliver_when_valid else LogFollower)(
             self._writing.codec, query, after=after
         )
         return AsyncSubscription(self._engine, self._wakeup.watch, following)

@@ -53,7 +53,8 @@ class LogFollower:
             )
         if isinstance(after, Checkpoint) and after.due is not None and not self._is_by_valid_time:
             raise InvalidInput(
-                f"{after} is a checkpoint of a subscription to what is due: subscribe with due=True"
+                f"{after} is a checkpoint of a subscription to what is due: subscribe with"
+                " deliver_when_valid=True"
             )
         self._begins = validate_timestamp("after", after) if isinstance(after, datetime) else after
         position = after.position if isinstance(after, Checkpoint) else after

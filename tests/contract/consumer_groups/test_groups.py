@@ -81,13 +81,18 @@ def test_a_group_is_created_once(store: EventStore) -> None:
 def test_settings_come_back_as_they_were_given(store: EventStore) -> None:
     query = Query(types=["A", "B"], tags="a:1", channel="c") | Query(stream_prefix="s")
     store.group("mails").create(
-        query, partition_by="tag:a", max_attempts=7, retry_after=2, lease=3, hold_back=False
+        query,
+        partition_by="tag:a",
+        max_attempts=7,
+        retry_after=2,
+        lease=3,
+        park_blocks_stream=False,
     )
     info = store.group("mails").info()
     settings = info.settings
     assert settings.query == query
     assert (settings.partition_by, settings.max_attempts, settings.retry_after) == ("tag:a", 7, 2)
-    assert (settings.lease, settings.hold_back) == (3, False)
+    assert (settings.lease, settings.park_blocks_stream) == (3, False)
     assert [found.name for found in store.groups()] == ["mails"]
 
 
@@ -389,7 +394,7 @@ def test_discarded_events_are_gone_and_what_waited_follows(store: EventStore) ->
 def test_parked_events_may_let_later_ones_pass(store: EventStore) -> None:
     append(store, "a-1", 1, 2)
     group = store.group("mails")
-    group.create(hold_back=False)
+    group.create(park_blocks_stream=False)
     with group.consume() as consumer:
         taken(consumer).park()
         assert handled(consumer, 1) == [2]
@@ -882,7 +887,9 @@ def test_thousands_of_events_behind_one_cost_no_more_than_a_few(
     connection.execute("UPDATE group_slices SET token = 1")
     for statement in ("consumer_groups.fetch_retries", "consumer_groups.blocked_keys"):
         text = statements(schema)[statement]
-        rows = connection.execute(text, {"group_id": 1, "token": 1, "hold_back": True}).fetchall()
+        rows = connection.execute(
+            text, {"group_id": 1, "token": 1, "park_blocks_stream": True}
+        ).fetchall()
         assert len(rows) == 1
 
 

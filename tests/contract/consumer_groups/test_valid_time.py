@@ -103,7 +103,7 @@ def connection(url: str, schema: str) -> Any:
 @pytest.fixture
 def group(sync_store: EventStore) -> Group:
     created = sync_store.group("prices")
-    created.create(due=True, retry_after=0)
+    created.create(deliver_when_valid=True, retry_after=0)
     return created
 
 
@@ -115,7 +115,7 @@ def test_what_is_late_comes_at_once_and_what_is_ahead_when_its_time_comes(
 ) -> None:
     """A fact that waits holds back nothing of its stream, also where it is the first of it."""
     group = store.group("prices")
-    group.create(due=True)
+    group.create(deliver_when_valid=True)
     with working(group) as consumer:
         append(store, "a-1", (1, 0.4), (2, None), (3, -9), (4, 3600))
         assert handled(consumer, 2) == [2, 3]
@@ -158,7 +158,7 @@ def test_a_query_holds_for_what_becomes_due_and_what_was_erased_is_nobodys(
     append(sync_store, "gone-1", (3, at))
     append(sync_store, "old-1", (4, at))
     group = sync_store.group("prices")
-    group.create(Query(types="Fact") | Query(types="Nothing"), due=True)
+    group.create(Query(types="Fact") | Query(types="Nothing"), deliver_when_valid=True)
     with group.consume() as consumer:
         assert consumer.take(0.05) is None
         sync_store.erase_stream("gone-1", reason="the law")
@@ -176,7 +176,7 @@ def test_a_group_has_what_was_recorded_before_its_start_and_becomes_due_after_it
     last = append(sync_store, "a-1", (4, None))
     starts: dict[str, Any] = {"head": "head", "moment": datetime.now(UTC), "position": last}
     group = sync_store.group("prices")
-    group.create(due=True, start=starts[start])
+    group.create(deliver_when_valid=True, start=starts[start])
     append(sync_store, "a-1", (5, None))
     with group.consume() as consumer:
         assert sorted(handled(consumer, 2)) == [3, 5]
@@ -185,21 +185,21 @@ def test_a_group_has_what_was_recorded_before_its_start_and_becomes_due_after_it
 
 def test_whether_events_wait_is_told_and_fixed_for_ever(store: EventStore) -> None:
     group = store.group("prices")
-    assert group.create(due=True)
-    assert group.info().settings.due
+    assert group.create(deliver_when_valid=True)
+    assert group.info().settings.deliver_when_valid
     with pytest.raises(InvalidInput, match="fixed at creation"):
-        group.create(due=False, exists="change")
-    group.create(due=True, max_attempts=3, exists="change")
-    assert group.info().settings.due
+        group.create(deliver_when_valid=False, exists="change")
+    group.create(deliver_when_valid=True, max_attempts=3, exists="change")
+    assert group.info().settings.deliver_when_valid
 
 
 def test_what_waits_and_matches_a_later_query_comes_at_its_time(sync_store: EventStore) -> None:
     group = sync_store.group("prices")
-    group.create(Query(types="Other"), due=True)
+    group.create(Query(types="Other"), deliver_when_valid=True)
     with working(group):
         last = append(sync_store, "a-1", (1, None), (2, 0.6))
         group.wait_for(last, timeout=LONG)
-    group.create(Query(types="Fact"), due=True, exists="change")
+    group.create(Query(types="Fact"), deliver_when_valid=True, exists="change")
     with group.consume() as consumer:
         assert handled(consumer, 1) == [2]
         assert consumer.take(SHORT) is None
@@ -235,7 +235,7 @@ def test_one_that_fails_holds_back_those_due_later_also_where_they_stand_before_
 
 def test_a_parked_one_may_let_those_due_later_pass(sync_store: EventStore) -> None:
     group = sync_store.group("prices")
-    group.create(due=True, hold_back=False)
+    group.create(deliver_when_valid=True, park_blocks_stream=False)
     with working(group) as consumer:
         append(sync_store, "a-1", (1, 0.4), (2, 0.3))
         taken(consumer).park()
@@ -247,7 +247,7 @@ def test_one_due_later_that_kills_its_workers_is_parked(
 ) -> None:
     """Also one that the next worker, which has read nothing of the log, has first."""
     group = sync_store.group("prices")
-    group.create(due=True, max_attempts=3)
+    group.create(deliver_when_valid=True, max_attempts=3)
     append(sync_store, "a-1", (1, 0.2), (2, 0.3))
     for attempt in (1, 2, 3):
         with group.consume() as consumer:
@@ -332,7 +332,7 @@ def test_each_is_finished_once_and_in_order_whoever_comes_goes_fails_or_dies(
 ) -> None:
     """Of two of a stream, the one that stands before and is not due later is finished first."""
     random = Random(1)
-    group.create(due=True, retry_after=0, max_attempts=1_000, exists="change")
+    group.create(deliver_when_valid=True, retry_after=0, max_attempts=1_000, exists="change")
     crew = Crew(sync_store, "prices")
     crew.join()
     count = 0
@@ -532,7 +532,7 @@ def test_a_worker_rests_until_the_next_is_due(
     monkeypatch.setattr("indelible.consumer_groups.fetch._RETRIES_PAUSE", LONG)
     monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", LONG)
     group = sync_store.group("prices")
-    group.create(due=True, lease=3 * LONG)
+    group.create(deliver_when_valid=True, lease=3 * LONG)
     with working(group) as consumer:
         append(sync_store, "a-1", (1, 3600), (2, 0.5))
         worker, turns = consumer._worker, 0

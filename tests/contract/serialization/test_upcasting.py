@@ -156,7 +156,7 @@ def test_a_subscription_to_what_is_due_knows_old_names(
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
     append(store, "order-1", "Heartbeat", "Closed", "Stopped", valid_at=soon)
-    with upcasting.subscribe(Query(types="Canceled"), due=True) as subscription:
+    with upcasting.subscribe(Query(types="Canceled"), deliver_when_valid=True) as subscription:
         assert next(subscription).data == Canceled(1, "closed")
         assert next(subscription).data == Canceled(2, "unknown")
 
@@ -223,12 +223,12 @@ def test_the_checkpoint_of_what_is_due_stands_before_a_split_event_until_its_las
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
     _, position = append(store, "order-1", "Placed", "Closed", valid_at=soon)
-    with upcasting.subscribe(due=True) as subscription:
+    with upcasting.subscribe(deliver_when_valid=True) as subscription:
         assert next(subscription).data == Placed(0)
         assert next(subscription).data == Canceled(1, "closed")
         between = Checkpoint.parse(str(subscription.checkpoint))
     assert between.due == (soon, position - 1)
-    with upcasting.subscribe(due=True, after=between) as subscription:
+    with upcasting.subscribe(deliver_when_valid=True, after=between) as subscription:
         assert next(subscription).data == Canceled(1, "closed")
         assert next(subscription).data == Refunded(1)
 

@@ -235,7 +235,7 @@ def test_a_running_subscription_that_is_ahead_of_the_log_ends_with_an_error(
 ) -> None:
     """Also if the new log has grown beyond it before anybody looks."""
     store.append("a-1", [event(n) for n in range(3)], expected=NO_STREAM)
-    with store.subscribe(due=due) as subscription:
+    with store.subscribe(deliver_when_valid=due) as subscription:
         assert [next(subscription).data["number"] for _ in range(3)] == [0, 1, 2]
         fail_over(loses_after=1)
         store.append("a-1", [event(10 + n) for n in range(9)], expected=0)

@@ -59,7 +59,7 @@ def test_what_is_late_comes_at_once_and_what_is_ahead_when_its_time_comes(
     store: EventStore,
 ) -> None:
     store.append("a-1", [fact(1), fact(2, soon(0.5)), fact(3, soon(-9))], expected=NO_STREAM)
-    with store.subscribe(due=True) as subscription:
+    with store.subscribe(deliver_when_valid=True) as subscription:
         assert numbers(take(subscription, 2)) == [1, 3]
         store.append("a-1", [fact(4), fact(5, soon(-9))], expected=2)
         assert numbers(take(subscription, 3)) == [4, 5, 2]
@@ -71,7 +71,7 @@ def test_what_is_ahead_comes_in_order_of_valid_time_then_of_position(store: Even
     at = soon(0.4)
     store.append("b-1", [fact(1, at + timedelta(seconds=0.1)), fact(2, at)], expected=NO_STREAM)
     store.append("a-1", [fact(3, at), fact(4, at - timedelta(seconds=0.1))], expected=NO_STREAM)
-    with store.subscribe(due=True) as subscription:
+    with store.subscribe(deliver_when_valid=True) as subscription:
         assert numbers(take(subscription, 4)) == [4, 2, 3, 1]
 
 
@@ -79,7 +79,7 @@ def test_a_reader_from_the_head_has_what_was_recorded_before_and_is_valid_after(
     store: EventStore,
 ) -> None:
     store.append("a-1", [fact(1), fact(2, soon(0.3)), fact(3, soon(-9))], expected=NO_STREAM)
-    with store.subscribe(due=True, after="head") as subscription:
+    with store.subscribe(deliver_when_valid=True, after="head") as subscription:
         assert numbers(take(subscription, 1)) == [2]
 
 
@@ -89,14 +89,14 @@ def test_a_query_holds_for_what_is_due(store: EventStore) -> None:
         "a-1", [fact(1, at), fact(2, at, "Other"), fact(3), fact(4, at)], expected=NO_STREAM
     )
     query = Query(types="Happened") | Query(types="Nothing")
-    with store.subscribe(query, due=True) as subscription:
+    with store.subscribe(query, deliver_when_valid=True) as subscription:
         assert numbers(take(subscription, 3)) == [3, 1, 4]
 
 
 def test_more_come_due_at_once_than_a_page_holds(store: EventStore) -> None:
     at = soon(0.3)
     store.append("a-1", [fact(number, at) for number in range(2_100)], expected=NO_STREAM)
-    with store.subscribe(due=True) as subscription:
+    with store.subscribe(deliver_when_valid=True) as subscription:
         assert numbers(take(subscription, 2_100)) == list(range(2_100))
 
 
@@ -117,7 +117,7 @@ def test_a_reader_that_stops_after_any_event_misses_and_repeats_nothing(
                 ahead = random.choice([None, -5, 0.01, 0.02, 0.05, 0.2])
                 facts.append(fact(given, None if ahead is None else soon(ahead)))
             store.append(f"a-{random.randrange(3)}", facts, expected=ANY)
-        with store.subscribe(due=True, after=Checkpoint.parse(kept)) as subscription:
+        with store.subscribe(deliver_when_valid=True, after=Checkpoint.parse(kept)) as subscription:
             for event in take(subscription, min(random.choice([1, 1, 2]), given - len(seen))):
                 seen.append(event.data["number"])
                 kept = str(subscription.checkpoint)
@@ -128,13 +128,13 @@ def test_a_reader_that_stops_after_any_event_misses_and_repeats_nothing(
 def test_a_checkpoint_between_batches_counts_them_whole(store: EventStore) -> None:
     store.append("a-1", [fact(1), fact(2, soon(0.2)), fact(3)], expected=NO_STREAM)
     found: list[int] = []
-    with store.subscribe(due=True) as subscription:
+    with store.subscribe(deliver_when_valid=True) as subscription:
         for batch in subscription.batches():
             found += numbers(list(batch.events))
             if found:
                 break
         kept = subscription.checkpoint
-    with store.subscribe(due=True, after=kept) as subscription:
+    with store.subscribe(deliver_when_valid=True, after=kept) as subscription:
         found += numbers(take(subscription, 1))
     assert found == [1, 3, 2]
     assert Checkpoint.parse(str(kept)) == kept
@@ -142,19 +142,22 @@ def test_a_checkpoint_between_batches_counts_them_whole(store: EventStore) -> No
 
 def test_a_checkpoint_of_another_kind_or_history_is_refused(store: EventStore) -> None:
     store.append("a-1", fact(1), expected=NO_STREAM)
-    with store.subscribe(due=True) as subscription:
+    with store.subscribe(deliver_when_valid=True) as subscription:
         next(subscription)
         kept = subscription.checkpoint
     assert kept.due is not None
-    with pytest.raises(InvalidInput, match="due=True"):
+    with pytest.raises(InvalidInput, match="deliver_when_valid=True"):
         store.subscribe(after=kept).stop()
     plain = Checkpoint(1, kept.epoch)
     assert Checkpoint.parse(str(plain)) == plain
-    with store.subscribe(due=True, after=plain) as subscription:
+    with store.subscribe(deliver_when_valid=True, after=plain) as subscription:
         store.append("a-1", fact(2), expected=0)
         assert numbers(take(subscription, 1)) == [2]
     store.renew_epoch()
-    with pytest.raises(EpochMismatch), store.subscribe(due=True, after=plain) as subscription:
+    with (
+        pytest.raises(EpochMismatch),
+        store.subscribe(deliver_when_valid=True, after=plain) as subscription,
+    ):
         next(subscription)
     with pytest.raises(InvalidInput):
         Checkpoint.parse(f"1@{kept.epoch}@yesterday/7")
@@ -164,7 +167,7 @@ def test_a_reader_that_waits_for_what_is_far_ahead_asks_seldom_and_can_be_stoppe
     sync_store: EventStore,
 ) -> None:
     sync_store.append("a-1", fact(1, soon(3600)), expected=NO_STREAM)
-    with sync_store.subscribe(due=True) as subscription:
+    with sync_store.subscribe(deliver_when_valid=True) as subscription:
         asked = []
         run = subscription._engine.run
 
@@ -226,7 +229,7 @@ def test_nothing_is_missed_or_repeated_beside_slow_writers(
     lasts = 0
     kept: Any = 0
     while lasts < len(writers):
-        with sync_store.subscribe(due=True, after=kept) as subscription:
+        with sync_store.subscribe(deliver_when_valid=True, after=kept) as subscription:
             for _ in range(25):
                 (number,) = numbers(take(subscription, 1))
                 seen.append(number)

@@ -94,7 +94,7 @@ DECLARE
 BEGIN
     INSERT INTO indelible.groups (
         name, query, partition_by, start_position, max_attempts, retry_seconds, lease_seconds,
-        park_blocks_stream, due
+        park_blocks_stream, deliver_when_valid
     )
     VALUES (
         group_name, items, partitioned_by, start.begins, attempts, retry_after, lease, holds_back,
@@ -132,7 +132,7 @@ AS $$
 DECLARE
     found record;
 BEGIN
-    SELECT id, partition_by, due INTO found
+    SELECT id, partition_by, deliver_when_valid INTO found
     FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
     IF found.partition_by IS DISTINCT FROM partitioned_by THEN
         RAISE EXCEPTION 'group % is partitioned by %', group_name,
@@ -140,9 +140,9 @@ BEGIN
         USING ERRCODE = 'IND04',
             HINT = 'What keeps events in order is fixed at creation: create another group.';
     END IF;
-    IF found.due <> is_due THEN
+    IF found.deliver_when_valid <> is_due THEN
         RAISE EXCEPTION 'group % % wait for valid times', group_name,
-            CASE WHEN found.due THEN 'does' ELSE 'does not' END
+            CASE WHEN found.deliver_when_valid THEN 'does' ELSE 'does not' END
         USING ERRCODE = 'IND04',
             HINT = 'Whether events wait until they are due is fixed at creation: create another group.';
     END IF;
@@ -189,7 +189,7 @@ DECLARE
 BEGIN
     -- Not FOR UPDATE, for which the foreign keys of what workers write would have to wait, and the
     -- workers' rows after that for each other.
-    SELECT id, due INTO reset_id, is_due
+    SELECT id, deliver_when_valid INTO reset_id, is_due
     FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
     IF reset_id IS NULL THEN
         RETURN NULL;
@@ -991,7 +991,7 @@ BEGIN
                 )
             )
         WHERE groups.id = group_overdue_events.group_id
-            AND groups.due
+            AND groups.deliver_when_valid
             AND recorded.given_valid_at >= lowest
             AND recorded.given_valid_at <= statement_timestamp()
             AND recorded.given_valid_at <> recorded.recorded_at
@@ -1049,7 +1049,7 @@ AS $$
             SELECT min(overdue.position) - 1
             FROM indelible.groups
             CROSS JOIN LATERAL indelible.group_overdue_events(groups.id) AS overdue
-            WHERE groups.id = group_checkpoint.group_id AND groups.due
+            WHERE groups.id = group_checkpoint.group_id AND groups.deliver_when_valid
         )
     )
 $$;

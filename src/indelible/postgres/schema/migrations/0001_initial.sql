@@ -346,7 +346,7 @@ CREATE TABLE indelible.groups (
     retry_seconds double precision NOT NULL,
     lease_seconds double precision NOT NULL,
     park_blocks_stream boolean NOT NULL,
-    due boolean NOT NULL,
+    deliver_when_valid boolean NOT NULL,
     last_token bigint NOT NULL DEFAULT 0,
     ended_token bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -369,7 +369,7 @@ COMMENT ON COLUMN indelible.groups.lease_seconds IS
     'After how long without a beat a worker is taken for dead.';
 COMMENT ON COLUMN indelible.groups.park_blocks_stream IS
     'Whether the later events of a stream wait behind a parked one.';
-COMMENT ON COLUMN indelible.groups.due IS
+COMMENT ON COLUMN indelible.groups.deliver_when_valid IS
     'Whether each event is handed out when its valid time comes.';
 COMMENT ON COLUMN indelible.groups.last_token IS 'The last fencing token: they only grow.';
 COMMENT ON COLUMN indelible.groups.ended_token IS
