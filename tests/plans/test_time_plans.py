@@ -77,18 +77,18 @@ class Explained:
             return stop.value
 
     def call(self, call: Statement) -> list[tuple[Any, ...]]:
-        statement = self._statements[call.statement]
+        statement = self._statements[call.name]
         parameters = dict(call.parameters)
         cursor = event_cursor(self._connection)
         ((found,),) = cursor.execute(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement, parameters
         ).fetchall()
-        self.calls[call.statement] = self.calls.get(call.statement, 0) + 1
+        self.calls[call.name] = self.calls.get(call.name, 0) + 1
         looked_at = sum(rows_of(node) for node in nodes(found[0]["Plan"]))
-        self.looked_at[call.statement] = max(self.looked_at.get(call.statement, 0), looked_at)
+        self.looked_at[call.name] = max(self.looked_at.get(call.name, 0), looked_at)
         plan = found[0]["Plan"]
-        self.blocks[call.statement] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-        self.plans[call.statement] = json.dumps(found, indent=1)
+        self.blocks[call.name] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        self.plans[call.name] = json.dumps(found, indent=1)
         return cursor.execute(statement, parameters).fetchall()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
 
-from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.operation import AppendStatement, Operation, Rows
 from indelible.core.retry import RetryBudget
 from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
 from indelible.events import AppendResult, NewEvent, StreamAppend
@@ -162,7 +162,7 @@ class CommandHandler:
     def _first_result(self, first: int) -> Operation[CommandResult[Any, Any]]:
         """What came of the command when it was handled first."""
         # Whoever handled it may have been told that it is not known whether it will last.
-        yield Statement("streams.wait_at_commit", appends=True)
+        yield AppendStatement("streams.wait_at_commit")
         rows = yield from self._rows_from(first)
         position, version, recorded_at = rows[-1][0], rows[-1][2], rows[-1][9]
         result = AppendResult(self._stream, version, position, recorded_at, idempotent=True)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.operation import AppendStatement, Operation, Rows, Statement
 from indelible.core.timestamps import validate_timestamp
 from indelible.core.validation import validate_integer, validate_name, validate_new_name
 from indelible.errors import (
@@ -158,10 +158,9 @@ class Importing:
         That an id is there is mostly told by the first one, or else by the unique key and the
         check: then the chunk is tried once more, and each id is looked for.
         """
-        return Statement(
+        return AppendStatement(
             "bulk_import.reserve",
             {**chunk.keys, **chunk.ids()},
-            appends=True,
             survives_conflicts=chunk.was_refused,
         )
 

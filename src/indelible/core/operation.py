@@ -23,25 +23,30 @@ class Statement(msgspec.Struct, frozen=True):
     """One statement to run.
 
     Attributes:
-        statement: the name of a file in `sql/`, without its ending.
+        name: `PACKAGE.NAME`, the block of a package's `statements.sql`.
         parameters: its named parameters.
-        prepared: whether to keep its plan. Not for statements whose best plan depends on how many
-            rows are asked for.
-        appends: whether it appends events, so that readers are woken, and whoever called is told
-            when its outcome is not known.
-        lane: where it may be sent together with others, each with an outcome of its own: those of
-            one lane go one after the other, in the order in which they came. None: it goes alone.
-        survives_conflicts: whether it is repeated where the database undid its transaction.
-        parts: what it appends, stream by stream, for inline projections.
+        prepared: whether to prepare it. Not for statements whose best query plan depends on how
+            many rows are asked for.
     """
 
-    statement: str
+    name: str
     parameters: Mapping[str, object] = {}
     prepared: bool = True
-    appends: bool = False
-    lane: str | None = None
+
+
+class AppendStatement(Statement, frozen=True):
+    """A statement that appends: readers are woken, and an unknown outcome is reported as such.
+
+    Attributes:
+        writes: what it appends, stream by stream, for inline projections.
+        ordering_key: appends with one key are sent in the order in which they came, and may share
+            a batch with others, each with an outcome of its own. None: it is sent on its own.
+        survives_conflicts: whether it is repeated if the database undid its transaction.
+    """
+
+    writes: Sequence[StreamWrite] = ()
+    ordering_key: str | None = None
     survives_conflicts: bool = True
-    parts: Sequence[StreamWrite] = ()
 
 
 Operation = Generator[Statement, Rows, T]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from indelible.core.operation import Rows, Statement
+from indelible.core.operation import AppendStatement, Rows
 from indelible.errors import DatabaseError, InvalidInput, TransactionConflict
 
 _SMALLEST_SHARE = 32
@@ -40,16 +40,16 @@ class PendingAppend:
         "call",
         "has_left",
         "is_sent",
-        "lane",
+        "ordering_key",
         "problem",
         "rows",
         "signal",
     )
 
-    def __init__(self, call: Statement, alive: Any = None) -> None:
+    def __init__(self, call: AppendStatement, alive: Any = None) -> None:
         self.call = call
-        assert call.lane is not None  # noqa: S101
-        self.lane = call.lane
+        assert call.ordering_key is not None  # noqa: S101
+        self.ordering_key = call.ordering_key
         self.alive = alive
         self.begun = 0.0
         self.signal: Any = None
@@ -105,21 +105,18 @@ class Batch:
         """Whether it is one append, which may have to wait for a stream."""
         return len(self.entries) == 1
 
-    def call(self) -> Statement:
+    def call(self) -> AppendStatement:
         """The statement."""
         if self.is_alone:
             return self.entries[0].call
         appends = ",".join(entry.text() for entry in self.entries)
-        return Statement(
-            "streams.append_batch",
-            {"appends": f"[{appends}]"},
-            appends=True,
-            survives_conflicts=False,
+        return AppendStatement(
+            "streams.append_batch", {"appends": f"[{appends}]"}, survives_conflicts=False
         )
 
 
 class CommitQueue:
-    """Who goes with whom. Appends of one lane, a stream say, go in the order in which they came."""
+    """Decides which appends share a batch. Those with one ordering key keep their order."""
 
     def __init__(self, workers: int, batches: int) -> None:
         self._workers = self._free = workers
@@ -128,11 +125,11 @@ class CommitQueue:
         self._settled = 0
         """How many appends were settled last: their callers may well come again."""
         self._at_work: set[str] = set()
-        """The lanes of what is under way."""
+        """The keys of what is under way."""
         self._waiting: dict[str, deque[PendingAppend]] = {}
-        """What waits, by its lane."""
+        """What waits, by its key."""
         self._ready: deque[str] = deque()
-        """The lanes of what waits that are not at work."""
+        """The keys of what waits that are not at work."""
 
     @property
     def is_idle(self) -> bool:
@@ -144,14 +141,14 @@ class CommitQueue:
         """Whether all workers are."""
         return self._free == self._workers
 
-    def may_pass(self, lane: str, others: Collection[str]) -> bool:
+    def may_pass(self, key: str, others: Collection[str]) -> bool:
         """Whether an append may go without taking a place, beside others that did so."""
         return (
             self._free > len(others)
             and self._free_for_batches > 0
             and not self._ready
-            and lane not in others
-            and lane not in self._at_work
+            and key not in others
+            and key not in self._at_work
         )
 
     @property
@@ -166,20 +163,20 @@ class CommitQueue:
 
     def enter(self, entry: PendingAppend) -> Batch | None:
         """Take a place; return what is to be run at once, if a worker is free."""
-        if self.has_room and entry.lane not in self._at_work:
+        if self.has_room and entry.ordering_key not in self._at_work:
             return self._begin([entry])
         self.queue(entry)
         return None
 
     def queue(self, entry: PendingAppend) -> bool:
         """Take a place; return whether there is a worker for what waits."""
-        waiting = self._waiting.get(entry.lane)
+        waiting = self._waiting.get(entry.ordering_key)
         if waiting is not None:
             waiting.append(entry)
         else:
-            self._waiting[entry.lane] = deque((entry,))
-            if entry.lane not in self._at_work:
-                self._ready.append(entry.lane)
+            self._waiting[entry.ordering_key] = deque((entry,))
+            if entry.ordering_key not in self._at_work:
+                self._ready.append(entry.ordering_key)
         return self.has_room and bool(self._ready)
 
     def admit(self, entry: PendingAppend) -> Batch:
@@ -196,17 +193,17 @@ class CommitQueue:
         aside: dict[str, list[PendingAppend]] = {}
         for entry in self._note(work, outcome):
             if not entry.is_abandoned:
-                aside.setdefault(entry.lane, []).append(entry)
+                aside.setdefault(entry.ordering_key, []).append(entry)
         following = []
-        for lane in {entry.lane: None for entry in work.entries}:
-            self._at_work.discard(lane)
-            if lane in aside:
-                first, *rest = aside[lane]
+        for key in {entry.ordering_key: None for entry in work.entries}:
+            self._at_work.discard(key)
+            if key in aside:
+                first, *rest = aside[key]
                 following.append(self._begin([first], takes_place=False))
                 if rest:
-                    self._waiting[lane] = deque((*rest, *self._waiting.get(lane, ())))
-            elif lane in self._waiting:
-                self._ready.append(lane)
+                    self._waiting[key] = deque((*rest, *self._waiting.get(key, ())))
+            elif key in self._waiting:
+                self._ready.append(key)
         return following + self.go_on()
 
     def _note(self, work: Batch, outcome: Rows | BaseException) -> list[PendingAppend]:
@@ -257,8 +254,8 @@ class CommitQueue:
         room = min(max(room, _SMALLEST_SHARE), _LARGEST_BATCH)
         size = 0
         while self._ready and room > 0 and size < _LARGEST_BATCH_BYTES:
-            lane = self._ready.popleft()
-            waiting = self._waiting.pop(lane)
+            key = self._ready.popleft()
+            waiting = self._waiting.pop(key)
             while waiting and room > 0 and size < _LARGEST_BATCH_BYTES:
                 entry = waiting.popleft()
                 if not entry.is_abandoned:
@@ -266,7 +263,7 @@ class CommitQueue:
                     room -= 1
                     size += len(entry.call.parameters["events"])  # type: ignore[arg-type]
             if waiting:  # until these are done
-                self._waiting[lane] = waiting
+                self._waiting[key] = waiting
         return entries
 
     def _leave(self, work: Batch) -> None:
@@ -283,5 +280,5 @@ class CommitQueue:
         if takes_place:
             self._free -= 1
             self._free_for_batches -= not work.is_alone
-        self._at_work.update(entry.lane for entry in entries)
+        self._at_work.update(entry.ordering_key for entry in entries)
         return work

@@ -198,7 +198,7 @@ def fetch(
     cursor: psycopg.Cursor[Any], call: Statement, settings: Settings, prepares: object
 ) -> Rows:
     """Run a statement, and give its rows."""
-    statement = statements(settings.schema)[call.statement]
+    statement = statements(settings.schema)[call.name]
     cursor.execute(statement, adapt_parameters(call), prepare=prepare(call, prepares))
     with Uncollected():
         return cursor.fetchall()

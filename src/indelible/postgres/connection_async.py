@@ -132,7 +132,7 @@ async def fetch_async(
     cursor: psycopg.AsyncCursor[Any], call: Statement, settings: Settings, prepares: object
 ) -> Rows:
     """Run a statement, and give its rows."""
-    statement = statements(settings.schema)[call.statement]
+    statement = statements(settings.schema)[call.name]
     await cursor.execute(statement, adapt_parameters(call), prepare=prepare(call, prepares))
     with Uncollected():
         return await cursor.fetchall()

@@ -12,7 +12,7 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from indelible.core.operation import Operation, Rows, Statement, run
+from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
@@ -294,7 +294,11 @@ class PoolEngine:
             self._pool.take_back(loan)
 
     def _share_or_execute(self, call: Statement) -> Rows:
-        if call.lane is None or participates(self._on_append, call):
+        if (
+            not isinstance(call, AppendStatement)
+            or call.ordering_key is None
+            or participates(self._on_append, call)
+        ):
             return self._execute(call)
         return self._group_commit.append(call)
 
@@ -305,14 +309,14 @@ class PoolEngine:
             try:
                 loan = Loan()
                 with loan.alive, self._checkout(meanwhile, loan) as connection:
-                    if participates(self._on_append, call):
+                    if isinstance(call, AppendStatement) and participates(self._on_append, call):
                         rows = self._append_with(self._on_append, connection, call)
                     else:
                         with connection.using_waits(meanwhile):
                             rows = fetch(
                                 connection.event_cursor, call, self._settings, self._prepares
                             )
-                if call.appends:
+                if isinstance(call, AppendStatement):
                     self._on_commit()
                 return rows
             except psycopg.Error as error:
@@ -329,7 +333,9 @@ class PoolEngine:
                 self._pool.check()
             time.sleep(pause)
 
-    def _append_with(self, part: OnAppend, connection: PooledConnection, call: Statement) -> Rows:
+    def _append_with(
+        self, part: OnAppend, connection: PooledConnection, call: AppendStatement
+    ) -> Rows:
         """Append, and have something done in the same transaction."""
         if not self._prepares:
             connection.prepare_threshold = None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from indelible.core.operation import Operation, Rows, Statement, run_async
+from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run_async
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
@@ -285,7 +285,11 @@ class AsyncPoolEngine:
         await asyncio.shield(task)
 
     async def _share_or_execute(self, call: Statement) -> Rows:
-        if call.lane is None or participates(self._on_append, call):
+        if (
+            not isinstance(call, AppendStatement)
+            or call.ordering_key is None
+            or participates(self._on_append, call)
+        ):
             return await self._execute(call)
         return await self._group_commit.append(call)
 
@@ -294,13 +298,13 @@ class AsyncPoolEngine:
         while True:
             try:
                 async with self._checkout() as connection:
-                    if participates(self._on_append, call):
+                    if isinstance(call, AppendStatement) and participates(self._on_append, call):
                         rows = await self._append_with(self._on_append, connection, call)
                     else:
                         rows = await fetch_async(
                             connection.event_cursor, call, self._settings, self._prepares
                         )
-                if call.appends:
+                if isinstance(call, AppendStatement):
                     self._on_commit()
                 return rows
             except psycopg.Error as error:
@@ -316,7 +320,7 @@ class AsyncPoolEngine:
             await asyncio.sleep(pause)
 
     async def _append_with(
-        self, part: AsyncOnAppend, connection: AsyncPooledConnection, call: Statement
+        self, part: AsyncOnAppend, connection: AsyncPooledConnection, call: AppendStatement
     ) -> Rows:
         """Append, and have something done in the same transaction."""
         if not self._prepares:

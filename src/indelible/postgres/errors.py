@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from indelible.core.operation import Statement
+from indelible.core.operation import AppendStatement, Statement
 from indelible.errors import (
     ConnectionLost,
     DatabaseError,
@@ -54,7 +54,8 @@ class ConnectionAttempts:
 
     def __init__(self, settings: Settings, call: Statement) -> None:
         self._settings = settings
-        self._call = call
+        self._appends = isinstance(call, AppendStatement)
+        self._survives_conflicts = not isinstance(call, AppendStatement) or call.survives_conflicts
         self._deadline = time.monotonic() + settings.timeout
         self._pause = 0.01
         self.loss: IndelibleError | None = None
@@ -63,13 +64,13 @@ class ConnectionAttempts:
         """Say how many seconds to wait before the next attempt, or raise the problem."""
         passes = (
             isinstance(problem, ConnectionLost)
-            or (isinstance(problem, TransactionConflict) and self._call.survives_conflicts)
+            or (isinstance(problem, TransactionConflict) and self._survives_conflicts)
             or is_lost_preparation(error)
             or is_read_only(error)
         )
         if isinstance(problem, ConnectionLost):
             problem = self.loss = self._lost(problem, error)
-        elif self.loss is not None and (self._call.appends or isinstance(problem, LockTimeout)):
+        elif self.loss is not None and (self._appends or isinstance(problem, LockTimeout)):
             problem = self.loss  # what a later attempt met says nothing of that one
         if not passes or time.monotonic() + self._pause > self._deadline:
             raise problem from error
@@ -77,7 +78,7 @@ class ConnectionAttempts:
         return self._pause / 2
 
     def _lost(self, problem: IndelibleError, error: psycopg.Error) -> IndelibleError:
-        if self._call.appends:
+        if self._appends:
             return outcome_not_known(problem)
         if isinstance(error, StandbyNotHeard):
             return problem

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 
-from indelible.core.operation import Rows, Statement
+from indelible.core.operation import AppendStatement, Rows, Statement
 from indelible.errors import StoreClosed
 
 from .commit_queue import Batch, CommitQueue, PendingAppend
@@ -56,7 +56,7 @@ class GroupCommit:
         self._execute = execute
         self._timeout = timeout
         self._passing: dict[str, PendingAppend] = {}
-        """What callers have under way by themselves, by its lane."""
+        """What callers have under way by themselves, by its key."""
         self._arrived: deque[PendingAppend] = deque()
         """What is to be taken into the line."""
         self._bell: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -76,19 +76,19 @@ class GroupCommit:
         with self._guard:
             self._have_threads(1)
 
-    def append(self, call: Statement) -> Rows:
+    def append(self, call: AppendStatement) -> Rows:
         """Append, with others where they are many."""
         entry = PendingAppend(call, threading.Lock())
         entry.begun = time.monotonic()
-        lane = entry.lane
-        if self._arrived or not self._line.may_pass(lane, self._passing):
+        key = entry.ordering_key
+        if self._arrived or not self._line.may_pass(key, self._passing):
             return self._wait(entry)
         try:
             with entry.alive:
-                self._passing[lane] = entry
+                self._passing[key] = entry
                 return self._execute(call, None)
         finally:
-            if self._passing.pop(lane, None) is None or self._arrived or self._line.is_waited_for:
+            if self._passing.pop(key, None) is None or self._arrived or self._line.is_waited_for:
                 self._bell.put(self._look)
 
     def close(self) -> None:

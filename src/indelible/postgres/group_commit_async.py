@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from indelible.core.operation import Rows, Statement
+from indelible.core.operation import AppendStatement, Rows, Statement
 from indelible.errors import StoreClosed
 
 from .commit_queue import Batch, CommitQueue, PendingAppend
@@ -33,7 +33,7 @@ class AsyncGroupCommit:
         self._goes_on = False
         self._relief: asyncio.TimerHandle | None = None
 
-    async def append(self, call: Statement) -> Rows:
+    async def append(self, call: AppendStatement) -> Rows:
         """Append, with others where they are many."""
         entry = PendingAppend(call)
         if self._line.is_idle and (work := self._line.enter(entry)):

@@ -10,7 +10,7 @@ from typing import Protocol, TypeGuard, TypeVar
 import psycopg
 
 from indelible.core.concurrency import run_blocking
-from indelible.core.operation import Operation, Rows, Statement, run
+from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run
 from indelible.errors import LockTimeout
 
 from .adapters import Connection, check_connection, event_cursor
@@ -26,16 +26,16 @@ T = TypeVar("T")
 class OnAppend(Protocol):
     """What takes part in the transaction of an append."""
 
-    def wants(self, call: Statement) -> bool:
+    def wants(self, call: AppendStatement) -> bool:
         """Whether it takes part in this one."""
 
-    def __call__(self, engine: BoundEngine, call: Statement, rows: Rows) -> None:
+    def __call__(self, engine: BoundEngine, call: AppendStatement, rows: Rows) -> None:
         """Do its part, after the statement and before the commit; an error undoes both."""
 
 
-def participates(hook: OnAppend | None, statement: Statement) -> TypeGuard[OnAppend]:
-    """Whether something is to be done in the transaction of a statement."""
-    return statement.appends and hook is not None and hook.wants(statement)
+def participates(hook: OnAppend | None, statement: AppendStatement) -> TypeGuard[OnAppend]:
+    """Whether something is to be done in the transaction of an append."""
+    return hook is not None and hook.wants(statement)
 
 
 class BoundEngine:
@@ -101,11 +101,11 @@ class BoundEngine:
 
     def _execute(self, call: Statement) -> Rows:
         self._origin.check()
-        self.has_appended = self.has_appended or call.appends
-        is_own = call.appends and commits_by_itself(self.connection)
+        self.has_appended = self.has_appended or isinstance(call, AppendStatement)
+        is_own = isinstance(call, AppendStatement) and commits_by_itself(self.connection)
         try:
             with standby_heard(self.connection) if is_own else nullcontext():
-                if not participates(self._on_append, call):
+                if not (isinstance(call, AppendStatement) and participates(self._on_append, call)):
                     return self._fetch(call)
                 with self._block():  # what takes part is undone with the append
                     rows = self._fetch(call)

@@ -9,7 +9,7 @@ from typing import Protocol, TypeGuard, TypeVar
 import psycopg
 
 from indelible.core.concurrency_async import run_blocking_async
-from indelible.core.operation import Operation, Rows, Statement, run_async
+from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run_async
 from indelible.errors import LockTimeout
 
 from .adapters import AsyncConnection, check_connection_async, event_cursor_async
@@ -26,16 +26,18 @@ T = TypeVar("T")
 class AsyncOnAppend(Protocol):
     """What takes part in the transaction of an append."""
 
-    def wants(self, call: Statement) -> bool:
+    def wants(self, call: AppendStatement) -> bool:
         """Whether it takes part in this one."""
 
-    async def __call__(self, engine: AsyncBoundEngine, call: Statement, rows: Rows) -> None:
+    async def __call__(self, engine: AsyncBoundEngine, call: AppendStatement, rows: Rows) -> None:
         """Do its part, after the statement and before the commit; an error undoes both."""
 
 
-def participates(hook: AsyncOnAppend | None, statement: Statement) -> TypeGuard[AsyncOnAppend]:
-    """Whether something is to be done in the transaction of a statement."""
-    return statement.appends and hook is not None and hook.wants(statement)
+def participates(
+    hook: AsyncOnAppend | None, statement: AppendStatement
+) -> TypeGuard[AsyncOnAppend]:
+    """Whether something is to be done in the transaction of an append."""
+    return hook is not None and hook.wants(statement)
 
 
 class AsyncBoundEngine:
@@ -99,11 +101,11 @@ class AsyncBoundEngine:
 
     async def _execute(self, call: Statement) -> Rows:
         self._origin.check()
-        self.has_appended = self.has_appended or call.appends
-        is_own = call.appends and commits_by_itself(self.connection)
+        self.has_appended = self.has_appended or isinstance(call, AppendStatement)
+        is_own = isinstance(call, AppendStatement) and commits_by_itself(self.connection)
         try:
             with standby_heard(self.connection) if is_own else nullcontext():
-                if not participates(self._on_append, call):
+                if not (isinstance(call, AppendStatement) and participates(self._on_append, call)):
                     return await self._fetch(call)
                 async with self._block():  # what takes part is undone with the append
                     rows = await self._fetch(call)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from indelible.core.concurrency import IS_ASYNC
-from indelible.core.operation import Rows, Statement
+from indelible.core.operation import AppendStatement, Rows
 from indelible.postgres.transaction import BoundEngine
 from indelible.serialization.codec import Codec
 from indelible.streams.append import appended_ids
@@ -27,7 +27,7 @@ class Inline(InlineProjections):
     def __init__(self, codec: Codec, given: Iterable[object]) -> None:
         super().__init__(codec, given, is_async=IS_ASYNC)
 
-    def __call__(self, engine: BoundEngine, call: Statement, rows: Rows) -> None:
+    def __call__(self, engine: BoundEngine, call: AppendStatement, rows: Rows) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""
         ids = appended_ids(call, rows)
         if not ids:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from indelible.core.concurrency_async import IS_ASYNC
-from indelible.core.operation import Rows, Statement
+from indelible.core.operation import AppendStatement, Rows
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.serialization.codec import Codec
 from indelible.streams.append import appended_ids
@@ -26,7 +26,7 @@ class AsyncInline(InlineProjections):
     def __init__(self, codec: Codec, given: Iterable[object]) -> None:
         super().__init__(codec, given, is_async=IS_ASYNC)
 
-    async def __call__(self, engine: AsyncBoundEngine, call: Statement, rows: Rows) -> None:
+    async def __call__(self, engine: AsyncBoundEngine, call: AppendStatement, rows: Rows) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""
         ids = appended_ids(call, rows)
         if not ids:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from indelible.core.operation import Operation, Statement
+from indelible.core.operation import AppendStatement, Operation, Statement
 from indelible.errors import InvalidInput
 from indelible.events import RecordedEvent
 from indelible.query import Query
@@ -36,9 +36,9 @@ class InlineProjections:
         stored = codec.upcasting.stored(Query(types=handled))
         self._types = {name for item in stored.items for name in item.types}
 
-    def wants(self, call: Statement) -> bool:
+    def wants(self, call: AppendStatement) -> bool:
         """Whether an append has an event that one of them takes."""
-        return any(event.type in self._types for part in call.parts for event in part.events)
+        return any(event.type in self._types for part in call.writes for event in part.events)
 
     def _taken(
         self, definition: ProjectionDefinition, events: Sequence[RecordedEvent]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.operation import AppendStatement, Operation, Rows
 from indelible.core.stream_write import EventPayload, StreamWrite
 from indelible.errors import ConnectionLost, InvalidInput
 from indelible.events import AppendResult, ExpectedVersion, StreamAppend
@@ -72,17 +72,17 @@ def _append_part(
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
     statement = "streams.append_conditional" if conditions else "streams.append"
-    lane = _lane(part, conditions, is_alone=is_alone)
-    rows = yield from _write(statement, parameters, [part], lane=lane)
+    ordering_key = _ordering_key(part, conditions, is_alone=is_alone)
+    rows = yield from _write(statement, parameters, [part], ordering_key=ordering_key)
     outcome = AppendOutcome(0, *rows[0])
     yield from check_outcomes(settings, [part], [outcome])
     return outcome.result(part)
 
 
-def _lane(
+def _ordering_key(
     part: StreamWrite, conditions: Sequence[Mapping[str, Any]], *, is_alone: bool
 ) -> str | None:
-    """The lane of an append: its stream, or the tag that an event alone decides by.
+    """The ordering key of an append: its stream, or the tag that an event alone decides by.
 
     None where it must not go with others: an item without tags waits for every appender, and the
     server's table of locks is finite.
@@ -190,16 +190,18 @@ def _write(
     parameters: Mapping[str, object],
     parts: Sequence[StreamWrite],
     *,
-    lane: str | None = None,
+    ordering_key: str | None = None,
 ) -> Operation[Rows]:
     try:
-        return (yield Statement(statement, parameters, appends=True, lane=lane, parts=parts))
+        return (
+            yield AppendStatement(statement, parameters, writes=parts, ordering_key=ordering_key)
+        )
     except ConnectionLost as lost:
         ids = [UUID(event.id) for part in parts for event in part.events]
         raise ConnectionLost(str(lost), ids) from lost
 
 
-def appended_ids(call: Statement, rows: Rows) -> list[str]:
+def appended_ids(call: AppendStatement, rows: Rows) -> list[str]:
     """The ids of the events that an append has just stored.
 
     Args:
@@ -209,7 +211,7 @@ def appended_ids(call: Statement, rows: Rows) -> list[str]:
     Returns:
         None where nothing was written, for it was refused, or stored before.
     """
-    if call.statement in ("streams.append", "streams.append_conditional"):
+    if call.name in ("streams.append", "streams.append_conditional"):
         outcomes = [(0, rows[0][0])]
     else:
         outcomes = [(place - 1, outcome) for place, outcome, *_ in rows]
@@ -217,7 +219,7 @@ def appended_ids(call: Statement, rows: Rows) -> list[str]:
         event.id
         for place, outcome in outcomes
         if outcome == "appended"
-        for event in call.parts[place].events
+        for event in call.writes[place].events
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any, TypeVar
 
-from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.operation import AppendStatement, Operation, Rows, Statement
 from indelible.errors import ConnectionLost, InvalidInput
 from indelible.events import ANY
 from indelible.store import AsyncEventStore, EventStore
@@ -96,9 +96,9 @@ def _interfered(store: S, interfere: Interference, at: int) -> S:
             call = next(plan)
             while True:
                 try:
-                    if call.appends:
-                        left[0] -= 1
-                    if call.appends and left[0] == 0:
+                    is_append = isinstance(call, AppendStatement)
+                    left[0] -= is_append
+                    if is_append and left[0] == 0:
                         rows = yield from interfere(store._writing, call)
                     else:
                         rows = yield call

@@ -99,7 +99,7 @@ def read_by(store: EventStore, stream: str, subject: object, **moment: Any) -> t
         nonlocal statements, events
         rows = store._engine._execute(call)
         statements += 1
-        events += sum(row[0] is not None for row in rows) if "load" in call.statement else 0
+        events += sum(row[0] is not None for row in rows) if "load" in call.name else 0
         return rows
 
     run(StateLoader(store._writing.codec, stream, adapter_of(subject), **moment).load(), execute)

@@ -695,7 +695,7 @@ def test_a_batch_of_which_it_is_not_known_whether_it_was_stored_is_not_taken_in_
 
         def execute_and_lose(call: Statement) -> Rows:
             rows = execute(call)
-            if call.statement == "projections.commit":
+            if call.name == "projections.commit":
                 raise ConnectionLost("in the middle of the answer")
             return rows
 
@@ -773,7 +773,7 @@ def test_a_batch_whose_answer_was_lost_is_counted_once(
         execute = engine._execute
 
         def execute_twice(call: Statement) -> Rows:
-            if call.statement == "projections.commit":
+            if call.name == "projections.commit":
                 execute(call)
             return execute(call)
 

@@ -55,7 +55,7 @@ def test_all_models_are_read_in_one_statement_and_kept_to_together() -> None:
 
     decision = run(begin(Codec(), models), answer)
 
-    assert [call.statement for call in asked] == ["dcb.read_matching"]
+    assert [call.name for call in asked] == ["dcb.read_matching"]
     assert len(json.loads(str(asked[0].parameters["items"]))) == 3
     assert decision.states == (0, 1, 2)
     a, b, c = queries

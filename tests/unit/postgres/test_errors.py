@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from indelible import ConnectionLost, IndelibleError
-from indelible.core.operation import Statement
+from indelible.core.operation import AppendStatement, Statement
 from indelible.errors import DatabaseUnreachable, LockTimeout, ServerBusy
 from indelible.postgres.errors import ConnectionAttempts, translate
 from indelible.postgres.session import connection_options
@@ -63,7 +63,7 @@ def test_a_server_that_takes_no_writes_cannot_be_reached_for_now(sqlstate: str) 
 
 
 def test_what_a_later_attempt_meets_does_not_hide_that_an_outcome_is_not_known() -> None:
-    attempts = ConnectionAttempts(SETTINGS, Statement("streams.append", appends=True))
+    attempts = ConnectionAttempts(SETTINGS, AppendStatement("streams.append"))
     lost, busy = error_of("57P01"), error_of("53300")
     attempts.pause_after(translate(lost, SETTINGS), lost)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from indelible import ConnectionLost
-from indelible.core.operation import Statement
+from indelible.core.operation import AppendStatement, Statement
 from indelible.errors import DatabaseError
 from indelible.postgres import group_commit
 from indelible.postgres.commit_queue import Batch, CommitQueue, PendingAppend
@@ -25,7 +25,7 @@ APPENDED = ("appended", 0, 1, None, None)
 
 def entry(stream: str) -> PendingAppend:
     parameters = {"stream": stream, "channel": None, "expected": -2, "events": "[{}]"}
-    return PendingAppend(Statement("streams.append", parameters, appends=True, lane=stream))
+    return PendingAppend(AppendStatement("streams.append", parameters, ordering_key=stream))
 
 
 def appended(work: Batch) -> list[tuple[Any, ...]]:
@@ -52,7 +52,7 @@ def test_what_comes_while_all_are_at_work_goes_together() -> None:
     assert [line.enter(given) for given in later] == [None, None, None]
     (batch,) = line.settle(work, [APPENDED])
     assert batch.entries == later
-    assert batch.call().statement == "streams.append_batch"
+    assert batch.call().name == "streams.append_batch"
 
 
 def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
@@ -224,7 +224,7 @@ class Appends:
         wait_until(lambda: name in self.sent or self._waits(name))
 
     def _waits(self, name: str) -> bool:
-        arrived = [given.lane for given in self.commit._arrived.copy()]
+        arrived = [given.ordering_key for given in self.commit._arrived.copy()]
         return name in arrived or name in self.commit._line._waiting
 
     def answer(self, number: int) -> None:
@@ -299,9 +299,9 @@ class LineModel(RuleBasedStateMachine):
         for work in following:
             assert work.entries
             self.running.append(work)
-            for stream in {given.lane for given in work.entries}:
+            for stream in {given.ordering_key for given in work.entries}:
                 # Those of a stream that have no outcome yet are the first ones that came.
-                own = [given for given in work.entries if given.lane == stream]
+                own = [given for given in work.entries if given.ordering_key == stream]
                 assert own == self.unsettled[stream][: len(own)]
 
     @rule(stream=st.sampled_from("abcde"))
@@ -324,13 +324,20 @@ class LineModel(RuleBasedStateMachine):
             # All of a stream are held, or none.
             held = data.draw(st.sets(st.sampled_from("abcde")))
             outcome = [
-                (place, "busy" if given.lane in held else "appended", None, None, None, None)
+                (
+                    place,
+                    "busy" if given.ordering_key in held else "appended",
+                    None,
+                    None,
+                    None,
+                    None,
+                )
                 for place, given in enumerate(work.entries, 1)
             ]
         following = self.line.settle(work, outcome)
         for given in work.entries:
             if given.is_settled:
-                self.unsettled[given.lane].remove(given)
+                self.unsettled[given.ordering_key].remove(given)
         self.begin(following)
 
     @rule()
@@ -341,7 +348,9 @@ class LineModel(RuleBasedStateMachine):
 
     @invariant()
     def no_stream_is_twice_at_work(self) -> None:
-        streams = [s for work in self.running for s in {given.lane for given in work.entries}]
+        streams = [
+            s for work in self.running for s in {given.ordering_key for given in work.entries}
+        ]
         assert len(streams) == len(set(streams))
 
     @invariant()
@@ -354,7 +363,7 @@ class LineModel(RuleBasedStateMachine):
             work = self.running.pop()
             following = self.line.settle(work, appended(work))
             for given in work.entries:
-                self.unsettled[given.lane].remove(given)
+                self.unsettled[given.ordering_key].remove(given)
             self.begin(following)
         assert not any(self.unsettled.values())
         assert self.line._free == self.workers

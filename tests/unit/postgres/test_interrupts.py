@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from indelible import ConnectionLost
-from indelible.core.operation import Statement
+from indelible.core.operation import AppendStatement
 from indelible.postgres.group_commit import GroupCommit
 from tests.support.interrupts import Interrupted, interrupted_at
 from tests.support.waiting import wait_until
@@ -31,7 +31,7 @@ class Database:
         self.threads = ThreadPoolExecutor(5)
 
     def _execute(
-        self, call: Statement, meanwhile: Callable[[], bool] | None
+        self, call: AppendStatement, meanwhile: Callable[[], bool] | None
     ) -> list[tuple[Any, ...]]:
         names = [call.parameters.get("stream") or str(call.parameters.get("appends"))]
         if meanwhile is not None:
@@ -39,7 +39,7 @@ class Database:
         for name, wait_for in list(self.before.items()):
             if name in str(names[0]):
                 wait_for()
-        if call.statement == "streams.append":
+        if call.name == "streams.append":
             return [APPENDED]
         number = str(call.parameters["appends"]).count('"stream"')
         return [(place, *APPENDED) for place in range(1, number + 1)]
@@ -51,7 +51,7 @@ class Database:
         return self.threads.submit(self.append, name)
 
     def waits(self, name: str) -> bool:
-        arrived = [given.lane for given in self.commit._arrived.copy()]
+        arrived = [given.ordering_key for given in self.commit._arrived.copy()]
         return name in arrived or name in self.commit._line._waiting
 
     def close(self) -> None:

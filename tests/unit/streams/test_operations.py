@@ -23,7 +23,7 @@ from indelible import (
     StreamNotFound,
     WrongExpectedVersion,
 )
-from indelible.core.operation import Operation, Rows, Statement, run, run_async
+from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run, run_async
 from indelible.errors import ChannelMismatch, SchemaMissing, SchemaOutdated, SchemaTooNew
 from indelible.postgres import migrations as schema_plans
 from indelible.serialization.codec import Codec
@@ -85,7 +85,7 @@ def sum_of_two() -> Operation[int]:
 
 def test_a_plan_runs_to_its_end_in_both_colours() -> None:
     def execute(call: Statement) -> Any:
-        return [({"one": 1, "two": 2}[call.statement],)]
+        return [({"one": 1, "two": 2}[call.name],)]
 
     async def execute_async(call: Statement) -> Any:
         return execute(call)
@@ -96,7 +96,7 @@ def test_a_plan_runs_to_its_end_in_both_colours() -> None:
 
 def test_an_error_of_a_statement_is_thrown_into_the_plan() -> None:
     def execute(call: Statement) -> Any:
-        if call.statement == "two":
+        if call.name == "two":
             raise ZeroDivisionError
         return [(1,)]
 
@@ -135,7 +135,8 @@ def test_an_append_is_one_statement() -> None:
     played = append(APPENDED, events=event, expected=3, channel="else")
 
     (call,) = played.calls
-    assert (call.statement, call.appends) == ("streams.append", True)
+    assert isinstance(call, AppendStatement)
+    assert call.name == "streams.append"
     events = json.loads(str(call.parameters["events"]))
     assert {**call.parameters, "events": events} == {
         "stream": "a-1",
@@ -260,7 +261,8 @@ def test_the_parts_of_append_many_are_one_statement() -> None:
     )
 
     (call,) = played.calls
-    assert (call.statement, call.appends) == ("streams.append_many", True)
+    assert isinstance(call, AppendStatement)
+    assert call.name == "streams.append_many"
     parts = json.loads(str(call.parameters["appends"]))
     assert [(p["stream"], p["channel"], p["expected"]) for p in parts] == [
         ("b-1", None, 3),
@@ -338,7 +340,7 @@ def test_the_next_page_of_a_stream_begins_where_the_last_ended() -> None:
     second = Played(reading.next_page(), [row(n + 1, n) for n in range(100, 150)])
     third = Played(reading.next_page())
 
-    assert first.calls[0].statement == "streams.read_stream"
+    assert first.calls[0].name == "streams.read_stream"
     assert first.calls[0].parameters["limit"] == 100
     assert second.calls[0].parameters["from_version"] == 100
     assert [len(played.result) for played in (first, second, third)] == [100, 50, 0]
@@ -350,7 +352,7 @@ def test_a_stream_is_read_backwards_from_its_end() -> None:
     first = Played(reading.next_page(), [row(n, n) for n in range(199, 99, -1)])
     second = Played(reading.next_page(), [row(n, n) for n in range(99, 2, -1)])
 
-    assert first.calls[0].statement == "streams.read_stream.descending"
+    assert first.calls[0].name == "streams.read_stream.descending"
     assert second.calls[0].parameters["to_version"] == 99
     assert second.calls[0].parameters["from_version"] == 3
     assert Played(reading.next_page()).result == []
@@ -395,11 +397,11 @@ def test_the_log_asks_for_the_head_first_and_once() -> None:
     first = Played(reading.next_page(), head_at(150), [row(n) for n in range(3, 103)])
     second = Played(reading.next_page(), [row(n) for n in range(103, 151)])
 
-    assert [call.statement for call in first.calls] == ["streams.head_state", "streams.read_log"]
+    assert [call.name for call in first.calls] == ["streams.head_state", "streams.read_log"]
     assert first.calls[1].parameters == {
         "epoch": EPOCH, "anchor": None, "anchor_id": None, "after": 2, "upto": 150, "limit": 100
     }  # fmt: skip
-    assert [call.statement for call in second.calls] == ["streams.read_log"]
+    assert [call.name for call in second.calls] == ["streams.read_log"]
     assert second.calls[0].parameters["after"] == 102
     assert reading.known_head == 150
     assert Played(reading.next_page()).result == []
@@ -409,7 +411,7 @@ def test_the_log_asks_for_the_head_first_and_once() -> None:
 def test_a_log_at_its_head_is_not_read() -> None:
     for after in (7, 9):
         played = Played(log_reading(after=after).next_page(), head_at(7))
-        assert [call.statement for call in played.calls] == ["streams.head_state"]
+        assert [call.name for call in played.calls] == ["streams.head_state"]
 
 
 def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
@@ -418,7 +420,7 @@ def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
     first = Played(reading.next_page(), head_at(150), [row(n) for n in range(150, 50, -1)])
     second = Played(reading.next_page(), [row(n) for n in range(50, 10, -1)])
 
-    assert first.calls[1].statement == "streams.read_log.descending"
+    assert first.calls[1].name == "streams.read_log.descending"
     assert (second.calls[0].parameters["after"], second.calls[0].parameters["upto"]) == (10, 50)
     assert Played(reading.next_page()).result == []
 
@@ -437,7 +439,7 @@ def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
 def test_each_kind_of_query_has_its_statement(query: Query | None, statement: str) -> None:
     for backwards, ending in ((False, ""), (True, ".descending")):
         played = Played(log_reading(query, backwards=backwards).next_page(), head_at(9), [row(9)])
-        assert played.calls[1].statement == statement + ending
+        assert played.calls[1].name == statement + ending
 
 
 def test_a_filtered_log_is_searched_window_by_window_without_a_hole() -> None:
@@ -447,7 +449,7 @@ def test_a_filtered_log_is_searched_window_by_window_without_a_hole() -> None:
         windows: list[tuple[int, int]] = []
 
         def execute(call: Statement, head: int = head, windows: Any = windows) -> Any:
-            if call.statement == "streams.head_state":
+            if call.name == "streams.head_state":
                 return head_at(head)
             windows.append((call.parameters["after"], call.parameters["upto"]))
             return []
