@@ -1,4 +1,4 @@
-"""Plans: what types of events a store holds, and whether the code of today can read them.
+"""Operations: what types of events a store holds, and whether the code of today can read them.
 
 No index leads from types to events: it would cost every append some bytes and some time. The log is
 counted through instead, in windows of positions, so that no statement takes long.

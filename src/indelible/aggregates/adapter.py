@@ -19,7 +19,7 @@ State = TypeVar("State")
 
 
 class DeciderAdapter(Generic[State]):
-    """A decider, as the plans use it.
+    """A decider, as the operations use it.
 
     Attributes:
         changes_in_place: whether deciding changes the state that it is given: an aggregate evolves

@@ -1,4 +1,4 @@
-"""Plans: handle a command: load, decide, append, and decide anew where somebody was faster."""
+"""Operations: handle a command: load, decide, append, and decide anew where somebody was faster."""
 
 from __future__ import annotations
 

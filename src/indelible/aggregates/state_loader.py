@@ -1,4 +1,4 @@
-"""Plans: load a state from the events of its stream."""
+"""Operations: load a state from the events of its stream."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
 from indelible.subscriptions.wait import wait_for
 
-from . import admin
+from . import admin_operations
 from .consumer import Consumer
 from .types import GroupInfo, GroupSettings, GroupStart, ParkedEvent
 from .worker import Worker
@@ -103,7 +103,9 @@ class Group(Generic[Bound]):
             park_blocks_stream=park_blocks_stream,
             deliver_when_valid=deliver_when_valid,
         )
-        return self._engine.run(admin.create(self.name, settings, start=start, exists=exists))
+        return self._engine.run(
+            admin_operations.create(self.name, settings, start=start, exists=exists)
+        )
 
     def info(self) -> GroupInfo:
         """Ask how the group stands: checkpoint, lag, workers, what is retried and parked.
@@ -111,7 +113,7 @@ class Group(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        return self._engine.run(admin.info(self._codec, self.name))
+        return self._engine.run(admin_operations.info(self._codec, self.name))
 
     def consume(self, *, name: str | None = None) -> Consumer[Bound]:
         """Join the group as a worker. Workers in any number of processes share its events.
@@ -151,7 +153,7 @@ class Group(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        return self._engine.run(admin.reset(self.name, to))
+        return self._engine.run(admin_operations.reset(self.name, to))
 
     def delete(self) -> None:
         """Delete the group with all that is noted for it; events stay as they are.
@@ -159,7 +161,7 @@ class Group(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        self._engine.run(admin.delete(self.name))
+        self._engine.run(admin_operations.delete(self.name))
 
     def parked(self, *, stream: str | None = None, limit: int | None = None) -> list[ParkedEvent]:
         """List what is parked, in order of position.
@@ -172,7 +174,7 @@ class Group(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        return self._engine.run(admin.parked(self.name, key=stream, limit=limit))
+        return self._engine.run(admin_operations.parked(self.name, key=stream, limit=limit))
 
     def replay(self, *, position: int | None = None, stream: str | None = None) -> int:
         """Have parked events tried again, from the first attempt on; what waits behind follows.
@@ -188,7 +190,7 @@ class Group(Generic[Bound]):
             GroupNotFound: there is no such group.
         """
         return self._engine.run(
-            admin.act_on_parked(self.name, "replay", position=position, key=stream)
+            admin_operations.act_on_parked(self.name, "replay", position=position, key=stream)
         )
 
     def discard(self, *, position: int | None = None, stream: str | None = None) -> int:
@@ -205,7 +207,7 @@ class Group(Generic[Bound]):
             GroupNotFound: there is no such group.
         """
         return self._engine.run(
-            admin.act_on_parked(self.name, "discard", position=position, key=stream)
+            admin_operations.act_on_parked(self.name, "discard", position=position, key=stream)
         )
 
     def wait_for(self, position: int, *, timeout: float = 10.0) -> int:
@@ -223,5 +225,9 @@ class Group(Generic[Bound]):
             WaitTimeout: it did not come that far in time.
         """
         return wait_for(
-            self._engine, lambda: admin.checkpoint(self.name), self.name, position, timeout
+            self._engine,
+            lambda: admin_operations.checkpoint(self.name),
+            self.name,
+            position,
+            timeout,
         )

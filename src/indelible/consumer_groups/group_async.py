@@ -14,7 +14,7 @@ from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
 from indelible.subscriptions.wait_async import wait_for_async
 
-from . import admin
+from . import admin_operations
 from .consumer_async import AsyncConsumer
 from .types import GroupInfo, GroupSettings, GroupStart, ParkedEvent
 from .worker import Worker
@@ -102,7 +102,9 @@ class AsyncGroup(Generic[Bound]):
             park_blocks_stream=park_blocks_stream,
             deliver_when_valid=deliver_when_valid,
         )
-        return await self._engine.run(admin.create(self.name, settings, start=start, exists=exists))
+        return await self._engine.run(
+            admin_operations.create(self.name, settings, start=start, exists=exists)
+        )
 
     async def info(self) -> GroupInfo:
         """Ask how the group stands: checkpoint, lag, workers, what is retried and parked.
@@ -110,7 +112,7 @@ class AsyncGroup(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        return await self._engine.run(admin.info(self._codec, self.name))
+        return await self._engine.run(admin_operations.info(self._codec, self.name))
 
     def consume(self, *, name: str | None = None) -> AsyncConsumer[Bound]:
         """Join the group as a worker. Workers in any number of processes share its events.
@@ -150,7 +152,7 @@ class AsyncGroup(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        return await self._engine.run(admin.reset(self.name, to))
+        return await self._engine.run(admin_operations.reset(self.name, to))
 
     async def delete(self) -> None:
         """Delete the group with all that is noted for it; events stay as they are.
@@ -158,7 +160,7 @@ class AsyncGroup(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        await self._engine.run(admin.delete(self.name))
+        await self._engine.run(admin_operations.delete(self.name))
 
     async def parked(
         self, *, stream: str | None = None, limit: int | None = None
@@ -173,7 +175,7 @@ class AsyncGroup(Generic[Bound]):
         Raises:
             GroupNotFound: there is no such group.
         """
-        return await self._engine.run(admin.parked(self.name, key=stream, limit=limit))
+        return await self._engine.run(admin_operations.parked(self.name, key=stream, limit=limit))
 
     async def replay(self, *, position: int | None = None, stream: str | None = None) -> int:
         """Have parked events tried again, from the first attempt on; what waits behind follows.
@@ -189,7 +191,7 @@ class AsyncGroup(Generic[Bound]):
             GroupNotFound: there is no such group.
         """
         return await self._engine.run(
-            admin.act_on_parked(self.name, "replay", position=position, key=stream)
+            admin_operations.act_on_parked(self.name, "replay", position=position, key=stream)
         )
 
     async def discard(self, *, position: int | None = None, stream: str | None = None) -> int:
@@ -206,7 +208,7 @@ class AsyncGroup(Generic[Bound]):
             GroupNotFound: there is no such group.
         """
         return await self._engine.run(
-            admin.act_on_parked(self.name, "discard", position=position, key=stream)
+            admin_operations.act_on_parked(self.name, "discard", position=position, key=stream)
         )
 
     async def wait_for(self, position: int, *, timeout: float = 10.0) -> int:
@@ -224,5 +226,9 @@ class AsyncGroup(Generic[Bound]):
             WaitTimeout: it did not come that far in time.
         """
         return await wait_for_async(
-            self._engine, lambda: admin.checkpoint(self.name), self.name, position, timeout
+            self._engine,
+            lambda: admin_operations.checkpoint(self.name),
+            self.name,
+            position,
+            timeout,
         )

@@ -7,7 +7,7 @@ from uuid import UUID
 from indelible.core.operation import Operation, Statement
 from indelible.errors import LockTimeout, TransactionConflict
 
-from . import admin
+from . import admin_operations
 from .progress import START, OwnedSlices, Progress, in_columns
 from .types import GroupSettings
 
@@ -77,7 +77,7 @@ class Lease:
             {"group": self._group, "worker": self._name, "instance": self._instance},
         )
         if token is None:
-            yield from admin.not_found(self._group)
+            yield from admin_operations.not_found(self._group)
         self.group_id, self.token, self.epoch = group_id, token, epoch
         yield from self._heartbeat(now)
 

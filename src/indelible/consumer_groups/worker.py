@@ -16,7 +16,7 @@ from indelible.errors import EpochMismatch, LeaseLost
 from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState
 
-from . import admin
+from . import admin_operations
 from .dispatch import Dispatcher, event_parameters
 from .fetch import Fetcher
 from .lease import Lease
@@ -84,7 +84,7 @@ class Worker:
         Raises:
             GroupNotFound: there is none.
         """
-        yield from admin.settings_of(self.group)
+        yield from admin_operations.settings_of(self.group)
 
     def turn(
         self, now: float, head: int, limit: int, tracked_limit: int
@@ -105,7 +105,7 @@ class Worker:
             GroupNotFound: the group was deleted.
         """
         if not self.token:
-            self._begin((yield from admin.settings_of(self.group)))
+            self._begin((yield from admin_operations.settings_of(self.group)))
             yield from self._lease.join(now)
         if (yield from self._lease.finish_rebalance()):
             self._slices_changed()

@@ -104,17 +104,17 @@ def adapt(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
     cursor.adapters.register_dumper(Column, _ColumnDumper)
 
 
-def prepare(call: Statement, prepares: object) -> bool:
+def prepare(statement: Statement, prepares: object) -> bool:
     """Whether a statement is prepared in a session that prepares or does not."""
     # At the first call already: a process runs few statements, and each of them often.
-    return call.prepared and prepares not in (False, None)
+    return statement.prepared and prepares not in (False, None)
 
 
-def adapt_parameters(call: Statement) -> dict[str, object]:
+def adapt_parameters(statement: Statement) -> dict[str, object]:
     """Give the parameters of a statement, each number with the same type."""
     # By itself psycopg sends the smallest type that holds a number, and each type would have a
     # prepared statement of its own.
     return {
         name: Int8(value) if type(value) is int else value
-        for name, value in call.parameters.items()
+        for name, value in statement.parameters.items()
     }

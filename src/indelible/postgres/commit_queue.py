@@ -17,7 +17,7 @@ from indelible.errors import DatabaseError, InvalidInput, TransactionConflict
 _SMALLEST_SHARE = 32
 _LARGEST_BATCH = 250
 _LARGEST_BATCH_BYTES = 2 * 1024 * 1024
-_PATIENCE = 0.05
+PATIENCE = 0.05
 """Seconds that an append waits for a worker before there is one more: those that there are may be
 waiting for streams that other transactions hold."""
 
@@ -37,19 +37,19 @@ class PendingAppend:
     __slots__ = (
         "alive",
         "begun",
-        "call",
         "has_left",
         "is_sent",
         "ordering_key",
         "problem",
         "rows",
         "signal",
+        "statement",
     )
 
-    def __init__(self, call: AppendStatement, alive: Any = None) -> None:
-        self.call = call
-        assert call.ordering_key is not None  # noqa: S101
-        self.ordering_key = call.ordering_key
+    def __init__(self, statement: AppendStatement, alive: Any = None) -> None:
+        self.statement = statement
+        assert statement.ordering_key is not None  # noqa: S101
+        self.ordering_key = statement.ordering_key
         self.alive = alive
         self.begun = 0.0
         self.signal: Any = None
@@ -77,7 +77,7 @@ class PendingAppend:
 
     def text(self) -> str:
         """The append as `append_batch` takes it."""
-        given = self.call.parameters
+        given = self.statement.parameters
         stream, channel = _json(given["stream"]).decode(), _json(given["channel"]).decode()
         conditions = f',"conditions":{given["conditions"]}' if "conditions" in given else ""
         return (
@@ -105,10 +105,10 @@ class Batch:
         """Whether it is one append, which may have to wait for a stream."""
         return len(self.entries) == 1
 
-    def call(self) -> AppendStatement:
+    def statement(self) -> AppendStatement:
         """The statement."""
         if self.is_alone:
-            return self.entries[0].call
+            return self.entries[0].statement
         appends = ",".join(entry.text() for entry in self.entries)
         return AppendStatement(
             "streams.append_batch", {"appends": f"[{appends}]"}, survives_conflicts=False
@@ -232,7 +232,7 @@ class CommitQueue:
     def relieve(self) -> list[Batch]:
         """Return what more workers are to run, where those that there are take long."""
         if self._ready:
-            latest = time.monotonic() - _PATIENCE
+            latest = time.monotonic() - PATIENCE
             for work in self._running:
                 if work.begun < latest:
                     self._leave(work)
@@ -261,7 +261,7 @@ class CommitQueue:
                 if not entry.is_abandoned:
                     entries.append(entry)
                     room -= 1
-                    size += len(entry.call.parameters["events"])  # type: ignore[arg-type]
+                    size += len(entry.statement.parameters["events"])  # type: ignore[arg-type]
             if waiting:  # until these are done
                 self._waiting[key] = waiting
         return entries

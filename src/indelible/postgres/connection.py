@@ -195,10 +195,10 @@ def _heed_standby(connection: PooledConnection) -> None:
 
 
 def fetch(
-    cursor: psycopg.Cursor[Any], call: Statement, settings: Settings, prepares: object
+    cursor: psycopg.Cursor[Any], statement: Statement, settings: Settings, prepares: object
 ) -> Rows:
     """Run a statement, and give its rows."""
-    statement = statements(settings.schema)[call.name]
-    cursor.execute(statement, adapt_parameters(call), prepare=prepare(call, prepares))
+    text = statements(settings.schema)[statement.name]
+    cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with Uncollected():
         return cursor.fetchall()

@@ -129,10 +129,10 @@ def _heed_standby(connection: AsyncPooledConnection) -> None:
 
 
 async def fetch_async(
-    cursor: psycopg.AsyncCursor[Any], call: Statement, settings: Settings, prepares: object
+    cursor: psycopg.AsyncCursor[Any], statement: Statement, settings: Settings, prepares: object
 ) -> Rows:
     """Run a statement, and give its rows."""
-    statement = statements(settings.schema)[call.name]
-    await cursor.execute(statement, adapt_parameters(call), prepare=prepare(call, prepares))
+    text = statements(settings.schema)[statement.name]
+    await cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with Uncollected():
         return await cursor.fetchall()

@@ -1,7 +1,7 @@
 """The control connection: what must not wait behind the application's work.
 
-A store has one connection beside its pool, and one thread that owns it. Its parts share them: the
-doorbell and the watch of wakeup.py, and the leases of leases.py. Each part says when it has
+A store has one connection beside its pool, and one thread that owns it. Its tasks share them:
+the notifier and the head watcher of subscriptions/, and lease_renewal.py. Each says when it has
 something to do; the thread waits for that time, for the server and for whoever wakes it.
 """
 
@@ -65,9 +65,9 @@ class Session:
         self._engine = BoundEngine(connection, settings)
         self._handler: Callable[[psycopg.Notify], None] | None = None
 
-    def run(self, plan: Operation[T]) -> T:
-        """Run a plan to its end."""
-        return self._engine.run(plan)
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        return self._engine.run(operation)
 
     def listen(self, channel: str, handler: Callable[[str], None]) -> None:
         """Listen on a notification channel.

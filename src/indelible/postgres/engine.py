@@ -66,7 +66,7 @@ tells whether there is more."""
 
 
 class PoolEngine:
-    """Runs plans on a pool of connections.
+    """Runs operations on a pool of connections.
 
     Args:
         settings: how to reach the store.
@@ -115,15 +115,15 @@ class PoolEngine:
         self._pool.open()
         self._group_commit.open()
 
-    def run(self, plan: Operation[T]) -> T:
-        """Run a plan to its end."""
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
         self._origin.check()
-        return run(plan, self._share_or_execute)
+        return run(operation, self._share_or_execute)
 
     def load(
         self,
-        call: Statement,
-        statement: str,
+        statement: Statement,
+        copy_statement: str,
         rows: Callable[[Rows], Iterator[bytes] | None],
         check: Callable[[Rows], Statement],
         meanwhile: Step,
@@ -131,8 +131,8 @@ class PoolEngine:
         """Run a statement, copy rows into a table, and check them, in one transaction.
 
         Args:
-            call: the statement; it must bear being repeated, and the rows with it.
-            statement: the name of the COPY.
+            statement: the statement; it must bear being repeated, and the rows with it.
+            copy_statement: the name of the COPY.
             rows: makes the rows, in parts, from what the statement gave; None undoes the
                 transaction.
             check: gives the statement that checks them, from what the first one gave.
@@ -142,8 +142,8 @@ class PoolEngine:
             What the statement gave.
         """
         self._origin.check()
-        attempts = ConnectionAttempts(self._settings, call)
-        copy_in = statements(self._settings.schema)[statement]
+        attempts = ConnectionAttempts(self._settings, statement)
+        copy_in = statements(self._settings.schema)[copy_statement]
         while True:
             try:
                 loan = Loan()
@@ -154,7 +154,7 @@ class PoolEngine:
                     connection.transaction(),
                 ):
                     cursor = connection.event_cursor
-                    given = fetch(cursor, call, self._settings, self._prepares)
+                    given = fetch(cursor, statement, self._settings, self._prepares)
                     copied = rows(given)
                     if copied is None:
                         raise psycopg.Rollback
@@ -182,10 +182,10 @@ class PoolEngine:
         """Whether something takes part in the transaction of appends."""
         return self._on_append is not None
 
-    def run_aside(self, plan: Operation[None]) -> None:
-        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+    def run_aside(self, operation: Operation[None]) -> None:
+        """Run an operation that nothing depends on: soon given up, and its failure is logged."""
         with log_errors():
-            self.impatient().run(plan)
+            self.impatient().run(operation)
 
     def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
@@ -193,7 +193,7 @@ class PoolEngine:
 
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
-        """Open a transaction, and give an engine that runs plans inside it."""
+        """Open a transaction, and give an engine that runs operations inside it."""
         self._origin.check()
         with commit_errors(self._settings) as body, self._begun() as connection, body:
             if not self._prepares:
@@ -240,7 +240,7 @@ class PoolEngine:
         return twin
 
     def bind(self, connection: Connection) -> BoundEngine:
-        """Give an engine that runs plans on a connection of the caller's."""
+        """Give an engine that runs operations on a connection of the caller's."""
         self._origin.check()
         return BoundEngine(connection, self._settings, self._on_append)
 
@@ -293,30 +293,32 @@ class PoolEngine:
         finally:
             self._pool.take_back(loan)
 
-    def _share_or_execute(self, call: Statement) -> Rows:
+    def _share_or_execute(self, statement: Statement) -> Rows:
         if (
-            not isinstance(call, AppendStatement)
-            or call.ordering_key is None
-            or participates(self._on_append, call)
+            not isinstance(statement, AppendStatement)
+            or statement.ordering_key is None
+            or participates(self._on_append, statement)
         ):
-            return self._execute(call)
-        return self._group_commit.append(call)
+            return self._execute(statement)
+        return self._group_commit.append(statement)
 
-    def _execute(self, call: Statement, meanwhile: Step | None = None) -> Rows:
+    def _execute(self, statement: Statement, meanwhile: Step | None = None) -> Rows:
         """Run a statement; `meanwhile` is called whenever there is something to wait for."""
-        attempts = ConnectionAttempts(self._settings, call)
+        attempts = ConnectionAttempts(self._settings, statement)
         while True:
             try:
                 loan = Loan()
                 with loan.alive, self._checkout(meanwhile, loan) as connection:
-                    if isinstance(call, AppendStatement) and participates(self._on_append, call):
-                        rows = self._append_with(self._on_append, connection, call)
+                    if isinstance(statement, AppendStatement) and participates(
+                        self._on_append, statement
+                    ):
+                        rows = self._append_with(self._on_append, connection, statement)
                     else:
                         with connection.using_waits(meanwhile):
                             rows = fetch(
-                                connection.event_cursor, call, self._settings, self._prepares
+                                connection.event_cursor, statement, self._settings, self._prepares
                             )
-                if isinstance(call, AppendStatement):
+                if isinstance(statement, AppendStatement):
                     self._on_commit()
                 return rows
             except psycopg.Error as error:
@@ -334,15 +336,15 @@ class PoolEngine:
             time.sleep(pause)
 
     def _append_with(
-        self, part: OnAppend, connection: PooledConnection, call: AppendStatement
+        self, part: OnAppend, connection: PooledConnection, statement: AppendStatement
     ) -> Rows:
         """Append, and have something done in the same transaction."""
         if not self._prepares:
             connection.prepare_threshold = None
         with connection.transaction():
-            rows = fetch(connection.event_cursor, call, self._settings, self._prepares)
+            rows = fetch(connection.event_cursor, statement, self._settings, self._prepares)
             with unwrap_transient_errors(self._settings):
-                part(BoundEngine(connection, self._settings), call, rows)
+                part(BoundEngine(connection, self._settings), statement, rows)
         return rows
 
 

@@ -66,7 +66,7 @@ def _nothing() -> None:
 
 
 class AsyncPoolEngine:
-    """Runs plans on a pool of connections, awaiting; the twin of `PoolEngine`."""
+    """Runs operations on a pool of connections, awaiting; the twin of `PoolEngine`."""
 
     def __init__(
         self,
@@ -121,15 +121,15 @@ class AsyncPoolEngine:
         if asyncio.get_running_loop() is not self._loop:
             raise WrongEventLoop
 
-    async def run(self, plan: Operation[T]) -> T:
-        """Run a plan to its end."""
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
         self.check_origin()
-        return await run_async(plan, self._share_or_execute)
+        return await run_async(operation, self._share_or_execute)
 
     async def load(
         self,
-        call: Statement,
-        statement: str,
+        statement: Statement,
+        copy_statement: str,
         rows: Callable[[Rows], Iterator[bytes] | None],
         check: Callable[[Rows], Statement],
     ) -> Rows:
@@ -138,13 +138,13 @@ class AsyncPoolEngine:
         What is to be done meanwhile is a task of its own.
         """
         self.check_origin()
-        attempts = ConnectionAttempts(self._settings, call)
-        copy_in = statements(self._settings.schema)[statement]
+        attempts = ConnectionAttempts(self._settings, statement)
+        copy_in = statements(self._settings.schema)[copy_statement]
         while True:
             try:
                 async with self._checkout() as connection, connection.transaction():
                     cursor = connection.event_cursor
-                    given = await fetch_async(cursor, call, self._settings, self._prepares)
+                    given = await fetch_async(cursor, statement, self._settings, self._prepares)
                     copied = rows(given)
                     if copied is None:
                         raise psycopg.Rollback
@@ -172,10 +172,10 @@ class AsyncPoolEngine:
         """Whether something takes part in the transaction of appends."""
         return self._on_append is not None
 
-    async def run_aside(self, plan: Operation[None]) -> None:
-        """Run a plan that nothing depends on: it is soon given up, and its failure is logged."""
+    async def run_aside(self, operation: Operation[None]) -> None:
+        """Run an operation that nothing depends on: soon given up, and its failure is logged."""
         with log_errors():
-            await self.impatient().run(plan)
+            await self.impatient().run(operation)
 
     async def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
@@ -183,7 +183,7 @@ class AsyncPoolEngine:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
-        """Open a transaction, and give an engine that runs plans inside it."""
+        """Open a transaction, and give an engine that runs operations inside it."""
         self.check_origin()
         with commit_errors(self._settings) as body:
             async with self._begun() as connection:
@@ -232,7 +232,7 @@ class AsyncPoolEngine:
         return twin
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
-        """Give an engine that runs plans on a connection of the caller's."""
+        """Give an engine that runs operations on a connection of the caller's."""
         self._origin.check()
         return AsyncBoundEngine(connection, self._settings, self._on_append)
 
@@ -284,27 +284,29 @@ class AsyncPoolEngine:
         task.add_done_callback(self._aside.discard)
         await asyncio.shield(task)
 
-    async def _share_or_execute(self, call: Statement) -> Rows:
+    async def _share_or_execute(self, statement: Statement) -> Rows:
         if (
-            not isinstance(call, AppendStatement)
-            or call.ordering_key is None
-            or participates(self._on_append, call)
+            not isinstance(statement, AppendStatement)
+            or statement.ordering_key is None
+            or participates(self._on_append, statement)
         ):
-            return await self._execute(call)
-        return await self._group_commit.append(call)
+            return await self._execute(statement)
+        return await self._group_commit.append(statement)
 
-    async def _execute(self, call: Statement) -> Rows:
-        attempts = ConnectionAttempts(self._settings, call)
+    async def _execute(self, statement: Statement) -> Rows:
+        attempts = ConnectionAttempts(self._settings, statement)
         while True:
             try:
                 async with self._checkout() as connection:
-                    if isinstance(call, AppendStatement) and participates(self._on_append, call):
-                        rows = await self._append_with(self._on_append, connection, call)
+                    if isinstance(statement, AppendStatement) and participates(
+                        self._on_append, statement
+                    ):
+                        rows = await self._append_with(self._on_append, connection, statement)
                     else:
                         rows = await fetch_async(
-                            connection.event_cursor, call, self._settings, self._prepares
+                            connection.event_cursor, statement, self._settings, self._prepares
                         )
-                if isinstance(call, AppendStatement):
+                if isinstance(statement, AppendStatement):
                     self._on_commit()
                 return rows
             except psycopg.Error as error:
@@ -320,13 +322,15 @@ class AsyncPoolEngine:
             await asyncio.sleep(pause)
 
     async def _append_with(
-        self, part: AsyncOnAppend, connection: AsyncPooledConnection, call: AppendStatement
+        self, part: AsyncOnAppend, connection: AsyncPooledConnection, statement: AppendStatement
     ) -> Rows:
         """Append, and have something done in the same transaction."""
         if not self._prepares:
             connection.prepare_threshold = None
         async with connection.transaction():
-            rows = await fetch_async(connection.event_cursor, call, self._settings, self._prepares)
+            rows = await fetch_async(
+                connection.event_cursor, statement, self._settings, self._prepares
+            )
             with unwrap_transient_errors(self._settings):
-                await part(AsyncBoundEngine(connection, self._settings), call, rows)
+                await part(AsyncBoundEngine(connection, self._settings), statement, rows)
         return rows

@@ -52,10 +52,12 @@ class ConnectionAttempts:
     same event ids is taken once.
     """
 
-    def __init__(self, settings: Settings, call: Statement) -> None:
+    def __init__(self, settings: Settings, statement: Statement) -> None:
         self._settings = settings
-        self._appends = isinstance(call, AppendStatement)
-        self._survives_conflicts = not isinstance(call, AppendStatement) or call.survives_conflicts
+        self._appends = isinstance(statement, AppendStatement)
+        self._survives_conflicts = (
+            not isinstance(statement, AppendStatement) or statement.survives_conflicts
+        )
         self._deadline = time.monotonic() + settings.timeout
         self._pause = 0.01
         self.loss: IndelibleError | None = None

@@ -15,15 +15,12 @@ from queue import SimpleQueue
 from indelible.core.operation import AppendStatement, Rows, Statement
 from indelible.errors import StoreClosed
 
-from .commit_queue import Batch, CommitQueue, PendingAppend
+from .commit_queue import PATIENCE, Batch, CommitQueue, PendingAppend
 from .errors import outcome_not_known
 
 _WORKERS, _BATCHES = 2, 1
 """How many statements are under way at once at most, and how many of them for several appends. More
 make the batches smaller, each of which costs as much as ten appends before its first."""
-_PATIENCE = 0.05
-"""Seconds that an append waits for a worker before there is one more: those that there are may be
-waiting for streams that other transactions hold."""
 
 
 _log = logging.getLogger("indelible")
@@ -76,9 +73,9 @@ class GroupCommit:
         with self._guard:
             self._have_threads(1)
 
-    def append(self, call: AppendStatement) -> Rows:
+    def append(self, statement: AppendStatement) -> Rows:
         """Append, with others where they are many."""
-        entry = PendingAppend(call, threading.Lock())
+        entry = PendingAppend(statement, threading.Lock())
         entry.begun = time.monotonic()
         key = entry.ordering_key
         if self._arrived or not self._line.may_pass(key, self._passing):
@@ -86,7 +83,7 @@ class GroupCommit:
         try:
             with entry.alive:
                 self._passing[key] = entry
-                return self._execute(call, None)
+                return self._execute(statement, None)
         finally:
             if self._passing.pop(key, None) is None or self._arrived or self._line.is_waited_for:
                 self._bell.put(self._look)
@@ -104,7 +101,7 @@ class GroupCommit:
             self._arrived.append(entry)
             if not self._passing and self._line.is_free:  # else whoever is done rings
                 self._bell.put(self._look)
-            while not (entry.signal.acquire(timeout=_PATIENCE) or entry.is_settled):
+            while not (entry.signal.acquire(timeout=PATIENCE) or entry.is_settled):
                 # Those that are under way take long, or were interrupted.
                 self._bell.put(self._look)
                 self._check_wait(entry)
@@ -116,7 +113,7 @@ class GroupCommit:
         # What was sent has the time limits of the engine, which tells more: they come first.
         if time.monotonic() > entry.begun + self._timeout * (3 if entry.is_sent else 1):
             raise outcome_not_known(
-                f"the append to stream {entry.call.parameters['stream']} has waited"
+                f"the append to stream {entry.statement.parameters['stream']} has waited"
                 f" {time.monotonic() - entry.begun:.0f} s for other appends of this process"
             )
 
@@ -166,7 +163,7 @@ class GroupCommit:
                 self._bell.put(partial(self._run, [other]))
             outcome: Rows | BaseException
             try:
-                outcome = self._execute(work.call(), tell)
+                outcome = self._execute(work.statement(), tell)
             except BaseException as error:
                 outcome = error
             with self._guard:

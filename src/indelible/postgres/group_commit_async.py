@@ -8,14 +8,11 @@ from collections.abc import Awaitable, Callable
 from indelible.core.operation import AppendStatement, Rows, Statement
 from indelible.errors import StoreClosed
 
-from .commit_queue import Batch, CommitQueue, PendingAppend
+from .commit_queue import PATIENCE, Batch, CommitQueue, PendingAppend
 
 _WORKERS, _BATCHES = 2, 1
 """How many statements are under way at once at most, and how many of them for several appends. More
 make the batches smaller, each of which costs as much as ten appends before its first."""
-_PATIENCE = 0.05
-"""Seconds that an append waits for a worker before there is one more: those that there are may be
-waiting for streams that other transactions hold."""
 
 
 class AsyncGroupCommit:
@@ -33,9 +30,9 @@ class AsyncGroupCommit:
         self._goes_on = False
         self._relief: asyncio.TimerHandle | None = None
 
-    async def append(self, call: AppendStatement) -> Rows:
+    async def append(self, statement: AppendStatement) -> Rows:
         """Append, with others where they are many."""
-        entry = PendingAppend(call)
+        entry = PendingAppend(statement)
         if self._line.is_idle and (work := self._line.enter(entry)):
             return await self._alone(work)
         loop = asyncio.get_running_loop()
@@ -45,7 +42,7 @@ class AsyncGroupCommit:
                 self._goes_on = True  # when all that is ready to run has run
                 loop.call_soon(self._go_on)
         elif self._relief is None:
-            self._relief = loop.call_later(_PATIENCE, self._relieve)
+            self._relief = loop.call_later(PATIENCE, self._relieve)
         try:
             await entry.signal
         except asyncio.CancelledError:
@@ -55,7 +52,7 @@ class AsyncGroupCommit:
 
     async def _alone(self, work: Batch) -> Rows:
         try:
-            rows = await self._execute(work.call())
+            rows = await self._execute(work.statement())
         except BaseException as error:
             self._begin(self._line.settle(work, error))
             raise
@@ -70,7 +67,7 @@ class AsyncGroupCommit:
         self._relief = None
         self._begin(self._line.relieve())
         if self._line.is_waited_for:
-            self._relief = asyncio.get_running_loop().call_later(_PATIENCE, self._relieve)
+            self._relief = asyncio.get_running_loop().call_later(PATIENCE, self._relieve)
 
     def _begin(self, following: list[Batch]) -> None:
         for work in following:
@@ -81,7 +78,7 @@ class AsyncGroupCommit:
     async def _run(self, work: Batch) -> None:
         outcome: Rows | BaseException
         try:
-            outcome = await self._execute(work.call())
+            outcome = await self._execute(work.statement())
         except Exception as error:
             outcome = error
         except BaseException:  # the loop ends

@@ -38,7 +38,7 @@ def in_schema(text: str, schema: str) -> LiteralString:
     """Put the name of a schema where the text of a statement says `indelible.`.
 
     Args:
-        text: the text of a file of `sql/`.
+        text: the text of a statement or of a schema file.
         schema: a name that `check_schema_name` has passed.
     """
     quoted = sql.Identifier(schema).as_string(None)

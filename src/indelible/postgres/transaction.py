@@ -26,10 +26,10 @@ T = TypeVar("T")
 class OnAppend(Protocol):
     """What takes part in the transaction of an append."""
 
-    def wants(self, call: AppendStatement) -> bool:
+    def wants(self, statement: AppendStatement) -> bool:
         """Whether it takes part in this one."""
 
-    def __call__(self, engine: BoundEngine, call: AppendStatement, rows: Rows) -> None:
+    def __call__(self, engine: BoundEngine, statement: AppendStatement, rows: Rows) -> None:
         """Do its part, after the statement and before the commit; an error undoes both."""
 
 
@@ -39,7 +39,7 @@ def participates(hook: OnAppend | None, statement: AppendStatement) -> TypeGuard
 
 
 class BoundEngine:
-    """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
+    """Runs operations on one connection, whose transaction is the caller's. Nothing is repeated."""
 
     def __init__(
         self,
@@ -62,14 +62,14 @@ class BoundEngine:
             self.connection.is_lent = True
         return self.connection
 
-    def run(self, plan: Operation[T]) -> T:
-        """Run a plan to its end."""
-        return run(plan, self._execute)
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        return run(operation, self._execute)
 
-    def run_aside(self, plan: Operation[None]) -> None:
-        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+    def run_aside(self, operation: Operation[None]) -> None:
+        """Run an operation that nothing depends on: its failure is undone and logged, no more."""
         with log_errors(), self.transaction():
-            self.run(plan)
+            self.run(operation)
 
     def wait(self, seconds: float) -> None:
         """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
@@ -99,18 +99,23 @@ class BoundEngine:
         """Give itself: nothing is repeated here."""
         return self
 
-    def _execute(self, call: Statement) -> Rows:
+    def _execute(self, statement: Statement) -> Rows:
         self._origin.check()
-        self.has_appended = self.has_appended or isinstance(call, AppendStatement)
-        is_own = isinstance(call, AppendStatement) and commits_by_itself(self.connection)
+        self.has_appended = self.has_appended or isinstance(statement, AppendStatement)
+        is_own = isinstance(statement, AppendStatement) and commits_by_itself(self.connection)
         try:
             with standby_heard(self.connection) if is_own else nullcontext():
-                if not (isinstance(call, AppendStatement) and participates(self._on_append, call)):
-                    return self._fetch(call)
+                if not (
+                    isinstance(statement, AppendStatement)
+                    and participates(self._on_append, statement)
+                ):
+                    return self._fetch(statement)
                 with self._block():  # what takes part is undone with the append
-                    rows = self._fetch(call)
+                    rows = self._fetch(statement)
                     with unwrap_transient_errors(self._settings):
-                        self._on_append(BoundEngine(self.connection, self._settings), call, rows)
+                        self._on_append(
+                            BoundEngine(self.connection, self._settings), statement, rows
+                        )
                 return rows
         except psycopg.Error as error:
             problem = in_transaction(error, self._settings, is_own=is_own)
@@ -118,5 +123,5 @@ class BoundEngine:
                 problem = run_blocking(with_holders, problem, self._settings)
             raise problem from error
 
-    def _fetch(self, call: Statement) -> Rows:
-        return fetch(self._cursor, call, self._settings, self.connection.prepare_threshold)
+    def _fetch(self, statement: Statement) -> Rows:
+        return fetch(self._cursor, statement, self._settings, self.connection.prepare_threshold)

@@ -26,10 +26,12 @@ T = TypeVar("T")
 class AsyncOnAppend(Protocol):
     """What takes part in the transaction of an append."""
 
-    def wants(self, call: AppendStatement) -> bool:
+    def wants(self, statement: AppendStatement) -> bool:
         """Whether it takes part in this one."""
 
-    async def __call__(self, engine: AsyncBoundEngine, call: AppendStatement, rows: Rows) -> None:
+    async def __call__(
+        self, engine: AsyncBoundEngine, statement: AppendStatement, rows: Rows
+    ) -> None:
         """Do its part, after the statement and before the commit; an error undoes both."""
 
 
@@ -41,7 +43,7 @@ def participates(
 
 
 class AsyncBoundEngine:
-    """Runs plans on one connection, whose transaction is the caller's. Nothing is repeated."""
+    """Runs operations on one connection, whose transaction is the caller's. Nothing is repeated."""
 
     def __init__(
         self,
@@ -64,15 +66,15 @@ class AsyncBoundEngine:
             self.connection.is_lent = True
         return self.connection
 
-    async def run(self, plan: Operation[T]) -> T:
-        """Run a plan to its end."""
-        return await run_async(plan, self._execute)
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        return await run_async(operation, self._execute)
 
-    async def run_aside(self, plan: Operation[None]) -> None:
-        """Run a plan that nothing depends on: its failure undoes nothing else, and is logged."""
+    async def run_aside(self, operation: Operation[None]) -> None:
+        """Run an operation that nothing depends on: its failure is undone and logged, no more."""
         with log_errors():
             async with self.transaction():
-                await self.run(plan)
+                await self.run(operation)
 
     async def wait(self, seconds: float) -> None:
         """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
@@ -99,19 +101,22 @@ class AsyncBoundEngine:
         """Give itself: nothing is repeated here."""
         return self
 
-    async def _execute(self, call: Statement) -> Rows:
+    async def _execute(self, statement: Statement) -> Rows:
         self._origin.check()
-        self.has_appended = self.has_appended or isinstance(call, AppendStatement)
-        is_own = isinstance(call, AppendStatement) and commits_by_itself(self.connection)
+        self.has_appended = self.has_appended or isinstance(statement, AppendStatement)
+        is_own = isinstance(statement, AppendStatement) and commits_by_itself(self.connection)
         try:
             with standby_heard(self.connection) if is_own else nullcontext():
-                if not (isinstance(call, AppendStatement) and participates(self._on_append, call)):
-                    return await self._fetch(call)
+                if not (
+                    isinstance(statement, AppendStatement)
+                    and participates(self._on_append, statement)
+                ):
+                    return await self._fetch(statement)
                 async with self._block():  # what takes part is undone with the append
-                    rows = await self._fetch(call)
+                    rows = await self._fetch(statement)
                     with unwrap_transient_errors(self._settings):
                         await self._on_append(
-                            AsyncBoundEngine(self.connection, self._settings), call, rows
+                            AsyncBoundEngine(self.connection, self._settings), statement, rows
                         )
                 return rows
         except psycopg.Error as error:
@@ -120,7 +125,7 @@ class AsyncBoundEngine:
                 problem = await run_blocking_async(with_holders, problem, self._settings)
             raise problem from error
 
-    async def _fetch(self, call: Statement) -> Rows:
+    async def _fetch(self, statement: Statement) -> Rows:
         return await fetch_async(
-            self._cursor, call, self._settings, self.connection.prepare_threshold
+            self._cursor, statement, self._settings, self.connection.prepare_threshold
         )

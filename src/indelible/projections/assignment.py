@@ -201,13 +201,6 @@ class PartitionCoordinator:
         """Be there no more, having given everything back."""
         yield Statement("projections.worker_leave", {"worker": self.owner})
 
-    def serve(self, build_id: int) -> Operation[bool]:
-        """Have a build serve in the place of the one before; say whether it does."""
-        ((serves,),) = yield Statement("projections.cut_over", {"projection_id": build_id})
-        if serves:
-            _log.info("a build of a projection serves", extra={"build": build_id})
-        return bool(serves)
-
     def _learn(self, work: Sequence[tuple[object, ...]]) -> None:
         self._able, self.live_after = {}, {}
         newest: dict[str, int] = {}

@@ -30,6 +30,7 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
 
+from . import registry
 from .assignment import Assignment, PartitionCoordinator, PartitionKey, live_events, sweep
 from .definition import ProjectionDefinition
 from .error_policy import ErrorPolicy
@@ -182,7 +183,7 @@ class Daemon:
                 continue
             self._kept[part] = kept
         for build_id in turn.ready:
-            self._engine.run(self._duty.serve(build_id))
+            self._engine.run(registry.cut_over(build_id))
         if turn.has_retired:
             self._engine.run(sweep())
 

@@ -29,6 +29,7 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
 
+from . import registry
 from .assignment import Assignment, PartitionCoordinator, PartitionKey, live_events, sweep
 from .definition import ProjectionDefinition
 from .error_policy import ErrorPolicy
@@ -181,7 +182,7 @@ class AsyncDaemon:
                 continue
             self._kept[part] = kept
         for build_id in turn.ready:
-            await self._engine.run(self._duty.serve(build_id))
+            await self._engine.run(registry.cut_over(build_id))
         if turn.has_retired:
             await self._engine.run(sweep())
 

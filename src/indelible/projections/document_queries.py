@@ -1,4 +1,4 @@
-"""Plans: read and find the documents that projections keep."""
+"""Operations: read and find the documents that projections keep."""
 
 from __future__ import annotations
 

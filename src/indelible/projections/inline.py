@@ -27,9 +27,9 @@ class Inline(InlineProjections):
     def __init__(self, codec: Codec, given: Iterable[object]) -> None:
         super().__init__(codec, given, is_async=IS_ASYNC)
 
-    def __call__(self, engine: BoundEngine, call: AppendStatement, rows: Rows) -> None:
+    def __call__(self, engine: BoundEngine, statement: AppendStatement, rows: Rows) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""
-        ids = appended_ids(call, rows)
+        ids = appended_ids(statement, rows)
         if not ids:
             return
         events = engine.run(inline_batch.appended(self._codec, ids))

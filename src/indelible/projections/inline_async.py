@@ -26,9 +26,11 @@ class AsyncInline(InlineProjections):
     def __init__(self, codec: Codec, given: Iterable[object]) -> None:
         super().__init__(codec, given, is_async=IS_ASYNC)
 
-    async def __call__(self, engine: AsyncBoundEngine, call: AppendStatement, rows: Rows) -> None:
+    async def __call__(
+        self, engine: AsyncBoundEngine, statement: AppendStatement, rows: Rows
+    ) -> None:
         """Bring them up to date, in the transaction of an append that has just been made."""
-        ids = appended_ids(call, rows)
+        ids = appended_ids(statement, rows)
         if not ids:
             return
         events = await engine.run(inline_batch.appended(self._codec, ids))

@@ -36,9 +36,9 @@ class InlineProjections:
         stored = codec.upcasting.stored(Query(types=handled))
         self._types = {name for item in stored.items for name in item.types}
 
-    def wants(self, call: AppendStatement) -> bool:
+    def wants(self, statement: AppendStatement) -> bool:
         """Whether an append has an event that one of them takes."""
-        return any(event.type in self._types for part in call.writes for event in part.events)
+        return any(event.type in self._types for part in statement.writes for event in part.events)
 
     def _taken(
         self, definition: ProjectionDefinition, events: Sequence[RecordedEvent]

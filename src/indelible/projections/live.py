@@ -1,4 +1,4 @@
-"""Plans: a projection folded as it is read."""
+"""Operations: a projection folded as it is read."""
 
 from __future__ import annotations
 

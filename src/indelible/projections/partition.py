@@ -254,7 +254,7 @@ class PartitionProcessor:
         self._moved(batch)
 
     def fence(self) -> Operation[None]:
-        """Keep others from taking over until the transaction ends that the plan runs in.
+        """Keep others from taking over until the transaction ends that the operation runs in.
 
         Raises:
             LeaseLost: others have taken over.
@@ -262,7 +262,7 @@ class PartitionProcessor:
         yield Statement("projections.lock", self._lease())
 
     def advance(self, batch: Batch) -> Operation[None]:
-        """Move the checkpoint, in the transaction that the plan runs in; then call `moved`.
+        """Move the checkpoint, in the transaction that the operation runs in; then call `moved`.
 
         Raises:
             LeaseLost: others have taken over.

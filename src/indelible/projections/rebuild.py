@@ -1,4 +1,4 @@
-"""Plans: build a projection anew beside the one that serves, and put it in its place."""
+"""Operations: build a projection anew beside the one that serves, and put it in its place."""
 
 from __future__ import annotations
 
@@ -90,12 +90,6 @@ def look(definition: ProjectionDefinition, build_id: int) -> Operation[RebuildPr
         left_out=len({position for position, _ in parked}),
         is_done=build.state == "serving",
     )
-
-
-def serve(build_id: int) -> Operation[bool]:
-    """Have a build serve in the place of the one before; say whether it does."""
-    ((serves,),) = yield Statement("projections.cut_over", {"projection_id": build_id})
-    return bool(serves)
 
 
 def seize(

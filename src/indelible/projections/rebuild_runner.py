@@ -19,7 +19,7 @@ from indelible.serialization.codec import Codec
 from indelible.streams.head import head
 from indelible.subscriptions.head_watcher import HeadWatcher
 
-from . import rebuild
+from . import rebuild, registry
 from .assignment import PartitionCoordinator, sweep
 from .daemon import Daemon
 from .definition import ProjectionDefinition
@@ -32,7 +32,7 @@ _LEASE = 10.0
 _SWEEPS = 20
 _PATIENCE = 30.0
 """Seconds that a swap of an inline projection is tried for."""
-_SWAP_PAUSE = 1.0
+_CUT_OVER_PAUSE = 1.0
 """Seconds between two tries, in which the appends that have queued up go first."""
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def rebuild_projection(
         is_last=time.monotonic() > deadline,
     ):
         deadline = min(deadline, time.monotonic() + _PATIENCE)
-        engine.wait(_SWAP_PAUSE)
+        engine.wait(_CUT_OVER_PAUSE)
 
 
 def _serve(
@@ -96,7 +96,7 @@ def _serve(
             if build.id in duty.refused:
                 raise duty.refused[build.id]
             is_tried = found.is_near and not (found.is_done or is_inline)
-            if not (is_tried and _insist(engine, lambda: rebuild.serve(build.id))):
+            if not (is_tried and _insist(engine, lambda: registry.cut_over(build.id))):
                 background.join(_LOOK_PAUSE)
     finally:
         stop.set()
@@ -112,7 +112,7 @@ def _serve(
                 projector = Projector(bound, watch, run)
                 while run.position < upto:
                     projector.step()
-            bound.run(rebuild.serve(build.id))
+            bound.run(registry.cut_over(build.id))
     report(_insist(engine, lambda: rebuild.look(described, build.id)))
     for _ in range(_SWEEPS):
         if not _insist(engine, sweep):
@@ -122,7 +122,7 @@ def _serve(
 
 
 def _insist(engine: PoolEngine, make: Callable[[], Operation[T]]) -> T:
-    """Run a plan, again and again where it fails for a reason that passes."""
+    """Run an operation, again and again where it fails for a reason that passes."""
     retries = Backoff()
     while True:
         try:

@@ -18,7 +18,7 @@ from indelible.serialization.codec import Codec
 from indelible.streams.head import head
 from indelible.subscriptions.head_watcher import HeadWatcher
 
-from . import rebuild
+from . import rebuild, registry
 from .assignment import PartitionCoordinator, sweep
 from .daemon_async import AsyncDaemon
 from .definition import ProjectionDefinition
@@ -31,7 +31,7 @@ _LEASE = 10.0
 _SWEEPS = 20
 _PATIENCE = 30.0
 """Seconds that a swap of an inline projection is tried for."""
-_SWAP_PAUSE = 1.0
+_CUT_OVER_PAUSE = 1.0
 """Seconds between two tries, in which the appends that have queued up go first."""
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ async def rebuild_projection_async(
         is_last=time.monotonic() > deadline,
     ):
         deadline = min(deadline, time.monotonic() + _PATIENCE)
-        await engine.wait(_SWAP_PAUSE)
+        await engine.wait(_CUT_OVER_PAUSE)
 
 
 async def _serve_async(
@@ -95,7 +95,7 @@ async def _serve_async(
             if build.id in duty.refused:
                 raise duty.refused[build.id]
             is_tried = found.is_near and not (found.is_done or is_inline)
-            if not (is_tried and await _insist_async(engine, lambda: rebuild.serve(build.id))):
+            if not (is_tried and await _insist_async(engine, lambda: registry.cut_over(build.id))):
                 await background.join(_LOOK_PAUSE)
     finally:
         stop.set()
@@ -111,7 +111,7 @@ async def _serve_async(
                 projector = AsyncProjector(bound, watch, run)
                 while run.position < upto:
                     await projector.step()
-            await bound.run(rebuild.serve(build.id))
+            await bound.run(registry.cut_over(build.id))
     report(await _insist_async(engine, lambda: rebuild.look(described, build.id)))
     for _ in range(_SWEEPS):
         if not await _insist_async(engine, sweep):
@@ -121,7 +121,7 @@ async def _serve_async(
 
 
 async def _insist_async(engine: AsyncPoolEngine, make: Callable[[], Operation[T]]) -> T:
-    """Run a plan, again and again where it fails for a reason that passes."""
+    """Run an operation, again and again where it fails for a reason that passes."""
     retries = Backoff()
     while True:
         try:

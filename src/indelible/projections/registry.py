@@ -170,3 +170,11 @@ def version_checkpoint(definition: ProjectionDefinition) -> Operation[int]:
     if not candidates:
         raise ProjectionNotReady(definition.name, definition.version)
     return max(candidates, key=lambda build: build.state == "serving").checkpoint
+
+
+def cut_over(build_id: int) -> Operation[bool]:
+    """Have a build serve in the place of the one before; say whether it does."""
+    ((serves,),) = yield Statement("projections.cut_over", {"projection_id": build_id})
+    if serves:
+        _log.info("a build of a projection serves", extra={"build": build_id})
+    return bool(serves)

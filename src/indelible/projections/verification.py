@@ -1,4 +1,4 @@
-"""Plans: fold a projection anew up to its checkpoint, and compare with the documents that it keeps.
+"""Operations: fold a projection up to its checkpoint, and compare with the documents it keeps.
 
 All of it happens in one snapshot, in which events, checkpoints and documents are of one moment.
 """
@@ -71,7 +71,7 @@ class Verification:
 
 
 class ProjectionVerifier:
-    """A projection being verified; see `EventStore.verify`. Its plans run in one snapshot.
+    """A projection being verified; see `EventStore.verify`. Its operations run in one snapshot.
 
     Args:
         codec: reads the events.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indelible.consumer_groups import admin
+from indelible.consumer_groups import admin_operations
 from indelible.core.operation import Operation
 from indelible.errors import GroupNotFound, IndelibleError, ProjectionNotFound
 from indelible.projections.registry import checkpoint
@@ -18,7 +18,7 @@ def reader_checkpoint(name: str, position: int) -> Operation[int]:
     found = []
     missing: IndelibleError | None = None
     try:
-        found.append((yield from admin.checkpoint(name)))
+        found.append((yield from admin_operations.checkpoint(name)))
     except GroupNotFound as error:
         missing = error
     try:

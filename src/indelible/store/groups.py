@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from indelible.consumer_groups import admin
+from indelible.consumer_groups import admin_operations
 from indelible.consumer_groups.group import Group
 from indelible.consumer_groups.types import GroupInfo
 from indelible.postgres.transaction import BoundEngine
@@ -28,7 +28,7 @@ class GroupMethods(PooledStoreBase):
 
     def groups(self) -> list[GroupInfo]:
         """Ask how all consumer groups stand, in order of name."""
-        return self._engine.run(admin.infos(self._writing.codec))
+        return self._engine.run(admin_operations.infos(self._writing.codec))
 
     def _bound(self, engine: BoundEngine) -> TransactionStore:
         return TransactionStore(engine, self._writing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indelible.consumer_groups import admin
+from indelible.consumer_groups import admin_operations
 from indelible.consumer_groups.group_async import AsyncGroup
 from indelible.consumer_groups.types import GroupInfo
 from indelible.postgres.transaction_async import AsyncBoundEngine
@@ -27,7 +27,7 @@ class AsyncGroupMethods(AsyncPooledStoreBase):
 
     async def groups(self) -> list[GroupInfo]:
         """Ask how all consumer groups stand, in order of name."""
-        return await self._engine.run(admin.infos(self._writing.codec))
+        return await self._engine.run(admin_operations.infos(self._writing.codec))
 
     def _bound(self, engine: AsyncBoundEngine) -> AsyncTransactionStore:
         return AsyncTransactionStore(engine, self._writing)

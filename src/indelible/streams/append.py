@@ -201,17 +201,17 @@ def _write(
         raise ConnectionLost(str(lost), ids) from lost
 
 
-def appended_ids(call: AppendStatement, rows: Rows) -> list[str]:
+def appended_ids(statement: AppendStatement, rows: Rows) -> list[str]:
     """The ids of the events that an append has just stored.
 
     Args:
-        call: the append.
+        statement: the append.
         rows: what the database answered.
 
     Returns:
         None where nothing was written, for it was refused, or stored before.
     """
-    if call.name in ("streams.append", "streams.append_conditional"):
+    if statement.name in ("streams.append", "streams.append_conditional"):
         outcomes = [(0, rows[0][0])]
     else:
         outcomes = [(place - 1, outcome) for place, outcome, *_ in rows]
@@ -219,7 +219,7 @@ def appended_ids(call: AppendStatement, rows: Rows) -> list[str]:
         event.id
         for place, outcome in outcomes
         if outcome == "appended"
-        for event in call.writes[place].events
+        for event in statement.writes[place].events
     ]
 
 

@@ -1,4 +1,4 @@
-"""Plans: the life of a stream: close and reopen it, archive and erase its events."""
+"""Operations: the life of a stream: close and reopen it, archive and erase its events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans: which positions a recorded time stands for (docs/explanation/bitemporal.md)."""
+"""Operations: which positions a recorded time stands for (docs/explanation/bitemporal.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans: read facts in order of valid time: those that hold at a moment, or began in a range.
+"""Operations: read facts in order of valid time: those that hold at a moment, or began in a range.
 
 Facts with a valid time of their own stand in an index of their own, in that order. The others hold
 from when they were recorded, and stand in order of position, which is nearly that of time; the

@@ -1,4 +1,4 @@
-"""Plans: follow the log, first what is there, then what comes."""
+"""Operations: follow the log, first what is there, then what comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans: follow the log, and have each fact when its valid time comes.
+"""Operations: follow the log, and have each fact when its valid time comes.
 
 What was handed out is always the events up to a position whose valid time is up to a moment; a look
 at the log raises the position, a look at the index of valid times raises the moment. Why each event

@@ -1,7 +1,7 @@
 """What goes wrong between an application and its store, brought about on purpose.
 
 Nothing is made up: the rival's events are really appended, and so is what a lost connection leaves
-unknown. A store runs its calls as plans, which are taken hold of here on their way to the database.
+unknown. A store runs its calls as operations, whose statements are intercepted here.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def with_rival(store: S, *events: Any, at: int = 1) -> S:
     if not events:
         raise InvalidInput("with_rival needs an event that the rival appends")
 
-    def interfere(writing: AppendSettings, call: Statement) -> Operation[Rows]:
+    def interfere(writing: AppendSettings, statement: Statement) -> Operation[Rows]:
         yield from append(
-            writing, _stream_of(call), list(events), expected=ANY, channel=None, metadata=None
+            writing, _stream_of(statement), list(events), expected=ANY, channel=None, metadata=None
         )
-        return (yield call)
+        return (yield statement)
 
     return _interfered(store, interfere, at)
 
@@ -77,8 +77,8 @@ def with_lost_connection(store: S, *, at: int = 1) -> S:
         InvalidInput: `at` is no number from 1 on.
     """
 
-    def interfere(writing: AppendSettings, call: Statement) -> Operation[Rows]:
-        yield call
+    def interfere(writing: AppendSettings, statement: Statement) -> Operation[Rows]:
+        yield statement
         raise ConnectionLost("the connection was lost after the commit, as the test wanted")
 
     return _interfered(store, interfere, at)
@@ -91,31 +91,31 @@ def _interfered(store: S, interfere: Interference, at: int) -> S:
     run = engine.run
     left = [at]
 
-    def interfered(plan: Operation[T]) -> Operation[T]:
+    def interfered(operation: Operation[T]) -> Operation[T]:
         try:
-            call = next(plan)
+            statement = next(operation)
             while True:
                 try:
-                    is_append = isinstance(call, AppendStatement)
+                    is_append = isinstance(statement, AppendStatement)
                     left[0] -= is_append
                     if is_append and left[0] == 0:
-                        rows = yield from interfere(store._writing, call)
+                        rows = yield from interfere(store._writing, statement)
                     else:
-                        rows = yield call
+                        rows = yield statement
                 except Exception as error:
-                    call = plan.throw(error)
+                    statement = operation.throw(error)
                 else:
-                    call = plan.send(rows)
+                    statement = operation.send(rows)
         except StopIteration as stop:
             result: T = stop.value
             return result
 
-    engine.run = lambda plan: run(interfered(plan))
+    engine.run = lambda operation: run(interfered(operation))
     return type(store)(engine, store._writing, store._wakeup)
 
 
-def _stream_of(call: Statement) -> str:
-    stream = call.parameters.get("stream")
+def _stream_of(statement: Statement) -> str:
+    stream = statement.parameters.get("stream")
     if stream is None:
-        stream = json.loads(str(call.parameters["appends"]))[0]["stream"]
+        stream = json.loads(str(statement.parameters["appends"]))[0]["stream"]
     return str(stream)

@@ -99,7 +99,7 @@ class FreshStores:
         schema = f"test_{uuid4().hex[:12]}"
         self._schemas.append(schema)
         migrate_store(Settings(self._url, schema))
-        row = self._run(_statement("as_made"), {"schema": schema}).fetchone()
+        row = self._run(_statement("template"), {"schema": schema}).fetchone()
         assert row is not None  # noqa: S101
         tables, sequences = row
         return _Made(schema, tables, sequences, self._shape(schema, tables))
@@ -118,14 +118,14 @@ class FreshStores:
                 " set_config('testing.sequences', %s, false)",
                 [made.schema, made.tables, made.sequences],
             )
-            self._run(_statement("empty"))
+            self._run(_statement("truncate"))
         except psycopg.Error:  # a transaction was left open, tables are gone, a server was stopped
             return None
         return made
 
     def _shape(self, schema: str, tables: str) -> list[Any]:
         """What a store is made of, and what stands in the tables that are not emptied."""
-        found = [self._run(_statement("shape"), {"schema": schema}).fetchone()]
+        found = [self._run(_statement("schema_dump"), {"schema": schema}).fetchone()]
         for table in json.loads(tables):
             rows = sql.SQL("SELECT kept::text FROM {} AS kept").format(
                 sql.Identifier(schema, table)
@@ -136,7 +136,7 @@ class FreshStores:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A store, and what it was when it was new, as `as_made.sql` and `shape.sql` say."""
+    """A store, and what it was when it was new, as `template.sql` and `schema_dump.sql` say."""
 
     schema: str
     tables: str

@@ -693,9 +693,9 @@ def test_a_batch_of_which_it_is_not_known_whether_it_was_stored_is_not_taken_in_
         engine = projector._engine
         execute = engine._execute
 
-        def execute_and_lose(call: Statement) -> Rows:
-            rows = execute(call)
-            if call.name == "projections.commit":
+        def execute_and_lose(statement: Statement) -> Rows:
+            rows = execute(statement)
+            if statement.name == "projections.commit":
                 raise ConnectionLost("in the middle of the answer")
             return rows
 
@@ -772,10 +772,10 @@ def test_a_batch_whose_answer_was_lost_is_counted_once(
         engine = projector._engine
         execute = engine._execute
 
-        def execute_twice(call: Statement) -> Rows:
-            if call.name == "projections.commit":
-                execute(call)
-            return execute(call)
+        def execute_twice(statement: Statement) -> Rows:
+            if statement.name == "projections.commit":
+                execute(statement)
+            return execute(statement)
 
         engine._execute = execute_twice  # type: ignore[method-assign]
         projector.step()

@@ -171,9 +171,9 @@ def test_a_reader_that_waits_for_what_is_far_ahead_asks_seldom_and_can_be_stoppe
         asked = []
         run = subscription._engine.run
 
-        def counted(plan: Any) -> Any:
-            asked.append(plan)
-            return run(plan)
+        def counted(operation: Any) -> Any:
+            asked.append(operation)
+            return run(operation)
 
         subscription._engine.run = counted  # type: ignore[method-assign]
         reader = threading.Thread(target=lambda: list(subscription))

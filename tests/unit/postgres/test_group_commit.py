@@ -15,8 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from indelible import ConnectionLost
 from indelible.core.operation import AppendStatement, Statement
 from indelible.errors import DatabaseError
-from indelible.postgres import group_commit
-from indelible.postgres.commit_queue import Batch, CommitQueue, PendingAppend
+from indelible.postgres.commit_queue import PATIENCE, Batch, CommitQueue, PendingAppend
 from indelible.postgres.group_commit import GroupCommit
 from tests.support.waiting import wait_until
 
@@ -40,8 +39,8 @@ def test_an_append_that_finds_a_worker_free_goes_at_once_and_alone() -> None:
     one, two = line.enter(first), line.enter(second)
     assert one is not None
     assert two is not None
-    assert one.call() is first.call
-    assert two.call() is second.call
+    assert one.statement() is first.statement
+    assert two.statement() is second.statement
 
 
 def test_what_comes_while_all_are_at_work_goes_together() -> None:
@@ -52,7 +51,7 @@ def test_what_comes_while_all_are_at_work_goes_together() -> None:
     assert [line.enter(given) for given in later] == [None, None, None]
     (batch,) = line.settle(work, [APPENDED])
     assert batch.entries == later
-    assert batch.call().name == "streams.append_batch"
+    assert batch.statement().name == "streams.append_batch"
 
 
 def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
@@ -76,7 +75,7 @@ def test_a_batch_has_a_largest_size_in_bytes() -> None:
     assert work is not None
     for number in range(6):
         large = entry(f"a-{number}")
-        large.call.parameters["events"] = "x" * 1_000_000  # type: ignore[index]
+        large.statement.parameters["events"] = "x" * 1_000_000  # type: ignore[index]
         line.enter(large)
     (batch,) = line.settle(work, [APPENDED])
     assert len(batch.entries) == 3
@@ -106,7 +105,7 @@ def test_what_others_hold_goes_alone_and_its_neighbours_have_their_outcome() -> 
     (alone,) = line.settle(batch, rows)
     assert free.outcome() == [APPENDED]
     assert alone.entries == [held]
-    assert alone.call() is held.call
+    assert alone.statement() is held.statement
     other = line.enter(entry("other"))
     assert other, "what waits for others takes no worker's place"
     assert line.settle(alone, [APPENDED]) == []
@@ -163,7 +162,7 @@ def test_there_is_one_more_worker_where_those_that_there_are_take_long() -> None
     waiting = entry("waiting")
     line.enter(waiting)
     assert line.relieve() == []
-    slow.begun -= 2 * group_commit._PATIENCE
+    slow.begun -= 2 * PATIENCE
     (more,) = line.relieve()
     assert more.entries == [waiting]
     line.settle(slow, [APPENDED])
@@ -201,11 +200,11 @@ class Appends:
         self.commit.open()
 
     def _execute(
-        self, call: Statement, meanwhile: Callable[[], bool] | None
+        self, statement: Statement, meanwhile: Callable[[], bool] | None
     ) -> list[tuple[Any, ...]]:
         number = len(self.sent)
-        names = re.findall(r'"stream":"(.*?)"', str(call.parameters.get("appends")))
-        self.sent.append(" ".join(names) or str(call.parameters["stream"]))
+        names = re.findall(r'"stream":"(.*?)"', str(statement.parameters.get("appends")))
+        self.sent.append(" ".join(names) or str(statement.parameters["stream"]))
         if meanwhile is not None:
             meanwhile()
         assert self._go_on[number].wait(20)
@@ -213,7 +212,7 @@ class Appends:
 
     def _append(self, name: str) -> None:
         try:
-            self.outcomes[name] = self.commit.append(entry(name).call)
+            self.outcomes[name] = self.commit.append(entry(name).statement)
         except KeyboardInterrupt as interrupt:
             self.outcomes[name] = interrupt
 

@@ -31,21 +31,21 @@ class Database:
         self.threads = ThreadPoolExecutor(5)
 
     def _execute(
-        self, call: AppendStatement, meanwhile: Callable[[], bool] | None
+        self, statement: AppendStatement, meanwhile: Callable[[], bool] | None
     ) -> list[tuple[Any, ...]]:
-        names = [call.parameters.get("stream") or str(call.parameters.get("appends"))]
+        names = [statement.parameters.get("stream") or str(statement.parameters.get("appends"))]
         if meanwhile is not None:
             meanwhile()
         for name, wait_for in list(self.before.items()):
             if name in str(names[0]):
                 wait_for()
-        if call.name == "streams.append":
+        if statement.name == "streams.append":
             return [APPENDED]
-        number = str(call.parameters["appends"]).count('"stream"')
+        number = str(statement.parameters["appends"]).count('"stream"')
         return [(place, *APPENDED) for place in range(1, number + 1)]
 
     def append(self, name: str) -> Any:
-        return self.commit.append(entry(name).call)
+        return self.commit.append(entry(name).statement)
 
     def append_aside(self, name: str) -> Future[Any]:
         return self.threads.submit(self.append, name)

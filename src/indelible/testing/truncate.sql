@@ -1,5 +1,5 @@
 -- Nothing. Makes a store that tests have used as it was when it was new: of the settings of this
--- session, testing.schema names it, testing.tables and testing.sequences say what as_made.sql did.
+-- session, testing.schema names it, testing.tables and testing.sequences say what template.sql did.
 -- Tables that held something then stay as they are. The owner of a store may switch off what
 -- refuses this; no other role can.
 DO $$
