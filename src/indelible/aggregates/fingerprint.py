@@ -219,9 +219,12 @@ def _named_in(tree: ast.AST | str, code: Any) -> Iterator[object]:
     """Give what the names in a function or class refer to, in its module and around it."""
     if isinstance(tree, str):
         return
-    scope: Mapping[str, Any] = vars(inspect.getmodule(code) or object)
-    if isinstance(code, FunctionType):
-        scope = ChainMap({**inspect.getclosurevars(code).nonlocals}, code.__globals__)
+    # A class that a function makes has its variables in the closures of its methods.
+    members = vars(code).values() if isinstance(code, type) else [code]
+    functions = [member for member in members if isinstance(member, FunctionType)]
+    around = [{**inspect.getclosurevars(function).nonlocals} for function in functions]
+    names = getattr(code, "__globals__", None) or vars(inspect.getmodule(code) or object)
+    scope = ChainMap(*around, names)
     yield from (_value_of(node, scope) for node in ast.walk(tree))
 
 
