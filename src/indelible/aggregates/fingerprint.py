@@ -161,6 +161,14 @@ def _tree(code: Any) -> ast.AST | str:
     Raises:
         OSError, TypeError: there is none.
     """
+    while True:
+        try:
+            return _parse(code)
+        except SystemError:  # another thread was parsing, too (CPython issue 106905)
+            continue
+
+
+def _parse(code: Any) -> ast.AST | str:
     source = inspect.getsource(code)
     if not _is_what_runs(code):
         # The file was replaced under the process: no other process makes the same states.

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 PREAMBLE = """
 import asyncio, gc, multiprocessing, os, sys, threading
 from indelible import *
+from indelible.errors import *
 url, schema = sys.argv[1:]
 
 def event():

@@ -749,9 +749,9 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    UPDATE indelible.projection_workers AS worker
+    UPDATE indelible.projection_workers AS renewed
     SET expires_at = clock_timestamp() + make_interval(secs => lease)
-    WHERE worker.name IN (
+    WHERE renewed.name IN (
         SELECT alive.name FROM indelible.projection_workers AS alive
         WHERE alive.name = worker
         FOR NO KEY UPDATE SKIP LOCKED
