@@ -39,6 +39,8 @@ def library(folder: Path, number: int) -> Path:
     then it replaces views and triggers, too."""
     package = folder / str(number) / "indelible"
     shutil.copytree(str(files("indelible")), package, ignore=shutil.ignore_patterns("__pycache__"))
+    if number == FUNCTION_SET:  # the store's own
+        return package.parent
     module = package / "postgres" / "migrations.py"
     text, found = re.subn(
         r"(?m)^FUNCTION_SET = \d+$", f"FUNCTION_SET = {number}", module.read_text()
