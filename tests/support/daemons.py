@@ -81,7 +81,7 @@ class Running:
             self.store = store
             self.daemon = store.daemon(self._projections, **self._options)
             self._has_begun.set()
-            self.daemon.run(stop, grace=10)
+            self.daemon.run(stop, shutdown_timeout=10)
 
     async def _run_async(self) -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -90,4 +90,4 @@ class Running:
             self.store, self._loop = store, loop
             self.daemon = store.daemon(self._projections, **self._options)
             self._has_begun.set()
-            await self.daemon.run(stop, grace=10)
+            await self.daemon.run(stop, shutdown_timeout=10)

@@ -157,7 +157,7 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
         shutdown_timeout: float,
     ) -> None:
         try:
-            daemon.run(stop, grace=shutdown_timeout)
+            daemon.run(stop, shutdown_timeout=shutdown_timeout)
         except BaseException as error:  # a projection was begun in another way, say
             failures.append(error)
             stop.set()

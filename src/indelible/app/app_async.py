@@ -144,7 +144,7 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
         shutdown_timeout: float,
     ) -> None:
         try:
-            await daemon.run(stop, grace=shutdown_timeout)
+            await daemon.run(stop, shutdown_timeout=shutdown_timeout)
         except BaseException as error:  # a projection was begun in another way, say
             if ends_task(error):
                 raise

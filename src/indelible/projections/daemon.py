@@ -126,12 +126,12 @@ class Daemon:
         """How many partitions it works on."""
         return len(self._kept)
 
-    def run(self, stop: threading.Event, *, grace: float = 30.0) -> None:
+    def run(self, stop: threading.Event, *, shutdown_timeout: float = 30.0) -> None:
         """Keep up to date what falls to this process, until told to stop.
 
         Args:
             stop: ends it when set: no new batch is begun, what it holds is given back.
-            grace: seconds that handlers have to finish their batch.
+            shutdown_timeout: seconds that handlers have to finish their batch.
 
         Raises:
             ProjectionDefinitionChanged: a projection was begun in another way under its version.
@@ -155,7 +155,7 @@ class Daemon:
                 is_set_within(stop, max(pause, 0))
         finally:
             try:
-                self._end(grace)
+                self._end(shutdown_timeout)
             finally:
                 self._watch.leases.drop(self._lease)
 
@@ -187,12 +187,12 @@ class Daemon:
         if turn.has_retired:
             self._engine.run(sweep())
 
-    def _end(self, grace: float) -> None:
+    def _end(self, shutdown_timeout: float) -> None:
         self._duty.end()
         all_kept = tuple(self._kept.values())
         for kept in all_kept:
             kept.end()
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + shutdown_timeout
         try:
             with suppress(IndelibleError):
                 self._turn_in_passing()

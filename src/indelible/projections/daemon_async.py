@@ -125,12 +125,12 @@ class AsyncDaemon:
         """How many partitions it works on."""
         return len(self._kept)
 
-    async def run(self, stop: asyncio.Event, *, grace: float = 30.0) -> None:
+    async def run(self, stop: asyncio.Event, *, shutdown_timeout: float = 30.0) -> None:
         """Keep up to date what falls to this process, until told to stop.
 
         Args:
             stop: ends it when set: no new batch is begun, what it holds is given back.
-            grace: seconds that handlers have to finish their batch.
+            shutdown_timeout: seconds that handlers have to finish their batch.
 
         Raises:
             ProjectionDefinitionChanged: a projection was begun in another way under its version.
@@ -154,7 +154,7 @@ class AsyncDaemon:
                 await is_set_within_async(stop, max(pause, 0))
         finally:
             try:
-                await self._end(grace)
+                await self._end(shutdown_timeout)
             finally:
                 self._watch.leases.drop(self._lease)
 
@@ -186,12 +186,12 @@ class AsyncDaemon:
         if turn.has_retired:
             await self._engine.run(sweep())
 
-    async def _end(self, grace: float) -> None:
+    async def _end(self, shutdown_timeout: float) -> None:
         self._duty.end()
         all_kept = tuple(self._kept.values())
         for kept in all_kept:
             kept.end()
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + shutdown_timeout
         try:
             with suppress(IndelibleError):
                 await self._turn_in_passing()

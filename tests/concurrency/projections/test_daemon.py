@@ -180,7 +180,7 @@ def test_an_async_daemon_that_is_cancelled_in_the_middle_of_a_batch_gives_everyt
     async def run_and_cancel() -> None:
         async with AsyncEventStore.connect(url, schema=schema, pool_size=pool_size) as store:
             daemon = store.daemon([Cents], lease=30)
-            task = asyncio.create_task(daemon.run(asyncio.Event(), grace=grace))
+            task = asyncio.create_task(daemon.run(asyncio.Event(), shutdown_timeout=grace))
             await asyncio.to_thread(place.wait_until_reached)
             task.cancel()
             if grace > 1:
