@@ -384,7 +384,8 @@ def _unreleased(schema: str) -> SchemaError:
         f"the store in schema {schema!r} was made by a version of this library that was not"
         " released, with other tables or functions: make a new store in another schema (--schema),"
         " and move the events with `indelible log --json` of that version and"
-        " `indelible store import` of this one",
+        " `indelible store import` of this one; if you do not need its events, delete it with"
+        f" `indelible store reset --schema {schema}`",
     )
 
 
