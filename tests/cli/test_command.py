@@ -580,6 +580,21 @@ def test_a_store_is_deleted_only_if_that_is_meant(
         assert emptied.head() == 0
 
 
+def test_another_application_s_schema_is_not_deleted(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    other = f"{schema}_other"
+    connection.execute(f"CREATE SCHEMA {other} CREATE TABLE migrations (id integer)")
+    try:
+        refused = Command(url, other)("store", "reset", "--force", "--yes")
+
+        assert refused.code == 4, refused.err
+        assert "deleted" not in refused.out
+        assert connection.execute(f"SELECT count(*) FROM {other}.migrations").fetchone() == (0,)
+    finally:
+        connection.execute(f"DROP SCHEMA {other} CASCADE")
+
+
 def test_an_export_is_what_import_takes(command: Command, url: str, schema: str) -> None:
     command("append", "order-1", "OrderTipped", "1", "-e", "any")
     command("streams", "close", "order-1", "-e", "0", "--reason", "done")

@@ -158,7 +158,7 @@ def act_on_parked(
     """Have parked events tried again, or give them up; return how many."""
     yield from settings_of(name)
     ((count,),) = yield Statement(
-        f"consumer_groups.{action}",
+        "consumer_groups.replay" if action == "replay" else "consumer_groups.discard",
         {
             "group": name,
             "position": None if position is None else validate_integer("position", position),

@@ -13,12 +13,16 @@ from .settings import Settings
 def has_store(settings: Settings) -> bool:
     """Whether the schema holds a store, of whatever version.
 
+    A table `migrations` alone is no sign of one: other applications have such a table, too.
+
     Raises:
         DatabaseUnreachable: no connection could be made.
     """
     with open_connection(settings) as connection:
         row = connection.execute(
-            "SELECT to_regclass(format('%%I.migrations', %s::text)) IS NOT NULL", [settings.schema]
+            "SELECT to_regclass(format('%%I.migrations', %(schema)s::text)) IS NOT NULL"
+            " AND to_regclass(format('%%I.events_position', %(schema)s::text)) IS NOT NULL",
+            {"schema": settings.schema},
         ).fetchone()
         return bool(row and row[0])
 

@@ -130,7 +130,7 @@ class AsyncAggregateMethods(AsyncStoreBase):
             decider: a `Decider`, or a subclass of `Aggregate`.
             command: what the decider's `decide` takes; for an aggregate, a function that is called
                 with it. Either may be called at each attempt, so it should do nothing but decide; a
-                plain function in both colours.
+                plain function, also of an async store.
             command_id: makes the command idempotent. The ids of its events are made from it and
                 the stream's name, and a command of which an event is there is not decided again:
                 what came of it then is returned, wherever the stream stands by now. A command that

@@ -137,8 +137,8 @@ class AsyncDecisionMethods(AsyncStoreBase):
         Args:
             decide: takes what the models say, in their order, and returns what to append: nothing
                 (None), an event, a `StreamAppend`, or a list of these. An event gets a stream of
-                its own. Called at each attempt, so it should do nothing else; a plain function in
-                both colours.
+                its own. Called at each attempt, so it should do nothing else; a plain function,
+                also of an async store.
             models: what the decision must know.
             attempts: how often to decide at most. Between two attempts it waits for a moment of
                 random length.

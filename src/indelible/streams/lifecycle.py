@@ -40,6 +40,13 @@ def close_stream(
     return (yield from _changed(stream, outcome))
 
 
+_CHANGES = {
+    "reopen": "streams.reopen",
+    "archive": "streams.archive",
+    "erase": "streams.erase",
+}
+
+
 def change_stream(
     stream: str, operation: Literal["reopen", "archive", "erase"], *, reason: str | None
 ) -> Operation[StreamInfo]:
@@ -48,7 +55,7 @@ def change_stream(
     if operation == "erase" and reason is None:
         raise InvalidInput("nothing is erased without a reason: say why, it is all that stays")
     ((outcome,),) = yield Statement(
-        f"streams.{operation}", {"stream": stream, "reason": _check_reason(reason)}
+        _CHANGES[operation], {"stream": stream, "reason": _check_reason(reason)}
     )
     return (yield from _changed(stream, outcome))
 
