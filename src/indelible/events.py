@@ -119,6 +119,38 @@ class RecordedEvent(msgspec.Struct, Generic[Data_co], frozen=True, gc=False):
         """Whether its data was erased: then it holds its place, and says no more what happened."""
         return self.data is ERASED
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as plain data, ready for JSON, such as the response of a web framework.
+
+        Returns:
+            A dict with the attributes by name. The data is what JSON would hold: dicts, lists,
+            text, numbers. Ids and times are text; times are in ISO 8601, UTC. The data of an
+            erased event is None, and it has one key more: `"erased": True`.
+
+        Example:
+            ```python
+            @api.get("/orders/{order}/events")
+            def history(order: str) -> list[dict[str, Any]]:
+                return [event.to_dict() for event in store.read(f"order-{order}")]
+            ```
+        """
+        from .serialization.json_encoding import to_plain
+
+        return {
+            "position": self.position,
+            "stream": self.stream,
+            "version": self.version,
+            "id": str(self.id),
+            "type": self.type,
+            "channel": self.channel,
+            "data": None if self.is_erased else to_plain(self.data),
+            **({"erased": True} if self.is_erased else {}),
+            "metadata": to_plain(self.metadata),
+            "tags": list(self.tags),
+            "recorded_at": self.recorded_at.isoformat(),
+            "valid_at": self.valid_at.isoformat(),
+        }
+
 
 class AppendResult(msgspec.Struct, frozen=True, gc=False):
     """What an append did; of several events, the facts of the last one.

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
+from typing import Any
 from uuid import RFC_4122, UUID
 
 import pytest
+from pydantic import BaseModel
 
-from indelible import ANY, NO_STREAM, STREAM_EXISTS, AppendResult, NewEvent
+from indelible import ANY, ERASED, NO_STREAM, STREAM_EXISTS, AppendResult, NewEvent, RecordedEvent
 from indelible.core import uuid7 as uuid7_module
 from indelible.core.uuid7 import uuid7, uuid7_hexes
 from indelible.events import ExpectedVersion
+
+_MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def moment(id_: UUID) -> datetime:
@@ -123,3 +130,66 @@ def test_a_forked_process_makes_event_ids_of_its_own() -> None:
         [sys.executable, "-c", forked], capture_output=True, check=True, timeout=60
     ).stdout.split()
     assert len(printed) == len(set(printed)) == 2
+
+
+@dataclass(frozen=True)
+class Paid:
+    amount: Decimal
+    at: datetime
+    items: tuple[UUID, ...] = ()
+
+
+class Model(BaseModel):
+    note: str
+    due: datetime
+
+
+def recorded(data: Any) -> RecordedEvent:
+    return RecordedEvent(
+        position=17,
+        stream="order-1",
+        version=2,
+        id=UUID(int=5),
+        type="Paid",
+        data=data,
+        metadata={"by": "ann"},
+        tags=("customer:4",),
+        channel="order",
+        recorded_at=_MOMENT,
+        valid_at=_MOMENT,
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [
+        (
+            Paid(Decimal("1.50"), _MOMENT, (UUID(int=1),)),
+            {"amount": "1.50", "at": "2026-01-02T03:04:05Z", "items": [str(UUID(int=1))]},
+        ),
+        (Model(note="é", due=_MOMENT), {"note": "é", "due": "2026-01-02T03:04:05Z"}),
+        ({"a": [1, 2.5, None, True]}, {"a": [1, 2.5, None, True]}),
+        ("text", "text"),
+    ],
+)
+def test_an_event_as_a_dict_can_be_written_as_json_by_anybody(data: Any, plain: Any) -> None:
+    assert json.loads(json.dumps(recorded(data).to_dict())) == {
+        "position": 17,
+        "stream": "order-1",
+        "version": 2,
+        "id": str(UUID(int=5)),
+        "type": "Paid",
+        "channel": "order",
+        "data": plain,
+        "metadata": {"by": "ann"},
+        "tags": ["customer:4"],
+        "recorded_at": "2026-01-02T03:04:05+00:00",
+        "valid_at": "2026-01-02T03:04:05+00:00",
+    }
+
+
+def test_an_erased_event_as_a_dict_says_so_and_has_no_data() -> None:
+    erased = recorded(ERASED).to_dict()
+
+    assert erased["data"] is None
+    assert erased["erased"] is True

@@ -70,6 +70,11 @@ def encode(data: object) -> tuple[bytes, bool]:
         return encode_as_is(data), False
 
 
+def to_plain(data: object) -> Any:
+    """Return data as JSON would hold it: dicts, lists, text, numbers, booleans and None."""
+    return decode_plain(encode_as_is(data))
+
+
 def reason_of(error: Exception) -> tuple[str, str]:
     """Say where data does not fit a class, and why, without what stands there.
 
