@@ -39,14 +39,14 @@ class DeciderAdapter(Generic[State]):
                 decider.snapshots, decider.evolve, decider.initial_state
             )
 
-    def decide(self, codec: Codec, command: Any, state: State) -> list[Any]:
-        """The events that follow from a command, as `append` takes them."""
+    def decide(self, codec: Codec, command: Any, state: State) -> tuple[list[Any], object]:
+        """The events that follow from a command, as `append` takes them, and what it returned."""
         decided = at_once(self._decide(command, state))
         if not isinstance(decided, list | tuple):
             raise InvalidInput(
                 f"decide must return a list of events, an empty one for none, not {decided!r}"
             )
-        return list(decided)
+        return list(decided), None
 
     def with_changes(self, state: State, events: list[Any]) -> State:
         """The state after the events that it was decided to append."""
@@ -77,8 +77,8 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
             # The hash of a class; mypy takes that of its instances.
             self.serializer = aggregate_serializer(aggregate.snapshots, aggregate, Aggregate)  # type: ignore[arg-type]
 
-    def decide(self, codec: Codec, command: Any, state: Aggregate[Any]) -> list[Any]:
-        """Call the command, and give what the aggregate recorded."""
+    def decide(self, codec: Codec, command: Any, state: Aggregate[Any]) -> tuple[list[Any], object]:
+        """Call the command; give what the aggregate recorded, and what the command returned."""
         if not callable(command):
             raise InvalidInput(
                 "the command for an aggregate is a function that is called with it, such as"
@@ -92,7 +92,7 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
                     f"the command for an aggregate returned {kind.__qualname__}, and that"
                     " is not stored: let the aggregate record the event, self.record(…)"
                 )
-        return changes_of(codec, state)
+        return changes_of(codec, state), outcome
 
     def with_changes(self, state: Aggregate[Any], events: list[Any]) -> Aggregate[Any]:
         """The aggregate: it has evolved already."""

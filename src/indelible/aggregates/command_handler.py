@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 from uuid import UUID, uuid5
+
+from typing_extensions import TypeVar
 
 from indelible.core.operation import AppendStatement, Operation, Rows
 from indelible.core.retry import RetryBudget
 from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
 from indelible.events import AppendResult, NewEvent, StreamAppend
+from indelible.query import AppendCondition
 from indelible.streams import append, append_input
 from indelible.streams.rows import decode_rows
 
@@ -20,10 +23,11 @@ from .state_loader import StateLoader, events_after
 
 State = TypeVar("State")
 Event = TypeVar("Event")
+Returned = TypeVar("Returned", default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class CommandResult(Generic[State, Event]):
+class CommandResult(Generic[State, Event, Returned]):
     """What came of a command.
 
     Attributes:
@@ -32,12 +36,15 @@ class CommandResult(Generic[State, Event]):
         events: what was recorded; nothing where nothing followed from the command.
         result: what the append did; None where nothing was recorded. `idempotent` where the command
             had been handled before, and all of this is what came of it then.
+        returned: what the function returned that was called with the aggregate; None for a decider,
+            and where the command had been handled before.
     """
 
     state: State
     version: int
     events: tuple[Event, ...]
     result: AppendResult | None
+    returned: Returned | None = None
 
 
 class CommandHandler:
@@ -47,7 +54,7 @@ class CommandHandler:
         handled: what came of it, once an attempt succeeded.
     """
 
-    handled: CommandResult[Any, Any]
+    handled: CommandResult[Any, Any, Any]
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class CommandHandler:
         command: Any,
         *,
         command_id: UUID | None,
+        condition: AppendCondition | Sequence[AppendCondition] | None,
         channel: str | None,
         metadata: Mapping[str, Any] | None,
         attempts: int,
@@ -71,6 +79,7 @@ class CommandHandler:
         self._subject = adapter_of(given)
         self._command = command
         self._command_id = command_id
+        self._condition = condition
         self._channel = channel
         self._metadata = metadata
         self._attempts = RetryBudget(attempts)
@@ -92,10 +101,11 @@ class CommandHandler:
             self.handled = yield from self._first_result(self.loading.handled_at)
             return None
         state, version = self.loading.state, self.loading.version
-        changes = self._with_ids(self._subject.decide(self._writing.codec, self._command, state))
-        if not changes:
-            self.handled = CommandResult(state, version, (), None)
+        decided, returned = self._subject.decide(self._writing.codec, self._command, state)
+        if not decided:
+            self.handled = CommandResult(state, version, (), None, returned)
             return None
+        changes = self._with_ids(decided)
         # First what may fail: what cannot be read again, or taken in, is not stored.
         events = events_of(self._writing.codec, changes)
         after = self._subject.with_changes(state, events)
@@ -105,6 +115,7 @@ class CommandHandler:
                 self._stream,
                 changes,
                 expected=version,
+                condition=self._condition,
                 channel=self._channel,
                 metadata=self._metadata,
             )
@@ -123,7 +134,7 @@ class CommandHandler:
             self.handled = yield from self._first_result(first)
             return None
         after = self._subject.stored(after, result)
-        self.handled = CommandResult(after, result.version, tuple(events), result)
+        self.handled = CommandResult(after, result.version, tuple(events), result, returned)
         return None
 
     def _loading(self, to_version: int | None = None) -> StateLoader[Any]:
@@ -201,6 +212,7 @@ def finish(
     stream: str,
     aggregate: Aggregate[Any],
     *,
+    condition: AppendCondition | Sequence[AppendCondition] | None,
     channel: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> Operation[None]:
@@ -208,13 +220,14 @@ def finish(
     changes = changes_of(settings.codec, aggregate)
     if not changes:
         check = StreamAppend(stream, [], aggregate.version)
-        yield from append.append_many(settings, [check])
+        yield from append.append_many(settings, [check], condition=condition)
         return
     result = yield from append.append(
         settings,
         stream,
         changes,
         expected=aggregate.version,
+        condition=condition,
         channel=channel,
         metadata=metadata,
     )

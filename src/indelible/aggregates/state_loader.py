@@ -15,7 +15,7 @@ from indelible.core.validation import validate_name
 from indelible.errors import IndelibleError, StreamErased
 from indelible.events import ERASED, RecordedEvent
 from indelible.serialization.codec import Codec, succeeds
-from indelible.streams.read_stream import Versions
+from indelible.streams.read_stream import Versions, check_exists
 from indelible.streams.recorded_time import LAST_POSITION, RecordedTimeRange
 from indelible.streams.rows import decode_rows
 
@@ -64,6 +64,7 @@ class StateLoader(Generic[State]):
     """A state as it is loaded, and as it goes on with what comes after.
 
     Attributes:
+        stream: the stream.
         state: what the events make of it.
         version: the last version that it knows of.
         handled_at: the version of the first event of the command asked for, if it was handled.
@@ -81,7 +82,7 @@ class StateLoader(Generic[State]):
         command_event: UUID | None = None,
     ) -> None:
         self._codec = codec
-        self._stream = validate_name("stream", stream)
+        self.stream = validate_name("stream", stream)
         self._subject = subject
         self._versions = Versions(stream, 0, to_version, RecordedTimeRange(as_of, None))
         self._is_of_today = as_of is None and to_version is None
@@ -129,7 +130,7 @@ class StateLoader(Generic[State]):
             yield Statement(
                 "aggregates.save_snapshot",
                 {
-                    "stream": self._stream,
+                    "stream": self.stream,
                     "state": serializer.name,
                     "shape": with_events(
                         serializer.fingerprint, serializer.event_classes, self._codec
@@ -176,7 +177,7 @@ class StateLoader(Generic[State]):
                 self.version = to_version = min(facts.version, to_version)
                 is_first, serializer = False, None
             self._fold(
-                [self._data(event) for event in decode_rows(self._codec, rows, self._stream)[0]]
+                [self._data(event) for event in decode_rows(self._codec, rows, self.stream)[0]]
             )
             count += len(rows)
             is_full = len(rows) == _PAGE
@@ -193,7 +194,7 @@ class StateLoader(Generic[State]):
     ) -> Operation[Rows]:
         statement = "aggregates.load" if self._moment is None else "aggregates.load_by_valid_time"
         common = {
-            "stream": self._stream,
+            "stream": self.stream,
             "state": None if serializer is None else serializer.name,
             "shape": None
             if serializer is None
@@ -233,7 +234,7 @@ class StateLoader(Generic[State]):
 
     def _data(self, event: RecordedEvent) -> Any:
         if event.data is ERASED:
-            raise StreamErased(self._stream, event.version)
+            raise StreamErased(self.stream, event.version)
         return event.data
 
     def _fold(self, history: list[Any]) -> None:
@@ -275,9 +276,11 @@ def loading(
     return StateLoader(codec, stream, adapter_of(given), as_of=as_of, valid_at=valid_at)
 
 
-def load(loading: StateLoader[Any]) -> Operation[Any]:
+def load(loading: StateLoader[Any], *, must_exist: bool) -> Operation[Any]:
     """Load; see `EventStore.load`."""
     yield from loading.load()
+    if must_exist and loading.version == -1:
+        yield from check_exists(loading.stream)
     if isinstance(loading.state, Aggregate):
         return loading.state
     return LoadedState(loading.state, loading.version)

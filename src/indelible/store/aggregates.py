@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar, overload
@@ -15,12 +15,14 @@ from indelible.aggregates.command_handler import CommandHandler, CommandResult
 from indelible.aggregates.decider import Decider
 from indelible.aggregates.state_loader import LoadedState, StateLoader
 from indelible.core.timestamps import AsOf
+from indelible.query import AppendCondition
 
 from .base import StoreBase
 
 Command = TypeVar("Command")
 State = TypeVar("State")
 Event = TypeVar("Event")
+Returned = TypeVar("Returned")
 Object = TypeVar("Object", bound=Aggregate[Any])
 
 
@@ -33,6 +35,7 @@ class AggregateMethods(StoreBase):
         stream: str,
         decider: Decider[Any, State, Any],
         *,
+        must_exist: bool = False,
         as_of: AsOf | None = None,
         valid_at: datetime | None = None,
     ) -> LoadedState[State]: ...
@@ -43,6 +46,7 @@ class AggregateMethods(StoreBase):
         stream: str,
         decider: type[Object],
         *,
+        must_exist: bool = False,
         as_of: AsOf | None = None,
         valid_at: datetime | None = None,
     ) -> Object: ...
@@ -52,6 +56,7 @@ class AggregateMethods(StoreBase):
         stream: str,
         decider: Decider[Any, State, Any] | type[Object],
         *,
+        must_exist: bool = False,
         as_of: AsOf | None = None,
         valid_at: datetime | None = None,
     ) -> LoadedState[State] | Object:
@@ -60,6 +65,7 @@ class AggregateMethods(StoreBase):
         Args:
             stream: the stream; one never written gives the initial state, at version -1.
             decider: a `Decider`, or a subclass of `Aggregate`.
+            must_exist: raise `StreamNotFound` if the stream was never written.
             as_of: only what was recorded by then, as for `read`.
             valid_at: only the facts that hold at a moment, in order of valid time, as for `read`.
 
@@ -67,6 +73,7 @@ class AggregateMethods(StoreBase):
             The state and its version; of an aggregate, the aggregate.
 
         Raises:
+            StreamNotFound: the stream was never written, and `must_exist` was asked for.
             StreamErased: events were erased, so that there is no state any more.
             EpochMismatch, UnsupportedIsolationLevel, UnknownEventType, DecodingFailed,
                 InvalidInput: as for `read`.
@@ -81,7 +88,7 @@ class AggregateMethods(StoreBase):
         begun = state_loader.loading(
             self._writing.codec, stream, decider, as_of=as_of, valid_at=valid_at
         )
-        loaded = self._engine.run(state_loader.load(begun))
+        loaded = self._engine.run(state_loader.load(begun, must_exist=must_exist))
         self._keep_snapshot(begun)
         return loaded  # type: ignore[no-any-return]
 
@@ -93,6 +100,7 @@ class AggregateMethods(StoreBase):
         command: Command,
         *,
         command_id: UUID | None = None,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         attempts: int = 10,
@@ -103,13 +111,14 @@ class AggregateMethods(StoreBase):
         self,
         stream: str,
         decider: type[Object],
-        command: Callable[[Object], object],
+        command: Callable[[Object], Returned],
         *,
         command_id: UUID | None = None,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         attempts: int = 10,
-    ) -> CommandResult[Object, Any]: ...
+    ) -> CommandResult[Object, Any, Returned]: ...
 
     def handle(
         self,
@@ -118,10 +127,11 @@ class AggregateMethods(StoreBase):
         command: Any,
         *,
         command_id: UUID | None = None,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         attempts: int = 10,
-    ) -> CommandResult[Any, Any]:
+    ) -> CommandResult[Any, Any, Any]:
         """Handle a command: load the state, decide, and append what follows.
 
         Where somebody else appends in between, only what is new is read, and it is decided anew.
@@ -136,16 +146,20 @@ class AggregateMethods(StoreBase):
                 the stream's name, and a command of which an event is there is not decided again:
                 what came of it then is returned, wherever the stream stands by now. A command that
                 recorded nothing left nothing to know it by, and is decided again.
+            condition: what must not stand in the log besides, as for `append`. It is checked when
+                events are appended.
             channel: the stream's channel, as for `append`.
             metadata: what is known about all of the events.
             attempts: how often to decide at most. Between two attempts it waits for a moment of
                 random length.
 
         Returns:
-            The state after the command, its version, the events recorded, and what the append did.
+            The state after the command, its version, the events recorded, what the append did,
+            and what the function returned that was called with the aggregate.
 
         Raises:
             WrongExpectedVersion: somebody was faster at every attempt.
+            AppendConditionFailed: an event stands in the way of the condition.
             StreamErased: events were erased, so that there is no state to decide on.
             StreamClosed, ChannelMismatch, DuplicateEvent, ConnectionLost: as for `append`.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
@@ -157,7 +171,7 @@ class AggregateMethods(StoreBase):
             handled = store.handle(
                 "account-3", accounts, Withdraw(20), command_id=request_id
             )
-            print(handled.state.balance, handled.events)
+            print(handled.state.balance)
             store.handle("delivery-17", Delivery, lambda found: found.cancel("no driver"))
             ```
         """
@@ -167,6 +181,7 @@ class AggregateMethods(StoreBase):
             decider,
             command,
             command_id=command_id,
+            condition=condition,
             channel=channel,
             metadata=metadata,
             attempts=attempts,
@@ -182,6 +197,7 @@ class AggregateMethods(StoreBase):
         aggregate: type[Object],
         stream: str,
         *,
+        condition: AppendCondition | Sequence[AppendCondition] | None = None,
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Iterator[Object]:
@@ -194,6 +210,8 @@ class AggregateMethods(StoreBase):
         Args:
             aggregate: a subclass of `Aggregate`.
             stream: the stream.
+            condition: what must not stand in the log besides, as for `append`; checked when the
+                block ends, also where nothing was recorded.
             channel: the stream's channel, as for `append`.
             metadata: what is known about all of the events.
 
@@ -204,6 +222,7 @@ class AggregateMethods(StoreBase):
         Raises:
             WrongExpectedVersion: somebody was faster. A block cannot be run again; `handle` takes a
                 function, which can.
+            AppendConditionFailed: an event stands in the way of the condition.
             StreamErased, StreamClosed, ChannelMismatch, ConnectionLost, UnknownEventType,
                 DecodingFailed, InvalidInput: as for `handle`.
 
@@ -219,7 +238,12 @@ class AggregateMethods(StoreBase):
         yield begun.state
         self._engine.run(
             command_handler.finish(
-                self._writing, stream, begun.state, channel=channel, metadata=metadata
+                self._writing,
+                stream,
+                begun.state,
+                condition=condition,
+                channel=channel,
+                metadata=metadata,
             )
         )
         self._keep_snapshot(begun)

@@ -63,6 +63,43 @@ class AsyncDecisionMethods(AsyncStoreBase):
         return await self._engine.run(matching_events.read_matching(self._writing.codec, query))
 
     @overload
+    async def read_states(self, a: DecisionModel[A], /) -> tuple[A]: ...
+
+    @overload
+    async def read_states(self, a: DecisionModel[A], b: DecisionModel[B], /) -> tuple[A, B]: ...
+
+    @overload
+    async def read_states(
+        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], /
+    ) -> tuple[A, B, C]: ...
+
+    @overload
+    async def read_states(self, *models: DecisionModel[Any]) -> tuple[Any, ...]: ...
+
+    async def read_states(self, *models: DecisionModel[Any]) -> tuple[Any, ...]:
+        """Read the states of decision models, without a decision: for a form, or a report.
+
+        Args:
+            models: the models. All of them are read at once, in one round trip.
+
+        Returns:
+            Their states, in order.
+
+        Raises:
+            UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
+            UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
+                classes, or an upcaster fails on it.
+            InvalidInput: no models.
+
+        Example:
+            ```python
+            exists, capacity = await store.read_states(course_exists("c1"), course_capacity("c1"))
+            ```
+        """
+        decision = await self._engine.run(decisions.begin(self._writing.codec, models))
+        return decision.states  # type: ignore[no-any-return]
+
+    @overload
     def decide(self, a: DecisionModel[A], /) -> AsyncDeciding[tuple[A]]: ...
 
     @overload

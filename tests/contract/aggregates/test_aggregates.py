@@ -13,13 +13,17 @@ from indelible import (
     ANY,
     NO_STREAM,
     Aggregate,
+    AppendCondition,
+    AppendConditionFailed,
     Decider,
     DuplicateEvent,
     EventStore,
     InvalidInput,
     NewEvent,
+    Query,
     StreamAppend,
     StreamClosed,
+    StreamNotFound,
     TransactionStore,
     Upcaster,
     WrongExpectedVersion,
@@ -87,6 +91,7 @@ def test_the_types_of_what_is_loaded_are_known(store: EventStore, stream: str) -
     handled = store.handle(stream, accounts, Deposit(1))
     assert_type(handled, CommandResult[AccountState, AccountEvent])
     assert_type(store.handle(stream, Account, lambda a: a.deposit(1)).state, Account)
+    assert_type(store.handle(stream, Account, lambda a: a.balance).returned, int | None)
     with store.writing(Account, stream) as account:
         assert_type(account, Account)
 
@@ -826,3 +831,59 @@ def test_the_ids_of_a_commands_events_never_change(store: EventStore, stream: st
     assert [event.id for event in store.read(stream)] == [
         uuid5(command_id, f"{place} {stream}") for place in (0, 1)
     ]
+
+
+# What else may be asked for -----------------------------------------------------------------------
+
+
+def test_a_load_that_must_find_the_stream_says_so_where_it_was_never_written(
+    store: EventStore, stream: str
+) -> None:
+    for kind in (accounts, Account):
+        with pytest.raises(StreamNotFound):
+            store.load(stream, kind, must_exist=True)
+
+    store.append(stream, Opened("Ann"), expected=NO_STREAM)
+
+    assert store.load(stream, accounts, must_exist=True).version == 0
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    assert store.load(stream, accounts, must_exist=True, as_of=yesterday).version == -1
+
+
+def test_what_the_function_returned_comes_with_the_result(store: EventStore, stream: str) -> None:
+    def deposit(account: Account) -> int:
+        account.deposit(5)
+        return account.balance
+
+    command_id = uuid4()
+    assert store.handle(stream, Account, deposit, command_id=command_id).returned == 5
+    assert store.handle(stream, Account, deposit, command_id=command_id).returned is None
+    assert store.handle(stream, Account, lambda account: account.balance).returned == 5
+    assert store.handle(stream, accounts, Deposit(1)).returned is None
+
+
+def test_a_command_is_refused_where_its_condition_does_not_hold(
+    store: EventStore, stream: str
+) -> None:
+    tag = f"holder:{stream}"
+    none_yet = AppendCondition(Query(tags=tag), after=0)
+    store.handle(stream, accounts, Open("Ann"), condition=none_yet)
+    with store.writing(Account, stream, condition=none_yet) as account:
+        account.deposit(1)
+
+    store.append(f"{stream}-other", NewEvent("Deposited", {"amount": 1}, tags=[tag]), expected=ANY)
+
+    for kind, command in ((accounts, Deposit(1)), (Account, lambda account: account.deposit(1))):
+        with pytest.raises(AppendConditionFailed):
+            store.handle(stream, kind, command, condition=none_yet)
+    with (
+        pytest.raises(AppendConditionFailed),
+        store.writing(Account, stream, condition=none_yet) as account,
+    ):
+        account.deposit(1)
+    with (
+        pytest.raises(AppendConditionFailed),
+        store.writing(Account, stream, condition=none_yet),
+    ):
+        pass  # nothing recorded: what the block has seen must still hold
+    assert told(store, stream) == [Opened("Ann"), Deposited(1)]

@@ -52,6 +52,20 @@ def rival(sync_store: EventStore) -> EventStore:
 # What the models say ------------------------------------------------------------------------------
 
 
+def test_the_states_of_models_are_read_without_a_decision(store: EventStore) -> None:
+    store.append("s-0", happened(1, "a:1"), expected=NO_STREAM)
+    store.append("s-1", happened(2, "b:1"), expected=NO_STREAM)
+
+    states = store.read_states(numbers_of("a:1"), numbers_of("b:1"))
+
+    assert_type(states, tuple[tuple[int, ...], tuple[int, ...]])
+    assert states == ((1,), (2,))
+    with store.transaction() as transaction:
+        assert transaction.read_states(numbers_of("a:1")) == ((1,),)
+    with pytest.raises(InvalidInput):
+        store.read_states()
+
+
 def test_each_model_sees_the_events_of_its_own_query_in_order(store: EventStore) -> None:
     for number, tags in enumerate([["a:1"], ["b:1"], ["a:1", "b:1"], [], ["a:2"]]):
         store.append(f"s-{number}", happened(number, *tags), expected=NO_STREAM)
