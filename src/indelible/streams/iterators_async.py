@@ -10,7 +10,7 @@ from indelible.events import RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
 
-from . import read_stream, valid_time
+from .read_stream import StreamReading
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -26,7 +26,7 @@ class AsyncStreamEvents(AsyncIterator[RecordedEvent]):
     def __init__(
         self,
         engine: AsyncPoolEngine | AsyncBoundEngine,
-        reading: read_stream.StreamReading | valid_time.ValidStreamReading,
+        reading: StreamReading,
     ) -> None:
         self._reading = reading
         self._events = pages_async(engine, reading)

@@ -8,8 +8,8 @@ from indelible.events import RecordedEvent
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
 
-from . import read_log, valid_time
 from .iterators import pages
+from .read_log import BoundedLogReading
 
 
 class Log(Iterator[RecordedEvent]):
@@ -18,7 +18,7 @@ class Log(Iterator[RecordedEvent]):
     def __init__(
         self,
         engine: PoolEngine | BoundEngine,
-        reading: read_log.LogReading | valid_time.ValidLogReading,
+        reading: BoundedLogReading,
     ) -> None:
         self._engine = engine
         self._reading = reading

@@ -10,8 +10,8 @@ from indelible.events import RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
 
-from . import read_log, valid_time
 from .iterators_async import pages_async
+from .read_log import BoundedLogReading
 
 
 class AsyncLog(AsyncIterator[RecordedEvent]):
@@ -23,7 +23,7 @@ class AsyncLog(AsyncIterator[RecordedEvent]):
     def __init__(
         self,
         engine: AsyncPoolEngine | AsyncBoundEngine,
-        reading: read_log.LogReading | valid_time.ValidLogReading,
+        reading: BoundedLogReading,
     ) -> None:
         self._engine = engine
         self._reading = reading
