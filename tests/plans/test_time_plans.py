@@ -16,8 +16,11 @@ from indelible.aggregates.state_loader import StateLoader
 from indelible.core.operation import Statement
 from indelible.postgres.adapters import event_cursor
 from indelible.postgres.statements import statements
-from indelible.streams.recorded_time import position_at
-from indelible.streams.valid_time import log_reading, stream_reading
+from indelible.streams.read_log import log_reading
+from indelible.streams.read_options import LogReadOptions, StreamReadOptions
+from indelible.streams.read_stream import stream_reading
+from indelible.streams.recorded_time import RecordedTimeRange, position_at
+from indelible.streams.valid_time import ValidTimeRange
 
 EVENTS = 1_000_000
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -122,13 +125,12 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
         reading = log_reading(
             codec,
             None,
-            after=0,
-            backwards=backwards,
-            limit=3_000,
-            as_of=moment(900_000),
-            recorded_between=None,
-            valid_at=moment(500_000),
-            valid_between=None,
+            LogReadOptions(
+                backwards=backwards,
+                limit=3_000,
+                recorded_time=RecordedTimeRange(moment(900_000)),
+                valid_time=ValidTimeRange(moment(500_000)),
+            ),
         )
         keys = []
         while page := explained.run(reading.next_page()):
@@ -142,15 +144,7 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     of_stream = stream_reading(
         codec,
         "a-7",
-        from_version=0,
-        to_version=None,
-        backwards=False,
-        limit=None,
-        must_exist=False,
-        as_of=None,
-        recorded_between=None,
-        valid_at=moment(10_000_000),
-        valid_between=None,
+        StreamReadOptions(valid_time=ValidTimeRange(moment(10_000_000))),
     )
     while explained.run(of_stream.next_page()):
         pass

@@ -15,7 +15,8 @@ from indelible.core.validation import validate_name
 from indelible.errors import IndelibleError, StreamErased
 from indelible.events import ERASED, RecordedEvent
 from indelible.serialization.codec import Codec, succeeds
-from indelible.streams.read_stream import Versions, check_exists
+from indelible.streams.read_options import StreamReadOptions
+from indelible.streams.read_stream import check_exists, version_bounds
 from indelible.streams.recorded_time import LAST_POSITION, RecordedTimeRange
 from indelible.streams.rows import decode_rows
 
@@ -84,7 +85,9 @@ class StateLoader(Generic[State]):
         self._codec = codec
         self.stream = validate_name("stream", stream)
         self._subject = subject
-        self._versions = Versions(stream, 0, to_version, RecordedTimeRange(as_of, None))
+        self._options = StreamReadOptions(
+            to_version=to_version, recorded_time=RecordedTimeRange(as_of)
+        )
         self._is_of_today = as_of is None and to_version is None
         self._moment = None if valid_at is None else validate_timestamp("valid_at", valid_at)
         self._command_event = command_event
@@ -98,7 +101,7 @@ class StateLoader(Generic[State]):
 
     def load(self) -> Operation[None]:
         """Take in the events that there are: most often in one round trip, from a snapshot on."""
-        _, to_version = yield from self._versions.find()
+        _, to_version = yield from version_bounds(self.stream, self._options)
         serializer = self._subject.serializer
         count, last_valid_at = yield from self._take_in(to_version, serializer)
         if serializer is not None and self._is_of_today and count >= serializer.every:

@@ -8,7 +8,7 @@ from indelible.core.operation import Operation, Statement
 from indelible.errors import DecodingFailed, UnknownEventType, UpcastingFailed
 from indelible.events import RecordedEvent
 from indelible.serialization.codec import Codec
-from indelible.streams.head import HeadState, reading_in
+from indelible.streams.head import HeadState, epoch_parameters
 from indelible.streams.query_parameters import items_json
 from indelible.streams.recorded_time import LAST_POSITION
 from indelible.streams.rows import decode_rows
@@ -241,7 +241,7 @@ class Fetcher:
         head = self._head
         if head is None or head.event_id is None:
             return {"epoch": self._lease.epoch, "anchor": None, "anchor_id": None}
-        return reading_in(head, (head.position, head.event_id))
+        return epoch_parameters(head, (head.position, head.event_id))
 
     def _common_parameters(self) -> dict[str, object]:
         query, partition_by = self._query, self._settings.partition_by

@@ -12,9 +12,12 @@ from indelible.core.validation import validate_name
 from indelible.errors import InvalidInput
 from indelible.events import RecordedEvent
 from indelible.serialization.codec import Codec
-from indelible.streams import valid_time
-from indelible.streams.read_log import LogReading
-from indelible.streams.read_stream import StreamReading
+from indelible.streams.paging import PagedReading
+from indelible.streams.read_log import log_reading
+from indelible.streams.read_options import LogReadOptions, StreamReadOptions
+from indelible.streams.read_stream import stream_reading
+from indelible.streams.recorded_time import RecordedTimeRange
+from indelible.streams.valid_time import ValidTimeRange
 
 from .definition import ProjectionDefinition
 from .document_state import DocumentState
@@ -53,34 +56,17 @@ class Live(Generic[D]):
         self._key = None if key is None else validate_name("key", key)
         self._takes = definition.takes
         self._folding = DocumentState(definition)
-        self._reading: (
-            valid_time.ValidStreamReading | valid_time.ValidLogReading | StreamReading | LogReading
-        )
+        recorded_time, valid_time = RecordedTimeRange(as_of), ValidTimeRange(valid_at)
+        self._reading: PagedReading
         if key is not None and definition.is_by_stream:
-            self._reading = valid_time.stream_reading(
-                codec,
-                key,
-                from_version=0,
-                to_version=None,
-                backwards=False,
-                limit=None,
-                must_exist=False,
-                as_of=as_of,
-                recorded_between=None,
-                valid_at=valid_at,
-                valid_between=None,
+            self._reading = stream_reading(
+                codec, key, StreamReadOptions(recorded_time=recorded_time, valid_time=valid_time)
             )
         else:
-            self._reading = valid_time.log_reading(
+            self._reading = log_reading(
                 codec,
                 definition.query,
-                after=0,
-                backwards=False,
-                limit=None,
-                as_of=as_of,
-                recorded_between=None,
-                valid_at=valid_at,
-                valid_between=None,
+                LogReadOptions(recorded_time=recorded_time, valid_time=valid_time),
             )
 
     @property
@@ -99,8 +85,7 @@ class Live(Generic[D]):
 
     def next_page(self) -> Operation[list[RecordedEvent]]:
         """Bring the next events; none at the end."""
-        page = yield from self._reading.next_page()
-        return list(page)
+        return (yield from self._reading.next_page())
 
     def take(self, events: Sequence[RecordedEvent], known: Sequence[Any] = ()) -> None:
         """Fold a page.

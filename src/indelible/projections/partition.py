@@ -23,6 +23,7 @@ from indelible.events import RecordedEvent
 from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState, epoch, head_state
 from indelible.streams.read_log import LogReading
+from indelible.streams.read_options import LogReadOptions
 from indelible.streams.rows import decode_rows
 from indelible.subscriptions.log_follower import Batch
 
@@ -93,7 +94,7 @@ class PartitionProcessor:
     def forget(self) -> None:
         """Drop what is in memory beyond the checkpoint: begin anew from there."""
         self._reading = LogReading(
-            self._codec, self.described.query, after=self.position, goes_on=True
+            self._codec, self.described.query, LogReadOptions(after=self.position), follows=True
         )
         if self._epoch is not None and self.position < self.short_of - 1:
             self._reading.extend(HeadState(self.short_of - 1, self._epoch, None))
@@ -339,7 +340,7 @@ def read_one_by_one(
         ProjectionFailed: a wanted event cannot be read.
     """
     query = definition.query
-    plain = reading.again(Codec(), codec.upcasting.stored(query), after=reading.position)
+    plain = reading.continue_with(Codec(), codec.upcasting.stored(query), after=reading.position)
     fitting: list[RecordedEvent] = []
     for stored in (yield from plain.next_window()):
         if is_wanted(stored):
@@ -348,7 +349,7 @@ def read_one_by_one(
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
                 raise ProjectionFailed(definition.name, stored.position, stored.type, why) from why
             fitting += events
-    return reading.again(codec, query, after=plain.position), fitting
+    return reading.continue_with(codec, query, after=plain.position), fitting
 
 
 def _row(stored: RecordedEvent) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from indelible.errors import DecodingFailed, ProjectionNotReady, UnknownEventTyp
 from indelible.events import RecordedEvent
 from indelible.serialization.codec import Codec
 from indelible.streams.read_log import LogReading
+from indelible.streams.read_options import LogReadOptions
 
 from .definition import ProjectionDefinition, partition_of
 from .document_state import DocumentState
@@ -86,7 +87,7 @@ class ProjectionVerifier:
         self.described = definition
         self._folding = DocumentState(definition)
         self._codec = codec
-        self._reading = LogReading(codec, definition.query, after=0)
+        self._reading = LogReading(codec, definition.query, LogReadOptions())
         self._build_id = 0
         self._checkpoints: list[int] = []
         self._parked: set[tuple[int, int]] = set()

@@ -12,9 +12,14 @@ from indelible.admin.statistics import StoreStats
 from indelible.core.timestamps import AsOf, TimeRange
 from indelible.events import HeadInfo
 from indelible.query import Query
-from indelible.streams import head, recorded_time, valid_time
+from indelible.streams import head, recorded_time
 from indelible.streams.iterators import StreamEvents
 from indelible.streams.log import Log
+from indelible.streams.read_log import log_reading
+from indelible.streams.read_options import LogReadOptions, StreamReadOptions
+from indelible.streams.read_stream import stream_reading
+from indelible.streams.recorded_time import RecordedTimeRange
+from indelible.streams.valid_time import ValidTimeRange
 
 from .base import StoreBase
 
@@ -75,21 +80,18 @@ class ReadMethods(StoreBase):
             believed = store.read("menu-3", as_of=monday, valid_at=friday)
             ```
         """
+        options = StreamReadOptions(
+            from_version=from_version,
+            to_version=to_version,
+            backwards=backwards,
+            limit=limit,
+            must_exist=must_exist,
+            recorded_time=RecordedTimeRange(as_of, recorded_between),
+            valid_time=ValidTimeRange(valid_at, valid_between),
+        )
         return StreamEvents(
             self._engine,
-            valid_time.stream_reading(
-                self._writing.codec,
-                stream,
-                from_version=from_version,
-                to_version=to_version,
-                backwards=backwards,
-                limit=limit,
-                must_exist=must_exist,
-                as_of=as_of,
-                recorded_between=recorded_between,
-                valid_at=valid_at,
-                valid_between=valid_between,
-            ),
+            stream_reading(self._writing.codec, stream, options),
         )
 
     def read_all(
@@ -141,19 +143,16 @@ class ReadMethods(StoreBase):
             checkpoint = log.head
             ```
         """
+        options = LogReadOptions(
+            after=after,
+            backwards=backwards,
+            limit=limit,
+            recorded_time=RecordedTimeRange(as_of, recorded_between),
+            valid_time=ValidTimeRange(valid_at, valid_between),
+        )
         return Log(
             self._engine,
-            valid_time.log_reading(
-                self._writing.codec,
-                query,
-                after=after,
-                backwards=backwards,
-                limit=limit,
-                as_of=as_of,
-                recorded_between=recorded_between,
-                valid_at=valid_at,
-                valid_between=valid_between,
-            ),
+            log_reading(self._writing.codec, query, options),
         )
 
     def head(self) -> int:

@@ -24,7 +24,7 @@ from indelible.errors import (
 from indelible.events import AppendResult
 
 from .append_input import AppendSettings, as_given
-from .read_log import at_positions
+from .read_log import read_positions
 
 
 def check_outcomes(
@@ -38,7 +38,7 @@ def check_outcomes(
         raise _mismatch(refused[0].facts or b"[]")
     if refused[0].outcome == "condition_failed":
         positions = msgspec.json.decode(refused[0].facts or b"[]", type=list[int])
-        raise AppendConditionFailed((yield from at_positions(settings.codec, positions)))
+        raise AppendConditionFailed((yield from read_positions(settings.codec, positions)))
     raise _refusal(parts, refused)
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from indelible.core.operation import Operation, Statement
 from indelible.events import Checkpoint, HeadHolder, HeadInfo
 
-from .recorded_time import LAST_POSITION, RecordedTimeRange, check_checkpoint
+from .recorded_time import RecordedTimeRange, check_checkpoint
 
 LAG_WINDOW = 100_000
 """How many positions are looked through to count a lag; beyond, positions stand for events."""
@@ -28,7 +28,7 @@ class HeadState(NamedTuple):
     event_id: UUID | None
 
 
-def confirmed(
+def check_same_log(
     state: HeadState | None, position: int, anchor: tuple[int, UUID] | None, brought_to: int
 ) -> Operation[HeadState]:
     """Check that the log is the one that a reader has read; give the head of today.
@@ -49,10 +49,10 @@ def confirmed(
     return (yield from head_state())
 
 
-def reading_in(
+def epoch_parameters(
     state: HeadState | None, anchor: tuple[int, UUID] | None = None
 ) -> dict[str, object]:
-    """Name the log that a statement is to read: nulls for whatever log there is."""
+    """The parameters of a statement that name the log it reads: nulls for whatever log there is."""
     position, event_id = anchor or (None, None)
     epoch = None if state is None else state.epoch
     return {"epoch": epoch, "anchor": position, "anchor_id": event_id}
@@ -69,11 +69,13 @@ def note_settled() -> Operation[None]:
     yield Statement("streams.note_settled")
 
 
-def log_bounds(after: int, span: RecordedTimeRange | None) -> Operation[tuple[int, int, HeadState]]:
+def log_bounds(
+    after: int, recorded_time: RecordedTimeRange
+) -> Operation[tuple[int, int, HeadState]]:
     """The positions to read: after the first, up to the second, which is the head at most."""
     state = yield from head_state()
-    begins, ends = (0, LAST_POSITION) if span is None else (yield from span.positions())
-    if span is None or not span.is_settled:
+    begins, ends = yield from recorded_time.positions()
+    if not recorded_time.is_settled:
         ends = min(ends, state.position)
     return max(after, begins), ends, state
 

@@ -11,7 +11,7 @@ from indelible.events import RecordedEvent
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
 
-from . import read_stream, valid_time
+from .read_stream import StreamReading
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -27,7 +27,7 @@ class StreamEvents(Iterator[RecordedEvent]):
     def __init__(
         self,
         engine: PoolEngine | BoundEngine,
-        reading: read_stream.StreamReading | valid_time.ValidStreamReading,
+        reading: StreamReading,
     ) -> None:
         self._reading = reading
         self._events = pages(engine, reading)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from indelible.core.operation import Operation
-from indelible.events import RecordedEvent
+from indelible.events import Data_co, RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
 
-from . import read_stream, valid_time
+from .read_stream import StreamReading
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -20,13 +20,13 @@ class _Reading(Protocol[T_co]):
     def next_page(self) -> Operation[Sequence[T_co]]: ...
 
 
-class AsyncStreamEvents(AsyncIterator[RecordedEvent]):
+class AsyncStreamEvents(AsyncIterator[RecordedEvent[Data_co]], Generic[Data_co]):
     """The events of a reading of a stream, and the version that it has come to."""
 
     def __init__(
         self,
         engine: AsyncPoolEngine | AsyncBoundEngine,
-        reading: read_stream.StreamReading | valid_time.ValidStreamReading,
+        reading: StreamReading,
     ) -> None:
         self._reading = reading
         self._events = pages_async(engine, reading)
@@ -36,13 +36,14 @@ class AsyncStreamEvents(AsyncIterator[RecordedEvent]):
         """Once the events are taken, the highest version read: what an append may expect; else -1.
 
         It counts what upcasters leave nothing of, and so may be higher than that of the last event.
+        A reading of some event classes counts these alone.
         """
         return self._reading.version
 
-    def __aiter__(self) -> AsyncIterator[RecordedEvent]:
+    def __aiter__(self) -> AsyncIterator[RecordedEvent[Data_co]]:
         return self._events
 
-    async def __anext__(self) -> RecordedEvent:
+    async def __anext__(self) -> RecordedEvent[Data_co]:
         return await anext(self._events)
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Generic
 
-from indelible.events import RecordedEvent
+from indelible.events import Data_co, RecordedEvent
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
 
-from . import read_log, valid_time
 from .iterators import pages
+from .read_log import BoundedLogReading
 
 
-class Log(Iterator[RecordedEvent]):
+class Log(Iterator[RecordedEvent[Data_co]], Generic[Data_co]):
     """The events of a reading of the log, and the position that it is complete up to."""
 
     def __init__(
         self,
         engine: PoolEngine | BoundEngine,
-        reading: read_log.LogReading | valid_time.ValidLogReading,
+        reading: BoundedLogReading,
     ) -> None:
         self._engine = engine
         self._reading = reading
@@ -33,5 +34,5 @@ class Log(Iterator[RecordedEvent]):
         """
         return self._engine.run(self._reading.start())
 
-    def __next__(self) -> RecordedEvent:
+    def __next__(self) -> RecordedEvent[Data_co]:
         return next(self._events)

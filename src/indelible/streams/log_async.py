@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
-from typing import Any
+from typing import Any, Generic
 
 from indelible.errors import InvalidInput
-from indelible.events import RecordedEvent
+from indelible.events import Data_co, RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.postgres.transaction_async import AsyncBoundEngine
 
-from . import read_log, valid_time
 from .iterators_async import pages_async
+from .read_log import BoundedLogReading
 
 
-class AsyncLog(AsyncIterator[RecordedEvent]):
+class AsyncLog(AsyncIterator[RecordedEvent[Data_co]], Generic[Data_co]):
     """The events of a reading of the log, and the position that it is complete up to.
 
     `await` it to begin the reading before the first event is taken.
@@ -23,7 +23,7 @@ class AsyncLog(AsyncIterator[RecordedEvent]):
     def __init__(
         self,
         engine: AsyncPoolEngine | AsyncBoundEngine,
-        reading: read_log.LogReading | valid_time.ValidLogReading,
+        reading: BoundedLogReading,
     ) -> None:
         self._engine = engine
         self._reading = reading
@@ -42,9 +42,9 @@ class AsyncLog(AsyncIterator[RecordedEvent]):
             )
         return self._reading.known_head
 
-    def __await__(self) -> Generator[Any, None, AsyncLog]:
+    def __await__(self) -> Generator[Any, None, AsyncLog[Data_co]]:
         yield from self._engine.run(self._reading.start()).__await__()
         return self
 
-    async def __anext__(self) -> RecordedEvent:
+    async def __anext__(self) -> RecordedEvent[Data_co]:
         return await anext(self._events)

@@ -1,8 +1,14 @@
-"""How many events, and how wide a window, to read at once."""
+"""Read page by page."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
+from indelible.core.operation import Operation
 from indelible.events import RecordedEvent
+from indelible.serialization.codec import Codec
+
+from .read_options import ReadOptions
 
 _FIRST_PAGE = 100
 _LARGEST_PAGE = 5_000
@@ -18,14 +24,14 @@ class Pages:
         self.asked = 0
         self._has_holes = False
 
-    def ask(self) -> int:
+    def next_limit(self) -> int:
         """Say how many events to ask for."""
         # Where upcasters leave nothing of some, more than are wanted: else it is one by one.
         is_bounded = self.left is not None and not self._has_holes
         self.asked = min(self.size, self.left or 0) if is_bounded else self.size
         return self.asked
 
-    def take(self, received: int, received_bytes: int, events: list[RecordedEvent]) -> bool:
+    def add(self, received: int, received_bytes: int, events: list[RecordedEvent]) -> bool:
         """Note a page; return whether it was full, so that more may stand behind it.
 
         Args:
@@ -45,3 +51,44 @@ class Pages:
             fitting = _PAGE_BYTES * received // max(received_bytes, 1)
             self.size = max(1, min(_LARGEST_PAGE, self.asked * 10, fitting))
         return received == self.asked
+
+
+class PagedReading(ABC):
+    """A reading of a stream or of the log, in any order.
+
+    Args:
+        codec: reads the events.
+        options: what is asked for.
+    """
+
+    def __init__(self, codec: Codec, options: ReadOptions) -> None:
+        self._codec = codec
+        self._backwards = options.backwards
+        self._pages = Pages(options.limit)
+        self._has_begun = False
+        self._is_done = options.valid_time.is_nothing
+
+    def next_page(self) -> Operation[list[RecordedEvent]]:
+        """Bring the next events; none at the end."""
+        if not self._has_begun:
+            yield from self._begin()
+            self._has_begun = True
+        while not self._is_at_end():
+            if events := (yield from self.next_window()):
+                return events
+        return []
+
+    def _is_at_end(self) -> bool:
+        return self._is_done or self._pages.left == 0
+
+    @abstractmethod
+    def _begin(self) -> Operation[None]:
+        """Find the bounds of the reading."""
+
+    @abstractmethod
+    def next_window(self) -> Operation[list[RecordedEvent]]:
+        """Look at what comes next; bring the events that match, maybe none."""
+
+    def _ordered(self, statement: str) -> str:
+        """The name of a statement in the order of the reading."""
+        return f"{statement}.descending" if self._backwards else statement

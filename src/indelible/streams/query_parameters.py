@@ -8,6 +8,7 @@ from typing import Any
 from indelible.errors import InvalidInput
 from indelible.query import Query
 from indelible.serialization.codec import Codec
+from indelible.serialization.event_classes import classes_of
 
 
 def check_query(query: object) -> Query | None:
@@ -24,11 +25,33 @@ def check_query(query: object) -> Query | None:
 def current_query(codec: Codec, query: object) -> Query | None:
     """Check a query, and give it with the names that its types are read under today.
 
+    Args:
+        codec: knows the types.
+        query: a `Query`; a registered event class, or a union of some; or None for every event.
+
     Raises:
-        InvalidInput: it is none, or names a type that is not known.
+        InvalidInput: it is something else, or names a type that is not known.
+        UnregisteredEventClass: a class is not registered.
     """
-    checked = check_query(query)
-    return None if checked is None else codec.upcasting.current(codec.check_query(checked))
+    if query is None:
+        return None
+    if not isinstance(query, Query):
+        try:
+            classes = classes_of(query)
+        except InvalidInput:
+            raise InvalidInput(
+                f"query must be a Query, an event class or a union of event classes, not {query!r}"
+            ) from None
+        query = Query(types=codec.types_of(classes))
+    return codec.upcasting.current(codec.check_query(query))
+
+
+def stored_types(codec: Codec, query: Query | None) -> list[str] | None:
+    """The names under which the types of a query of types alone are stored; None for all."""
+    if query is None:
+        return None
+    (item,) = codec.upcasting.stored(query).items
+    return list(map(str, item.types))
 
 
 def items_json(query: Query | None) -> str | None:

@@ -1,116 +1,157 @@
-"""Read the events of one stream by version."""
+"""Read the events of one stream, by version or by valid time."""
 
 from __future__ import annotations
 
-from indelible.core.operation import Operation, Statement
-from indelible.core.validation import validate_integer, validate_limit, validate_name
+from array import array
+
+from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.validation import validate_name
 from indelible.errors import StreamNotFound
 from indelible.events import RecordedEvent
+from indelible.postgres.binary import Column
+from indelible.postgres.binary import array as column_of
 from indelible.serialization.codec import Codec
 
 from .info import stream_info
-from .paging import Pages
-from .recorded_time import LAST_POSITION, RecordedTimeRange
+from .paging import PagedReading
+from .query_parameters import current_query, stored_types
+from .read_options import StreamReadOptions
+from .recorded_time import LAST_POSITION
 from .rows import decode_rows
+from .valid_time import key_of, key_parameters
 
 
-class StreamReading:
-    """A reading of one stream; see `EventStore.read`."""
+def stream_reading(codec: Codec, stream: str, options: StreamReadOptions) -> StreamReading:
+    """A reading of a stream: in order of valid time where that is asked for, else of version."""
+    kind = StreamReading if options.valid_time.is_everything else ValidTimeStreamReading
+    return kind(codec, stream, options)
 
-    def __init__(
-        self,
-        codec: Codec,
-        stream: str,
-        *,
-        from_version: int,
-        to_version: int | None,
-        backwards: bool,
-        limit: int | None,
-        must_exist: bool,
-        span: RecordedTimeRange,
-    ) -> None:
-        self._codec = codec
+
+class StreamReading(PagedReading):
+    """A reading of one stream in order of version; see `EventStore.read`."""
+
+    def __init__(self, codec: Codec, stream: str, options: StreamReadOptions) -> None:
+        super().__init__(codec, options)
         self._stream = validate_name("stream", stream)
-        self._versions = Versions(stream, from_version, to_version, span)
+        self._options = options
+        self._statement = self._ordered("streams.read_stream")
         self._lowest, self._highest = 0, LAST_POSITION
-        self._backwards = backwards
-        self._pages = Pages(validate_limit(limit))
-        self._must_exist = must_exist
-        self._has_begun = False
-        self._done = False
+        self._must_exist = options.must_exist
+        self._query = current_query(codec, options.types)
+        self._types = stored_types(codec, self._query)
         self.version = -1
         """The highest version that was read, also of what upcasters leave nothing of."""
 
-    def next_page(self) -> Operation[list[RecordedEvent]]:
-        """Bring the next events; none at the end."""
-        if self._must_exist and (self._done or self._pages.left == 0):
-            yield from self._check_exists()
-        while not self._done and self._pages.left != 0:
-            if events := (yield from self._next_part()):
-                return events
-        return []
+    def _begin(self) -> Operation[None]:
+        if not self._is_at_end():
+            self._lowest, self._highest = yield from version_bounds(self._stream, self._options)
+        elif self._must_exist:
+            yield from check_exists(self._stream)
 
-    def _next_part(self) -> Operation[list[RecordedEvent]]:
-        if not self._has_begun:
-            self._lowest, self._highest = yield from self._versions.find()
-            self._has_begun = True
-        rows = yield Statement(
-            "streams.read_stream.descending" if self._backwards else "streams.read_stream",
+    def next_window(self) -> Operation[list[RecordedEvent]]:
+        """Bring the next events; none at the end, and where upcasters leave nothing of them."""
+        rows = yield self._next_rows(self._pages.next_limit())
+        if not rows and self._must_exist:
+            yield from check_exists(self._stream)
+        self._must_exist = False
+        events, size = decode_rows(
+            self._codec, rows, self._stream, query=self._query, backwards=self._backwards
+        )
+        self._is_done = not self._pages.add(len(rows), size, events)
+        if rows:
+            self._advance(rows, events)
+        return events
+
+    def _next_rows(self, limit: int) -> Statement:
+        return Statement(
+            self._statement,
             {
                 "stream": self._stream,
                 "from_version": self._lowest,
                 "to_version": self._highest,
-                "limit": self._pages.ask(),
+                "types": self._types,
+                "limit": limit,
             },
         )
-        if not rows and self._must_exist:
-            yield from self._check_exists()
-        self._must_exist = False
-        events, size = decode_rows(self._codec, rows, self._stream, backwards=self._backwards)
-        self._done = not self._pages.take(len(rows), size, events)
-        if rows:
-            first, last = rows[0][2], rows[-1][2]
-            is_cut = self._pages.left == 0
-            self.version = max(self.version, first, events[-1].version if is_cut else last)
+
+    def _advance(self, rows: Rows, events: list[RecordedEvent]) -> None:
+        """Go on to what comes after the rows."""
+        first, last = rows[0][2], rows[-1][2]
+        is_cut = self._pages.left == 0
+        self.version = max(self.version, first, events[-1].version if is_cut else last)
+        if self._backwards:
+            self._highest = last - 1
+        else:
+            self._lowest = last + 1
+
+
+class ValidTimeStreamReading(StreamReading):
+    """A reading of one stream in order of valid time; see `EventStore.read`.
+
+    The first page is sorted by the database. A stream that is longer is sorted once more, without
+    its data, and read in that order.
+    """
+
+    def __init__(self, codec: Codec, stream: str, options: StreamReadOptions) -> None:
+        super().__init__(codec, stream, options)
+        self._statement = self._ordered("streams.read_stream_by_valid_time")
+        self._above, self._below = options.valid_time.above, options.valid_time.below
+        self._order: array[int] | None = None
+        """The versions after the first page."""
+        self._brought = 0
+
+    def next_window(self) -> Operation[list[RecordedEvent]]:
+        """Bring the next events; none at the end, and where upcasters leave nothing of them."""
+        events = yield from super().next_window()
+        if self._order is None and not self._is_at_end():
+            ((versions,),) = yield Statement(
+                "streams.valid_time_order", self._bounds(), prepared=False
+            )
+            self._order = array("q", versions or [])
             if self._backwards:
-                self._highest = last - 1
-            else:
-                self._lowest = last + 1
+                self._order.reverse()
+        self._is_done = self._is_done or (
+            self._order is not None and self._brought >= len(self._order)
+        )
         return events
 
-    def _check_exists(self) -> Operation[None]:
-        self._must_exist = False
-        yield from check_exists(self._stream)
-
-
-class Versions:
-    """The versions of a stream that a reading is about: those asked for, of those recorded then."""
-
-    def __init__(
-        self, stream: str, lowest: int, highest: int | None, span: RecordedTimeRange
-    ) -> None:
-        self._stream = stream
-        self._lowest = validate_integer("from_version", lowest)
-        self._highest = (
-            LAST_POSITION if highest is None else validate_integer("to_version", highest)
-        )
-        self._span = span
-
-    def find(self) -> Operation[tuple[int, int]]:
-        """Find the lowest and the highest."""
-        if self._span.is_everything:
-            return self._lowest, self._highest
-        after, upto = yield from self._span.positions()
-        before = (yield from self._version_at(after)) if after else -1
-        return max(self._lowest, before + 1), min(
-            self._highest, (yield from self._version_at(upto))
+    def _next_rows(self, limit: int) -> Statement:
+        if self._order is None:
+            return Statement(self._statement, {**self._bounds(), "limit": limit}, prepared=False)
+        versions = self._order[self._brought : self._brought + limit]
+        self._brought += limit
+        return Statement(
+            "streams.read_versions",
+            {"stream": self._stream, "versions": Column(column_of("bigint", versions))},
+            prepared=False,
         )
 
-    def _version_at(self, position: int) -> Operation[int]:
-        ((version,),) = yield Statement(
-            "streams.version_at", {"stream": self._stream, "position": position}
-        )
-        return int(version)
+    def _advance(self, rows: Rows, events: list[RecordedEvent]) -> None:
+        self.version = max([self.version, *(event.version for event in events)])
+        if self._backwards:
+            self._below = key_of(rows[-1])
+        else:
+            self._above = key_of(rows[-1])
+
+    def _bounds(self) -> dict[str, object]:
+        return {
+            "stream": self._stream,
+            "from_version": self._lowest,
+            "to_version": self._highest,
+            "types": self._types,
+            **key_parameters(self._above, self._below),
+        }
+
+
+def version_bounds(stream: str, options: StreamReadOptions) -> Operation[tuple[int, int]]:
+    """The lowest and the highest version to read: of those asked for, what was recorded then."""
+    highest = LAST_POSITION if options.to_version is None else options.to_version
+    if options.recorded_time.is_everything:
+        return options.from_version, highest
+    after, upto = yield from options.recorded_time.positions()
+    before = (yield from _version_at(stream, after)) if after else -1
+    upto_version = yield from _version_at(stream, upto)
+    return max(options.from_version, before + 1), min(highest, upto_version)
 
 
 def check_exists(stream: str) -> Operation[None]:
@@ -121,3 +162,8 @@ def check_exists(stream: str) -> Operation[None]:
     """
     if (yield from stream_info(stream)) is None:
         raise StreamNotFound(stream)
+
+
+def _version_at(stream: str, position: int) -> Operation[int]:
+    ((version,),) = yield Statement("streams.version_at", {"stream": stream, "position": position})
+    return int(version)

@@ -36,7 +36,9 @@ class RecordedTimeRange:
         InvalidInput: it is something else, or both are given.
     """
 
-    def __init__(self, as_of: AsOf | None, recorded_between: TimeRange | None) -> None:
+    def __init__(
+        self, as_of: AsOf | None = None, recorded_between: TimeRange | None = None
+    ) -> None:
         if as_of is not None and recorded_between is not None:
             raise InvalidInput("as_of and recorded_between both bound the recorded time: give one")
         self._as_of = _check_as_of(as_of)

@@ -478,6 +478,7 @@ WHERE stream_id = (
         SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
     )
     AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
     AND (
         NOT is_archived
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
@@ -497,6 +498,7 @@ WHERE stream_id = (
         SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
     )
     AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
     AND (
         NOT is_archived
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
@@ -539,6 +541,7 @@ WHERE stream_id = (
         SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
     )
     AND version BETWEEN %(from_version)s AND %(to_version)s
+    AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
     AND (
         NOT is_archived
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)

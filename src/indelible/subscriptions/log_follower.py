@@ -16,6 +16,7 @@ from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState, head_info, head_state
 from indelible.streams.query_parameters import current_query
 from indelible.streams.read_log import LogReading
+from indelible.streams.read_options import LogReadOptions
 from indelible.streams.recorded_time import beyond_last, check_checkpoint, position_at
 
 Start = int | Checkpoint | datetime | Literal["head"]
@@ -24,7 +25,7 @@ a moment, or with what comes after now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Generic[Data_co]):
     """What a subscription brought at once.
 
     Attributes:
@@ -34,7 +35,7 @@ class Batch:
         is_caught_up: whether nothing more was settled when it was read.
     """
 
-    events: tuple[RecordedEvent, ...]
+    events: tuple[RecordedEvent[Data_co], ...]
     position: int
     is_caught_up: bool
 
@@ -62,7 +63,7 @@ class LogFollower:
         self._has_begun = False
 
     def _reading_after(self, position: int) -> LogReading:
-        return LogReading(self._codec, self._query, after=position, goes_on=True)
+        return LogReading(self._codec, self._query, LogReadOptions(after=position), follows=True)
 
     @property
     def position(self) -> int:

@@ -8,11 +8,11 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self
 
 from indelible.core.concurrency_async import AsyncBegun, AsyncEvent
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
-from indelible.events import Checkpoint, RecordedEvent
+from indelible.events import Checkpoint, Data_co, RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine
 
 from .head_watcher import HeadWatcher
@@ -21,7 +21,7 @@ from .log_follower import Batch, LogFollower
 _log = logging.getLogger("indelible")
 
 
-class AsyncSubscription(AsyncIterator[RecordedEvent], AsyncBegun):
+class AsyncSubscription(AsyncIterator[RecordedEvent[Data_co]], AsyncBegun, Generic[Data_co]):
     """The events of the log: those that are there and those that come.
 
     `AsyncEventStore.subscribe` makes it. It begins at once; an async one begins when it is awaited
@@ -36,8 +36,8 @@ class AsyncSubscription(AsyncIterator[RecordedEvent], AsyncBegun):
         self._patient_engine = engine
         self._watch = watch
         self._following = following
-        self._events: deque[RecordedEvent] = deque()
-        self._handed_out: RecordedEvent | None = None
+        self._events: deque[RecordedEvent[Data_co]] = deque()
+        self._handed_out: RecordedEvent[Data_co] | None = None
         self._woken = AsyncEvent()
         self._stopped = AsyncEvent()
         self._has_caught_up = False
@@ -82,7 +82,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent], AsyncBegun):
         await self._settled.wait(timeout)
         return self._has_caught_up
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncIterator[Batch[Data_co]]:
         """Take what comes in batches.
 
         A batch may be empty: then nothing matched up to its `position`, which is worth keeping all
@@ -102,7 +102,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent], AsyncBegun):
         self._settled.set()
         self._finalizer()
 
-    async def __anext__(self) -> RecordedEvent:
+    async def __anext__(self) -> RecordedEvent[Data_co]:
         while not self._events:
             self._handed_out = None
             batch = await self._next_batch()

@@ -15,7 +15,7 @@ from indelible.errors import EpochMismatch
 from indelible.events import Checkpoint, RecordedEvent
 from indelible.query import Query
 from indelible.serialization.codec import Codec
-from indelible.streams.head import reading_in
+from indelible.streams.head import epoch_parameters
 from indelible.streams.query_parameters import items_json
 from indelible.streams.recorded_time import LAST_POSITION
 from indelible.streams.rows import decode_rows
@@ -107,7 +107,7 @@ class ValidTimeFollower(LogFollower):
             "subscriptions.due",
             {
                 "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
-                **reading_in(self._reading.state, self._reading.anchor(self.position)),
+                **epoch_parameters(self._reading.state, self._reading.anchor(self.position)),
                 "upto": self.position,
                 "above_moment": self._reached[0],
                 "above_position": self._reached[1],
@@ -139,7 +139,7 @@ class ValidTimeFollower(LogFollower):
         ((now, next_due),) = yield Statement(
             "subscriptions.next_due",
             {
-                **reading_in(self._reading.state, self._reading.anchor(self.position)),
+                **epoch_parameters(self._reading.state, self._reading.anchor(self.position)),
                 "upto": self.position,
                 "above_moment": reached[0],
                 "above_position": reached[1],

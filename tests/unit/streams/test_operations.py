@@ -28,11 +28,11 @@ from indelible.errors import ChannelMismatch, SchemaMissing, SchemaOutdated, Sch
 from indelible.postgres import migrations as schema_plans
 from indelible.serialization.codec import Codec
 from indelible.streams import append as append_plans
-from indelible.streams import read_log as read_plans
 from indelible.streams.append_input import AppendSettings
 from indelible.streams.info import StreamsReading
+from indelible.streams.read_log import LogReading
+from indelible.streams.read_options import LogReadOptions, StreamReadOptions
 from indelible.streams.read_stream import StreamReading
-from indelible.streams.recorded_time import RecordedTimeRange
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 WRITING = AppendSettings(codec=Codec(), channel=None, max_event_bytes=1_000)
@@ -308,16 +308,7 @@ def row(position: int, version: int = 0, data: bytes = b"{}", stream: str = "a-1
 
 
 def stream_reading(**options: Any) -> StreamReading:
-    given: dict[str, Any] = {
-        "from_version": 0,
-        "to_version": None,
-        "backwards": False,
-        "limit": None,
-        "must_exist": False,
-        "span": RecordedTimeRange(None, None),
-        **options,
-    }
-    return StreamReading(Codec(), "a-1", **given)
+    return StreamReading(Codec(), "a-1", StreamReadOptions(**options))
 
 
 EPOCH = uuid4()
@@ -328,9 +319,8 @@ def head_at(position: int) -> Rows:
     return [(position, EPOCH, None)]
 
 
-def log_reading(query: Query | None = None, **options: Any) -> read_plans.LogReading:
-    given: dict[str, Any] = {"after": 0, "backwards": False, "limit": None, **options}
-    return read_plans.LogReading(Codec(), query, **given)
+def log_reading(query: Query | None = None, **options: Any) -> LogReading:
+    return LogReading(Codec(), query, LogReadOptions(**options))
 
 
 def test_the_next_page_of_a_stream_begins_where_the_last_ended() -> None:

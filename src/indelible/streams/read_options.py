@@ -1,0 +1,70 @@
+"""The options of `EventStore.read` and `EventStore.read_all`, checked once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from indelible.core.validation import validate_integer, validate_limit
+
+from .recorded_time import RecordedTimeRange
+from .valid_time import ValidTimeRange
+
+
+class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that both readings have.
+
+    Attributes:
+        backwards: begin at the end.
+        limit: how many events to read at most; None for no limit.
+        recorded_time: the part of the log by recorded time.
+        valid_time: the facts by valid time. With a bound they come in order of valid time.
+
+    Raises:
+        InvalidInput: a number is wrong.
+    """
+
+    backwards: bool = False
+    limit: int | None = None
+    recorded_time: RecordedTimeRange = RecordedTimeRange()
+    valid_time: ValidTimeRange = ValidTimeRange()
+
+    def __post_init__(self) -> None:
+        validate_limit(self.limit)
+
+
+class StreamReadOptions(ReadOptions, frozen=True, kw_only=True):
+    """The options of `EventStore.read`.
+
+    Attributes:
+        from_version: the lowest version to read.
+        to_version: the highest version to read; None for no bound.
+        must_exist: whether a stream never written is an error.
+        types: the event classes to read; None for all.
+    """
+
+    from_version: int = 0
+    to_version: int | None = None
+    must_exist: bool = False
+    types: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        validate_integer("from_version", self.from_version)
+        if self.to_version is not None:
+            validate_integer("to_version", self.to_version)
+
+
+class LogReadOptions(ReadOptions, frozen=True, kw_only=True):
+    """The options of `EventStore.read_all`.
+
+    Attributes:
+        after: the position after which to begin.
+    """
+
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        validate_integer("after", self.after)
