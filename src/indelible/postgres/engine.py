@@ -12,7 +12,14 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run
+from indelible.core.operation import (
+    AppendStatement,
+    Operation,
+    Rows,
+    Statement,
+    StatementHook,
+    run,
+)
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
@@ -88,6 +95,7 @@ class PoolEngine:
         self._on_commit = on_commit
         self._on_append = on_append
         self._prepares = True
+        self._run_statement: Callable[[Statement], Rows] = self._share_or_execute
         self._origin = Origin()
         self._group_commit = GroupCommit(self._execute, settings.pool_size, settings.timeout)
         check_url(settings.url)
@@ -118,7 +126,7 @@ class PoolEngine:
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
         self._origin.check()
-        return run(operation, self._share_or_execute)
+        return run(operation, self._run_statement)
 
     def load(
         self,
@@ -238,6 +246,18 @@ class PoolEngine:
         twin = copy(self)
         twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
         return twin
+
+    def with_hook(self, hook: StatementHook) -> PoolEngine:
+        """Return an engine on the same connections whose statements a hook may replace.
+
+        The hook sees each statement of `run` before it is sent. Transactions do not call it.
+
+        Args:
+            hook: gives the operation to run in place of a statement.
+        """
+        run_statement, hooked = self._run_statement, copy(self)
+        hooked._run_statement = lambda statement: run(hook(statement), run_statement)
+        return hooked
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs operations on a connection of the caller's."""

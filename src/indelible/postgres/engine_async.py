@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from dataclasses import replace
@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run_async
+from indelible.core.operation import (
+    AppendStatement,
+    Operation,
+    Rows,
+    Statement,
+    StatementHook,
+    run_async,
+)
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
@@ -81,6 +88,7 @@ class AsyncPoolEngine:
         self._on_commit = on_commit
         self._on_append = on_append
         self._prepares = True
+        self._run_statement: Callable[[Statement], Awaitable[Rows]] = self._share_or_execute
         self._origin = Origin()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._aside: set[asyncio.Task[None]] = set()
@@ -124,7 +132,7 @@ class AsyncPoolEngine:
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
         self.check_origin()
-        return await run_async(operation, self._share_or_execute)
+        return await run_async(operation, self._run_statement)
 
     async def load(
         self,
@@ -230,6 +238,18 @@ class AsyncPoolEngine:
         twin = copy(self)
         twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
         return twin
+
+    def with_hook(self, hook: StatementHook) -> AsyncPoolEngine:
+        """Return an engine on the same connections whose statements a hook may replace.
+
+        The hook sees each statement of `run` before it is sent. Transactions do not call it.
+
+        Args:
+            hook: gives the operation to run in place of a statement.
+        """
+        run_statement, hooked = self._run_statement, copy(self)
+        hooked._run_statement = lambda statement: run_async(hook(statement), run_statement)
+        return hooked
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs operations on a connection of the caller's."""
