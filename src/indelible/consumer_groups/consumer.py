@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import IndelibleError, LeaseLost
 from indelible.events import RecordedEvent
-from indelible.postgres.engine import PoolEngine
+from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
 from indelible.postgres.forks import Origin
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction import BoundEngine
@@ -47,7 +47,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         bind: Callable[[BoundEngine], Bound],
     ) -> None:
         self._patient_engine = engine
-        self._engine = engine.impatient()
+        self._engine = ShortTimeoutEngine(engine)
         self._watch = watch
         self._worker = worker
         self._bind = bind
@@ -200,7 +200,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
 
 def _work(
     reference: weakref.ref[Consumer[Any]],
-    engine: PoolEngine,
+    engine: ShortTimeoutEngine,
     worker: Worker,
     watch: HeadWatcher,
     lease: Lease,

@@ -14,7 +14,7 @@ from indelible.core.concurrency_async import AsyncEvent
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import IndelibleError, InvalidInput, LeaseLost
 from indelible.events import RecordedEvent
-from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
 from indelible.postgres.forks import Origin
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
@@ -60,7 +60,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         bind: Callable[[AsyncBoundEngine], Bound],
     ) -> None:
         self._patient_engine = engine
-        self._engine = engine.impatient()
+        self._engine = AsyncShortTimeoutEngine(engine)
         self._watch = watch
         self._worker = worker
         self._bind = bind
@@ -92,7 +92,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         Raises:
             GroupNotFound: the group was deleted.
         """
-        self._engine.check_origin()
+        self._patient_engine.check_origin()
         if self._task is None:
             raise InvalidInput("enter the consumer first: async with group.consume() as consumer")
         async with self._changed:

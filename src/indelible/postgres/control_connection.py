@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import replace
 from math import inf
 from selectors import EVENT_READ, DefaultSelector
 from typing import Protocol, TypeVar
@@ -141,7 +140,7 @@ class ControlConnection:
 
     def __init__(self, settings: Settings) -> None:
         # It is to be found out soon that a server does not answer: leases depend on it.
-        self._settings = replace(settings, timeout=min(settings.timeout, _CONNECT_TIMEOUT))
+        self._settings = settings.with_timeout(_CONNECT_TIMEOUT)
         self._origin = Origin()
         self._parts: tuple[ControlTask, ...] = ()
         # Reentrant: the garbage collector may end a reader in the middle of anything.

@@ -25,7 +25,7 @@ from indelible.errors import (
     ProjectionDefinitionChanged,
     StoreClosed,
 )
-from indelible.postgres.engine import PoolEngine
+from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
@@ -108,7 +108,7 @@ class Daemon:
         duty: PartitionCoordinator,
         connections: int,
     ) -> None:
-        self._engine = engine.impatient()
+        self._engine = ShortTimeoutEngine(engine)
         self._watch = watch
         self._codec = codec
         self._duty = duty

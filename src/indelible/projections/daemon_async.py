@@ -24,7 +24,7 @@ from indelible.errors import (
     ProjectionDefinitionChanged,
     StoreClosed,
 )
-from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
@@ -107,7 +107,7 @@ class AsyncDaemon:
         duty: PartitionCoordinator,
         connections: int,
     ) -> None:
-        self._engine = engine.impatient()
+        self._engine = AsyncShortTimeoutEngine(engine)
         self._watch = watch
         self._codec = codec
         self._duty = duty

@@ -12,7 +12,7 @@ from typing import Self
 from indelible.core.concurrency import IS_ASYNC, Event, is_set_within
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import IndelibleError, LeaseLost
-from indelible.postgres.engine import PoolEngine
+from indelible.postgres.engine import ShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction import BoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
@@ -41,11 +41,11 @@ class Projector:
 
     def __init__(
         self,
-        engine: PoolEngine | BoundEngine,
+        engine: ShortTimeoutEngine | BoundEngine,
         watch: HeadWatcher,
         run: partition.PartitionProcessor,
     ) -> None:
-        self._engine = engine.impatient()
+        self._engine = engine
         self._watch = watch
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all

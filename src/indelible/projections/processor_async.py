@@ -11,7 +11,7 @@ from typing import Self
 from indelible.core.concurrency_async import IS_ASYNC, AsyncEvent, is_set_within_async
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import IndelibleError, LeaseLost
-from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.engine_async import AsyncShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
@@ -40,11 +40,11 @@ class AsyncProjector:
 
     def __init__(
         self,
-        engine: AsyncPoolEngine | AsyncBoundEngine,
+        engine: AsyncShortTimeoutEngine | AsyncBoundEngine,
         watch: HeadWatcher,
         run: partition.PartitionProcessor,
     ) -> None:
-        self._engine = engine.impatient()
+        self._engine = engine
         self._watch = watch
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all

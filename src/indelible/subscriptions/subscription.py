@@ -14,7 +14,7 @@ from typing import Self
 from indelible.core.concurrency import Begun, Event
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.events import Checkpoint, RecordedEvent
-from indelible.postgres.engine import PoolEngine
+from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
 
 from .head_watcher import HeadWatcher
 from .log_follower import Batch, LogFollower
@@ -33,7 +33,7 @@ class Subscription(Iterator[RecordedEvent], Begun):
     """
 
     def __init__(self, engine: PoolEngine, watch: HeadWatcher, following: LogFollower) -> None:
-        self._engine = engine.impatient()
+        self._engine = ShortTimeoutEngine(engine)
         self._patient_engine = engine
         self._watch = watch
         self._following = following

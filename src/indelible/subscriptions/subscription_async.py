@@ -13,7 +13,7 @@ from typing import Self
 from indelible.core.concurrency_async import AsyncBegun, AsyncEvent
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.events import Checkpoint, RecordedEvent
-from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
 
 from .head_watcher import HeadWatcher
 from .log_follower import Batch, LogFollower
@@ -32,7 +32,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent], AsyncBegun):
     """
 
     def __init__(self, engine: AsyncPoolEngine, watch: HeadWatcher, following: LogFollower) -> None:
-        self._engine = engine.impatient()
+        self._engine = AsyncShortTimeoutEngine(engine)
         self._patient_engine = engine
         self._watch = watch
         self._following = following
