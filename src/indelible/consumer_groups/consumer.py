@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, LeaseLost
 from indelible.events import RecordedEvent
 from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
@@ -61,7 +61,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._woken = threading.Event()
         engine.run(worker.check())
         self._lease = _hold_lease(watch, worker)
-        self._retries = Backoff()
+        self._supervisor = StepSupervisor("a worker waits", _log)
         self._thread = threading.Thread(
             target=_work,
             args=(weakref.ref(self), self._engine, worker, watch, self._lease, self._woken),
@@ -148,23 +148,21 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
     def _step(self) -> float | None:
         """Do what there is to do; return how long to rest then, or None where it has ended."""
         _show_life(self._lease, self._worker, 0)
+        pause = 0.0
         try:
-            pause = self._turn()
-            self._retries.succeed()
+            with self._supervisor:
+                pause = self._turn()
         except LeaseLost as error:
             _log.warning("group %r: %s", self._worker.group, error)
-            pause = self._retries.next_pause()
             with self._changed:
                 self._worker.lose()
                 self._queue.clear()
-        except TRANSIENT_ERRORS as error:
-            pause = self._retries.next_pause()
-            _log.warning("a worker waits %.2f s for the database: %s", pause, error)
         except Exception as error:
             with self._changed:
                 self._problem = error
                 self._changed.notify_all()
             return None
+        pause = self._supervisor.pause or pause
         _show_life(self._lease, self._worker, pause)
         return pause
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from indelible.core.concurrency_async import AsyncEvent
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, InvalidInput, LeaseLost
 from indelible.events import RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
@@ -175,26 +175,24 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
 
     async def _work_on(self) -> bool:
         """Do what there is to do until it is closed; say whether it is."""
-        retries = Backoff()
+        supervisor = StepSupervisor("a worker waits", _log)
+        pause = 0.0
         while not self._is_closed:
             self._woken.clear()
             _show_life(self._lease, self._worker, 0)
             try:
-                pause = await self._turn()
-                retries.succeed()
+                with supervisor:
+                    pause = await self._turn()
             except LeaseLost as error:
                 _log.warning("group %r: %s", self._worker.group, error)
-                pause = retries.next_pause()
                 self._worker.lose()
                 self._queue.clear()
-            except TRANSIENT_ERRORS as error:
-                pause = retries.next_pause()
-                _log.warning("a worker waits %.2f s for the database: %s", pause, error)
             except Exception as error:
                 async with self._changed:
                     self._problem = error
                     self._changed.notify_all()
                 return False
+            pause = supervisor.pause or pause
             _show_life(self._lease, self._worker, pause)
             await self._woken.wait(pause)
         return True

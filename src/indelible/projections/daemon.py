@@ -17,7 +17,7 @@ from indelible.core.concurrency import (
     cancel,
     is_set_within,
 )
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff, StepSupervisor
 from indelible.errors import (
     EpochMismatch,
     IndelibleError,
@@ -136,22 +136,18 @@ class Daemon:
         Raises:
             ProjectionDefinitionChanged: a projection was begun in another way under its version.
         """
-        retries = Backoff()
+        supervisor = StepSupervisor("projections wait", _log, Backoff(longest=self._duty.beat))
         has_begun = False
         self._lease = _hold_lease(self._watch, self._duty)
         try:
             while not stop.is_set():
                 begun_at = time.monotonic()
-                try:
+                with supervisor:
                     if not has_begun:
                         self._engine.run(self._duty.begin())
                         has_begun = True
                     self._do(self._turn())
-                    retries.succeed()
-                    pause = self._duty.beat - (time.monotonic() - begun_at)
-                except TRANSIENT_ERRORS as error:
-                    pause = min(retries.next_pause(), self._duty.beat)
-                    _log.warning("projections wait %.2f s for the database: %s", pause, error)
+                pause = supervisor.pause or self._duty.beat - (time.monotonic() - begun_at)
                 is_set_within(stop, max(pause, 0))
         finally:
             try:
@@ -217,22 +213,18 @@ class Daemon:
 
     def _keep(self, kept: _PartitionRunner) -> None:
         """Keep one partition up to date: the thread of it."""
-        retries = Backoff()
+        supervisor = StepSupervisor("a projection waits", _log)
         try:
             self._watch.join(id(kept), kept.woken.set)
             with kept.projector:
                 while not kept.stop.is_set():
-                    try:
+                    with supervisor:
                         if not self._step(kept):
                             return
-                        retries.succeed()
-                    except LeaseLost:
-                        _log.warning("%s: another worker has taken over", kept.run.described)
-                        return
-                    except TRANSIENT_ERRORS as error:
-                        pause = retries.next_pause()
-                        _log.warning("a projection waits %.2f s for the database: %s", pause, error)
-                        kept.stop.wait(pause)
+                    if supervisor.pause:
+                        kept.stop.wait(supervisor.pause)
+        except LeaseLost:
+            _log.warning("%s: another worker has taken over", kept.run.described)
         except StoreClosed:
             return
         except Exception:

@@ -16,7 +16,7 @@ from indelible.core.concurrency_async import (
     cancel_async,
     is_set_within_async,
 )
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff, StepSupervisor
 from indelible.errors import (
     EpochMismatch,
     IndelibleError,
@@ -135,22 +135,18 @@ class AsyncDaemon:
         Raises:
             ProjectionDefinitionChanged: a projection was begun in another way under its version.
         """
-        retries = Backoff()
+        supervisor = StepSupervisor("projections wait", _log, Backoff(longest=self._duty.beat))
         has_begun = False
         self._lease = _hold_lease(self._watch, self._duty)
         try:
             while not stop.is_set():
                 begun_at = time.monotonic()
-                try:
+                with supervisor:
                     if not has_begun:
                         await self._engine.run(self._duty.begin())
                         has_begun = True
                     await self._do(await self._turn())
-                    retries.succeed()
-                    pause = self._duty.beat - (time.monotonic() - begun_at)
-                except TRANSIENT_ERRORS as error:
-                    pause = min(retries.next_pause(), self._duty.beat)
-                    _log.warning("projections wait %.2f s for the database: %s", pause, error)
+                pause = supervisor.pause or self._duty.beat - (time.monotonic() - begun_at)
                 await is_set_within_async(stop, max(pause, 0))
         finally:
             try:
@@ -216,22 +212,18 @@ class AsyncDaemon:
 
     async def _keep(self, kept: _AsyncPartitionRunner) -> None:
         """Keep one partition up to date: the task of it."""
-        retries = Backoff()
+        supervisor = StepSupervisor("a projection waits", _log)
         try:
             self._watch.join(id(kept), kept.woken.set)
             async with kept.projector:
                 while not kept.stop.is_set():
-                    try:
+                    with supervisor:
                         if not await self._step(kept):
                             return
-                        retries.succeed()
-                    except LeaseLost:
-                        _log.warning("%s: another worker has taken over", kept.run.described)
-                        return
-                    except TRANSIENT_ERRORS as error:
-                        pause = retries.next_pause()
-                        _log.warning("a projection waits %.2f s for the database: %s", pause, error)
-                        await kept.stop.wait(pause)
+                    if supervisor.pause:
+                        await kept.stop.wait(supervisor.pause)
+        except LeaseLost:
+            _log.warning("%s: another worker has taken over", kept.run.described)
         except StoreClosed:
             return
         except Exception:

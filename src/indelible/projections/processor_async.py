@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from indelible.core.concurrency_async import IS_ASYNC, AsyncEvent, is_set_within_async
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, LeaseLost
 from indelible.postgres.engine_async import AsyncShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
@@ -141,28 +141,26 @@ class AsyncProjector:
             ProjectionFailed: the projection failed at an event.
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
         """
-        retries = Backoff()
+        supervisor = StepSupervisor("a projection waits", _log)
         self._watch.join(id(self._woken), self._woken.set)
         lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
-                    if not self.is_holding and not await self.take_over():
-                        await is_set_within_async(stop, min(_LONGEST_LOOK, self._run.lease / 3))
-                        continue
-                    _show_life(lease, self._run, 0)
-                    self._woken.clear()
-                    batch = await self.step()
-                    if batch.is_caught_up and not stop.is_set():
-                        await self._wait(stop, lease)
-                    retries.succeed()
+                    with supervisor:
+                        if not self.is_holding and not await self.take_over():
+                            await is_set_within_async(stop, min(_LONGEST_LOOK, self._run.lease / 3))
+                            continue
+                        _show_life(lease, self._run, 0)
+                        self._woken.clear()
+                        batch = await self.step()
+                        if batch.is_caught_up and not stop.is_set():
+                            await self._wait(stop, lease)
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
-                except TRANSIENT_ERRORS as error:
-                    pause = retries.next_pause()
-                    _log.warning("a projection waits %.2f s for the database: %s", pause, error)
-                    _show_life(lease, self._run, pause)
-                    await is_set_within_async(stop, pause)
+                if supervisor.pause:
+                    _show_life(lease, self._run, supervisor.pause)
+                    await is_set_within_async(stop, supervisor.pause)
         finally:
             self._watch.leave(id(self._woken))
             self._watch.leases.drop(lease)

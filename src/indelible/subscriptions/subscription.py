@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from indelible.core.concurrency import Begun, Event
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.events import Checkpoint, RecordedEvent
 from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
 
@@ -43,7 +43,7 @@ class Subscription(Iterator[RecordedEvent], Begun):
         self._stopped = Event()
         self._has_caught_up = False
         self._settled = Event()  # it has caught up, or never will
-        self._retries = Backoff()
+        self._supervisor = StepSupervisor("a subscription waits", _log)
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
         super().__init__()
 
@@ -120,20 +120,14 @@ class Subscription(Iterator[RecordedEvent], Begun):
         if not self._stopped.is_set():
             self._begin()
         while not self._stopped.is_set():
-            try:
+            with self._supervisor:
                 if self._following.is_caught_up:
                     self._has_caught_up = True
                     self._settled.set()
                     if not self._wait_for_more():
                         break
-                batch = self._engine.run(self._following.next_batch())
-            except TRANSIENT_ERRORS as error:
-                pause = self._retries.next_pause()
-                _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
-                self._stopped.wait(pause)
-            else:
-                self._retries.succeed()
-                return batch
+                return self._engine.run(self._following.next_batch())
+            self._stopped.wait(self._supervisor.pause)
         return None
 
     def _wait_for_more(self) -> bool:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from indelible.core.concurrency_async import AsyncBegun, AsyncEvent
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.events import Checkpoint, RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
 
@@ -42,7 +42,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent], AsyncBegun):
         self._stopped = AsyncEvent()
         self._has_caught_up = False
         self._settled = AsyncEvent()  # it has caught up, or never will
-        self._retries = Backoff()
+        self._supervisor = StepSupervisor("a subscription waits", _log)
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
         super().__init__()
 
@@ -119,20 +119,14 @@ class AsyncSubscription(AsyncIterator[RecordedEvent], AsyncBegun):
         if not self._stopped.is_set():
             await self._begin()
         while not self._stopped.is_set():
-            try:
+            with self._supervisor:
                 if self._following.is_caught_up:
                     self._has_caught_up = True
                     self._settled.set()
                     if not await self._wait_for_more():
                         break
-                batch = await self._engine.run(self._following.next_batch())
-            except TRANSIENT_ERRORS as error:
-                pause = self._retries.next_pause()
-                _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
-                await self._stopped.wait(pause)
-            else:
-                self._retries.succeed()
-                return batch
+                return await self._engine.run(self._following.next_batch())
+            await self._stopped.wait(self._supervisor.pause)
         return None
 
     async def _wait_for_more(self) -> bool:
