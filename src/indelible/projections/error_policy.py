@@ -60,10 +60,10 @@ class ErrorPolicy:
         if (
             position is not None
             and processor.position < position - 1
-            and processor.short_of != position
+            and processor.isolate_position != position
         ):
             # First what stands before it: it is not to wait for one that may never succeed.
-            processor.short_of = position
+            processor.isolate_position = position
             processor.forget()
             return 0.0
         noted = {

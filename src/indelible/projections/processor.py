@@ -72,7 +72,7 @@ class Projector:
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
             ProjectionDefinitionChanged: the projection was begun in another way under its version.
         """
-        return self._engine.run(self._run.take_over())
+        return self._engine.run(self._run.acquire())
 
     def beat(self) -> None:
         """Renew the lease; each `step` does so, too. Another thread may call it meanwhile.
@@ -80,7 +80,7 @@ class Projector:
         Raises:
             LeaseLost: others have taken over.
         """
-        self._engine.run(self._run.beat())
+        self._engine.run(self._run.renew_lease())
 
     def step(self) -> Batch:
         """Take the next batch in, and move the checkpoint with it.
@@ -95,7 +95,7 @@ class Projector:
         """
         try:
             if self._is_unsure:
-                self._engine.run(self._run.resume())
+                self._engine.run(self._run.reload_checkpoint())
                 self._is_unsure = False
             return self._take_in()
         except LeaseLost:
@@ -123,7 +123,7 @@ class Projector:
             return batch
         elif described.kind == "tables":
             with engine.transaction() as bound:
-                bound.run(run.fence())
+                bound.run(run.lock())
                 handle(described, batch.events, bound)
                 bound.run(run.advance(batch))
         else:
@@ -156,7 +156,7 @@ class Projector:
                         self._woken.clear()
                         batch = self.step()
                         if batch.is_caught_up and not stop.is_set():
-                            self._wait(stop, lease)
+                            self._wait_for_more(stop, min(0.2, self._run.lease / 3), lease)
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
                 if supervisor.pause:
@@ -166,13 +166,15 @@ class Projector:
             self._watch.leave(id(self._woken))
             self._watch.leases.drop(lease)
 
-    def _wait(self, stop: threading.Event, lease: Lease) -> None:
-        """Wait until there is more to read, giving signs of life."""
-        pause = min(0.2, self._run.lease / 3)
+    def _wait_for_more(
+        self, stop: threading.Event | Event, pause: float, lease: Lease | None = None
+    ) -> None:
+        """Wait until there is more to read, and look every `pause` seconds; renew a lease."""
         while not stop.is_set() and not self._run.has_more(self._watch.state):
             self._watch.raise_what_ended()
-            _check_lease(lease, self._run)
-            _show_life(lease, self._run, pause)
+            if lease is not None:
+                _check_lease(lease, self._run)
+                _show_life(lease, self._run, pause)
             self._woken.wait(pause)
             self._woken.clear()
         self._run.extend(self._watch.state)

@@ -71,7 +71,7 @@ class AsyncProjector:
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
             ProjectionDefinitionChanged: the projection was begun in another way under its version.
         """
-        return await self._engine.run(self._run.take_over())
+        return await self._engine.run(self._run.acquire())
 
     async def beat(self) -> None:
         """Renew the lease; each `step` does so, too. Another task may call it meanwhile.
@@ -79,7 +79,7 @@ class AsyncProjector:
         Raises:
             LeaseLost: others have taken over.
         """
-        await self._engine.run(self._run.beat())
+        await self._engine.run(self._run.renew_lease())
 
     async def step(self) -> Batch:
         """Take the next batch in, and move the checkpoint with it.
@@ -94,7 +94,7 @@ class AsyncProjector:
         """
         try:
             if self._is_unsure:
-                await self._engine.run(self._run.resume())
+                await self._engine.run(self._run.reload_checkpoint())
                 self._is_unsure = False
             return await self._take_in()
         except LeaseLost:
@@ -122,7 +122,7 @@ class AsyncProjector:
             return batch
         elif described.kind == "tables":
             async with engine.transaction() as bound:
-                await bound.run(run.fence())
+                await bound.run(run.lock())
                 await handle_async(described, batch.events, bound)
                 await bound.run(run.advance(batch))
         else:
@@ -155,7 +155,7 @@ class AsyncProjector:
                         self._woken.clear()
                         batch = await self.step()
                         if batch.is_caught_up and not stop.is_set():
-                            await self._wait(stop, lease)
+                            await self._wait_for_more(stop, min(0.2, self._run.lease / 3), lease)
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
                 if supervisor.pause:
@@ -165,13 +165,15 @@ class AsyncProjector:
             self._watch.leave(id(self._woken))
             self._watch.leases.drop(lease)
 
-    async def _wait(self, stop: asyncio.Event, lease: Lease) -> None:
-        """Wait until there is more to read, giving signs of life."""
-        pause = min(0.2, self._run.lease / 3)
+    async def _wait_for_more(
+        self, stop: asyncio.Event | AsyncEvent, pause: float, lease: Lease | None = None
+    ) -> None:
+        """Wait until there is more to read, and look every `pause` seconds; renew a lease."""
         while not stop.is_set() and not self._run.has_more(self._watch.state):
             self._watch.raise_what_ended()
-            _check_lease(lease, self._run)
-            _show_life(lease, self._run, pause)
+            if lease is not None:
+                _check_lease(lease, self._run)
+                _show_life(lease, self._run, pause)
             await self._woken.wait(pause)
             self._woken.clear()
         self._run.extend(self._watch.state)
