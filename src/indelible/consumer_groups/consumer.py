@@ -26,7 +26,7 @@ from .worker import Worker
 
 Bound = TypeVar("Bound")
 
-_AHEAD = 16
+AHEAD = 16
 """How many events wait ready for whoever takes the next one."""
 
 _log = logging.getLogger("indelible")
@@ -60,7 +60,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._problem: Exception | None = None
         self._woken = threading.Event()
         engine.run(worker.check())
-        self._lease = _hold_lease(watch, worker)
+        self._lease = hold_lease(watch, worker)
         self._supervisor = StepSupervisor("a worker waits", _log)
         self._thread = threading.Thread(
             target=_work,
@@ -147,7 +147,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
 
     def _step(self) -> float | None:
         """Do what there is to do; return how long to rest then, or None where it has ended."""
-        _show_life(self._lease, self._worker, 0)
+        show_life(self._lease, self._worker, 0)
         pause = 0.0
         try:
             with self._supervisor:
@@ -163,14 +163,14 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
                 self._changed.notify_all()
             return None
         pause = self._supervisor.pause or pause
-        _show_life(self._lease, self._worker, pause)
+        show_life(self._lease, self._worker, pause)
         return pause
 
     def _turn(self) -> float:
         with self._changed:
             wanted = wanted_noted = 0
             if not self._is_stopped:
-                wanted = max(self._takers + _AHEAD - len(self._queue), 0)
+                wanted = max(self._takers + AHEAD - len(self._queue), 0)
                 wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem
@@ -187,7 +187,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         worker = self._worker
         return Delivery(
             item,
-            _event(item),
+            event_of(item),
             self._tell,
             worker.outcomes,
             self._patient_engine,
@@ -228,11 +228,13 @@ def _leave(watch: HeadWatcher, lease: Lease, woken: threading.Event) -> None:
     woken.set()
 
 
-def _hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
+def hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
+    """Hold the lease of a worker, which `show_life` renews."""
     return watch.leases.hold(f"the lease of a worker of group {worker.group!r}")
 
 
-def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
+def show_life(lease: Lease, worker: Worker, pause: float) -> None:
+    """Show that a worker is alive; it shows so again after so many seconds at most."""
     lease.show_life(
         worker.renewal(),
         seconds=worker.settings.lease,
@@ -241,7 +243,8 @@ def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
     )
 
 
-def _event(item: InFlightEvent) -> RecordedEvent:
+def event_of(item: InFlightEvent) -> RecordedEvent:
+    """Return the event of an item that the worker has handed out."""
     if item.event is None:  # the worker hands out only what could be read
         raise AssertionError(item)
     return item.event

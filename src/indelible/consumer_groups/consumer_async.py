@@ -13,36 +13,20 @@ from typing import Generic, Self, TypeVar
 from indelible.core.concurrency_async import AsyncEvent
 from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, InvalidInput, LeaseLost
-from indelible.events import RecordedEvent
 from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
 from indelible.postgres.forks import Origin
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
+from .consumer import AHEAD, event_of, hold_lease, show_life
 from .delivery_async import AsyncDelivery
 from .progress import InFlightEvent
 from .worker import Worker
 
 Bound = TypeVar("Bound")
 
-_AHEAD = 16
-"""How many events wait ready for whoever takes the next one."""
-
 _log = logging.getLogger("indelible")
-
-
-def _hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
-    return watch.leases.hold(f"the lease of a worker of group {worker.group!r}")
-
-
-def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
-    lease.show_life(
-        worker.renewal(),
-        seconds=worker.settings.lease,
-        pause=pause,
-        renewed_at=worker.renewed_at,
-    )
 
 
 class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
@@ -146,7 +130,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
     async def __aenter__(self) -> Self:
         await self._patient_engine.run(self._worker.check())
         self._watch.join(id(self), self._woken.set)
-        self._lease = _hold_lease(self._watch, self._worker)
+        self._lease = hold_lease(self._watch, self._worker)
         self._task = asyncio.create_task(self._work())
         return self
 
@@ -179,7 +163,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         pause = 0.0
         while not self._is_closed:
             self._woken.clear()
-            _show_life(self._lease, self._worker, 0)
+            show_life(self._lease, self._worker, 0)
             try:
                 with supervisor:
                     pause = await self._turn()
@@ -193,14 +177,14 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
                     self._changed.notify_all()
                 return False
             pause = supervisor.pause or pause
-            _show_life(self._lease, self._worker, pause)
+            show_life(self._lease, self._worker, pause)
             await self._woken.wait(pause)
         return True
 
     async def _turn(self) -> float:
         wanted = wanted_noted = 0
         if not self._is_stopped:
-            wanted = max(self._takers + _AHEAD - len(self._queue), 0)
+            wanted = max(self._takers + AHEAD - len(self._queue), 0)
             wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem
@@ -217,16 +201,10 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         worker = self._worker
         return AsyncDelivery(
             item,
-            _event(item),
+            event_of(item),
             self._tell,
             worker.outcomes,
             self._patient_engine,
             worker,
             self._bind,
         )
-
-
-def _event(item: InFlightEvent) -> RecordedEvent:
-    if item.event is None:  # the worker hands out only what could be read
-        raise AssertionError(item)
-    return item.event

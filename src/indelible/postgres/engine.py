@@ -42,7 +42,7 @@ from .errors import (
 from .forks import Origin
 from .group_commit import GroupCommit
 from .pool import Loan, Pool
-from .session import check_url, connection_options, options_of, tell_about_pooler
+from .session import SNAPSHOT, check_url, connection_options, options_of, tell_about_pooler
 from .settings import Settings
 from .statements import statements
 from .transaction import BoundEngine, OnAppend, participates
@@ -55,11 +55,6 @@ _IMPATIENCE = 1.0
 
 _SOON = 0.001
 """Seconds to wait for a connection before one does something else meanwhile."""
-
-_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-
-_BEGIN = Statement("begin", prepared=False)
-"""What is tried again where a transaction finds its connection dead: nothing has been done yet."""
 
 
 def _nothing() -> None:
@@ -222,7 +217,7 @@ class PoolEngine:
     @contextmanager
     def _begun(self, settings: Settings) -> Iterator[PooledConnection]:
         """Give a connection in a transaction, another one where the first was dead."""
-        attempts = ConnectionAttempts(settings, _BEGIN)
+        attempts = ConnectionAttempts(settings)
         while True:
             pause = None
             with ExitStack() as opened:
@@ -242,7 +237,7 @@ class PoolEngine:
     def snapshot(self) -> Iterator[BoundEngine]:
         """Open a transaction that reads only, and sees one moment throughout."""
         with self.transaction() as engine:
-            engine.connection.execute(_SNAPSHOT)
+            engine.connection.execute(SNAPSHOT)
             yield engine
 
     def with_hook(self, hook: StatementHook) -> PoolEngine:

@@ -50,7 +50,7 @@ from .errors import (
 from .forks import Origin
 from .group_commit_async import AsyncGroupCommit
 from .pool_async import AsyncPool
-from .session import check_url, connection_options, options_of, tell_about_pooler
+from .session import SNAPSHOT, check_url, connection_options, options_of, tell_about_pooler
 from .settings import Settings
 from .statements import statements
 from .transaction_async import AsyncBoundEngine, AsyncOnAppend, participates
@@ -60,11 +60,6 @@ T = TypeVar("T")
 
 _IMPATIENCE = 1.0
 """The timeout of a `AsyncShortTimeoutEngine`, in seconds."""
-
-_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-
-_BEGIN = Statement("begin", prepared=False)
-"""What is tried again where a transaction finds its connection dead: nothing has been done yet."""
 
 
 def _nothing() -> None:
@@ -212,7 +207,7 @@ class AsyncPoolEngine:
     @asynccontextmanager
     async def _begun(self, settings: Settings) -> AsyncIterator[AsyncPooledConnection]:
         """Give a connection in a transaction, another one where the first was dead."""
-        attempts = ConnectionAttempts(settings, _BEGIN)
+        attempts = ConnectionAttempts(settings)
         while True:
             pause = None
             async with AsyncExitStack() as opened:
@@ -232,7 +227,7 @@ class AsyncPoolEngine:
     async def snapshot(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction that reads only, and sees one moment throughout."""
         async with self.transaction() as engine:
-            await engine.connection.execute(_SNAPSHOT)
+            await engine.connection.execute(SNAPSHOT)
             yield engine
 
     def with_hook(self, hook: StatementHook) -> AsyncPoolEngine:

@@ -53,9 +53,13 @@ class ConnectionAttempts:
 
     Every statement of the library may be repeated: reads change nothing, and an append with the
     same event ids is taken once.
+
+    Args:
+        settings: with the timeout.
+        statement: the statement; None for the begin of a transaction.
     """
 
-    def __init__(self, settings: Settings, statement: Statement) -> None:
+    def __init__(self, settings: Settings, statement: Statement | None = None) -> None:
         self._settings = settings
         self._appends = isinstance(statement, AppendStatement)
         self._survives_conflicts = (
