@@ -10,7 +10,7 @@ import msgspec
 
 from .chunk import Life
 
-_NO_METADATA = msgspec.Raw(b"{}")
+NO_METADATA = msgspec.Raw(b"{}")
 
 
 class ImportLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -21,7 +21,7 @@ class ImportLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: msgspec.Raw
     id: UUID | None = None
     version: int | str | None = None
-    metadata: msgspec.Raw = _NO_METADATA
+    metadata: msgspec.Raw = NO_METADATA
     tags: tuple[str, ...] | None = None
     channel: str | None = None
     recorded_at: datetime | None = None

@@ -41,7 +41,7 @@ from indelible.streams.append_input import (
 )
 
 from .chunk import STEP, Chunk, ChunkEvent, ImportStream
-from .ndjson import ImportLine, read_line
+from .ndjson import NO_METADATA, ImportLine, read_line
 from .types import ImportEvent, ImportResult
 
 Importable = Iterable[bytes | str | ImportEvent | RecordedEvent]
@@ -59,7 +59,6 @@ _SHOWN = 10
 
 _TYPES_REMEMBERED = 10_000
 
-_NO_METADATA = msgspec.Raw(b"{}")
 _LINES = (bytes, str)
 
 
@@ -269,7 +268,7 @@ class Importing:
         # Read whole, and then kept as it is: to write it again would take longer.
         data, metadata = bytes(line.data), None
         codec.check(event_type, data)
-        if line.metadata is not _NO_METADATA:
+        if line.metadata is not NO_METADATA:
             metadata = bytes(line.metadata)
             if metadata in (b"{}", b"null"):
                 metadata = None

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, LeaseLost
 from indelible.events import RecordedEvent
-from indelible.postgres.engine import PoolEngine
+from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
 from indelible.postgres.forks import Origin
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction import BoundEngine
@@ -24,7 +24,7 @@ from .delivery import Bound, Delivery
 from .progress import InFlightEvent
 from .worker import Worker
 
-_AHEAD = 16
+AHEAD = 16
 """How many events wait ready for whoever takes the next one."""
 
 _log = logging.getLogger("indelible")
@@ -45,7 +45,7 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         bind: Callable[[BoundEngine], Bound],
     ) -> None:
         self._patient_engine = engine
-        self._engine = engine.impatient()
+        self._engine = ShortTimeoutEngine(engine)
         self._watch = watch
         self._worker = worker
         self._bind = bind
@@ -58,8 +58,8 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         self._problem: Exception | None = None
         self._woken = threading.Event()
         engine.run(worker.check())
-        self._lease = _hold_lease(watch, worker)
-        self._retries = Backoff()
+        self._lease = hold_lease(watch, worker)
+        self._supervisor = StepSupervisor("a worker waits", _log)
         self._thread = threading.Thread(
             target=_work,
             args=(weakref.ref(self), self._engine, worker, watch, self._lease, self._woken),
@@ -145,32 +145,30 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
 
     def _step(self) -> float | None:
         """Do what there is to do; return how long to rest then, or None where it has ended."""
-        _show_life(self._lease, self._worker, 0)
+        show_life(self._lease, self._worker, 0)
+        pause = 0.0
         try:
-            pause = self._turn()
-            self._retries.succeed()
+            with self._supervisor:
+                pause = self._turn()
         except LeaseLost as error:
             _log.warning("group %r: %s", self._worker.group, error)
-            pause = self._retries.next_pause()
             with self._changed:
                 self._worker.lose()
                 self._queue.clear()
-        except TRANSIENT_ERRORS as error:
-            pause = self._retries.next_pause()
-            _log.warning("a worker waits %.2f s for the database: %s", pause, error)
         except Exception as error:
             with self._changed:
                 self._problem = error
                 self._changed.notify_all()
             return None
-        _show_life(self._lease, self._worker, pause)
+        pause = self._supervisor.pause or pause
+        show_life(self._lease, self._worker, pause)
         return pause
 
     def _turn(self) -> float:
         with self._changed:
             wanted = wanted_noted = 0
             if not self._is_stopped:
-                wanted = max(self._takers + _AHEAD - len(self._queue), 0)
+                wanted = max(self._takers + AHEAD - len(self._queue), 0)
                 wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem
@@ -187,7 +185,7 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         worker = self._worker
         return Delivery(
             item,
-            _event(item),
+            event_of(item),
             self._tell,
             worker.outcomes,
             self._patient_engine,
@@ -198,7 +196,7 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
 
 def _work(
     reference: weakref.ref[Consumer[Any]],
-    engine: PoolEngine,
+    engine: ShortTimeoutEngine,
     worker: Worker,
     watch: HeadWatcher,
     lease: Lease,
@@ -228,11 +226,13 @@ def _leave(watch: HeadWatcher, lease: Lease, woken: threading.Event) -> None:
     woken.set()
 
 
-def _hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
+def hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
+    """Hold the lease of a worker, which `show_life` renews."""
     return watch.leases.hold(f"the lease of a worker of group {worker.group!r}")
 
 
-def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
+def show_life(lease: Lease, worker: Worker, pause: float) -> None:
+    """Show that a worker is alive; it shows so again after so many seconds at most."""
     lease.show_life(
         worker.renewal(),
         seconds=worker.settings.lease,
@@ -241,7 +241,8 @@ def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
     )
 
 
-def _event(item: InFlightEvent) -> RecordedEvent:
+def event_of(item: InFlightEvent) -> RecordedEvent:
+    """Return the event of an item that the worker has handed out."""
     if item.event is None:  # the worker hands out only what could be read
         raise AssertionError(item)
     return item.event

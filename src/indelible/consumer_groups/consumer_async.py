@@ -11,36 +11,20 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from indelible.core.concurrency_async import AsyncEvent
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, InvalidInput, LeaseLost
-from indelible.events import RecordedEvent
-from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
 from indelible.postgres.forks import Origin
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
+from .consumer import AHEAD, event_of, hold_lease, show_life
 from .delivery_async import AsyncDelivery, Bound
 from .progress import InFlightEvent
 from .worker import Worker
 
-_AHEAD = 16
-"""How many events wait ready for whoever takes the next one."""
-
 _log = logging.getLogger("indelible")
-
-
-def _hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
-    return watch.leases.hold(f"the lease of a worker of group {worker.group!r}")
-
-
-def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
-    lease.show_life(
-        worker.renewal(),
-        seconds=worker.settings.lease,
-        pause=pause,
-        renewed_at=worker.renewed_at,
-    )
 
 
 class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
@@ -58,7 +42,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         bind: Callable[[AsyncBoundEngine], Bound],
     ) -> None:
         self._patient_engine = engine
-        self._engine = engine.impatient()
+        self._engine = AsyncShortTimeoutEngine(engine)
         self._watch = watch
         self._worker = worker
         self._bind = bind
@@ -90,7 +74,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         Raises:
             GroupNotFound: the group was deleted.
         """
-        self._engine.check_origin()
+        self._patient_engine.check_origin()
         if self._task is None:
             raise InvalidInput("enter the consumer first: async with group.consume() as consumer")
         async with self._changed:
@@ -144,7 +128,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
     async def __aenter__(self) -> Self:
         await self._patient_engine.run(self._worker.check())
         self._watch.join(id(self), self._woken.set)
-        self._lease = _hold_lease(self._watch, self._worker)
+        self._lease = hold_lease(self._watch, self._worker)
         self._task = asyncio.create_task(self._work())
         return self
 
@@ -173,34 +157,32 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
 
     async def _work_on(self) -> bool:
         """Do what there is to do until it is closed; say whether it is."""
-        retries = Backoff()
+        supervisor = StepSupervisor("a worker waits", _log)
+        pause = 0.0
         while not self._is_closed:
             self._woken.clear()
-            _show_life(self._lease, self._worker, 0)
+            show_life(self._lease, self._worker, 0)
             try:
-                pause = await self._turn()
-                retries.succeed()
+                with supervisor:
+                    pause = await self._turn()
             except LeaseLost as error:
                 _log.warning("group %r: %s", self._worker.group, error)
-                pause = retries.next_pause()
                 self._worker.lose()
                 self._queue.clear()
-            except TRANSIENT_ERRORS as error:
-                pause = retries.next_pause()
-                _log.warning("a worker waits %.2f s for the database: %s", pause, error)
             except Exception as error:
                 async with self._changed:
                     self._problem = error
                     self._changed.notify_all()
                 return False
-            _show_life(self._lease, self._worker, pause)
+            pause = supervisor.pause or pause
+            show_life(self._lease, self._worker, pause)
             await self._woken.wait(pause)
         return True
 
     async def _turn(self) -> float:
         wanted = wanted_noted = 0
         if not self._is_stopped:
-            wanted = max(self._takers + _AHEAD - len(self._queue), 0)
+            wanted = max(self._takers + AHEAD - len(self._queue), 0)
             wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem
@@ -217,16 +199,10 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         worker = self._worker
         return AsyncDelivery(
             item,
-            _event(item),
+            event_of(item),
             self._tell,
             worker.outcomes,
             self._patient_engine,
             worker,
             self._bind,
         )
-
-
-def _event(item: InFlightEvent) -> RecordedEvent:
-    if item.event is None:  # the worker hands out only what could be read
-        raise AssertionError(item)
-    return item.event

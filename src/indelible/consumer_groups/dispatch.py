@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import inf
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.retry import delay_after
+from indelible.core.retry import LONGEST_DELAY, Backoff
 
 from .lease import CONTENTION, CONTENTION_PAUSE, Lease
 from .progress import IMMEDIATE, InFlightEvent, OwnedSlices, Slice
@@ -137,7 +137,7 @@ class Dispatcher:
             yield from self.finish(item)
         elif item.outcome == "retry":
             if item.attempt < self.settings.max_attempts:
-                delay = delay_after(item.attempt, self.settings.retry_after)
+                delay = Backoff(self.settings.retry_after, LONGEST_DELAY).delay(item.attempt)
                 yield from self.record_failure(item, "retry", item.attempt, delay)
             else:
                 item.reason = f"failed {item.attempt} times: {item.reason}"

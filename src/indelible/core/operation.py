@@ -51,6 +51,9 @@ class AppendStatement(Statement, frozen=True):
 
 Operation = Generator[Statement, Rows, T]
 
+StatementHook = Callable[[Statement], Operation[Rows]]
+"""Called with a statement; gives the operation to run in its place, which returns its rows."""
+
 
 def run(operation: Operation[T], execute: Callable[[Statement], Rows]) -> T:
     """Run an operation to its end.

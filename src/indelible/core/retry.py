@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from logging import Logger
 from random import uniform
 
 from indelible.core.validation import validate_integer
@@ -13,8 +15,73 @@ from indelible.errors import (
     TransactionConflict,
 )
 
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.5
+LONGEST_DELAY = 3_600
+"""Seconds between two attempts at an event, at most."""
+
+TRANSIENT_ERRORS = (ConnectionLost, DatabaseUnreachable, ServerBusy, TransactionConflict)
+"""Errors that pass by themselves: a reader goes on as soon as the database can work again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before each new attempt: twice as long each time.
+
+    Attributes:
+        first: seconds to wait after the first failure.
+        longest: seconds to wait at most.
+    """
+
+    first: float = 0.05
+    longest: float = 5.0
+
+    def delay(self, failures: int) -> float:
+        """Return the seconds to wait after so many failures, 1 or more."""
+        # A microsecond is over an hour after 32 times; after 1,024 times there is no such float.
+        return min(self.first * 2.0 ** min(failures - 1, 32), self.longest)
+
+
+class StepSupervisor:
+    """Supervises the steps of a loop that continues when the database is back.
+
+    Enter it for each step. It logs a transient error and suppresses it; other errors pass.
+
+    Args:
+        message: how the log message begins, such as "a reader waits".
+        log: where transient errors are logged.
+        backoff: how long to wait after a failed step.
+
+    Example:
+        ```python
+        while not stop.is_set():
+            with supervisor:
+                step()
+            stop.wait(supervisor.pause)
+        ```
+    """
+
+    def __init__(self, message: str, log: Logger, backoff: Backoff = Backoff()) -> None:
+        self._message = message
+        self._log = log
+        self._backoff = backoff
+        self._failures = 0
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the next step: 0 if the last one did not fail."""
+        return self._backoff.delay(self._failures) if self._failures else 0.0
+
+    def __enter__(self) -> None:
+        """Begin a step."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        self._failures = 0 if error is None else self._failures + 1
+        if not isinstance(error, TRANSIENT_ERRORS):
+            return False
+        self._log.warning("%s %.2f s for the database: %s", self._message, self.pause, error)
+        return True
+
+
+_BETWEEN_DECISIONS = Backoff(0.005, 0.5)
 
 
 class RetryBudget:
@@ -28,13 +95,13 @@ class RetryBudget:
     """
 
     def __init__(self, attempts: object) -> None:
-        self._most = self._left = validate_integer("attempts", attempts, 1)
-        self._longest = _FIRST_PAUSE
+        self._most = validate_integer("attempts", attempts, 1)
+        self._made = 0
 
     def pause_after(self, refusal: AppendRejected) -> float:
         """Say how many seconds to wait before the next attempt, or raise the refusal."""
-        self._left -= 1
-        if self._left == 0:
+        self._made += 1
+        if self._made == self._most:
             if self._most > 1:
                 refusal.add_note(
                     f"Somebody was faster at each of {self._most} attempts: allow more attempts, or"
@@ -42,43 +109,4 @@ class RetryBudget:
                 )
             raise refusal
         # Anywhere in a span that doubles, so that those who met once do not meet again.
-        pause = uniform(0, self._longest)  # noqa: S311 - no secret
-        self._longest = min(self._longest * 2, _LONGEST_PAUSE)
-        return pause
-
-
-_SHORTEST_BACKOFF = 0.05
-_LONGEST_BACKOFF = 5.0
-
-LONGEST_DELAY = 3_600
-"""Seconds between two attempts at an event, at most."""
-
-TRANSIENT_ERRORS = (ConnectionLost, DatabaseUnreachable, ServerBusy, TransactionConflict)
-"""Errors that pass by themselves: a reader goes on as soon as the database can work again."""
-
-
-def delay_after(attempts: int, first: float) -> float:
-    """Seconds to wait after so many attempts: twice as long each time, an hour at most.
-
-    Args:
-        attempts: how many have failed, 1 or more.
-        first: seconds after the first.
-    """
-    # A microsecond is over an hour after 32 times; after 1,024 times there is no such float.
-    return min(first * 2.0 ** min(attempts - 1, 32), LONGEST_DELAY)
-
-
-class Backoff:
-    """How long to wait before each new attempt to reach the database: longer each time."""
-
-    def __init__(self) -> None:
-        self._pause = _SHORTEST_BACKOFF
-
-    def next_pause(self) -> float:
-        """Seconds to wait now."""
-        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_BACKOFF)
-        return pause
-
-    def succeed(self) -> None:
-        """Begin again with the shortest."""
-        self._pause = _SHORTEST_BACKOFF
+        return uniform(0, _BETWEEN_DECISIONS.delay(self._made))  # noqa: S311 - no secret

@@ -17,6 +17,9 @@ from indelible.errors import DatabaseError, InvalidInput, TransactionConflict
 _SMALLEST_SHARE = 32
 _LARGEST_BATCH = 250
 _LARGEST_BATCH_BYTES = 2 * 1024 * 1024
+WORKERS, BATCHES = 2, 1
+"""How many statements are under way at once at most, and how many of them for several appends. More
+make the batches smaller, each of which costs as much as ten appends before its first."""
 PATIENCE = 0.05
 """Seconds that an append waits for a worker before there is one more: those that there are may be
 waiting for streams that other transactions hold."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from selectors import DefaultSelector
 from typing import Any, TypeVar
@@ -122,9 +121,8 @@ def open_connection(settings: Settings) -> PooledConnection:
 
 def with_holders(timeout: LockTimeout, settings: Settings) -> LockTimeout:
     """Say who holds locks of the store, as far as that can be found out."""
-    impatient = replace(settings, timeout=min(settings.timeout, 2.0))
     try:
-        with open_connection(impatient) as connection:
+        with open_connection(settings.with_timeout(2.0)) as connection:
             rows = connection.execute(
                 statements(settings.schema)["postgres.lock_holders"]
             ).fetchall()

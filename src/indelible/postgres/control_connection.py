@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import replace
 from math import inf
 from selectors import EVENT_READ, DefaultSelector
 from typing import Protocol, TypeVar
@@ -36,6 +35,7 @@ from .transaction import BoundEngine
 _LINGER = 5.0
 """Seconds without anything to do after which the connection is closed."""
 _CONNECT_TIMEOUT = 5.0
+_BACKOFF = Backoff()
 
 T = TypeVar("T")
 
@@ -141,7 +141,7 @@ class ControlConnection:
 
     def __init__(self, settings: Settings) -> None:
         # It is to be found out soon that a server does not answer: leases depend on it.
-        self._settings = replace(settings, timeout=min(settings.timeout, _CONNECT_TIMEOUT))
+        self._settings = settings.with_timeout(_CONNECT_TIMEOUT)
         self._origin = Origin()
         self._parts: tuple[ControlTask, ...] = ()
         # Reentrant: the garbage collector may end a reader in the middle of anything.
@@ -150,6 +150,7 @@ class ControlConnection:
         self._thread: threading.Thread | None = None
         self._alarm: tuple[socket.socket, socket.socket] | None = None
         self._sleeps_until = inf
+        self._failures = 0
 
     @property
     def is_here(self) -> bool:
@@ -225,10 +226,10 @@ class ControlConnection:
     # In its thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        retries = Backoff()
+        self._failures = 0
         while True:
             try:
-                self._work(retries)
+                self._work()
                 return
             except Exception as error:
                 problem = self._translated(error)
@@ -243,7 +244,8 @@ class ControlConnection:
             if self._is_idle():
                 _log.debug("the control connection is not there (%s)", problem)
                 return
-            pause = retries.next_pause()
+            self._failures += 1
+            pause = _BACKOFF.delay(self._failures)
             _log.warning(
                 "the control connection is not there (%s); trying again in %.2f s",
                 problem,
@@ -255,7 +257,7 @@ class ControlConnection:
     def _translated(self, error: Exception) -> Exception:
         return translate(error, self._settings) if isinstance(error, psycopg.Error) else error
 
-    def _work(self, retries: Backoff) -> None:
+    def _work(self) -> None:
         """Serve the parts on one connection, until there is nothing to do."""
         with closing(open_connection(self._settings)) as connection, DefaultSelector() as selector:
             session = Session(connection, self._settings)
@@ -269,7 +271,7 @@ class ControlConnection:
                 for part in self._parts:
                     if part.due_at() <= time.monotonic():
                         self._act(part, session)
-                retries.succeed()
+                self._failures = 0
                 if self.is_closed:
                     self._end()
                     return

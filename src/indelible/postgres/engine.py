@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
-from dataclasses import replace
 from typing import TypeVar
 
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run
+from indelible.core.operation import (
+    AppendStatement,
+    Operation,
+    Rows,
+    Statement,
+    StatementHook,
+    run,
+)
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
@@ -36,7 +42,7 @@ from .errors import (
 from .forks import Origin
 from .group_commit import GroupCommit
 from .pool import Loan, Pool
-from .session import check_url, connection_options, options_of, tell_about_pooler
+from .session import SNAPSHOT, check_url, connection_options, options_of, tell_about_pooler
 from .settings import Settings
 from .statements import statements
 from .transaction import BoundEngine, OnAppend, participates
@@ -45,15 +51,10 @@ T = TypeVar("T")
 
 
 _IMPATIENCE = 1.0
-"""Seconds that an impatient engine waits for a connection."""
+"""The timeout of a `ShortTimeoutEngine`, in seconds."""
 
 _SOON = 0.001
 """Seconds to wait for a connection before one does something else meanwhile."""
-
-_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-
-_BEGIN = Statement("begin", prepared=False)
-"""What is tried again where a transaction finds its connection dead: nothing has been done yet."""
 
 
 def _nothing() -> None:
@@ -88,6 +89,7 @@ class PoolEngine:
         self._on_commit = on_commit
         self._on_append = on_append
         self._prepares = True
+        self._run_statement: Callable[[Statement], Rows] = self._share_or_execute
         self._origin = Origin()
         self._group_commit = GroupCommit(self._execute, settings.pool_size, settings.timeout)
         check_url(settings.url)
@@ -118,7 +120,7 @@ class PoolEngine:
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
         self._origin.check()
-        return run(operation, self._share_or_execute)
+        return run(operation, self._run_statement)
 
     def load(
         self,
@@ -182,20 +184,28 @@ class PoolEngine:
         """Whether something takes part in the transaction of appends."""
         return self._on_append is not None
 
-    def run_aside(self, operation: Operation[None]) -> None:
+    def run_best_effort(self, operation: Operation[None]) -> None:
         """Run an operation that nothing depends on: soon given up, and its failure is logged."""
         with log_errors():
-            self.impatient().run(operation)
+            ShortTimeoutEngine(self).run(operation)
 
     def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
         time.sleep(seconds)
 
     @contextmanager
-    def transaction(self) -> Iterator[BoundEngine]:
-        """Open a transaction, and give an engine that runs operations inside it."""
+    def transaction(self, settings: Settings | None = None) -> Iterator[BoundEngine]:
+        """Open a transaction, and give an engine that runs operations inside it.
+
+        Args:
+            settings: the engine's, with another timeout.
+        """
         self._origin.check()
-        with commit_errors(self._settings) as body, self._begun() as connection, body:
+        with (
+            commit_errors(self._settings) as body,
+            self._begun(settings or self._settings) as connection,
+            body,
+        ):
             if not self._prepares:
                 connection.prepare_threshold = None
             engine = BoundEngine(connection, self._settings, self._on_append)
@@ -205,13 +215,13 @@ class PoolEngine:
             self._on_commit()
 
     @contextmanager
-    def _begun(self) -> Iterator[PooledConnection]:
+    def _begun(self, settings: Settings) -> Iterator[PooledConnection]:
         """Give a connection in a transaction, another one where the first was dead."""
-        attempts = ConnectionAttempts(self._settings, _BEGIN)
+        attempts = ConnectionAttempts(settings)
         while True:
             pause = None
             with ExitStack() as opened:
-                connection = opened.enter_context(self._checkout())
+                connection = opened.enter_context(self._checkout(settings=settings))
                 try:
                     opened.enter_context(connection.transaction())
                 except psycopg.Error as error:
@@ -227,17 +237,20 @@ class PoolEngine:
     def snapshot(self) -> Iterator[BoundEngine]:
         """Open a transaction that reads only, and sees one moment throughout."""
         with self.transaction() as engine:
-            engine.connection.execute(_SNAPSHOT)
+            engine.connection.execute(SNAPSHOT)
             yield engine
 
-    def impatient(self) -> PoolEngine:
-        """Give an engine on the same pool that soon says that the database is not there.
+    def with_hook(self, hook: StatementHook) -> PoolEngine:
+        """Return an engine on the same connections whose statements a hook may replace.
 
-        For those who go on trying by themselves, and want to be stopped meanwhile.
+        The hook sees each statement of `run` before it is sent. Transactions do not call it.
+
+        Args:
+            hook: gives the operation to run in place of a statement.
         """
-        twin = copy(self)
-        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
-        return twin
+        run_statement, hooked = self._run_statement, copy(self)
+        hooked._run_statement = lambda statement: run(hook(statement), run_statement)
+        return hooked
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs operations on a connection of the caller's."""
@@ -253,28 +266,30 @@ class PoolEngine:
 
     @contextmanager
     def _checkout(
-        self, meanwhile: Step | None = None, loan: Loan | None = None
+        self,
+        meanwhile: Step | None = None,
+        loan: Loan | None = None,
+        settings: Settings | None = None,
     ) -> Iterator[PooledConnection]:
         """Borrow a connection; the caller holds `loan.alive` meanwhile, if it gives one."""
         if loan is None:
-            with (loan := Loan()).alive, self._checkout(meanwhile, loan) as connection:
+            with (loan := Loan()).alive, self._checkout(meanwhile, loan, settings) as connection:
                 yield connection
             return
+        settings = settings or self._settings
         try:
             try:
                 try:
-                    connection = self._pool.lend(
-                        loan, _SOON if meanwhile else self._settings.timeout
-                    )
+                    connection = self._pool.lend(loan, _SOON if meanwhile else settings.timeout)
                 except PoolTimeout:
                     if meanwhile is None:
                         raise
                     meanwhile()
-                    connection = self._pool.lend(loan, self._settings.timeout)
+                    connection = self._pool.lend(loan, settings.timeout)
             except PoolClosed as error:
                 raise StoreClosed from error
             except PoolTimeout as error:
-                raise no_connection(self._settings, self._pool.get_stats()) from error
+                raise no_connection(settings, self._pool.get_stats()) from error
             yield connection
         except (psycopg.Error, IndelibleError) as error:
             if is_read_only(error) and self._origin.is_here:
@@ -302,13 +317,18 @@ class PoolEngine:
             return self._execute(statement)
         return self._group_commit.append(statement)
 
-    def _execute(self, statement: Statement, meanwhile: Step | None = None) -> Rows:
+    def _execute(
+        self,
+        statement: Statement,
+        meanwhile: Step | None = None,
+        settings: Settings | None = None,
+    ) -> Rows:
         """Run a statement; `meanwhile` is called whenever there is something to wait for."""
-        attempts = ConnectionAttempts(self._settings, statement)
+        attempts = ConnectionAttempts(settings or self._settings, statement)
         while True:
             try:
                 loan = Loan()
-                with loan.alive, self._checkout(meanwhile, loan) as connection:
+                with loan.alive, self._checkout(meanwhile, loan, settings) as connection:
                     if isinstance(statement, AppendStatement) and participates(
                         self._on_append, statement
                     ):
@@ -346,6 +366,33 @@ class PoolEngine:
             with unwrap_transient_errors(self._settings):
                 part(BoundEngine(connection, self._settings), statement, rows)
         return rows
+
+
+class ShortTimeoutEngine:
+    """Runs operations on the connections of an engine, with a timeout of a second.
+
+    For callers that try again by themselves, and want to be stopped meanwhile. Their appends share
+    no batch: a batch has the timeout of the store.
+
+    Args:
+        engine: the engine.
+    """
+
+    def __init__(self, engine: PoolEngine) -> None:
+        self._engine = engine
+        self._settings = engine._settings.with_timeout(_IMPATIENCE)
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        self._engine._origin.check()
+        return run(operation, self._execute)
+
+    def transaction(self) -> AbstractContextManager[BoundEngine]:
+        """Open a transaction, and give an engine that runs operations inside it."""
+        return self._engine.transaction(self._settings)
+
+    def _execute(self, statement: Statement) -> Rows:
+        return self._engine._execute(statement, settings=self._settings)
 
 
 def _restore(connection: PooledConnection, settings: Settings) -> None:

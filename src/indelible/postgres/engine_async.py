@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from copy import copy
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run_async
+from indelible.core.operation import (
+    AppendStatement,
+    Operation,
+    Rows,
+    Statement,
+    StatementHook,
+    run_async,
+)
 from indelible.errors import (
     ConnectionLost,
     DatabaseUnreachable,
@@ -44,7 +50,7 @@ from .errors import (
 from .forks import Origin
 from .group_commit_async import AsyncGroupCommit
 from .pool_async import AsyncPool
-from .session import check_url, connection_options, options_of, tell_about_pooler
+from .session import SNAPSHOT, check_url, connection_options, options_of, tell_about_pooler
 from .settings import Settings
 from .statements import statements
 from .transaction_async import AsyncBoundEngine, AsyncOnAppend, participates
@@ -53,12 +59,7 @@ T = TypeVar("T")
 
 
 _IMPATIENCE = 1.0
-"""Seconds that an impatient engine waits for a connection."""
-
-_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-
-_BEGIN = Statement("begin", prepared=False)
-"""What is tried again where a transaction finds its connection dead: nothing has been done yet."""
+"""The timeout of a `AsyncShortTimeoutEngine`, in seconds."""
 
 
 def _nothing() -> None:
@@ -81,6 +82,7 @@ class AsyncPoolEngine:
         self._on_commit = on_commit
         self._on_append = on_append
         self._prepares = True
+        self._run_statement: Callable[[Statement], Awaitable[Rows]] = self._share_or_execute
         self._origin = Origin()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._aside: set[asyncio.Task[None]] = set()
@@ -124,7 +126,7 @@ class AsyncPoolEngine:
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end."""
         self.check_origin()
-        return await run_async(operation, self._share_or_execute)
+        return await run_async(operation, self._run_statement)
 
     async def load(
         self,
@@ -172,21 +174,27 @@ class AsyncPoolEngine:
         """Whether something takes part in the transaction of appends."""
         return self._on_append is not None
 
-    async def run_aside(self, operation: Operation[None]) -> None:
+    async def run_best_effort(self, operation: Operation[None]) -> None:
         """Run an operation that nothing depends on: soon given up, and its failure is logged."""
         with log_errors():
-            await self.impatient().run(operation)
+            await AsyncShortTimeoutEngine(self).run(operation)
 
     async def wait(self, seconds: float) -> None:
         """Wait before a decision is made anew."""
         await asyncio.sleep(seconds)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
-        """Open a transaction, and give an engine that runs operations inside it."""
+    async def transaction(
+        self, settings: Settings | None = None
+    ) -> AsyncIterator[AsyncBoundEngine]:
+        """Open a transaction, and give an engine that runs operations inside it.
+
+        Args:
+            settings: the engine's, with another timeout.
+        """
         self.check_origin()
         with commit_errors(self._settings) as body:
-            async with self._begun() as connection:
+            async with self._begun(settings or self._settings) as connection:
                 with body:
                     if not self._prepares:
                         connection.prepare_threshold = None
@@ -197,13 +205,13 @@ class AsyncPoolEngine:
             self._on_commit()
 
     @asynccontextmanager
-    async def _begun(self) -> AsyncIterator[AsyncPooledConnection]:
+    async def _begun(self, settings: Settings) -> AsyncIterator[AsyncPooledConnection]:
         """Give a connection in a transaction, another one where the first was dead."""
-        attempts = ConnectionAttempts(self._settings, _BEGIN)
+        attempts = ConnectionAttempts(settings)
         while True:
             pause = None
             async with AsyncExitStack() as opened:
-                connection = await opened.enter_async_context(self._checkout())
+                connection = await opened.enter_async_context(self._checkout(settings))
                 try:
                     await opened.enter_async_context(connection.transaction())
                 except psycopg.Error as error:
@@ -219,17 +227,20 @@ class AsyncPoolEngine:
     async def snapshot(self) -> AsyncIterator[AsyncBoundEngine]:
         """Open a transaction that reads only, and sees one moment throughout."""
         async with self.transaction() as engine:
-            await engine.connection.execute(_SNAPSHOT)
+            await engine.connection.execute(SNAPSHOT)
             yield engine
 
-    def impatient(self) -> AsyncPoolEngine:
-        """Give an engine on the same pool that soon says that the database is not there.
+    def with_hook(self, hook: StatementHook) -> AsyncPoolEngine:
+        """Return an engine on the same connections whose statements a hook may replace.
 
-        For those who go on trying by themselves, and want to be stopped meanwhile.
+        The hook sees each statement of `run` before it is sent. Transactions do not call it.
+
+        Args:
+            hook: gives the operation to run in place of a statement.
         """
-        twin = copy(self)
-        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
-        return twin
+        run_statement, hooked = self._run_statement, copy(self)
+        hooked._run_statement = lambda statement: run_async(hook(statement), run_statement)
+        return hooked
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs operations on a connection of the caller's."""
@@ -246,15 +257,18 @@ class AsyncPoolEngine:
         self._on_close()
 
     @asynccontextmanager
-    async def _checkout(self) -> AsyncIterator[AsyncPooledConnection]:
+    async def _checkout(
+        self, settings: Settings | None = None
+    ) -> AsyncIterator[AsyncPooledConnection]:
+        settings = settings or self._settings
         task = asyncio.current_task()
         cancellations = 0 if task is None else task.cancelling()
         try:
-            connection = await self._pool.getconn(timeout=self._settings.timeout)
+            connection = await self._pool.getconn(timeout=settings.timeout)
         except PoolClosed as error:
             raise StoreClosed from error
         except PoolTimeout as error:
-            raise no_connection(self._settings, self._pool.get_stats()) from error
+            raise no_connection(settings, self._pool.get_stats()) from error
         try:
             if task is not None and task.cancelling() > cancellations:
                 # Python 3.11 loses a cancellation that comes together with the connection.
@@ -293,11 +307,11 @@ class AsyncPoolEngine:
             return await self._execute(statement)
         return await self._group_commit.append(statement)
 
-    async def _execute(self, statement: Statement) -> Rows:
-        attempts = ConnectionAttempts(self._settings, statement)
+    async def _execute(self, statement: Statement, settings: Settings | None = None) -> Rows:
+        attempts = ConnectionAttempts(settings or self._settings, statement)
         while True:
             try:
-                async with self._checkout() as connection:
+                async with self._checkout(settings) as connection:
                     if isinstance(statement, AppendStatement) and participates(
                         self._on_append, statement
                     ):
@@ -334,3 +348,30 @@ class AsyncPoolEngine:
             with unwrap_transient_errors(self._settings):
                 await part(AsyncBoundEngine(connection, self._settings), statement, rows)
         return rows
+
+
+class AsyncShortTimeoutEngine:
+    """Runs operations on the connections of an engine, with a timeout of a second.
+
+    For callers that try again by themselves, and want to be stopped meanwhile. Their appends share
+    no batch: a batch has the timeout of the store.
+
+    Args:
+        engine: the engine.
+    """
+
+    def __init__(self, engine: AsyncPoolEngine) -> None:
+        self._engine = engine
+        self._settings = engine._settings.with_timeout(_IMPATIENCE)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        self._engine.check_origin()
+        return await run_async(operation, self._execute)
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncBoundEngine]:
+        """Open a transaction, and give an engine that runs operations inside it."""
+        return self._engine.transaction(self._settings)
+
+    async def _execute(self, statement: Statement) -> Rows:
+        return await self._engine._execute(statement, settings=self._settings)

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from indelible.core.operation import AppendStatement, Statement
+from indelible.core.retry import Backoff
 from indelible.errors import (
     ConnectionLost,
     DatabaseError,
@@ -38,6 +39,8 @@ _WAIT_LESS = (
 _UNDONE_BY_TIMEOUT = ("25P03", "25P04")
 """The server ended a session whose client was silent, or too slow, inside a transaction."""
 
+_BACKOFF = Backoff(0.01, 1.0)
+
 _log = logging.getLogger("indelible")
 
 
@@ -50,16 +53,20 @@ class ConnectionAttempts:
 
     Every statement of the library may be repeated: reads change nothing, and an append with the
     same event ids is taken once.
+
+    Args:
+        settings: with the timeout.
+        statement: the statement; None for the begin of a transaction.
     """
 
-    def __init__(self, settings: Settings, statement: Statement) -> None:
+    def __init__(self, settings: Settings, statement: Statement | None = None) -> None:
         self._settings = settings
         self._appends = isinstance(statement, AppendStatement)
         self._survives_conflicts = (
             not isinstance(statement, AppendStatement) or statement.survives_conflicts
         )
         self._deadline = time.monotonic() + settings.timeout
-        self._pause = 0.01
+        self._failures = 0
         self.loss: IndelibleError | None = None
 
     def pause_after(self, problem: IndelibleError, error: psycopg.Error) -> float:
@@ -74,10 +81,11 @@ class ConnectionAttempts:
             problem = self.loss = self._lost(problem, error)
         elif self.loss is not None and (self._appends or isinstance(problem, LockTimeout)):
             problem = self.loss  # what a later attempt met says nothing of that one
-        if not passes or time.monotonic() + self._pause > self._deadline:
+        self._failures += 1
+        pause = _BACKOFF.delay(self._failures)
+        if not passes or time.monotonic() + pause > self._deadline:
             raise problem from error
-        self._pause = min(self._pause * 2, 1.0)
-        return self._pause / 2
+        return pause
 
     def _lost(self, problem: IndelibleError, error: psycopg.Error) -> IndelibleError:
         if self._appends:

@@ -15,13 +15,8 @@ from queue import SimpleQueue
 from indelible.core.operation import AppendStatement, Rows, Statement
 from indelible.errors import StoreClosed
 
-from .commit_queue import PATIENCE, Batch, CommitQueue, PendingAppend
+from .commit_queue import BATCHES, PATIENCE, WORKERS, Batch, CommitQueue, PendingAppend
 from .errors import outcome_not_known
-
-_WORKERS, _BATCHES = 2, 1
-"""How many statements are under way at once at most, and how many of them for several appends. More
-make the batches smaller, each of which costs as much as ten appends before its first."""
-
 
 _log = logging.getLogger("indelible")
 
@@ -61,7 +56,7 @@ class GroupCommit:
         self._is_closed = False
         # Callers only read what comes from here on.
         self._guard = threading.Lock()
-        self._line = CommitQueue(min(_WORKERS, connections), _BATCHES)
+        self._line = CommitQueue(min(WORKERS, connections), BATCHES)
         self._admitted: dict[PendingAppend, Batch] = {}
         """What was taken over from `_passing`."""
         self._most_threads = connections

@@ -8,11 +8,7 @@ from collections.abc import Awaitable, Callable
 from indelible.core.operation import AppendStatement, Rows, Statement
 from indelible.errors import StoreClosed
 
-from .commit_queue import PATIENCE, Batch, CommitQueue, PendingAppend
-
-_WORKERS, _BATCHES = 2, 1
-"""How many statements are under way at once at most, and how many of them for several appends. More
-make the batches smaller, each of which costs as much as ten appends before its first."""
+from .commit_queue import BATCHES, PATIENCE, WORKERS, Batch, CommitQueue, PendingAppend
 
 
 class AsyncGroupCommit:
@@ -25,7 +21,7 @@ class AsyncGroupCommit:
 
     def __init__(self, execute: Callable[[Statement], Awaitable[Rows]], connections: int) -> None:
         self._execute = execute
-        self._line = CommitQueue(min(_WORKERS, connections), _BATCHES)
+        self._line = CommitQueue(min(WORKERS, connections), BATCHES)
         self._tasks: set[asyncio.Task[None]] = set()
         self._goes_on = False
         self._relief: asyncio.TimerHandle | None = None

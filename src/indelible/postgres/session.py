@@ -19,6 +19,7 @@ from .adapters import AsyncConnection, Connection
 from .errors import StandbyNotHeard
 from .settings import Settings
 
+SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _log = logging.getLogger("indelible")
 
 

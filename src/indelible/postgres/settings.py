@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +21,7 @@ class Settings:
     schema: str = "indelible"
     pool_size: int = 10
     timeout: float = 30.0
+
+    def with_timeout(self, seconds: float) -> Settings:
+        """Return the same with a timeout of so many seconds, if that is shorter."""
+        return replace(self, timeout=min(self.timeout, seconds))

@@ -66,7 +66,7 @@ class BoundEngine:
         """Run an operation to its end."""
         return run(operation, self._execute)
 
-    def run_aside(self, operation: Operation[None]) -> None:
+    def run_best_effort(self, operation: Operation[None]) -> None:
         """Run an operation that nothing depends on: its failure is undone and logged, no more."""
         with log_errors(), self.transaction():
             self.run(operation)
@@ -94,10 +94,6 @@ class BoundEngine:
             self.connection.execute("SELECT")
         with self.connection.transaction():
             yield
-
-    def impatient(self) -> BoundEngine:
-        """Give itself: nothing is repeated here."""
-        return self
 
     def _execute(self, statement: Statement) -> Rows:
         self._origin.check()

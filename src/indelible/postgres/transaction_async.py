@@ -70,7 +70,7 @@ class AsyncBoundEngine:
         """Run an operation to its end."""
         return await run_async(operation, self._execute)
 
-    async def run_aside(self, operation: Operation[None]) -> None:
+    async def run_best_effort(self, operation: Operation[None]) -> None:
         """Run an operation that nothing depends on: its failure is undone and logged, no more."""
         with log_errors():
             async with self.transaction():
@@ -96,10 +96,6 @@ class AsyncBoundEngine:
             await self.connection.execute("SELECT")
         async with self.connection.transaction():
             yield
-
-    def impatient(self) -> AsyncBoundEngine:
-        """Give itself: nothing is repeated here."""
-        return self
 
     async def _execute(self, statement: Statement) -> Rows:
         self._origin.check()

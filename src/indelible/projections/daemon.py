@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from functools import partial
 from math import inf
 
 from indelible.core.cancellation import ends_task
@@ -17,7 +16,7 @@ from indelible.core.concurrency import (
     cancel,
     is_set_within,
 )
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import TRANSIENT_ERRORS, Backoff, StepSupervisor
 from indelible.errors import (
     EpochMismatch,
     IndelibleError,
@@ -25,14 +24,13 @@ from indelible.errors import (
     ProjectionDefinitionChanged,
     StoreClosed,
 )
-from indelible.postgres.engine import PoolEngine
+from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.serialization.codec import Codec
 from indelible.subscriptions.head_watcher import HeadWatcher
 
 from . import registry
 from .assignment import Assignment, PartitionCoordinator, PartitionKey, live_events, sweep
-from .definition import ProjectionDefinition
 from .error_policy import ErrorPolicy
 from .partition import PartitionProcessor
 from .processor import Projector
@@ -45,19 +43,6 @@ _REFUSED = (EpochMismatch, ProjectionDefinitionChanged)
 """Errors for which a build is left to others: they do not pass by themselves."""
 
 
-def _run_of(
-    codec: Codec, described: ProjectionDefinition, part: PartitionKey, duty: PartitionCoordinator
-) -> PartitionProcessor:
-    return PartitionProcessor(
-        codec,
-        described,
-        partition=part.partition,
-        owner=duty.owner,
-        lease=duty.lease,
-        build_id=part.build_id,
-    )
-
-
 def _hold_lease(watch: HeadWatcher, duty: PartitionCoordinator) -> Lease:
     return watch.leases.hold(f"what {duty.owner} holds")
 
@@ -66,17 +51,32 @@ def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = 
     lease.show_life(duty.renewal(), seconds=duty.lease, pause=duty.beat, renewed_at=renewed_at)
 
 
-class _PartitionRunner:
-    """A partition that a thread keeps up to date."""
+class _PartitionRunner(Projector):
+    """A projector in a thread of the daemon, which retries, parks or stops at errors.
 
-    def __init__(self, projector: Projector, run: PartitionProcessor) -> None:
-        self.projector = projector
-        self.run = run
-        self.failing = ErrorPolicy(run)
-        self.is_ready = False
-        self.stop = Event()
-        self.woken = Event()
-        self.background: Background
+    Args:
+        engine: the engine.
+        watch: the watch on the log.
+        run: the partition.
+        duty: the coordinator of the daemon, which renews the lease.
+        slots: bounds how many partitions take in a batch at once.
+    """
+
+    def __init__(
+        self,
+        engine: ShortTimeoutEngine,
+        watch: HeadWatcher,
+        run: PartitionProcessor,
+        duty: PartitionCoordinator,
+        slots: threading.BoundedSemaphore,
+    ) -> None:
+        super().__init__(engine, watch, run)
+        self._duty = duty
+        self._slots = slots
+        self._failing = ErrorPolicy(run)
+        self._is_ready = False
+        self._stop = Event()
+        self.background = Background(self._keep, name=f"{run.described.name}-{run.partition}")
 
     @property
     def is_at_work(self) -> bool:
@@ -85,8 +85,76 @@ class _PartitionRunner:
 
     def end(self) -> None:
         """Have the thread end after the batch at work."""
-        self.stop.set()
-        self.woken.set()
+        self._stop.set()
+        self._woken.set()
+
+    def _keep(self) -> None:
+        """Keep one partition up to date: the thread of it."""
+        supervisor = StepSupervisor("a projection waits", _log)
+        try:
+            self._watch.join(id(self), self._woken.set)
+            with self:
+                while not self._stop.is_set():
+                    with supervisor:
+                        if not self._take_batch():
+                            return
+                    if supervisor.pause:
+                        self._stop.wait(supervisor.pause)
+        except LeaseLost:
+            _log.warning("%s: another worker has taken over", self._run.described)
+        except StoreClosed:
+            return
+        except Exception:
+            _log.exception("a partition of %s is given back", self._run.described)
+        finally:
+            self._watch.leave(id(self))
+
+    def _make_ready(self) -> bool:
+        """Take the partition over, and go on where the one before has left off."""
+        try:
+            if not self.is_holding and not self.take_over():
+                return False
+        except _REFUSED as error:
+            _log.error("projection %s is left to others: %s", self._run.described, error)
+            self._duty.refused[self._run.build_id or 0] = error
+            return False
+        wait = self._engine.run(self._failing.resume())
+        if wait is None:
+            return False
+        self._is_ready = True
+        self._stop.wait(wait)
+        return True
+
+    def _take_batch(self) -> bool:
+        """Take a batch in, or wait for one; return whether to go on."""
+        run = self._run
+        if not self._is_ready:
+            return self._make_ready()
+        try:
+            self._woken.clear()
+            with self._slots:
+                batch = self.step()
+        except (LeaseLost, StoreClosed, *TRANSIENT_ERRORS):
+            raise
+        except BaseException as error:
+            if ends_task(error):
+                raise
+            wait = self._engine.run(self._failing.fail(error))
+            if wait is None:
+                return False
+            self._stop.wait(wait)
+            return True
+        self._failing.succeed()
+        for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
+            try:
+                run.described.projection.on_live(event)
+            except BaseException as error:
+                if ends_task(error):
+                    raise
+                _log.exception("on_live of projection %s failed", run.described)
+        if batch.is_caught_up:
+            self._wait_for_more(self._stop, _LONGEST_LOOK)
+        return True
 
 
 class Daemon:
@@ -108,7 +176,7 @@ class Daemon:
         duty: PartitionCoordinator,
         connections: int,
     ) -> None:
-        self._engine = engine.impatient()
+        self._engine = ShortTimeoutEngine(engine)
         self._watch = watch
         self._codec = codec
         self._duty = duty
@@ -136,22 +204,18 @@ class Daemon:
         Raises:
             ProjectionDefinitionChanged: a projection was begun in another way under its version.
         """
-        retries = Backoff()
+        supervisor = StepSupervisor("projections wait", _log, Backoff(longest=self._duty.beat))
         has_begun = False
         self._lease = _hold_lease(self._watch, self._duty)
         try:
             while not stop.is_set():
                 begun_at = time.monotonic()
-                try:
+                with supervisor:
                     if not has_begun:
                         self._engine.run(self._duty.begin())
                         has_begun = True
                     self._do(self._turn())
-                    retries.succeed()
-                    pause = self._duty.beat - (time.monotonic() - begun_at)
-                except TRANSIENT_ERRORS as error:
-                    pause = min(retries.next_pause(), self._duty.beat)
-                    _log.warning("projections wait %.2f s for the database: %s", pause, error)
+                pause = supervisor.pause or self._duty.beat - (time.monotonic() - begun_at)
                 is_set_within(stop, max(pause, 0))
         finally:
             try:
@@ -171,17 +235,21 @@ class Daemon:
         for part in turn.give_back:
             self._kept[part].end()
         for part, described in turn.take.items():
-            run = _run_of(self._codec, described, part, self._duty)
-            kept = _PartitionRunner(Projector(self._engine, self._watch, run), run)
+            run = PartitionProcessor(
+                self._codec,
+                described,
+                partition=part.partition,
+                owner=self._duty.owner,
+                lease=self._duty.lease,
+                build_id=part.build_id,
+            )
             try:
-                kept.background = Background(
-                    partial(self._keep, kept), name=f"{described.name}-{part.partition}"
+                self._kept[part] = _PartitionRunner(
+                    self._engine, self._watch, run, self._duty, self._slots
                 )
             except RuntimeError as error:
                 # Of a process with too many threads: at the next turn it is tried again.
                 _log.warning("a partition of %s is left to others: %s", described, error)
-                continue
-            self._kept[part] = kept
         for build_id in turn.ready:
             self._engine.run(registry.cut_over(build_id))
         if turn.has_retired:
@@ -208,85 +276,9 @@ class Daemon:
         with suppress(IndelibleError):
             for kept in all_kept:
                 if not kept.is_at_work:
-                    kept.projector.close()  # again, if handlers had all connections
+                    kept.close()  # again, if handlers had all connections
             self._engine.run(self._duty.leave())
 
     def _turn_in_passing(self) -> None:
         with suppress(*TRANSIENT_ERRORS):  # handlers may have all connections
             self._turn()
-
-    def _keep(self, kept: _PartitionRunner) -> None:
-        """Keep one partition up to date: the thread of it."""
-        retries = Backoff()
-        try:
-            self._watch.join(id(kept), kept.woken.set)
-            with kept.projector:
-                while not kept.stop.is_set():
-                    try:
-                        if not self._step(kept):
-                            return
-                        retries.succeed()
-                    except LeaseLost:
-                        _log.warning("%s: another worker has taken over", kept.run.described)
-                        return
-                    except TRANSIENT_ERRORS as error:
-                        pause = retries.next_pause()
-                        _log.warning("a projection waits %.2f s for the database: %s", pause, error)
-                        kept.stop.wait(pause)
-        except StoreClosed:
-            return
-        except Exception:
-            _log.exception("a partition of %s is given back", kept.run.described)
-        finally:
-            self._watch.leave(id(kept))
-
-    def _make_ready(self, kept: _PartitionRunner) -> bool:
-        """Take the partition over, and go on where the one before has left off."""
-        try:
-            if not kept.projector.is_holding and not kept.projector.take_over():
-                return False
-        except _REFUSED as error:
-            _log.error("projection %s is left to others: %s", kept.run.described, error)
-            self._duty.refused[kept.run.build_id or 0] = error
-            return False
-        wait = self._engine.run(kept.failing.resume())
-        if wait is None:
-            return False
-        kept.is_ready = True
-        kept.stop.wait(wait)
-        return True
-
-    def _step(self, kept: _PartitionRunner) -> bool:
-        """Take a batch in, or wait for one; return whether to go on."""
-        run = kept.run
-        if not kept.is_ready:
-            return self._make_ready(kept)
-        try:
-            kept.woken.clear()
-            with self._slots:
-                batch = kept.projector.step()
-        except (LeaseLost, StoreClosed, *TRANSIENT_ERRORS):
-            raise
-        except BaseException as error:
-            if ends_task(error):
-                raise
-            wait = self._engine.run(kept.failing.fail(error))
-            if wait is None:
-                return False
-            kept.stop.wait(wait)
-            return True
-        kept.failing.succeed()
-        for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
-            try:
-                run.described.projection.on_live(event)
-            except BaseException as error:
-                if ends_task(error):
-                    raise
-                _log.exception("on_live of projection %s failed", run.described)
-        if batch.is_caught_up:
-            while not kept.stop.is_set() and not run.has_more(self._watch.state):
-                self._watch.raise_what_ended()
-                kept.woken.wait(_LONGEST_LOOK)
-                kept.woken.clear()
-            run.extend(self._watch.state)
-        return True

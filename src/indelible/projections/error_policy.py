@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 
 from indelible.core.operation import Operation, Statement
-from indelible.core.retry import delay_after
+from indelible.core.retry import LONGEST_DELAY, Backoff
 from indelible.errors import ProjectionFailed, describe
 
 from . import partition
@@ -60,10 +60,10 @@ class ErrorPolicy:
         if (
             position is not None
             and processor.position < position - 1
-            and processor.short_of != position
+            and processor.isolate_position != position
         ):
             # First what stands before it: it is not to wait for one that may never succeed.
-            processor.short_of = position
+            processor.isolate_position = position
             processor.forget()
             return 0.0
         noted = {
@@ -82,7 +82,8 @@ class ErrorPolicy:
             processor.parked.add(position)
             self.attempts = 0
             return 0.0
-        wait = 0.0 if is_final else delay_after(self.attempts, definition.retry_after)
+        backoff = Backoff(definition.retry_after, LONGEST_DELAY)
+        wait = 0.0 if is_final else backoff.delay(self.attempts)
         yield Statement(
             "projections.record_failure",
             {**noted, "attempts": self.attempts, "wait": wait, "is_final": is_final},

@@ -40,10 +40,10 @@ _encode = msgspec.json.Encoder().encode
 class PartitionProcessor:
     """One partition of a build, for whoever keeps it up to date: one thread or task.
 
-    `take_over`, then batch after batch: `project` for documents, or `next_batch`, `fence`, the
+    `acquire`, then batch after batch: `project` for documents, or `next_batch`, `lock`, the
     handlers and `advance` in one transaction for tables (`next_batch`, the handlers, `advance` for
-    what is elsewhere). After an error other than `LeaseLost`: `forget`, or `resume` where it is not
-    known whether the batch was stored.
+    what is elsewhere). After an error other than `LeaseLost`: `forget`, or `reload_checkpoint` if
+    it is not known whether the batch was stored.
 
     Args:
         codec: reads the events.
@@ -85,7 +85,7 @@ class PartitionProcessor:
         """The checkpoint: up to here its events are in its state."""
         self.parked: set[int] = set()
         """The positions of events that are left out."""
-        self.short_of = 0
+        self.isolate_position = 0
         """An event that failed: what stands before it is a batch of its own."""
         self._codec = codec
         self._epoch: UUID | None = None
@@ -96,13 +96,13 @@ class PartitionProcessor:
         self._reading = LogReading(
             self._codec, self.described.query, LogReadOptions(after=self.position), follows=True
         )
-        if self._epoch is not None and self.position < self.short_of - 1:
-            self._reading.extend(HeadState(self.short_of - 1, self._epoch, None))
+        if self._epoch is not None and self.position < self.isolate_position - 1:
+            self._reading.extend(HeadState(self.isolate_position - 1, self._epoch, None))
         self._folding = DocumentState(
             self.described, partition=self.partition, partitions=self.described.partitions
         )
 
-    def take_over(self) -> Operation[bool]:
+    def acquire(self) -> Operation[bool]:
         """Take the partition, unless somebody else holds it; say whether it was taken.
 
         Raises:
@@ -132,25 +132,25 @@ class PartitionProcessor:
             raise EpochMismatch(self.position, None, (), begun_in, self._epoch)
         return True
 
-    def beat(self) -> Operation[None]:
+    def renew_lease(self) -> Operation[None]:
         """Renew the lease. Each batch does so, too.
 
         Raises:
             LeaseLost: others have taken over.
         """
-        yield Statement("projections.beat", self._lease())
+        yield Statement("projections.heartbeat", self._lease())
 
     def renewal(self) -> Statement | None:
         """Give the statement that only renews the lease; None where it has none."""
         return Statement("projections.renew_lease", self._lease()) if self.token else None
 
-    def resume(self) -> Operation[None]:
+    def reload_checkpoint(self) -> Operation[None]:
         """Begin anew from the checkpoint, wherever it stands: after an error in the middle.
 
         Raises:
             LeaseLost: others have taken over.
         """
-        ((self.position,),) = yield Statement("projections.beat", self._lease())
+        ((self.position,),) = yield Statement("projections.heartbeat", self._lease())
         self.forget()
 
     def release(self) -> Operation[None]:
@@ -252,9 +252,9 @@ class PartitionProcessor:
                 "removed": removed,
             },
         )
-        self._moved(batch)
+        self.moved(batch)
 
-    def fence(self) -> Operation[None]:
+    def lock(self) -> Operation[None]:
         """Keep others from taking over until the transaction ends that the operation runs in.
 
         Raises:
@@ -276,9 +276,6 @@ class PartitionProcessor:
 
     def moved(self, batch: Batch) -> None:
         """Note that a batch is in the state: its transaction was committed."""
-        self._moved(batch)
-
-    def _moved(self, batch: Batch) -> None:
         self.position = batch.position
         self._folding.changed.clear()
 

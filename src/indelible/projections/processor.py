@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from indelible.core.concurrency import IS_ASYNC, Event, is_set_within
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, LeaseLost
-from indelible.postgres.engine import PoolEngine
+from indelible.postgres.engine import ShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction import BoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
@@ -41,11 +41,11 @@ class Projector:
 
     def __init__(
         self,
-        engine: PoolEngine | BoundEngine,
+        engine: ShortTimeoutEngine | BoundEngine,
         watch: HeadWatcher,
         run: partition.PartitionProcessor,
     ) -> None:
-        self._engine = engine.impatient()
+        self._engine = engine
         self._watch = watch
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
@@ -72,7 +72,7 @@ class Projector:
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
             ProjectionDefinitionChanged: the projection was begun in another way under its version.
         """
-        return self._engine.run(self._run.take_over())
+        return self._engine.run(self._run.acquire())
 
     def beat(self) -> None:
         """Renew the lease; each `step` does so, too. Another thread may call it meanwhile.
@@ -80,7 +80,7 @@ class Projector:
         Raises:
             LeaseLost: others have taken over.
         """
-        self._engine.run(self._run.beat())
+        self._engine.run(self._run.renew_lease())
 
     def step(self) -> Batch:
         """Take the next batch in, and move the checkpoint with it.
@@ -95,7 +95,7 @@ class Projector:
         """
         try:
             if self._is_unsure:
-                self._engine.run(self._run.resume())
+                self._engine.run(self._run.reload_checkpoint())
                 self._is_unsure = False
             return self._take_in()
         except LeaseLost:
@@ -123,7 +123,7 @@ class Projector:
             return batch
         elif described.kind == "tables":
             with engine.transaction() as bound:
-                bound.run(run.fence())
+                bound.run(run.lock())
                 handle(described, batch.events, bound)
                 bound.run(run.advance(batch))
         else:
@@ -142,39 +142,39 @@ class Projector:
             ProjectionFailed: the projection failed at an event.
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
         """
-        retries = Backoff()
+        supervisor = StepSupervisor("a projection waits", _log)
         self._watch.join(id(self._woken), self._woken.set)
         lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
-                    if not self.is_holding and not self.take_over():
-                        is_set_within(stop, min(_LONGEST_LOOK, self._run.lease / 3))
-                        continue
-                    _show_life(lease, self._run, 0)
-                    self._woken.clear()
-                    batch = self.step()
-                    if batch.is_caught_up and not stop.is_set():
-                        self._wait(stop, lease)
-                    retries.succeed()
+                    with supervisor:
+                        if not self.is_holding and not self.take_over():
+                            is_set_within(stop, min(_LONGEST_LOOK, self._run.lease / 3))
+                            continue
+                        _show_life(lease, self._run, 0)
+                        self._woken.clear()
+                        batch = self.step()
+                        if batch.is_caught_up and not stop.is_set():
+                            self._wait_for_more(stop, min(0.2, self._run.lease / 3), lease)
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
-                except TRANSIENT_ERRORS as error:
-                    pause = retries.next_pause()
-                    _log.warning("a projection waits %.2f s for the database: %s", pause, error)
-                    _show_life(lease, self._run, pause)
-                    is_set_within(stop, pause)
+                if supervisor.pause:
+                    _show_life(lease, self._run, supervisor.pause)
+                    is_set_within(stop, supervisor.pause)
         finally:
             self._watch.leave(id(self._woken))
             self._watch.leases.drop(lease)
 
-    def _wait(self, stop: threading.Event, lease: Lease) -> None:
-        """Wait until there is more to read, giving signs of life."""
-        pause = min(0.2, self._run.lease / 3)
+    def _wait_for_more(
+        self, stop: threading.Event | Event, pause: float, lease: Lease | None = None
+    ) -> None:
+        """Wait until there is more to read, and look every `pause` seconds; renew a lease."""
         while not stop.is_set() and not self._run.has_more(self._watch.state):
             self._watch.raise_what_ended()
-            _check_lease(lease, self._run)
-            _show_life(lease, self._run, pause)
+            if lease is not None:
+                _check_lease(lease, self._run)
+                _show_life(lease, self._run, pause)
             self._woken.wait(pause)
             self._woken.clear()
         self._run.extend(self._watch.state)

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from indelible.core.concurrency_async import IS_ASYNC, AsyncEvent, is_set_within_async
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, LeaseLost
-from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.engine_async import AsyncShortTimeoutEngine
 from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
@@ -40,11 +40,11 @@ class AsyncProjector:
 
     def __init__(
         self,
-        engine: AsyncPoolEngine | AsyncBoundEngine,
+        engine: AsyncShortTimeoutEngine | AsyncBoundEngine,
         watch: HeadWatcher,
         run: partition.PartitionProcessor,
     ) -> None:
-        self._engine = engine.impatient()
+        self._engine = engine
         self._watch = watch
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
@@ -71,7 +71,7 @@ class AsyncProjector:
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
             ProjectionDefinitionChanged: the projection was begun in another way under its version.
         """
-        return await self._engine.run(self._run.take_over())
+        return await self._engine.run(self._run.acquire())
 
     async def beat(self) -> None:
         """Renew the lease; each `step` does so, too. Another task may call it meanwhile.
@@ -79,7 +79,7 @@ class AsyncProjector:
         Raises:
             LeaseLost: others have taken over.
         """
-        await self._engine.run(self._run.beat())
+        await self._engine.run(self._run.renew_lease())
 
     async def step(self) -> Batch:
         """Take the next batch in, and move the checkpoint with it.
@@ -94,7 +94,7 @@ class AsyncProjector:
         """
         try:
             if self._is_unsure:
-                await self._engine.run(self._run.resume())
+                await self._engine.run(self._run.reload_checkpoint())
                 self._is_unsure = False
             return await self._take_in()
         except LeaseLost:
@@ -122,7 +122,7 @@ class AsyncProjector:
             return batch
         elif described.kind == "tables":
             async with engine.transaction() as bound:
-                await bound.run(run.fence())
+                await bound.run(run.lock())
                 await handle_async(described, batch.events, bound)
                 await bound.run(run.advance(batch))
         else:
@@ -141,39 +141,39 @@ class AsyncProjector:
             ProjectionFailed: the projection failed at an event.
             EpochMismatch: the store failed over or was restored, and the state is elsewhere.
         """
-        retries = Backoff()
+        supervisor = StepSupervisor("a projection waits", _log)
         self._watch.join(id(self._woken), self._woken.set)
         lease = _hold_lease(self._watch, self._run)
         try:
             while not stop.is_set():
                 try:
-                    if not self.is_holding and not await self.take_over():
-                        await is_set_within_async(stop, min(_LONGEST_LOOK, self._run.lease / 3))
-                        continue
-                    _show_life(lease, self._run, 0)
-                    self._woken.clear()
-                    batch = await self.step()
-                    if batch.is_caught_up and not stop.is_set():
-                        await self._wait(stop, lease)
-                    retries.succeed()
+                    with supervisor:
+                        if not self.is_holding and not await self.take_over():
+                            await is_set_within_async(stop, min(_LONGEST_LOOK, self._run.lease / 3))
+                            continue
+                        _show_life(lease, self._run, 0)
+                        self._woken.clear()
+                        batch = await self.step()
+                        if batch.is_caught_up and not stop.is_set():
+                            await self._wait_for_more(stop, min(0.2, self._run.lease / 3), lease)
                 except LeaseLost:
                     _log.warning("%s: another worker has taken over", self._run.described)
-                except TRANSIENT_ERRORS as error:
-                    pause = retries.next_pause()
-                    _log.warning("a projection waits %.2f s for the database: %s", pause, error)
-                    _show_life(lease, self._run, pause)
-                    await is_set_within_async(stop, pause)
+                if supervisor.pause:
+                    _show_life(lease, self._run, supervisor.pause)
+                    await is_set_within_async(stop, supervisor.pause)
         finally:
             self._watch.leave(id(self._woken))
             self._watch.leases.drop(lease)
 
-    async def _wait(self, stop: asyncio.Event, lease: Lease) -> None:
-        """Wait until there is more to read, giving signs of life."""
-        pause = min(0.2, self._run.lease / 3)
+    async def _wait_for_more(
+        self, stop: asyncio.Event | AsyncEvent, pause: float, lease: Lease | None = None
+    ) -> None:
+        """Wait until there is more to read, and look every `pause` seconds; renew a lease."""
         while not stop.is_set() and not self._run.has_more(self._watch.state):
             self._watch.raise_what_ended()
-            _check_lease(lease, self._run)
-            _show_life(lease, self._run, pause)
+            if lease is not None:
+                _check_lease(lease, self._run)
+                _show_life(lease, self._run, pause)
             await self._woken.wait(pause)
             self._woken.clear()
         self._run.extend(self._watch.state)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from indelible.core.concurrency import IS_ASYNC, Background
 from indelible.core.operation import Operation
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.core.worker_name import daemon_name
 from indelible.postgres.engine import PoolEngine
 from indelible.serialization.codec import Codec
@@ -123,14 +123,11 @@ def _serve(
 
 def _insist(engine: PoolEngine, make: Callable[[], Operation[T]]) -> T:
     """Run an operation, again and again where it fails for a reason that passes."""
-    retries = Backoff()
+    supervisor = StepSupervisor("a rebuild waits", _log)
     while True:
-        try:
+        with supervisor:
             return engine.run(make())
-        except TRANSIENT_ERRORS as error:
-            pause = retries.next_pause()
-            _log.warning("a rebuild waits %.2f s for the database: %s", pause, error)
-            engine.wait(pause)
+        engine.wait(supervisor.pause)
 
 
 def _is_enough(found: RebuildProgress, upto: int, *, is_inline: bool) -> bool:

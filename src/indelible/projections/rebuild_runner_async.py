@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from indelible.core.concurrency_async import IS_ASYNC, AsyncBackground
 from indelible.core.operation import Operation
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.core.worker_name import daemon_name
 from indelible.postgres.engine_async import AsyncPoolEngine
 from indelible.serialization.codec import Codec
@@ -122,14 +122,11 @@ async def _serve_async(
 
 async def _insist_async(engine: AsyncPoolEngine, make: Callable[[], Operation[T]]) -> T:
     """Run an operation, again and again where it fails for a reason that passes."""
-    retries = Backoff()
+    supervisor = StepSupervisor("a rebuild waits", _log)
     while True:
-        try:
+        with supervisor:
             return await engine.run(make())
-        except TRANSIENT_ERRORS as error:
-            pause = retries.next_pause()
-            _log.warning("a rebuild waits %.2f s for the database: %s", pause, error)
-            await engine.wait(pause)
+        await engine.wait(supervisor.pause)
 
 
 def _is_enough(found: RebuildProgress, upto: int, *, is_inline: bool) -> bool:

@@ -11,7 +11,7 @@ SELECT indelible.projection_advance(
     %(projection_id)s, %(partition)s::smallint, %(token)s, %(after)s, %(upto)s, %(events)s
 )
 
--- name: beat
+-- name: heartbeat
 -- One row: the checkpoint. Raises IND05 where others have taken over.
 SELECT indelible.projection_heartbeat(%(projection_id)s, %(partition)s::smallint, %(token)s)
 

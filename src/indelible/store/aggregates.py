@@ -250,4 +250,4 @@ class AggregateMethods(StoreBase):
 
     def _keep_snapshot(self, begun: StateLoader[Any]) -> None:
         if begun.has_snapshot_to_take:
-            self._engine.run_aside(begun.take_snapshot())
+            self._engine.run_best_effort(begun.take_snapshot())

@@ -249,4 +249,4 @@ class AsyncAggregateMethods(AsyncStoreBase):
 
     async def _keep_snapshot(self, begun: StateLoader[Any]) -> None:
         if begun.has_snapshot_to_take:
-            await self._engine.run_aside(begun.take_snapshot())
+            await self._engine.run_best_effort(begun.take_snapshot())

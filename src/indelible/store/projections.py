@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from indelible.core.worker_name import daemon_name, worker_name
+from indelible.postgres.engine import ShortTimeoutEngine
 from indelible.projections import admin_operations, registry
 from indelible.projections.admin import ProjectionAdmin
 from indelible.projections.assignment import PartitionCoordinator, check_concurrency
@@ -58,7 +59,7 @@ class ProjectionMethods(PooledStoreBase):
             owner=name or worker_name(),
             lease=lease,
         )
-        return Projector(self._engine, self._wakeup.watch, run)
+        return Projector(ShortTimeoutEngine(self._engine), self._wakeup.watch, run)
 
     def catch_up(self, projection: Projection | type[Projection]) -> int:
         """Bring an async projection up to the head of this moment, in this process.

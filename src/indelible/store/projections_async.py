@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from indelible.core.worker_name import daemon_name, worker_name
+from indelible.postgres.engine_async import AsyncShortTimeoutEngine
 from indelible.projections import admin_operations, registry
 from indelible.projections.admin_async import AsyncProjectionAdmin
 from indelible.projections.assignment import PartitionCoordinator, check_concurrency
@@ -57,7 +58,7 @@ class AsyncProjectionMethods(AsyncPooledStoreBase):
             owner=name or worker_name(),
             lease=lease,
         )
-        return AsyncProjector(self._engine, self._wakeup.watch, run)
+        return AsyncProjector(AsyncShortTimeoutEngine(self._engine), self._wakeup.watch, run)
 
     async def catch_up(self, projection: Projection | type[Projection]) -> int:
         """Bring an async projection up to the head of this moment, in this process.

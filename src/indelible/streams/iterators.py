@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from indelible.core.operation import Operation
-from indelible.events import RecordedEvent
+from indelible.events import Data_co, RecordedEvent
 from indelible.postgres.engine import PoolEngine
 from indelible.postgres.transaction import BoundEngine
 
@@ -21,7 +21,7 @@ class _Reading(Protocol[T_co]):
     def next_page(self) -> Operation[Sequence[T_co]]: ...
 
 
-class StreamEvents(Iterator[RecordedEvent]):
+class StreamEvents(Iterator[RecordedEvent[Data_co]], Generic[Data_co]):
     """The events of a reading of a stream, and the version that it has come to."""
 
     def __init__(
@@ -37,13 +37,14 @@ class StreamEvents(Iterator[RecordedEvent]):
         """Once the events are taken, the highest version read: what an append may expect; else -1.
 
         It counts what upcasters leave nothing of, and so may be higher than that of the last event.
+        A reading of some event classes counts these alone.
         """
         return self._reading.version
 
-    def __iter__(self) -> Iterator[RecordedEvent]:
+    def __iter__(self) -> Iterator[RecordedEvent[Data_co]]:
         return self._events
 
-    def __next__(self) -> RecordedEvent:
+    def __next__(self) -> RecordedEvent[Data_co]:
         return next(self._events)
 
 

@@ -37,6 +37,8 @@ _NOTE_PAUSE = 1.0
 _HELD_TOO_LONG = 10.0
 """After how many seconds of a head that is held back a warning is logged."""
 
+_BACKOFF = Backoff()
+
 _log = logging.getLogger("indelible")
 
 
@@ -71,7 +73,7 @@ class HeadWatcher:
         self._looked_at, self._moved_at = -inf, 0.0
         self._gap = self._pause = 0.0
         self._cost = _SHORTEST_GAP
-        self._retries = Backoff()
+        self._failures = 0
         self.state: HeadState | None = None
         """The highest head seen so far in the epoch of today; None before the first look."""
         self._noted, self._noted_at = 0, -inf
@@ -158,7 +160,7 @@ class HeadWatcher:
         was_rung, self._is_rung = self._is_rung, False
         begun_at = time.monotonic()
         state = session.run(head_state())
-        self._retries.succeed()
+        self._failures = 0
         self._looked_at = time.monotonic()
         # What a look costs, and not for how long the machine was busy with other things.
         self._cost = min(self._looked_at - begun_at, 1.25 * self._cost)
@@ -189,7 +191,8 @@ class HeadWatcher:
         """Look later where it passes by itself; else end all readers."""
         if isinstance(problem, TRANSIENT_ERRORS):
             self._looked_at = time.monotonic()
-            self._gap = self._pause = self._retries.next_pause()
+            self._failures += 1
+            self._gap = self._pause = _BACKOFF.delay(self._failures)
             _log.warning(
                 "the log cannot be watched (%s); trying again in %.2f s", problem, self._pause
             )

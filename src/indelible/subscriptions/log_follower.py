@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Generic, Literal
 from uuid import UUID
 
 from indelible.core.operation import Operation
 from indelible.core.timestamps import validate_timestamp
 from indelible.errors import InvalidInput
-from indelible.events import Checkpoint, RecordedEvent
+from indelible.events import Checkpoint, Data_co, RecordedEvent
 from indelible.query import Query
 from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState, head_info, head_state

@@ -9,12 +9,12 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self
 
 from indelible.core.concurrency import Begun, Event
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
-from indelible.events import Checkpoint, RecordedEvent
-from indelible.postgres.engine import PoolEngine
+from indelible.core.retry import StepSupervisor
+from indelible.events import Checkpoint, Data_co, RecordedEvent
+from indelible.postgres.engine import PoolEngine, ShortTimeoutEngine
 
 from .head_watcher import HeadWatcher
 from .log_follower import Batch, LogFollower
@@ -22,7 +22,7 @@ from .log_follower import Batch, LogFollower
 _log = logging.getLogger("indelible")
 
 
-class Subscription(Iterator[RecordedEvent], Begun):
+class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
     """The events of the log: those that are there and those that come.
 
     `EventStore.subscribe` makes it. It begins at once; an async one begins when it is awaited
@@ -33,17 +33,17 @@ class Subscription(Iterator[RecordedEvent], Begun):
     """
 
     def __init__(self, engine: PoolEngine, watch: HeadWatcher, following: LogFollower) -> None:
-        self._engine = engine.impatient()
+        self._engine = ShortTimeoutEngine(engine)
         self._patient_engine = engine
         self._watch = watch
         self._following = following
-        self._events: deque[RecordedEvent] = deque()
-        self._handed_out: RecordedEvent | None = None
+        self._events: deque[RecordedEvent[Data_co]] = deque()
+        self._handed_out: RecordedEvent[Data_co] | None = None
         self._woken = Event()
         self._stopped = Event()
         self._has_caught_up = False
         self._settled = Event()  # it has caught up, or never will
-        self._retries = Backoff()
+        self._supervisor = StepSupervisor("a subscription waits", _log)
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
         super().__init__()
 
@@ -83,7 +83,7 @@ class Subscription(Iterator[RecordedEvent], Begun):
         self._settled.wait(timeout)
         return self._has_caught_up
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch[Data_co]]:
         """Take what comes in batches.
 
         A batch may be empty: then nothing matched up to its `position`, which is worth keeping all
@@ -103,7 +103,7 @@ class Subscription(Iterator[RecordedEvent], Begun):
         self._settled.set()
         self._finalizer()
 
-    def __next__(self) -> RecordedEvent:
+    def __next__(self) -> RecordedEvent[Data_co]:
         while not self._events:
             self._handed_out = None
             batch = self._next_batch()
@@ -116,24 +116,18 @@ class Subscription(Iterator[RecordedEvent], Begun):
         self._handed_out = event
         return event
 
-    def _next_batch(self) -> Batch | None:
+    def _next_batch(self) -> Batch[Data_co] | None:
         if not self._stopped.is_set():
             self._begin()
         while not self._stopped.is_set():
-            try:
+            with self._supervisor:
                 if self._following.is_caught_up:
                     self._has_caught_up = True
                     self._settled.set()
                     if not self._wait_for_more():
                         break
-                batch = self._engine.run(self._following.next_batch())
-            except TRANSIENT_ERRORS as error:
-                pause = self._retries.next_pause()
-                _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
-                self._stopped.wait(pause)
-            else:
-                self._retries.succeed()
-                return batch
+                return self._engine.run(self._following.next_batch())
+            self._stopped.wait(self._supervisor.pause)
         return None
 
     def _wait_for_more(self) -> bool:

@@ -8,12 +8,12 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Generic, Self
 
 from indelible.core.concurrency_async import AsyncBegun, AsyncEvent
-from indelible.core.retry import TRANSIENT_ERRORS, Backoff
+from indelible.core.retry import StepSupervisor
 from indelible.events import Checkpoint, Data_co, RecordedEvent
-from indelible.postgres.engine_async import AsyncPoolEngine
+from indelible.postgres.engine_async import AsyncPoolEngine, AsyncShortTimeoutEngine
 
 from .head_watcher import HeadWatcher
 from .log_follower import Batch, LogFollower
@@ -32,7 +32,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent[Data_co]], AsyncBegun, Gener
     """
 
     def __init__(self, engine: AsyncPoolEngine, watch: HeadWatcher, following: LogFollower) -> None:
-        self._engine = engine.impatient()
+        self._engine = AsyncShortTimeoutEngine(engine)
         self._patient_engine = engine
         self._watch = watch
         self._following = following
@@ -42,7 +42,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent[Data_co]], AsyncBegun, Gener
         self._stopped = AsyncEvent()
         self._has_caught_up = False
         self._settled = AsyncEvent()  # it has caught up, or never will
-        self._retries = Backoff()
+        self._supervisor = StepSupervisor("a subscription waits", _log)
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
         super().__init__()
 
@@ -115,24 +115,18 @@ class AsyncSubscription(AsyncIterator[RecordedEvent[Data_co]], AsyncBegun, Gener
         self._handed_out = event
         return event
 
-    async def _next_batch(self) -> Batch | None:
+    async def _next_batch(self) -> Batch[Data_co] | None:
         if not self._stopped.is_set():
             await self._begin()
         while not self._stopped.is_set():
-            try:
+            with self._supervisor:
                 if self._following.is_caught_up:
                     self._has_caught_up = True
                     self._settled.set()
                     if not await self._wait_for_more():
                         break
-                batch = await self._engine.run(self._following.next_batch())
-            except TRANSIENT_ERRORS as error:
-                pause = self._retries.next_pause()
-                _log.warning("a subscription waits %.2f s for the database: %s", pause, error)
-                await self._stopped.wait(pause)
-            else:
-                self._retries.succeed()
-                return batch
+                return await self._engine.run(self._following.next_batch())
+            await self._stopped.wait(self._supervisor.pause)
         return None
 
     async def _wait_for_more(self) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from indelible.core.concurrency import sleep
 from indelible.core.operation import Operation
+from indelible.core.retry import Backoff
 from indelible.core.validation import validate_integer
 from indelible.errors import WaitTimeout
 from indelible.postgres.engine import PoolEngine
 
-_SHORTEST_LOOK = 0.01
-_LONGEST_LOOK = 0.1
+_BACKOFF = Backoff(0.01, 0.1)
 
 
 def wait_for(
@@ -29,10 +29,10 @@ def wait_for(
         WaitTimeout: it did not come that far in time.
     """
     validate_integer("position", position)
-    deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+    deadline, looks = time.monotonic() + timeout, 0
     while (found := engine.run(checkpoint())) < position:
         if time.monotonic() >= deadline:
             raise WaitTimeout(reader, position, found, timeout)
-        sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_LOOK)
+        looks += 1
+        sleep(_BACKOFF.delay(looks))
     return found

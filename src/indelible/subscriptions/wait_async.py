@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from indelible.core.concurrency_async import sleep_async
 from indelible.core.operation import Operation
+from indelible.core.retry import Backoff
 from indelible.core.validation import validate_integer
 from indelible.errors import WaitTimeout
 from indelible.postgres.engine_async import AsyncPoolEngine
 
-_SHORTEST_LOOK = 0.01
-_LONGEST_LOOK = 0.1
+_BACKOFF = Backoff(0.01, 0.1)
 
 
 async def wait_for_async(
@@ -28,10 +28,10 @@ async def wait_for_async(
         WaitTimeout: it did not come that far in time.
     """
     validate_integer("position", position)
-    deadline, pause = time.monotonic() + timeout, _SHORTEST_LOOK
+    deadline, looks = time.monotonic() + timeout, 0
     while (found := await engine.run(checkpoint())) < position:
         if time.monotonic() >= deadline:
             raise WaitTimeout(reader, position, found, timeout)
-        await sleep_async(pause)
-        pause = min(pause * 1.5, _LONGEST_LOOK)
+        looks += 1
+        await sleep_async(_BACKOFF.delay(looks))
     return found

@@ -1,14 +1,13 @@
 """What goes wrong between an application and its store, brought about on purpose.
 
 Nothing is made up: the rival's events are really appended, and so is what a lost connection leaves
-unknown. A store runs its calls as operations, whose statements are intercepted here.
+unknown. The engine of the store sends each statement through a hook.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from copy import copy
 from typing import Any, TypeVar
 
 from indelible.core.operation import AppendStatement, Operation, Rows, Statement
@@ -18,7 +17,6 @@ from indelible.store import AsyncEventStore, EventStore
 from indelible.streams.append import append
 from indelible.streams.append_input import AppendSettings
 
-T = TypeVar("T")
 S = TypeVar("S", EventStore, AsyncEventStore)
 
 Interference = Callable[[AppendSettings, Statement], Operation[Rows]]
@@ -87,31 +85,17 @@ def with_lost_connection(store: S, *, at: int = 1) -> S:
 def _interfered(store: S, interfere: Interference, at: int) -> S:
     if at < 1:
         raise InvalidInput(f"at counts appends from 1 on, and is {at!r}")
-    engine: Any = copy(store._engine)
-    run = engine.run
-    left = [at]
+    left = at
 
-    def interfered(operation: Operation[T]) -> Operation[T]:
-        try:
-            statement = next(operation)
-            while True:
-                try:
-                    is_append = isinstance(statement, AppendStatement)
-                    left[0] -= is_append
-                    if is_append and left[0] == 0:
-                        rows = yield from interfere(store._writing, statement)
-                    else:
-                        rows = yield statement
-                except Exception as error:
-                    statement = operation.throw(error)
-                else:
-                    statement = operation.send(rows)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+    def hook(statement: Statement) -> Operation[Rows]:
+        nonlocal left
+        if isinstance(statement, AppendStatement):
+            left -= 1
+            if left == 0:
+                return (yield from interfere(store._writing, statement))
+        return (yield statement)
 
-    engine.run = lambda operation: run(interfered(operation))
-    return type(store)(engine, store._writing, store._wakeup)
+    return type(store)(store._engine.with_hook(hook), store._writing, store._wakeup)
 
 
 def _stream_of(statement: Statement) -> str:

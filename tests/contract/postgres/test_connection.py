@@ -19,7 +19,11 @@ from indelible import (
     NewEvent,
     WrongExpectedVersion,
 )
+from indelible.core.operation import Operation
 from indelible.errors import DatabaseUnreachable, StoreClosed, WrongEventLoop
+from indelible.postgres.engine import ShortTimeoutEngine
+from indelible.postgres.engine_async import AsyncShortTimeoutEngine
+from indelible.streams.append import append
 from tests.conftest import Connect
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
@@ -169,6 +173,30 @@ def test_a_subclass_of_a_store_opens_itself(url: str, schema: str) -> None:
     with Own.connect(url, schema=schema) as store:
         assert type(store) is Own
     assert asyncio.run(opened()) == [AsyncOwn, AsyncOwn]
+
+
+def test_a_short_timeout_bounds_appends_as_well(
+    url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch has the timeout of the store, so such an append shares none."""
+    for variant in ("", "_async"):
+        monkeypatch.setattr(f"indelible.postgres.engine{variant}._IMPATIENCE", 0.25)
+
+    def append_one(store: EventStore | AsyncEventStore) -> Operation[object]:
+        return append(store._writing, "a-1", event(), expected=ANY, channel=None, metadata=None)
+
+    async def append_async() -> None:
+        async with AsyncEventStore.connect(url, schema=schema, pool_size=1, timeout=1) as store:
+            async with store.transaction():
+                await AsyncShortTimeoutEngine(store._engine).run(append_one(store))
+
+    with pytest.raises(DatabaseUnreachable, match=r"in use for 0\.25 s"):
+        asyncio.run(append_async())
+    with EventStore.connect(url, schema=schema, pool_size=1, timeout=1) as store:
+        with store.transaction(), pytest.raises(DatabaseUnreachable, match=r"in use for 0\.25 s"):
+            ShortTimeoutEngine(store._engine).run(append_one(store))
+        with pytest.raises(DatabaseUnreachable, match="in use for 1 s"), store.transaction():
+            store.append("a-1", event(), expected=ANY)
 
 
 def test_a_store_of_another_event_loop_is_refused(url: str, schema: str) -> None:

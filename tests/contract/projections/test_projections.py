@@ -690,19 +690,19 @@ def test_a_batch_of_which_it_is_not_known_whether_it_was_stored_is_not_taken_in_
         write_some(store)
         projector = store.projector(Receipts)
         projector.take_over()
-        engine = projector._engine
+        engine: Any = store._engine
         execute = engine._execute
 
-        def execute_and_lose(statement: Statement) -> Rows:
-            rows = execute(statement)
+        def execute_and_lose(statement: Statement, **options: Any) -> Rows:
+            rows: Rows = execute(statement, **options)
             if statement.name == "projections.commit":
                 raise ConnectionLost("in the middle of the answer")
             return rows
 
-        engine._execute = execute_and_lose  # type: ignore[method-assign]
+        engine._execute = execute_and_lose
         with pytest.raises(ConnectionLost):
             projector.step()
-        engine._execute = execute  # type: ignore[method-assign]
+        engine._execute = execute
         write_some(store)
         projector.step()
 
@@ -769,15 +769,16 @@ def test_a_batch_whose_answer_was_lost_is_counted_once(
         write_some(store)
         projector = store.projector(Receipts)
         projector.take_over()
-        engine = projector._engine
+        engine: Any = store._engine
         execute = engine._execute
 
-        def execute_twice(statement: Statement) -> Rows:
+        def execute_twice(statement: Statement, **options: Any) -> Rows:
             if statement.name == "projections.commit":
-                execute(statement)
-            return execute(statement)
+                execute(statement, **options)
+            result: Rows = execute(statement, **options)
+            return result
 
-        engine._execute = execute_twice  # type: ignore[method-assign]
+        engine._execute = execute_twice
         projector.step()
         assert dict(store.documents(Receipts).find()) == RECEIPTS
         assert store.projections("receipts")[0].partitions[0].handled == 4

@@ -370,7 +370,7 @@ def test_stopping_does_not_wait_for_a_database_that_is_away(
     url: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while it finds out that the database is away, before it waits."""
-    monkeypatch.setattr("indelible.core.retry._SHORTEST_BACKOFF", 60.0)
+    monkeypatch.setattr("indelible.core.retry.Backoff.delay", lambda backoff, failures: 60.0)
 
     async def stop_and_fail() -> None:
         async with await AsyncEventStore.connect(url, schema=schema) as store:
