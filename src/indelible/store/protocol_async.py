@@ -106,6 +106,7 @@ class AsyncEventStoreProtocol(Protocol):
     def read(
         self,
         stream: str,
+        types: Any = None,
         *,
         from_version: int = 0,
         to_version: int | None = None,
@@ -121,7 +122,7 @@ class AsyncEventStoreProtocol(Protocol):
 
     def read_all(
         self,
-        query: Query | None = None,
+        query: Any = None,
         *,
         after: int = 0,
         backwards: bool = False,
@@ -171,7 +172,7 @@ class AsyncEventStoreProtocol(Protocol):
         """Ask who closed, reopened, archived or erased a stream, when and why, in order."""
 
     def subscribe(
-        self, query: Query | None = None, *, after: Start = 0, deliver_when_valid: bool = False
+        self, query: Any = None, *, after: Start = 0, deliver_when_valid: bool = False
     ) -> AsyncFollowing:
         """Read the log, and go on with what comes."""
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from datetime import datetime
+from types import UnionType
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from indelible.admin import epoch, event_types, statistics
@@ -23,13 +25,17 @@ from indelible.streams.valid_time import ValidTimeRange
 
 from .base import StoreBase
 
+Data = TypeVar("Data")
+
 
 class ReadMethods(StoreBase):
     """The part of an `EventStore` that reads."""
 
+    @overload
     def read(
         self,
         stream: str,
+        types: type[Data],
         *,
         from_version: int = 0,
         to_version: int | None = None,
@@ -40,13 +46,47 @@ class ReadMethods(StoreBase):
         recorded_between: TimeRange | None = None,
         valid_at: datetime | None = None,
         valid_between: TimeRange | None = None,
-    ) -> StreamEvents:
+    ) -> StreamEvents[Data]: ...
+
+    @overload
+    def read(
+        self,
+        stream: str,
+        types: UnionType | None = None,
+        *,
+        from_version: int = 0,
+        to_version: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        must_exist: bool = False,
+        as_of: AsOf | None = None,
+        recorded_between: TimeRange | None = None,
+        valid_at: datetime | None = None,
+        valid_between: TimeRange | None = None,
+    ) -> StreamEvents[Any]: ...
+
+    def read(
+        self,
+        stream: str,
+        types: Any = None,
+        *,
+        from_version: int = 0,
+        to_version: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        must_exist: bool = False,
+        as_of: AsOf | None = None,
+        recorded_between: TimeRange | None = None,
+        valid_at: datetime | None = None,
+        valid_between: TimeRange | None = None,
+    ) -> StreamEvents[Any]:
         """Read a stream, in order of version.
 
         Events are read in pages as you take them; memory stays bounded for any length.
 
         Args:
             stream: the stream.
+            types: an event class, or a union of some: only these events; None for all.
             from_version: the lowest version to read.
             to_version: the highest version to read; None for no bound.
             backwards: begin at the highest version.
@@ -77,6 +117,8 @@ class ReadMethods(StoreBase):
         Example:
             ```python
             last = next(store.read("order-17", backwards=True, limit=1))
+            for event in store.read("order-17", OrderTipped):
+                total += event.data.amount  # a type checker knows the class
             believed = store.read("menu-3", as_of=monday, valid_at=friday)
             ```
         """
@@ -88,15 +130,17 @@ class ReadMethods(StoreBase):
             must_exist=must_exist,
             recorded_time=RecordedTimeRange(as_of, recorded_between),
             valid_time=ValidTimeRange(valid_at, valid_between),
+            types=types,
         )
         return StreamEvents(
             self._engine,
             stream_reading(self._writing.codec, stream, options),
         )
 
+    @overload
     def read_all(
         self,
-        query: Query | None = None,
+        query: type[Data],
         *,
         after: int = 0,
         backwards: bool = False,
@@ -105,13 +149,40 @@ class ReadMethods(StoreBase):
         recorded_between: TimeRange | None = None,
         valid_at: datetime | None = None,
         valid_between: TimeRange | None = None,
-    ) -> Log:
+    ) -> Log[Data]: ...
+
+    @overload
+    def read_all(
+        self,
+        query: Query | UnionType | None = None,
+        *,
+        after: int = 0,
+        backwards: bool = False,
+        limit: int | None = None,
+        as_of: AsOf | None = None,
+        recorded_between: TimeRange | None = None,
+        valid_at: datetime | None = None,
+        valid_between: TimeRange | None = None,
+    ) -> Log[Any]: ...
+
+    def read_all(
+        self,
+        query: Any = None,
+        *,
+        after: int = 0,
+        backwards: bool = False,
+        limit: int | None = None,
+        as_of: AsOf | None = None,
+        recorded_between: TimeRange | None = None,
+        valid_at: datetime | None = None,
+        valid_between: TimeRange | None = None,
+    ) -> Log[Any]:
         """Read the log, in order of position, up to the head.
 
         What this returns never changes: no event can appear any more among those read.
 
         Args:
-            query: which events; None for all.
+            query: which events: a `Query`, an event class, or a union of some; None for all.
             after: the position after which to begin, such as the `head` of an earlier read.
             backwards: begin at the head, and go down to `after`.
             limit: how many events to read at most.

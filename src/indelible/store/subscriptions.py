@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from types import UnionType
+from typing import Any, TypeVar, overload
+
 from indelible.query import Query
 from indelible.subscriptions.log_follower import LogFollower, Start
 from indelible.subscriptions.subscription import Subscription
@@ -12,13 +15,29 @@ from indelible.subscriptions.wait import wait_for
 from . import checkpoints
 from .base import PooledStoreBase
 
+Data = TypeVar("Data")
+
 
 class SubscriptionMethods(PooledStoreBase):
     """The part of an `EventStore` that follows the log."""
 
+    @overload
     def subscribe(
-        self, query: Query | None = None, *, after: Start = 0, deliver_when_valid: bool = False
-    ) -> Subscription:
+        self, query: type[Data], *, after: Start = 0, deliver_when_valid: bool = False
+    ) -> Subscription[Data]: ...
+
+    @overload
+    def subscribe(
+        self,
+        query: Query | UnionType | None = None,
+        *,
+        after: Start = 0,
+        deliver_when_valid: bool = False,
+    ) -> Subscription[Any]: ...
+
+    def subscribe(
+        self, query: Any = None, *, after: Start = 0, deliver_when_valid: bool = False
+    ) -> Subscription[Any]:
         """Read the log, and go on with what comes.
 
         Every event that matches is handed out once, in order of position. A lost connection or a
@@ -26,7 +45,7 @@ class SubscriptionMethods(PooledStoreBase):
         less often. Memory stays bounded: it reads on as you take.
 
         Args:
-            query: which events; None for all.
+            query: which events: a `Query`, an event class, or a union of some; None for all.
             after: the checkpoint or position after which to begin, such as the `checkpoint` that
                 you kept; a moment, for what was recorded after it; or `"head"` for what comes
                 from now on.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import UnionType
+from typing import Any, TypeVar, overload
+
 from indelible.query import Query
 from indelible.subscriptions.log_follower import LogFollower, Start
 from indelible.subscriptions.subscription_async import AsyncSubscription
@@ -11,13 +14,29 @@ from indelible.subscriptions.wait_async import wait_for_async
 from . import checkpoints
 from .base_async import AsyncPooledStoreBase
 
+Data = TypeVar("Data")
+
 
 class AsyncSubscriptionMethods(AsyncPooledStoreBase):
     """The part of an `AsyncEventStore` that follows the log."""
 
+    @overload
     def subscribe(
-        self, query: Query | None = None, *, after: Start = 0, deliver_when_valid: bool = False
-    ) -> AsyncSubscription:
+        self, query: type[Data], *, after: Start = 0, deliver_when_valid: bool = False
+    ) -> AsyncSubscription[Data]: ...
+
+    @overload
+    def subscribe(
+        self,
+        query: Query | UnionType | None = None,
+        *,
+        after: Start = 0,
+        deliver_when_valid: bool = False,
+    ) -> AsyncSubscription[Any]: ...
+
+    def subscribe(
+        self, query: Any = None, *, after: Start = 0, deliver_when_valid: bool = False
+    ) -> AsyncSubscription[Any]:
         """Read the log, and go on with what comes.
 
         Every event that matches is handed out once, in order of position. A lost connection or a
@@ -25,7 +44,7 @@ class AsyncSubscriptionMethods(AsyncPooledStoreBase):
         less often. Memory stays bounded: it reads on as you take.
 
         Args:
-            query: which events; None for all.
+            query: which events: a `Query`, an event class, or a union of some; None for all.
             after: the checkpoint or position after which to begin, such as the `checkpoint` that
                 you kept; a moment, for what was recorded after it; or `"head"` for what comes
                 from now on.

@@ -36,14 +36,24 @@ def current_query(codec: Codec, query: object) -> Query | None:
     if query is None:
         return None
     if not isinstance(query, Query):
-        try:
-            classes = classes_of(query)
-        except InvalidInput:
-            raise InvalidInput(
-                f"query must be a Query, an event class or a union of event classes, not {query!r}"
-            ) from None
-        query = Query(types=codec.types_of(classes))
+        return types_query(codec, query, "query must be a Query,")
     return codec.upcasting.current(codec.check_query(query))
+
+
+def types_query(codec: Codec, kind: object, must: str) -> Query:
+    """The query for the events of a class, or of a union of some.
+
+    Raises:
+        InvalidInput: it is something else; the text begins with what it `must` be.
+        UnregisteredEventClass: a class is not registered.
+    """
+    try:
+        classes = classes_of(kind)
+    except InvalidInput:
+        raise InvalidInput(
+            f"{must} an event class or a union of event classes, not {kind!r}"
+        ) from None
+    return codec.upcasting.current(Query(types=codec.types_of(classes)))
 
 
 def stored_types(codec: Codec, query: Query | None) -> list[str] | None:

@@ -14,7 +14,7 @@ from indelible.serialization.codec import Codec
 
 from .info import stream_info
 from .paging import PagedReading
-from .query_parameters import current_query, stored_types
+from .query_parameters import stored_types, types_query
 from .read_options import StreamReadOptions
 from .recorded_time import LAST_POSITION
 from .rows import decode_rows
@@ -37,7 +37,9 @@ class StreamReading(PagedReading):
         self._statement = self._ordered("streams.read_stream")
         self._lowest, self._highest = 0, LAST_POSITION
         self._must_exist = options.must_exist
-        self._query = current_query(codec, options.types)
+        self._query = (
+            None if options.types is None else types_query(codec, options.types, "types must be")
+        )
         self._types = stored_types(codec, self._query)
         self.version = -1
         """The highest version that was read, also of what upcasters leave nothing of."""
