@@ -334,7 +334,7 @@ def test_a_writer_keeps_projections_up_to_date_and_changes_no_documents_otherwis
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(denied)
-            with pytest.raises(psycopg.DatabaseError, match="not kept up to date by appends"):
+            with pytest.raises(psycopg.DatabaseError, match="is not inline"):
                 connection.execute(
                     f"SELECT {schema}.projection_write_documents(2, '[]', '{{a-1}}')"
                 )

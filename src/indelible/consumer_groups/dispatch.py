@@ -297,12 +297,12 @@ class Dispatcher:
 def event_parameters(item: InFlightEvent) -> dict[str, object]:
     """Return what statements about one event are told of it."""
     # Nulls if its row says that it comes again: its slice has passed it.
-    upto = {"upto": None, "upto_moment": None, "upto_place": None}
+    upto = {"upto": None, "upto_due_at": None, "upto_due_position": None}
     return {
         "position": item.position,
         "slice": item.slice,
         "key": item.key,
-        "is_noted": item.is_tracked,
-        "due_moment": None if item.due == IMMEDIATE else item.due[0],
+        "is_tracked": item.is_tracked,
+        "due_at": None if item.due == IMMEDIATE else item.due[0],
         **(upto if item.after is None else item.after.named("upto")),
     }

@@ -62,7 +62,9 @@ def _hold_lease(watch: HeadWatcher, duty: PartitionCoordinator) -> Lease:
 
 
 def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = -inf) -> None:
-    lease.show_life(duty.renewal(), seconds=duty.lease, pause=duty.beat, renewed_at=renewed_at)
+    lease.show_life(
+        duty.renewal(), seconds=duty.lease, pause=duty.heartbeat_interval, renewed_at=renewed_at
+    )
 
 
 class _AsyncPartitionRunner:
@@ -147,9 +149,9 @@ class AsyncDaemon:
                         has_begun = True
                     await self._do(await self._turn())
                     retries.succeed()
-                    pause = self._duty.beat - (time.monotonic() - begun_at)
+                    pause = self._duty.heartbeat_interval - (time.monotonic() - begun_at)
                 except TRANSIENT_ERRORS as error:
-                    pause = min(retries.next_pause(), self._duty.beat)
+                    pause = min(retries.next_pause(), self._duty.heartbeat_interval)
                     _log.warning("projections wait %.2f s for the database: %s", pause, error)
                 await is_set_within_async(stop, max(pause, 0))
         finally:
@@ -197,9 +199,9 @@ class AsyncDaemon:
                 await self._turn_in_passing()
                 while self._kept and time.monotonic() < deadline:
                     # What is still at work is kept alive meanwhile.
-                    beat_at = time.monotonic() + self._duty.beat
+                    heartbeat_at = time.monotonic() + self._duty.heartbeat_interval
                     for kept in self._kept.values():
-                        left = min(beat_at, deadline) - time.monotonic()
+                        left = min(heartbeat_at, deadline) - time.monotonic()
                         await kept.background.join(max(left, 0))
                     await self._turn_in_passing()
         finally:

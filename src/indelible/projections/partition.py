@@ -131,13 +131,13 @@ class PartitionProcessor:
             raise EpochMismatch(self.position, None, (), begun_in, self._epoch)
         return True
 
-    def beat(self) -> Operation[None]:
+    def heartbeat(self) -> Operation[None]:
         """Renew the lease. Each batch does so, too.
 
         Raises:
             LeaseLost: others have taken over.
         """
-        yield Statement("projections.beat", self._lease())
+        yield Statement("projections.heartbeat", self._lease())
 
     def renewal(self) -> Statement | None:
         """Give the statement that only renews the lease; None where it has none."""
@@ -149,7 +149,7 @@ class PartitionProcessor:
         Raises:
             LeaseLost: others have taken over.
         """
-        ((self.position,),) = yield Statement("projections.beat", self._lease())
+        ((self.position,),) = yield Statement("projections.heartbeat", self._lease())
         self.forget()
 
     def release(self) -> Operation[None]:
@@ -246,7 +246,7 @@ class PartitionProcessor:
             {
                 **self._lease(),
                 **self._step(batch),
-                "events": len({event.position for event, _ in steps}),
+                "event_count": len({event.position for event, _ in steps}),
                 "changed": changed,
                 "removed": removed,
             },
@@ -282,7 +282,7 @@ class PartitionProcessor:
         self._folding.changed.clear()
 
     def _step(self, batch: Batch) -> dict[str, object]:
-        return {"after": self.position, "upto": batch.position, "events": len(batch.events)}
+        return {"after": self.position, "upto": batch.position, "event_count": len(batch.events)}
 
     def _lease(self) -> dict[str, object]:
         return {

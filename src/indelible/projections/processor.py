@@ -74,13 +74,13 @@ class Projector:
         """
         return self._engine.run(self._run.take_over())
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Renew the lease; each `step` does so, too. Another thread may call it meanwhile.
 
         Raises:
             LeaseLost: others have taken over.
         """
-        self._engine.run(self._run.beat())
+        self._engine.run(self._run.heartbeat())
 
     def step(self) -> Batch:
         """Take the next batch in, and move the checkpoint with it.

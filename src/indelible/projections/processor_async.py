@@ -73,13 +73,13 @@ class AsyncProjector:
         """
         return await self._engine.run(self._run.take_over())
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Renew the lease; each `step` does so, too. Another task may call it meanwhile.
 
         Raises:
             LeaseLost: others have taken over.
         """
-        await self._engine.run(self._run.beat())
+        await self._engine.run(self._run.heartbeat())
 
     async def step(self) -> Batch:
         """Take the next batch in, and move the checkpoint with it.

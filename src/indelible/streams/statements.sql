@@ -308,8 +308,8 @@ WITH parts AS MATERIALIZED (
     FROM indelible.recorded_time_index
     WHERE position > %(after)s
         AND position - 1000 < %(upto)s
-        AND latest >= coalesce(%(above_moment)s::timestamptz, '-infinity')
-        AND earliest <= %(below_moment)s::timestamptz
+        AND latest >= coalesce(%(above_valid_at)s::timestamptz, '-infinity')
+        AND earliest <= %(below_valid_at)s::timestamptz
     UNION ALL
     SELECT greatest(indelible.indexed_up_to(), %(after)s), %(upto)s
 )
@@ -323,8 +323,8 @@ FROM (
         FROM indelible.recorded_events AS recorded
         WHERE given_valid_at IS NOT NULL
             AND (given_valid_at, position)
-                > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
-            AND (given_valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+                > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
+            AND (given_valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
             AND position > %(after)s
             AND position <= %(upto)s
             AND (
@@ -332,7 +332,8 @@ FROM (
                 OR EXISTS (
                     SELECT
                     FROM indelible.matching_items(
-                        %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                        items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                        channel => recorded.channel, stream => recorded.stream
                     )
                 )
             )
@@ -359,15 +360,16 @@ FROM (
         ) AS recorded
         WHERE recorded.given_valid_at IS NULL
             AND (recorded.recorded_at, recorded.position)
-                > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
+                > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
             AND (recorded.recorded_at, recorded.position)
-                < (%(below_moment)s::timestamptz, %(below_position)s)
+                < (%(below_valid_at)s::timestamptz, %(below_position)s)
             AND (
                 %(items)s::jsonb IS NULL
                 OR EXISTS (
                     SELECT
                     FROM indelible.matching_items(
-                        %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                        items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                        channel => recorded.channel, stream => recorded.stream
                     )
                 )
             )
@@ -502,8 +504,8 @@ WHERE stream_id = (
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
     )
     AND (valid_at, position)
-        > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
-    AND (valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+        > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
+    AND (valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
 ORDER BY valid_at ASC, position ASC
 LIMIT %(limit)s
 
@@ -544,8 +546,8 @@ WHERE stream_id = (
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
     )
     AND (valid_at, position)
-        > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
-    AND (valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+        > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
+    AND (valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
 
 -- name: valid_time_window
 -- One row: the moment up to which so many periods more are recorded; null where fewer are.

@@ -356,8 +356,8 @@ def key_of(row: tuple[Any, ...]) -> Key:
 
 def _keys(above: Key, below: Key) -> dict[str, object]:
     return {
-        "above_moment": above[0],
+        "above_valid_at": above[0],
         "above_position": above[1],
-        "below_moment": below[0],
+        "below_valid_at": below[0],
         "below_position": below[1],
     }

@@ -8,7 +8,7 @@ FROM indelible.recorded_events AS recorded
 WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
     AND given_valid_at IS NOT NULL
     AND given_valid_at <> recorded_at
-    AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
+    AND (given_valid_at, position) > (%(above_valid_at)s::timestamptz, %(above_position)s)
     AND given_valid_at <= %(until)s::timestamptz
     AND position <= %(upto)s
     AND (
@@ -16,7 +16,8 @@ WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, 
         OR EXISTS (
             SELECT
             FROM indelible.matching_items(
-                %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                channel => recorded.channel, stream => recorded.stream
             )
         )
     )
@@ -34,7 +35,7 @@ SELECT
         WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
             AND given_valid_at IS NOT NULL
             AND given_valid_at <> recorded_at
-            AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
+            AND (given_valid_at, position) > (%(above_valid_at)s::timestamptz, %(above_position)s)
             AND position <= %(upto)s
         ORDER BY given_valid_at, position
         LIMIT 1

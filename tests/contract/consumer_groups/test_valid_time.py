@@ -187,7 +187,7 @@ def test_whether_events_wait_is_told_and_fixed_for_ever(store: EventStore) -> No
     group = store.group("prices")
     assert group.create(deliver_when_valid=True)
     assert group.info().settings.deliver_when_valid
-    with pytest.raises(InvalidInput, match="fixed at creation"):
+    with pytest.raises(InvalidInput, match="cannot be changed"):
         group.create(deliver_when_valid=False, exists="change")
     group.create(deliver_when_valid=True, max_attempts=3, exists="change")
     assert group.info().settings.deliver_when_valid

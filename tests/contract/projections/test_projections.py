@@ -522,7 +522,7 @@ def test_a_projector_that_was_taken_for_dead_stores_nothing(connect: Connect) ->
     with pytest.raises(LeaseLost):
         first.step()
     with pytest.raises(LeaseLost):
-        first.beat()
+        first.heartbeat()
     assert store.documents(Accounts).find().documents == {}
     second.step()
     assert dict(store.documents(Accounts).find()) == ACCOUNTS

@@ -87,11 +87,11 @@ CREATE OR REPLACE FUNCTION indelible.reserve_import(
     stream_channels text[],
     stream_counts bigint[],
     stream_versions bigint[],
-    sought_ids uuid[],
+    event_ids uuid[],
     tags text[],
-    tag_places integer[],
+    tag_events integer[],
     latest timestamptz,
-    lives jsonb,
+    life_cycles jsonb,
     OUT outcome text,
     OUT facts jsonb,
     OUT taken_at timestamptz,
@@ -126,13 +126,13 @@ BEGIN
         RETURN;
     END IF;
     -- What an earlier run stored stands at the beginning: then no row need be touched.
-    IF EXISTS (SELECT FROM indelible.all_events WHERE id = sought_ids[1]) THEN
+    IF EXISTS (SELECT FROM indelible.all_events WHERE id = event_ids[1]) THEN
         outcome := 'known';
         RETURN;
     END IF;
 
     -- Before the rows of streams: locks are taken in one order by all.
-    IF lives @? '$[*].archived_at' THEN
+    IF life_cycles @? '$[*].archived_at' THEN
         UPDATE indelible.archive_lock SET is_only = is_only;
     END IF;
     PERFORM indelible.lock_for_append(
@@ -170,7 +170,7 @@ BEGIN
 
     -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
     -- Any that are not looked for here the unique key finds, and complete_import() in the archive.
-    IF EXISTS (SELECT FROM indelible.all_events WHERE id = ANY(sought_ids)) THEN
+    IF EXISTS (SELECT FROM indelible.all_events WHERE id = ANY(event_ids)) THEN
         outcome := 'known';
         RETURN;
     END IF;
@@ -202,8 +202,8 @@ BEGIN
         RETURN;
     END IF;
 
-    IF lives IS NOT NULL THEN
-        PERFORM indelible.import_stream_changes(stream_ids, lives);
+    IF life_cycles IS NOT NULL THEN
+        PERFORM indelible.import_stream_changes(stream_ids, life_cycles);
     END IF;
     PERFORM indelible.lock_head();
     taken_at := clock_timestamp();
@@ -212,7 +212,7 @@ BEGIN
     IF tags <> '{}' THEN
         INSERT INTO indelible.event_tags (tag, position)
         SELECT DISTINCT given.tag, positions[given.place]
-        FROM unnest(tags, tag_places) AS given (tag, place);
+        FROM unnest(tags, tag_events) AS given (tag, place);
     END IF;
     first_position := positions[1];
     -- Mostly nobody else took one in between, and the first tells the others.
@@ -225,7 +225,7 @@ $$;
 COMMENT ON FUNCTION indelible.reserve_import IS
     'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
 
-CREATE OR REPLACE FUNCTION indelible.import_stream_changes(stream_ids bigint[], lives jsonb)
+CREATE OR REPLACE FUNCTION indelible.import_stream_changes(stream_ids bigint[], life_cycles jsonb)
 RETURNS void
 LANGUAGE sql
 AS $$
@@ -236,7 +236,7 @@ AS $$
         stream_ids[life.place], change.operation, change.events, change.changed_by,
         change.changed_at, change.reason
     FROM ROWS FROM (
-        jsonb_to_recordset(lives) AS (place integer, changes jsonb)
+        jsonb_to_recordset(life_cycles) AS (place integer, changes jsonb)
     ) WITH ORDINALITY AS life (place, changes, number)
     CROSS JOIN LATERAL ROWS FROM (
         jsonb_to_recordset(life.changes) AS (
@@ -255,7 +255,7 @@ AS $$
         erased_at = coalesce(
             life.erased_at, streams.erased_at, CASE WHEN life.is_erased THEN clock_timestamp() END
         )
-    FROM jsonb_to_recordset(lives) AS life (
+    FROM jsonb_to_recordset(life_cycles) AS life (
         place integer,
         is_erased boolean,
         closed_at timestamptz,

@@ -106,9 +106,9 @@ CREATE OR REPLACE FUNCTION indelible.load_by_valid_time(
     stream_name text,
     state text,
     fingerprint text,
-    above_moment timestamptz,
+    above_valid_at timestamptz,
     above_position bigint,
-    to_moment timestamptz,
+    to_valid_at timestamptz,
     to_version bigint,
     max_rows bigint
 )
@@ -155,11 +155,11 @@ BEGIN
         AND snapshots.by_valid_time
         AND snapshots.fingerprint = load_by_valid_time.fingerprint
         AND snapshots.version <= to_version
-        AND snapshots.valid_at <= to_moment
+        AND snapshots.valid_at <= to_valid_at
         AND NOT indelible.has_backdated_event(
             snapshots.stream_id, snapshots.version, to_version, snapshots.valid_at
         );
-    above := coalesce(above_moment, valid_at, '-infinity');
+    above := coalesce(above_valid_at, valid_at, '-infinity');
     metadata := jsonb_build_object('version', known.version, 'handled_at', NULL);
     channel := known.channel;
     recorded_at := known.erased_at;
@@ -177,7 +177,7 @@ BEGIN
         AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
         AND (coalesce(events.valid_at, events.recorded_at), events.position)
             > (above, above_position)
-        AND coalesce(events.valid_at, events.recorded_at) <= to_moment
+        AND coalesce(events.valid_at, events.recorded_at) <= to_valid_at
     ORDER BY coalesce(events.valid_at, events.recorded_at), events.position
     LIMIT max_rows;
 END
@@ -191,7 +191,7 @@ CREATE OR REPLACE FUNCTION indelible.save_snapshot(
     fingerprint text,
     version bigint,
     valid_at timestamptz,
-    known_erased_at timestamptz,
+    erased_at timestamptz,
     state_data jsonb
 )
 RETURNS boolean
@@ -214,7 +214,7 @@ BEGIN
     FROM indelible.streams
     WHERE streams.name = stream_name
         AND streams.version >= save_snapshot.version
-        AND streams.erased_at IS NOT DISTINCT FROM known_erased_at
+        AND streams.erased_at IS NOT DISTINCT FROM save_snapshot.erased_at
     FOR KEY SHARE;
     IF target_id IS NULL THEN
         RETURN false;

@@ -331,10 +331,10 @@ COMMENT ON COLUMN indelible.snapshots.data IS 'The state.';
 
 -- Consumer groups ---------------------------------------------------------------------------------
 
--- Up to where a group came in order of valid time; rows compare as wholes, first by the moment.
-CREATE TYPE indelible.due_key AS (moment timestamptz, "position" bigint);
+-- A group's progress in order of valid time. Rows compare as a whole, first by the due time.
+CREATE TYPE indelible.due_key AS (due_at timestamptz, "position" bigint);
 COMMENT ON TYPE indelible.due_key IS
-    'A place in the order in which facts become due: a valid time, and a position for those of the same.';
+    'A key in the order in which events become due: a valid time, then a position.';
 
 CREATE TABLE indelible.groups (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -456,7 +456,7 @@ CREATE TABLE indelible.group_events (
     CONSTRAINT group_events_pkey PRIMARY KEY (group_id, position),
     CONSTRAINT group_events_group_fkey
         FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE,
-    CONSTRAINT group_events_state CHECK (state IN ('running', 'retry', 'queued', 'parked'))
+    CONSTRAINT group_events_state CHECK (state IN ('in_progress', 'retry', 'queued', 'parked'))
 );
 CREATE INDEX group_events_key_index ON indelible.group_events (group_id, key, number);
 CREATE INDEX group_events_position_index ON indelible.group_events (group_id, key, position);
@@ -470,7 +470,7 @@ COMMENT ON COLUMN indelible.group_events.position IS 'The event: events.position
 COMMENT ON COLUMN indelible.group_events.slice IS 'The slice that it falls into.';
 COMMENT ON COLUMN indelible.group_events.key IS 'What is kept in order: its stream, tag or field.';
 COMMENT ON COLUMN indelible.group_events.state IS
-    'running: with a handler, or was when its worker died; retry: waits for its time; queued: waits behind an earlier one of its key; parked: waits for an operator.';
+    'in_progress: a handler has it, or had it when its worker died; retry: waits for its next attempt; queued: waits behind an earlier event of its key; parked: waits for an operator.';
 COMMENT ON COLUMN indelible.group_events.attempts IS 'How often it was handed to a handler.';
 COMMENT ON COLUMN indelible.group_events.not_before IS 'When it may be tried again.';
 COMMENT ON COLUMN indelible.group_events.reason IS 'Why it was parked or is tried again.';
