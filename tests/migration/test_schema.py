@@ -276,7 +276,7 @@ def test_the_database_refuses_to_change_what_is_written(
     connection.execute(f"SET search_path = {schema}")
     connection.execute(f"SET session_replication_role = {role}")
 
-    with pytest.raises(psycopg.Error, match="what is written stands") as refusal:
+    with pytest.raises(psycopg.Error, match="what is stored is immutable") as refusal:
         connection.execute(change)
 
     assert refusal.value.sqlstate == "IND01"

@@ -157,7 +157,7 @@ class Chunk:
     def _lives(self, of_streams: Sequence[ImportStream]) -> str | None:
         """Give what is to be noted of the streams; mostly nothing."""
         lives = [
-            {"place": place, "is_erased": stream.is_erased, **to_builtins(stream.life or Life())}
+            {"ordinal": place, "is_erased": stream.is_erased, **to_builtins(stream.life or Life())}
             for place, stream in enumerate(of_streams, start=1)
             if stream.is_erased or stream.life is not None
         ]

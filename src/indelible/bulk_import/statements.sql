@@ -1,17 +1,17 @@
 -- name: check
--- One row without meaning: an error where an event copied between two positions is in the archive.
+-- One row without content. Raises an error if an event copied between two positions is in the archive.
 SELECT indelible.complete_import(%(first)s::bigint, %(last)s::bigint, %(archived)s::bigint[])
 
 -- name: copy
--- No rows: takes the events whose places import_begin has secured.
+-- No rows: copies the events whose positions `reserve` has reserved.
 COPY indelible.events (
     position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at, erasure
 )
 FROM STDIN (FORMAT BINARY)
 
 -- name: find_existing
--- One row: known, last_position, duplicates.
-SELECT known, last_position, duplicates
+-- One row: existing_count, last_position, duplicates.
+SELECT existing_count, last_position, duplicates
 FROM indelible.find_imported_events(
     stream_names => %(names)s::text[],
     stream_numbers => %(numbers)s::integer[],
@@ -27,8 +27,8 @@ FROM indelible.find_imported_events(
 )
 
 -- name: reserve
--- One row: outcome, facts, taken_at, stream_ids, last_versions, first_position, positions.
-SELECT outcome, facts, taken_at, stream_ids, last_versions, first_position, positions
+-- One row: outcome, details, recorded_at, stream_ids, last_versions, first_position, positions.
+SELECT outcome, details, recorded_at, stream_ids, last_versions, first_position, positions
 FROM indelible.reserve_import(
     stream_names => %(names)s::text[],
     stream_channels => %(channels)s::text[],

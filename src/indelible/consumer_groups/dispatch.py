@@ -100,7 +100,7 @@ class Dispatcher:
         while outcomes:
             item = outcomes[0]
             part = self._slices.by_number.get(item.slice)
-            # After a lost lease others are at work on it.
+            # After a lost lease other workers handle it.
             if item.token == self._lease.token and part is not None and part.busy is item:
                 if item.rest and item.outcome in ("finished", "settled"):
                     self._hand_out_rest(item, part)
@@ -237,7 +237,7 @@ class Dispatcher:
         while self.retries and len(handed_out) < min(limit, tracked_limit):
             item = self.retries[0]
             part = self._slices.by_number[item.slice]
-            # If another is at work, its row is found again.
+            # If another event of the slice is in progress, its row is found again.
             if part.busy is None and (yield from self.record_attempt(item, item.attempt)):
                 part.busy = item
                 handed_out.append(item)

@@ -235,9 +235,9 @@ class PoolEngine:
 
         For those who go on trying by themselves, and want to be stopped meanwhile.
         """
-        twin = copy(self)
-        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
-        return twin
+        engine = copy(self)
+        engine._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return engine
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs operations on a connection of the caller's."""

@@ -66,7 +66,7 @@ def _nothing() -> None:
 
 
 class AsyncPoolEngine:
-    """Runs operations on a pool of connections, awaiting; the twin of `PoolEngine`."""
+    """Runs operations on a pool of connections, awaiting; the async variant of `PoolEngine`."""
 
     def __init__(
         self,
@@ -227,9 +227,9 @@ class AsyncPoolEngine:
 
         For those who go on trying by themselves, and want to be stopped meanwhile.
         """
-        twin = copy(self)
-        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
-        return twin
+        engine = copy(self)
+        engine._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return engine
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
         """Give an engine that runs operations on a connection of the caller's."""

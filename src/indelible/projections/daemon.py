@@ -81,12 +81,12 @@ class _PartitionRunner:
         self.background: Background
 
     @property
-    def is_at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its thread has not ended."""
-        return self.background.is_at_work
+        return self.background.is_running
 
     def end(self) -> None:
-        """Have the thread end after the batch at work."""
+        """End the thread after the current batch."""
         self.stop.set()
         self.woken.set()
 
@@ -162,7 +162,7 @@ class Daemon:
                 self._watch.leases.drop(self._lease)
 
     def _turn(self) -> Assignment:
-        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_running}
         self._duty.held = self._kept.keys()
         _show_life(self._lease, self._duty)
         turn = self._engine.run(self._duty.turn())
@@ -199,7 +199,7 @@ class Daemon:
             with suppress(IndelibleError):
                 self._turn_in_passing()
                 while self._kept and time.monotonic() < deadline:
-                    # What is still at work is kept alive meanwhile.
+                    # Batches in progress keep their leases meanwhile.
                     heartbeat_at = time.monotonic() + self._duty.heartbeat_interval
                     for kept in self._kept.values():
                         left = min(heartbeat_at, deadline) - time.monotonic()
@@ -209,7 +209,7 @@ class Daemon:
             cancel([kept.background for kept in all_kept])
         with suppress(IndelibleError):
             for kept in all_kept:
-                if not kept.is_at_work:
+                if not kept.is_running:
                     kept.projector.close()  # again, if handlers had all connections
             self._engine.run(self._duty.leave())
 

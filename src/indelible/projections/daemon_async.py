@@ -80,12 +80,12 @@ class _AsyncPartitionRunner:
         self.background: AsyncBackground
 
     @property
-    def is_at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its task has not ended."""
-        return self.background.is_at_work
+        return self.background.is_running
 
     def end(self) -> None:
-        """Have the task end after the batch at work."""
+        """End the task after the current batch."""
         self.stop.set()
         self.woken.set()
 
@@ -161,7 +161,7 @@ class AsyncDaemon:
                 self._watch.leases.drop(self._lease)
 
     async def _turn(self) -> Assignment:
-        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_running}
         self._duty.held = self._kept.keys()
         _show_life(self._lease, self._duty)
         turn = await self._engine.run(self._duty.turn())
@@ -198,7 +198,7 @@ class AsyncDaemon:
             with suppress(IndelibleError):
                 await self._turn_in_passing()
                 while self._kept and time.monotonic() < deadline:
-                    # What is still at work is kept alive meanwhile.
+                    # Batches in progress keep their leases meanwhile.
                     heartbeat_at = time.monotonic() + self._duty.heartbeat_interval
                     for kept in self._kept.values():
                         left = min(heartbeat_at, deadline) - time.monotonic()
@@ -208,7 +208,7 @@ class AsyncDaemon:
             await cancel_async([kept.background for kept in all_kept])
         with suppress(IndelibleError):
             for kept in all_kept:
-                if not kept.is_at_work:
+                if not kept.is_running:
                     await kept.projector.close()  # again, if handlers had all connections
             await self._engine.run(self._duty.leave())
 

@@ -135,7 +135,7 @@ class AsyncProjector:
         """Keep the partition up to date until told to stop, waiting for it while others hold it.
 
         Args:
-            stop: ends it when set, after the batch at work.
+            stop: ends it when set, after the current batch.
 
         Raises:
             ProjectionFailed: the projection failed at an event.

@@ -271,7 +271,7 @@ def test_a_worker_goes_on_while_a_commit_of_its_own_never_arrives(
             assert group.info().workers[0].token == 1
 
 
-def test_a_sign_of_life_waits_for_no_handler_that_is_about_to_commit(
+def test_a_heartbeat_waits_for_no_handler_that_is_about_to_commit(
     sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str
 ) -> None:
     append(sync_store, "a-1", 1)

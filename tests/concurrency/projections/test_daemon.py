@@ -101,7 +101,7 @@ def owners(store: EventStore, name: str = "cents") -> Counter[str]:
     )
 
 
-def test_a_killed_daemon_is_taken_over_within_its_lease_and_a_beat_and_nothing_counts_twice(
+def test_a_killed_daemon_is_taken_over_within_its_lease_and_a_heartbeat_and_nothing_counts_twice(
     sync_store: EventStore, url: str, schema: str
 ) -> None:
     sums: Counter[str] = Counter()

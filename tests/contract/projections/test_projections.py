@@ -150,7 +150,7 @@ def of_variant(store: EventStore, plain: type, awaiting: type) -> Any:
 
 @pytest.fixture
 def connect_sync(url: str, schema: str) -> Iterator[Connect]:
-    """Opens stores in the sync variant only, for tests whose subject is not the face."""
+    """Opens stores in the sync variant only, for tests whose subject is not the client API."""
     with asyncio.Runner() as runner:
         opened = Connect("sync", url, schema, runner)
         yield opened
