@@ -68,18 +68,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def looks(
     clock: Clock, head: Callable[[float], int], notified_at: Iterable[float], cost: float = 0.0006
 ) -> list[float]:
-    """When a watch looks in nine seconds, while it rings at these moments."""
+    """When a watch looks in nine seconds, while notifications arrive at these moments."""
     control: Any = Control()
     session: Any = Session(clock, cost, head)
     watch = HeadWatcher(control, Settings("postgresql://"))
     watch.join("reader", lambda: None)
     watch._session = session
-    rings = sorted(notified_at, reverse=True)
+    pending = sorted(notified_at, reverse=True)
     while clock.now < 9:
         due_at = watch.due_at()
-        if rings and rings[-1] <= max(due_at, clock.now):
-            clock.now = max(clock.now, rings.pop())
-            watch._is_rung = True
+        if pending and pending[-1] <= max(due_at, clock.now):
+            clock.now = max(clock.now, pending.pop())
+            watch._is_notified = True
         else:
             clock.now = max(clock.now, due_at)
         if watch.due_at() <= clock.now:
@@ -142,5 +142,5 @@ def test_a_short_burst_of_work_elsewhere_makes_no_look_dear(clock: Clock) -> Non
         session: Any = Session(clock, cost, lambda now, number=number: number + 1)  # type: ignore[misc]
         watch._session = session
         watch.act(session)
-    watch._is_rung = True
+    watch._is_notified = True
     assert watch.due_at() - clock.now < 0.01
