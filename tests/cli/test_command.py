@@ -565,13 +565,13 @@ def test_only_init_makes_a_store(url: str, schema: str) -> None:
 def test_migrate_brings_an_older_store_up_to_date(
     command: Command, connection: psycopg.Connection, url: str, schema: str
 ) -> None:
-    connection.execute("UPDATE function_sets SET number = number - 1")
+    connection.execute(f"UPDATE {schema}.function_sets SET number = number - 1")
     with pytest.raises(SchemaOutdated):
         EventStore.connect(url, schema=schema)
 
     assert command("store", "migrate").out == f"applied functions {FUNCTION_SET}\n"
 
-    sets = connection.execute("SELECT max(number) FROM function_sets").fetchone()
+    sets = connection.execute(f"SELECT max(number) FROM {schema}.function_sets").fetchone()
     assert sets == (FUNCTION_SET,)
 
 
