@@ -151,7 +151,7 @@ class Connect:
 
 @pytest.fixture(params=["sync", "async"])
 def connect(request: pytest.FixtureRequest, url: str, schema: str) -> Iterator[Connect]:
-    """Opens stores sync and async; the async one is shown behind a synchronous face."""
+    """Opens stores sync and async; the async one is shown behind a synchronous API."""
     with asyncio.Runner() as runner:
         opened = Connect(request.param, url, schema, runner)
         yield opened
@@ -166,7 +166,7 @@ def store(connect: Connect) -> EventStore:
 
 @pytest.fixture
 def sync_store(url: str, schema: str) -> Iterator[EventStore]:
-    """A fresh store in the sync variant only, for tests whose subject is not the face."""
+    """A fresh store in the sync variant only, for tests whose subject is not the client API."""
     with EventStore.connect(url, schema=schema, pool_size=20) as store:
         yield store
 

@@ -50,8 +50,8 @@ _PACKAGES = [
 _REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
 
-def public_methods(face: type) -> dict[str, object]:
-    return {name: member for name, member in inspect.getmembers(face) if not name.startswith("_")}
+def public_methods(api: type) -> dict[str, object]:
+    return {name: member for name, member in inspect.getmembers(api) if not name.startswith("_")}
 
 
 def words(text: str) -> str:
@@ -87,7 +87,7 @@ def test_every_error_is_drawn_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sync", "twin"),
+    ("sync", "variant"),
     [
         (App, AsyncApp),
         (Consumer, AsyncConsumer),
@@ -96,9 +96,9 @@ def test_every_error_is_drawn_in_the_tree() -> None:
     ],
 )
 def test_what_is_written_by_hand_for_threads_and_tasks_has_the_same_methods(
-    sync: type, twin: type
+    sync: type, variant: type
 ) -> None:
-    ours, theirs = public_methods(sync), public_methods(twin)
+    ours, theirs = public_methods(sync), public_methods(variant)
     assert ours.keys() == theirs.keys()
     for name, member in ours.items():
         other = theirs[name]

@@ -1,4 +1,4 @@
-"""Indelible itself, through its public face."""
+"""Indelible itself, through its public API."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class RawIndelible(Indelible):
 
 
 class AsyncIndelible:
-    """The async face: one store, shared by all tasks of a loop."""
+    """The async API: one store, shared by all tasks of a loop."""
 
     def __init__(self, store: AsyncEventStore) -> None:
         self._store = store

@@ -24,7 +24,7 @@ _INSERT = f"INSERT INTO bare (data) VALUES ('{_DATA}');\n"
 # The call that the library makes for one event.
 _APPEND = f"""\
 \\set n random(1, 1000000000)
-SELECT outcome, last_version, last_position, recorded_at, facts FROM indelible.append(
+SELECT outcome, last_version, last_position, recorded_at, details FROM indelible.append(
     'pgbench-' || (:n % 500) || '-' || :client_id, NULL, -2, jsonb_build_array(
         jsonb_build_object('id', uuidv7(), 'type', 'OrderPlaced', 'data', '{_DATA}'::jsonb)));
 """

@@ -30,7 +30,8 @@ from indelible import (
     __version__,
     handles,
 )
-from indelible.errors import SchemaMissing
+from indelible.errors import SchemaMissing, SchemaOutdated
+from indelible.postgres.migrations import FUNCTION_SET
 from indelible.testing.temporary_stores import FreshStores
 from tests.support.command import Command, Done
 from tests.support.waiting import wait_until
@@ -559,6 +560,19 @@ def test_only_init_makes_a_store(url: str, schema: str) -> None:
     assert (refused.code, refused.out) == (4, "")
     assert f"indelible store init --schema {schema}_none" in refused.err
     assert Command(url, schema)("store", "migrate").out.endswith("is up to date\n")
+
+
+def test_migrate_brings_an_older_store_up_to_date(
+    command: Command, connection: psycopg.Connection, url: str, schema: str
+) -> None:
+    connection.execute(f"UPDATE {schema}.function_sets SET number = number - 1")
+    with pytest.raises(SchemaOutdated):
+        EventStore.connect(url, schema=schema)
+
+    assert command("store", "migrate").out == f"applied functions {FUNCTION_SET}\n"
+
+    sets = connection.execute(f"SELECT max(number) FROM {schema}.function_sets").fetchone()
+    assert sets == (FUNCTION_SET,)
 
 
 def test_a_store_is_deleted_only_if_that_is_meant(

@@ -1,4 +1,4 @@
-"""The course of one or several disasters, with readers of every kind at work meanwhile."""
+"""The course of one or several disasters, with readers of every kind running meanwhile."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Nothing is skipped without an error, whatever happens to the database.
 
-Each course is run once, with readers of every kind at work, and each test compares what one kind
+Each course is run once, with readers of every kind running, and each test compares what one kind
 has seen with the log that there is at the end.
 """
 

@@ -83,7 +83,7 @@ def test_a_copy_in_the_same_database_is_refused_until_it_has_a_number_of_its_own
         assert copied.head() == 1
 
 
-def test_a_number_changes_only_when_nobody_is_at_work(
+def test_a_number_changes_only_when_no_other_session_uses_the_store(
     url: str, copy: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = number_of(connection, copy)
@@ -327,7 +327,7 @@ def test_a_migration_that_has_waited_for_another_sees_what_that_one_did(
 def test_a_migration_that_is_in_a_deadlock_is_tried_again(
     url: str, schema: str, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds the gate and waits for the events; a transaction that has read them appends."""
+    """It holds the append lock and waits for the events; another one has read them and appends."""
     monkeypatch.setattr(schema_, "_TRY", "60s")
     connection.execute(f"ALTER SEQUENCE {schema}.events_position CACHE 10")
     with (

@@ -163,12 +163,12 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     any_log = {"epoch": None, "anchor": None, "anchor_id": None}
     of_group = {"group_id": group_id, "token": 1, "items": None, "partition_by": None, **any_log}
     # Fifty thousand have become due: nobody worked for so long.
-    above = {"above_moment": moment(-2_000_000), "above_position": 0}
+    above = {"above_valid_at": moment(-2_000_000), "above_position": 0}
     ((_, next_due),) = explained.call(
         Statement("subscriptions.next_due", {**above, **any_log, "upto": EVENTS})
     )
     window = explained.call(Statement("consumer_groups.due_window", {**above, "count": 500}))
-    until = {"until_moment": window[0][0], "until_position": window[0][1], "upto": EVENTS}
+    until = {"until_valid_at": window[0][0], "until_position": window[0][1], "upto": EVENTS}
     rows = explained.call(Statement("consumer_groups.fetch_due", {**of_group, **above, **until}))
     assert len(rows) == 500
     assert rows[0][13] == next_due

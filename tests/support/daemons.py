@@ -1,4 +1,4 @@
-"""Daemons of either variant at work in a thread, for tests that look at them from outside."""
+"""Daemons of either variant running in a thread, for tests that look at them from outside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from indelible import AsyncEventStore, EventStore
 
 
 class Running:
-    """A daemon of one variant, with a store of its own, at work in a thread until it is stopped."""
+    """A daemon of one variant, with a store of its own, running in a thread until it is stopped."""
 
     def __init__(
         self, variant: str, url: str, schema: str, projections: Sequence[Any], **options: Any

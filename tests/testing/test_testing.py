@@ -271,7 +271,7 @@ def test_what_a_lost_connection_leaves_unknown_was_stored(sync_store: EventStore
 
 
 @on_one_server
-def test_failures_come_in_the_other_colour_as_well(url: str, schema: str) -> None:
+def test_failures_come_in_the_other_variant_as_well(url: str, schema: str) -> None:
     async def body() -> None:
         async with AsyncEventStore.connect(url, schema=schema) as plain:
             with pytest.raises(WrongExpectedVersion):

@@ -45,7 +45,7 @@ def test_the_error_of_a_thread_is_raised_where_it_is_asked_for() -> None:
 
     background = Background(fail, name="failing")
     background.join()
-    assert not background.is_at_work
+    assert not background.is_running
     with pytest.raises(ValueError, match="broken"):
         background.raise_failure()
 
@@ -71,7 +71,7 @@ def test_who_is_cancelled_while_joining_ends_the_task() -> None:
         waiting.cancel()
         await asyncio.wait((waiting,))
         await asyncio.sleep(0)
-        return background.is_at_work
+        return background.is_running
 
     assert not asyncio.run(join())
 
@@ -79,8 +79,8 @@ def test_who_is_cancelled_while_joining_ends_the_task() -> None:
 def test_cancelled_tasks_have_ended() -> None:
     async def end() -> list[bool]:
         work = [AsyncBackground(asyncio.Event().wait, name="endless") for _ in range(2)]
-        assert [one.is_at_work for one in work] == [True, True]
+        assert [one.is_running for one in work] == [True, True]
         await cancel_async(work)
-        return [one.is_at_work for one in work]
+        return [one.is_running for one in work]
 
     assert asyncio.run(end()) == [False, False]

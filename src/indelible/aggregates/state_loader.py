@@ -135,7 +135,7 @@ class StateLoader(Generic[State]):
                 {
                     "stream": self.stream,
                     "state": serializer.name,
-                    "shape": with_events(
+                    "fingerprint": with_events(
                         serializer.fingerprint, serializer.event_classes, self._codec
                     ),
                     "version": kept.version,
@@ -199,7 +199,7 @@ class StateLoader(Generic[State]):
         common = {
             "stream": self.stream,
             "state": None if serializer is None else serializer.name,
-            "shape": None
+            "fingerprint": None
             if serializer is None
             else with_events(serializer.fingerprint, serializer.event_classes, self._codec),
             "to_version": to_version,
@@ -209,7 +209,7 @@ class StateLoader(Generic[State]):
         if self._moment is None:
             own = {"after_version": after[0], "command_event": self._command_event}
         else:
-            own = {"moment": self._moment, "above_moment": after[1], "above_position": after[2]}
+            own = {"moment": self._moment, "above_valid_at": after[1], "above_position": after[2]}
         return (yield Statement(statement, {**common, **own}))
 
     def _go_on_from(self, snapshot: bytes | None, serializer: SnapshotSerializer | None) -> bool:
@@ -256,7 +256,7 @@ def events_after(stream: str, version: int) -> Operation[Rows]:
         {
             "stream": stream,
             "state": None,
-            "shape": None,
+            "fingerprint": None,
             "after_version": version,
             "to_version": LAST_POSITION,
             "command_event": None,

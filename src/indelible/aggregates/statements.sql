@@ -4,8 +4,13 @@
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
 FROM indelible.load(
-    %(stream)s::text, %(state)s::text, %(shape)s::text,
-    %(after_version)s::bigint, %(to_version)s::bigint, %(command_event)s::uuid, %(limit)s::bigint
+    stream_name => %(stream)s::text,
+    state => %(state)s::text,
+    fingerprint => %(fingerprint)s::text,
+    after_version => %(after_version)s::bigint,
+    to_version => %(to_version)s::bigint,
+    event_id => %(command_event)s::uuid,
+    max_rows => %(limit)s::bigint
 )
 
 -- name: load_by_valid_time
@@ -14,14 +19,24 @@ FROM indelible.load(
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
 FROM indelible.load_by_valid_time(
-    %(stream)s::text, %(state)s::text, %(shape)s::text,
-    %(above_moment)s::timestamptz, %(above_position)s::bigint, %(moment)s::timestamptz,
-    %(to_version)s::bigint, %(limit)s::bigint
+    stream_name => %(stream)s::text,
+    state => %(state)s::text,
+    fingerprint => %(fingerprint)s::text,
+    above_valid_at => %(above_valid_at)s::timestamptz,
+    above_position => %(above_position)s::bigint,
+    to_valid_at => %(moment)s::timestamptz,
+    to_version => %(to_version)s::bigint,
+    max_rows => %(limit)s::bigint
 )
 
 -- name: save_snapshot
 -- One row: whether it was kept.
 SELECT indelible.save_snapshot(
-    %(stream)s::text, %(state)s::text, %(shape)s::text, %(version)s::bigint,
-    %(valid_at)s::timestamptz, %(erased_at)s::timestamptz, %(data)s::jsonb
+    stream_name => %(stream)s::text,
+    state => %(state)s::text,
+    fingerprint => %(fingerprint)s::text,
+    version => %(version)s::bigint,
+    valid_at => %(valid_at)s::timestamptz,
+    erased_at => %(erased_at)s::timestamptz,
+    state_data => %(data)s::jsonb
 )

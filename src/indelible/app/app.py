@@ -62,7 +62,7 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
         """Create the groups that are not there, and work until told to stop.
 
         Args:
-            stop: ends it when set: no new event is begun, those at work are finished.
+            stop: ends it when set: no new event is started, those in progress are finished.
             url: another database than the application's own.
             schema: another schema than the application's own.
             report_interval: seconds between two lines in the log that tell how the groups stand.

@@ -133,7 +133,7 @@ class Chunk:
             "counts": column("bigint", [stream.count for stream in of_streams]),
             "versions": column("bigint", [stream.before for stream in of_streams]),
             **self._tags(),
-            "lives": self._lives(of_streams),
+            "life_cycles": self._lives(of_streams),
             "latest": max(
                 (event.recorded_at for event in self.events if event.recorded_at), default=None
             ),
@@ -157,7 +157,7 @@ class Chunk:
     def _lives(self, of_streams: Sequence[ImportStream]) -> str | None:
         """Give what is to be noted of the streams; mostly nothing."""
         lives = [
-            {"place": place, "is_erased": stream.is_erased, **to_builtins(stream.life or Life())}
+            {"ordinal": place, "is_erased": stream.is_erased, **to_builtins(stream.life or Life())}
             for place, stream in enumerate(of_streams, start=1)
             if stream.is_erased or stream.life is not None
         ]
@@ -172,7 +172,7 @@ class Chunk:
         ]
         return {
             "tags": column("text", [tag for tag, _ in pairs]),
-            "tag_places": column("integer", [place for _, place in pairs]),
+            "tag_events": column("integer", [place for _, place in pairs]),
         }
 
     def contents(self) -> dict[str, object]:

@@ -48,7 +48,7 @@ Importable = Iterable[bytes | str | ImportEvent | RecordedEvent]
 """What `import_events` takes."""
 
 AsyncImportable = Importable | AsyncIterable[bytes | str | ImportEvent | RecordedEvent]
-"""What its async twin takes."""
+"""What its async variant takes."""
 
 CHUNK_EVENTS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024
@@ -392,7 +392,7 @@ def _version(version: object) -> int:
 class _Fact(msgspec.Struct):
     """Why a chunk was refused: the matter with one of its events or streams, counted from 1."""
 
-    place: int
+    ordinal: int
     id: UUID | None = None
     stream: str = ""
     version: int = -1
@@ -412,14 +412,14 @@ def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleEr
         )
     if outcome == "known":
         duplicates = msgspec.json.decode(facts, type=list[_Fact])
-        return duplicates[0].place - 1, DuplicateEvent(
+        return duplicates[0].ordinal - 1, DuplicateEvent(
             [
                 Duplicate(fact.id or UUID(int=0), fact.stream, fact.version, fact.same_content)
                 for fact in duplicates[:_SHOWN]
             ]
         )
     fact = msgspec.json.decode(facts, type=_Fact)
-    stream = chunk.names[fact.place - 1]
+    stream = chunk.names[fact.ordinal - 1]
     of_stream = chunk.of_streams[stream]
     if outcome == "closed":
         error: IndelibleError = StreamClosed(

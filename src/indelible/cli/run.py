@@ -55,8 +55,8 @@ def run(
 ) -> None:
     """Run an application's handlers and projections in a worker process.
 
-    On SIGTERM or Ctrl-C it begins no new event, finishes those at work and gives back the rest; a
-    second signal ends it at once.
+    On SIGTERM or Ctrl-C it starts no new event, finishes those in progress and gives back the rest;
+    a second signal ends it at once.
     """
     _log_to_stderr(log_format, log_level)
     found = find_application(application)

@@ -61,7 +61,7 @@ def info(codec: Codec, name: str) -> Operation[GroupInfo]:
     matching = {
         "items": items_json(settings.query and codec.upcasting.stored(settings.query)),
         "head": settled,
-        "counted": LAG_WINDOW,
+        "max_count": LAG_WINDOW,
     }
     ((lag_events, lag_seconds),) = yield Statement(
         "consumer_groups.lag",
@@ -212,8 +212,8 @@ def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
         "items": items_json(check_query(settings.query)),
         "partition_by": None if settings.partition_by == "stream" else settings.partition_by,
         "max_attempts": max_attempts,
-        "retry_after": float(settings.retry_after),
-        "lease": float(settings.lease),
+        "retry_seconds": float(settings.retry_after),
+        "lease_seconds": float(settings.lease),
         "park_blocks_stream": bool(settings.park_blocks_stream),
         "deliver_when_valid": bool(settings.deliver_when_valid),
     }

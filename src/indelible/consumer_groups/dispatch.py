@@ -100,7 +100,7 @@ class Dispatcher:
         while outcomes:
             item = outcomes[0]
             part = self._slices.by_number.get(item.slice)
-            # After a lost lease others are at work on it.
+            # After a lost lease other workers handle it.
             if item.token == self._lease.token and part is not None and part.busy is item:
                 if item.rest and item.outcome in ("finished", "settled"):
                     self._hand_out_rest(item, part)
@@ -237,7 +237,7 @@ class Dispatcher:
         while self.retries and len(handed_out) < min(limit, tracked_limit):
             item = self.retries[0]
             part = self._slices.by_number[item.slice]
-            # If another is at work, its row is found again.
+            # If another event of the slice is in progress, its row is found again.
             if part.busy is None and (yield from self.record_attempt(item, item.attempt)):
                 part.busy = item
                 handed_out.append(item)
@@ -297,12 +297,12 @@ class Dispatcher:
 def event_parameters(item: InFlightEvent) -> dict[str, object]:
     """Return what statements about one event are told of it."""
     # Nulls if its row says that it comes again: its slice has passed it.
-    upto = {"upto": None, "upto_moment": None, "upto_place": None}
+    upto = {"upto": None, "upto_due_at": None, "upto_due_position": None}
     return {
         "position": item.position,
         "slice": item.slice,
         "key": item.key,
-        "is_noted": item.is_tracked,
-        "due_moment": None if item.due == IMMEDIATE else item.due[0],
+        "is_tracked": item.is_tracked,
+        "due_at": None if item.due == IMMEDIATE else item.due[0],
         **(upto if item.after is None else item.after.named("upto")),
     }

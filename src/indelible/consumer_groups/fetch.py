@@ -104,7 +104,7 @@ class Fetcher:
                 continue
             if item.is_nothing:  # nobody can handle it, and others wait for it
                 yield from self._finish(item)
-            elif state == "running" and attempts >= self._settings.max_attempts:
+            elif state == "in_progress" and attempts >= self._settings.max_attempts:
                 item.reason = f"its worker died at attempt {attempts}"
                 yield from dispatcher.record_failure(item, "parked", attempts)
             elif item.failure is not None:
@@ -166,7 +166,7 @@ class Fetcher:
     def _fetch_due(self, now: float) -> Operation[bool]:
         """Read what has become due of what was passed in the log; return whether that was all."""
         cursor = self._slices.cursor
-        above = {"above_moment": cursor.due[0], "above_position": cursor.due[1]}
+        above = {"above_valid_at": cursor.due[0], "above_position": cursor.due[1]}
         upto = max(cursor.position, self._slices.furthest)
         ((moment, next_due),) = yield Statement(
             "subscriptions.next_due", {**above, **self._log(), "upto": upto}
@@ -191,7 +191,7 @@ class Fetcher:
             {
                 **self._common_parameters(),
                 **above,
-                "until_moment": reached[0],
+                "until_valid_at": reached[0],
                 "until_position": reached[1],
                 "upto": upto,
             },

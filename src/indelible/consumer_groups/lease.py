@@ -95,8 +95,8 @@ class Lease:
         count = len(self._slices.by_number)
         try:
             if count > self._share:
-                given_back = self._slices.surplus(count - self._share)
-                return bool(given_back) and (yield from self._start_rebalance(given_back, 0))
+                to_release = self._slices.surplus(count - self._share)
+                return bool(to_release) and (yield from self._start_rebalance(to_release, 0))
             if count < self._share and self._unowned:
                 return (yield from self._start_rebalance([], self._share - count))
         except CONTENTION:  # a handler's transaction holds the row of a slice
@@ -137,13 +137,13 @@ class Lease:
             {**self.parameters(), **in_columns(self._slices.progress())},
         )
 
-    def _start_rebalance(self, given_back: list[int], count: int) -> Operation[bool]:
+    def _start_rebalance(self, to_release: list[int], count: int) -> Operation[bool]:
         self._rebalance = {
             **self.parameters(),
             "round": self._round,
             **in_columns(self._slices.progress()),
-            "given_back": given_back,
-            "wanted": count,
+            "to_release": to_release,
+            "to_acquire": count,
         }
         return (yield from self.finish_rebalance())
 

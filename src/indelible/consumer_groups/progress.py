@@ -47,8 +47,8 @@ class Progress(NamedTuple):
 
     def named(self, name: str) -> dict[str, object]:
         """Give it as the three parameters of a statement."""
-        moment, place = (None, None) if self.due == IMMEDIATE else self.due
-        return {name: self.position, f"{name}_moment": moment, f"{name}_place": place}
+        due_at, position = (None, None) if self.due == IMMEDIATE else self.due
+        return {name: self.position, f"{name}_due_at": due_at, f"{name}_due_position": position}
 
 
 START = Progress()
@@ -218,6 +218,6 @@ def in_columns(places: Mapping[int, Progress]) -> dict[str, object]:
     return {
         "slices": list(places),
         "positions": [place.position for place in places.values()],
-        "moments": [moment for moment, _ in dues],
-        "places": [place for _, place in dues],
+        "due_times": [due_at for due_at, _ in dues],
+        "due_positions": [position for _, position in dues],
     }

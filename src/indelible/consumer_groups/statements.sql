@@ -1,12 +1,19 @@
 -- name: ack
--- One row: true where the event is finished when the transaction commits, false where it was before.
+-- One row: true if this transaction finishes the event, false if it was finished before.
 SELECT indelible.group_ack(
-    %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(is_noted)s, %(due_moment)s,
-    %(upto)s, %(upto_moment)s, %(upto_place)s
+    group_id => %(group_id)s,
+    token => %(token)s,
+    "position" => %(position)s,
+    slice => %(slice)s::smallint,
+    is_tracked => %(is_tracked)s,
+    due_at => %(due_at)s,
+    upto => %(upto)s,
+    upto_due_at => %(upto_due_at)s,
+    upto_due_position => %(upto_due_position)s
 )
 
 -- name: blocked_keys
--- A row a key of a worker's that has an event before which later ones must wait.
+-- One row per key of a worker whose later events have to wait for an earlier one.
 SELECT first.key
 FROM indelible.group_first_pending(%(group_id)s, %(park_blocks_stream)s) AS first
 WHERE %(token)s = (
@@ -16,7 +23,7 @@ WHERE %(token)s = (
 )
 
 -- name: checkpoint
--- A row for the group, if there is one: up to where it is done.
+-- The group's checkpoint; no row if there is no such group.
 SELECT indelible.group_checkpoint(id)
 FROM indelible.groups
 WHERE name = %(group)s
@@ -24,42 +31,57 @@ WHERE name = %(group)s
 -- name: create
 -- One row: whether the group was created.
 SELECT indelible.group_create(
-    %(group)s, %(items)s::jsonb, %(partition_by)s, %(after)s, %(since)s, %(max_attempts)s::int,
-    %(retry_after)s, %(lease)s, %(park_blocks_stream)s, %(deliver_when_valid)s
+    group_name => %(group)s,
+    items => %(items)s::jsonb,
+    partition_by => %(partition_by)s,
+    after_position => %(after)s,
+    since => %(since)s,
+    max_attempts => %(max_attempts)s::int,
+    retry_seconds => %(retry_seconds)s,
+    lease_seconds => %(lease_seconds)s,
+    park_blocks_stream => %(park_blocks_stream)s,
+    deliver_when_valid => %(deliver_when_valid)s
 )
 
 -- name: delete
--- One row: whether there was such a group.
+-- One row: whether the group existed.
 SELECT indelible.group_delete(%(group)s)
 
 -- name: discard
--- One row: how many parked events were given up.
+-- One row: how many parked events were discarded.
 SELECT indelible.group_discard(%(group)s, %(position)s, %(key)s)
 
 -- name: due_window
--- A row for the event that is so many places further in order of valid time, then of position: its
--- valid time and its position. None where there are fewer. Without filters, which would have the
--- planner believe that there are few, and sort them all.
+-- The valid time and the position of the event that is `count` events further, in order of valid
+-- time, then of position; no row if there are fewer. Without filters: with them the planner would
+-- expect few events, and sort them all.
 SELECT given_valid_at, position
 FROM indelible.recorded_events
 WHERE given_valid_at IS NOT NULL
-    AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
+    AND (given_valid_at, position) > (%(above_valid_at)s::timestamptz, %(above_position)s)
 ORDER BY given_valid_at, position
 OFFSET %(count)s - 1
 LIMIT 1
 
 -- name: enqueue
--- One row: whether the event is queued, or finished; false where none is left to wait for.
+-- One row: true if the event is queued, or finished; false if there is none to wait for.
 SELECT indelible.group_enqueue(
-    %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(key)s, %(due_moment)s,
-    %(upto)s, %(upto_moment)s, %(upto_place)s
+    group_id => %(group_id)s,
+    token => %(token)s,
+    "position" => %(position)s,
+    slice => %(slice)s::smallint,
+    key => %(key)s,
+    due_at => %(due_at)s,
+    upto => %(upto)s,
+    upto_due_at => %(upto_due_at)s,
+    upto_due_position => %(upto_due_position)s
 )
 
 -- name: fetch
--- A row an event that falls to a worker, in order of position: the event, its key, its slice, and its
--- valid time where that is not its recorded time.
--- The token is in the condition: who has lost its lease reads nothing. OFFSET 0 holds the planner
--- to one look-up an event, by index, whatever it believes of tables that are new to it.
+-- One row per event of a worker's slices, in order of position: the event, its key, its slice, and
+-- its valid time if that differs from its recorded time.
+-- The token is in the condition: a worker that lost its lease reads nothing. OFFSET 0 makes the
+-- planner look up each event by index, even if it has no statistics yet.
 (
     SELECT
         recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
@@ -86,13 +108,14 @@ SELECT indelible.group_enqueue(
     WHERE recorded.position > %(after)s
         AND recorded.position <= %(upto)s
         AND recorded.position > owned.position
-        AND recorded.data IS NOT NULL -- what was erased is nobody's any more
+        AND recorded.data IS NOT NULL -- erased events are skipped
         AND (
             %(items)s::jsonb IS NULL
             OR EXISTS (
                 SELECT
                 FROM indelible.matching_items(
-                    %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                    channel => recorded.channel, stream => recorded.stream
                 )
             )
         )
@@ -126,13 +149,14 @@ UNION ALL
     WHERE recorded.position > %(after)s
         AND recorded.position <= %(upto)s
         AND recorded.position > owned.position
-        AND recorded.data IS NOT NULL -- what was erased is nobody's any more
+        AND recorded.data IS NOT NULL -- erased events are skipped
         AND (
             %(items)s::jsonb IS NULL
             OR EXISTS (
                 SELECT
                 FROM indelible.matching_items(
-                    %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                    channel => recorded.channel, stream => recorded.stream
                 )
             )
         )
@@ -141,8 +165,8 @@ UNION ALL
 )
 ORDER BY position
 LIMIT %(limit)s
--- Asked once, before the first row. As a condition of a part it would keep the planner from remembering
--- streams that it has looked up.
+-- Evaluated once, before the first row. As a condition of a branch it would keep the planner from
+-- memoizing streams.
 OFFSET (
     SELECT CASE
         WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
@@ -150,10 +174,10 @@ OFFSET (
 )
 
 -- name: fetch_due
--- A row an event that falls to a worker and has become due, in order of valid time, then of
+-- One row per event of a worker's slices that has become due, in order of valid time, then of
 -- position: the event, its key, its slice, and its valid time.
--- The token is in the condition: who has lost its lease reads nothing. OFFSET 0 holds the planner
--- to one look-up an event, by index, whatever it believes of tables that are new to it.
+-- The token is in the condition: a worker that lost its lease reads nothing. OFFSET 0 makes the
+-- planner look up each event by index, even if it has no statistics yet.
 SELECT
     recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
     recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
@@ -177,26 +201,27 @@ WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, 
     AND recorded.given_valid_at IS NOT NULL
     AND recorded.given_valid_at <> recorded.recorded_at
     AND (recorded.given_valid_at, recorded.position)
-        > (%(above_moment)s::timestamptz, %(above_position)s)
+        > (%(above_valid_at)s::timestamptz, %(above_position)s)
     AND (recorded.given_valid_at, recorded.position)
-        <= (%(until_moment)s::timestamptz, %(until_position)s)
+        <= (%(until_valid_at)s::timestamptz, %(until_position)s)
     AND recorded.position <= %(upto)s
-    AND recorded.data IS NOT NULL -- what was erased is nobody's any more
+    AND recorded.data IS NOT NULL -- erased events are skipped
     AND (
         %(items)s::jsonb IS NULL
         OR EXISTS (
             SELECT
             FROM indelible.matching_items(
-                %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                channel => recorded.channel, stream => recorded.stream
             )
         )
     )
 ORDER BY recorded.given_valid_at, recorded.position
 
 -- name: fetch_retries
--- A row for the first noted event of each key of a worker's that does not wait for an operator:
--- the event, its key and slice, its state and attempts, and in how many seconds it may be tried. Nulls
--- for an event that is no longer in the log. OFFSET 0 holds the planner to one look-up an event, by index.
+-- One row per key of a worker: its first event in group_events, unless that is parked. The event,
+-- its key and slice, its state and attempts, and the seconds until it may be retried. Nulls for an
+-- event that is no longer in the log. OFFSET 0 makes the planner look up each event by index.
 SELECT
     first.position, recorded.stream, recorded.version, recorded.id, recorded.type,
     recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
@@ -219,7 +244,7 @@ ORDER BY first.not_before
 LIMIT 500
 
 -- name: get
--- A row for the group, if there is one: its settings, and how it stands.
+-- The group's settings and status; no row if there is no such group.
 SELECT
     groups.name,
     groups.query,
@@ -233,35 +258,43 @@ SELECT
     groups.start_position,
     groups.created_at,
     indelible.group_checkpoint(groups.id),
-    (SELECT min(places.position) FROM indelible.group_slice_progress(groups.id) AS places),
-    count(noted.state) FILTER (WHERE noted.state IN ('retry', 'running')),
-    count(noted.state) FILTER (WHERE noted.state = 'queued'),
-    count(noted.state) FILTER (WHERE noted.state = 'parked')
+    (SELECT min(progress.position) FROM indelible.group_slice_progress(groups.id) AS progress),
+    count(tracked.state) FILTER (WHERE tracked.state IN ('retry', 'in_progress')),
+    count(tracked.state) FILTER (WHERE tracked.state = 'queued'),
+    count(tracked.state) FILTER (WHERE tracked.state = 'parked')
 FROM indelible.groups
-LEFT JOIN indelible.group_events AS noted ON noted.group_id = groups.id
+LEFT JOIN indelible.group_events AS tracked ON tracked.group_id = groups.id
 WHERE groups.name = %(group)s
 GROUP BY groups.id
 
 -- name: heartbeat
--- One row: how many slices are the worker's share, and how many belong to nobody.
+-- One row: how many slices are the worker's share, and how many have no owner.
 SELECT share, unowned
 FROM indelible.group_heartbeat(
-    %(group_id)s, %(token)s, %(round)s::int, %(checkpoint)s, %(checkpoint_moment)s,
-    %(checkpoint_place)s, %(delivered)s, %(delivered_moment)s, %(delivered_place)s,
-    %(slices)s::smallint[], %(positions)s::bigint[], %(moments)s::timestamptz[],
-    %(places)s::bigint[]
+    group_id => %(group_id)s,
+    token => %(token)s,
+    round => %(round)s::int,
+    checkpoint => %(checkpoint)s,
+    checkpoint_due_at => %(checkpoint_due_at)s,
+    checkpoint_due_position => %(checkpoint_due_position)s,
+    delivered => %(delivered)s,
+    delivered_due_at => %(delivered_due_at)s,
+    delivered_due_position => %(delivered_due_position)s,
+    slices => %(slices)s::smallint[],
+    positions => %(positions)s::bigint[],
+    due_times => %(due_times)s::timestamptz[],
+    due_positions => %(due_positions)s::bigint[]
 )
 
 -- name: join
--- One row: the group's number, the worker's token and the epoch of the log; nulls where there is no
--- such group.
+-- One row: the group's id, the worker's token and the epoch of the log; nulls if there is no such
+-- group.
 SELECT group_id, token, epoch
 FROM indelible.group_join(%(group)s, %(worker)s, %(instance)s)
 
 -- name: lag
--- One row: how many events that match, and are due, are not finished, and for how long the first of
--- them could have been. Where too many positions lie between to be looked through, they are counted
--- instead.
+-- One row: how many events match, are due, and are not finished; and for how many seconds the first
+-- of them has been due. If there are more than `max_count` positions, the positions are counted.
 WITH behind AS MATERIALIZED (
     SELECT
         CASE
@@ -270,7 +303,7 @@ WITH behind AS MATERIALIZED (
         END AS since
     FROM indelible.recorded_events AS recorded
     WHERE recorded.position > %(after)s
-        AND recorded.position <= least(%(head)s, %(after)s + %(counted)s)
+        AND recorded.position <= least(%(head)s, %(after)s + %(max_count)s)
         AND (
             NOT %(deliver_when_valid)s
             OR recorded.valid_at <= statement_timestamp()
@@ -281,120 +314,152 @@ WITH behind AS MATERIALIZED (
             OR EXISTS (
                 SELECT
                 FROM indelible.matching_items(
-                    %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                    channel => recorded.channel, stream => recorded.stream
                 )
             )
         )
     UNION ALL
-    -- What is tried again, and what is queued behind that; not what is parked.
+    -- Events to be retried, and those queued behind them; not parked ones.
     SELECT recorded.recorded_at
-    FROM indelible.group_first_pending(%(group_id)s, %(park_blocks_stream)s) AS firsts
-    JOIN indelible.group_events AS noted
-        ON noted.group_id = %(group_id)s AND noted.key = firsts.key AND noted.state <> 'parked'
+    FROM indelible.group_first_pending(%(group_id)s, %(park_blocks_stream)s) AS first
+    JOIN indelible.group_events AS tracked
+        ON tracked.group_id = %(group_id)s AND tracked.key = first.key AND tracked.state <> 'parked'
     CROSS JOIN LATERAL (
         SELECT recorded_at
         FROM indelible.recorded_events
-        WHERE recorded_events.position = noted.position
+        WHERE recorded_events.position = tracked.position
         OFFSET 0
     ) AS recorded
-    WHERE firsts.state <> 'parked' AND noted.position <= %(after)s
+    WHERE first.state <> 'parked' AND tracked.position <= %(after)s
     UNION ALL
     SELECT overdue.since
     FROM indelible.group_overdue_events(%(group_id)s) AS overdue
     WHERE %(deliver_when_valid)s
 )
 SELECT
-    CASE WHEN %(head)s - %(after)s > %(counted)s THEN %(head)s - %(after)s ELSE count(*) END,
+    CASE WHEN %(head)s - %(after)s > %(max_count)s THEN %(head)s - %(after)s ELSE count(*) END,
     coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::double precision
 FROM behind
 
 -- name: leave
--- One row without meaning: the worker has left.
+-- One row without content: the worker has left.
 SELECT indelible.group_leave(
-    %(group_id)s, %(token)s, %(slices)s::smallint[], %(positions)s::bigint[],
-    %(moments)s::timestamptz[], %(places)s::bigint[]
+    group_id => %(group_id)s,
+    token => %(token)s,
+    slices => %(slices)s::smallint[],
+    positions => %(positions)s::bigint[],
+    due_times => %(due_times)s::timestamptz[],
+    due_positions => %(due_positions)s::bigint[]
 )
 
 -- name: list
--- A row a group, in order of name.
+-- One row per group, in order of name.
 SELECT name
 FROM indelible.groups
 ORDER BY name
 
 -- name: parked
--- A row a parked event of a group, in order of position.
--- OFFSET 0 holds the planner to one look-up an event, by index.
+-- One row per parked event of a group, in order of position.
+-- OFFSET 0 makes the planner look up each event by index.
 SELECT
-    noted.position,
+    tracked.position,
     recorded.stream,
     recorded.version,
     recorded.type,
-    noted.key,
-    noted.attempts,
-    noted.reason,
-    noted.error,
-    noted.updated_at,
+    tracked.key,
+    tracked.attempts,
+    tracked.reason,
+    tracked.error,
+    tracked.updated_at,
     (
         SELECT count(*)
         FROM indelible.group_events AS later
-        WHERE later.group_id = noted.group_id AND later.key = noted.key
-            AND later.number > noted.number AND later.state = 'queued'
+        WHERE later.group_id = tracked.group_id AND later.key = tracked.key
+            AND later.number > tracked.number AND later.state = 'queued'
     )
 FROM indelible.groups
-JOIN indelible.group_events AS noted ON noted.group_id = groups.id
+JOIN indelible.group_events AS tracked ON tracked.group_id = groups.id
 CROSS JOIN LATERAL (
     SELECT stream, version, type
     FROM indelible.recorded_events
-    WHERE recorded_events.position = noted.position
+    WHERE recorded_events.position = tracked.position
     OFFSET 0
 ) AS recorded
 WHERE groups.name = %(group)s
-    AND noted.state = 'parked'
-    AND (%(key)s::text IS NULL OR noted.key = %(key)s::text)
-ORDER BY noted.position
+    AND tracked.state = 'parked'
+    AND (%(key)s::text IS NULL OR tracked.key = %(key)s::text)
+ORDER BY tracked.position
 LIMIT %(limit)s
 
 -- name: rebalance
--- A row a slice that the worker has now: its number, where it stands, up to where it is suspect:
--- each a position and a key of what is due.
+-- One row per slice that the worker owns now: its number, its progress, and up to where its events
+-- are suspect; both are a position and a due key.
 SELECT
-    slice, after_position, (due).moment, (due).position, suspect, (suspect_due).moment,
+    slice, after_position, (due).due_at, (due).position, suspect, (suspect_due).due_at,
     (suspect_due).position
 FROM indelible.group_rebalance(
-    %(group_id)s, %(token)s, %(round)s::int, %(slices)s::smallint[], %(positions)s::bigint[],
-    %(moments)s::timestamptz[], %(places)s::bigint[],
-    %(given_back)s::smallint[], %(wanted)s::int
+    group_id => %(group_id)s,
+    token => %(token)s,
+    round => %(round)s::int,
+    slices => %(slices)s::smallint[],
+    positions => %(positions)s::bigint[],
+    due_times => %(due_times)s::timestamptz[],
+    due_positions => %(due_positions)s::bigint[],
+    to_release => %(to_release)s::smallint[],
+    to_acquire => %(to_acquire)s::int
 )
 
 -- name: record_attempt
--- One row: whether the event may be handled; false where it is finished.
+-- One row: whether the event may be handled; false if it is finished.
 SELECT indelible.group_record_attempt(
-    %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(key)s, %(is_noted)s,
-    %(attempt)s::int, %(due_moment)s, %(upto)s, %(upto_moment)s, %(upto_place)s
+    group_id => %(group_id)s,
+    token => %(token)s,
+    "position" => %(position)s,
+    slice => %(slice)s::smallint,
+    key => %(key)s,
+    is_tracked => %(is_tracked)s,
+    attempt => %(attempt)s::int,
+    due_at => %(due_at)s,
+    upto => %(upto)s,
+    upto_due_at => %(upto_due_at)s,
+    upto_due_position => %(upto_due_position)s
 )
 
 -- name: record_failure
--- One row: whether the event is noted; false where it is finished after all, or erased.
+-- One row: whether the failure is recorded; false if the event is finished after all, or erased.
 SELECT indelible.group_record_failure(
-    %(group_id)s, %(token)s, %(position)s, %(slice)s::smallint, %(key)s, %(is_noted)s,
-    %(state)s, %(attempts)s::int, %(delay)s, %(reason)s, %(error)s,
-    %(due_moment)s, %(upto)s, %(upto_moment)s, %(upto_place)s
+    group_id => %(group_id)s,
+    token => %(token)s,
+    "position" => %(position)s,
+    slice => %(slice)s::smallint,
+    key => %(key)s,
+    is_tracked => %(is_tracked)s,
+    state => %(state)s,
+    attempts => %(attempts)s::int,
+    delay => %(delay)s,
+    reason => %(reason)s,
+    error => %(error)s,
+    due_at => %(due_at)s,
+    upto => %(upto)s,
+    upto_due_at => %(upto_due_at)s,
+    upto_due_position => %(upto_due_position)s
 )
 
 -- name: renew_lease
--- One row: whether the lease stands.
+-- One row: whether the worker still holds its lease.
 SELECT indelible.group_renew_lease(%(group_id)s, %(token)s)
 
 -- name: replay
--- One row: how many parked events are to be tried again.
+-- One row: how many parked events are to be retried.
 SELECT indelible.group_replay(%(group)s, %(position)s, %(key)s)
 
 -- name: reset
--- One row: the position that the group was sent to; null where there is no such group.
+-- One row: the position that the group was moved to; null if there is no such group.
 SELECT indelible.group_reset(%(group)s, %(after)s, %(since)s)
 
 -- name: scheduled_count
--- One row: how many events that match are not due yet, so many at most.
+-- One row: how many matching events are not due yet, counted up to `max_count`.
 SELECT count(*)
 FROM (
     SELECT
@@ -408,27 +473,34 @@ FROM (
             OR EXISTS (
                 SELECT
                 FROM indelible.matching_items(
-                    %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                    channel => recorded.channel, stream => recorded.stream
                 )
             )
         )
-    LIMIT %(counted)s
+    LIMIT %(max_count)s
 ) AS waiting
 
 -- name: update
--- One row without meaning: the group has other settings.
+-- One row without content: the settings are changed.
 SELECT indelible.group_update(
-    %(group)s, %(items)s::jsonb, %(partition_by)s, %(max_attempts)s::int, %(retry_after)s,
-    %(lease)s, %(park_blocks_stream)s, %(deliver_when_valid)s
+    group_name => %(group)s,
+    items => %(items)s::jsonb,
+    partition_by => %(partition_by)s,
+    max_attempts => %(max_attempts)s::int,
+    retry_seconds => %(retry_seconds)s,
+    lease_seconds => %(lease_seconds)s,
+    park_blocks_stream => %(park_blocks_stream)s,
+    deliver_when_valid => %(deliver_when_valid)s
 )
 
 -- name: workers
--- A row a worker of a group, in the order that they joined in.
+-- One row per worker of a group, in the order in which they joined.
 SELECT
     workers.token, workers.name, count(slices.slice), workers.joined_at, workers.expires_at
 FROM indelible.group_workers AS workers
 LEFT JOIN indelible.group_slices AS slices USING (group_id, token)
 WHERE workers.group_id = %(group_id)s
-    AND workers.expires_at > clock_timestamp() -- the others are dead, and are taken for it soon
+    AND workers.expires_at > clock_timestamp() -- the others are dead, and are removed soon
 GROUP BY workers.group_id, workers.token
 ORDER BY workers.token

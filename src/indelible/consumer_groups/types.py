@@ -12,7 +12,7 @@ GroupStart = int | datetime | Literal["beginning", "head"]
 """Where a group begins: after a position, with the first event recorded at a time or later, with
 the first event of all, or with what comes from now on."""
 
-State = Literal["running", "retry", "queued", "parked"]
+State = Literal["in_progress", "retry", "queued", "parked"]
 
 
 @dataclass(frozen=True, slots=True)

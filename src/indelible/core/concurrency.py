@@ -1,4 +1,4 @@
-"""What threads need and tasks do otherwise: the sync twin of `concurrency_async`."""
+"""What threads and tasks do differently: the sync variant of `concurrency_async`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Background:
         self._thread.start()
 
     @property
-    def is_at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._thread.is_alive()
 
@@ -65,7 +65,7 @@ def cancel(work: Iterable[Background]) -> None:
 
 
 class Begun:
-    """What begins when it is made; its async twin, when it is awaited."""
+    """What begins when it is made; its async variant, when it is awaited."""
 
     def __init__(self) -> None:
         self._begin()

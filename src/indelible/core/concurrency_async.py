@@ -1,4 +1,4 @@
-"""What tasks need and threads do otherwise: the async twin of `concurrency`.
+"""What tasks and threads do differently: the async variant of `concurrency`.
 
 Code that is generated for threads uses these, and no state that is shared in any other way: what is
 safe between two awaits is not safe between two threads.
@@ -74,7 +74,7 @@ class AsyncBackground:
         self._task = asyncio.create_task(work(), name=name)
 
     @property
-    def is_at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has not ended."""
         return not self._task.done()
 
@@ -93,7 +93,7 @@ class AsyncBackground:
 
 async def cancel_async(work: Iterable[AsyncBackground]) -> None:
     """End what has not ended. Threads cannot be: they are left alone, and end with the process."""
-    tasks = [one._task for one in work if one.is_at_work]
+    tasks = [one._task for one in work if one.is_running]
     for task in tasks:
         task.cancel()
     if tasks:
@@ -101,7 +101,7 @@ async def cancel_async(work: Iterable[AsyncBackground]) -> None:
 
 
 class AsyncBegun:
-    """What begins when it is awaited; its sync twin, when it is made."""
+    """What begins when it is awaited; its sync variant, when it is made."""
 
     async def _begin(self) -> None:
         raise NotImplementedError

@@ -153,7 +153,7 @@ def _claim(folder: Path, binaries: Path) -> EmbeddedServer:
 
 
 def _ensure_server(folder: Path, binaries: Path, start_lock: int) -> str:
-    """Start the server and its supervisor where they are not at work; return the server's URL.
+    """Start the server and its supervisor if they do not run; return the server's URL.
 
     We hold the start lock and a users lock: nobody else starts anything, and nobody stops it.
     """

@@ -409,7 +409,7 @@ def main() -> int:
     try:
         server.stop()
     finally:
-        os.close(supervisor_lock)  # before the other, so that nobody takes us for at work
+        os.close(supervisor_lock)  # before the other, so that no process believes that we still run
         os.close(users_lock)
     return 0
 

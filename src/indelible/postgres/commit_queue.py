@@ -127,12 +127,12 @@ class CommitQueue:
         self._running: set[Batch] = set()
         self._settled = 0
         """How many appends were settled last: their callers may well come again."""
-        self._at_work: set[str] = set()
+        self._in_progress: set[str] = set()
         """The keys of what is under way."""
         self._waiting: dict[str, deque[PendingAppend]] = {}
         """What waits, by its key."""
         self._ready: deque[str] = deque()
-        """The keys of what waits that are not at work."""
+        """The keys of what waits that are not in progress."""
 
     @property
     def is_idle(self) -> bool:
@@ -151,7 +151,7 @@ class CommitQueue:
             and self._free_for_batches > 0
             and not self._ready
             and key not in others
-            and key not in self._at_work
+            and key not in self._in_progress
         )
 
     @property
@@ -166,7 +166,7 @@ class CommitQueue:
 
     def enter(self, entry: PendingAppend) -> Batch | None:
         """Take a place; return what is to be run at once, if a worker is free."""
-        if self.has_room and entry.ordering_key not in self._at_work:
+        if self.has_room and entry.ordering_key not in self._in_progress:
             return self._begin([entry])
         self.queue(entry)
         return None
@@ -178,7 +178,7 @@ class CommitQueue:
             waiting.append(entry)
         else:
             self._waiting[entry.ordering_key] = deque((entry,))
-            if entry.ordering_key not in self._at_work:
+            if entry.ordering_key not in self._in_progress:
                 self._ready.append(entry.ordering_key)
         return self.has_room and bool(self._ready)
 
@@ -199,7 +199,7 @@ class CommitQueue:
                 aside.setdefault(entry.ordering_key, []).append(entry)
         following = []
         for key in {entry.ordering_key: None for entry in work.entries}:
-            self._at_work.discard(key)
+            self._in_progress.discard(key)
             if key in aside:
                 first, *rest = aside[key]
                 following.append(self._begin([first], takes_place=False))
@@ -226,7 +226,7 @@ class CommitQueue:
         aside = []
         for place, *row in outcome:
             entry = entries[place - 1]
-            if row[0] == "busy":
+            if row[0] == "contended":
                 aside.append(entry)
             else:
                 entry.rows = [tuple(row)]
@@ -251,8 +251,8 @@ class CommitQueue:
     def _gather(self) -> list[PendingAppend]:
         """Take what waits for a worker, up to the size of a batch."""
         entries: list[PendingAppend] = []
-        # Half of all callers: the database is at work on these while outcomes are told to the rest,
-        # and what they bring next is gathered.
+        # Half of all callers: the database processes these while the rest get their outcomes,
+        # and their next appends are gathered.
         room = (len(self._ready) + self._settled + 1) // 2
         room = min(max(room, _SMALLEST_SHARE), _LARGEST_BATCH)
         size = 0
@@ -283,5 +283,5 @@ class CommitQueue:
         if takes_place:
             self._free -= 1
             self._free_for_batches -= not work.is_alone
-        self._at_work.update(entry.ordering_key for entry in entries)
+        self._in_progress.update(entry.ordering_key for entry in entries)
         return work

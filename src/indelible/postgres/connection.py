@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.waiting import Wait
 
-from indelible.core.gc import Uncollected
+from indelible.core.gc import gc_paused
 from indelible.core.operation import Rows, Statement
 from indelible.errors import IndelibleError, LockTimeout
 from indelible.events import HeadHolder
@@ -198,5 +198,5 @@ def fetch(
     """Run a statement, and give its rows."""
     text = statements(settings.schema)[statement.name]
     cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
-    with Uncollected():
+    with gc_paused():
         return cursor.fetchall()

@@ -10,7 +10,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from indelible.core.gc import Uncollected
+from indelible.core.gc import gc_paused
 from indelible.core.operation import Rows, Statement
 
 from .adapters import adapt_parameters, event_cursor_async, prepare
@@ -134,5 +134,5 @@ async def fetch_async(
     """Run a statement, and give its rows."""
     text = statements(settings.schema)[statement.name]
     await cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
-    with Uncollected():
+    with gc_paused():
         return await cursor.fetchall()

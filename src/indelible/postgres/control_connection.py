@@ -56,7 +56,7 @@ class Session:
         self.is_direct = is_direct_connection(connection.info.backend_pid, row)
         """Whether it keeps what is set and prepared in it: no pooler is in between."""
         self.listens = False
-        """Whether it listens for the bell of the store, and hears it."""
+        """Whether it listens for the store's notifications, and receives them."""
         if self.is_direct:
             # One part that waits for a lock would keep all others from their work.
             connection.execute("SET lock_timeout = '1s'")

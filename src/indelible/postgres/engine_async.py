@@ -67,7 +67,7 @@ def _nothing() -> None:
 
 
 class AsyncPoolEngine:
-    """Runs operations on a pool of connections, awaiting; the twin of `PoolEngine`."""
+    """Runs operations on a pool of connections, awaiting; the async variant of `PoolEngine`."""
 
     def __init__(
         self,

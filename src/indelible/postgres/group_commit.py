@@ -51,7 +51,7 @@ class GroupCommit:
         """What callers have under way by themselves, by its key."""
         self._arrived: deque[PendingAppend] = deque()
         """What is to be taken into the line."""
-        self._bell: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         """What the threads are to do."""
         self._is_closed = False
         # Callers only read what comes from here on.
@@ -61,7 +61,7 @@ class GroupCommit:
         """What was taken over from `_passing`."""
         self._most_threads = connections
         self._threads = self._busy_threads = 0
-        weakref.finalize(self, self._bell.put, None).atexit = False
+        weakref.finalize(self, self._tasks.put, None).atexit = False
 
     def open(self) -> None:
         """Start the first thread; it starts the others."""
@@ -81,12 +81,12 @@ class GroupCommit:
                 return self._execute(statement, None)
         finally:
             if self._passing.pop(key, None) is None or self._arrived or self._line.is_waited_for:
-                self._bell.put(self._look)
+                self._tasks.put(self._look)
 
     def close(self) -> None:
         """Let the threads end when they have nothing more to do."""
         self._is_closed = True
-        self._bell.put(self._look)
+        self._tasks.put(self._look)
 
     def _wait(self, entry: PendingAppend) -> Rows:
         """Wait for the outcome of an append that the store's threads make."""
@@ -95,10 +95,10 @@ class GroupCommit:
         with entry.alive:
             self._arrived.append(entry)
             if not self._passing and self._line.is_free:  # else whoever is done rings
-                self._bell.put(self._look)
+                self._tasks.put(self._look)
             while not (entry.signal.acquire(timeout=PATIENCE) or entry.is_settled):
                 # Those that are under way take long, or were interrupted.
-                self._bell.put(self._look)
+                self._tasks.put(self._look)
                 self._check_wait(entry)
         return entry.outcome()
 
@@ -123,7 +123,7 @@ class GroupCommit:
             has_ended = self._is_closed and self._line.is_idle
             if has_ended and not self._arrived and not self._passing:
                 self._threads = 0
-                self._bell.put(None)
+                self._tasks.put(None)
 
     def _take_in(self) -> list[Batch]:
         following = []
@@ -155,7 +155,7 @@ class GroupCommit:
                 self._busy_threads += 1
                 self._have_threads(self._busy_threads + len(others) + 1)
             for other in others:
-                self._bell.put(partial(self._run, [other]))
+                self._tasks.put(partial(self._run, [other]))
             outcome: Rows | BaseException
             try:
                 outcome = self._execute(work.statement(), tell)
@@ -176,16 +176,16 @@ class GroupCommit:
             self._threads += 1
             # It knows the queue alone, so that a store that nobody uses any more can go.
             threading.Thread(
-                target=_obey, args=[self._bell], name="indelible-append", daemon=True
+                target=_run_tasks, args=[self._tasks], name="indelible-append", daemon=True
             ).start()
 
 
-def _obey(bell: SimpleQueue[Callable[[], None] | None]) -> None:
-    """Do what is asked for, until the end is."""
-    while errand := bell.get():
+def _run_tasks(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
+    """Run the tasks of a queue until its end, None."""
+    while task := tasks.get():
         try:
-            errand()
+            task()
         except Exception:
             _log.exception("a thread that appends goes on after an error")
-        del errand
-    bell.put(None)  # for the next thread
+        del task
+    tasks.put(None)  # for the next thread

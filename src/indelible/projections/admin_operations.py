@@ -33,7 +33,7 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
                     "items": query,
                     "after": build.checkpoint,
                     "head": settled,
-                    "counted": LAG_WINDOW,
+                    "max_count": LAG_WINDOW,
                 },
                 prepared=False,
             )

@@ -16,7 +16,7 @@ from . import partition, registry
 from .definition import ProjectionDefinition, partition_of
 from .types import CUT_OVER_DISTANCE
 
-_LONGEST_BEAT = 1.0
+_LONGEST_INTERVAL = 1.0
 
 _log = logging.getLogger("indelible.projections")
 
@@ -129,9 +129,9 @@ class PartitionCoordinator:
         self._able: dict[int, ProjectionDefinition] = {}
 
     @property
-    def beat(self) -> float:
+    def heartbeat_interval(self) -> float:
         """Seconds between two turns."""
-        return min(_LONGEST_BEAT, self.lease / 3)
+        return min(_LONGEST_INTERVAL, self.lease / 3)
 
     def begin(self) -> Operation[None]:
         """Make the projections known to the store.
@@ -151,7 +151,7 @@ class PartitionCoordinator:
             "projections.worker_heartbeat",
             {
                 "worker": self.owner,
-                "projections": sorted(self._able),
+                "projection_ids": sorted(self._able),
                 "lease": float(self.lease),
                 **self._holding(),
             },

@@ -48,7 +48,9 @@ def _hold_lease(watch: HeadWatcher, duty: PartitionCoordinator) -> Lease:
 
 
 def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = -inf) -> None:
-    lease.show_life(duty.renewal(), seconds=duty.lease, pause=duty.beat, renewed_at=renewed_at)
+    lease.show_life(
+        duty.renewal(), seconds=duty.lease, pause=duty.heartbeat_interval, renewed_at=renewed_at
+    )
 
 
 class _PartitionRunner(Projector):
@@ -79,9 +81,9 @@ class _PartitionRunner(Projector):
         self.background = Background(self._keep, name=f"{run.described.name}-{run.partition}")
 
     @property
-    def is_at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its thread has not ended."""
-        return self.background.is_at_work
+        return self.background.is_running
 
     def end(self) -> None:
         """Have the thread end after the batch at work."""
@@ -204,7 +206,9 @@ class Daemon:
         Raises:
             ProjectionDefinitionChanged: a projection was begun in another way under its version.
         """
-        supervisor = StepSupervisor("projections wait", _log, Backoff(longest=self._duty.beat))
+        supervisor = StepSupervisor(
+            "projections wait", _log, Backoff(longest=self._duty.heartbeat_interval)
+        )
         has_begun = False
         self._lease = _hold_lease(self._watch, self._duty)
         try:
@@ -215,7 +219,9 @@ class Daemon:
                         self._engine.run(self._duty.begin())
                         has_begun = True
                     self._do(self._turn())
-                pause = supervisor.pause or self._duty.beat - (time.monotonic() - begun_at)
+                pause = supervisor.pause or self._duty.heartbeat_interval - (
+                    time.monotonic() - begun_at
+                )
                 is_set_within(stop, max(pause, 0))
         finally:
             try:
@@ -224,7 +230,7 @@ class Daemon:
                 self._watch.leases.drop(self._lease)
 
     def _turn(self) -> Assignment:
-        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_running}
         self._duty.held = self._kept.keys()
         _show_life(self._lease, self._duty)
         turn = self._engine.run(self._duty.turn())
@@ -265,17 +271,17 @@ class Daemon:
             with suppress(IndelibleError):
                 self._turn_in_passing()
                 while self._kept and time.monotonic() < deadline:
-                    # What is still at work is kept alive meanwhile.
-                    beat_at = time.monotonic() + self._duty.beat
+                    # Batches in progress keep their leases meanwhile.
+                    heartbeat_at = time.monotonic() + self._duty.heartbeat_interval
                     for kept in self._kept.values():
-                        left = min(beat_at, deadline) - time.monotonic()
+                        left = min(heartbeat_at, deadline) - time.monotonic()
                         kept.background.join(max(left, 0))
                     self._turn_in_passing()
         finally:
             cancel([kept.background for kept in all_kept])
         with suppress(IndelibleError):
             for kept in all_kept:
-                if not kept.is_at_work:
+                if not kept.is_running:
                     kept.close()  # again, if handlers had all connections
             self._engine.run(self._duty.leave())
 

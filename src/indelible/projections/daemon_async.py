@@ -47,7 +47,9 @@ def _hold_lease(watch: HeadWatcher, duty: PartitionCoordinator) -> Lease:
 
 
 def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = -inf) -> None:
-    lease.show_life(duty.renewal(), seconds=duty.lease, pause=duty.beat, renewed_at=renewed_at)
+    lease.show_life(
+        duty.renewal(), seconds=duty.lease, pause=duty.heartbeat_interval, renewed_at=renewed_at
+    )
 
 
 class _AsyncPartitionRunner(AsyncProjector):
@@ -78,9 +80,9 @@ class _AsyncPartitionRunner(AsyncProjector):
         self.background = AsyncBackground(self._keep, name=f"{run.described.name}-{run.partition}")
 
     @property
-    def is_at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its task has not ended."""
-        return self.background.is_at_work
+        return self.background.is_running
 
     def end(self) -> None:
         """Have the task end after the batch at work."""
@@ -203,7 +205,9 @@ class AsyncDaemon:
         Raises:
             ProjectionDefinitionChanged: a projection was begun in another way under its version.
         """
-        supervisor = StepSupervisor("projections wait", _log, Backoff(longest=self._duty.beat))
+        supervisor = StepSupervisor(
+            "projections wait", _log, Backoff(longest=self._duty.heartbeat_interval)
+        )
         has_begun = False
         self._lease = _hold_lease(self._watch, self._duty)
         try:
@@ -214,7 +218,9 @@ class AsyncDaemon:
                         await self._engine.run(self._duty.begin())
                         has_begun = True
                     await self._do(await self._turn())
-                pause = supervisor.pause or self._duty.beat - (time.monotonic() - begun_at)
+                pause = supervisor.pause or self._duty.heartbeat_interval - (
+                    time.monotonic() - begun_at
+                )
                 await is_set_within_async(stop, max(pause, 0))
         finally:
             try:
@@ -223,7 +229,7 @@ class AsyncDaemon:
                 self._watch.leases.drop(self._lease)
 
     async def _turn(self) -> Assignment:
-        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_at_work}
+        self._kept = {part: kept for part, kept in self._kept.items() if kept.is_running}
         self._duty.held = self._kept.keys()
         _show_life(self._lease, self._duty)
         turn = await self._engine.run(self._duty.turn())
@@ -264,17 +270,17 @@ class AsyncDaemon:
             with suppress(IndelibleError):
                 await self._turn_in_passing()
                 while self._kept and time.monotonic() < deadline:
-                    # What is still at work is kept alive meanwhile.
-                    beat_at = time.monotonic() + self._duty.beat
+                    # Batches in progress keep their leases meanwhile.
+                    heartbeat_at = time.monotonic() + self._duty.heartbeat_interval
                     for kept in self._kept.values():
-                        left = min(beat_at, deadline) - time.monotonic()
+                        left = min(heartbeat_at, deadline) - time.monotonic()
                         await kept.background.join(max(left, 0))
                     await self._turn_in_passing()
         finally:
             await cancel_async([kept.background for kept in all_kept])
         with suppress(IndelibleError):
             for kept in all_kept:
-                if not kept.is_at_work:
+                if not kept.is_running:
                     await kept.close()  # again, if handlers had all connections
             await self._engine.run(self._duty.leave())
 

@@ -86,7 +86,7 @@ class ErrorPolicy:
         wait = 0.0 if is_final else backoff.delay(self.attempts)
         yield Statement(
             "projections.record_failure",
-            {**noted, "attempts": self.attempts, "wait": wait, "is_final": is_final},
+            {**noted, "attempts": self.attempts, "delay": wait, "is_final": is_final},
         )
         if is_final:
             _log.error("a projection is stopped: %s", error, extra=facts)

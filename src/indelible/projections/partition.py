@@ -247,7 +247,7 @@ class PartitionProcessor:
             {
                 **self._lease(),
                 **self._step(batch),
-                "events": len({event.position for event, _ in steps}),
+                "event_count": len({event.position for event, _ in steps}),
                 "changed": changed,
                 "removed": removed,
             },
@@ -280,7 +280,7 @@ class PartitionProcessor:
         self._folding.changed.clear()
 
     def _step(self, batch: Batch) -> dict[str, object]:
-        return {"after": self.position, "upto": batch.position, "events": len(batch.events)}
+        return {"after": self.position, "upto": batch.position, "event_count": len(batch.events)}
 
     def _lease(self) -> dict[str, object]:
         return {

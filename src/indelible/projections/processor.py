@@ -74,7 +74,7 @@ class Projector:
         """
         return self._engine.run(self._run.acquire())
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Renew the lease; each `step` does so, too. Another thread may call it meanwhile.
 
         Raises:
@@ -136,7 +136,7 @@ class Projector:
         """Keep the partition up to date until told to stop, waiting for it while others hold it.
 
         Args:
-            stop: ends it when set, after the batch at work.
+            stop: ends it when set, after the current batch.
 
         Raises:
             ProjectionFailed: the projection failed at an event.

@@ -73,7 +73,7 @@ class AsyncProjector:
         """
         return await self._engine.run(self._run.acquire())
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Renew the lease; each `step` does so, too. Another task may call it meanwhile.
 
         Raises:
@@ -135,7 +135,7 @@ class AsyncProjector:
         """Keep the partition up to date until told to stop, waiting for it while others hold it.
 
         Args:
-            stop: ends it when set, after the batch at work.
+            stop: ends it when set, after the current batch.
 
         Raises:
             ProjectionFailed: the projection failed at an event.

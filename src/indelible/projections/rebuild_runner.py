@@ -88,7 +88,7 @@ def _serve(
     background = Background(partial(daemon.run, stop), name=f"rebuild-{described.name}")
     try:
         upto = _insist(engine, head)
-        while background.is_at_work:
+        while background.is_running:
             found = _insist(engine, lambda: rebuild.look(described, build.id))
             report(found)
             if _is_enough(found, upto, is_inline=is_inline):

@@ -87,7 +87,7 @@ async def _serve_async(
     background = AsyncBackground(partial(daemon.run, stop), name=f"rebuild-{described.name}")
     try:
         upto = await _insist_async(engine, head)
-        while background.is_at_work:
+        while background.is_running:
             found = await _insist_async(engine, lambda: rebuild.look(described, build.id))
             report(found)
             if _is_enough(found, upto, is_inline=is_inline):

@@ -1,22 +1,23 @@
 -- name: acquire
--- One row: the token, the checkpoint and its epoch; no row where somebody else holds the partition.
+-- One row: the token, the checkpoint and its epoch; no row if another worker holds the partition.
 SELECT token, position, epoch
 FROM indelible.projection_acquire(
     %(projection_id)s, %(partition)s::smallint, %(owner)s, %(lease)s::double precision
 )
 
 -- name: advance
--- One row: whether the checkpoint was moved just now.
+-- One row: whether this call moved the checkpoint.
 SELECT indelible.projection_advance(
-    %(projection_id)s, %(partition)s::smallint, %(token)s, %(after)s, %(upto)s, %(events)s
+    projection_id => %(projection_id)s,
+    partition => %(partition)s::smallint,
+    token => %(token)s,
+    after_position => %(after)s,
+    upto_position => %(upto)s,
+    event_count => %(event_count)s
 )
 
--- name: heartbeat
--- One row: the checkpoint. Raises IND05 where others have taken over.
-SELECT indelible.projection_heartbeat(%(projection_id)s, %(partition)s::smallint, %(token)s)
-
 -- name: builds
--- A row a partition of each build of a projection that is not retired, in order.
+-- One row per partition of each build that is not retired, in order.
 SELECT
     projections.id, projections.name, projections.version, projections.kind,
     projections.lifecycle, projections.state, projections.query::text,
@@ -29,10 +30,16 @@ WHERE projections.state <> 'retired'
 ORDER BY projections.name, projections.version, projections.id, parts.partition
 
 -- name: commit
--- One row: whether the batch was written just now.
+-- One row: whether this call wrote the batch.
 SELECT indelible.projection_commit(
-    %(projection_id)s, %(partition)s::smallint, %(token)s, %(after)s, %(upto)s, %(events)s,
-    %(changed)s::jsonb, %(removed)s::text[]
+    projection_id => %(projection_id)s,
+    partition => %(partition)s::smallint,
+    token => %(token)s,
+    after_position => %(after)s,
+    upto_position => %(upto)s,
+    event_count => %(event_count)s,
+    changed => %(changed)s::jsonb,
+    removed => %(removed)s::text[]
 )
 
 -- name: cut_over
@@ -40,93 +47,110 @@ SELECT indelible.projection_commit(
 SELECT indelible.projection_cut_over(%(projection_id)s)
 
 -- name: discard
--- One row: how many parked events were given up.
+-- One row: how many parked events were discarded.
 SELECT indelible.projection_discard(%(name)s, %(position)s::bigint)
 
 -- name: documents_all
--- A row a document of one version, in order of key. Columns and rows without a document as of documents_get.
+-- One row per document of one version, in order of key; columns and empty rows as in get_documents.
 SELECT checkpoint, head, key, document
 FROM indelible.documents_list(
     %(name)s, %(version)s::integer, %(after)s::text, %(limit)s::bigint
 )
 
 -- name: drop_retired
--- One row: how many retired builds are kept, since somebody is still at it.
+-- One row: how many retired builds remain because they are in use.
 SELECT indelible.projection_drop_retired()
 
 -- name: find_documents
--- A row a document whose fields have given values, of one version, in order of key. Columns and rows without a document as of documents_get.
+-- One row per document with the given field values, of one version, in order of key; columns and empty
+-- rows as in get_documents.
 SELECT checkpoint, head, key, document
 FROM indelible.documents_find(
-    %(name)s, %(version)s::integer, %(field)s::text, %(value)s::jsonb, %(fields)s::jsonb,
-    %(after)s::text, %(limit)s::bigint
+    name => %(name)s,
+    version => %(version)s::integer,
+    field => %(field)s::text,
+    value => %(value)s::jsonb,
+    fields => %(fields)s::jsonb,
+    after_key => %(after)s::text,
+    max_rows => %(limit)s::bigint
 )
 
 -- name: force_acquire
--- A row a partition of a build that is to serve: its number, its token, its checkpoint.
+-- One row per partition of a build that is about to serve: its number, its token, its checkpoint.
 SELECT partition, token, position
 FROM indelible.projection_force_lease(%(projection_id)s)
 ORDER BY partition
 
 -- name: get_documents
--- A row a document of those asked for, of one version, in order of key: checkpoint, head, key, document; one row without a document where there is none, no row where the version does not serve.
+-- One row per document of these keys, of one version, in order of key: checkpoint, head, key, document.
+-- One row without a document if there is none; no row if the version does not serve.
 SELECT checkpoint, head, key, document
 FROM indelible.documents_get(%(name)s, %(version)s::integer, %(keys)s::text[])
 
+-- name: heartbeat
+-- One row: the checkpoint. Raises IND05 if another worker has taken over.
+SELECT indelible.projection_heartbeat(%(projection_id)s, %(partition)s::smallint, %(token)s)
+
 -- name: lag
--- One row: how many events that match stand after a position, and the age of the first of them.
--- Where too many positions lie between to be looked through, they are counted instead.
+-- One row: how many matching events are after a position, and the age of the first of them.
+-- If there are more than `max_count` positions, the positions are counted.
 WITH behind AS MATERIALIZED (
     SELECT recorded.recorded_at
     FROM indelible.recorded_events AS recorded
     WHERE recorded.position > %(after)s
-        AND recorded.position <= least(%(head)s, %(after)s + %(counted)s)
+        AND recorded.position <= least(%(head)s, %(after)s + %(max_count)s)
         AND (
             %(items)s::jsonb IS NULL
             OR EXISTS (
                 SELECT
                 FROM indelible.matching_items(
-                    %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                    items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                    channel => recorded.channel, stream => recorded.stream
                 )
             )
         )
 )
 SELECT
-    CASE WHEN %(head)s - %(after)s > %(counted)s THEN %(head)s - %(after)s ELSE count(*) END,
+    CASE WHEN %(head)s - %(after)s > %(max_count)s THEN %(head)s - %(after)s ELSE count(*) END,
     coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::double precision
 FROM behind
 
 -- name: load_documents
--- A row a document that is there, of those asked for.
+-- One row per existing document of these keys.
 SELECT key, document
 FROM indelible.projection_documents
 WHERE projection_id = %(projection_id)s
     AND key = ANY(%(keys)s::text[])
 
 -- name: lock
--- One row, of nothing. Raises IND05 where others have taken over.
+-- One row without content. Raises IND05 if another worker has taken over.
 SELECT indelible.projection_fence(%(projection_id)s, %(partition)s::smallint, %(token)s)
 
 -- name: lock_documents
--- A row a document that is there, of those asked for, all of which are kept from others; one row without a document where there is none, no row where the projection is not built yet.
-SELECT held.id, taken.key, taken.document
-FROM indelible.projection_lock_build(%(name)s, %(version)s::integer) AS held
-LEFT JOIN LATERAL indelible.projection_lock_documents(held.id, %(keys)s::text[]) AS taken ON true
+-- Locks documents. One row per existing document of these keys; one row without a document if there is
+-- none, no row if the projection is not built yet.
+SELECT build.id, locked.key, locked.document
+FROM indelible.projection_lock_build(%(name)s, %(version)s::integer) AS build
+LEFT JOIN LATERAL indelible.projection_lock_documents(build.id, %(keys)s::text[]) AS locked ON true
 
 -- name: lock_inline_build
--- One row: the build of an inline projection that serves; no row where it is not built yet.
+-- One row: the serving build of an inline projection; no row if it is not built yet.
 SELECT id
 FROM indelible.projection_lock_build(%(name)s, %(version)s::integer)
 
 -- name: park
--- One row, of nothing. Raises IND05 where others have taken over.
+-- One row without content. Raises IND05 if another worker has taken over.
 SELECT indelible.projection_park(
-    %(projection_id)s, %(partition)s::smallint, %(token)s, %(error)s, %(position)s::bigint
+    projection_id => %(projection_id)s,
+    partition => %(partition)s::smallint,
+    token => %(token)s,
+    error => %(error)s,
+    "position" => %(position)s::bigint
 )
 
 -- name: parked_events
--- A row an event that a projection leaves out, in order of position: it, its version, and why.
--- OFFSET 0 holds the planner to one look-up an event, by index.
+-- One row per event that a projection skips, in order of position: the event, the projection's version,
+-- and the error. OFFSET 0 makes the planner look up each event by index.
 SELECT
     projections.version, parked.position, recorded.stream, recorded.type, parked.partition,
     parked.error, parked.parked_at
@@ -144,36 +168,47 @@ WHERE projections.name = %(name)s
 ORDER BY parked.position, projections.version, parked.partition
 
 -- name: parked_positions
--- A row an event that a build leaves out: its position, and the partition that leaves it out.
+-- One row per event that a build skips: its position, and the partition that skips it.
 SELECT position, partition
 FROM indelible.projection_parked
 WHERE projection_id = %(projection_id)s
 
 -- name: record_failure
--- One row, of nothing. Raises IND05 where others have taken over.
+-- One row without content. Raises IND05 if another worker has taken over.
 SELECT indelible.projection_record_failure(
-    %(projection_id)s, %(partition)s::smallint, %(token)s, %(error)s, %(position)s::bigint,
-    %(attempts)s::integer, %(wait)s::double precision, %(is_final)s
+    projection_id => %(projection_id)s,
+    partition => %(partition)s::smallint,
+    token => %(token)s,
+    error => %(error)s,
+    "position" => %(position)s::bigint,
+    attempts => %(attempts)s::integer,
+    delay => %(delay)s::double precision,
+    is_final => %(is_final)s
 )
 
 -- name: register
--- A row a build of a projection that is not retired, the one that serves first.
-SELECT id, state, lifecycle, fits
+-- One row per build of a projection that is not retired, the serving one first.
+SELECT id, state, lifecycle, matches
 FROM indelible.projection_register(
-    %(name)s, %(version)s::integer, %(kind)s, %(lifecycle)s, %(items)s::jsonb,
-    %(partitions)s::smallint, %(indexes)s::text[]
+    name => %(name)s,
+    version => %(version)s::integer,
+    kind => %(kind)s,
+    declared_lifecycle => %(lifecycle)s,
+    items => %(items)s::jsonb,
+    partitions => %(partitions)s::smallint,
+    index_fields => %(indexes)s::text[]
 )
 
 -- name: release
--- One row, of nothing.
+-- One row without content.
 SELECT indelible.projection_release(%(projection_id)s, %(partition)s::smallint, %(token)s)
 
 -- name: renew_lease
--- One row: whether the lease stands.
+-- One row: whether the worker still holds its lease.
 SELECT indelible.projection_renew_lease(%(projection_id)s, %(partition)s::smallint, %(token)s)
 
 -- name: restart
--- One row: how many partitions were stopped.
+-- One row: how many stopped partitions were restarted.
 SELECT indelible.projection_restart(%(name)s)
 
 -- name: retire
@@ -181,7 +216,8 @@ SELECT indelible.projection_restart(%(name)s)
 SELECT indelible.projection_retire(%(name)s, %(version)s::integer)
 
 -- name: retry_state
--- One row: how often the next batch of a partition has failed, the seconds until it may be tried again, whether it is stopped, and the events that it leaves out.
+-- One row: how often the next batch of a partition has failed, the seconds until it may be retried,
+-- whether it is stopped, and the events that it skips.
 SELECT
     parts.attempts,
     CASE
@@ -201,16 +237,17 @@ WHERE parts.projection_id = %(projection_id)s
     AND parts.partition = %(partition)s
 
 -- name: start_rebuild
--- One row: the build that is beside the one that serves.
+-- One row: the build that is beside the serving one.
 SELECT indelible.projection_start_rebuild(%(name)s, %(version)s::integer)
 
 -- name: status
--- A row a build that is not retired: its query, events per second, how many processes work on it, and how many events it leaves out.
+-- One row per build that is not retired: its query, events per second, how many processes work on it,
+-- and how many events it skips.
 SELECT
     projections.id,
     projections.query::text,
-    alive.events_per_second,
-    alive.workers,
+    live.events_per_second,
+    live.workers,
     (
         SELECT count(DISTINCT parked.position)
         FROM indelible.projection_parked AS parked
@@ -223,12 +260,12 @@ CROSS JOIN LATERAL (
         count(DISTINCT parts.owner) AS workers
     FROM indelible.projection_partitions AS parts
     WHERE parts.projection_id = projections.id AND parts.expires_at > clock_timestamp()
-) AS alive
+) AS live
 WHERE projections.state <> 'retired'
     AND (%(name)s::text IS NULL OR projections.name = %(name)s::text)
 
 -- name: stored_documents
--- A row a document of a build, in order of key.
+-- One row per document of a build, in order of key.
 SELECT key, document
 FROM indelible.projection_documents
 WHERE projection_id = %(projection_id)s
@@ -237,11 +274,12 @@ ORDER BY key
 LIMIT %(limit)s
 
 -- name: try_lock
--- One row: whether appends to an inline projection are held up until the transaction ends; waits a fifth of a second at most.
+-- One row: whether appends to an inline projection are blocked until the transaction ends. Waits
+-- 200 ms at most.
 SELECT indelible.projection_try_lock(indelible.projection_lock_key(%(name)s))
 
 -- name: work
--- A row a partition of each build, retired ones too: which, whose it is, and how far.
+-- One row per partition of each build, also of retired ones: its build, its owner, its checkpoint.
 SELECT
     projections.id, projections.name, projections.version, projections.lifecycle,
     projections.state, projections.live_after, parts.partition, parts.position,
@@ -252,14 +290,17 @@ JOIN indelible.projection_partitions AS parts ON parts.projection_id = projectio
 ORDER BY projections.id, parts.partition
 
 -- name: worker_heartbeat
--- One row, of nothing.
+-- One row without content.
 SELECT indelible.projection_worker_heartbeat(
-    %(worker)s, %(projections)s::bigint[], %(lease)s::double precision,
-    %(held_projections)s::bigint[], %(held_partitions)s::smallint[]
+    worker => %(worker)s,
+    projection_ids => %(projection_ids)s::bigint[],
+    lease => %(lease)s::double precision,
+    held_projections => %(held_projections)s::bigint[],
+    held_partitions => %(held_partitions)s::smallint[]
 )
 
 -- name: worker_leave
--- One row, of nothing.
+-- One row without content.
 SELECT indelible.projection_worker_leave(%(worker)s)
 
 -- name: worker_renew_lease
@@ -270,11 +311,11 @@ SELECT indelible.projection_worker_renew_lease(
 )
 
 -- name: workers
--- A row a process that keeps projections up to date and is alive: its name, the builds it can run.
+-- One row per live process that runs projections: its name, and the builds that it can run.
 SELECT name, projections
 FROM indelible.projection_workers
 WHERE expires_at > clock_timestamp()
 
 -- name: write_documents
--- One row, of nothing.
+-- One row without content.
 SELECT indelible.projection_write_documents(%(projection_id)s, %(changed)s::jsonb, %(removed)s::text[])

@@ -116,7 +116,7 @@ class EventStore(
         engine = PoolEngine(
             opened.settings,
             on_close=opened.release,
-            on_commit=wakeup.doorbell.ring,
+            on_commit=wakeup.notifier.notify,
             on_append=kept if kept.described else None,
         )
         try:

@@ -115,7 +115,7 @@ class AsyncEventStore(
         engine = AsyncPoolEngine(
             opened.settings,
             on_close=opened.release,
-            on_commit=wakeup.doorbell.ring,
+            on_commit=wakeup.notifier.notify,
             on_append=kept if kept.described else None,
         )
         try:

@@ -16,10 +16,10 @@ class GroupMethods(PooledStoreBase):
     """The part of an `EventStore` that has consumer groups."""
 
     def group(self, name: str) -> Group[TransactionStore]:
-        """Give the face of a consumer group: create it, work for it, look after it.
+        """Return a handle to a consumer group.
 
         Args:
-            name: its name, 1 to 255 characters; the group need not be there yet.
+            name: its name, 1 to 255 characters; the group need not exist yet.
 
         Returns:
             The group.

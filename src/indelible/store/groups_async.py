@@ -15,10 +15,10 @@ class AsyncGroupMethods(AsyncPooledStoreBase):
     """The part of an `AsyncEventStore` that has consumer groups."""
 
     def group(self, name: str) -> AsyncGroup[AsyncTransactionStore]:
-        """Give the face of a consumer group: create it, work for it, look after it.
+        """Return a handle to a consumer group.
 
         Args:
-            name: its name, 1 to 255 characters; the group need not be there yet.
+            name: its name, 1 to 255 characters; the group need not exist yet.
 
         Returns:
             The group.

@@ -107,7 +107,9 @@ def index_recorded_times() -> Operation[None]:
     """Note in which time settled positions were recorded, as far as it is not noted yet."""
     has_more = True
     while has_more:
-        ((has_more,),) = yield Statement("streams.index_recorded_times", {"most": _LEARNED_AT_ONCE})
+        ((has_more,),) = yield Statement(
+            "streams.index_recorded_times", {"max_rows": _LEARNED_AT_ONCE}
+        )
 
 
 def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION) -> Operation[UUID]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from indelible.core.gc import Uncollected
+from indelible.core.gc import gc_paused
 from indelible.core.operation import Rows
 from indelible.errors import UnknownEventType, UpcastingFailed
 from indelible.events import ERASED, RecordedEvent
@@ -43,7 +43,7 @@ def decode_rows(
     events: list[RecordedEvent] = []
     size = 0
     position, name, version, event_type = 0, "", 0, ""
-    with Uncollected():
+    with gc_paused():
         try:
             for (
                 position, name, version, event_id, event_type, data, metadata, tags, channel,

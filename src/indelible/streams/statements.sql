@@ -1,19 +1,19 @@
 -- name: append
--- One row: outcome, last_version, last_position, recorded_at, facts.
-SELECT outcome, last_version, last_position, recorded_at, facts
+-- One row: outcome, last_version, last_position, recorded_at, details.
+SELECT outcome, last_version, last_position, recorded_at, details
 FROM indelible.append(
     %(stream)s::text, %(channel)s::text, %(expected)s::bigint, %(events)s::jsonb
 )
 
 -- name: append_batch
--- A row an entry: place (from 1), outcome, last_version, last_position, recorded_at, facts.
-SELECT place, outcome, last_version, last_position, recorded_at, facts
+-- A row an entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details.
+SELECT ordinal, outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_batch(%(appends)s::jsonb)
 
 -- name: append_conditional
--- One row: outcome, last_version, last_position, recorded_at, facts; where the condition fails the facts
+-- One row: outcome, last_version, last_position, recorded_at, details; where the condition fails the details
 -- are the positions of events in the way.
-SELECT outcome, last_version, last_position, recorded_at, facts
+SELECT outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_conditional(
     jsonb_build_array(
         jsonb_build_object(
@@ -27,17 +27,17 @@ FROM indelible.append_conditional(
 )
 
 -- name: append_many
--- A row an entry: place (from 1), outcome, last_version, last_position, recorded_at, facts.
-SELECT place, outcome, last_version, last_position, recorded_at, facts
+-- A row an entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details.
+SELECT ordinal, outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_many(%(appends)s::jsonb)
-ORDER BY place
+ORDER BY ordinal
 
 -- name: append_many_conditional
--- A row an entry: place (from 1), outcome, last_version, last_position, recorded_at, facts; or one row
--- with place 0 and the positions of events in the way.
-SELECT place, outcome, last_version, last_position, recorded_at, facts
+-- A row an entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details; or one row
+-- with ordinal 0 and the positions of events in the way.
+SELECT ordinal, outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_conditional(%(appends)s::jsonb, %(conditions)s::jsonb)
-ORDER BY place
+ORDER BY ordinal
 
 -- name: appended_events
 -- A row an event of those with some ids, in order of position.
@@ -63,14 +63,14 @@ ORDER BY changes.number
 -- name: check_checkpoint
 -- One row: whether a reader may go on from a checkpoint, today's epoch, up to where the log is the same as
 -- the reader's (null where that is not known), and the last position handed out.
-SELECT is_good, epoch, safe_through, last_position
+SELECT is_valid, epoch, safe_through, last_position
 FROM indelible.check_checkpoint(
     %(epoch)s::uuid, %(position)s, %(anchor_position)s::bigint, %(anchor_id)s::uuid
 )
 
 -- name: close
--- One row: outcome, last_version, facts.
-SELECT outcome, last_version, facts
+-- One row: outcome, last_version, details.
+SELECT outcome, last_version, details
 FROM indelible.close_stream(%(stream)s::text, %(expected)s::bigint, %(reason)s::text)
 
 -- name: epoch
@@ -104,7 +104,7 @@ FROM indelible.head_state()
 
 -- name: index_recorded_times
 -- One row: whether there is more to learn.
-SELECT indelible.index_recorded_times(%(most)s)
+SELECT indelible.index_recorded_times(%(max_rows)s)
 
 -- name: info
 -- One row, or none for a stream never written: stream, channel, version, position of the last
@@ -213,7 +213,7 @@ SELECT indelible.record_settled_position()
 -- name: position_at
 -- One row: the position that stands for a moment, at or below a settled position, and whether an
 -- event recorded later is settled, so that it never changes.
-SELECT stands_for, has_passed
+SELECT position, is_final
 FROM indelible.position_at(%(moment)s, %(head)s)
 
 -- name: read_log
@@ -308,8 +308,8 @@ WITH parts AS MATERIALIZED (
     FROM indelible.recorded_time_index
     WHERE position > %(after)s
         AND position - 1000 < %(upto)s
-        AND latest >= coalesce(%(above_moment)s::timestamptz, '-infinity')
-        AND earliest <= %(below_moment)s::timestamptz
+        AND latest >= coalesce(%(above_valid_at)s::timestamptz, '-infinity')
+        AND earliest <= %(below_valid_at)s::timestamptz
     UNION ALL
     SELECT greatest(indelible.indexed_up_to(), %(after)s), %(upto)s
 )
@@ -323,8 +323,8 @@ FROM (
         FROM indelible.recorded_events AS recorded
         WHERE given_valid_at IS NOT NULL
             AND (given_valid_at, position)
-                > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
-            AND (given_valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+                > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
+            AND (given_valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
             AND position > %(after)s
             AND position <= %(upto)s
             AND (
@@ -332,7 +332,8 @@ FROM (
                 OR EXISTS (
                     SELECT
                     FROM indelible.matching_items(
-                        %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                        items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                        channel => recorded.channel, stream => recorded.stream
                     )
                 )
             )
@@ -359,15 +360,16 @@ FROM (
         ) AS recorded
         WHERE recorded.given_valid_at IS NULL
             AND (recorded.recorded_at, recorded.position)
-                > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
+                > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
             AND (recorded.recorded_at, recorded.position)
-                < (%(below_moment)s::timestamptz, %(below_position)s)
+                < (%(below_valid_at)s::timestamptz, %(below_position)s)
             AND (
                 %(items)s::jsonb IS NULL
                 OR EXISTS (
                     SELECT
                     FROM indelible.matching_items(
-                        %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                        items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                        channel => recorded.channel, stream => recorded.stream
                     )
                 )
             )
@@ -504,8 +506,8 @@ WHERE stream_id = (
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
     )
     AND (valid_at, position)
-        > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
-    AND (valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+        > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
+    AND (valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
 ORDER BY valid_at ASC, position ASC
 LIMIT %(limit)s
 
@@ -516,17 +518,17 @@ SELECT
     recorded.metadata, recorded.tags,
     (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
     recorded.recorded_at, recorded.valid_at
-FROM unnest(%(versions)s::bigint[]) WITH ORDINALITY AS wanted (version, place)
+FROM unnest(%(versions)s::bigint[]) WITH ORDINALITY AS requested (version, ordinal)
 JOIN indelible.recorded_events AS recorded
     ON recorded.stream_id = (
         SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
     )
-    AND recorded.version = wanted.version
+    AND recorded.version = requested.version
     AND (
         NOT recorded.is_archived
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
     )
-ORDER BY wanted.place
+ORDER BY requested.ordinal
 
 -- name: reopen
 -- One row: the outcome, done or missing.
@@ -547,18 +549,18 @@ WHERE stream_id = (
         OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
     )
     AND (valid_at, position)
-        > (coalesce(%(above_moment)s::timestamptz, '-infinity'), %(above_position)s)
-    AND (valid_at, position) < (%(below_moment)s::timestamptz, %(below_position)s)
+        > (coalesce(%(above_valid_at)s::timestamptz, '-infinity'), %(above_position)s)
+    AND (valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
 
 -- name: valid_time_window
 -- One row: the moment up to which so many periods more are recorded; null where fewer are.
 SELECT (
-    SELECT moment
+    SELECT latest_so_far
     FROM indelible.recorded_time_index
-    WHERE moment > coalesce(%(above)s::timestamptz, '-infinity')
-        AND moment < %(below)s::timestamptz
+    WHERE latest_so_far > coalesce(%(above)s::timestamptz, '-infinity')
+        AND latest_so_far < %(below)s::timestamptz
         AND position <= %(upto)s
-    ORDER BY moment ASC, position ASC
+    ORDER BY latest_so_far ASC, position ASC
     OFFSET %(periods)s
     LIMIT 1
 )

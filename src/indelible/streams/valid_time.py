@@ -60,8 +60,8 @@ def key_of(row: tuple[Any, ...]) -> Key:
 def key_parameters(above: Key, below: Key) -> dict[str, object]:
     """The parameters of a statement that reads after one key, up to another."""
     return {
-        "above_moment": above[0],
+        "above_valid_at": above[0],
         "above_position": above[1],
-        "below_moment": below[0],
+        "below_valid_at": below[0],
         "below_position": below[1],
     }

@@ -20,13 +20,13 @@ from .notifier import CommitNotifier, notification_channel
 _SHORTEST_POLL = 0.005
 _LONGEST_POLL = 0.5
 _LONGEST_POLL_ALONE = 0.1
-"""Seconds between two looks at the head without a bell: after one that brought nothing, and at most
-with and without LISTEN."""
+"""Seconds between two looks at the head without a notification: after one that brought nothing, and
+at most with and without LISTEN."""
 _POLL_AFTER_MOVE = 0.02
-"""The same after a look that found something: what is behind it rings for itself, mostly."""
+"""The same after a look that found something: later commits mostly send a notification."""
 _SHORTEST_GAP = 0.001
 _LONGEST_GAP = 0.05
-"""Seconds between two looks at the head, whatever rings: at first, and after bells in vain."""
+"""Seconds between two looks at the head despite notifications: at first, and after some in vain."""
 _COST = 3
 """How many times as long as a look took the watch waits before the next one."""
 _LISTEN_TEST = 1.0
@@ -59,7 +59,7 @@ class HeadWatcher:
 
     def __init__(self, control: ControlConnection, settings: Settings) -> None:
         self._control = control
-        self._bell = notification_channel(settings.schema)
+        self._channel = notification_channel(settings.schema)
         self.leases = Leases(control)
         """The leases of those that it wakes."""
         self._sleepers: dict[object, Listener] = {}
@@ -69,7 +69,7 @@ class HeadWatcher:
         self._hears_itself = False
         self._longest = _LONGEST_POLL
         self._told_about_listen = False
-        self._is_rung = False
+        self._is_notified = False
         self._looked_at, self._moved_at = -inf, 0.0
         self._gap = self._pause = 0.0
         self._cost = _SHORTEST_GAP
@@ -135,7 +135,7 @@ class HeadWatcher:
             return self._needed_at + _LINGER if self._session is not None else inf
         if self.problem is not None:
             return inf
-        return self._looked_at + (self._gap if self._is_rung else self._pause)
+        return self._looked_at + (self._gap if self._is_notified else self._pause)
 
     def begin(self, session: Session) -> None:
         """Need nothing of a new connection before there is a reader."""
@@ -157,7 +157,7 @@ class HeadWatcher:
         self._look(session)
 
     def _look(self, session: Session) -> None:
-        was_rung, self._is_rung = self._is_rung, False
+        was_notified, self._is_notified = self._is_notified, False
         begun_at = time.monotonic()
         state = session.run(head_state())
         self._failures = 0
@@ -169,8 +169,8 @@ class HeadWatcher:
             self._gap = max(_SHORTEST_GAP, _COST * self._cost)
             self._pause = _POLL_AFTER_MOVE
             self.wake()
-        elif was_rung:
-            # What the bell tells of may stand behind a slower writer: soon to be settled.
+        elif was_notified:
+            # The commit may be behind a slower writer: it is soon settled.
             self._gap = min(max(2 * self._gap, _SHORTEST_GAP), _LONGEST_GAP)
             self._pause = max(_SHORTEST_POLL, self._gap)
         else:
@@ -213,10 +213,10 @@ class HeadWatcher:
         self._session = session
 
     def _is_heard(self, session: Session) -> bool:
-        """Listen for the bell; return whether it is heard."""
+        """Listen; return whether notifications arrive."""
         self._hears_itself, self._token = False, str(uuid4())
-        session.listen(self._bell, self._take)
-        session.notify(self._bell, self._token)
+        session.listen(self._channel, self._take)
+        session.notify(self._channel, self._token)
         deadline = time.monotonic() + _LISTEN_TEST
         while time.monotonic() < deadline:
             if self._hears_itself:
@@ -228,13 +228,13 @@ class HeadWatcher:
         self._session = None
         session.listens = False
         if session.is_direct:
-            session.unlisten(self._bell)
+            session.unlisten(self._channel)
 
     def _take(self, payload: str) -> None:
         if payload == self._token:
             self._hears_itself = True
         else:
-            self._is_rung = True
+            self._is_notified = True
 
 
 def _warn_if_held(session: Session) -> None:
@@ -249,7 +249,7 @@ def _warn_if_held(session: Session) -> None:
 
 
 class Wakeup:
-    """The doorbell, the watch and the leases of one store, on its control connection.
+    """The commit notifier, the watch and the leases of one store, on its control connection.
 
     Args:
         settings: how to reach the store.
@@ -257,14 +257,14 @@ class Wakeup:
 
     def __init__(self, settings: Settings) -> None:
         self._control = ControlConnection(settings)
-        self.doorbell = CommitNotifier(self._control, settings)
+        self.notifier = CommitNotifier(self._control, settings)
         self.watch = HeadWatcher(self._control, settings)
-        self._control.serve(self.watch.leases, self.doorbell, self.watch)
+        self._control.serve(self.watch.leases, self.notifier, self.watch)
 
     def close(self) -> None:
-        """Ring for what is still to be told, wake all, and end. Closing twice is allowed."""
+        """Send a pending notification, wake all, and end. Closing twice is allowed."""
         if not self._control.is_here:
             return
-        self.doorbell.hurry()
+        self.notifier.hurry()
         self._control.close()
         self.watch.wake()

@@ -11,9 +11,9 @@ from indelible.errors import IndelibleError
 from indelible.postgres.control_connection import ControlConnection, Session
 from indelible.postgres.settings import Settings
 
-_RING_PAUSE = 0.003
+_PAUSE = 0.003
 _UNHEARD_PAUSE = 0.1
-"""Seconds between two rings, where somebody listens and where nobody does."""
+"""Seconds between two notifications if a session listens, and if none does."""
 
 _log = logging.getLogger("indelible")
 
@@ -24,7 +24,7 @@ def notification_channel(schema: str) -> str:
 
 
 class CommitNotifier:
-    """Tells the watches of all processes that something was committed.
+    """Notifies the watches of all processes of a commit.
 
     Args:
         control: the control connection.
@@ -33,30 +33,30 @@ class CommitNotifier:
 
     def __init__(self, control: ControlConnection, settings: Settings) -> None:
         self._control = control
-        self._bell = notification_channel(settings.schema)
-        self._is_rung = False
-        self._rung_at = -inf
+        self._channel = notification_channel(settings.schema)
+        self._is_pending = False
+        self._notified_at = -inf
         self._quiet_until = 0.0
 
-    def ring(self) -> None:
-        """Ring soon. Returns at once, and never fails: a bell not heard costs latency only."""
-        # Not for ever: a signal may have interrupted whoever rang, before anybody was woken.
-        if self._is_rung and time.monotonic() - self._rung_at < _UNHEARD_PAUSE:
+    def notify(self) -> None:
+        """Notify soon. Returns at once, and never fails: a lost notification costs latency only."""
+        # Not forever: a signal may have interrupted an earlier call before it woke the thread.
+        if self._is_pending and time.monotonic() - self._notified_at < _UNHEARD_PAUSE:
             return
-        self._is_rung, self._rung_at = True, time.monotonic()
+        self._is_pending, self._notified_at = True, time.monotonic()
         try:
             self._control.wake_by(self.due_at())
         except IndelibleError as error:
             self.fail(error)
 
     def hurry(self) -> None:
-        """Ring at once for what is still to be told."""
+        """Send a pending notification at once."""
         self._quiet_until = 0.0
 
     def due_at(self) -> float:
-        """When to ring."""
-        # Also where nothing was said yet: so whoever rings in the pause need wake nobody.
-        if self._is_rung or time.monotonic() < self._quiet_until:
+        """When to notify."""
+        # Also if nothing is pending: so a call in the pause need not wake the thread.
+        if self._is_pending or time.monotonic() < self._quiet_until:
             return self._quiet_until
         return inf
 
@@ -64,24 +64,26 @@ class CommitNotifier:
         """Need nothing of a new connection."""
 
     def act(self, session: Session) -> None:
-        """Tell the other watches, where there are any."""
-        if not self._is_rung:
+        """Notify the other watches, if there are any."""
+        if not self._is_pending:
             return
-        # Taken back before it is told: what is committed after this rings again.
-        self._is_rung = False
+        # Cleared before it is sent: a later commit notifies again.
+        self._is_pending = False
         is_heard = session.run(self._tell(listens=session.listens))
-        self._quiet_until = time.monotonic() + (_RING_PAUSE if is_heard else _UNHEARD_PAUSE)
+        self._quiet_until = time.monotonic() + (_PAUSE if is_heard else _UNHEARD_PAUSE)
 
     def fail(self, problem: IndelibleError) -> None:
         """Leave it: readers poll."""
-        self._is_rung = False
+        self._is_pending = False
         self._quiet_until = time.monotonic() + _UNHEARD_PAUSE
-        _log.debug("the doorbell did not ring (%s): readers poll", problem)
+        _log.debug("the notification of a commit was not sent (%s): readers poll", problem)
 
     def lose(self) -> None:
         """Leave it: readers poll."""
-        self._is_rung = False
+        self._is_pending = False
 
     def _tell(self, *, listens: bool) -> Operation[bool]:
-        rows = yield Statement("subscriptions.notify", {"bell": self._bell, "listens": listens})
+        rows = yield Statement(
+            "subscriptions.notify", {"channel": self._channel, "listens": listens}
+        )
         return bool(rows)

@@ -1,6 +1,6 @@
 -- name: due
--- A row an event whose valid time has come, in order of valid time, then of position. Those whose
--- valid time is their recorded time are left out: they were due when they came.
+-- One row per event whose valid time has come, in order of valid time, then of position; without
+-- those whose valid time is their recorded time: they were due when they were recorded.
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at,
     given_valid_at AS valid_at
@@ -8,7 +8,7 @@ FROM indelible.recorded_events AS recorded
 WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
     AND given_valid_at IS NOT NULL
     AND given_valid_at <> recorded_at
-    AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
+    AND (given_valid_at, position) > (%(above_valid_at)s::timestamptz, %(above_position)s)
     AND given_valid_at <= %(until)s::timestamptz
     AND position <= %(upto)s
     AND (
@@ -16,7 +16,8 @@ WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, 
         OR EXISTS (
             SELECT
             FROM indelible.matching_items(
-                %(items)s::jsonb, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
+                channel => recorded.channel, stream => recorded.stream
             )
         )
     )
@@ -24,8 +25,8 @@ ORDER BY given_valid_at, position
 LIMIT %(limit)s
 
 -- name: next_due
--- One row: the time of the database, and the next valid time that an event up to a position has;
--- null where there is none.
+-- One row: the time of the database, and the next valid time of an event up to a position; null if
+-- there is none.
 SELECT
     clock_timestamp(),
     (
@@ -34,18 +35,18 @@ SELECT
         WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
             AND given_valid_at IS NOT NULL
             AND given_valid_at <> recorded_at
-            AND (given_valid_at, position) > (%(above_moment)s::timestamptz, %(above_position)s)
+            AND (given_valid_at, position) > (%(above_valid_at)s::timestamptz, %(above_position)s)
             AND position <= %(upto)s
         ORDER BY given_valid_at, position
         LIMIT 1
     )
 
 -- name: notify
--- One row where somebody hears it: this session or another (see `Watch`), and none otherwise: a
--- NOTIFY that nobody hears would cost all processes that write. Its commit waits neither for the
--- disk nor for long for the lock of the whole cluster that it takes.
+-- One row if a session listens, this one or another (see `HeadWatcher`); otherwise none, since a
+-- NOTIFY without a listener would slow down all writers. Its commit does not wait for the disk, and
+-- waits 100 ms at most for the cluster-wide lock of NOTIFY.
 SELECT
     set_config('synchronous_commit', 'off', true),
     set_config('lock_timeout', '100ms', true),
-    pg_notify(%(bell)s, '')
-WHERE %(listens)s OR NOT pg_try_advisory_xact_lock(-1, hashtext(%(bell)s))
+    pg_notify(%(channel)s, '')
+WHERE %(listens)s OR NOT pg_try_advisory_xact_lock(-1, hashtext(%(channel)s))

@@ -109,7 +109,7 @@ class ValidTimeFollower(LogFollower):
                 "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
                 **epoch_parameters(self._reading.state, self._reading.anchor(self.position)),
                 "upto": self.position,
-                "above_moment": self._reached[0],
+                "above_valid_at": self._reached[0],
                 "above_position": self._reached[1],
                 "until": now,
                 "limit": _PAGE,
@@ -141,7 +141,7 @@ class ValidTimeFollower(LogFollower):
             {
                 **epoch_parameters(self._reading.state, self._reading.anchor(self.position)),
                 "upto": self.position,
-                "above_moment": reached[0],
+                "above_valid_at": reached[0],
                 "above_position": reached[1],
             },
         )

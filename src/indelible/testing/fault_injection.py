@@ -30,7 +30,7 @@ def with_rival(store: S, *events: Any, at: int = 1) -> S:
 
     Args:
         store: the store; it stays as it is. It must not be in a transaction.
-        events: what the other one appends, instances of registered classes or `NewEvent`.
+        events: what the other writer appends, instances of registered classes or `NewEvent`.
         at: before which append, counted from 1; whether it succeeds or not, and repetitions too.
             Those in a `transaction()` are not counted.
 

@@ -94,7 +94,7 @@ def test_another_worker_takes_over_from_a_killed_one_and_only_unacked_events_com
     assert sorted(again) == sorted(given[8:])
 
 
-def test_acks_above_an_event_that_is_long_at_work_outlive_their_worker(
+def test_acks_above_an_event_that_is_long_in_progress_outlive_their_worker(
     sync_store: EventStore, url: str, schema: str, connection: psycopg.Connection
 ) -> None:
     """The first event is never acked, and keeps the checkpoint down."""

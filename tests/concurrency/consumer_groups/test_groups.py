@@ -129,9 +129,9 @@ def test_a_handler_that_runs_its_transaction_again_after_a_commit_in_doubt_is_re
     group = store.group("mails")
     group.create(Query(channel="a"), retry_after=0)
     with group.consume() as consumer:
-        for is_noted in (False, True):
+        for is_tracked in (False, True):
             delivery = taken(consumer)
-            if is_noted:
+            if is_tracked:
                 delivery.nack()
                 delivery = taken(consumer)
             with sync_store.transaction() as transaction:
@@ -171,8 +171,8 @@ def test_a_statement_that_comes_late_does_not_bring_a_finished_event_back(
         )
         assert connection.execute(finished, lease).fetchone() == (False,)
         for statement in late:
-            for is_noted in ("false", "true"):
-                connection.execute(statement.format(is_noted), lease)
+            for is_tracked in ("false", "true"):
+                connection.execute(statement.format(is_tracked), lease)
         left = connection.execute("SELECT position FROM group_events").fetchall()
         assert left == [(2,)]
 
@@ -271,7 +271,7 @@ def test_a_worker_goes_on_while_a_commit_of_its_own_never_arrives(
             assert group.info().workers[0].token == 1
 
 
-def test_a_sign_of_life_waits_for_no_handler_that_is_about_to_commit(
+def test_a_heartbeat_waits_for_no_handler_that_is_about_to_commit(
     sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str
 ) -> None:
     append(sync_store, "a-1", 1)

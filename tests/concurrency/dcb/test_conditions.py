@@ -283,11 +283,11 @@ def test_stores_in_one_database_do_not_wait_for_each_others_tags(
         connection.execute(f"DROP SCHEMA {schema}_b CASCADE")
 
 
-# The lock table, and the gate -------------------------------------------------------------
+# The lock table, and the append lock -----------------------------------------------------
 
 
 def locks_of(connection: psycopg.Connection) -> tuple[int, list[str]]:
-    """How many advisory locks the transaction of a connection holds, and how it holds the gate."""
+    """How many advisory locks a connection holds, and how it holds the append lock."""
     row = connection.execute(
         "SELECT count(*) FILTER (WHERE locktype = 'advisory'),"
         " array_agg(mode) FILTER (WHERE relname = 'append_lock')"
@@ -307,7 +307,7 @@ def test_an_append_with_very_many_tags_takes_one_lock_on_everything(
         assert locks_of(other) == (65, ["RowExclusiveLock"])
         other.rollback()
         bound.append("a-1", tagged(*(f"k:{number}" for number in range(65))), expected=ANY)
-        # That of the head, and the turn of those that close the gate.
+        # That of the head, and the turn of those that exclude appends.
         assert locks_of(other) == (2, ["ShareRowExclusiveLock"])
 
 
@@ -378,14 +378,14 @@ def test_who_keeps_a_condition_without_tags_waiting_too_long_is_named(
         waiting.rollback()
         slow.rollback()
 
-        # Of those that close the gate one waits for the other.
+        # Of those that exclude appends one waits for the other.
         wide_store.bind(slow).append(None, tagged(), condition=condition)
         third.execute("SET lock_timeout = '0.5s'")
         with pytest.raises(DatabaseError, match=rf"process {slow.info.backend_pid} "):
             wide_store.bind(third).append(None, tagged(), condition=condition)
 
 
-def test_of_two_transactions_that_wait_for_each_other_at_the_gate_one_is_undone_at_once(
+def test_of_two_transactions_that_wait_for_each_other_at_the_append_lock_one_is_undone_at_once(
     wide_store: EventStore, url: str
 ) -> None:
     """Both have appended, and both are to lock out all who have."""

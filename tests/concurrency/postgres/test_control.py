@@ -1,4 +1,4 @@
-"""The control connection: leases while all other connections are at work; what ends no reader."""
+"""The control connection: leases while all other connections are in use; what ends no reader."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def rival(store: EventStore) -> Iterator[list[int]]:
             thread.join()
 
 
-# Leases while all connections are at work ---------------------------------------------------------
+# Leases while all connections are in use ----------------------------------------------------------
 
 
 def test_handlers_that_hold_all_connections_longer_than_the_lease_lose_nothing(

@@ -101,7 +101,7 @@ def owners(store: EventStore, name: str = "cents") -> Counter[str]:
     )
 
 
-def test_a_killed_daemon_is_taken_over_within_its_lease_and_a_beat_and_nothing_counts_twice(
+def test_a_killed_daemon_is_taken_over_within_its_lease_and_a_heartbeat_and_nothing_counts_twice(
     sync_store: EventStore, url: str, schema: str
 ) -> None:
     sums: Counter[str] = Counter()
@@ -115,7 +115,7 @@ def test_a_killed_daemon_is_taken_over_within_its_lease_and_a_beat_and_nothing_c
         killed_at = time.monotonic()
         pay(sync_store, sums, 50)
         wait_until(lambda: owners(sync_store) == {"second": 4})
-        # Its lease, a beat, and what a busy machine needs.
+        # Its lease, a heartbeat interval, and what a busy machine needs.
         assert time.monotonic() - killed_at < _LEASE + _LEASE / 3 + 1.5
         position = pay(sync_store, sums, 50)
         sync_store.wait_for("cents", position)
@@ -139,7 +139,7 @@ def test_a_daemon_that_is_stopped_is_taken_over_within_its_lease_and_counts_noth
                 place.release()
                 position = pay(sync_store, sums, 50)
                 wait_until(lambda: owners(sync_store) == {"second": 4})
-                # Its lease, a beat, and what a busy machine needs.
+                # Its lease, a heartbeat interval, and what a busy machine needs.
                 assert time.monotonic() - paused_at < _LEASE + _LEASE / 3 + 3
                 sync_store.wait_for("cents", position)
         wait_until(lambda: owners(sync_store) == {"first": 2, "second": 2})

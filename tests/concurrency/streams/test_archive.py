@@ -169,7 +169,9 @@ def test_archives_of_several_streams_in_any_order_never_deadlock(
     with ThreadPoolExecutor(2) as threads:
         with stopped_at(url, schema, "archived_events") as place:
             running = threads.map(both, [["a-1", "b-1"], ["b-1", "a-1"]])
-            wait_until(are_waiting)  # one with its first stream's row, the other for the gate
+            wait_until(
+                are_waiting
+            )  # one with its first stream's row, the other for the append lock
             place.release()
             list(running)
     assert [event.stream for event in store.read_all()] == ["a-1", "b-1"]

@@ -224,7 +224,7 @@ def test_a_prepared_transaction_holds_the_head_until_it_is_committed(
     assert positions(sync_store) == [low.position, high.position]
 
 
-@pytest.mark.parametrize("handed_over", ["the head's", "the gate's"])
+@pytest.mark.parametrize("handed_over", ["the head's", "the append lock's"])
 def test_a_transaction_that_is_being_prepared_holds_the_head(
     sync_store: EventStore, url: str, schema: str, handed_over: str
 ) -> None:
@@ -233,7 +233,7 @@ def test_a_transaction_that_is_being_prepared_holds_the_head(
     locks = {
         "the head's": f"SELECT pg_advisory_xact_lock_shared"
         f"({schema}.store_lock_key() << 48 | {settled.position})",
-        "the gate's": f"LOCK TABLE {schema}.append_lock IN ROW EXCLUSIVE MODE",
+        "the append lock's": f"LOCK TABLE {schema}.append_lock IN ROW EXCLUSIVE MODE",
     }
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.execute("SHOW max_prepared_transactions").fetchone() == ("0",):
@@ -300,7 +300,7 @@ def test_what_a_session_noted_in_an_earlier_transaction_says_nothing_in_a_later_
 def test_a_lock_of_somebody_without_rights_holds_nobody_back(
     sync_store: EventStore, url: str, schema: str
 ) -> None:
-    """Any login may take any advisory lock; whoever appends holds one on the gate as well."""
+    """Any login may take any advisory lock; whoever appends holds the append lock as well."""
     with psycopg.connect(url, autocommit=True) as other:
         other.execute(f"SELECT pg_advisory_lock_shared({schema}.store_lock_key() << 48)")
         result = sync_store.append("a-1", event(), expected=ANY)

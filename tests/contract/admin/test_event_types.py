@@ -32,7 +32,7 @@ from indelible.bulk_import import ImportEvent
 from indelible.errors import EncodingFailed, ProjectionFailed
 from tests.conftest import Connect
 
-# What is tried here is in plans and faces; the statements are those of other reads.
+# What is tried here is in operations and client APIs; the statements are those of other reads.
 pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 

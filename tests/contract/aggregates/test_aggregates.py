@@ -545,14 +545,14 @@ def test_a_command_with_an_id_is_handled_once_wherever_the_stream_stands(
 def test_the_same_command_at_once_is_handled_once(
     store: EventStore, rival: EventStore, stream: str
 ) -> None:
-    """Its twin is handled between the load and the append, and decides otherwise."""
+    """A rival handles the same command between the load and the append, and decides otherwise."""
     command_id = uuid4()
     asked = []
-    twin = Decider(lambda command, state: [Deposited(2)], evolve, AccountState)
+    rival_decider = Decider(lambda command, state: [Deposited(2)], evolve, AccountState)
 
     def decide_slowly(command: Deposit, account: AccountState) -> list[AccountEvent]:
         asked.append(command)
-        rival.handle(stream, twin, command, command_id=command_id)
+        rival.handle(stream, rival_decider, command, command_id=command_id)
         rival.append(stream, Deposited(10), expected=0)
         return [Deposited(1), Deposited(1)]
 
@@ -570,15 +570,15 @@ def test_the_same_command_at_once_is_handled_once(
 
 @pytest.mark.parametrize("as_aggregate", [False, True], ids=["decider", "aggregate"])
 @pytest.mark.parametrize("decided", [1, 2, 3, 4])
-def test_a_command_is_told_with_all_that_its_twin_has_recorded(
+def test_a_command_is_reported_with_all_that_its_rival_has_recorded(
     store: EventStore, rival: EventStore, stream: str, decided: int, as_aggregate: bool
 ) -> None:
-    """The twin decides on three events; this one on the first of them, on the same or on more."""
+    """The rival decides on three events; this one on the first of them, on the same or on more."""
     command_id = uuid4()
-    twin = Decider(lambda command, state: [Deposited(2)] * 3, evolve, AccountState)
+    rival_decider = Decider(lambda command, state: [Deposited(2)] * 3, evolve, AccountState)
 
     def meet_twin() -> None:
-        rival.handle(stream, twin, None, command_id=command_id)
+        rival.handle(stream, rival_decider, None, command_id=command_id)
         rival.append(stream, Deposited(10), expected=2)
 
     def decide_slowly(command: None, state: AccountState) -> list[AccountEvent]:

@@ -68,7 +68,7 @@ def store(account_stores: dict[str, EventStore]) -> EventStore:
 
 
 @pytest.fixture(params=["sync", "async"])
-def face(request: pytest.FixtureRequest, account_stores: dict[str, EventStore]) -> EventStore:
+def api(request: pytest.FixtureRequest, account_stores: dict[str, EventStore]) -> EventStore:
     """The same store sync and async."""
     return account_stores[request.param]
 
@@ -111,28 +111,28 @@ def read_by(store: EventStore, stream: str, subject: object, **moment: Any) -> t
 
 @pytest.mark.parametrize("subject", [kept, KeptAccount], ids=["decider", "aggregate"])
 def test_a_load_begins_at_the_snapshot_in_one_round_trip(
-    store: EventStore, face: EventStore, subject: Any, stream: str
+    store: EventStore, api: EventStore, subject: Any, stream: str
 ) -> None:
     deposit(store, stream, *range(9))
-    face.load(stream, subject)
+    api.load(stream, subject)
     assert snapshots(store, stream) == []
     deposit(store, stream, 9)
 
     command = Deposit(100) if subject is kept else lambda account: account.deposit(100)
-    handled = face.handle(stream, subject, command)
+    handled = api.handle(stream, subject, command)
 
     ((name, version, valid_at, data),) = snapshots(store, stream)
     assert (name, version, valid_at) == (type(handled.state).__name__, 9, None)
     assert (data["balance"], handled.state.balance) == (45, 145)
-    loaded = face.load(stream, subject)
+    loaded = api.load(stream, subject)
     assert (loaded.version, getattr(loaded, "state", loaded).balance) == (10, 145)
     assert read_by(store, stream, subject) == (1, 1)
 
 
-def test_writing_takes_snapshots_too(store: EventStore, face: EventStore, stream: str) -> None:
+def test_writing_takes_snapshots_too(store: EventStore, api: EventStore, stream: str) -> None:
     deposit(store, stream, *range(12))
 
-    with face.writing(KeptAccount, stream) as account:
+    with api.writing(KeptAccount, stream) as account:
         account.deposit(1)
         assert snapshots(store, stream) == []
 

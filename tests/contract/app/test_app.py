@@ -1,4 +1,4 @@
-"""Applications at work: what goes wrong around their handlers."""
+"""Running applications: what goes wrong around their handlers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 
 
 class Running:
-    """An application of one variant, at work in a thread."""
+    """An application of one variant, running in a thread."""
 
     def __init__(self, variant: str, url: str, schema: str, **options: Any) -> None:
         self.app: Any = (App if variant == "sync" else AsyncApp)("mails", url=url, schema=schema)

@@ -110,7 +110,7 @@ def test_settings_are_changed_from_where_the_group_stands(store: EventStore) -> 
 
 def test_what_keeps_events_in_order_cannot_be_changed(store: EventStore) -> None:
     store.group("mails").create()
-    with pytest.raises(InvalidInput, match="fixed at creation"):
+    with pytest.raises(InvalidInput, match="cannot be changed"):
         store.group("mails").create(partition_by="tag:a", exists="change")
 
 
@@ -618,7 +618,7 @@ def test_workers_are_told(store: EventStore) -> None:
 def test_a_worker_whose_lease_is_over_is_none(
     sync_store: EventStore, connection: psycopg.Connection
 ) -> None:
-    """Also before somebody comes to bury it."""
+    """Also before another worker removes it."""
     group = sync_store.group("mails")
     group.create()
     connection.execute("SELECT group_join('mails', 'me', gen_random_uuid())")
@@ -756,26 +756,26 @@ def test_what_a_worker_says_after_its_lease_is_over_does_not_count(
         assert consumer.take(SHORT) is None
 
 
-def test_a_beat_of_before_slices_were_dealt_does_not_count(
+def test_a_heartbeat_of_an_earlier_round_does_not_count(
     sync_store: EventStore, connection: psycopg.Connection
 ) -> None:
-    """It is late on its way; its checkpoint is above what the slices that came since are at."""
+    """It arrives late; its checkpoint is above that of the slices acquired since."""
     append(sync_store, "a-1", 1, 2, 3)
     sync_store.group("mails").create()
     lease = connection.execute(
         "SELECT group_id, token FROM group_join('mails', 'me', gen_random_uuid())"
     ).fetchone()
     assert lease is not None
-    beat = (
+    heartbeat = (
         "SELECT share FROM group_heartbeat(%s, %s, %s, 3, NULL, 0, 3, NULL, 0,"
         " '{}', '{}', '{}', '{}')"
     )
-    assert connection.execute(beat, [*lease, 0]).fetchone() == (1024,)
+    assert connection.execute(heartbeat, [*lease, 0]).fetchone() == (1024,)
     connection.execute(
         "SELECT group_rebalance(%s, %s, 0, '{}', '{}', '{}', '{}', '{}', 1024)", lease
     )
     with pytest.raises(psycopg.Error) as refused:
-        connection.execute(beat, [*lease, 0])
+        connection.execute(heartbeat, [*lease, 0])
     assert refused.value.sqlstate == "IND05"
     assert sync_store.group("mails").info().checkpoint == 0
 
@@ -796,7 +796,7 @@ def test_an_event_of_a_slice_that_others_have_is_not_finished(
     assert sync_store.group("mails").info().checkpoint == 0
 
 
-def test_a_worker_is_not_buried_while_it_writes(
+def test_a_worker_does_not_expire_while_it_writes(
     sync_store: EventStore, connection: psycopg.Connection, url: str, schema: str
 ) -> None:
     """What it writes would come after another has taken the event over."""
@@ -970,7 +970,7 @@ def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
         taken(consumer).nack()
         busy = taken(consumer)
         wait_until(lambda: worker._dispatcher.retries)
-        turns = beats = 0
+        turns = heartbeats = 0
         heartbeat = worker._lease._heartbeat
 
         def turn(*arguments: Any) -> Any:
@@ -978,14 +978,14 @@ def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
             turns += 1
             return type(worker).turn(worker, *arguments)
 
-        def beat(*arguments: Any) -> Any:
-            nonlocal beats
-            beats += 1
+        def counted(*arguments: Any) -> Any:
+            nonlocal heartbeats
+            heartbeats += 1
             return heartbeat(*arguments)
 
         monkeypatch.setattr(worker, "turn", turn)
-        monkeypatch.setattr(worker._lease, "_heartbeat", beat)
-        wait_until(lambda: beats == 3)
+        monkeypatch.setattr(worker._lease, "_heartbeat", counted)
+        wait_until(lambda: heartbeats == 3)
         assert turns < 10
         busy.ack()
         taken(consumer).ack()

@@ -187,7 +187,7 @@ def test_whether_events_wait_is_told_and_fixed_for_ever(store: EventStore) -> No
     group = store.group("prices")
     assert group.create(deliver_when_valid=True)
     assert group.info().settings.deliver_when_valid
-    with pytest.raises(InvalidInput, match="fixed at creation"):
+    with pytest.raises(InvalidInput, match="cannot be changed"):
         group.create(deliver_when_valid=False, exists="change")
     group.create(deliver_when_valid=True, max_attempts=3, exists="change")
     assert group.info().settings.deliver_when_valid
@@ -376,7 +376,7 @@ def test_each_is_finished_once_and_in_order_whoever_comes_goes_fails_or_dies(
 
 
 @pytest.mark.parametrize("is_handled", [True, False], ids=["handled", "not handled"])
-def test_what_becomes_due_behind_one_at_work_while_slices_are_dealt(
+def test_what_becomes_due_behind_one_in_progress_during_a_rebalance(
     sync_store: EventStore, connection: psycopg.Connection, group: Group, is_handled: bool
 ) -> None:
     """A worker that has read far takes over slices of one that has not, while it holds an event;
@@ -394,7 +394,7 @@ def test_what_becomes_due_behind_one_at_work_while_slices_are_dealt(
     (held,), (dealt,) = names
     append(sync_store, dealt, (1, None))
     at = soon(0.5)
-    # The one that waits stands behind the one at work, or before it.
+    # The waiting event is behind the one in progress, or before it.
     append(sync_store, held, *([(2, None), (3, at)] if is_handled else [(3, at), (2, None)]))
     while not crew.hands:
         crew.step(one)

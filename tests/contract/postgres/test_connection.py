@@ -152,7 +152,7 @@ def test_a_connection_with_settings_of_its_own_serves_as_well(
         assert own.execute("""SELECT '{"a": 1}'::jsonb AS j""").fetchone() == {"j": {"a": 1}}
 
 
-def test_a_connection_of_the_other_colour_is_refused(sync_store: EventStore) -> None:
+def test_a_connection_of_the_other_variant_is_refused(sync_store: EventStore) -> None:
     with pytest.raises(InvalidInput, match=r"psycopg\.Connection"):
         sync_store.bind(object())
 

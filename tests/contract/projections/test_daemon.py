@@ -539,7 +539,7 @@ def test_live_effects_are_for_events_that_come_after_the_projection_was_begun(
     running.stop()
 
 
-def test_a_table_projection_is_kept_up_to_date_in_both_colours(
+def test_a_table_projection_is_kept_up_to_date_in_both_variants(
     run: Run,
     request: pytest.FixtureRequest,
     sync_store: EventStore,

@@ -150,7 +150,7 @@ def of_variant(store: EventStore, plain: type, awaiting: type) -> Any:
 
 @pytest.fixture
 def connect_sync(url: str, schema: str) -> Iterator[Connect]:
-    """Opens stores in the sync variant only, for tests whose subject is not the face."""
+    """Opens stores in the sync variant only, for tests whose subject is not the client API."""
     with asyncio.Runner() as runner:
         opened = Connect("sync", url, schema, runner)
         yield opened
@@ -522,7 +522,7 @@ def test_a_projector_that_was_taken_for_dead_stores_nothing(connect: Connect) ->
     with pytest.raises(LeaseLost):
         first.step()
     with pytest.raises(LeaseLost):
-        first.beat()
+        first.heartbeat()
     assert store.documents(Accounts).find().documents == {}
     second.step()
     assert dict(store.documents(Accounts).find()) == ACCOUNTS

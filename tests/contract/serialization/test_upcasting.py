@@ -25,7 +25,7 @@ from tests.conftest import Connect
 
 LONG = 20.0
 
-# What is tried here is in plans and faces; the statements are those of other reads.
+# What is tried here is in operations and client APIs; the statements are those of other reads.
 pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 

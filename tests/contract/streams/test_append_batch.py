@@ -64,7 +64,7 @@ def alone(connection: psycopg.Connection, schema: str, append: dict[str, Any]) -
             json.dumps(append["events"]),
         ]
     (row,) = connection.execute(
-        f"SELECT outcome, last_version, facts FROM {schema}.{statement}", values
+        f"SELECT outcome, last_version, details FROM {schema}.{statement}", values
     )
     return row
 
@@ -78,13 +78,13 @@ def one_by_one(
 def at_once(
     connection: psycopg.Connection, schema: str, appends: list[dict[str, Any]]
 ) -> list[tuple[Any, ...]]:
-    """As the client does: what is busy, or a batch that fails, is sent one by one."""
+    """As the client does: what is contended, or a batch that fails, is sent one by one."""
     cursor = connection.cursor(row_factory=tuple_row)
     try:
         with connection.transaction():
             cursor.execute(
-                "SELECT outcome, last_version, facts, place"
-                f" FROM {schema}.append_batch(%s) ORDER BY place",
+                "SELECT outcome, last_version, details, ordinal"
+                f" FROM {schema}.append_batch(%s) ORDER BY ordinal",
                 [json.dumps(appends)],
             )
     except psycopg.errors.UniqueViolation:
@@ -92,7 +92,7 @@ def at_once(
     rows = cursor.fetchall()
     assert [row[3] for row in rows] == [*range(1, len(appends) + 1)]
     return [
-        one_by_one(connection, schema, [append])[0] if row[0] == "busy" else row[:3]
+        one_by_one(connection, schema, [append])[0] if row[0] == "contended" else row[:3]
         for row, append in zip(rows, appends, strict=True)
     ]
 
@@ -229,15 +229,15 @@ def test_decisions_in_a_batch_have_the_outcomes_that_they_have_one_by_one(
         for batch in sent:
             hold_after_what_was_handed_out(connection, schema, batch)
             rows = connection.execute(
-                f"SELECT place, outcome, last_version, facts FROM {schema}.append_batch(%s)",
+                f"SELECT ordinal, outcome, last_version, details FROM {schema}.append_batch(%s)",
                 [json.dumps(batch)],
             ).fetchall()
             assert sorted(row[0] for row in rows) == [*range(1, len(batch) + 1)]
-            decided = {place: row for place, *row in rows if row[0] != "busy"}
-            busy = [place for place in range(1, len(batch) + 1) if place not in decided]
-            for place in busy:
+            decided = {place: row for place, *row in rows if row[0] != "contended"}
+            contended = [place for place in range(1, len(batch) + 1) if place not in decided]
+            for place in contended:
                 decided[place] = list(alone(connection, schema, batch[place - 1]))
-            orders.append([*sorted(set(decided) - set(busy)), *busy])
+            orders.append([*sorted(set(decided) - set(contended)), *contended])
             actual.append(without_times([tuple(decided[place]) for place in orders[-1]]))
         left = log(connection, schema)
     with connection.transaction(force_rollback=True):
@@ -271,17 +271,19 @@ def test_a_decision_on_a_tag_that_others_hold_is_passed_over(
 ) -> None:
     def decide(other: psycopg.Connection, *decisions: dict[str, Any]) -> dict[int, str]:
         sent = json.dumps([as_decision(decision) for decision in decisions])
-        return dict(other.execute(f"SELECT place, outcome FROM {schema}.append_batch(%s)", [sent]))
+        return dict(
+            other.execute(f"SELECT ordinal, outcome FROM {schema}.append_batch(%s)", [sent])
+        )
 
     by_one, by_two = a_decision("a-1", by="k:1"), a_decision("b", by="k:2")
     carries = a_decision("c", "k:1")
     with psycopg.connect(url) as other:
         decide(other, carries)
-        assert decide(connection, by_one, by_two) == {1: "busy", 2: "appended"}
+        assert decide(connection, by_one, by_two) == {1: "contended", 2: "appended"}
     with psycopg.connect(url) as other:
         decide(other, a_decision("d", by="k:1"))
         assert decide(connection, a_decision("e", "k:1"), by_two | {"stream": "f"}) == {
-            1: "busy",
+            1: "contended",
             2: "appended",
         }
 
@@ -306,9 +308,9 @@ def test_of_a_batch_with_very_many_tags_the_last_go_alone(
         [as_decision(a_decision(f"s-{number}", f"k:{number}")) for number in range(most + 1)]
     )
     found = dict(
-        connection.execute(f"SELECT place, outcome FROM {schema}.append_batch(%s)", [sent])
+        connection.execute(f"SELECT ordinal, outcome FROM {schema}.append_batch(%s)", [sent])
     )
-    assert [place for place, outcome in found.items() if outcome == "busy"] == [most + 1]
+    assert [place for place, outcome in found.items() if outcome == "contended"] == [most + 1]
 
 
 def outcomes(
@@ -316,7 +318,7 @@ def outcomes(
 ) -> dict[int, str]:
     return dict(
         connection.execute(
-            f"SELECT place, outcome FROM {schema}.append_batch(%s)",
+            f"SELECT ordinal, outcome FROM {schema}.append_batch(%s)",
             [json.dumps([as_sent(append) for append in appends])],
         ).fetchall()
     )
@@ -326,7 +328,7 @@ def one_and_two(connection: psycopg.Connection, schema: str) -> list[tuple[Any, 
     """Append one event to a stream and two to another: as many events as they would be of two."""
     two = {"stream": "b", "channel": None, "expected": -1, "ids": [None, None]}
     return connection.execute(
-        f"SELECT place, outcome, last_version FROM {schema}.append_batch(%s)",
+        f"SELECT ordinal, outcome, last_version FROM {schema}.append_batch(%s)",
         [json.dumps([as_sent(an_append(-2)), as_sent(two)])],
     ).fetchall()
 
@@ -338,7 +340,7 @@ def test_a_stream_that_others_hold_is_passed_over(
     with psycopg.connect(url) as other:
         outcomes(other, schema, an_append(-2))
         found = outcomes(connection, schema, an_append(-2), an_append(-2, stream="b"), an_append(0))
-    assert found == {1: "busy", 2: "appended", 3: "busy"}
+    assert found == {1: "contended", 2: "appended", 3: "contended"}
 
 
 def test_where_all_fit_those_that_others_hold_are_passed_over_too(
@@ -348,7 +350,7 @@ def test_where_all_fit_those_that_others_hold_are_passed_over_too(
     with psycopg.connect(url) as other:
         outcomes(other, schema, an_append(-2))
         rows = one_and_two(connection, schema)
-    assert rows == [(1, "busy", None), (2, "appended", 1)]
+    assert rows == [(1, "contended", None), (2, "appended", 1)]
 
 
 def test_a_stream_that_others_made_meanwhile_is_left(
@@ -365,7 +367,7 @@ def test_a_stream_that_others_made_meanwhile_is_left(
             ).fetchone()
         )
         other.commit()
-        assert rows.result(30) == [(1, "busy", None), (2, "appended", 1)]
+        assert rows.result(30) == [(1, "contended", None), (2, "appended", 1)]
 
 
 def test_a_stream_of_another_channel_takes_nothing_and_its_neighbours_do(
@@ -435,7 +437,8 @@ def test_a_batch_is_in_the_log_in_the_order_of_its_list(
         for event in append["events"]:
             event["id"] = str(uuid4())
     rows = connection.execute(
-        f"SELECT last_position FROM {schema}.append_batch(%s) ORDER BY place", [json.dumps(appends)]
+        f"SELECT last_position FROM {schema}.append_batch(%s) ORDER BY ordinal",
+        [json.dumps(appends)],
     ).fetchall()
     ids = [event["id"] for append in appends for event in append["events"]]
     log = connection.execute(

@@ -363,7 +363,7 @@ def test_the_ids_of_archived_events_are_known_to_every_append(
         for stream, event_id in [("b-1", given[0].id), ("e-1", uuid4())]
     ]
     outcomes = connection.execute(
-        f"SELECT place, outcome FROM {schema}.append_batch(%s) ORDER BY place", [Jsonb(appends)]
+        f"SELECT ordinal, outcome FROM {schema}.append_batch(%s) ORDER BY ordinal", [Jsonb(appends)]
     ).fetchall()
     assert outcomes == [(1, "duplicate"), (2, "appended")]
     assert store.append("a-1", given, expected=NO_STREAM).idempotent
@@ -397,8 +397,8 @@ def test_reads_of_a_stream_look_into_the_archive_only_if_it_has_archived_events(
     given = {
         "from_version": 0, "to_version": 9, "limit": 9, "versions": [0, 1], "state": "s",
         "shape": "s", "after_version": -1, "command_event": str(uuid4()), "position": 0,
-        "above_moment": None, "above_position": 0, "moment": "2999-01-01",
-        "below_moment": "2999-01-01", "below_position": 0,
+        "above_valid_at": None, "above_position": 0, "moment": "2999-01-01",
+        "below_valid_at": "2999-01-01", "below_position": 0,
     }  # fmt: skip
 
     def looks(name: str, stream: str) -> int:
@@ -605,18 +605,18 @@ def test_no_change_passes_without_its_record(
         ("SELECT set_config('indelible.maintenance', 'yes', true)", erase),
         ("SELECT 1", "DELETE FROM archived_events"),
     ]:
-        with pytest.raises(psycopg.Error, match="what is written stands") as refusal:
+        with pytest.raises(psycopg.Error, match="what is stored is immutable") as refusal:
             with connection.transaction():
                 connection.execute(recorded)
                 connection.execute(change)
         assert refusal.value.sqlstate == "IND01"
     # In another transaction than its record it does not pass, either.
     connection.execute(recording.format("erase", "a-1"))
-    with pytest.raises(psycopg.Error, match="what is written stands"):
+    with pytest.raises(psycopg.Error, match="what is stored is immutable"):
         connection.execute(erase + " AND position = 1")
     for change in ("DELETE FROM stream_changes", "UPDATE stream_changes SET reason = 'x'",
                    "TRUNCATE stream_changes"):  # fmt: skip
-        with pytest.raises(psycopg.Error, match="what is written stands"):
+        with pytest.raises(psycopg.Error, match="what is stored is immutable"):
             connection.execute(change)
     assert [event.data["number"] for event in store.read_all()] == [0, 1, 7]
 
@@ -633,9 +633,9 @@ def test_archived_events_are_as_immutable_as_the_others(
         "DELETE FROM events",
         "TRUNCATE events",
     ):
-        with pytest.raises(psycopg.Error, match="what is written stands"):
+        with pytest.raises(psycopg.Error, match="what is stored is immutable"):
             connection.execute(change)
-    with pytest.raises(psycopg.Error, match="what is written stands"):
+    with pytest.raises(psycopg.Error, match="what is stored is immutable"):
         with connection.transaction():
             connection.execute(
                 "INSERT INTO stream_changes (stream_id, operation)"
@@ -669,15 +669,15 @@ def test_nothing_comes_into_the_archive_but_by_archiving(
         # Readers of the stream would not look there.
         [recording, "DELETE FROM events"],
     ):
-        with pytest.raises(psycopg.Error, match="what is written stands") as refusal:
+        with pytest.raises(psycopg.Error, match="what is stored is immutable") as refusal:
             with connection.transaction():
                 for change in changes:
                     connection.execute(change)
         assert refusal.value.sqlstate == "IND01"
     sync_store.archive_stream("a-1")
-    with pytest.raises(psycopg.Error, match="what is written stands"):
+    with pytest.raises(psycopg.Error, match="what is stored is immutable"):
         connection.execute("UPDATE streams SET archived_at = NULL")
-    with pytest.raises(psycopg.Error, match="what is written stands"):
+    with pytest.raises(psycopg.Error, match="what is stored is immutable"):
         connection.execute(made_up)
     assert [event.data["number"] for event in sync_store.read("a-1")] == [0, 1]
 

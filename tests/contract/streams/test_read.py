@@ -194,7 +194,7 @@ def test_two_readings_at_once_do_not_disturb_each_other(store: EventStore) -> No
     assert [(a.version, b.version) for a, b in pairs] == [(n, 249 - n) for n in range(250)]
 
 
-def test_a_reading_holds_no_connection_while_the_caller_is_at_work(connect: Connect) -> None:
+def test_a_reading_holds_no_connection_while_the_caller_handles_events(connect: Connect) -> None:
     store = connect(pool_size=1, timeout=5)
     store.append("a-1", [happened() for _ in range(300)], expected=NO_STREAM)
 

@@ -346,7 +346,7 @@ def test_every_function_that_is_asked_for_a_query_finds_the_same(
         assert built == ("building" if expected else "serving",), query
 
 
-def test_a_query_gives_whole_events_in_both_colours(store: EventStore) -> None:
+def test_a_query_gives_whole_events_in_both_variants(store: EventStore) -> None:
     store.append("a-1", happened(1, tags=["t:1"], metadata={"by": "ann"}), expected=NO_STREAM)
     (whole,) = store.read("a-1")
 

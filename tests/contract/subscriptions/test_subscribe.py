@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import suppress
+import time
+from contextlib import nullcontext, suppress
 from itertools import islice
 
 import psycopg
@@ -194,12 +195,12 @@ def test_it_goes_on_after_every_connection_was_ended(connect: Connect, url: str)
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_it_polls_where_no_bell_is_heard(
+def test_it_polls_if_no_notification_arrives(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A pooler swallows LISTEN, and nobody rings: the reader goes on by polling."""
     monkeypatch.setattr(wakeup_module, "_LISTEN_TEST", 0)
-    monkeypatch.setattr(CommitNotifier, "ring", lambda doorbell: None)
+    monkeypatch.setattr(CommitNotifier, "notify", lambda notifier: None)
     with store.subscribe() as subscription:
         for number in range(3):
             store.append("a-1", event(number), expected=ANY)
@@ -280,7 +281,7 @@ def test_a_head_held_for_long_is_warned_of(
     assert "events wait behind it (1): process" in caplog.text
 
 
-def test_the_bell_rings_only_where_somebody_listens(
+def test_a_notification_is_sent_only_if_a_session_listens(
     store: EventStore, url: str, schema: str
 ) -> None:
     with psycopg.connect(url, autocommit=True) as ear:
@@ -303,13 +304,25 @@ def test_the_bell_rings_only_where_somebody_listens(
             assert heard(5)
 
 
-def test_the_bell_wakes_a_reader_that_polls_seldom(
-    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_notification_wakes_a_reader_that_polls_seldom(
+    store: EventStore,
+    sync_store: EventStore,
+    monkeypatch: pytest.MonkeyPatch,
+    in_transaction: bool,
 ) -> None:
-    monkeypatch.setattr(wakeup_module, "_SHORTEST_POLL", 600)
+    for name in ("_SHORTEST_POLL", "_LONGEST_POLL", "_LONGEST_POLL_ALONE", "_POLL_AFTER_MOVE"):
+        monkeypatch.setattr(wakeup_module, name, 60)
+
+    def append() -> None:
+        with store.transaction() if in_transaction else nullcontext(store) as appender:
+            appender.append("a-1", event(7), expected=NO_STREAM)
+
     with sync_store.subscribe() as subscription:
-        threading.Timer(0.2, lambda: sync_store.append("a-1", event(7), expected=NO_STREAM)).start()
+        begun_at = time.monotonic()
+        threading.Timer(0.5, append).start()
         assert next(subscription).data["number"] == 7
+    assert time.monotonic() - begun_at < 50
 
 
 def test_closing_the_store_does_not_wait_for_the_next_look(
@@ -409,10 +422,10 @@ def test_a_subscription_that_is_forgotten_at_a_bad_moment_blocks_nobody(
 
 def test_a_loop_that_was_closed_ends_no_watch() -> None:
     async def forgotten() -> AsyncEvent:
-        bell = AsyncEvent()
-        assert not await bell.wait(0.001)
-        return bell
+        event = AsyncEvent()
+        assert not await event.wait(0.001)
+        return event
 
-    bell = asyncio.run(forgotten())
-    bell.set()
-    assert bell.is_set()
+    event = asyncio.run(forgotten())
+    event.set()
+    assert event.is_set()

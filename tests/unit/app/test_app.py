@@ -39,7 +39,7 @@ def test_a_class_that_is_not_registered_is_refused() -> None:
         App("shop").on(Happened)
 
 
-def test_a_handler_of_the_other_colour_is_refused() -> None:
+def test_a_handler_of_the_other_variant_is_refused() -> None:
     with pytest.raises(InvalidInput, match="AsyncApp"):
         App("shop").on("A")(coroutine)  # type: ignore[type-var]
     with pytest.raises(InvalidInput, match="use App"):

@@ -43,7 +43,7 @@ def test_an_append_that_finds_a_worker_free_goes_at_once_and_alone() -> None:
     assert two.statement() is second.statement
 
 
-def test_what_comes_while_all_are_at_work_goes_together() -> None:
+def test_what_comes_while_all_are_busy_goes_together() -> None:
     line = CommitQueue(1, 1)
     work = line.enter(entry("a"))
     assert work is not None
@@ -99,8 +99,8 @@ def test_what_others_hold_goes_alone_and_its_neighbours_have_their_outcome() -> 
     for given in (held, free, held_too):
         line.enter(given)
     (batch,) = line.settle(first, [APPENDED])
-    busy = ("busy", None, None, None, None)
-    outcomes = {held: busy, held_too: busy, free: APPENDED}
+    contended = ("contended", None, None, None, None)
+    outcomes = {held: contended, held_too: contended, free: APPENDED}
     rows = [(place, *outcomes[given]) for place, given in enumerate(batch.entries, 1)]
     (alone,) = line.settle(batch, rows)
     assert free.outcome() == [APPENDED]
@@ -325,7 +325,7 @@ class LineModel(RuleBasedStateMachine):
             outcome = [
                 (
                     place,
-                    "busy" if given.ordering_key in held else "appended",
+                    "contended" if given.ordering_key in held else "appended",
                     None,
                     None,
                     None,
@@ -346,7 +346,7 @@ class LineModel(RuleBasedStateMachine):
         self.begin(self.line.relieve())
 
     @invariant()
-    def no_stream_is_twice_at_work(self) -> None:
+    def no_stream_is_twice_in_progress(self) -> None:
         streams = [
             s for work in self.running for s in {given.ordering_key for given in work.entries}
         ]
@@ -367,7 +367,7 @@ class LineModel(RuleBasedStateMachine):
         assert not any(self.unsettled.values())
         assert self.line._free == self.workers
         assert self.line._free_for_batches == self.batches
-        assert not self.line._at_work
+        assert not self.line._in_progress
 
 
 class LineOfThreadsModel(LineModel):

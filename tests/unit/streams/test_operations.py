@@ -83,7 +83,7 @@ def sum_of_two() -> Operation[int]:
     return int(first + second)
 
 
-def test_a_plan_runs_to_its_end_in_both_colours() -> None:
+def test_an_operation_runs_to_its_end_in_both_variants() -> None:
     def execute(call: Statement) -> Any:
         return [({"one": 1, "two": 2}[call.name],)]
 

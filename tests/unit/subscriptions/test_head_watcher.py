@@ -66,20 +66,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def looks(
-    clock: Clock, head: Callable[[float], int], bells: Iterable[float], cost: float = 0.0006
+    clock: Clock, head: Callable[[float], int], notified_at: Iterable[float], cost: float = 0.0006
 ) -> list[float]:
-    """When a watch looks in nine seconds, while it rings at these moments."""
+    """When a watch looks in nine seconds, while notifications arrive at these moments."""
     control: Any = Control()
     session: Any = Session(clock, cost, head)
     watch = HeadWatcher(control, Settings("postgresql://"))
     watch.join("reader", lambda: None)
     watch._session = session
-    rings = sorted(bells, reverse=True)
+    pending = sorted(notified_at, reverse=True)
     while clock.now < 9:
         due_at = watch.due_at()
-        if rings and rings[-1] <= max(due_at, clock.now):
-            clock.now = max(clock.now, rings.pop())
-            watch._is_rung = True
+        if pending and pending[-1] <= max(due_at, clock.now):
+            clock.now = max(clock.now, pending.pop())
+            watch._is_notified = True
         else:
             clock.now = max(clock.now, due_at)
         if watch.due_at() <= clock.now:
@@ -96,16 +96,18 @@ def test_a_watch_at_rest_looks_twice_a_second(clock: Clock) -> None:
     assert len([moment for moment in found if moment > 3]) <= 13
 
 
-def test_a_bell_is_heeded_at_once(clock: Clock) -> None:
-    bells = [1.3, 2.7, 4.1, 8.0]
-    found = looks(clock, lambda now: sum(bell <= now for bell in bells), bells)
-    assert set(bells) <= set(found)
+def test_a_notification_is_handled_at_once(clock: Clock) -> None:
+    notified_at = [1.3, 2.7, 4.1, 8.0]
+    found = looks(clock, lambda now: sum(time <= now for time in notified_at), notified_at)
+    assert set(notified_at) <= set(found)
 
 
-def test_where_a_look_is_cheap_each_bell_that_brings_something_is_heeded(clock: Clock) -> None:
-    bells = often(0.0035)
-    found = looks(clock, lambda now: int(now / 0.0035), bells)
-    assert len(found) > 0.9 * len(bells)
+def test_where_a_look_is_cheap_each_notification_that_brings_something_is_handled(
+    clock: Clock,
+) -> None:
+    notified_at = often(0.0035)
+    found = looks(clock, lambda now: int(now / 0.0035), notified_at)
+    assert len(found) > 0.9 * len(notified_at)
 
 
 def test_an_event_a_second_costs_few_looks(clock: Clock) -> None:
@@ -125,7 +127,9 @@ def test_a_head_that_is_held_is_looked_at_seldom_whatever_rings(clock: Clock) ->
     assert len(found) < 25 * 9
 
 
-def test_what_waits_behind_a_slower_writer_is_found_soon_without_a_bell(clock: Clock) -> None:
+def test_what_waits_behind_a_slower_writer_is_found_soon_without_a_notification(
+    clock: Clock,
+) -> None:
     found = looks(clock, lambda now: 7 if now > 1.03 else 0, [1.0])
     assert any(1.03 < moment < 1.08 for moment in found)
 
@@ -138,5 +142,5 @@ def test_a_short_burst_of_work_elsewhere_makes_no_look_dear(clock: Clock) -> Non
         session: Any = Session(clock, cost, lambda now, number=number: number + 1)  # type: ignore[misc]
         watch._session = session
         watch.act(session)
-    watch._is_rung = True
+    watch._is_notified = True
     assert watch.due_at() - clock.now < 0.01

@@ -20,9 +20,9 @@ BEGIN
     SELECT
         nextval('indelible.events_position'),
         insert_events.stream_id,
-        first_version + place - 1,
+        first_version + ordinal - 1,
         insert_events.recorded_at,
-        new_ids[place],
+        new_ids[ordinal],
         event ->> 'type',
         event -> 'data',
         event -> 'metadata',
@@ -30,9 +30,9 @@ BEGIN
             THEN ARRAY(SELECT jsonb_array_elements_text(event -> 'tags'))
         END,
         (event ->> 'valid_at')::timestamptz
-    FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, place)
-    ORDER BY place;
-    -- In a later statement than the INSERT: docs/explanation/stream-lifecycle.md tells why.
+    FROM jsonb_array_elements(new_events) WITH ORDINALITY AS given (event, ordinal)
+    ORDER BY ordinal;
+    -- In a later statement than the INSERT: docs/explanation/stream-lifecycle.md explains why.
     IF pg_sequence_last_value('indelible.archive_count') IS NOT NULL THEN
         PERFORM indelible.check_archived_ids(new_ids);
     END IF;
@@ -47,7 +47,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.insert_events(bigint, bigint, uuid[], jsonb) IS
-    'Writes events, whose ids stand in an array, at versions that the caller has already secured.';
+    'Writes events, with their ids in an array, at versions that the caller has already reserved.';
 
 CREATE OR REPLACE FUNCTION indelible.wait_at_commit()
 RETURNS void
@@ -56,16 +56,16 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- A transaction that wrote nothing to the WAL waits for nothing.
+    -- A transaction that wrote nothing to the WAL does not wait at its commit.
     PERFORM pg_logical_emit_message(true, 'indelible', ''::text);
 END
 $$;
 COMMENT ON FUNCTION indelible.wait_at_commit() IS
-    'Has this transaction wait, when it commits, for the disk and for synchronous standbys to have all that it has seen. Called where events are said to be stored that another transaction stored: its own wait may have been cancelled.';
+    'Makes the commit of this transaction wait until the disk and synchronous standbys have all that it has seen. Called when events of another transaction are reported as stored: the wait of that one may have been cancelled.';
 
 CREATE OR REPLACE FUNCTION indelible.find_existing_events(
     appends jsonb,
-    OUT known bigint,
+    OUT existing_count bigint,
     OUT is_retry boolean,
     OUT results jsonb,
     OUT duplicates jsonb
@@ -74,21 +74,21 @@ LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 BEGIN
-    -- One row an event given: what stands under its id, and whether it is what is given now.
+    -- One row per given event: what is stored under its id, and whether that is the same event.
     WITH given AS (
         SELECT
             entry,
-            place,
+            ordinal,
             item ->> 'stream' AS stream,
             (item ->> 'expected')::bigint AS expected,
             event
         FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, entry),
-            jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, place)
+            jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, ordinal)
     ),
-    found AS (
+    matched AS (
         SELECT
             given.entry,
-            given.place,
+            given.ordinal,
             given.event ->> 'id' AS id,
             stored.position,
             stored.version,
@@ -98,10 +98,10 @@ BEGIN
                 -- Without gaps, over all parts of the list that are of one stream.
                 AND stored.version - row_number() OVER by_stream + 1
                     = first_value(stored.version) OVER by_stream
-                AND (given.expected < -1 OR stored.version - given.place = given.expected)
-                AS same_place,
+                AND (given.expected < -1 OR stored.version - given.ordinal = given.expected)
+                AS same_position,
             stored.type = given.event ->> 'type'
-                -- Of an erased event nobody knows any more what it was.
+                -- The content of an erased event is unknown.
                 AND (
                     stored.erasure IS NOT NULL
                     OR stored.data = given.event -> 'data'
@@ -113,32 +113,32 @@ BEGIN
         FROM given
         LEFT JOIN indelible.all_events AS stored ON stored.id = (given.event ->> 'id')::uuid
         LEFT JOIN indelible.streams ON streams.id = stored.stream_id
-        WINDOW by_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.place)
+        WINDOW by_stream AS (PARTITION BY given.stream ORDER BY given.entry, given.ordinal)
     )
     SELECT
         count(position),
-        coalesce(bool_and(position IS NOT NULL AND same_place AND same_content), false),
+        coalesce(bool_and(position IS NOT NULL AND same_position AND same_content), false),
         jsonb_object_agg(
             entry,
             jsonb_build_object('version', version, 'position', position, 'recorded_at', recorded_at)
-            -- In order of place the last one of an entry stays: its last event.
-            ORDER BY place
+            -- In order of ordinal the last one of an entry stays: its last event.
+            ORDER BY ordinal
         ),
         jsonb_agg(
             jsonb_build_object(
                 'id', id, 'stream', stream, 'version', version, 'same_content', same_content
             )
-            ORDER BY entry, place
+            ORDER BY entry, ordinal
         ) FILTER (WHERE position IS NOT NULL)
-    INTO known, is_retry, results, duplicates
-    FROM found;
+    INTO existing_count, is_retry, results, duplicates
+    FROM matched;
     IF is_retry THEN
         PERFORM indelible.wait_at_commit();
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.find_existing_events(jsonb) IS
-    'Looks up the ids of events that were refused: a retry of an append that succeeded, or duplicates.';
+    'Looks up the ids of rejected events: a retry of an append that succeeded, or duplicates.';
 
 CREATE OR REPLACE FUNCTION indelible.last_event(stream_id bigint, version bigint)
 RETURNS jsonb
@@ -155,7 +155,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.last_event(bigint, bigint) IS
-    'The id and time that a wrong expected version is reported with.';
+    'The id and time that are reported with a wrong expected version.';
 
 CREATE OR REPLACE FUNCTION indelible.explain_rejection(
     stream_name text,
@@ -166,48 +166,48 @@ CREATE OR REPLACE FUNCTION indelible.explain_rejection(
     OUT last_version bigint,
     OUT last_position bigint,
     OUT recorded_at timestamptz,
-    OUT facts jsonb
+    OUT details jsonb
 )
 LANGUAGE plpgsql
 AS $$
 DECLARE
     stream record;
-    recalled record;
+    existing record;
 BEGIN
     SELECT streams.id, streams.version, streams.channel, streams.closed_at INTO stream
     FROM indelible.streams
     WHERE streams.name = stream_name;
     IF stream.channel <> stream_channel THEN
         outcome := 'channel_mismatch';
-        facts := jsonb_build_object('channel', stream.channel);
+        details := jsonb_build_object('channel', stream.channel);
         RETURN;
     END IF;
 
-    SELECT * INTO recalled
+    SELECT * INTO existing
     FROM indelible.find_existing_events(jsonb_build_array(jsonb_build_object(
         'stream', stream_name, 'expected', expected_version, 'events', new_events
     )));
-    IF recalled.is_retry THEN
+    IF existing.is_retry THEN
         outcome := 'idempotent';
-        last_version := recalled.results -> '1' -> 'version';
-        last_position := recalled.results -> '1' -> 'position';
-        recorded_at := recalled.results -> '1' ->> 'recorded_at';
-    ELSIF recalled.known > 0 THEN
+        last_version := existing.results -> '1' -> 'version';
+        last_position := existing.results -> '1' -> 'position';
+        recorded_at := existing.results -> '1' ->> 'recorded_at';
+    ELSIF existing.existing_count > 0 THEN
         outcome := 'duplicate';
-        facts := recalled.duplicates;
+        details := existing.duplicates;
     ELSIF stream.closed_at IS NOT NULL THEN
         outcome := 'closed';
         last_version := stream.version;
-        facts := jsonb_build_object('closed_at', stream.closed_at);
+        details := jsonb_build_object('closed_at', stream.closed_at);
     ELSE
         outcome := 'wrong_version';
         last_version := coalesce(stream.version, -1);
-        facts := indelible.last_event(stream.id, last_version);
+        details := indelible.last_event(stream.id, last_version);
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.explain_rejection(text, text, bigint, jsonb) IS
-    'Why an append was refused, or the first result where it is a retry.';
+    'Why an append was rejected, or the first result if it is a retry.';
 
 CREATE OR REPLACE FUNCTION indelible.append(
     stream_name text,
@@ -218,15 +218,14 @@ CREATE OR REPLACE FUNCTION indelible.append(
     OUT last_version bigint,
     OUT last_position bigint,
     OUT recorded_at timestamptz,
-    OUT facts jsonb
+    OUT details jsonb
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Plans are made once a session, and for every function that is called from here. One made while
--- a table was small would read it whole for long after it has grown: they are held to look up one
--- row after the other in an index, without bitmaps, which take longer to set up. That is so in each
--- function with these settings.
+-- Plans are made once per session, also for every function that is called from here. A plan made
+-- while a table was small would scan it whole long after it has grown. These settings, here and in
+-- other functions, force index lookups row by row, without bitmaps, which take longer to set up.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -237,14 +236,14 @@ SET jit = off
 AS $$
 DECLARE
     added constant bigint := jsonb_array_length(new_events);
-    -- ["…", "…"] is {"…", "…"} to an array: an expression, which a query is many times dearer than.
+    -- ["…", "…"] becomes the array {"…", "…"}: an expression, which is many times cheaper than a query.
     new_ids constant uuid[]
         := replace(replace(
             jsonb_path_query_array(new_events, '$[*].id')::text, '[', '{'), ']', '}'
         );
     -- An expression, as in lock_head().
     has_archive constant boolean := pg_sequence_last_value('indelible.archive_count') IS NOT NULL;
-    found_id bigint;
+    target_id bigint;
     written record;
 BEGIN
     IF expected_version < -1 AND expected_version NOT IN (-2, -4) OR expected_version IS NULL THEN
@@ -253,11 +252,11 @@ BEGIN
             HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
     END IF;
     IF added = 0 THEN
-        RAISE EXCEPTION 'there is nothing to append to stream %', stream_name
-        USING ERRCODE = 'IND04', HINT = 'A pure check of a version is append_many with no events.';
+        RAISE EXCEPTION 'no events to append to stream %', stream_name
+        USING ERRCODE = 'IND04', HINT = 'To check a version without appending, call append_many with no events.';
     END IF;
 
-    -- Before the stream's row: locks are taken in one order by all.
+    -- Before the stream's row: all functions take locks in the same order.
     IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
         PERFORM indelible.lock_for_append(
             indelible.distinct_tags(jsonb_path_query_array(new_events, '$[*].tags[*]'))
@@ -266,8 +265,8 @@ BEGIN
         LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
     END IF;
     LOOP
-        -- The optimistic lock: the row lock lets the writers of this stream through one by one,
-        -- and each finds the version that the one before it left.
+        -- Optimistic concurrency: the row lock serializes the writers of this stream, and each one
+        -- finds the version after the previous writer.
         IF expected_version <> -1 THEN
             UPDATE indelible.streams
             SET version = streams.version + added
@@ -275,36 +274,36 @@ BEGIN
                 AND streams.closed_at IS NULL
                 AND (expected_version < 0 OR streams.version = expected_version)
                 AND (stream_channel IS NULL OR streams.channel = stream_channel)
-            RETURNING streams.id, streams.version INTO found_id, last_version;
-            -- The ids are asked for after the row lock, so that a retry sees the original that it
-            -- raced with, and before positions are taken, so that a refusal burns none.
-            IF found_id IS NOT NULL THEN  -- apart, so that it stays an expression
+            RETURNING streams.id, streams.version INTO target_id, last_version;
+            -- The ids are looked up after the row lock, so that a retry sees a concurrent original,
+            -- and before positions are taken, so that a rejection wastes none.
+            IF target_id IS NOT NULL THEN  -- a separate IF, so that it stays an expression
                 IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
                     OR has_archive AND indelible.archived_ids(new_ids) <> '{}'
                 THEN
                     UPDATE indelible.streams
                     SET version = streams.version - added
-                    WHERE streams.id = found_id;
-                    found_id := NULL;
+                    WHERE streams.id = target_id;
+                    target_id := NULL;
                 END IF;
             END IF;
         END IF;
-        IF found_id IS NULL AND expected_version IN (-1, -2) THEN
+        IF target_id IS NULL AND expected_version IN (-1, -2) THEN
             INSERT INTO indelible.streams (name, channel, version)
             SELECT
                 stream_name, coalesce(stream_channel, split_part(stream_name, '-', 1)), added - 1
             WHERE NOT EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
                 AND NOT (has_archive AND indelible.archived_ids(new_ids) <> '{}')
             ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
-            RETURNING streams.id, streams.version INTO found_id, last_version;
+            RETURNING streams.id, streams.version INTO target_id, last_version;
         END IF;
-        EXIT WHEN found_id IS NOT NULL;
+        EXIT WHEN target_id IS NOT NULL;
 
-        SELECT refused.* INTO outcome, last_version, last_position, recorded_at, facts
+        SELECT refused.* INTO outcome, last_version, last_position, recorded_at, details
         FROM indelible.explain_rejection(
             stream_name, stream_channel, expected_version, new_events
         ) AS refused;
-        -- Another writer may have made the stream, or brought it to the expected version, since.
+        -- Another writer may have created the stream, or appended up to the expected version, since.
         IF outcome = 'wrong_version' AND (
             last_version = expected_version
             OR expected_version = -2
@@ -315,23 +314,23 @@ BEGIN
         RETURN;
     END LOOP;
 
-    written := indelible.insert_events(found_id, last_version - added + 1, new_ids, new_events);
+    written := indelible.insert_events(target_id, last_version - added + 1, new_ids, new_events);
     last_position := written.last_position;
     recorded_at := written.recorded_at;
     outcome := 'appended';
 END
 $$;
 COMMENT ON FUNCTION indelible.append(text, text, bigint, jsonb) IS
-    'Appends events to one stream. Outcome: appended; idempotent (a retry: the first result); wrong_version, channel_mismatch or duplicate (nothing is written, facts say why). Expected: a version, -1 no stream, -2 any, -4 stream exists.';
+    'Appends events to one stream. Outcome: appended; idempotent (a retry: the first result); wrong_version, channel_mismatch or duplicate (nothing is written, details contain the reason). Expected: a version, -1 no stream, -2 any, -4 stream exists.';
 
 CREATE OR REPLACE FUNCTION indelible.append_many(appends jsonb)
 RETURNS TABLE (
-    place bigint,
+    ordinal bigint,
     outcome text,
     last_version bigint,
     last_position bigint,
     recorded_at timestamptz,
-    facts jsonb
+    details jsonb
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -349,11 +348,11 @@ AS $$
 DECLARE
     item jsonb;
     stream record;
-    recalled record;
+    existing record;
     expected bigint;
     added bigint;
-    refused boolean := false;
-    -- The stream as the list goes on, in which it may stand more than once.
+    is_rejected boolean := false;
+    -- The current stream of the loop; the list may contain it more than once.
     current_name text;
     current_version bigint;
     new_ids constant uuid[]
@@ -361,27 +360,27 @@ DECLARE
             jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[', '{'), ']', '}'
         );
     is_retry boolean := false;
-    is_known boolean := false;
+    has_existing boolean := false;
     written record;
     -- The stream of an entry, and how many events of later entries it has.
     target_id bigint;
     later bigint;
-    made_id bigint;
-    made bigint[] := '{}';
+    created_id bigint;
+    created bigint[] := '{}';
 BEGIN
-    -- Before the rows of streams: locks are taken in one order by all.
+    -- Before the rows of streams: all functions take locks in the same order.
     PERFORM indelible.lock_for_append(
         indelible.distinct_tags(jsonb_path_query_array(appends, '$[*].events[*].tags[*]'))
     );
-    -- All rows are locked in one order before the first is looked at, so that two such calls
-    -- never wait for each other in a circle. A stream that is not there is made, its new row
-    -- being the lock, and is taken away below where nothing was appended to it.
+    -- All rows are locked in one order before the first check, so that two such calls cannot
+    -- deadlock. A stream that does not exist is created, its new row being the lock, and is deleted
+    -- below if nothing was appended to it.
     FOR stream IN
         SELECT DISTINCT ON (name)
             (given ->> 'stream') COLLATE "C" AS name,
             given ->> 'channel' AS channel
-        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, place)
-        ORDER BY name, jsonb_array_length(given -> 'events') = 0, place
+        FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, ordinal)
+        ORDER BY name, jsonb_array_length(given -> 'events') = 0, ordinal
     LOOP
         LOOP
             PERFORM FROM indelible.streams
@@ -391,14 +390,14 @@ BEGIN
             INSERT INTO indelible.streams (name, channel, version)
             VALUES (
                 stream.name,
-                -- A pure check needs no channel, and a name may begin with the dash.
+                -- A check without events needs no channel, and a name may begin with a dash.
                 coalesce(stream.channel, nullif(split_part(stream.name, '-', 1), ''), '-'),
                 -1
             )
             ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
-            RETURNING streams.id INTO made_id;
+            RETURNING streams.id INTO created_id;
             IF FOUND THEN
-                made := made || made_id;
+                created := created || created_id;
                 EXIT;
             END IF;
         END LOOP;
@@ -408,12 +407,12 @@ BEGIN
         OR pg_sequence_last_value('indelible.archive_count') IS NOT NULL
         AND indelible.archived_ids(new_ids) <> '{}'
     THEN
-        is_known := true;
-        recalled := indelible.find_existing_events(appends);
-        is_retry := recalled.is_retry;
+        has_existing := true;
+        existing := indelible.find_existing_events(appends);
+        is_retry := existing.is_retry;
     END IF;
 
-    FOR item, place IN
+    FOR item, ordinal IN
         SELECT given, number
         FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (given, number)
         ORDER BY (given ->> 'stream') COLLATE "C", number
@@ -436,45 +435,45 @@ BEGIN
         last_version := current_version;
         last_position := NULL;
         recorded_at := clock_timestamp();
-        facts := NULL;
+        details := NULL;
         IF stream.channel <> item ->> 'channel' THEN
             outcome := 'channel_mismatch';
-            facts := jsonb_build_object('channel', stream.channel);
+            details := jsonb_build_object('channel', stream.channel);
         ELSIF is_retry THEN
-            -- find_existing_events has seen that the versions fit; a check without events held at
-            -- that time.
+            -- find_existing_events() has checked that the versions fit; a check without events was
+            -- true at that time.
             IF added > 0 THEN
                 outcome := 'idempotent';
-                last_version := recalled.results -> place::text -> 'version';
-                last_position := recalled.results -> place::text -> 'position';
-                recorded_at := recalled.results -> place::text ->> 'recorded_at';
+                last_version := existing.results -> ordinal::text -> 'version';
+                last_position := existing.results -> ordinal::text -> 'position';
+                recorded_at := existing.results -> ordinal::text ->> 'recorded_at';
             END IF;
-        ELSIF is_known THEN
+        ELSIF has_existing THEN
             outcome := 'duplicate';
-            facts := recalled.duplicates;
-            recalled.duplicates := NULL;  -- those of the whole list: told once
+            details := existing.duplicates;
+            existing.duplicates := NULL;  -- those of the whole list: returned once
         ELSIF stream.closed_at IS NOT NULL AND added > 0 THEN
             outcome := 'closed';
-            facts := jsonb_build_object('closed_at', stream.closed_at);
+            details := jsonb_build_object('closed_at', stream.closed_at);
         ELSIF expected >= -1 AND last_version <> expected
             OR expected = -4 AND last_version = -1
         THEN
             outcome := 'wrong_version';
-            facts := indelible.last_event(stream.id, stream.version);
+            details := indelible.last_event(stream.id, stream.version);
         ELSE
             current_version := current_version + added;
         END IF;
-        refused := refused
+        is_rejected := is_rejected
             OR outcome IN ('channel_mismatch', 'duplicate', 'closed', 'wrong_version');
         IF outcome <> 'checked' OR is_retry THEN
             RETURN NEXT;
         END IF;
     END LOOP;
 
-    -- Only now is anything written, so that a refusal burns no position.
-    IF NOT refused AND NOT is_retry THEN
-        -- Each row once, however often its stream stands in the list: the versions of a row that
-        -- one transaction makes are looked through one by one.
+    -- Nothing is written before this, so that a rejection wastes no position.
+    IF NOT is_rejected AND NOT is_retry THEN
+        -- Each row once, even if the list contains its stream several times: row versions of one
+        -- transaction are searched one by one.
         FOR current_name, added IN
             SELECT entry ->> 'stream', sum(jsonb_array_length(entry -> 'events'))
             FROM jsonb_array_elements(appends) AS entries (entry)
@@ -484,7 +483,7 @@ BEGIN
             UPDATE indelible.streams SET version = streams.version + added
             WHERE streams.name = current_name;
         END LOOP;
-        FOR item, place, later IN
+        FOR item, ordinal, later IN
             SELECT
                 given,
                 number,
@@ -499,7 +498,7 @@ BEGIN
             outcome := 'checked';
             last_position := NULL;
             recorded_at := clock_timestamp();
-            facts := NULL;
+            details := NULL;
             added := jsonb_array_length(item -> 'events');
             SELECT streams.id, streams.version - coalesce(later, 0) INTO target_id, last_version
             FROM indelible.streams
@@ -520,10 +519,10 @@ BEGIN
             RETURN NEXT;
         END LOOP;
     END IF;
-    IF made <> '{}' THEN
-        DELETE FROM indelible.streams WHERE streams.id = ANY(made) AND streams.version = -1;
+    IF created <> '{}' THEN
+        DELETE FROM indelible.streams WHERE streams.id = ANY(created) AND streams.version = -1;
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.append_many(jsonb) IS
-    'Appends to several streams, [{stream, channel, expected, events}, …], all or none, in the order of the list. One row an entry: appended, checked (no events) or idempotent; or else the refused entries alone. Outcomes and expected versions as in append(); the duplicates stand in one row.';
+    'Appends to several streams, [{stream, channel, expected, events}, …], all or none, in the order of the list. One row an entry: appended, checked (no events) or idempotent; or only the rejected entries. Outcomes and expected versions as in append(); one row has all duplicates.';

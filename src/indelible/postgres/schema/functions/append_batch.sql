@@ -1,48 +1,48 @@
--- Group commit: the appends of many callers in one statement and one commit, each with an outcome
--- of its own. docs/explanation/appends.md tells why none of them harms another.
+-- Group commit: the appends of many callers in one statement and one commit, each with its own
+-- outcome. docs/explanation/appends.md explains how failures are isolated.
 
-CREATE OR REPLACE FUNCTION indelible.explain_rejections(appends jsonb, places bigint[])
+CREATE OR REPLACE FUNCTION indelible.explain_rejections(appends jsonb, ordinals bigint[])
 RETURNS TABLE (
-    place bigint,
+    ordinal bigint,
     outcome text,
     last_version bigint,
     last_position bigint,
     recorded_at timestamptz,
-    facts jsonb
+    details jsonb
 )
 LANGUAGE sql
 AS $$
     SELECT
-        places.place,
+        ordinals.ordinal,
         CASE
-            -- It holds after all: others have been at work since it was looked at.
+            -- The condition holds after all: another writer has changed the stream since the check.
             WHEN refused.outcome = 'wrong_version' AND (
                 refused.last_version = (item ->> 'expected')::bigint
                 OR (item ->> 'expected')::bigint = -2
                 OR (item ->> 'expected')::bigint = -4 AND refused.last_version >= 0
-            ) THEN 'busy'
+            ) THEN 'contended'
             ELSE refused.outcome
         END,
         refused.last_version,
         refused.last_position,
         refused.recorded_at,
-        refused.facts
-    FROM unnest(places) AS places (place)
-    CROSS JOIN LATERAL (SELECT appends -> (places.place - 1)::integer AS item) AS entries
+        refused.details
+    FROM unnest(ordinals) AS ordinals (ordinal)
+    CROSS JOIN LATERAL (SELECT appends -> (ordinals.ordinal - 1)::integer AS item) AS entries
     CROSS JOIN LATERAL indelible.explain_rejection(
         item ->> 'stream', item ->> 'channel', (item ->> 'expected')::bigint, item -> 'events'
     ) AS refused
 $$;
 COMMENT ON FUNCTION indelible.explain_rejections(jsonb, bigint[]) IS
-    'Why some appends of a batch were refused, or the first result where one is a retry.';
+    'Why some appends of a batch were rejected, or the first result if one is a retry.';
 
 CREATE OR REPLACE FUNCTION indelible.tag_locks(appends jsonb)
-RETURNS TABLE (place bigint, tag text, is_decided boolean)
+RETURNS TABLE (ordinal bigint, tag text, is_decided boolean)
 LANGUAGE sql
-STABLE  -- so that it becomes part of the statement that asks
+STABLE  -- so that the planner inlines it
 AS $$
-    SELECT entries.place, uses.tag, uses.is_decided
-    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, place)
+    SELECT entries.ordinal, uses.tag, uses.is_decided
+    FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, ordinal)
     CROSS JOIN LATERAL (
         SELECT
             jsonb_array_elements_text(jsonb_path_query_array(item, '$.events[*].tags[*]')), false
@@ -55,16 +55,16 @@ AS $$
     ) AS uses (tag, is_decided)
 $$;
 COMMENT ON FUNCTION indelible.tag_locks(jsonb) IS
-    'Which appends of a batch have a tag on an event, and which decide by it: a condition has an item whose first tag it is.';
+    'Which appends of a batch have a tag on an event, and which decide by it: it is the first tag of an item of their condition.';
 
 CREATE OR REPLACE FUNCTION indelible.append_batch(appends jsonb)
 RETURNS TABLE (
-    place bigint,
+    ordinal bigint,
     outcome text,
     last_version bigint,
     last_position bigint,
     recorded_at timestamptz,
-    facts jsonb
+    details jsonb
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -77,69 +77,69 @@ SET enable_mergejoin = off
 SET enable_material = off
 SET enable_bitmapscan = off
 SET jit = off
--- What cannot be passed over (a stream that is just being made, an id that is just being stored) fails
--- the batch soon, and its appends are made one by one.
+-- A lock that cannot be skipped (a stream or an id that another transaction is inserting) fails the
+-- batch soon, and its appends are sent one by one.
 SET lock_timeout = '50ms'
 AS $$
 #variable_conflict use_column
 DECLARE
     size constant integer := jsonb_array_length(appends);
-    -- By place in the list: the stream, the outcome, and the stream's version then; -1 where nothing
+    -- By ordinal in the list: the stream, the outcome, and the new version of the stream; -1 if nothing
     -- is appended.
     ids bigint[];
     outcomes text[] := array_fill('appended'::text, ARRAY[size]);
     last_versions bigint[];
     counts bigint[];
-    -- How many streams they are of, and whether each append fits its stream as it stands.
+    -- How many streams there are, and whether each append fits the current version of its stream.
     stream_count bigint;
     all_fit boolean;
-    -- As in append(): an expression, which a query is many times dearer than.
+    -- As in append(): an expression, which is many times cheaper than a query.
     new_event_ids constant uuid[]
         := replace(replace(
             jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[', '{'), ']', '}'
         );
-    -- Those that are in the store already, and the places of the appends that they are of.
-    known_ids uuid[];
-    known bigint[] := '{}';
-    -- The streams that this batch makes, in order of name.
+    -- Those that are stored already, and the ordinals of their appends.
+    existing_ids uuid[];
+    existing bigint[] := '{}';
+    -- The streams that this batch creates, in order of name.
     new_ids bigint[] := '{}';
     new_names text[] := '{}';
     new_channels text[] := '{}';
     new_versions bigint[] := '{}';
-    -- Those that it moves on.
-    moved_ids bigint[] := '{}';
-    moved_versions bigint[] := '{}';
-    -- The places of what is refused: by what was there before this batch, and by what is then.
+    -- Those whose version it increases.
+    changed_ids bigint[] := '{}';
+    changed_versions bigint[] := '{}';
+    -- The ordinals of rejected appends: because of earlier events, and because of events of this batch.
     refused_before bigint[] := '{}';
     refused_after bigint[] := '{}';
-    -- Why a condition failed: the positions of what is in its way.
+    -- Why a condition failed: the positions of conflicting events.
     reasons jsonb[] := array_fill(NULL::jsonb, ARRAY[size]);
     has_tags constant boolean := jsonb_path_exists(appends, '$[*].events[*].tags[*]');
     has_conditions constant boolean := jsonb_path_exists(appends, '$[*].conditions');
-    -- The lock table of the server is finite, and of all.
-    most_locks constant bigint := 4 * current_setting('max_locks_per_transaction')::integer;
-    -- The places of appends that are at work on the tags of others: in this batch, or elsewhere.
+    -- The server's lock table is limited, and shared by all sessions.
+    max_locks constant bigint := 4 * current_setting('max_locks_per_transaction')::integer;
+    -- The ordinals of appends whose tags another append locks, in this batch or in another transaction.
     contended bigint[] := '{}';
-    -- Those with a condition on a tag that events after it have, or with a marker to be looked at.
-    doubtful bigint[] := '{}';
-    in_the_way bigint[];
-    lost jsonb;
+    -- Those with a condition on a tag that later events have, or with a marker to be checked.
+    to_check bigint[] := '{}';
+    conflicts bigint[];
+    invalid jsonb;
     entry record;
     current_name text;
     current_id bigint;
     current_channel text;
     current_version bigint;
     is_new boolean;
-    is_moved boolean;
+    is_changed boolean;
     is_refused boolean;
-    is_busy boolean;
-    made bigint;
-    not_made bigint[];
+    is_contended boolean;
+    created bigint;
+    not_created bigint[];
     positions bigint[];
-    -- How many of them have been told.
-    told bigint := 0;
+    -- How many of them are returned already.
+    reported bigint := 0;
     taken_at timestamptz;
-    -- What functions give that are called in an expression, which costs a fraction of a statement.
+    -- For the results of functions called in an expression, which costs a fraction of a statement.
     unused boolean;
 BEGIN
     LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
@@ -152,31 +152,31 @@ BEGIN
         END LOOP;
     END IF;
     IF has_tags OR has_conditions THEN
-        -- What is before it in the batch has no position yet that a condition could see: of those
-        -- that share a tag, one that decides by it comes in where it is the first. Those that would
-        -- take too many locks, together with the ones before them, are left to go alone.
+        -- Earlier events of the batch have no position yet, so a condition cannot see them: of the
+        -- appends that share a tag, one that decides by it is accepted only if it is the first.
+        -- Appends that would take too many locks, together with earlier ones, are contended, too.
         contended := ARRAY(
-            SELECT place
+            SELECT ordinal
             FROM (
                 SELECT
-                    place,
+                    ordinal,
                     tag,
                     is_decided,
                     turn,
-                    sum(is_first::integer) OVER (ORDER BY place) AS locks
+                    sum(is_first::integer) OVER (ORDER BY ordinal) AS locks
                 FROM (
                     SELECT
-                        place,
+                        ordinal,
                         tag,
                         is_decided,
                         dense_rank() OVER by_tag AS turn,
                         row_number() OVER by_tag = 1 AS is_first
                     FROM indelible.tag_locks(appends)
-                    WINDOW by_tag AS (PARTITION BY tag ORDER BY place)
+                    WINDOW by_tag AS (PARTITION BY tag ORDER BY ordinal)
                 ) AS uses
             ) AS uses
             WHERE CASE
-                WHEN locks > most_locks THEN true
+                WHEN locks > max_locks THEN true
                 WHEN NOT is_decided THEN NOT pg_try_advisory_xact_lock_shared(
                     indelible.store_lock_key()::integer, indelible.tag_lock_key(tag)
                 )
@@ -187,8 +187,8 @@ BEGIN
             END
         );
     END IF;
-    -- The rows of the streams, locked: each version is the one that its last writer left. A row
-    -- that another transaction holds is passed over, so that nobody waits for a neighbour.
+    -- The rows of the streams, locked: each version is the one that the last writer left. Rows
+    -- locked by another transaction are skipped, so that no append waits for another one's stream.
     SELECT
         array_agg(given.id ORDER BY given.number),
         array_agg(given.version + given.added ORDER BY given.number),
@@ -203,7 +203,7 @@ BEGIN
             locked.id,
             coalesce(locked.version, -1) AS version,
             jsonb_array_length(item -> 'events') AS added,
-            -- Where there is no row it may be held, or there may be none: that shows below.
+            -- No row: the stream is locked elsewhere, or does not exist; that is checked below.
             jsonb_array_length(item -> 'events') > 0
             AND locked.closed_at IS NULL
             AND coalesce(item ->> 'channel' = locked.channel, true)
@@ -221,20 +221,20 @@ BEGIN
         ) AS locked ON true
     ) AS given;
     -- Later statements than the locks, which see all that was committed before them.
-    known_ids := ARRAY(SELECT events.id FROM indelible.events WHERE events.id = ANY(new_event_ids));
+    existing_ids := ARRAY(SELECT events.id FROM indelible.events WHERE events.id = ANY(new_event_ids));
     IF pg_sequence_last_value('indelible.archive_count') IS NOT NULL THEN
-        known_ids := known_ids || indelible.archived_ids(new_event_ids);
+        existing_ids := existing_ids || indelible.archived_ids(new_event_ids);
     END IF;
-    IF known_ids <> '{}' THEN
-        known := ARRAY(
+    IF existing_ids <> '{}' THEN
+        existing := ARRAY(
             SELECT number
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
                 jsonb_array_elements(item -> 'events') AS events (event)
-            WHERE (event ->> 'id')::uuid = ANY(known_ids)
+            WHERE (event ->> 'id')::uuid = ANY(existing_ids)
         );
     END IF;
     IF has_conditions THEN
-        doubtful := ARRAY(
+        to_check := ARRAY(
             SELECT number
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
             CROSS JOIN LATERAL jsonb_array_elements(item -> 'conditions')
@@ -249,7 +249,7 @@ BEGIN
                     ))
                     AND event_tags.position > (condition ->> 'after')::bigint
             )
-                -- Or with a marker that has to be looked at.
+                -- Or with a marker that has to be checked.
                 OR condition ? 'epoch' AND NOT EXISTS (
                     SELECT
                     FROM indelible.all_events AS events
@@ -260,28 +260,27 @@ BEGIN
     END IF;
 
     all_fit := all_fit
-        AND stream_count = size AND known = '{}' AND contended = '{}' AND doubtful = '{}';
+        AND stream_count = size AND existing = '{}' AND contended = '{}' AND to_check = '{}';
     IF all_fit THEN
-        -- Each is of a stream of its own, and nothing is in its way: there is nothing to decide one
-        -- by one.
-        moved_ids := ids;
-        moved_versions := last_versions;
+        -- Each append has its own stream and nothing conflicts, so they need no individual checks.
+        changed_ids := ids;
+        changed_versions := last_versions;
         IF array_position(ids, NULL) IS NOT NULL THEN
             FOR entry IN
                 SELECT
                     number,
                     item ->> 'stream' AS name,
-                    item ->> 'channel' AS wanted_channel,
-                    -- Not EXISTS, which might be made a hash table of all streams.
+                    item ->> 'channel' AS given_channel,
+                    -- Not EXISTS, which the planner might turn into a hash table of all streams.
                     (
                         SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
-                    ) AS is_passed_over
+                    ) AS is_locked_elsewhere
                 FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
                 WHERE ids[number] IS NULL
                 ORDER BY (item ->> 'stream') COLLATE "C"
             LOOP
-                IF entry.is_passed_over THEN
-                    outcomes[entry.number] := 'busy';
+                IF entry.is_locked_elsewhere THEN
+                    outcomes[entry.number] := 'contended';
                     last_versions[entry.number] := -1;
                     all_fit := false;
                     CONTINUE;
@@ -291,24 +290,23 @@ BEGIN
                 new_ids := new_ids || current_id;
                 new_names := new_names || entry.name;
                 new_channels := new_channels
-                    || coalesce(entry.wanted_channel, split_part(entry.name, '-', 1));
+                    || coalesce(entry.given_channel, split_part(entry.name, '-', 1));
                 new_versions := new_versions || last_versions[entry.number];
             END LOOP;
             IF cardinality(new_ids) = size THEN
-                moved_ids := '{}';
+                changed_ids := '{}';
             END IF;
         END IF;
     ELSE
         outcomes := array_fill(NULL::text, ARRAY[size]);
         last_versions := array_fill(-1::bigint, ARRAY[size]);
-        -- The appends to one stream follow each other, each at the version that the one before it
-        -- leaves.
+        -- The appends to one stream follow each other, each at the version after the previous one.
         FOR entry IN
             SELECT
                 number,
                 item,
                 item ->> 'stream' AS name,
-                item ->> 'channel' AS wanted_channel,
+                item ->> 'channel' AS given_channel,
                 (item ->> 'expected')::bigint AS expected,
                 jsonb_array_length(item -> 'events') AS added,
                 locked.id,
@@ -317,7 +315,7 @@ BEGIN
                 locked.closed_at,
                 locked.id IS NULL AND (
                     SELECT true FROM indelible.streams WHERE streams.name = item ->> 'stream'
-                ) AS is_passed_over
+                ) AS is_locked_elsewhere
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number)
             LEFT JOIN indelible.streams AS locked ON locked.id = ids[number]
             ORDER BY (item ->> 'stream') COLLATE "C", number
@@ -325,7 +323,7 @@ BEGIN
             IF entry.expected IS NULL OR entry.expected < -1 AND entry.expected NOT IN (-2, -4)
                 OR coalesce(entry.added, 0) = 0
             THEN
-                RAISE EXCEPTION 'entry % is no append', entry.number
+                RAISE EXCEPTION 'entry % is not a valid append', entry.number
                 USING ERRCODE = 'IND04',
                     HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists), and at least one event.';
             END IF;
@@ -335,62 +333,62 @@ BEGIN
                 current_channel := entry.channel;
                 current_version := coalesce(entry.version, -1);
                 is_new := current_id IS NULL;
-                is_moved := false;
+                is_changed := false;
                 is_refused := false;
-                is_busy := entry.is_passed_over IS TRUE;
+                is_contended := entry.is_locked_elsewhere IS TRUE;
             END IF;
-            is_busy := is_busy OR entry.number = ANY(contended);
-            in_the_way := '{}';
-            lost := NULL;
-            IF entry.number = ANY(doubtful) AND NOT entry.number = ANY(known) THEN
-                in_the_way := indelible.conflicting_events(entry.item -> 'conditions');
-                lost := indelible.invalid_markers(entry.item -> 'conditions');
+            is_contended := is_contended OR entry.number = ANY(contended);
+            conflicts := '{}';
+            invalid := NULL;
+            IF entry.number = ANY(to_check) AND NOT entry.number = ANY(existing) THEN
+                conflicts := indelible.conflicting_events(entry.item -> 'conditions');
+                invalid := indelible.invalid_markers(entry.item -> 'conditions');
             END IF;
-            IF is_busy THEN
-                outcomes[entry.number] := 'busy';
-            ELSIF lost IS NOT NULL THEN
+            IF is_contended THEN
+                outcomes[entry.number] := 'contended';
+            ELSIF invalid IS NOT NULL THEN
                 outcomes[entry.number] := 'epoch_mismatch';
-                reasons[entry.number] := lost;
-            ELSIF in_the_way <> '{}' THEN
+                reasons[entry.number] := invalid;
+            ELSIF conflicts <> '{}' THEN
                 outcomes[entry.number] := 'condition_failed';
-                reasons[entry.number] := to_jsonb(in_the_way);
-            ELSIF entry.number = ANY(known)
+                reasons[entry.number] := to_jsonb(conflicts);
+            ELSIF entry.number = ANY(existing)
                 OR entry.closed_at IS NOT NULL
-                OR entry.wanted_channel <> current_channel
+                OR entry.given_channel <> current_channel
                 OR entry.expected >= -1 AND entry.expected <> current_version
                 OR entry.expected = -4 AND current_version = -1
             THEN
-                IF is_moved THEN
+                IF is_changed THEN
                     is_refused := true;
                     refused_after := refused_after || entry.number;
                 ELSE
                     refused_before := refused_before || entry.number;
                 END IF;
             ELSIF is_refused THEN
-                -- What was refused would have to be told what was there between two appends of this
-                -- batch: the rest of the stream waits for another.
-                is_busy := true;
-                outcomes[entry.number] := 'busy';
+                -- A rejection would have to report a version between two appends of this batch: the
+                -- rest of the stream's appends go into another batch.
+                is_contended := true;
+                outcomes[entry.number] := 'contended';
             ELSE
                 current_version := current_version + entry.added;
-                IF is_moved THEN
+                IF is_changed THEN
                     IF is_new THEN
                         new_versions[cardinality(new_versions)] := current_version;
                     ELSE
-                        moved_versions[cardinality(moved_versions)] := current_version;
+                        changed_versions[cardinality(changed_versions)] := current_version;
                     END IF;
                 ELSIF is_new THEN
                     current_id := nextval('indelible.streams_id_seq');
-                    current_channel := coalesce(entry.wanted_channel, split_part(current_name, '-', 1));
+                    current_channel := coalesce(entry.given_channel, split_part(current_name, '-', 1));
                     new_ids := new_ids || current_id;
                     new_names := new_names || current_name;
                     new_channels := new_channels || current_channel;
                     new_versions := new_versions || current_version;
                 ELSE
-                    moved_ids := moved_ids || current_id;
-                    moved_versions := moved_versions || current_version;
+                    changed_ids := changed_ids || current_id;
+                    changed_versions := changed_versions || current_version;
                 END IF;
-                is_moved := true;
+                is_changed := true;
                 outcomes[entry.number] := 'appended';
                 ids[entry.number] := current_id;
                 last_versions[entry.number] := current_version;
@@ -408,26 +406,26 @@ BEGIN
         FROM unnest(new_ids, new_names, new_channels, new_versions)
             AS given (id, name, channel, version)
         ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING;
-        GET DIAGNOSTICS made = ROW_COUNT;
-        IF made < cardinality(new_ids) THEN  -- others made the same streams meanwhile
-            SELECT array_agg(given.id) INTO not_made
+        GET DIAGNOSTICS created = ROW_COUNT;
+        IF created < cardinality(new_ids) THEN  -- other transactions created the same streams
+            SELECT array_agg(given.id) INTO not_created
             FROM unnest(new_ids) AS given (id)
             LEFT JOIN indelible.streams ON streams.id = given.id
             WHERE streams.id IS NULL;
-            FOR place IN 1 .. size LOOP
-                IF ids[place] = ANY(not_made) THEN
-                    outcomes[place] := 'busy';
-                    last_versions[place] := -1;
+            FOR ordinal IN 1 .. size LOOP
+                IF ids[ordinal] = ANY(not_created) THEN
+                    outcomes[ordinal] := 'contended';
+                    last_versions[ordinal] := -1;
                     all_fit := false;
                 END IF;
             END LOOP;
         END IF;
     END IF;
-    IF cardinality(moved_ids) > 0 THEN
-        -- Not joined: a plan made on a small table would read it whole.
+    IF cardinality(changed_ids) > 0 THEN
+        -- Not a join: a plan made for a small table would scan it whole.
         UPDATE indelible.streams
-        SET version = moved_versions[array_position(moved_ids, streams.id)]
-        WHERE streams.id = ANY(moved_ids);
+        SET version = changed_versions[array_position(changed_ids, streams.id)]
+        WHERE streams.id = ANY(changed_ids);
     END IF;
 
     IF 'appended' = ANY(outcomes) THEN
@@ -439,7 +437,7 @@ BEGIN
             SELECT
                 nextval('indelible.events_position'),
                 ids[number],
-                last_versions[number] - counts[number] + event_place,
+                last_versions[number] - counts[number] + event_ordinal,
                 taken_at,
                 (event ->> 'id')::uuid,
                 event ->> 'type',
@@ -450,9 +448,9 @@ BEGIN
                 END,
                 (event ->> 'valid_at')::timestamptz
             FROM jsonb_array_elements(appends) WITH ORDINALITY AS entries (item, number),
-                jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, event_place)
+                jsonb_array_elements(item -> 'events') WITH ORDINALITY AS events (event, event_ordinal)
             WHERE last_versions[number] >= 0
-            ORDER BY number, event_place
+            ORDER BY number, event_ordinal
             RETURNING position
         )
         -- In the order in which they were inserted.
@@ -478,15 +476,15 @@ BEGIN
     END IF;
     FOR number IN 1 .. size LOOP
         CONTINUE WHEN outcomes[number] IS NULL;
-        place := number;
+        ordinal := number;
         outcome := outcomes[number];
         last_version := NULL;
         last_position := NULL;
-        facts := reasons[number];
+        details := reasons[number];
         IF outcome = 'appended' THEN
-            told := told + counts[number];
+            reported := reported + counts[number];
             last_version := last_versions[number];
-            last_position := positions[told];
+            last_position := positions[reported];
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -496,4 +494,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.append_batch(jsonb) IS
-    'Appends to streams, [{stream, channel, expected, events, conditions}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), conditions (each item of which names a tag) as in append_conditional(), or busy: not looked at, since another transaction is at work on its stream or its tags.';
+    'Appends to streams, [{stream, channel, expected, events, conditions}, …], each entry alone: one row an entry, outcomes and expected versions as in append(), conditions (each item of which names a tag) as in append_conditional(), or contended: not checked, because another transaction locks its stream or its tags.';

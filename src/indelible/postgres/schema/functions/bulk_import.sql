@@ -12,7 +12,7 @@ CREATE OR REPLACE FUNCTION indelible.find_imported_events(
     new_valid_at timestamptz[],
     new_recorded_at timestamptz[],
     after_position bigint,
-    OUT known bigint,
+    OUT existing_count bigint,
     OUT last_position bigint,
     OUT duplicates jsonb
 )
@@ -20,7 +20,7 @@ LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
-    -- A variable of its own: PL/pgSQL takes it apart once, and not at each look into it.
+    -- A variable: PL/pgSQL expands the array once, and not at each access.
     names text[] := stream_names;
 BEGIN
     WITH given AS (
@@ -29,23 +29,23 @@ BEGIN
             stream_numbers, new_versions, new_ids, new_types, new_data, new_metadata, new_tags,
             new_valid_at, new_recorded_at
         ) WITH ORDINALITY AS entries (
-            number, version, id, type, data, metadata, tags, valid_at, recorded_at, place
+            number, version, id, type, data, metadata, tags, valid_at, recorded_at, ordinal
         )
     ),
-    found AS (
+    matched AS (
         SELECT
-            given.place,
+            given.ordinal,
             given.id,
             stored.position,
             stored.version,
             streams.name AS stream,
-            -- Where one is not there, none after it may be: only what stands at the beginning, in
-            -- the order of the input, is what an earlier run has left.
+            -- If one event is missing, later ones do not count: an earlier run has stored the
+            -- beginning of the input, in its order.
             bool_and(stored.position IS NOT NULL) OVER so_far
                 AND stored.position > coalesce(lag(stored.position) OVER so_far, after_position)
                 AND streams.name = names[given.number]
                 AND stored.version = coalesce(given.version, stored.version)
-                AS same_place,
+                AS same_position,
             stored.type = given.type
                 AND stored.data = given.data
                 AND coalesce(stored.metadata, '{}') = coalesce(given.metadata, '{}')
@@ -57,44 +57,44 @@ BEGIN
         FROM given
         LEFT JOIN indelible.all_events AS stored ON stored.id = given.id
         LEFT JOIN indelible.streams ON streams.id = stored.stream_id
-        WINDOW so_far AS (ORDER BY given.place)
+        WINDOW so_far AS (ORDER BY given.ordinal)
     )
     SELECT
-        count(position) FILTER (WHERE same_place AND same_content),
-        max(position) FILTER (WHERE same_place AND same_content),
+        count(position) FILTER (WHERE same_position AND same_content),
+        max(position) FILTER (WHERE same_position AND same_content),
         jsonb_agg(
             jsonb_build_object(
-                'place', place,
+                'ordinal', ordinal,
                 'id', id,
                 'stream', stream,
                 'version', version,
                 'same_content', same_content
             )
-            ORDER BY place
-        ) FILTER (WHERE position IS NOT NULL AND NOT (same_place AND same_content))
-    INTO known, last_position, duplicates
-    FROM found;
-    IF known > 0 THEN
+            ORDER BY ordinal
+        ) FILTER (WHERE position IS NOT NULL AND NOT (same_position AND same_content))
+    INTO existing_count, last_position, duplicates
+    FROM matched;
+    IF existing_count > 0 THEN
         PERFORM indelible.wait_at_commit();
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.find_imported_events IS
-    'How many events at the beginning of a list are there already, as they are given; and those that are there otherwise.';
+    'How many events at the beginning of a list are stored already, unchanged; and those that are stored differently.';
 
 CREATE OR REPLACE FUNCTION indelible.reserve_import(
     stream_names text[],
     stream_channels text[],
     stream_counts bigint[],
     stream_versions bigint[],
-    sought_ids uuid[],
+    event_ids uuid[],
     tags text[],
-    tag_places integer[],
+    tag_events integer[],
     latest timestamptz,
-    lives jsonb,
+    life_cycles jsonb,
     OUT outcome text,
-    OUT facts jsonb,
-    OUT taken_at timestamptz,
+    OUT details jsonb,
+    OUT recorded_at timestamptz,
     OUT stream_ids bigint[],
     OUT last_versions bigint[],
     OUT first_position bigint,
@@ -125,21 +125,21 @@ BEGIN
         outcome := 'in_future';
         RETURN;
     END IF;
-    -- What an earlier run stored stands at the beginning: then no row need be touched.
-    IF EXISTS (SELECT FROM indelible.all_events WHERE id = sought_ids[1]) THEN
+    -- An earlier run has stored the beginning of the input: then no row needs to be locked.
+    IF EXISTS (SELECT FROM indelible.all_events WHERE id = event_ids[1]) THEN
         outcome := 'known';
         RETURN;
     END IF;
 
-    -- Before the rows of streams: locks are taken in one order by all.
-    IF lives @? '$[*].archived_at' THEN
+    -- Before the rows of streams: all functions take locks in the same order.
+    IF life_cycles @? '$[*].archived_at' THEN
         UPDATE indelible.archive_lock SET is_only = is_only;
     END IF;
     PERFORM indelible.lock_for_append(
         ARRAY(SELECT DISTINCT tag FROM unnest(coalesce(tags, '{}')) AS given (tag))
     );
-    -- The rows of the streams are locked in order of name, as append_many() locks them, and moved
-    -- on in the same step. Whoever calls undoes the transaction where the events are refused.
+    -- The rows of the streams are locked in order of name, as append_many() locks them, and updated
+    -- in the same step. The caller rolls back if the events are rejected.
     WITH moved AS (
         INSERT INTO indelible.streams AS stream (name, channel, version)
         SELECT
@@ -169,8 +169,8 @@ BEGIN
     FROM ordered;
 
     -- Ids are looked up after the rows are locked, so that two runs of one import see each other.
-    -- Any that are not looked for here the unique key finds, and complete_import() in the archive.
-    IF EXISTS (SELECT FROM indelible.all_events WHERE id = ANY(sought_ids)) THEN
+    -- The unique key finds other duplicates, and complete_import() those in the archive.
+    IF EXISTS (SELECT FROM indelible.all_events WHERE id = ANY(event_ids)) THEN
         outcome := 'known';
         RETURN;
     END IF;
@@ -182,12 +182,12 @@ BEGIN
             ELSE 'wrong_version'
         END,
         jsonb_build_object(
-            'place', given.number,
+            'ordinal', given.number,
             'channel', given.actual_channel,
             'version', given.last_version,
             'closed_at', given.closed_at
         ) || coalesce(indelible.last_event(given.stream_id, given.last_version), '{}')
-    INTO outcome, facts
+    INTO outcome, details
     FROM unnest(
             stream_channels, actual_channels, stream_versions, last_versions, stream_ids, closed
         ) WITH ORDINALITY AS given (
@@ -202,17 +202,17 @@ BEGIN
         RETURN;
     END IF;
 
-    IF lives IS NOT NULL THEN
-        PERFORM indelible.import_stream_changes(stream_ids, lives);
+    IF life_cycles IS NOT NULL THEN
+        PERFORM indelible.import_stream_changes(stream_ids, life_cycles);
     END IF;
     PERFORM indelible.lock_head();
-    taken_at := clock_timestamp();
+    recorded_at := clock_timestamp();
     SELECT array_agg(nextval('indelible.events_position')) INTO positions
     FROM generate_series(1, (SELECT sum(given.added) FROM unnest(stream_counts) AS given (added)));
     IF tags <> '{}' THEN
         INSERT INTO indelible.event_tags (tag, position)
-        SELECT DISTINCT given.tag, positions[given.place]
-        FROM unnest(tags, tag_places) AS given (tag, place);
+        SELECT DISTINCT given.tag, positions[given.ordinal]
+        FROM unnest(tags, tag_events) AS given (tag, ordinal);
     END IF;
     first_position := positions[1];
     -- Mostly nobody else took one in between, and the first tells the others.
@@ -225,7 +225,7 @@ $$;
 COMMENT ON FUNCTION indelible.reserve_import IS
     'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
 
-CREATE OR REPLACE FUNCTION indelible.import_stream_changes(stream_ids bigint[], lives jsonb)
+CREATE OR REPLACE FUNCTION indelible.import_stream_changes(stream_ids bigint[], life_cycles jsonb)
 RETURNS void
 LANGUAGE sql
 AS $$
@@ -233,20 +233,20 @@ AS $$
         stream_id, operation, events, changed_by, changed_at, reason
     )
     SELECT
-        stream_ids[life.place], change.operation, change.events, change.changed_by,
+        stream_ids[life.ordinal], change.operation, change.events, change.changed_by,
         change.changed_at, change.reason
     FROM ROWS FROM (
-        jsonb_to_recordset(lives) AS (place integer, changes jsonb)
-    ) WITH ORDINALITY AS life (place, changes, number)
+        jsonb_to_recordset(life_cycles) AS (ordinal integer, changes jsonb)
+    ) WITH ORDINALITY AS life (ordinal, changes, number)
     CROSS JOIN LATERAL ROWS FROM (
         jsonb_to_recordset(life.changes) AS (
             operation text, events bigint, changed_by text, changed_at timestamptz, reason text
         )
     ) WITH ORDINALITY AS change (operation, events, changed_by, changed_at, reason, number)
-    -- What is known of a stream that was imported up to here before.
+    -- Changes that an earlier import has stored already.
     WHERE NOT EXISTS (
-        SELECT FROM indelible.stream_changes AS known
-        WHERE known.stream_id = stream_ids[life.place] AND known.changed_at >= change.changed_at
+        SELECT FROM indelible.stream_changes AS stored
+        WHERE stored.stream_id = stream_ids[life.ordinal] AND stored.changed_at >= change.changed_at
     )
     ORDER BY life.number, change.number;
     UPDATE indelible.streams
@@ -255,17 +255,17 @@ AS $$
         erased_at = coalesce(
             life.erased_at, streams.erased_at, CASE WHEN life.is_erased THEN clock_timestamp() END
         )
-    FROM jsonb_to_recordset(lives) AS life (
-        place integer,
+    FROM jsonb_to_recordset(life_cycles) AS life (
+        ordinal integer,
         is_erased boolean,
         closed_at timestamptz,
         archived_at timestamptz,
         erased_at timestamptz
     )
-    WHERE streams.id = stream_ids[life.place]
+    WHERE streams.id = stream_ids[life.ordinal]
 $$;
 COMMENT ON FUNCTION indelible.import_stream_changes(bigint[], jsonb) IS
-    'Notes what was done elsewhere to streams whose last events are imported: who closed, archived or erased them, when and why.';
+    'Records the life cycle of imported streams in their original store: who closed, archived or erased them, when and why.';
 
 CREATE OR REPLACE FUNCTION indelible.complete_import(
     first_position bigint, last_position bigint, archived bigint[]

@@ -1,8 +1,8 @@
 -- Conditions that cross streams (Dynamic Consistency Boundary, dcb.events).
--- docs/explanation/dcb.md tells what is locked when, and why a condition holds.
+-- docs/explanation/dcb.md explains the locks, and why a condition holds.
 
--- What a query asks for, in one place. The planner puts the text in the place of the call, and plans
--- the statement as if it stood there: no SET and no SECURITY DEFINER, and STABLE.
+-- The predicate of a query, in one place. The planner inlines it, which needs a STABLE function without
+-- SET and SECURITY DEFINER.
 CREATE OR REPLACE FUNCTION indelible.matching_items(
     items jsonb, type text, tags text[], channel text, stream text
 )
@@ -21,17 +21,16 @@ $$;
 COMMENT ON FUNCTION indelible.matching_items(jsonb, text, text[], text, text) IS
     'A row for each item of a query, [{types, tags, channel, stream_prefix}, …], that an event matches. For EXISTS.';
 
-CREATE OR REPLACE FUNCTION indelible.check_conditions(conditions jsonb, need_tags boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION indelible.check_conditions(conditions jsonb, require_tags boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    handed_out constant jsonb
+    last_position constant jsonb
         := jsonb_build_object('last', coalesce(pg_sequence_last_value('indelible.events_position'), 0));
 BEGIN
-    -- A marker that names its epoch is looked at by invalid_markers(), also beyond the last
-    -- position.
-    -- One expression: a loop over what there is to look at takes many times as long.
+    -- invalid_markers() checks a marker that names its epoch, also beyond the last position.
+    -- One expression: a loop would take many times as long.
     IF jsonb_path_match(
         conditions,
         '$.type() == "array"
@@ -59,20 +58,20 @@ BEGIN
             || (@.key == "channel" || @.key == "stream_prefix")
             && @.value.type() != "null" && @.value.type() != "string"
         ))',
-        handed_out
+        last_position
     ) IS NOT TRUE THEN
-        IF jsonb_path_exists(conditions, '$[*] ? (!exists(@.epoch)).after ? (@ > $last)', handed_out) THEN
-            RAISE EXCEPTION 'a condition is to hold after position %, and the last one handed out is %',
-                jsonb_path_query_first(conditions, '$[*].after ? (@ > $last)', handed_out),
-                handed_out -> 'last'
+        IF jsonb_path_exists(conditions, '$[*] ? (!exists(@.epoch)).after ? (@ > $last)', last_position) THEN
+            RAISE EXCEPTION 'the condition starts after position %, but the last position is %',
+                jsonb_path_query_first(conditions, '$[*].after ? (@ > $last)', last_position),
+                last_position -> 'last'
             USING ERRCODE = 'IND04',
-                HINT = 'Read again what you decide on, and pass the marker of that.';
+                HINT = 'Read the events again, and pass the marker of that read.';
         END IF;
-        RAISE EXCEPTION 'a condition is not as it must be: %', conditions
+        RAISE EXCEPTION 'a condition is invalid: %', conditions
         USING ERRCODE = 'IND04',
-            HINT = 'Pass a list of {"items": [{"types", "tags", "channel", "stream_prefix"}, …], "after": a position, "seen": [positions]}: each item names something, and "types" and "tags" are lists that are not empty.';
+            HINT = 'Pass a list of {"items": [{"types", "tags", "channel", "stream_prefix"}, …], "after": a position, "seen": [positions]}: each item names something, and "types" and "tags" are non-empty lists.';
     END IF;
-    IF need_tags AND jsonb_path_exists(conditions, '$[*].items[*] ? (!(@.tags.type() == "array"))')
+    IF require_tags AND jsonb_path_exists(conditions, '$[*].items[*] ? (!(@.tags.type() == "array"))')
     THEN
         RAISE EXCEPTION 'an item of a condition names no tags: %', conditions
         USING ERRCODE = 'IND04',
@@ -81,7 +80,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.check_conditions(jsonb, boolean) IS
-    'Raises IND04 where a condition would be taken for fulfilled since it says less than its author meant.';
+    'Raises IND04 if a condition is malformed, and would therefore be considered met.';
 
 CREATE OR REPLACE FUNCTION indelible.conflicting_events(conditions jsonb)
 RETURNS bigint[]
@@ -90,7 +89,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     item record;
-    in_the_way bigint[] := '{}';
+    conflicts bigint[] := '{}';
     found bigint[];
 BEGIN
     FOR item IN
@@ -135,24 +134,24 @@ BEGIN
                 LIMIT 10
             );
         END IF;
-        in_the_way := in_the_way || found;
+        conflicts := conflicts || found;
     END LOOP;
     RETURN ARRAY(
-        SELECT DISTINCT position FROM unnest(in_the_way) AS found (position)
+        SELECT DISTINCT position FROM unnest(conflicts) AS found (position)
         ORDER BY position
         LIMIT 10
     );
 END
 $$;
 COMMENT ON FUNCTION indelible.conflicting_events(jsonb) IS
-    'The first events that stand after what a condition has seen and match one of its items: [{items, after, seen}, …].';
+    'The first events after the position of a condition that it has not seen and that match one of its items: [{items, after, seen}, …].';
 
 CREATE OR REPLACE FUNCTION indelible.invalid_markers(conditions jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    -- Mostly the event at the head that was read is where it was.
+    -- Usually the event at the marker's position is still there.
     IF NOT EXISTS (
         SELECT
         FROM jsonb_array_elements(conditions) AS given (condition)
@@ -180,12 +179,12 @@ BEGIN
             (condition ->> 'after')::bigint,
             (condition ->> 'at')::uuid
         ) AS checked
-        WHERE condition ? 'epoch' AND NOT checked.is_good
+        WHERE condition ? 'epoch' AND NOT checked.is_valid
     );
 END
 $$;
 COMMENT ON FUNCTION indelible.invalid_markers(jsonb) IS
-    'The conditions whose markers are of a log that was cut back; null where there is none. A condition may name the epoch of its marker and the id of the event at it: {after, epoch, at, …}.';
+    'The conditions whose markers belong to a log that was truncated by a restore; null if there is none. A condition may name the epoch of its marker and the id of the event there: {after, epoch, at, …}.';
 
 CREATE OR REPLACE FUNCTION indelible.check_isolation()
 RETURNS void
@@ -200,16 +199,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.check_isolation() IS
-    'Refuses transactions in which a later statement does not see what was committed meanwhile.';
+    'Raises IND02 in transactions in which a later statement does not see concurrent commits.';
 
 CREATE OR REPLACE FUNCTION indelible.append_conditional(appends jsonb, conditions jsonb)
 RETURNS TABLE (
-    place bigint,
+    ordinal bigint,
     outcome text,
     last_version bigint,
     last_position bigint,
     recorded_at timestamptz,
-    facts jsonb
+    details jsonb
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -225,13 +224,13 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    in_the_way bigint[];
-    lost jsonb;
-    recalled record;
+    conflicts bigint[];
+    invalid jsonb;
+    existing record;
 BEGIN
     PERFORM indelible.check_isolation();
     PERFORM indelible.check_conditions(conditions);
-    -- Any event that matches an item carries all its tags: one of them is enough to lock.
+    -- Any event that matches an item has all its tags: it is enough to lock one of them.
     PERFORM indelible.lock_for_append(
         indelible.distinct_tags(jsonb_path_query_array(appends, '$[*].events[*].tags[*]')),
         ARRAY(
@@ -247,37 +246,37 @@ BEGIN
             WHERE item -> 'tags' ->> 0 IS NULL
         )
     );
-    -- In a later statement, which sees all that was committed before the locks were had.
-    in_the_way := indelible.conflicting_events(conditions);
-    lost := indelible.invalid_markers(conditions);
-    IF in_the_way <> '{}' OR lost IS NOT NULL THEN
-        -- A retry of what was appended before fails on its own events; it is a success again.
-        SELECT * INTO recalled FROM indelible.find_existing_events(appends);
-        IF recalled.known = 0 THEN
-            place := 0;
-            outcome := CASE WHEN lost IS NULL THEN 'condition_failed' ELSE 'epoch_mismatch' END;
-            facts := coalesce(lost, to_jsonb(in_the_way));
+    -- In a later statement, which sees all that was committed before the locks were taken.
+    conflicts := indelible.conflicting_events(conditions);
+    invalid := indelible.invalid_markers(conditions);
+    IF conflicts <> '{}' OR invalid IS NOT NULL THEN
+        -- A retry of a successful append conflicts with its own events; it succeeds again.
+        SELECT * INTO existing FROM indelible.find_existing_events(appends);
+        IF existing.existing_count = 0 THEN
+            ordinal := 0;
+            outcome := CASE WHEN invalid IS NULL THEN 'condition_failed' ELSE 'epoch_mismatch' END;
+            details := coalesce(invalid, to_jsonb(conflicts));
             RETURN NEXT;
             RETURN;
         END IF;
     END IF;
     IF jsonb_array_length(appends) = 1 AND jsonb_array_length(appends -> 0 -> 'events') > 0 THEN
-        -- The shorter way, as with an append alone.
+        -- The faster path, as for a single append.
         RETURN QUERY
-            SELECT 1::bigint, one.*
+            SELECT 1::bigint, appended.*
             FROM indelible.append(
                 appends -> 0 ->> 'stream',
                 appends -> 0 ->> 'channel',
                 (appends -> 0 ->> 'expected')::bigint,
                 appends -> 0 -> 'events'
-            ) AS one;
+            ) AS appended;
         RETURN;
     END IF;
     RETURN QUERY SELECT * FROM indelible.append_many(appends);
 END
 $$;
 COMMENT ON FUNCTION indelible.append_conditional(jsonb, jsonb) IS
-    'Appends as append_many() does, unless an event that matches one of the conditions [{items, after, seen}, …] stands after its position and is not among those seen: then one row, condition_failed, with the positions of such events. A marker of a log that was cut back is epoch_mismatch.';
+    'Appends as append_many() does, unless an event matches one of the conditions [{items, after, seen}, …] after its position and is not among those seen: then one row, condition_failed, with the positions of such events. A marker of a log that was truncated by a restore gives epoch_mismatch.';
 
 CREATE OR REPLACE FUNCTION indelible.read_matching(items jsonb)
 RETURNS TABLE (
@@ -304,7 +303,7 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    -- Before the statement that reads: what is settled then is there to be read.
+    -- Before the statement that reads: all settled events are visible to it.
     settled constant record := indelible.head_state();
 BEGIN
     position := settled.head;

@@ -1,13 +1,13 @@
--- Consumer groups: durable, named readers that workers share. docs/explanation/consumer-groups.md tells why
--- nothing is lost, whoever crashes when.
+-- Consumer groups: durable, named readers that workers share. docs/explanation/consumer-groups.md explains why
+-- no event is lost if a worker or the server crashes.
 
-CREATE OR REPLACE FUNCTION indelible.due_key_at(moment timestamptz, "position" bigint)
+CREATE OR REPLACE FUNCTION indelible.due_key_at(due_at timestamptz, "position" bigint)
 RETURNS indelible.due_key
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN moment IS NOT NULL THEN ROW(moment, due_key_at.position)::indelible.due_key END;
+RETURN CASE WHEN due_at IS NOT NULL THEN ROW(due_at, due_key_at.position)::indelible.due_key END;
 COMMENT ON FUNCTION indelible.due_key_at(timestamptz, bigint) IS
-    'The key of a moment and a position; null where there is no moment.';
+    'The key of a due time and a position; null if there is no due time.';
 
 CREATE OR REPLACE FUNCTION indelible.partition_key(
     partition_by text, stream text, tags text[], metadata jsonb
@@ -19,7 +19,7 @@ RETURN coalesce(
     CASE
         WHEN partition_by IS NULL THEN stream
         WHEN starts_with(partition_by, 'tag:') THEN (
-            SELECT min(tag) FROM unnest(tags) AS given (tag)
+            SELECT min(tag) FROM unnest(tags) AS event_tags (tag)
             WHERE starts_with(tag, substr(partition_by, 5) || ':')
         )
         ELSE metadata ->> substr(partition_by, 10)
@@ -27,7 +27,7 @@ RETURN coalesce(
     stream
 );
 COMMENT ON FUNCTION indelible.partition_key(text, text, text[], jsonb) IS
-    'What keeps an event in order with others: its stream, or a tag or field of its metadata where the event has it.';
+    'The key whose events are handled in order: the tag or metadata field, or the stream if the event has none.';
 
 CREATE OR REPLACE FUNCTION indelible.slice_of(key text)
 RETURNS smallint
@@ -37,21 +37,21 @@ RETURN (hashtextextended(key, 0) & 1023)::smallint;
 COMMENT ON FUNCTION indelible.slice_of(text) IS 'The slice, 0 to 1023, that a key falls into.';
 
 CREATE OR REPLACE FUNCTION indelible.group_start(
-    after_position bigint, since timestamptz, OUT begins bigint, OUT begins_due indelible.due_key
+    after_position bigint, since timestamptz, OUT start_position bigint, OUT start_due indelible.due_key
 )
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    settled constant bigint := indelible.head();
+    head constant bigint := indelible.head();
     last_position constant bigint := (SELECT last_value FROM indelible.events_position);
 BEGIN
     IF after_position > last_position THEN
         RAISE EXCEPTION 'position % is beyond the last position, %', after_position, last_position
         USING ERRCODE = 'IND04',
-            HINT = 'It is another store''s, or this store was restored to an earlier time: begin after a position that both have, or at the head.';
+            HINT = 'It belongs to another store, or this store was restored to an earlier time: start after a position that both have, or at the head.';
     END IF;
-    begins := coalesce(after_position, settled);
-    begins_due := indelible.due_key_at(
+    start_position := coalesce(after_position, head);
+    start_due := indelible.due_key_at(
         least(
             coalesce(
                 since,
@@ -69,19 +69,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_start(bigint, timestamptz) IS
-    'Where a group begins: after a position, or (null) the head; and of what stands before, with what is due from a moment on, or (null) from when that position was the last; from now on at the head.';
+    'The start of a group: a position, or the head if it is null. Of the events before it, those due from a time on are delivered, too: by default from when that position was the last one, and from now on at the head.';
 
 CREATE OR REPLACE FUNCTION indelible.group_create(
     group_name text,
     items jsonb,
-    partitioned_by text,
+    partition_by text,
     after_position bigint,
     since timestamptz,
-    attempts integer,
-    retry_after double precision,
-    lease double precision,
-    holds_back boolean,
-    is_due boolean
+    max_attempts integer,
+    retry_seconds double precision,
+    lease_seconds double precision,
+    park_blocks_stream boolean,
+    deliver_when_valid boolean
 )
 RETURNS boolean
 LANGUAGE plpgsql
@@ -97,8 +97,8 @@ BEGIN
         park_blocks_stream, deliver_when_valid
     )
     VALUES (
-        group_name, items, partitioned_by, start.begins, attempts, retry_after, lease, holds_back,
-        is_due
+        group_name, items, partition_by, start.start_position, max_attempts, retry_seconds,
+        lease_seconds, park_blocks_stream, deliver_when_valid
     )
     ON CONFLICT ON CONSTRAINT groups_name_key DO NOTHING
     RETURNING id INTO created_id;
@@ -106,57 +106,62 @@ BEGIN
         RETURN false;
     END IF;
     INSERT INTO indelible.group_slices (group_id, slice, position, due)
-    SELECT created_id, number, start.begins, CASE WHEN is_due THEN start.begins_due END
+    SELECT created_id, number, start.start_position, CASE WHEN deliver_when_valid THEN start.start_due END
     FROM generate_series(0, 1023) AS slices (number);
     RETURN true;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_create(text, jsonb, text, bigint, timestamptz, integer, double precision, double precision, boolean, boolean) IS
-    'Creates a group that begins as group_start says. False where it is there already.';
+    'Creates a group that starts as group_start() returns. False if the group exists.';
 
 CREATE OR REPLACE FUNCTION indelible.group_update(
     group_name text,
     items jsonb,
-    partitioned_by text,
-    attempts integer,
-    retry_after double precision,
-    lease double precision,
-    holds_back boolean,
-    is_due boolean
+    partition_by text,
+    max_attempts integer,
+    retry_seconds double precision,
+    lease_seconds double precision,
+    park_blocks_stream boolean,
+    deliver_when_valid boolean
 )
 RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
-    found record;
+    existing record;
 BEGIN
-    SELECT id, partition_by, deliver_when_valid INTO found
+    SELECT id, partition_by, deliver_when_valid INTO existing
     FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
-    IF found.partition_by IS DISTINCT FROM partitioned_by THEN
+    IF existing.partition_by IS DISTINCT FROM group_update.partition_by THEN
         RAISE EXCEPTION 'group % is partitioned by %', group_name,
-            coalesce(found.partition_by, 'stream')
+            coalesce(existing.partition_by, 'stream')
         USING ERRCODE = 'IND04',
-            HINT = 'What keeps events in order is fixed at creation: create another group.';
+            HINT = 'The partition key cannot be changed: create another group.';
     END IF;
-    IF found.deliver_when_valid <> is_due THEN
-        RAISE EXCEPTION 'group % % wait for valid times', group_name,
-            CASE WHEN found.deliver_when_valid THEN 'does' ELSE 'does not' END
+    IF existing.deliver_when_valid <> group_update.deliver_when_valid THEN
+        RAISE EXCEPTION 'group % % deliver events when they are valid', group_name,
+            CASE WHEN existing.deliver_when_valid THEN 'does' ELSE 'does not' END
         USING ERRCODE = 'IND04',
-            HINT = 'Whether events wait until they are due is fixed at creation: create another group.';
+            HINT = 'deliver_when_valid cannot be changed: create another group.';
     END IF;
     UPDATE indelible.groups
-    SET query = items, max_attempts = attempts, retry_seconds = retry_after,
-        lease_seconds = lease, park_blocks_stream = holds_back, ended_token = last_token
-    WHERE id = found.id;
-    -- Workers read with the query that they joined with: they join anew.
-    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE group_id = found.id;
-    PERFORM indelible.group_expire_workers(found.id);
+    SET query = items,
+        max_attempts = group_update.max_attempts,
+        retry_seconds = group_update.retry_seconds,
+        lease_seconds = group_update.lease_seconds,
+        park_blocks_stream = group_update.park_blocks_stream,
+        ended_token = last_token
+    WHERE id = existing.id;
+    -- Workers read with the query that was in effect when they joined: they join again.
+    UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE group_id = existing.id;
+    PERFORM indelible.group_expire_workers(existing.id);
 END
 $$;
 COMMENT ON FUNCTION indelible.group_update(text, jsonb, text, integer, double precision, double precision, boolean, boolean) IS
-    'Gives a group another query or other settings from where it stands; its workers join anew.';
+    'Changes the query or the settings of a group, which keeps its progress. Its workers join again.';
 
 CREATE OR REPLACE FUNCTION indelible.group_delete(group_name text)
 RETURNS boolean
@@ -165,7 +170,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- First the rows that a worker holds while it writes, which then needs the group's.
+    -- First the rows of workers: a worker that writes holds its own row and then locks the group's.
     DELETE FROM indelible.group_workers
     USING indelible.groups
     WHERE groups.name = group_name AND group_workers.group_id = groups.id;
@@ -174,7 +179,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_delete(text) IS
-    'Deletes a group with all that is noted for it; false where there is none.';
+    'Deletes a group with all its rows; false if there is no such group.';
 
 CREATE OR REPLACE FUNCTION indelible.group_reset(group_name text, after_position bigint, since timestamptz)
 RETURNS bigint
@@ -185,38 +190,38 @@ AS $$
 DECLARE
     start constant record := indelible.group_start(after_position, since);
     reset_id bigint;
-    is_due boolean;
+    delivers_when_valid boolean;
 BEGIN
-    -- Not FOR UPDATE, for which the foreign keys of what workers write would have to wait, and the
-    -- workers' rows after that for each other.
-    SELECT id, deliver_when_valid INTO reset_id, is_due
+    -- Not FOR UPDATE: the foreign keys of rows that workers write would wait for it, and then
+    -- the workers' rows for each other.
+    SELECT id, deliver_when_valid INTO reset_id, delivers_when_valid
     FROM indelible.groups WHERE name = group_name FOR NO KEY UPDATE;
     IF reset_id IS NULL THEN
         RETURN NULL;
     END IF;
-    -- Without their rows the workers of today write nothing more; they join anew.
+    -- Without their rows the current workers cannot write any more; they join again.
     UPDATE indelible.groups SET ended_token = last_token WHERE id = reset_id;
     DELETE FROM indelible.group_workers WHERE group_id = reset_id;
     UPDATE indelible.group_slices
-    SET token = NULL, position = start.begins, suspect = 0, suspect_due = NULL,
-        due = CASE WHEN is_due THEN start.begins_due END
+    SET token = NULL, position = start.start_position, suspect = 0, suspect_due = NULL,
+        due = CASE WHEN delivers_when_valid THEN start.start_due END
     WHERE group_id = reset_id;
-    DELETE FROM indelible.group_events AS noted
-    WHERE noted.group_id = reset_id
+    DELETE FROM indelible.group_events AS tracked
+    WHERE tracked.group_id = reset_id
         AND (
-            noted.position > start.begins
-            OR is_due AND EXISTS (
+            tracked.position > start.start_position
+            OR delivers_when_valid AND EXISTS (
                 SELECT FROM indelible.all_events AS events
-                WHERE events.position = noted.position
+                WHERE events.position = tracked.position
                     AND events.valid_at <> events.recorded_at
-                    AND events.valid_at >= (start.begins_due).moment
+                    AND events.valid_at >= (start.start_due).due_at
             )
         );
-    RETURN start.begins;
+    RETURN start.start_position;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_reset(text, bigint, timestamptz) IS
-    'Sends a group to a place as group_start says. What was noted of events after it is forgotten: they come again.';
+    'Moves a group to a position as group_start() returns it, and deletes what is recorded about later events: they are delivered again.';
 
 CREATE OR REPLACE FUNCTION indelible.group_lease_expired(group_id bigint, token bigint)
 RETURNS void
@@ -228,19 +233,19 @@ BEGIN
         SELECT FROM indelible.groups
         WHERE id = group_lease_expired.group_id AND ended_token >= group_lease_expired.token
     ) THEN
-        RAISE EXCEPTION 'the group was reset or changed, or the server was started again'
+        RAISE EXCEPTION 'the group was reset or changed, or the server was restarted'
         USING ERRCODE = 'IND05',
-            HINT = 'Nothing of this transaction was stored: the worker begins anew by itself.';
+            HINT = 'Nothing of this transaction was stored; the worker starts again by itself.';
     END IF;
-    RAISE EXCEPTION 'the lease of worker % is over', token
+    RAISE EXCEPTION 'the lease of worker % has expired', token
     USING ERRCODE = 'IND05';
 END
 $$;
 COMMENT ON FUNCTION indelible.group_lease_expired(bigint, bigint) IS
-    'Raises IND05, with a hint where an operator or a start of the server ended the lease.';
+    'Raises IND05, with a hint if an operator or a restart of the server ended the lease.';
 
--- Whoever writes for a group holds its worker's row meanwhile, and whoever buries a worker deletes
--- that row first: so one of the two comes first, and the other sees it.
+-- A transaction that writes for a group locks the worker's row until it ends, and one that expires a
+-- worker deletes that row first. So one of them comes first, and the second sees its result.
 CREATE OR REPLACE FUNCTION indelible.group_fence(group_id bigint, token bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -259,14 +264,14 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM indelible.group_lease_expired(group_id, token);
     END IF;
-    -- A client that is stopped or cut off before its commit would hold the row for ever.
+    -- A client that is stopped or disconnected before its commit would hold the row forever.
     PERFORM set_config(
         'idle_in_transaction_session_timeout', ceil(greatest(lease, 1) * 1000)::text, true
     );
 END
 $$;
 COMMENT ON FUNCTION indelible.group_fence(bigint, bigint) IS
-    'Raises IND05 unless the worker''s lease stands, and keeps it standing until the transaction ends: a client that is silent for longer than the lease loses the transaction.';
+    'Raises IND05 if the worker''s lease has expired; otherwise keeps the lease until the transaction ends. A client that is idle for longer than the lease loses the transaction.';
 
 CREATE OR REPLACE FUNCTION indelible.group_expire_workers(group_id bigint)
 RETURNS void
@@ -274,9 +279,9 @@ LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
-    dead record;
+    expired record;
 BEGIN
-    FOR dead IN
+    FOR expired IN
         SELECT token, checkpoint, checkpoint_due, delivered, delivered_due
         FROM indelible.group_workers
         WHERE group_id = group_expire_workers.group_id AND expires_at <= clock_timestamp()
@@ -284,22 +289,22 @@ BEGIN
     LOOP
         DELETE FROM indelible.group_workers
         WHERE group_id = group_expire_workers.group_id
-            AND token = dead.token;
+            AND token = expired.token;
         UPDATE indelible.group_slices
         SET token = NULL,
-            position = greatest(position, dead.checkpoint),
-            due = greatest(due, dead.checkpoint_due),
-            suspect_due = greatest(suspect_due, dead.delivered_due),
-            -- It may have said so in advance: what is yet to be written was handed to nobody.
+            position = greatest(position, expired.checkpoint),
+            due = greatest(due, expired.checkpoint_due),
+            suspect_due = greatest(suspect_due, expired.delivered_due),
+            -- A worker reports it in advance: a position that is not written yet was not delivered.
             suspect = greatest(suspect, least(
-                dead.delivered, (SELECT last_value FROM indelible.events_position)
+                expired.delivered, (SELECT last_value FROM indelible.events_position)
             ))
-        WHERE group_id = group_expire_workers.group_id AND token = dead.token;
+        WHERE group_id = group_expire_workers.group_id AND token = expired.token;
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_expire_workers(bigint) IS
-    'Takes their slices from workers whose lease is over.';
+    'Deletes workers whose lease has expired, and releases their slices.';
 
 CREATE OR REPLACE FUNCTION indelible.group_join(
     group_name text,
@@ -327,8 +332,8 @@ BEGIN
     IF group_id IS NULL THEN
         RETURN;
     END IF;
-    -- Joins of a group come one after the other from here on. What this worker had before is freed
-    -- at once: it lost its lease without a burial, or did not hear of an earlier call of this.
+    -- From here on joins of a group run one after the other. What this worker had before is released
+    -- at once: its lease expired without being removed, or the answer to an earlier join was lost.
     UPDATE indelible.group_workers AS former
     SET expires_at = '-infinity'
     WHERE former.group_id = group_join.group_id AND former.token IN (
@@ -345,7 +350,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_join(text, text, uuid) IS
-    'Gives a worker a token higher than all before it, and ends those that it had; says the epoch of the log that it reads. Nulls where there is no such group.';
+    'Gives a worker a token higher than all before it, and ends its earlier leases. Returns the epoch of the log that it reads, too. Nulls if there is no such group.';
 
 CREATE OR REPLACE FUNCTION indelible.group_heartbeat(
     group_id bigint,
@@ -372,11 +377,11 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM indelible.ensure_epoch();
-    -- A beat lost in a crash of the server costs a second delivery, which may happen anyway.
+    -- A heartbeat lost in a crash of the server costs a second delivery, which may happen anyway.
     PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE indelible.group_workers
     SET expires_at = clock_timestamp() + make_interval(secs => groups.lease_seconds),
-        -- The highest of a round: a beat may be sent twice, and come late.
+        -- The highest of a round: a heartbeat may be sent twice, and arrive late.
         checkpoint = greatest(checkpoint, group_heartbeat.checkpoint),
         checkpoint_due = greatest(
             checkpoint_due, indelible.due_key_at(checkpoint_due_at, checkpoint_due_position)
@@ -394,8 +399,8 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM indelible.group_lease_expired(group_id, token);
     END IF;
-    -- What is finished above the checkpoint, where one event keeps that down for long. A handler
-    -- whose transaction is about to commit has its slice's row: a sign of life waits for nobody.
+    -- What is finished above the checkpoint, which one event may hold back for long. A handler
+    -- whose transaction is about to commit locks its slice's row: a heartbeat does not wait for it.
     IF cardinality(slices) > 0 THEN
         WITH free AS (
             SELECT held.slice FROM indelible.group_slices AS held
@@ -404,14 +409,14 @@ BEGIN
             FOR NO KEY UPDATE SKIP LOCKED
         )
         UPDATE indelible.group_slices AS owned
-        SET position = greatest(owned.position, given.position),
-            due = greatest(owned.due, indelible.due_key_at(given.moment, given.place))
+        SET position = greatest(owned.position, reported.position),
+            due = greatest(owned.due, indelible.due_key_at(reported.due_at, reported.due_position))
         FROM unnest(slices, positions, due_times, due_positions)
-            AS given (slice, position, moment, place)
+            AS reported (slice, position, due_at, due_position)
         JOIN free USING (slice)
         WHERE owned.group_id = group_heartbeat.group_id
             AND owned.token = group_heartbeat.token
-            AND owned.slice = given.slice;
+            AND owned.slice = reported.slice;
     END IF;
     PERFORM indelible.group_expire_workers(group_id);
     SELECT ceil(1024.0 / count(*)) INTO share
@@ -421,7 +426,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_heartbeat(bigint, bigint, integer, bigint, timestamptz, bigint, bigint, timestamptz, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
-    'Renews a lease and notes how far the worker is; says how many slices are its share, and how many belong to nobody. Raises IND05 where the lease is over.';
+    'Renews a lease and records the worker''s progress. Returns how many slices are its share, and how many have no owner. Raises IND05 if the lease has expired.';
 
 CREATE OR REPLACE FUNCTION indelible.group_renew_lease(group_id bigint, token bigint)
 RETURNS boolean
@@ -437,12 +442,12 @@ BEGIN
     FROM indelible.groups
     WHERE groups.id = group_renew_lease.group_id
         AND (worker.group_id, worker.token) IN (
-            -- One that is locked is at a write of its own, which renews its lease, or is buried.
-            SELECT alive.group_id, alive.token
-            FROM indelible.group_workers AS alive
-            WHERE alive.group_id = group_renew_lease.group_id
-                AND alive.token = group_renew_lease.token
-                AND alive.expires_at > clock_timestamp()
+            -- A locked row is being written by its worker, which renews the lease, or is being removed.
+            SELECT live.group_id, live.token
+            FROM indelible.group_workers AS live
+            WHERE live.group_id = group_renew_lease.group_id
+                AND live.token = group_renew_lease.token
+                AND live.expires_at > clock_timestamp()
             FOR NO KEY UPDATE SKIP LOCKED
         );
     RETURN FOUND OR EXISTS (
@@ -454,7 +459,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_renew_lease(bigint, bigint) IS
-    'Renews a lease and does nothing else, and never waits; says whether the lease stands.';
+    'Renews a lease without ever waiting; returns whether the worker still holds it.';
 
 CREATE OR REPLACE FUNCTION indelible.group_rebalance(
     group_id bigint,
@@ -464,8 +469,8 @@ CREATE OR REPLACE FUNCTION indelible.group_rebalance(
     positions bigint[],
     due_times timestamptz[],
     due_positions bigint[],
-    given_back smallint[],
-    wanted integer
+    to_release smallint[],
+    to_acquire integer
 )
 RETURNS TABLE (
     slice smallint,
@@ -481,38 +486,38 @@ SET lock_timeout = '100ms'
 AS $$
 #variable_conflict use_column
 DECLARE
-    stands_at integer;
+    current_round integer;
 BEGIN
     PERFORM indelible.ensure_epoch();
-    SELECT round INTO stands_at
+    SELECT round INTO current_round
     FROM indelible.group_workers
     WHERE group_id = group_rebalance.group_id
         AND token = group_rebalance.token
         AND round IN (group_rebalance.round, group_rebalance.round + 1)
         AND expires_at > clock_timestamp()
-    -- Not FOR UPDATE, for which handlers that are about to commit would have to be waited for: what
-    -- they write holds their slices.
+    -- Not FOR UPDATE, which would wait for handlers that are about to commit: their writes lock
+    -- their slices.
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         PERFORM indelible.group_lease_expired(group_id, token);
     END IF;
-    IF stands_at = group_rebalance.round THEN
-        -- Each slice's own place is written down, since the checkpoint of all is about to go back to
-        -- the lowest of the slices that come.
+    IF current_round = group_rebalance.round THEN
+        -- The progress of each slice is saved, because the common checkpoint is about to go back to
+        -- the lowest of the new slices.
         UPDATE indelible.group_slices AS owned
-        SET position = greatest(owned.position, given.position),
-            due = greatest(owned.due, indelible.due_key_at(given.moment, given.place)),
-            token = CASE WHEN owned.slice = ANY(given_back) THEN NULL ELSE owned.token END
+        SET position = greatest(owned.position, reported.position),
+            due = greatest(owned.due, indelible.due_key_at(reported.due_at, reported.due_position)),
+            token = CASE WHEN owned.slice = ANY(to_release) THEN NULL ELSE owned.token END
         FROM unnest(slices, positions, due_times, due_positions)
-            AS given (slice, position, moment, place)
+            AS reported (slice, position, due_at, due_position)
         WHERE owned.group_id = group_rebalance.group_id
             AND owned.token = group_rebalance.token
-            AND owned.slice = given.slice
-            -- Not the others: a handler that is about to commit has the row of its slice.
+            AND owned.slice = reported.slice
+            -- Not the others: a handler that is about to commit locks the row of its slice.
             AND (
-                owned.slice = ANY(given_back)
-                OR given.position > owned.position
-                OR greatest(owned.due, indelible.due_key_at(given.moment, given.place))
+                owned.slice = ANY(to_release)
+                OR reported.position > owned.position
+                OR greatest(owned.due, indelible.due_key_at(reported.due_at, reported.due_position))
                     IS DISTINCT FROM owned.due
             );
         UPDATE indelible.group_slices AS taken
@@ -521,9 +526,9 @@ BEGIN
             SELECT free.slice
             FROM indelible.group_slices AS free
             WHERE free.group_id = group_rebalance.group_id AND free.token IS NULL
-                AND NOT free.slice = ANY(given_back)
+                AND NOT free.slice = ANY(to_release)
             ORDER BY free.slice
-            LIMIT wanted
+            LIMIT to_acquire
             FOR UPDATE SKIP LOCKED
         );
         UPDATE indelible.group_workers
@@ -541,7 +546,7 @@ BEGIN
                 LIMIT 1
             )
         WHERE group_id = group_rebalance.group_id AND token = group_rebalance.token;
-    END IF; -- otherwise the same call once more, after an answer that was lost
+    END IF; -- otherwise it is the same call again, after its answer was lost
     RETURN QUERY
         SELECT owned.slice, owned.position, owned.due, owned.suspect, owned.suspect_due
         FROM indelible.group_slices AS owned
@@ -549,7 +554,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_rebalance(bigint, bigint, integer, smallint[], bigint[], timestamptz[], bigint[], smallint[], integer) IS
-    'Writes down the places of a worker''s slices, gives some back, takes some that belong to nobody; returns all that it has then. The same call once more returns that again. Raises IND05 where the lease is over.';
+    'Saves the progress of a worker''s slices, releases some, acquires some that have no owner, and returns all that it owns then. The same call again returns the same. Raises IND05 if the lease has expired.';
 
 CREATE OR REPLACE FUNCTION indelible.group_leave(
     group_id bigint,
@@ -574,35 +579,35 @@ BEGIN
         AND expires_at > clock_timestamp()
     FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN; -- it has left, or others take over
+        RETURN; -- it has left, or its lease has expired
     END IF;
-    -- Also those that it was dealt and did not hear of, which stand where they stood.
+    -- Also slices that it acquired without getting the answer: these keep their progress.
     UPDATE indelible.group_slices AS owned
     SET token = NULL,
-        position = greatest(owned.position, given.position),
-        due = greatest(owned.due, indelible.due_key_at(given.moment, given.place))
+        position = greatest(owned.position, reported.position),
+        due = greatest(owned.due, indelible.due_key_at(reported.due_at, reported.due_position))
     FROM (
-        SELECT had.slice, told.position, told.moment, told.place
-        FROM indelible.group_slices AS had
+        SELECT held.slice, saved.position, saved.due_at, saved.due_position
+        FROM indelible.group_slices AS held
         LEFT JOIN unnest(slices, positions, due_times, due_positions)
-            AS told (slice, position, moment, place) USING (slice)
-        WHERE had.group_id = group_leave.group_id AND had.token = group_leave.token
-    ) AS given
+            AS saved (slice, position, due_at, due_position) USING (slice)
+        WHERE held.group_id = group_leave.group_id AND held.token = group_leave.token
+    ) AS reported
     WHERE owned.group_id = group_leave.group_id
         AND owned.token = group_leave.token
-        AND owned.slice = given.slice;
+        AND owned.slice = reported.slice;
     DELETE FROM indelible.group_workers
     WHERE group_id = group_leave.group_id
         AND token = group_leave.token;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_leave(bigint, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
-    'Gives all slices back at their places, and ends the lease.';
+    'Saves the progress of all slices, releases them, and ends the lease.';
 
--- The events of a slice are handed out in order: when one is finished, or gets a row, those before
--- it are finished or have rows. That is written down in the same transaction, so that after a crash
--- neither it nor anything of that comes again. So whatever has a row was handed out before what has
--- none, and the numbers of the rows of a key are the order in which they were.
+-- The events of a slice are delivered in order: when one is finished, or gets a row, those before it
+-- are finished or have rows. The same transaction saves that progress, so that after a crash none of
+-- them is delivered again. So an event with a row was delivered before any event without one, and
+-- the numbers of a key's rows are the order of delivery.
 CREATE OR REPLACE FUNCTION indelible.group_advance(
     group_id bigint,
     slice smallint,
@@ -622,7 +627,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_advance(bigint, smallint, bigint, timestamptz, bigint) IS
-    'Writes down up to where the events of a slice are finished; nulls move nothing. The caller holds the slice.';
+    'Saves up to where the events of a slice are finished; nulls change nothing. The caller locks the slice.';
 
 CREATE OR REPLACE FUNCTION indelible.group_lock_event(
     group_id bigint,
@@ -637,34 +642,34 @@ LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
-    stands record;
+    progress record;
 BEGIN
     PERFORM indelible.group_fence(group_id, token);
-    -- First the lock, then the look, in a later statement: the handler may be about to finish the
-    -- event in a transaction of which it only heard that the connection was lost.
-    SELECT position, due INTO stands
+    -- First the lock, then the check, in a later statement: the handler may be about to finish the
+    -- event in a transaction whose connection it lost.
+    SELECT position, due INTO progress
     FROM indelible.group_slices
     WHERE group_id = group_lock_event.group_id
         AND slice = group_lock_event.slice
         AND token = group_lock_event.token
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the event at position % belongs to another worker now', position
+        RAISE EXCEPTION 'the event at position % now belongs to another worker', position
         USING ERRCODE = 'IND05';
     END IF;
     RETURN EXISTS (
         SELECT FROM indelible.group_events
         WHERE group_id = group_lock_event.group_id AND position = group_lock_event.position
     ) OR NOT is_tracked AND (
-        stands.position >= group_lock_event.position
+        progress.position >= group_lock_event.position
         AND (
-            due_at IS NULL OR stands.due >= indelible.due_key_at(due_at, group_lock_event.position)
+            due_at IS NULL OR progress.due >= indelible.due_key_at(due_at, group_lock_event.position)
         )
     ) IS NOT TRUE;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_lock_event(bigint, bigint, bigint, smallint, boolean, timestamptz) IS
-    'Holds a worker''s lease and the slice of an event until the transaction ends; false where the event is finished. Raises IND05 where either is another''s.';
+    'Locks a worker''s lease and the slice of an event until the transaction ends; false if the event is finished. Raises IND05 if the worker has lost either.';
 
 CREATE OR REPLACE FUNCTION indelible.group_record_attempt(
     group_id bigint,
@@ -693,18 +698,18 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM indelible.group_advance(group_id, slice, upto, upto_due_at, upto_due_position);
-    INSERT INTO indelible.group_events AS noted
+    INSERT INTO indelible.group_events AS tracked
         (group_id, position, slice, key, state, attempts, not_before)
-    VALUES (group_id, position, slice, key, 'running', attempt, clock_timestamp())
+    VALUES (group_id, position, slice, key, 'in_progress', attempt, clock_timestamp())
     ON CONFLICT ON CONSTRAINT group_events_pkey DO UPDATE
-    SET state = 'running', attempts = excluded.attempts, updated_at = clock_timestamp()
-    -- Otherwise the same call once more, after an answer that was lost.
-    WHERE noted.attempts < excluded.attempts;
+    SET state = 'in_progress', attempts = excluded.attempts, updated_at = clock_timestamp()
+    -- Otherwise it is the same call again, after its answer was lost.
+    WHERE tracked.attempts < excluded.attempts;
     RETURN true;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_record_attempt(bigint, bigint, bigint, smallint, text, boolean, integer, timestamptz, bigint, timestamptz, bigint) IS
-    'Counts an attempt before the handler has the event, so that one that kills its worker is found out; false where the event is finished.';
+    'Counts an attempt before the handler gets the event, so that an event that kills its worker is detected; false if the event is finished.';
 
 CREATE OR REPLACE FUNCTION indelible.group_record_failure(
     group_id bigint,
@@ -716,8 +721,8 @@ CREATE OR REPLACE FUNCTION indelible.group_record_failure(
     state text,
     attempts integer,
     delay double precision,
-    why text,
-    error_text text,
+    reason text,
+    error text,
     due_at timestamptz,
     upto bigint,
     upto_due_at timestamptz,
@@ -737,8 +742,9 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM indelible.group_advance(group_id, slice, upto, upto_due_at, upto_due_position);
-    -- Whoever erases a stream holds its row, then removes what is noted of its events: either that
-    -- has happened, or it waits for this and then finds it. The text may repeat what is erased.
+    -- An erasure locks the stream's row, then deletes what is recorded about its events: either that
+    -- has happened, or it waits for this transaction and then finds the row. The text of an error
+    -- may repeat erased data.
     PERFORM FROM indelible.streams
     WHERE id = (
         SELECT stream_id FROM indelible.recorded_events
@@ -758,7 +764,7 @@ BEGIN
         (group_id, position, slice, key, state, attempts, not_before, reason, error)
     VALUES (
         group_id, position, slice, key, state, attempts,
-        clock_timestamp() + make_interval(secs => delay), why, error_text
+        clock_timestamp() + make_interval(secs => delay), reason, error
     )
     ON CONFLICT ON CONSTRAINT group_events_pkey DO UPDATE
     SET state = excluded.state, attempts = excluded.attempts, not_before = excluded.not_before,
@@ -767,7 +773,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_record_failure(bigint, bigint, bigint, smallint, text, boolean, text, integer, double precision, text, text, timestamptz, bigint, timestamptz, bigint) IS
-    'Notes an event to be tried again, or parked; false where it is finished after all, or erased.';
+    'Records that an event is to be retried, or is parked; false if it is finished after all, or erased.';
 
 CREATE OR REPLACE FUNCTION indelible.group_enqueue(
     group_id bigint,
@@ -818,7 +824,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.group_enqueue(bigint, bigint, bigint, smallint, text, timestamptz, bigint, timestamptz, bigint) IS
-    'Queues an event behind an earlier one of its key; false where none is left to wait for. True where it is finished: there is nothing left to be done.';
+    'Queues an event behind an earlier one of its key; false if there is no such event any more. True if it is finished: nothing is left to do.';
 
 CREATE OR REPLACE FUNCTION indelible.group_ack(
     group_id bigint,
@@ -849,64 +855,58 @@ BEGIN
         RETURN true;
     END IF;
     DELETE FROM indelible.group_events
-    WHERE group_id = group_ack.group_id AND position = group_ack.position AND state = 'running';
+    WHERE group_id = group_ack.group_id AND position = group_ack.position AND state = 'in_progress';
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the event at position % is not at work', position
+        RAISE EXCEPTION 'the event at position % is not in progress', position
         USING ERRCODE = 'IND05';
     END IF;
     RETURN true;
 END
 $$;
 COMMENT ON FUNCTION indelible.group_ack(bigint, bigint, bigint, smallint, boolean, timestamptz, bigint, timestamptz, bigint) IS
-    'Finishes one event, in the transaction of the caller: with it, or not at all. False where it was finished before.';
+    'Finishes one event in the transaction of the caller. False if it was finished before.';
 
 CREATE OR REPLACE FUNCTION indelible.group_replay(group_name text, "position" bigint, key text)
 RETURNS bigint
-LANGUAGE plpgsql
+LANGUAGE sql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
-DECLARE
-    changed bigint;
-BEGIN
-    UPDATE indelible.group_events AS noted
-    SET state = 'retry', attempts = 0, not_before = clock_timestamp(),
-        reason = 'replayed by an operator', updated_at = clock_timestamp()
-    FROM indelible.groups
-    WHERE groups.name = group_name AND noted.group_id = groups.id AND noted.state = 'parked'
-        AND (group_replay.position IS NULL OR noted.position = group_replay.position)
-        AND (group_replay.key IS NULL OR noted.key = group_replay.key);
-    GET DIAGNOSTICS changed = ROW_COUNT;
-    RETURN changed;
-END
+    WITH replayed AS (
+        UPDATE indelible.group_events AS tracked
+        SET state = 'retry', attempts = 0, not_before = clock_timestamp(),
+            reason = 'replayed by an operator', updated_at = clock_timestamp()
+        FROM indelible.groups
+        WHERE groups.name = group_name AND tracked.group_id = groups.id AND tracked.state = 'parked'
+            AND coalesce(tracked.position = group_replay.position, true)
+            AND coalesce(tracked.key = group_replay.key, true)
+        RETURNING tracked.position
+    )
+    SELECT count(*) FROM replayed
 $$;
 COMMENT ON FUNCTION indelible.group_replay(text, bigint, text) IS
-    'Has parked events tried again: one, those of a key, or (both null) all. Returns how many.';
+    'Has parked events retried: one, those of a key, or (both null) all. Returns how many.';
 
 CREATE OR REPLACE FUNCTION indelible.group_discard(group_name text, "position" bigint, key text)
 RETURNS bigint
-LANGUAGE plpgsql
+LANGUAGE sql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
-DECLARE
-    changed bigint;
-BEGIN
-    DELETE FROM indelible.group_events AS noted
-    USING indelible.groups
-    WHERE groups.name = group_name AND noted.group_id = groups.id AND noted.state = 'parked'
-        AND (group_discard.position IS NULL OR noted.position = group_discard.position)
-        AND (group_discard.key IS NULL OR noted.key = group_discard.key);
-    GET DIAGNOSTICS changed = ROW_COUNT;
-    RETURN changed;
-END
+    WITH discarded AS (
+        DELETE FROM indelible.group_events AS tracked
+        USING indelible.groups
+        WHERE groups.name = group_name AND tracked.group_id = groups.id AND tracked.state = 'parked'
+            AND coalesce(tracked.position = group_discard.position, true)
+            AND coalesce(tracked.key = group_discard.key, true)
+        RETURNING tracked.position
+    )
+    SELECT count(*) FROM discarded
 $$;
 COMMENT ON FUNCTION indelible.group_discard(text, bigint, text) IS
-    'Gives parked events up: one, those of a key, or (both null) all. Returns how many.';
+    'Discards parked events: one, those of a key, or (both null) all. Returns how many.';
 
-CREATE OR REPLACE FUNCTION indelible.group_first_pending(group_id bigint, holds_back boolean)
+CREATE OR REPLACE FUNCTION indelible.group_first_pending(group_id bigint, park_blocks_stream boolean)
 RETURNS TABLE (
     key text,
     "position" bigint,
@@ -920,34 +920,34 @@ STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    -- From key to key by the index: thousands may be queued behind each.
-    WITH RECURSIVE firsts AS (
+    -- From key to key by the index: thousands of events may be queued behind each.
+    WITH RECURSIVE first_pending AS (
         (
-            SELECT noted.key, noted.position, noted.slice, noted.state, noted.attempts,
-                noted.not_before
-            FROM indelible.group_events AS noted
-            WHERE noted.group_id = group_first_pending.group_id
-                AND (holds_back OR noted.state <> 'parked')
-            ORDER BY noted.key, noted.number
+            SELECT tracked.key, tracked.position, tracked.slice, tracked.state, tracked.attempts,
+                tracked.not_before
+            FROM indelible.group_events AS tracked
+            WHERE tracked.group_id = group_first_pending.group_id
+                AND (park_blocks_stream OR tracked.state <> 'parked')
+            ORDER BY tracked.key, tracked.number
             LIMIT 1
         )
         UNION ALL
         SELECT later.*
-        FROM firsts
+        FROM first_pending
         CROSS JOIN LATERAL (
-            SELECT noted.key, noted.position, noted.slice, noted.state, noted.attempts,
-                noted.not_before
-            FROM indelible.group_events AS noted
-            WHERE noted.group_id = group_first_pending.group_id AND noted.key > firsts.key
-                AND (holds_back OR noted.state <> 'parked')
-            ORDER BY noted.key, noted.number
+            SELECT tracked.key, tracked.position, tracked.slice, tracked.state, tracked.attempts,
+                tracked.not_before
+            FROM indelible.group_events AS tracked
+            WHERE tracked.group_id = group_first_pending.group_id AND tracked.key > first_pending.key
+                AND (park_blocks_stream OR tracked.state <> 'parked')
+            ORDER BY tracked.key, tracked.number
             LIMIT 1
         ) AS later
     )
-    SELECT firsts.* FROM firsts
+    SELECT first_pending.* FROM first_pending
 $$;
 COMMENT ON FUNCTION indelible.group_first_pending(bigint, boolean) IS
-    'The first noted event of each key: later ones of the key wait for it. Parked ones are left out where they hold nothing back.';
+    'The first event of each key in group_events: later events of the key wait for it. Parked events are left out if they do not block their stream.';
 
 CREATE OR REPLACE FUNCTION indelible.group_slice_progress(group_id bigint)
 RETURNS TABLE (slice smallint, "position" bigint, due indelible.due_key)
@@ -965,7 +965,7 @@ AS $$
     WHERE slices.group_id = group_slice_progress.group_id
 $$;
 COMMENT ON FUNCTION indelible.group_slice_progress(bigint) IS
-    'Up to where each slice of a group is finished, but for what has a row in group_events.';
+    'Up to where each slice of a group is finished, except for events with a row in group_events.';
 
 CREATE OR REPLACE FUNCTION indelible.group_overdue_events(group_id bigint)
 RETURNS TABLE ("position" bigint, since timestamptz)
@@ -978,14 +978,14 @@ AS $$
 DECLARE
     lowest timestamptz;
 BEGIN
-    SELECT min((places.due).moment) INTO lowest
-    FROM indelible.group_slice_progress(group_id) AS places;
+    SELECT min((progress.due).due_at) INTO lowest
+    FROM indelible.group_slice_progress(group_id) AS progress;
     RETURN QUERY
         SELECT recorded.position, recorded.given_valid_at
         FROM indelible.groups
         CROSS JOIN indelible.recorded_events AS recorded
-        JOIN indelible.group_slice_progress(group_overdue_events.group_id) AS places
-            ON places.slice = indelible.slice_of(
+        JOIN indelible.group_slice_progress(group_overdue_events.group_id) AS progress
+            ON progress.slice = indelible.slice_of(
                 indelible.partition_key(
                     groups.partition_by, recorded.stream, recorded.tags, recorded.metadata
                 )
@@ -996,26 +996,27 @@ BEGIN
             AND recorded.given_valid_at <= statement_timestamp()
             AND recorded.given_valid_at <> recorded.recorded_at
             AND recorded.data IS NOT NULL
-            AND recorded.position <= places.position
-            AND indelible.due_key_at(recorded.given_valid_at, recorded.position) > places.due
+            AND recorded.position <= progress.position
+            AND indelible.due_key_at(recorded.given_valid_at, recorded.position) > progress.due
             AND NOT EXISTS (
-                SELECT FROM indelible.group_events AS noted
-                WHERE noted.group_id = group_overdue_events.group_id
-                    AND noted.position = recorded.position
+                SELECT FROM indelible.group_events AS tracked
+                WHERE tracked.group_id = group_overdue_events.group_id
+                    AND tracked.position = recorded.position
             )
             AND (
                 groups.query IS NULL
                 OR EXISTS (
                     SELECT
                     FROM indelible.matching_items(
-                        groups.query, recorded.type, recorded.tags, recorded.channel, recorded.stream
+                        items => groups.query, type => recorded.type, tags => recorded.tags,
+                        channel => recorded.channel, stream => recorded.stream
                     )
                 )
             );
 END
 $$;
 COMMENT ON FUNCTION indelible.group_overdue_events(bigint) IS
-    'The events that a group that waits for valid times passed when they were yet to come, and which have become due and are not finished; since when they are due.';
+    'The events of a group with deliver_when_valid that were not due when it read past them, are due now, and are not finished; and since when they are due.';
 
 CREATE OR REPLACE FUNCTION indelible.group_checkpoint(group_id bigint)
 RETURNS bigint
@@ -1026,24 +1027,24 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT least(
         (
-            SELECT min(places.position)
-            FROM indelible.group_slice_progress(group_checkpoint.group_id) AS places
+            SELECT min(progress.position)
+            FROM indelible.group_slice_progress(group_checkpoint.group_id) AS progress
         ),
         (
-            -- Not what is parked, nor what waits behind it: that is set aside. The first of a key
-            -- need not be the lowest where they are handed out by valid time.
-            SELECT min(noted.position) - 1
+            -- Without parked events and those that wait behind them. The first event of a key need
+            -- not have the lowest position if events are delivered by valid time.
+            SELECT min(lowest.position) - 1
             FROM indelible.groups
-            CROSS JOIN LATERAL indelible.group_first_pending(groups.id, groups.park_blocks_stream) AS firsts
+            CROSS JOIN LATERAL indelible.group_first_pending(groups.id, groups.park_blocks_stream) AS first_pending
             CROSS JOIN LATERAL (
                 SELECT waiting.position
                 FROM indelible.group_events AS waiting
-                WHERE waiting.group_id = group_checkpoint.group_id AND waiting.key = firsts.key
+                WHERE waiting.group_id = group_checkpoint.group_id AND waiting.key = first_pending.key
                     AND waiting.state <> 'parked'
                 ORDER BY waiting.position
                 LIMIT 1
-            ) AS noted
-            WHERE groups.id = group_checkpoint.group_id AND firsts.state <> 'parked'
+            ) AS lowest
+            WHERE groups.id = group_checkpoint.group_id AND first_pending.state <> 'parked'
         ),
         (
             SELECT min(overdue.position) - 1
@@ -1054,4 +1055,4 @@ AS $$
     )
 $$;
 COMMENT ON FUNCTION indelible.group_checkpoint(bigint) IS
-    'Below the lowest position that is due and not finished, counting what is in flight, retried or replayed; parked events are set aside.';
+    'The position below the lowest event that is due and not finished. Events in flight and those to be retried count as not finished; parked events do not.';

@@ -32,46 +32,46 @@ SELECT 1, 0, 0, today.timeline, today.system_identifier, today.database_oid, tod
 FROM indelible.log_identity() AS today
 WHERE NOT EXISTS (SELECT FROM indelible.epochs);
 
-CREATE OR REPLACE FUNCTION indelible.is_same_log(known indelible.epochs)
+CREATE OR REPLACE FUNCTION indelible.is_same_log(recorded indelible.epochs)
 RETURNS boolean
 LANGUAGE sql
 STABLE
 AS $$
-    -- What is not known on either side proves nothing.
-    SELECT coalesce(known.timeline = today.timeline, true)
-        AND coalesce(known.system_identifier = today.system_identifier, true)
-        AND coalesce(known.database_oid = today.database_oid, true)
-        AND coalesce(known.events_oid = today.events_oid, true)
+    -- What is not recorded on either side proves nothing.
+    SELECT coalesce(recorded.timeline = today.timeline, true)
+        AND coalesce(recorded.system_identifier = today.system_identifier, true)
+        AND coalesce(recorded.database_oid = today.database_oid, true)
+        AND coalesce(recorded.events_oid = today.events_oid, true)
     FROM indelible.log_identity() AS today
 $$;
 COMMENT ON FUNCTION indelible.is_same_log(indelible.epochs) IS
     'Whether an epoch is of this copy of the log.';
 
-CREATE OR REPLACE FUNCTION indelible.begin_epoch(is_by_operator boolean)
+CREATE OR REPLACE FUNCTION indelible.begin_epoch(by_operator boolean)
 RETURNS uuid
 LANGUAGE plpgsql
 -- Whoever comes at the same time waits for the one that begins it, and not without end.
 SET lock_timeout = '5s'
 AS $$
 DECLARE
-    known indelible.epochs;
+    latest indelible.epochs;
     is_same boolean;
-    begun uuid;
+    new_epoch uuid;
     behind record;
 BEGIN
     LOCK TABLE indelible.epochs IN SHARE ROW EXCLUSIVE MODE;
-    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
-    is_same := indelible.is_same_log(known);
-    IF is_same AND known.server_started_at = pg_postmaster_start_time() AND NOT is_by_operator THEN
-        RETURN known.epoch;  -- somebody else was first
+    SELECT * INTO latest FROM indelible.epochs ORDER BY number DESC LIMIT 1;
+    is_same := indelible.is_same_log(latest);
+    IF is_same AND latest.server_started_at = pg_postmaster_start_time() AND NOT by_operator THEN
+        RETURN latest.epoch;  -- somebody else was first
     END IF;
     -- What workers have in memory may be of another history, also if only a disk was copied back: they
     -- begin again from their rows, whenever another server runs than the one that they have met.
-    -- In a strict transaction, whose snapshot may be older than an epoch that others have begun, the
+    -- In a strict transaction, whose snapshot may be older than an epoch that others have new_epoch, the
     -- server refuses this.
     UPDATE indelible.epochs
     SET server_started_at = pg_postmaster_start_time()
-    WHERE number = known.number;
+    WHERE number = latest.number;
     UPDATE indelible.groups SET ended_token = last_token WHERE ended_token < last_token;
     UPDATE indelible.group_workers SET expires_at = '-infinity' WHERE expires_at > '-infinity';
     UPDATE indelible.projection_partitions
@@ -86,8 +86,8 @@ BEGIN
     SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
         updated_at = clock_timestamp()
     WHERE updated_at > clock_timestamp() AND not_before > '-infinity';
-    IF is_same AND NOT is_by_operator THEN
-        RETURN known.epoch;
+    IF is_same AND NOT by_operator THEN
+        RETURN latest.epoch;
     END IF;
     -- Logical replication does not carry sequences. Nobody takes anything of them before this.
     LOOP
@@ -99,19 +99,19 @@ BEGIN
         number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
     )
     SELECT
-        known.number + 1,
+        latest.number + 1,
         coalesce(pg_sequence_last_value('indelible.events_position'), 0),
         -- The row was written by the history before, and came here with all that it vouches for.
         -- Of what an operator has restored nobody knows which history wrote it.
-        CASE WHEN is_by_operator THEN 0 ELSE coalesce((SELECT position FROM indelible.settled), 0)
+        CASE WHEN by_operator THEN 0 ELSE coalesce((SELECT position FROM indelible.settled), 0)
         END,
         today.timeline,
         today.system_identifier,
         today.database_oid,
         today.events_oid
     FROM indelible.log_identity() AS today
-    RETURNING epoch INTO begun;
-    RETURN begun;
+    RETURNING epoch INTO new_epoch;
+    RETURN new_epoch;
 END
 $$;
 COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
@@ -124,14 +124,14 @@ AS $$
 DECLARE
     -- A session ends before its server can become another one: it asks once.
     setting constant text := 'indelible_epoch.known_' || indelible.store_lock_key();
-    known indelible.epochs;
+    latest indelible.epochs;
 BEGIN
     IF current_setting(setting, true) = 'yes' THEN
         RETURN true;
     END IF;
-    SELECT * INTO known FROM indelible.epochs ORDER BY number DESC LIMIT 1;
-    IF known.server_started_at <> pg_postmaster_start_time()
-        OR NOT indelible.is_same_log(known)
+    SELECT * INTO latest FROM indelible.epochs ORDER BY number DESC LIMIT 1;
+    IF latest.server_started_at <> pg_postmaster_start_time()
+        OR NOT indelible.is_same_log(latest)
     THEN
         RETURN false;
     END IF;
@@ -240,19 +240,19 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    settled_now bigint;
+    settled_position bigint;
 BEGIN
     IF current_setting('transaction_read_only') = 'on' THEN
         RETURN;
     END IF;
-    settled_now := indelible.head();
+    settled_position := indelible.head();
     -- The order in the write-ahead log is what counts, and not when it reaches the disk.
     PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO indelible.settled AS known (position, noted_at)
-    VALUES (settled_now, clock_timestamp())
+    INSERT INTO indelible.settled AS stored (position, noted_at)
+    VALUES (settled_position, clock_timestamp())
     ON CONFLICT ON CONSTRAINT settled_pkey DO UPDATE
     SET position = excluded.position, noted_at = excluded.noted_at
-    WHERE known.position < excluded.position;
+    WHERE stored.position < excluded.position;
 END
 $$;
 COMMENT ON FUNCTION indelible.record_settled_position() IS
@@ -263,7 +263,7 @@ CREATE OR REPLACE FUNCTION indelible.check_checkpoint(
     "position" bigint,
     anchor_position bigint,
     anchor_id uuid,
-    OUT is_good boolean,
+    OUT is_valid boolean,
     OUT epoch uuid,
     OUT safe_through bigint,
     OUT last_position bigint
@@ -287,11 +287,11 @@ BEGIN
         SELECT min(epochs.safe_through) INTO safe_through
         FROM indelible.epochs WHERE epochs.number > own;
     END IF;
-    is_good := EXISTS (
+    is_valid := EXISTS (
         SELECT FROM indelible.all_events WHERE position = anchor_position AND id = anchor_id
     );
-    IF NOT is_good THEN
-        is_good := coalesce(check_checkpoint.position <= safe_through, false)
+    IF NOT is_valid THEN
+        is_valid := coalesce(check_checkpoint.position <= safe_through, false)
             -- Of this epoch, and without an event that could be missing.
             OR coalesce(own = today, false) AND anchor_id IS NULL
                 AND check_checkpoint.position <= last_position;

@@ -8,18 +8,18 @@ DECLARE
     -- The setting is local to the transaction and is undone by a rollback to a savepoint, as the
     -- lock is. It names the transaction: what was set before it, by whomever, says nothing.
     setting constant text := 'indelible_holds.head_' || indelible.store_lock_key()::text;
-    this_one constant text := pg_current_xact_id()::text || ' ';
+    prefix constant text := pg_current_xact_id()::text || ' ';
     key bigint;
-    held text;
+    ignored text;
 BEGIN
-    IF starts_with(current_setting(setting, true), this_one) THEN
+    IF starts_with(current_setting(setting, true), prefix) THEN
         -- The lock is held already, and to take it again costs next to nothing: so whoever made the
         -- note up in the middle of its transaction holds a lock as well, that is old enough.
         key := least(
             coalesce(pg_sequence_last_value('indelible.events_position'), 0),
-            greatest(0, substr(current_setting(setting), length(this_one) + 1)::bigint)
+            greatest(0, substr(current_setting(setting), length(prefix) + 1)::bigint)
         );
-        held := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text;
+        ignored := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text;
         RETURN false;
     END IF;
     IF current_setting('indelible_epoch.known_' || indelible.store_lock_key()::text, true)
@@ -29,14 +29,14 @@ BEGIN
     END IF;
     -- What is acknowledged is on this server's disk, whatever role and database are set to.
     IF current_setting('synchronous_commit') = 'off' THEN
-        held := set_config('synchronous_commit', 'local', true);
+        ignored := set_config('synchronous_commit', 'local', true);
     END IF;
     -- An expression: the statement that reads the sequence as a table takes three times as long.
     -- Null where the sequence was restarted: nothing was handed out. A key that is too old loses
     -- nothing, but takes the head back to it: so it is read last.
     key := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
-    held := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text
-        || set_config(setting, this_one || key, true);
+    ignored := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text
+        || set_config(setting, prefix || key, true);
     RETURN true;
 END
 $$;
@@ -50,8 +50,8 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    handed_out bigint;
-    held bigint;
+    last_position bigint;
+    lowest_held bigint;
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE EXCEPTION 'the head is of no use in a % transaction: its snapshot may be older',
@@ -64,12 +64,12 @@ BEGIN
     END IF;
     PERFORM indelible.ensure_epoch();
     -- The order of these two statements is the guarantee; see docs/explanation/ordering.md.
-    SELECT last_value INTO handed_out FROM indelible.events_position;
-    SELECT min(position) INTO held FROM indelible.head_locks;
+    SELECT last_value INTO last_position FROM indelible.events_position;
+    SELECT min(position) INTO lowest_held FROM indelible.head_locks;
     -- Not beyond the last event that stands: positions taken by a transaction that was undone are
     -- not safe on disk, and after a crash they are handed out anew.
     RETURN coalesce((
-        SELECT max(position) FROM indelible.all_events WHERE position <= least(handed_out, held)
+        SELECT max(position) FROM indelible.all_events WHERE position <= least(last_position, lowest_held)
     ), 0);
 END
 $$;

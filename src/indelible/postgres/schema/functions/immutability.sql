@@ -1,15 +1,13 @@
--- What refuses to change what is written: writing through any other path than the functions of the
--- store is refused for everyone, the owner included, and also where session_replication_role switches
--- ordinary triggers off.
+-- Triggers that keep stored rows immutable: only the functions of the store may change them. That
+-- holds for every role, the owner included, also if session_replication_role disables ordinary
+-- triggers.
 
--- Writing through any other path than the functions below is refused for everyone, the owner
--- included, and also where session_replication_role switches ordinary triggers off.
 CREATE OR REPLACE FUNCTION indelible.reject_modification()
 RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    RAISE EXCEPTION '% of %.% is refused: what is written stands',
+    RAISE EXCEPTION '% of %.% is not allowed: what is stored is immutable',
         tg_op, tg_table_schema, tg_table_name
     USING ERRCODE = 'IND01',
         HINT = 'Events are immutable. Append an event that corrects the earlier one.';
@@ -18,9 +16,9 @@ $$;
 COMMENT ON FUNCTION indelible.reject_modification() IS
     'Raises IND01: the trigger that keeps stored events as they are.';
 
--- What lets a change through is the record of it, made in the same transaction: there is no other
--- way, for the owner either, and none without a trace. Not the number of the transaction alone: in
--- a store restored elsewhere numbers come again, and not at the same microsecond.
+-- A change is allowed only if the same transaction has recorded it, so that no change is without a
+-- record. Not by the transaction id alone: a restored store repeats ids, but not at the same
+-- microsecond.
 CREATE OR REPLACE FUNCTION indelible.is_recorded_change(stream_id bigint, operation text)
 RETURNS boolean
 LANGUAGE sql
@@ -54,20 +52,20 @@ BEGIN
     IF operation IS NOT NULL AND indelible.is_recorded_change(stream, operation) THEN
         IF tg_level = 'STATEMENT' THEN
             IF tg_op = 'DELETE' THEN
-                -- Before the first event goes: from now on appends look for their ids in the archive.
+                -- Before the first event is deleted: from now on appends look for their ids in the archive.
                 PERFORM nextval('indelible.archive_count');
             END IF;
             RETURN NULL;
         ELSIF tg_op = 'UPDATE' THEN
-            -- Only the data goes; the event's place stays, and so does all that says where it is.
+            -- Only the data is deleted; the event keeps its position and all other columns.
             IF new.data = 'null' AND new.metadata IS NULL AND new.erasure IS NOT NULL
                 AND to_jsonb(new) - kept = to_jsonb(old) - kept
             THEN
                 RETURN new;
             END IF;
         ELSIF tg_op = 'DELETE' AND tg_table_name = 'events' THEN
-            -- What leaves the table comes into the archive, as it is, by this and no other way. All
-            -- columns, also those that later migrations add to both.
+            -- This is the only way into the archive. All columns, also those that later migrations
+            -- add to both tables.
             INSERT INTO indelible.archived_events SELECT old.*;
             RETURN old;
         ELSIF tg_op = 'INSERT' AND pg_trigger_depth() > 1 AND EXISTS (
@@ -82,14 +80,14 @@ BEGIN
             RETURN new;
         END IF;
     END IF;
-    RAISE EXCEPTION '% of %.% is refused: what is written stands',
+    RAISE EXCEPTION '% of %.% is not allowed: what is stored is immutable',
         tg_op, tg_table_schema, tg_table_name
     USING ERRCODE = 'IND01',
         HINT = 'Events are immutable. Append an event that corrects the earlier one.';
 END
 $$;
 COMMENT ON FUNCTION indelible.reject_unrecorded_modification() IS
-    'Raises IND01 unless the change is one of archive_stream() or erase_stream(), and recorded.';
+    'Raises IND01 unless archive_stream() or erase_stream() has recorded the change.';
 
 CREATE OR REPLACE TRIGGER events_are_immutable
 BEFORE UPDATE OR DELETE OR TRUNCATE ON indelible.events

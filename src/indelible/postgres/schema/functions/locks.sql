@@ -19,23 +19,23 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    -- Begun somewhere else by each, so that the number of a store that was dropped is not soon another's.
+    -- Each store starts elsewhere, so that a new one does not soon reuse the number of a dropped store.
     first_choice constant bigint := 'indelible.events'::regclass::oid::bigint % 32767;
     free bigint;
 BEGIN
-    -- One at a time in the database; the statement after this one sees what others took.
+    -- One at a time in the database; the next statement sees the numbers that others took.
     PERFORM pg_advisory_xact_lock(hashtextextended('indelible lock numbers', 0));
     SELECT choice.number INTO free
     FROM (
-        SELECT (first_choice + place) % 32767 + 1 AS number, place
-        FROM generate_series(0, 32766) AS places (place)
+        SELECT (first_choice + step) % 32767 + 1 AS number, step
+        FROM generate_series(0, 32766) AS steps (step)
     ) AS choice
     WHERE NOT EXISTS (
         SELECT
         FROM indelible.store_lock_keys AS taken
         WHERE taken.number = choice.number
     )
-    ORDER BY choice.place
+    ORDER BY choice.step
     LIMIT 1;
     IF free IS NULL THEN
         RAISE EXCEPTION 'all 32,767 lock numbers of this database are taken by other stores'
@@ -49,7 +49,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.choose_store_lock_key() IS
-    'Gives the store a number that no other store of the database has. Nobody may be at work in it meanwhile.';
+    'Gives the store a number that no other store of the database has. No other session may use the store meanwhile.';
 
 DO $do$
 BEGIN
@@ -114,13 +114,13 @@ END
 $$;
 COMMENT ON FUNCTION indelible.distinct_tags(jsonb) IS 'The tags of a list, each once.';
 
-CREATE OR REPLACE FUNCTION indelible.exceeds_lock_budget(more integer)
+CREATE OR REPLACE FUNCTION indelible.exceeds_lock_budget(lock_count integer)
 RETURNS boolean
-LANGUAGE sql  -- so that it becomes part of the expression that asks
+LANGUAGE sql  -- so that the planner inlines it
 AS $$
     -- As many as the server has room for in each of its connections. The count is a setting local to
     -- the transaction, undone by a rollback to a savepoint as the locks are; empty after its end.
-    SELECT more > current_setting('max_locks_per_transaction')::integer
+    SELECT lock_count > current_setting('max_locks_per_transaction')::integer
         OR set_config(
             'indelible_holds.locks_' || indelible.store_lock_key()::text,
             (
@@ -132,19 +132,19 @@ AS $$
                         ''
                     ),
                     '0'
-                )::integer + more
+                )::integer + lock_count
             )::text,
             true
         )::integer > 4 * current_setting('max_locks_per_transaction')::integer
 $$;
 COMMENT ON FUNCTION indelible.exceeds_lock_budget(integer) IS
-    'Counts advisory locks that the transaction is about to take. True where they are too many at once, or with those before them: the lock table of the server is finite, and of all.';
+    'Counts advisory locks that the transaction is about to take. True if they are too many at once, or with earlier ones: the server''s lock table is limited, and shared by all sessions.';
 
 CREATE OR REPLACE FUNCTION indelible.append_lock_holders()
 RETURNS text
 LANGUAGE sql
 AS $$
-    SELECT coalesce(string_agg(indelible.describe_transaction(found.pid), '; '), 'nobody any more')
+    SELECT coalesce(string_agg(indelible.describe_transaction(holders.pid), '; '), 'transactions that have just ended')
     FROM (
         SELECT DISTINCT activity.xact_start, locks.pid
         FROM pg_locks AS locks
@@ -162,40 +162,40 @@ AS $$
                 = (SELECT oid FROM pg_database WHERE datname = current_database())
         ORDER BY activity.xact_start, locks.pid
         LIMIT 5
-    ) AS found
+    ) AS holders
 $$;
 COMMENT ON FUNCTION indelible.append_lock_holders() IS
     'The transactions that lock_out_appends() waits for, for messages: the oldest five.';
 
-CREATE OR REPLACE FUNCTION indelible.lock_out_appends(patience interval)
+CREATE OR REPLACE FUNCTION indelible.lock_out_appends(timeout interval)
 RETURNS void
 LANGUAGE plpgsql
--- While a strong lock is waited for, all weak ones queue up behind it: each try is a short one.
+-- While an exclusive lock is waited for, all shared ones queue behind it: each attempt is short.
 SET lock_timeout = '200ms'
 AS $$
 DECLARE
-    deadline constant timestamptz := clock_timestamp() + patience;
-    -- One transaction at a time: with several there would always be one whose try is under way. Bit
-    -- 46 of the key is no position's. (Not ShareLock, which is what head() looks for.)
+    deadline constant timestamptz := clock_timestamp() + timeout;
+    -- One transaction at a time: with several there would always be an attempt in progress. No
+    -- position uses bit 46 of the key. (Not ShareLock, which is what head() looks for.)
     turn constant bigint := indelible.store_lock_key() << 48 | 1::bigint << 46;
     has_turn boolean := pg_try_advisory_xact_lock(turn);
     pause double precision := 0.1;
 BEGIN
     IF NOT has_turn THEN
-        -- Whoever has the turn waits for all that have appended: for this transaction, too?
+        -- The transaction that has the turn waits for all that have appended: for this one, too?
         IF EXISTS (
             SELECT
             FROM pg_locks
             WHERE relation = 'indelible.append_lock'::regclass AND pid = pg_backend_pid()
         ) THEN
-            RAISE EXCEPTION 'this transaction has appended, and now waits for one that waits for it: %',
+            RAISE EXCEPTION 'this transaction has appended and would wait for one that waits for it: %',
                 indelible.append_lock_holders()
             USING ERRCODE = 'deadlock_detected',
-                HINT = 'Begin such a transaction with the append that locks out all others.';
+                HINT = 'Start such a transaction with the append that locks out all others.';
         END IF;
         BEGIN
             PERFORM set_config(
-                'lock_timeout', ceil(extract(epoch FROM patience) * 1000)::text, true
+                'lock_timeout', ceil(extract(epoch FROM timeout) * 1000)::text, true
             );
             PERFORM pg_advisory_xact_lock(turn);
             has_turn := true;
@@ -216,16 +216,16 @@ BEGIN
         pause := least(2 * pause, 1);
     END LOOP;
     RAISE EXCEPTION 'an append locks out all others if its condition names no tags or its transaction has very many, and this one waited % s for: %',
-        round(extract(epoch FROM patience)), indelible.append_lock_holders()
+        round(extract(epoch FROM timeout)), indelible.append_lock_holders()
     USING ERRCODE = 'lock_not_available',
         HINT = 'End these transactions sooner, name tags in the condition, or append again.';
 END
 $$;
 COMMENT ON FUNCTION indelible.lock_out_appends(interval) IS
-    'Keeps all other appends out until the transaction ends. Waits so long at most, and raises 55P03 with who is in the way; or 40P01 at once where the wait would never end.';
+    'Locks out all other appends until the transaction ends. Raises 55P03 with the lock holders after the timeout, or 40P01 at once if the wait would never end.';
 
 CREATE OR REPLACE FUNCTION indelible.lock_for_append(
-    shared_tags text[], exclusive_tags text[] DEFAULT '{}', closes_gate boolean DEFAULT false
+    shared_tags text[], exclusive_tags text[] DEFAULT '{}', excludes_appends boolean DEFAULT false
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -233,19 +233,19 @@ AS $$
 DECLARE
     tag_count constant integer := cardinality(shared_tags) + cardinality(exclusive_tags);
 BEGIN
-    IF NOT closes_gate AND tag_count = 0 THEN
+    IF NOT excludes_appends AND tag_count = 0 THEN
         LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
         RETURN;
     END IF;
-    -- Very many tags are one lock on everything.
-    IF closes_gate OR indelible.exceeds_lock_budget(tag_count) THEN
+    -- Too many tags are replaced by one lock on everything.
+    IF excludes_appends OR indelible.exceeds_lock_budget(tag_count) THEN
         PERFORM indelible.lock_out_appends(
             coalesce(nullif(current_setting('lock_timeout')::interval, '0'), '10s')
         );
         RETURN;
     END IF;
     LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
-    -- Each key once, in its strongest mode and in order: nobody waits in a circle.
+    -- Each key once, in its strongest mode and in order, to prevent deadlocks.
     PERFORM CASE
         WHEN tags.is_exclusive
             THEN pg_advisory_xact_lock(indelible.store_lock_key()::integer, tags.key)
@@ -266,4 +266,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.lock_for_append(text[], text[], boolean) IS
-    'Takes, until the transaction ends, what an append with these tags and conditions must hold.';
+    'Takes the locks that an append with these tags and conditions needs, until the transaction ends.';

@@ -1,4 +1,4 @@
--- What a store is like, and what a copy, or somebody's hand, may have broken.
+-- The state of a store, and what a copy or a manual change may have broken.
 
 CREATE OR REPLACE FUNCTION indelible.last_migration()
 RETURNS integer
@@ -39,7 +39,7 @@ COMMENT ON FUNCTION indelible.size() IS
     'The last position handed out, and what tables and indexes take on disk.';
 
 CREATE OR REPLACE FUNCTION indelible.store_problem(
-    asked_for regclass, OUT problem text, OUT subject text, OUT number bigint
+    events_table regclass, OUT problem text, OUT subject text, OUT number bigint
 )
 LANGUAGE plpgsql
 STABLE
@@ -48,7 +48,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     -- Functions name their tables by the name that the schema had when the store was made.
-    IF asked_for IS DISTINCT FROM to_regclass('indelible.events') THEN
+    IF events_table IS DISTINCT FROM to_regclass('indelible.events') THEN
         problem := 'renamed';
         subject := 'indelible.events';
         RETURN;
@@ -128,20 +128,20 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    found record;
+    broken record;
 BEGIN
     LOOP
-        SELECT * INTO found FROM indelible.store_problem('indelible.events'::regclass);
-        EXIT WHEN found.problem IS NULL;
-        -- Nobody is at work in it meanwhile.
+        SELECT * INTO broken FROM indelible.store_problem('indelible.events'::regclass);
+        EXIT WHEN broken.problem IS NULL;
+        -- No other session may use the store meanwhile.
         LOCK TABLE indelible.append_lock, indelible.events IN ACCESS EXCLUSIVE MODE;
-        CASE found.problem
+        CASE broken.problem
             WHEN 'shared number' THEN
                 PERFORM indelible.choose_store_lock_key();
             WHEN 'sequence settings' THEN
                 ALTER SEQUENCE indelible.events_position INCREMENT 1 CACHE 1 NO CYCLE;
             WHEN 'sequence behind' THEN
-                PERFORM setval(found.subject::regclass, found.number);
+                PERFORM setval(broken.subject::regclass, broken.number);
         END CASE;
     END LOOP;
 END

@@ -1,4 +1,4 @@
--- Which position stands for a moment (docs/explanation/bitemporal.md).
+-- Which position corresponds to a time (docs/explanation/bitemporal.md).
 
 CREATE OR REPLACE FUNCTION indelible.indexed_up_to()
 RETURNS bigint
@@ -19,53 +19,53 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    settled constant bigint := indelible.head();
-    known bigint := indelible.indexed_up_to();
+    head constant bigint := indelible.head();
+    indexed bigint := indelible.indexed_up_to();
     upto bigint;
 BEGIN
-    IF settled - known < 1000 THEN
+    IF head - indexed < 1000 THEN
         RETURN false;
     END IF;
-    -- One at a time; nobody waits for it, since everything can be answered without it. Bit 47 of
-    -- the key is no position's. (Not ShareLock, which is what head() looks for.)
+    -- One transaction at a time; the others do not wait, because readers can do without the index.
+    -- No position uses bit 47 of the key. (Not ShareLock, which is what head() looks for.)
     IF current_setting('transaction_read_only') = 'on'
         OR NOT pg_try_advisory_xact_lock(indelible.store_lock_key() << 48 | 1::bigint << 47)
     THEN
         RETURN false;
     END IF;
-    known := indelible.indexed_up_to();
-    upto := least(settled, known + max_rows) / 1000 * 1000;
-    INSERT INTO indelible.recorded_time_index (position, earliest, latest, moment)
+    indexed := indelible.indexed_up_to();
+    upto := least(head, indexed + max_rows) / 1000 * 1000;
+    INSERT INTO indelible.recorded_time_index (position, earliest, latest, latest_so_far)
     SELECT
         periods.number * 1000,
-        found.earliest,
-        found.latest,
+        ranges.earliest,
+        ranges.latest,
         greatest(
             (
-                SELECT before.moment
-                FROM indelible.recorded_time_index AS before
-                WHERE before.position = known
+                SELECT previous.latest_so_far
+                FROM indelible.recorded_time_index AS previous
+                WHERE previous.position = indexed
             ),
-            coalesce(max(found.latest) OVER (ORDER BY periods.number), '-infinity')
+            coalesce(max(ranges.latest) OVER (ORDER BY periods.number), '-infinity')
         )
-    FROM generate_series(known / 1000 + 1, upto / 1000) AS periods (number)
+    FROM generate_series(indexed / 1000 + 1, upto / 1000) AS periods (number)
     LEFT JOIN (
         SELECT
             (events.position + 999) / 1000 AS number,
             min(events.recorded_at) AS earliest,
             max(events.recorded_at) AS latest
         FROM indelible.all_events AS events
-        WHERE events.position > known AND events.position <= upto
+        WHERE events.position > indexed AND events.position <= upto
         GROUP BY 1
-    ) AS found USING (number);
-    RETURN settled - upto >= 1000;
+    ) AS ranges USING (number);
+    RETURN head - upto >= 1000;
 END
 $$;
 COMMENT ON FUNCTION indelible.index_recorded_times(bigint) IS
-    'Adds to recorded_time_index what was settled since, so many positions at most; true where there is more.';
+    'Adds settled positions to recorded_time_index, up to max_rows at once; true if there are more.';
 
 CREATE OR REPLACE FUNCTION indelible.position_at(
-    moment timestamptz, settled bigint, OUT stands_for bigint, OUT has_passed boolean
+    recorded_time timestamptz, head bigint, OUT "position" bigint, OUT is_final boolean
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -79,26 +79,26 @@ DECLARE
 BEGIN
     SELECT position - 1000, position INTO low, high
     FROM indelible.recorded_time_index
-    WHERE moment > position_at.moment
-    ORDER BY moment, position
+    WHERE latest_so_far > position_at.recorded_time
+    ORDER BY latest_so_far, position
     LIMIT 1;
-    IF high IS NULL OR high > settled THEN
-        low := least(coalesce(low, indelible.indexed_up_to()), settled);
-        high := settled;
+    IF high IS NULL OR high > head THEN
+        low := least(coalesce(low, indelible.indexed_up_to()), head);
+        high := head;
     END IF;
     SELECT events.position INTO later
     FROM indelible.all_events AS events
     WHERE events.position > low
         AND events.position <= high
-        AND events.recorded_at > position_at.moment
+        AND events.recorded_at > position_at.recorded_time
     ORDER BY events.position
     LIMIT 1;
-    stands_for := coalesce(later - 1, settled);
-    has_passed := later IS NOT NULL;
+    position := coalesce(later - 1, head);
+    is_final := later IS NOT NULL;
 END
 $$;
 COMMENT ON FUNCTION indelible.position_at(timestamptz, bigint) IS
-    'The position that stands for a moment: before the first event recorded later; the settled position where there is none, and the moment has not passed.';
+    'The position that corresponds to a time: before the first event recorded later. If there is no such event it is the head, and not final.';
 
 CREATE OR REPLACE FUNCTION indelible.version_at(stream_name text, "position" bigint)
 RETURNS bigint
@@ -137,4 +137,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.version_at(text, bigint) IS
-    'The version that a stream had at a position; -1 where it had none.';
+    'The version of a stream at a position; -1 if it had none.';

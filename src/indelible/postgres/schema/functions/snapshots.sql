@@ -53,11 +53,11 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    known record;
+    target record;
     above bigint := after_version;
 BEGIN
     SELECT streams.id, streams.channel, streams.version, streams.archived_at, streams.erased_at
-    INTO known
+    INTO target
     FROM indelible.streams
     WHERE streams.name = stream_name;
     IF NOT FOUND THEN
@@ -65,36 +65,36 @@ BEGIN
     END IF;
     SELECT snapshots.version, snapshots.data INTO version, data
     FROM indelible.snapshots
-    WHERE snapshots.stream_id = known.id
+    WHERE snapshots.stream_id = target.id
         AND snapshots.state = load.state
         AND NOT snapshots.by_valid_time
         AND snapshots.fingerprint = load.fingerprint
         AND snapshots.version <= to_version;
     above := greatest(after_version, version);
     metadata := jsonb_build_object(
-        'version', known.version,
+        'version', target.version,
         'handled_at', (
             SELECT events.version
             FROM indelible.all_events AS events
             WHERE events.id = event_id
-                AND events.stream_id = known.id
-                AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
+                AND events.stream_id = target.id
+                AND (target.archived_at IS NOT NULL OR NOT events.is_archived)
         )
     );
-    channel := known.channel;
-    recorded_at := known.erased_at;
+    channel := target.channel;
+    recorded_at := target.erased_at;
     RETURN NEXT;
     RETURN QUERY
     SELECT
         events.position, NULL::text, events.version, events.id, events.type::text,
         CASE WHEN events.erasure IS NULL THEN events.data END,
-        events.metadata, events.tags, known.channel::text, events.recorded_at,
+        events.metadata, events.tags, target.channel::text, events.recorded_at,
         coalesce(events.valid_at, events.recorded_at)
     FROM indelible.all_events AS events
-    WHERE events.stream_id = known.id
+    WHERE events.stream_id = target.id
         AND events.version > above
         AND events.version <= to_version
-        AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
+        AND (target.archived_at IS NOT NULL OR NOT events.is_archived)
     ORDER BY events.version
     LIMIT max_rows;
 END
@@ -106,9 +106,9 @@ CREATE OR REPLACE FUNCTION indelible.load_by_valid_time(
     stream_name text,
     state text,
     fingerprint text,
-    above_moment timestamptz,
+    above_valid_at timestamptz,
     above_position bigint,
-    to_moment timestamptz,
+    to_valid_at timestamptz,
     to_version bigint,
     max_rows bigint
 )
@@ -136,12 +136,12 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    known record;
+    target record;
     lowest bigint;
     above timestamptz;
 BEGIN
     SELECT streams.id, streams.channel, streams.version, streams.archived_at, streams.erased_at
-    INTO known
+    INTO target
     FROM indelible.streams
     WHERE streams.name = stream_name;
     IF NOT FOUND THEN
@@ -150,34 +150,34 @@ BEGIN
     SELECT snapshots.version, snapshots.data, snapshots.valid_at, snapshots.from_version
     INTO version, data, valid_at, lowest
     FROM indelible.snapshots
-    WHERE snapshots.stream_id = known.id
+    WHERE snapshots.stream_id = target.id
         AND snapshots.state = load_by_valid_time.state
         AND snapshots.by_valid_time
         AND snapshots.fingerprint = load_by_valid_time.fingerprint
         AND snapshots.version <= to_version
-        AND snapshots.valid_at <= to_moment
+        AND snapshots.valid_at <= to_valid_at
         AND NOT indelible.has_backdated_event(
             snapshots.stream_id, snapshots.version, to_version, snapshots.valid_at
         );
-    above := coalesce(above_moment, valid_at, '-infinity');
-    metadata := jsonb_build_object('version', known.version, 'handled_at', NULL);
-    channel := known.channel;
-    recorded_at := known.erased_at;
+    above := coalesce(above_valid_at, valid_at, '-infinity');
+    metadata := jsonb_build_object('version', target.version, 'handled_at', NULL);
+    channel := target.channel;
+    recorded_at := target.erased_at;
     RETURN NEXT;
     RETURN QUERY
     SELECT
         events.position, NULL::text, events.version, events.id, events.type::text,
         CASE WHEN events.erasure IS NULL THEN events.data END,
-        events.metadata, events.tags, known.channel::text, events.recorded_at,
+        events.metadata, events.tags, target.channel::text, events.recorded_at,
         coalesce(events.valid_at, events.recorded_at)
     FROM indelible.all_events AS events
-    WHERE events.stream_id = known.id
+    WHERE events.stream_id = target.id
         AND events.version >= coalesce(lowest, 0)
         AND events.version <= to_version
-        AND (known.archived_at IS NOT NULL OR NOT events.is_archived)
+        AND (target.archived_at IS NOT NULL OR NOT events.is_archived)
         AND (coalesce(events.valid_at, events.recorded_at), events.position)
             > (above, above_position)
-        AND coalesce(events.valid_at, events.recorded_at) <= to_moment
+        AND coalesce(events.valid_at, events.recorded_at) <= to_valid_at
     ORDER BY coalesce(events.valid_at, events.recorded_at), events.position
     LIMIT max_rows;
 END
@@ -191,14 +191,14 @@ CREATE OR REPLACE FUNCTION indelible.save_snapshot(
     fingerprint text,
     version bigint,
     valid_at timestamptz,
-    known_erased_at timestamptz,
+    erased_at timestamptz,
     state_data jsonb
 )
 RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Nobody waits long for what is only to save time.
+-- A snapshot only saves time: it must not wait long.
 SET lock_timeout = '100ms'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -214,12 +214,12 @@ BEGIN
     FROM indelible.streams
     WHERE streams.name = stream_name
         AND streams.version >= save_snapshot.version
-        AND streams.erased_at IS NOT DISTINCT FROM known_erased_at
+        AND streams.erased_at IS NOT DISTINCT FROM save_snapshot.erased_at
     FOR KEY SHARE;
     IF target_id IS NULL THEN
         RETURN false;
     END IF;
-    INSERT INTO indelible.snapshots AS known
+    INSERT INTO indelible.snapshots AS stored
         (stream_id, version, by_valid_time, valid_at, from_version, state, fingerprint, data)
     VALUES (
         target_id,
@@ -247,12 +247,12 @@ BEGIN
         taken_at = excluded.taken_at,
         fingerprint = excluded.fingerprint,
         data = excluded.data
-    WHERE known.fingerprint <> excluded.fingerprint
+    WHERE stored.fingerprint <> excluded.fingerprint
         OR CASE
-            WHEN known.valid_at IS NULL THEN known.version < excluded.version
-            ELSE known.valid_at < excluded.valid_at
+            WHEN stored.valid_at IS NULL THEN stored.version < excluded.version
+            ELSE stored.valid_at < excluded.valid_at
                 OR indelible.has_backdated_event(
-                    target_id, known.version, excluded.version, known.valid_at
+                    target_id, stored.version, excluded.version, stored.valid_at
                 )
         END;
     RETURN FOUND;

@@ -1,13 +1,13 @@
 -- The life of a stream: closed, reopened, archived, erased (docs/explanation/stream-lifecycle.md).
 
 CREATE OR REPLACE FUNCTION indelible.record_change(
-    stream_id bigint, operation text, events bigint, why text
+    stream_id bigint, operation text, events bigint, reason text
 )
 RETURNS bigint
 LANGUAGE sql
 AS $$
     INSERT INTO indelible.stream_changes (stream_id, operation, events, reason)
-    VALUES (stream_id, operation, events, why)
+    VALUES (stream_id, operation, events, reason)
     RETURNING number
 $$;
 COMMENT ON FUNCTION indelible.record_change(bigint, text, bigint, text) IS
@@ -16,10 +16,10 @@ COMMENT ON FUNCTION indelible.record_change(bigint, text, bigint, text) IS
 CREATE OR REPLACE FUNCTION indelible.close_stream(
     stream_name text,
     expected_version bigint,
-    why text,
+    reason text,
     OUT outcome text,
     OUT last_version bigint,
-    OUT facts jsonb
+    OUT details jsonb
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -38,12 +38,12 @@ BEGIN
         outcome := 'missing';
     ELSIF expected_version >= -1 AND expected_version <> stream.version THEN
         outcome := 'wrong_version';
-        facts := indelible.last_event(stream.id, stream.version);
+        details := indelible.last_event(stream.id, stream.version);
     ELSE
         outcome := 'done';
         IF stream.closed_at IS NULL THEN
             UPDATE indelible.streams SET closed_at = clock_timestamp() WHERE streams.id = stream.id;
-            PERFORM indelible.record_change(stream.id, 'close', NULL, why);
+            PERFORM indelible.record_change(stream.id, 'close', NULL, reason);
         END IF;
     END IF;
 END
@@ -51,7 +51,7 @@ $$;
 COMMENT ON FUNCTION indelible.close_stream(text, bigint, text) IS
     'Closes a stream at an expected version, -2 or -4 for any: appends are refused from then on. Outcome: done, missing or wrong_version.';
 
-CREATE OR REPLACE FUNCTION indelible.reopen_stream(stream_name text, why text)
+CREATE OR REPLACE FUNCTION indelible.reopen_stream(stream_name text, reason text)
 RETURNS text
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -69,7 +69,7 @@ BEGIN
     END IF;
     IF stream.closed_at IS NOT NULL THEN
         UPDATE indelible.streams SET closed_at = NULL WHERE streams.id = stream.id;
-        PERFORM indelible.record_change(stream.id, 'reopen', NULL, why);
+        PERFORM indelible.record_change(stream.id, 'reopen', NULL, reason);
     END IF;
     RETURN 'done';
 END
@@ -114,7 +114,7 @@ $$;
 COMMENT ON FUNCTION indelible.check_archived_ids(uuid[]) IS
     'Raises 40001 if one of the ids stands in events and in the archive. Called after these events were inserted, if there is an archive.';
 
-CREATE OR REPLACE FUNCTION indelible.archive_stream(stream_name text, why text)
+CREATE OR REPLACE FUNCTION indelible.archive_stream(stream_name text, reason text)
 RETURNS text
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -137,7 +137,7 @@ BEGIN
     END IF;
     SELECT count(*) INTO to_move FROM indelible.events WHERE stream_id = stream.id;
     IF to_move > 0 THEN
-        PERFORM indelible.record_change(stream.id, 'archive', to_move, why);
+        PERFORM indelible.record_change(stream.id, 'archive', to_move, reason);
         UPDATE indelible.streams SET archived_at = clock_timestamp() WHERE streams.id = stream.id;
         DELETE FROM indelible.events WHERE stream_id = stream.id;
     END IF;
@@ -147,7 +147,7 @@ $$;
 COMMENT ON FUNCTION indelible.archive_stream(text, text) IS
     'Moves the events of a closed stream to archived_events; they keep their places. Outcome: done, missing or open.';
 
-CREATE OR REPLACE FUNCTION indelible.erase_stream(stream_name text, why text)
+CREATE OR REPLACE FUNCTION indelible.erase_stream(stream_name text, reason text)
 RETURNS text
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -158,7 +158,7 @@ DECLARE
     to_erase bigint;
     change bigint;
 BEGIN
-    IF coalesce(why, '') = '' THEN
+    IF coalesce(reason, '') = '' THEN
         RAISE EXCEPTION 'nothing is erased without a reason'
         USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
     END IF;
@@ -173,7 +173,7 @@ BEGIN
     SELECT count(*) INTO to_erase
     FROM indelible.all_events WHERE stream_id = target_id AND erasure IS NULL;
     IF to_erase > 0 THEN
-        change := indelible.record_change(target_id, 'erase', to_erase, why);
+        change := indelible.record_change(target_id, 'erase', to_erase, reason);
         UPDATE indelible.events
         SET data = 'null', metadata = NULL, erasure = change
         WHERE stream_id = target_id AND erasure IS NULL;

@@ -76,13 +76,13 @@ COMMENT ON SEQUENCE indelible.events_position IS 'Hands out positions. It never 
 SELECT nextval('indelible.events_position');
 
 -- In a migration, and not with the other functions: a constraint calls it.
-CREATE FUNCTION indelible.is_valid_timestamp(moment timestamptz)
+CREATE FUNCTION indelible.is_valid_timestamp(value timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql
 IMMUTABLE STRICT PARALLEL SAFE
 AS $$
 BEGIN
-    RETURN moment >= '0001-01-01 00:00+00' AND moment < '10000-01-01 00:00+00';
+    RETURN value >= '0001-01-01 00:00+00' AND value < '10000-01-01 00:00+00';
 END
 $$;
 COMMENT ON FUNCTION indelible.is_valid_timestamp(timestamptz) IS
@@ -280,18 +280,19 @@ CREATE TABLE indelible.recorded_time_index (
     position bigint NOT NULL,
     earliest timestamptz,
     latest timestamptz,
-    moment timestamptz NOT NULL,
+    latest_so_far timestamptz NOT NULL,
     CONSTRAINT recorded_time_index_pkey PRIMARY KEY (position)
 );
-CREATE INDEX recorded_time_index_moment_index ON indelible.recorded_time_index (moment, position);
+CREATE INDEX recorded_time_index_latest_so_far_index ON indelible.recorded_time_index
+    (latest_so_far, position);
 COMMENT ON TABLE indelible.recorded_time_index IS
-    'A row for each 1,000 settled positions: in which time they were recorded. Readers add to it; appends do not.';
+    'One row per 1,000 settled positions: when they were recorded. Readers add rows; appends do not.';
 COMMENT ON COLUMN indelible.recorded_time_index.position IS 'The last of its positions: a multiple of 1,000.';
 COMMENT ON COLUMN indelible.recorded_time_index.earliest IS
     'The earliest recorded_at of its events; null where there is none.';
 COMMENT ON COLUMN indelible.recorded_time_index.latest IS
     'The latest recorded_at of its events; null where there is none.';
-COMMENT ON COLUMN indelible.recorded_time_index.moment IS
+COMMENT ON COLUMN indelible.recorded_time_index.latest_so_far IS
     'The latest recorded_at of all events up to here.';
 
 
@@ -331,10 +332,10 @@ COMMENT ON COLUMN indelible.snapshots.data IS 'The state.';
 
 -- Consumer groups ---------------------------------------------------------------------------------
 
--- Up to where a group came in order of valid time; rows compare as wholes, first by the moment.
-CREATE TYPE indelible.due_key AS (moment timestamptz, "position" bigint);
+-- A group's progress in order of valid time. Rows compare as a whole, first by the due time.
+CREATE TYPE indelible.due_key AS (due_at timestamptz, "position" bigint);
 COMMENT ON TYPE indelible.due_key IS
-    'A place in the order in which facts become due: a valid time, and a position for those of the same.';
+    'A key in the order in which events become due: a valid time, then a position.';
 
 CREATE TABLE indelible.groups (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -366,7 +367,7 @@ COMMENT ON COLUMN indelible.groups.max_attempts IS 'After how many attempts an e
 COMMENT ON COLUMN indelible.groups.retry_seconds IS
     'How long the first retry waits; each one after it twice as long.';
 COMMENT ON COLUMN indelible.groups.lease_seconds IS
-    'After how long without a beat a worker is taken for dead.';
+    'After how long without a heartbeat the lease of a worker expires.';
 COMMENT ON COLUMN indelible.groups.park_blocks_stream IS
     'Whether the later events of a stream wait behind a parked one.';
 COMMENT ON COLUMN indelible.groups.deliver_when_valid IS
@@ -392,7 +393,7 @@ CREATE TABLE indelible.group_workers (
     CONSTRAINT group_workers_group_fkey
         FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE
 )
--- Every beat updates one row in place.
+-- Every heartbeat updates one row in place.
 WITH (fillfactor = 50);
 COMMENT ON TABLE indelible.group_workers IS 'One row a worker that holds a lease.';
 COMMENT ON COLUMN indelible.group_workers.group_id IS 'The group: groups.id.';
@@ -402,7 +403,7 @@ COMMENT ON COLUMN indelible.group_workers.name IS 'Host and process, for people.
 COMMENT ON COLUMN indelible.group_workers.instance IS
     'The random id of the worker: when it joins anew, what it had under an older token is freed.';
 COMMENT ON COLUMN indelible.group_workers.round IS
-    'How often its slices were dealt anew: a beat of an earlier round does not count.';
+    'How often its slices were rebalanced: a heartbeat of an earlier round does not count.';
 COMMENT ON COLUMN indelible.group_workers.checkpoint IS
     'Up to here the events of all its slices are finished, or stand in group_events.';
 COMMENT ON COLUMN indelible.group_workers.checkpoint_due IS
@@ -456,7 +457,7 @@ CREATE TABLE indelible.group_events (
     CONSTRAINT group_events_pkey PRIMARY KEY (group_id, position),
     CONSTRAINT group_events_group_fkey
         FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE,
-    CONSTRAINT group_events_state CHECK (state IN ('running', 'retry', 'queued', 'parked'))
+    CONSTRAINT group_events_state CHECK (state IN ('in_progress', 'retry', 'queued', 'parked'))
 );
 CREATE INDEX group_events_key_index ON indelible.group_events (group_id, key, number);
 CREATE INDEX group_events_position_index ON indelible.group_events (group_id, key, position);
@@ -470,7 +471,7 @@ COMMENT ON COLUMN indelible.group_events.position IS 'The event: events.position
 COMMENT ON COLUMN indelible.group_events.slice IS 'The slice that it falls into.';
 COMMENT ON COLUMN indelible.group_events.key IS 'What is kept in order: its stream, tag or field.';
 COMMENT ON COLUMN indelible.group_events.state IS
-    'running: with a handler, or was when its worker died; retry: waits for its time; queued: waits behind an earlier one of its key; parked: waits for an operator.';
+    'in_progress: a handler has it, or had it when its worker died; retry: waits for its next attempt; queued: waits behind an earlier event of its key; parked: waits for an operator.';
 COMMENT ON COLUMN indelible.group_events.attempts IS 'How often it was handed to a handler.';
 COMMENT ON COLUMN indelible.group_events.not_before IS 'When it may be tried again.';
 COMMENT ON COLUMN indelible.group_events.reason IS 'Why it was parked or is tried again.';
