@@ -154,17 +154,17 @@ class PoolEngine:
                     connection.transaction(),
                 ):
                     cursor = connection.event_cursor
-                    given = fetch(cursor, statement, self._settings, self._prepares)
-                    copied = rows(given)
-                    if copied is None:
+                    result_rows = fetch(cursor, statement, self._settings, self._prepares)
+                    copy_rows = rows(result_rows)
+                    if copy_rows is None:
                         raise psycopg.Rollback
                     with cursor.copy(copy_in) as copy:
-                        for part in copied:
-                            copy.write(part)
-                    fetch(cursor, check(given), self._settings, self._prepares)
-                if copied is not None:
+                        for data in copy_rows:
+                            copy.write(data)
+                    fetch(cursor, check(result_rows), self._settings, self._prepares)
+                if copy_rows is not None:
                     self._on_commit()
-                return given
+                return result_rows
             except psycopg.Error as error:
                 self._prepares = self._prepares and not is_lost_preparation(error)
                 problem = translate(error, self._settings)
@@ -235,9 +235,9 @@ class PoolEngine:
 
         For those who go on trying by themselves, and want to be stopped meanwhile.
         """
-        twin = copy(self)
-        twin._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
-        return twin
+        engine = copy(self)
+        engine._settings = replace(self._settings, timeout=min(_IMPATIENCE, self._settings.timeout))
+        return engine
 
     def bind(self, connection: Connection) -> BoundEngine:
         """Give an engine that runs operations on a connection of the caller's."""
@@ -336,7 +336,7 @@ class PoolEngine:
             time.sleep(pause)
 
     def _append_with(
-        self, part: OnAppend, connection: PooledConnection, statement: AppendStatement
+        self, on_append: OnAppend, connection: PooledConnection, statement: AppendStatement
     ) -> Rows:
         """Append, and have something done in the same transaction."""
         if not self._prepares:
@@ -344,7 +344,7 @@ class PoolEngine:
         with connection.transaction():
             rows = fetch(connection.event_cursor, statement, self._settings, self._prepares)
             with unwrap_transient_errors(self._settings):
-                part(BoundEngine(connection, self._settings), statement, rows)
+                on_append(BoundEngine(connection, self._settings), statement, rows)
         return rows
 
 
