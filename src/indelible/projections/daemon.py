@@ -227,7 +227,7 @@ class Daemon:
                             return
                         retries.succeed()
                     except LeaseLost:
-                        _log.warning("%s: another worker has taken over", kept.run.described)
+                        _log.warning("%s: another worker has taken over", kept.run.definition)
                         return
                     except TRANSIENT_ERRORS as error:
                         pause = retries.next_pause()
@@ -236,7 +236,7 @@ class Daemon:
         except StoreClosed:
             return
         except Exception:
-            _log.exception("a partition of %s is given back", kept.run.described)
+            _log.exception("a partition of %s is given back", kept.run.definition)
         finally:
             self._watch.leave(id(kept))
 
@@ -246,7 +246,7 @@ class Daemon:
             if not kept.projector.is_holding and not kept.projector.take_over():
                 return False
         except _REFUSED as error:
-            _log.error("projection %s is left to others: %s", kept.run.described, error)
+            _log.error("projection %s is left to others: %s", kept.run.definition, error)
             self._duty.refused[kept.run.build_id or 0] = error
             return False
         wait = self._engine.run(kept.failing.resume())
@@ -278,11 +278,11 @@ class Daemon:
         kept.failing.succeed()
         for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
             try:
-                run.described.projection.on_live(event)
+                run.definition.projection.on_live(event)
             except BaseException as error:
                 if ends_task(error):
                     raise
-                _log.exception("on_live of projection %s failed", run.described)
+                _log.exception("on_live of projection %s failed", run.definition)
         if batch.is_caught_up:
             while not kept.stop.is_set() and not run.has_more(self._watch.state):
                 self._watch.raise_what_ended()

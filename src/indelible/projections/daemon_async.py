@@ -226,7 +226,7 @@ class AsyncDaemon:
                             return
                         retries.succeed()
                     except LeaseLost:
-                        _log.warning("%s: another worker has taken over", kept.run.described)
+                        _log.warning("%s: another worker has taken over", kept.run.definition)
                         return
                     except TRANSIENT_ERRORS as error:
                         pause = retries.next_pause()
@@ -235,7 +235,7 @@ class AsyncDaemon:
         except StoreClosed:
             return
         except Exception:
-            _log.exception("a partition of %s is given back", kept.run.described)
+            _log.exception("a partition of %s is given back", kept.run.definition)
         finally:
             self._watch.leave(id(kept))
 
@@ -245,7 +245,7 @@ class AsyncDaemon:
             if not kept.projector.is_holding and not await kept.projector.take_over():
                 return False
         except _REFUSED as error:
-            _log.error("projection %s is left to others: %s", kept.run.described, error)
+            _log.error("projection %s is left to others: %s", kept.run.definition, error)
             self._duty.refused[kept.run.build_id or 0] = error
             return False
         wait = await self._engine.run(kept.failing.resume())
@@ -277,11 +277,11 @@ class AsyncDaemon:
         kept.failing.succeed()
         for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
             try:
-                await run.described.projection.on_live(event)
+                await run.definition.projection.on_live(event)
             except BaseException as error:
                 if ends_task(error):
                     raise
-                _log.exception("on_live of projection %s failed", run.described)
+                _log.exception("on_live of projection %s failed", run.definition)
         if batch.is_caught_up:
             while not kept.stop.is_set() and not run.has_more(self._watch.state):
                 self._watch.raise_what_ended()

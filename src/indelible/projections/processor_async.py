@@ -49,7 +49,7 @@ class AsyncProjector:
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
         self._woken = AsyncEvent()
-        run.described.check_variant(is_async=IS_ASYNC)
+        run.definition.check_variant(is_async=IS_ASYNC)
 
     @property
     def position(self) -> int:
@@ -107,7 +107,7 @@ class AsyncProjector:
 
     async def _take_in(self) -> Batch:
         run, engine = self._run, self._engine
-        described = run.described
+        described = run.definition
         if described.kind == "documents" and not described.enriches:
             return await engine.run(run.project())
         batch = await engine.run(run.next_batch())
@@ -157,7 +157,7 @@ class AsyncProjector:
                         await self._wait(stop, lease)
                     retries.succeed()
                 except LeaseLost:
-                    _log.warning("%s: another worker has taken over", self._run.described)
+                    _log.warning("%s: another worker has taken over", self._run.definition)
                 except TRANSIENT_ERRORS as error:
                     pause = retries.next_pause()
                     _log.warning("a projection waits %.2f s for the database: %s", pause, error)
@@ -198,7 +198,7 @@ class AsyncProjector:
 
 def _hold_lease(watch: HeadWatcher, run: partition.PartitionProcessor) -> Lease:
     return watch.leases.hold(
-        f"the lease of partition {run.partition} of projection {run.described}"
+        f"the lease of partition {run.partition} of projection {run.definition}"
     )
 
 

@@ -60,7 +60,9 @@ class AsyncDecisionMethods(AsyncStoreBase):
                 )
             ```
         """
-        return await self._engine.run(matching_events.read_matching(self._writing.codec, query))
+        return await self._engine.run(
+            matching_events.read_matching(self._append_settings.codec, query)
+        )
 
     @overload
     def decide(self, a: DecisionModel[A], /) -> AsyncDeciding[tuple[A]]: ...
@@ -125,9 +127,9 @@ class AsyncDecisionMethods(AsyncStoreBase):
                 decision.append(None, StudentSubscribed(course="c1", student="s1"))
             ```
         """
-        decision = await self._engine.run(decisions.begin(self._writing.codec, models))
+        decision = await self._engine.run(decisions.begin(self._append_settings.codec, models))
         yield decision
-        await self._engine.run(decisions.finish(self._writing, decision))
+        await self._engine.run(decisions.finish(self._append_settings, decision))
 
     async def decide_with(
         self, decide: Callable[..., Any], *models: DecisionModel[Any], attempts: int = 10
@@ -167,7 +169,9 @@ class AsyncDecisionMethods(AsyncStoreBase):
         left = RetryBudget(attempts)
         while True:
             try:
-                return await self._engine.run(decisions.decide_with(self._writing, decide, models))
+                return await self._engine.run(
+                    decisions.decide_with(self._append_settings, decide, models)
+                )
             except AppendConditionFailed as refusal:
                 pause = left.pause_after(refusal)
             await self._engine.wait(pause)

@@ -99,7 +99,7 @@ def _interfered(store: S, interfere: Interference, at: int) -> S:
                     is_append = isinstance(statement, AppendStatement)
                     left[0] -= is_append
                     if is_append and left[0] == 0:
-                        rows = yield from interfere(store._writing, statement)
+                        rows = yield from interfere(store._append_settings, statement)
                     else:
                         rows = yield statement
                 except Exception as error:
@@ -111,7 +111,7 @@ def _interfered(store: S, interfere: Interference, at: int) -> S:
             return result
 
     engine.run = lambda operation: run(interfered(operation))
-    return type(store)(engine, store._writing, store._wakeup)
+    return type(store)(engine, store._append_settings, store._wakeup)
 
 
 def _stream_of(statement: Statement) -> str:
