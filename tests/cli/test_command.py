@@ -184,7 +184,7 @@ def _step(draw: st.DrawFn, store: EventStore, number: int) -> None:
 
 def _answers(store: EventStore, moments: Sequence[datetime]) -> dict[str, object]:
     """What a store answers to reads of every kind, but for positions."""
-    store._writing.codec.keep_as_stored()
+    store._append_settings.codec.keep_as_stored()
     names = [stream.stream for stream in store.streams()]
 
     def told(found: Iterable[RecordedEvent]) -> list[tuple[object, ...]]:

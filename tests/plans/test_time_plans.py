@@ -117,7 +117,7 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
 ) -> None:
     fill(connection, schema)
     assert sync_store.position_at(moment(700_000)) == 700_000  # learns the periods
-    codec = sync_store._writing.codec
+    codec = sync_store._append_settings.codec
     explained = Explained(connection, schema)
 
     assert explained.run(position_at(moment(500_000))) == 500_000
@@ -209,7 +209,7 @@ def test_a_session_that_is_as_old_as_the_store_loads_by_its_indexes(
     """Plans are made when the tables are small, and nobody analyses them while they grow."""
     connection.execute(f"ALTER TABLE {schema}.events SET (autovacuum_enabled = off)")
     codec, counted = (
-        sync_store._writing.codec,
+        sync_store._append_settings.codec,
         adapter_of(Decider(lambda command, state: [], lambda state, event: state, int)),
     )
     explained = Explained(connection, schema)

@@ -15,7 +15,7 @@ from indelible.core.validation import validate_integer
 from indelible.errors import DecodingFailed, InvalidInput, UnknownEventType, UpcastingFailed
 from indelible.serialization.codec import Codec
 from indelible.streams.head import head
-from indelible.streams.rows import decode_rows, place
+from indelible.streams.rows import decode_rows, event_location
 
 _WINDOW = 200_000
 _PAGE = 1_000
@@ -123,7 +123,7 @@ def check_types(codec: Codec, *, samples: int) -> Operation[list[TypeCheck]]:
                 decode_rows(codec, [row])
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
                 # Where it stands is told apart, so that what fails alike is told once.
-                reason = str(error).removeprefix(f"{place(*row[:3])}: ")
+                reason = str(error).removeprefix(f"{event_location(*row[:3])}: ")
                 failures.append(UnreadableEvent(row[1], row[2], row[0], reason))
         checks.append(TypeCheck(name, one.events, len(positions), tuple(failures)))
     return checks

@@ -149,7 +149,7 @@ def events_of(codec: Codec, changes: list[Any]) -> list[Any]:
     events: list[Any] = []
     for change in changes:
         if isinstance(change, NewEvent):
-            events += codec.as_read(validate_name("event type", change.type), change.data)
+            events += codec.as_decoded(validate_name("event type", change.type), change.data)
         else:
             codec.type_of(change)
             events.append(change)

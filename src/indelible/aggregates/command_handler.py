@@ -74,7 +74,7 @@ class CommandHandler:
                 f"command_id must be a UUID, not {command_id!r}: uuid.uuid5(namespace, text) makes"
                 " one of a text, always the same"
             )
-        self._writing = settings
+        self._append_settings = settings
         self._stream = stream
         self._subject = adapter_of(given)
         self._command = command
@@ -101,17 +101,17 @@ class CommandHandler:
             self.handled = yield from self._first_result(self.loading.handled_at)
             return None
         state, version = self.loading.state, self.loading.version
-        decided, returned = self._subject.decide(self._writing.codec, self._command, state)
+        decided, returned = self._subject.decide(self._append_settings.codec, self._command, state)
         if not decided:
             self.handled = CommandResult(state, version, (), None, returned)
             return None
         changes = self._with_ids(decided)
         # First what may fail: what cannot be read again, or taken in, is not stored.
-        events = events_of(self._writing.codec, changes)
+        events = events_of(self._append_settings.codec, changes)
         after = self._subject.with_changes(state, events)
         try:
             result = yield from append.append(
-                self._writing,
+                self._append_settings,
                 self._stream,
                 changes,
                 expected=version,
@@ -139,7 +139,7 @@ class CommandHandler:
 
     def _loading(self, to_version: int | None = None) -> StateLoader[Any]:
         return StateLoader(
-            self._writing.codec,
+            self._append_settings.codec,
             self._stream,
             self._subject,
             to_version=to_version,
@@ -154,7 +154,7 @@ class CommandHandler:
     def _with_ids(self, changes: Sequence[Any]) -> list[Any]:
         if self._command_id is None:
             return list(changes)
-        type_of = self._writing.codec.type_of
+        type_of = self._append_settings.codec.type_of
         return [
             replace(
                 change if isinstance(change, NewEvent) else NewEvent(type_of(change), change),
@@ -179,7 +179,7 @@ class CommandHandler:
         result = AppendResult(self._stream, version, position, recorded_at, idempotent=True)
         then = self._loading(to_version=version)
         yield from then.load()
-        events, _ = decode_rows(self._writing.codec, rows, self._stream)
+        events, _ = decode_rows(self._append_settings.codec, rows, self._stream)
         return CommandResult(
             self._subject.stored(then.state, result),
             version,

@@ -22,7 +22,7 @@ STEP = 100
 """How many events are made, or sent, in one go."""
 
 
-class Life(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class LifeCycle(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """What was done to a stream as a whole, as an export has it on the line of its last event.
 
     Attributes:
@@ -41,22 +41,22 @@ class ImportStream:
     """What a chunk knows of one of its streams.
 
     Attributes:
-        given: the channel that its first event gave.
+        given_channel: the channel that its first event gave.
         channel: the channel that is meant; None for that of its name.
         count: how many events of it the chunk has.
         before: the version that it must have before the first of them; None for any.
         is_erased: whether any of them is erased.
-        life: what was done to the stream as a whole after the last of them, if that is known.
+        life_cycle: what was done to the stream as a whole after the last of them, if that is known.
     """
 
-    given: str | None
+    given_channel: str | None
     channel: str | None
     count: int = 0
     before: int | None = None
     is_erased: bool = False
-    life: Life | None = None
+    life_cycle: LifeCycle | None = None
 
-    def follow(self, stream: str, version: int | None) -> None:
+    def add(self, stream: str, version: int | None) -> None:
         """Note one event more, and check that its version follows the one before it."""
         if version is not None:
             before = version - self.count - 1
@@ -110,20 +110,21 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.events)
 
-    def after(self, known: int) -> Chunk:
+    def after(self, count: int) -> Chunk:
         """Give it without the events at its beginning."""
-        rest = Chunk()
-        rest.events = self.events[known:]
-        for event in rest.events:
-            given = self.of_streams[event.stream]
-            found = rest.of_streams.setdefault(
-                event.stream, ImportStream(given.given, given.channel, life=given.life)
+        remaining = Chunk()
+        remaining.events = self.events[count:]
+        for event in remaining.events:
+            stream = self.of_streams[event.stream]
+            remaining_stream = remaining.of_streams.setdefault(
+                event.stream,
+                ImportStream(stream.given_channel, stream.channel, life_cycle=stream.life_cycle),
             )
-            found.follow(event.stream, event.version)
-            found.is_erased |= event.is_erased
-        return rest.closed()
+            remaining_stream.add(event.stream, event.version)
+            remaining_stream.is_erased |= event.is_erased
+        return remaining.seal()
 
-    def closed(self) -> Chunk:
+    def seal(self) -> Chunk:
         """Give it with its names and keys, when all its events are there."""
         names = self.names = sorted(self.of_streams)
         of_streams = [self.of_streams[name] for name in names]
@@ -133,7 +134,7 @@ class Chunk:
             "counts": column("bigint", [stream.count for stream in of_streams]),
             "versions": column("bigint", [stream.before for stream in of_streams]),
             **self._tags(),
-            "life_cycles": self._lives(of_streams),
+            "life_cycles": self._life_cycles(of_streams),
             "latest": max(
                 (event.recorded_at for event in self.events if event.recorded_at), default=None
             ),
@@ -142,37 +143,43 @@ class Chunk:
 
     def ids(self) -> dict[str, object]:
         """Give the ids that are looked for."""
-        sought = self.events if self.was_refused else self.events[:1]
-        return {"ids": column("uuid", [event.id for event in sought])}
+        events = self.events if self.was_refused else self.events[:1]
+        return {"ids": column("uuid", [event.id for event in events])}
 
     def archived(self, stream_ids: Sequence[int]) -> list[int]:
         """Give those of the streams whose events are to be moved out of the way."""
-        lives = (self.of_streams[name].life for name in self.names)
+        life_cycles = (self.of_streams[name].life_cycle for name in self.names)
         return [
             stream_id
-            for stream_id, life in zip(stream_ids, lives, strict=True)
-            if life is not None and life.archived_at is not None and life.closed_at is not None
+            for stream_id, life_cycle in zip(stream_ids, life_cycles, strict=True)
+            if life_cycle is not None
+            and life_cycle.archived_at is not None
+            and life_cycle.closed_at is not None
         ]
 
-    def _lives(self, of_streams: Sequence[ImportStream]) -> str | None:
+    def _life_cycles(self, of_streams: Sequence[ImportStream]) -> str | None:
         """Give what is to be noted of the streams; mostly nothing."""
-        lives = [
-            {"ordinal": place, "is_erased": stream.is_erased, **to_builtins(stream.life or Life())}
-            for place, stream in enumerate(of_streams, start=1)
-            if stream.is_erased or stream.life is not None
+        life_cycles = [
+            {
+                "ordinal": number,
+                "is_erased": stream.is_erased,
+                **to_builtins(stream.life_cycle or LifeCycle()),
+            }
+            for number, stream in enumerate(of_streams, start=1)
+            if stream.is_erased or stream.life_cycle is not None
         ]
-        return _encode(lives).decode() if lives else None
+        return _encode(life_cycles).decode() if life_cycles else None
 
     def _tags(self) -> dict[str, object]:
         pairs = [
-            (tag, place)
-            for place, event in enumerate(self.events, start=1)
+            (tag, number)
+            for number, event in enumerate(self.events, start=1)
             if event.tags
             for tag in event.tags
         ]
         return {
             "tags": column("text", [tag for tag, _ in pairs]),
-            "tag_events": column("integer", [place for _, place in pairs]),
+            "tag_events": column("integer", [number for _, number in pairs]),
         }
 
     def contents(self) -> dict[str, object]:
@@ -194,7 +201,7 @@ class Chunk:
 
     def rows(
         self,
-        taken_at: datetime,
+        reserved_at: datetime,
         stream_ids: Sequence[int],
         last_versions: Sequence[int],
         positions: Sequence[int],
@@ -203,47 +210,53 @@ class Chunk:
         ids = dict(zip(self.names, stream_ids, strict=True))
         versions = dict(zip(self.names, last_versions, strict=True))
         types: dict[str, bytes] = {}
-        taken = microseconds(taken_at)
-        places = iter(positions)
+        reserved = microseconds(reserved_at)
+        remaining_positions = iter(positions)
         yield COPY_HEAD
         for start in range(0, len(self.events), STEP):
-            parts: list[bytes] = []
-            for event, position in zip(self.events[start : start + STEP], places, strict=False):
+            fields: list[bytes] = []
+            for event, position in zip(
+                self.events[start : start + STEP], remaining_positions, strict=False
+            ):
                 stream, data = event.stream, event.data
                 version = versions[stream] = versions[stream] + 1
-                recorded = taken if event.recorded_at is None else microseconds(event.recorded_at)
+                recorded = (
+                    reserved if event.recorded_at is None else microseconds(event.recorded_at)
+                )
                 event_type = types.get(event.type)
                 if event_type is None:
                     event_type = types[event.type] = sized(event.type.encode())
-                parts += (
+                fields += (
                     _row(11, 8, position, 8, ids[stream], 8, version, 8, recorded, 16, event.id),
                     event_type,
                     _json(len(data) + 1, 1),
                     data,
-                    _rest(event, recorded),
+                    _optional_fields(event, recorded),
                 )
-            yield b"".join(parts)
+            yield b"".join(fields)
         yield COPY_END
 
 
-def _rest(event: ChunkEvent, recorded: int) -> bytes:
+def _optional_fields(event: ChunkEvent, recorded: int) -> bytes:
     """The fields of a row that most events do not have."""
     metadata, tags, valid_at = event.metadata, event.tags, event.valid_at
     if metadata is None and tags is None and valid_at is None and not event.is_erased:
-        return _NOTHING
-    valid = None if valid_at is None else microseconds(valid_at)
+        return _NO_OPTIONAL_FIELDS
+    valid_microseconds = None if valid_at is None else microseconds(valid_at)
     return b"".join(
         (
             NULL if metadata is None else _json(len(metadata) + 1, 1) + metadata,
             NULL if tags is None else sized(array("text", tags)),
-            NULL if valid is None or valid == recorded else _moment(8, valid),
-            _BEFORE if event.is_erased else NULL,
+            NULL
+            if valid_microseconds is None or valid_microseconds == recorded
+            else _moment(8, valid_microseconds),
+            _ERASED_BEFORE if event.is_erased else NULL,
         )
     )
 
 
-_NOTHING = NULL * 4
-_BEFORE = Struct(">iq").pack(8, 0)  # erased before it came here, by no change of this store
+_NO_OPTIONAL_FIELDS = NULL * 4
+_ERASED_BEFORE = Struct(">iq").pack(8, 0)  # erased before it came here, by no change of this store
 _row = Struct(">hiqiqiqiqi16s").pack
 _json = Struct(">ib").pack  # its length, and the version of the format
 _moment = Struct(">iq").pack

@@ -18,7 +18,7 @@ class ChunkMaker:
     def __init__(self, importing: Importing, events: list[Any]) -> None:
         self._importing = importing
         self._remaining = iter(events)
-        self._made: Chunk | None = None
+        self._chunk: Chunk | None = None
         self._error: Exception | None = None
 
     def step(self) -> bool:
@@ -27,15 +27,15 @@ class ChunkMaker:
         Returns:
             Whether there is more to be made.
         """
-        if self._made is None and self._error is None:
+        if self._chunk is None and self._error is None:
             try:
-                if some := list(islice(self._remaining, STEP)):
-                    self._importing.add(some)
+                if events := list(islice(self._remaining, STEP)):
+                    self._importing.add(events)
                 else:
-                    self._made = self._importing.finish()
+                    self._chunk = self._importing.finish()
             except Exception as error:
                 self._error = error
-        return self._made is None and self._error is None
+        return self._chunk is None and self._error is None
 
     def chunk(self) -> Chunk:
         """Give all of it, or say what is wrong with it."""
@@ -43,8 +43,8 @@ class ChunkMaker:
             pass
         if self._error is not None:
             raise self._error
-        assert self._made is not None  # noqa: S101
-        return self._made
+        assert self._chunk is not None  # noqa: S101
+        return self._chunk
 
 
 def check_events(events: Any) -> Iterable[Any]:

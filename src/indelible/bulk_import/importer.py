@@ -8,30 +8,30 @@ from indelible.errors import ConnectionLost, TransactionConflict
 from indelible.postgres.engine import PoolEngine
 
 from .chunk_maker import ChunkMaker, check_events
-from .operations import Importable, Importing, take
+from .operations import Importable, Importing, take_chunk
 
 
 def import_events(engine: PoolEngine, importing: Importing, events: Importable) -> None:
     """Import all events."""
     remaining = iter(check_events(events))
-    taken = take(remaining)
-    making = ChunkMaker(importing, taken)
-    while taken:
-        chunk = making.chunk()
-        taken = take(remaining)
-        making = ChunkMaker(importing, taken)
+    batch = take_chunk(remaining)
+    maker = ChunkMaker(importing, batch)
+    while batch:
+        chunk = maker.chunk()
+        batch = take_chunk(remaining)
+        maker = ChunkMaker(importing, batch)
         while chunk:
             try:
-                secured = engine.load(
+                reserved = engine.load(
                     importing.begin(chunk),
                     "bulk_import.copy",
                     partial(importing.rows, chunk),
                     partial(importing.check, chunk),
-                    making.step,
+                    maker.step,
                 )
             except TransactionConflict as conflict:
-                chunk = importing.again(chunk, conflict)
+                chunk = importing.retry(chunk, conflict)
                 continue
             except ConnectionLost as loss:
-                raise importing.lost(chunk, loss) from loss
-            chunk = engine.run(importing.go_on(chunk, secured))
+                raise importing.connection_lost(chunk, loss) from loss
+            chunk = engine.run(importing.finish_chunk(chunk, reserved))

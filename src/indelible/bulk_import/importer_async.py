@@ -11,7 +11,7 @@ from indelible.errors import ConnectionLost, TransactionConflict
 from indelible.postgres.engine_async import AsyncPoolEngine
 
 from .chunk_maker import ChunkMaker, check_events
-from .operations import AsyncImportable, Importing, is_full, size_of, take
+from .operations import AsyncImportable, Importing, is_full, size_of, take_chunk
 
 
 async def import_events_async(
@@ -19,50 +19,50 @@ async def import_events_async(
 ) -> None:
     """Import all events, awaiting."""
     remaining = _batches(events)
-    taken: list[Any] = await anext(remaining, [])
-    making = ChunkMaker(importing, taken)
-    while taken:
-        chunk = await asyncio.to_thread(making.chunk)
-        taken = await anext(remaining, [])
-        making = ChunkMaker(importing, taken)
+    batch: list[Any] = await anext(remaining, [])
+    maker = ChunkMaker(importing, batch)
+    while batch:
+        chunk = await asyncio.to_thread(maker.chunk)
+        batch = await anext(remaining, [])
+        maker = ChunkMaker(importing, batch)
         while chunk:
-            meanwhile = asyncio.create_task(_make(making))
+            making = asyncio.create_task(_make(maker))
             try:
-                secured = await engine.load(
+                reserved = await engine.load(
                     importing.begin(chunk),
                     "bulk_import.copy",
                     partial(importing.rows, chunk),
                     partial(importing.check, chunk),
                 )
             except TransactionConflict as conflict:
-                chunk = importing.again(chunk, conflict)
+                chunk = importing.retry(chunk, conflict)
                 continue
             except ConnectionLost as loss:
-                raise importing.lost(chunk, loss) from loss
+                raise importing.connection_lost(chunk, loss) from loss
             finally:
-                meanwhile.cancel()
-            chunk = await engine.run(importing.go_on(chunk, secured))
+                making.cancel()
+            chunk = await engine.run(importing.finish_chunk(chunk, reserved))
 
 
 async def _batches(events: AsyncImportable) -> AsyncIterator[list[Any]]:
     """Take the events of a chunk at a time. To take them may wait, as for a file."""
     if isinstance(events, AsyncIterable):
-        taken: list[Any] = []
+        pending: list[Any] = []
         size = 0
         async for event in events:
-            taken.append(event)
+            pending.append(event)
             size += size_of((event,))
-            if is_full(len(taken), size):
-                yield taken
-                taken, size = [], 0
-        yield taken
+            if is_full(len(pending), size):
+                yield pending
+                pending, size = [], 0
+        yield pending
         return
     remaining = iter(check_events(events))
-    while batch := await asyncio.to_thread(take, remaining):
-        yield batch
+    while chunk_events := await asyncio.to_thread(take_chunk, remaining):
+        yield chunk_events
 
 
-async def _make(making: ChunkMaker) -> None:
+async def _make(maker: ChunkMaker) -> None:
     """Make a chunk, with time for other tasks between the steps."""
-    for _ in iter(making.step, False):
+    for _ in iter(maker.step, False):
         await asyncio.sleep(0)

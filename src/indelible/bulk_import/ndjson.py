@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from .chunk import Life
+from .chunk import LifeCycle
 
 NO_METADATA = msgspec.Raw(b"{}")
 
@@ -27,7 +27,7 @@ class ImportLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     recorded_at: datetime | None = None
     valid_at: datetime | None = None
     erased: bool = False
-    life: Life | None = None
+    life: LifeCycle | None = None
     position: Any = None
     """Where it stood in the other store: not kept."""
 

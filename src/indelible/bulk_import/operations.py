@@ -35,9 +35,9 @@ from indelible.streams.append_input import (
     check_channel,
     check_id,
     check_size,
+    check_tag_list,
     check_tags,
-    given_tags,
-    written,
+    encode_event,
 )
 
 from .chunk import STEP, Chunk, ChunkEvent, ImportStream
@@ -62,16 +62,16 @@ _TYPES_REMEMBERED = 10_000
 _LINES = (bytes, str)
 
 
-def take(events: Iterator[Any]) -> list[Any]:
+def take_chunk(events: Iterator[Any]) -> list[Any]:
     """Take as many events as a chunk has; none at the end."""
-    taken: list[Any] = []
+    batch: list[Any] = []
     size = 0
-    while some := list(islice(events, min(STEP, CHUNK_EVENTS - len(taken)))):
-        taken += some
-        size += size_of(some)
-        if is_full(len(taken), size):
+    while step := list(islice(events, min(STEP, CHUNK_EVENTS - len(batch)))):
+        batch += step
+        size += size_of(step)
+        if is_full(len(batch), size):
             break
-    return taken
+    return batch
 
 
 def size_of(events: Sequence[Any]) -> int:
@@ -104,12 +104,12 @@ class Importing:
         inline: Mapping[str, frozenset[str] | None] = MappingProxyType({}),
         past_inline: bool = False,
     ) -> None:
-        self._writing = settings
+        self._append_settings = settings
         self._source = None if source is None else validate_name("source", source).encode()
         self._keep_recorded_at = keep_recorded_at
         self._inline = inline
         self._past_inline = past_inline
-        self._taken = 0
+        self._count = 0
         self._unit = "event"
         self._chunk = Chunk()
         self._types: set[str] = set()
@@ -123,15 +123,15 @@ class Importing:
         """
         try:
             for event in events:
-                self._taken += 1
+                self._count += 1
                 if isinstance(event, _LINES):
                     self._unit = "line"
-                    self._take_line(event)
+                    self._add_line(event)
                 else:
                     self._unit = "event"
-                    self._take_value(event)
+                    self._add_value(event)
         except IndelibleError as error:
-            error.add_location(f"{self._unit} {self._taken:,}")
+            error.add_location(f"{self._unit} {self._count:,}")
             raise
 
     def finish(self) -> Chunk:
@@ -140,16 +140,16 @@ class Importing:
         Raises:
             InvalidInput: an id stands in it twice.
         """
-        made, self._chunk = self._chunk, Chunk()
-        seen: set[bytes] = set()
-        for event in made.events:
-            if event.id in seen:
+        chunk, self._chunk = self._chunk, Chunk()
+        ids: set[bytes] = set()
+        for event in chunk.events:
+            if event.id in ids:
                 raise InvalidInput(
                     f"{self._unit} {event.place:,}: event id {UUID(bytes=event.id)} stands twice:"
                     " give each event its own"
                 )
-            seen.add(event.id)
-        return made.closed()
+            ids.add(event.id)
+        return chunk.seal()
 
     def begin(self, chunk: Chunk) -> Statement:
         """Give the statement that secures the places of the events.
@@ -163,7 +163,7 @@ class Importing:
             survives_conflicts=chunk.was_refused,
         )
 
-    def again(self, chunk: Chunk, conflict: TransactionConflict | None = None) -> Chunk:
+    def retry(self, chunk: Chunk, conflict: TransactionConflict | None = None) -> Chunk:
         """Give a chunk that was refused, so that it is tried once more.
 
         Raises:
@@ -174,23 +174,23 @@ class Importing:
         chunk.was_refused = True
         return chunk
 
-    def rows(self, chunk: Chunk, secured: Rows) -> Iterator[bytes] | None:
+    def rows(self, chunk: Chunk, reserved: Rows) -> Iterator[bytes] | None:
         """Give the rows to be copied; None where the transaction is to be undone."""
-        ((outcome, _, taken_at, stream_ids, versions, first, positions),) = secured
+        ((outcome, _, taken_at, stream_ids, versions, first, positions),) = reserved
         if outcome != "ready":
             return None
         if positions is None:
             positions = range(first, first + len(chunk))
         return chunk.rows(taken_at, stream_ids, versions, positions)
 
-    def check(self, chunk: Chunk, secured: Rows) -> Statement:
+    def check(self, chunk: Chunk, reserved: Rows) -> Statement:
         """Give the statement that looks for the ids of the copied rows in the archive."""
-        ((_, _, _, stream_ids, _, first, positions),) = secured
+        ((_, _, _, stream_ids, _, first, positions),) = reserved
         last = _last(chunk, first, positions)
         archived = chunk.archived(stream_ids)
         return Statement("bulk_import.check", {"first": first, "last": last, "archived": archived})
 
-    def go_on(self, chunk: Chunk, secured: Rows) -> Operation[Chunk]:
+    def finish_chunk(self, chunk: Chunk, reserved: Rows) -> Operation[Chunk]:
         """Note what became of a chunk.
 
         Returns:
@@ -201,7 +201,7 @@ class Importing:
             DuplicateEvent, WrongExpectedVersion, ChannelMismatch, InvalidInput: nothing of the
                 chunk was stored.
         """
-        ((outcome, facts, _, _, _, first, positions),) = secured
+        ((outcome, facts, _, _, _, first, positions),) = reserved
         if outcome == "ready":
             imported = self.result.imported + len(chunk)
             last = _last(chunk, first, positions)
@@ -209,17 +209,19 @@ class Importing:
             return Chunk()
         if outcome == "known":
             parameters = {**chunk.contents(), "after": self.result.position}
-            ((known, position, facts),) = yield Statement("bulk_import.find_existing", parameters)
+            ((skipped_count, position, facts),) = yield Statement(
+                "bulk_import.find_existing", parameters
+            )
             if facts is None:
-                skipped = self.result.skipped + known
+                skipped = self.result.skipped + skipped_count
                 self.result = replace(self.result, skipped=skipped, position=position)
-                return chunk.after(known)
+                return chunk.after(skipped_count)
         elif outcome != "in_future" and not chunk.was_refused:
-            return self.again(chunk)  # an id that is there tells more than a version
+            return self.retry(chunk)  # an id that is there tells more than a version
         index, error = _refusal(outcome, facts, chunk)
         raise error.add_location(f"{self._unit} {chunk.events[index].place:,}")
 
-    def lost(self, chunk: Chunk, loss: ConnectionLost) -> ConnectionLost:
+    def connection_lost(self, chunk: Chunk, loss: ConnectionLost) -> ConnectionLost:
         """Say what to do where it is not known whether a chunk was stored."""
         return ConnectionLost(
             f"{loss}; or run the import again, which skips what is there",
@@ -228,11 +230,11 @@ class Importing:
 
     # Events of every form -----------------------------------------------------------------
 
-    def _take_value(self, event: object) -> None:
+    def _add_value(self, event: object) -> None:
         if isinstance(event, ImportEvent):
             event_type = event.type
             if event_type is None:
-                event_type = self._writing.codec.type_of(event.data)
+                event_type = self._append_settings.codec.type_of(event.data)
         elif isinstance(event, RecordedEvent):
             event_type = event.type
         else:
@@ -246,15 +248,19 @@ class Importing:
         if is_erased:
             data, metadata = b"null", None
         else:
-            data, metadata = written(self._writing, event_type, event.data, event.metadata)
+            data, metadata = encode_event(
+                self._append_settings, event_type, event.data, event.metadata
+            )
         event_id = None if event.id is None else check_id(event_type, event.id)
-        class_tags = () if is_erased else self._writing.codec.tags_of(event_type, event.data, data)
-        self._keep(
+        class_tags = (
+            () if is_erased else self._append_settings.codec.tags_of(event_type, event.data, data)
+        )
+        self._append(
             *(event, of_stream, event_id, event_type, data, metadata, class_tags),
             is_erased=is_erased,
         )
 
-    def _take_line(self, text: bytes | str) -> None:
+    def _add_line(self, text: bytes | str) -> None:
         try:
             line = read_line(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -264,7 +270,7 @@ class Importing:
         event_type = line.type
         of_stream = self._stream(line.stream, line.channel)
         self._check_type(event_type)
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         # Read whole, and then kept as it is: to write it again would take longer.
         data, metadata = bytes(line.data), None
         codec.check(event_type, data)
@@ -276,14 +282,14 @@ class Importing:
                 raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
         if line.erased and (data != b"null" or metadata is not None):
             raise InvalidInput(f"event {event_type!r} is erased, and has data or metadata")
-        check_size(self._writing, event_type, len(data) + len(metadata or b""))
+        check_size(self._append_settings, event_type, len(data) + len(metadata or b""))
         tags = () if line.erased else codec.tags_of(event_type, line.data, data)
-        self._keep(
+        self._append(
             *(line, of_stream, line.id, event_type, data, metadata, tags), is_erased=line.erased
         )
-        of_stream.life = line.life
+        of_stream.life_cycle = line.life
 
-    def _keep(
+    def _append(
         self,
         event: ImportEvent | RecordedEvent | ImportLine,
         of_stream: ImportStream,
@@ -296,27 +302,27 @@ class Importing:
         is_erased: bool = False,
     ) -> None:
         version = None if event.version is None else _version(event.version)
-        made = self._made_id() if event_id is None else event_id.bytes
+        id_bytes = self._derived_id() if event_id is None else event_id.bytes
         tags = None
         if event.tags or class_tags:
-            tags = check_tags([*given_tags(event.tags or ()), *class_tags]) or None
+            tags = check_tags([*check_tag_list(event.tags or ()), *class_tags]) or None
         valid_at, recorded_at = event.valid_at, event.recorded_at
         if valid_at is not None:
             valid_at = validate_timestamp("valid_at", valid_at)
         if recorded_at is not None:
             recorded_at = validate_timestamp("recorded_at", recorded_at)
-        if of_stream.life is not None and of_stream.life.closed_at is not None:
+        if of_stream.life_cycle is not None and of_stream.life_cycle.closed_at is not None:
             raise InvalidInput(
                 f"stream {event.stream!r} was closed after its event before this one: what was done"
                 " to a stream stands on the line of its last event"
             )
-        of_stream.follow(event.stream, version)
+        of_stream.add(event.stream, version)
         self._chunk.events.append(
             ChunkEvent(
-                self._taken,
+                self._count,
                 event.stream,
                 version,
-                made,
+                id_bytes,
                 event_type,
                 data,
                 metadata,
@@ -328,19 +334,20 @@ class Importing:
         )
         of_stream.is_erased |= is_erased
 
-    def _stream(self, stream: Any, given: str | None) -> ImportStream:
+    def _stream(self, stream: Any, given_channel: str | None) -> ImportStream:
         of_streams = self._chunk.of_streams
-        known = of_streams.get(stream) if isinstance(stream, str) else None
-        if known is None:
+        of_stream = of_streams.get(stream) if isinstance(stream, str) else None
+        if of_stream is None:
             validate_new_name("stream", stream)
-            channel = check_channel(self._writing, stream, given)
-            known = of_streams[stream] = ImportStream(given, channel)
-        elif given != known.given:
+            channel = check_channel(self._append_settings, stream, given_channel)
+            of_stream = of_streams[stream] = ImportStream(given_channel, channel)
+        elif given_channel != of_stream.given_channel:
             raise InvalidInput(
-                f"stream {stream!r} is given channel {given!r} here and {known.given!r} shortly"
-                " before: a stream belongs to one channel for ever"
+                f"stream {stream!r} is given channel {given_channel!r} here and"
+                f" {of_stream.given_channel!r} shortly before: a stream belongs to one"
+                " channel for ever"
             )
-        return known
+        return of_stream
 
     def _check_type(self, event_type: Any) -> None:
         if isinstance(event_type, str) and event_type in self._types:
@@ -361,7 +368,7 @@ class Importing:
             self._types.clear()
         self._types.add(event_type)
 
-    def _made_id(self) -> bytes:
+    def _derived_id(self) -> bytes:
         """The id of an event that has none: the same in each run of the import.
 
         A UUID of version 8 that begins with the event's place in its source, so that ids of a
@@ -372,10 +379,10 @@ class Importing:
                 "it has no id: give it one, or give the import a source=… that ids are made from,"
                 " so that it can be run again"
             )
-        digest = blake2b(b"%d %b" % (self._taken, self._source), digest_size=10).digest()
+        digest = blake2b(b"%d %b" % (self._count, self._source), digest_size=10).digest()
         hashed = int.from_bytes(digest, "big")
-        made = self._taken << 80 | 8 << 76 | (hashed >> 68) << 64 | 2 << 62 | hashed & (2**62 - 1)
-        return made.to_bytes(16, "big")
+        number = self._count << 80 | 8 << 76 | (hashed >> 68) << 64 | 2 << 62 | hashed & (2**62 - 1)
+        return number.to_bytes(16, "big")
 
 
 def _last(chunk: Chunk, first: int, positions: list[int] | None) -> int:
@@ -389,7 +396,7 @@ def _version(version: object) -> int:
     return validate_integer("version", version)
 
 
-class _Fact(msgspec.Struct):
+class _Refused(msgspec.Struct):
     """Why a chunk was refused: the matter with one of its events or streams, counted from 1."""
 
     ordinal: int
@@ -411,14 +418,14 @@ def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleEr
             f"recorded_at {latest} is in the future: an event is recorded when it has happened"
         )
     if outcome == "known":
-        duplicates = msgspec.json.decode(facts, type=list[_Fact])
+        duplicates = msgspec.json.decode(facts, type=list[_Refused])
         return duplicates[0].ordinal - 1, DuplicateEvent(
             [
                 Duplicate(fact.id or UUID(int=0), fact.stream, fact.version, fact.same_content)
                 for fact in duplicates[:_SHOWN]
             ]
         )
-    fact = msgspec.json.decode(facts, type=_Fact)
+    fact = msgspec.json.decode(facts, type=_Refused)
     stream = chunk.names[fact.ordinal - 1]
     of_stream = chunk.of_streams[stream]
     if outcome == "closed":

@@ -118,16 +118,16 @@ def log(
 def as_stored(url: str | None, schema: str) -> EventStore:
     """Open a store that gives data and metadata as the JSON that is stored."""
     store = EventStore.connect(url, schema=schema)
-    store._writing.codec.keep_as_stored()
+    store._append_settings.codec.keep_as_stored()
     return store
 
 
 def exported(store: EventStore, events: Iterable[RecordedEvent]) -> Iterator[dict[str, Any]]:
     """Give events as JSON has them, and at a stream's last event what was done to the stream."""
     remaining = iter(events)
-    while some := list(islice(remaining, _LOOKED_UP)):
-        lives = store._engine.run(lifecycle.lives({event.stream for event in some}))
-        for event in some:
-            version, found = lives.get(event.stream, (None, b""))
-            more = {"life": msgspec.Raw(found)} if version == event.version else {}
-            yield {**output.event_json(event), **more}
+    while page := list(islice(remaining, _LOOKED_UP)):
+        life_cycles = store._engine.run(lifecycle.life_cycles({event.stream for event in page}))
+        for event in page:
+            version, life_cycle = life_cycles.get(event.stream, (None, b""))
+            life_field = {"life": msgspec.Raw(life_cycle)} if version == event.version else {}
+            yield {**output.event_json(event), **life_field}

@@ -93,7 +93,7 @@ class AsyncBackground:
 
 async def cancel_async(work: Iterable[AsyncBackground]) -> None:
     """End what has not ended. Threads cannot be: they are left alone, and end with the process."""
-    tasks = [one._task for one in work if one.is_running]
+    tasks = [background._task for background in work if background.is_running]
     for task in tasks:
         task.cancel()
     if tasks:

@@ -48,10 +48,10 @@ def validate_time_range(what: str, value: object) -> TimeRange | None:
         return None
     if not isinstance(value, tuple) or len(value) != 2:
         raise InvalidInput(f"{what} must be a pair of moments (from, before), not {value!r}")
-    begins, ends = (validate_timestamp(what, moment) for moment in value)
-    if ends < begins:
-        raise InvalidInput(f"{what} must not end before it begins: {begins} to {ends}")
-    return begins, ends
+    start, end = (validate_timestamp(what, moment) for moment in value)
+    if end < start:
+        raise InvalidInput(f"{what} must not end before it begins: {start} to {end}")
+    return start, end
 
 
 def previous_instant(moment: datetime) -> datetime | None:

@@ -33,8 +33,8 @@ def uuid7_hexes() -> Iterator[str]:
 
 
 def _uuid7() -> int:
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    fraction = rest * 4096 // 1_000_000
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    fraction = nanoseconds * 4096 // 1_000_000
     # The first of the random bits is left 0, so that ids may be counted up from this one.
     return milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | _random_bits() >> 3
 

@@ -53,14 +53,14 @@ def column(kind: Kind, values: Sequence[Any]) -> Column | None:
 def array(kind: Kind, values: Sequence[Any]) -> bytes:
     """Give values as an array; kinds and values as for `column`."""
     has_nulls = None in values
-    number, convert, layout, size = _KINDS[kind]
+    type_oid, convert, layout, size = _KINDS[kind]
     # One dimension, whether there are nulls, the type, how many, the first is number 1.
-    head = pack(">iiiii", 1, has_nulls, number, len(values), 1)
+    header = pack(">iiiii", 1, has_nulls, type_oid, len(values), 1)
     if layout and not has_nulls:
         given = values if convert is None else map(convert, values)
         fields = chain.from_iterable(zip(repeat(size), given, strict=False))
-        return head + pack(">" + f"i{layout}" * len(values), *fields)
-    parts = [head]
+        return header + pack(">" + f"i{layout}" * len(values), *fields)
+    parts = [header]
     for value in values:
         if value is None:
             parts.append(NULL)

@@ -39,13 +39,13 @@ class PendingAppend:
 
     __slots__ = (
         "alive",
-        "begun",
         "has_left",
         "is_sent",
         "ordering_key",
         "problem",
         "rows",
         "signal",
+        "started_at",
         "statement",
     )
 
@@ -54,7 +54,7 @@ class PendingAppend:
         assert statement.ordering_key is not None  # noqa: S101
         self.ordering_key = statement.ordering_key
         self.alive = alive
-        self.begun = 0.0
+        self.started_at = 0.0
         self.signal: Any = None
         self.rows: Rows | None = None
         self.problem: BaseException | None = None
@@ -80,12 +80,17 @@ class PendingAppend:
 
     def text(self) -> str:
         """The append as `append_batch` takes it."""
-        given = self.statement.parameters
-        stream, channel = _json(given["stream"]).decode(), _json(given["channel"]).decode()
-        conditions = f',"conditions":{given["conditions"]}' if "conditions" in given else ""
+        parameters = self.statement.parameters
+        stream, channel = (
+            _json(parameters["stream"]).decode(),
+            _json(parameters["channel"]).decode(),
+        )
+        conditions = (
+            f',"conditions":{parameters["conditions"]}' if "conditions" in parameters else ""
+        )
         return (
-            f'{{"stream":{stream},"channel":{channel},"expected":{given["expected"]},'
-            f'"events":{given["events"]}{conditions}}}'
+            f'{{"stream":{stream},"channel":{channel},"expected":{parameters["expected"]},'
+            f'"events":{parameters["events"]}{conditions}}}'
         )
 
 
@@ -96,12 +101,12 @@ class Batch:
     Attributes:
         entries: the appends, in order.
         takes_place: whether it takes the place of a worker; not what may have to wait for long.
-        begun: when it began.
+        started_at: when it began.
     """
 
     entries: list[PendingAppend]
     takes_place: bool = True
-    begun: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def is_alone(self) -> bool:
@@ -168,10 +173,10 @@ class CommitQueue:
         """Take a place; return what is to be run at once, if a worker is free."""
         if self.has_room and entry.ordering_key not in self._in_progress:
             return self._begin([entry])
-        self.queue(entry)
+        self.add(entry)
         return None
 
-    def queue(self, entry: PendingAppend) -> bool:
+    def add(self, entry: PendingAppend) -> bool:
         """Take a place; return whether there is a worker for what waits."""
         waiting = self._waiting.get(entry.ordering_key)
         if waiting is not None:
@@ -182,36 +187,36 @@ class CommitQueue:
                 self._ready.append(entry.ordering_key)
         return self.has_room and bool(self._ready)
 
-    def admit(self, entry: PendingAppend) -> Batch:
+    def add_running(self, entry: PendingAppend) -> Batch:
         """Note what is under way already."""
-        work = self._begin([entry])
-        work.begun = entry.begun
-        return work
+        batch = self._begin([entry])
+        batch.started_at = entry.started_at
+        return batch
 
-    def settle(self, work: Batch, outcome: Rows | BaseException) -> list[Batch]:
+    def settle(self, batch: Batch, outcome: Rows | BaseException) -> list[Batch]:
         """Note the outcome of what was run; return what is to be run next."""
-        self._running.discard(work)
-        self._leave(work)
-        self._settled = len(work.entries)
-        aside: dict[str, list[PendingAppend]] = {}
-        for entry in self._note(work, outcome):
+        self._running.discard(batch)
+        self._free_place(batch)
+        self._settled = len(batch.entries)
+        busy: dict[str, list[PendingAppend]] = {}
+        for entry in self._record(batch, outcome):
             if not entry.is_abandoned:
-                aside.setdefault(entry.ordering_key, []).append(entry)
-        following = []
-        for key in {entry.ordering_key: None for entry in work.entries}:
+                busy.setdefault(entry.ordering_key, []).append(entry)
+        batches = []
+        for key in {entry.ordering_key: None for entry in batch.entries}:
             self._in_progress.discard(key)
-            if key in aside:
-                first, *rest = aside[key]
-                following.append(self._begin([first], takes_place=False))
+            if key in busy:
+                first, *rest = busy[key]
+                batches.append(self._begin([first], takes_place=False))
                 if rest:
                     self._waiting[key] = deque((*rest, *self._waiting.get(key, ())))
             elif key in self._waiting:
                 self._ready.append(key)
-        return following + self.go_on()
+        return batches + self.next_batches()
 
-    def _note(self, work: Batch, outcome: Rows | BaseException) -> list[PendingAppend]:
+    def _record(self, batch: Batch, outcome: Rows | BaseException) -> list[PendingAppend]:
         """Note outcomes; return the appends that are to go alone."""
-        entries = work.entries
+        entries = batch.entries
         if isinstance(outcome, BaseException):
             if len(entries) > 1 and isinstance(outcome, _OF_ONE):
                 return entries
@@ -223,30 +228,30 @@ class CommitQueue:
         if len(entries) == 1:
             entries[0].rows = outcome
             return []
-        aside = []
-        for place, *row in outcome:
-            entry = entries[place - 1]
+        busy = []
+        for number, *row in outcome:
+            entry = entries[number - 1]
             if row[0] == "contended":
-                aside.append(entry)
+                busy.append(entry)
             else:
                 entry.rows = [tuple(row)]
-        return aside
+        return busy
 
-    def relieve(self) -> list[Batch]:
+    def add_workers(self) -> list[Batch]:
         """Return what more workers are to run, where those that there are take long."""
         if self._ready:
             latest = time.monotonic() - PATIENCE
-            for work in self._running:
-                if work.begun < latest:
-                    self._leave(work)
-        return self.go_on()
+            for batch in self._running:
+                if batch.started_at < latest:
+                    self._free_place(batch)
+        return self.next_batches()
 
-    def go_on(self) -> list[Batch]:
+    def next_batches(self) -> list[Batch]:
         """Return what is to be run now, as far as there are workers."""
-        following = []
+        batches = []
         while self.has_room and (entries := self._gather()):
-            following.append(self._begin(entries))
-        return following
+            batches.append(self._begin(entries))
+        return batches
 
     def _gather(self) -> list[PendingAppend]:
         """Take what waits for a worker, up to the size of a batch."""
@@ -269,19 +274,19 @@ class CommitQueue:
                 self._waiting[key] = waiting
         return entries
 
-    def _leave(self, work: Batch) -> None:
-        if work.takes_place:
-            work.takes_place = False
+    def _free_place(self, batch: Batch) -> None:
+        if batch.takes_place:
+            batch.takes_place = False
             self._free += 1
-            self._free_for_batches += not work.is_alone
+            self._free_for_batches += not batch.is_alone
 
     def _begin(self, entries: list[PendingAppend], *, takes_place: bool = True) -> Batch:
-        work = Batch(entries, takes_place)
+        batch = Batch(entries, takes_place)
         for entry in entries:
             entry.is_sent = True
-        self._running.add(work)
+        self._running.add(batch)
         if takes_place:
             self._free -= 1
-            self._free_for_batches -= not work.is_alone
+            self._free_for_batches -= not batch.is_alone
         self._in_progress.update(entry.ordering_key for entry in entries)
-        return work
+        return batch

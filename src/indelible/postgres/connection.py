@@ -21,7 +21,7 @@ from indelible.errors import IndelibleError, LockTimeout
 from indelible.events import HeadHolder
 
 from .adapters import adapt_parameters, event_cursor, prepare
-from .errors import told_holders, unreachable
+from .errors import add_holders, unreachable
 from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
 from .settings import Settings
@@ -83,19 +83,19 @@ class PooledConnection(psycopg.Connection[Any]):
 
 def _with_steps(gen: PQGen[T], socket: int, step: Callable[[], bool]) -> PQGen[T]:
     try:
-        wanted = next(gen)
+        readiness = next(gen)
         while True:
-            while step() and not _is_ready(socket, wanted):
+            while step() and not _is_ready(socket, readiness):
                 pass
-            wanted = gen.send((yield wanted))
+            readiness = gen.send((yield readiness))
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-def _is_ready(socket: int, wanted: Wait) -> bool:
+def _is_ready(socket: int, readiness: Wait) -> bool:
     with DefaultSelector() as selector:
-        selector.register(socket, wanted)
+        selector.register(socket, readiness)
         return bool(selector.select(0))
 
 
@@ -129,13 +129,13 @@ def with_holders(timeout: LockTimeout, settings: Settings) -> LockTimeout:
     except (psycopg.Error, IndelibleError) as error:
         _log.debug("who holds the lock is not known: %s", error)
         return timeout
-    return told_holders(timeout, [str(HeadHolder(*row)) for row in rows])
+    return add_holders(timeout, [str(HeadHolder(*row)) for row in rows])
 
 
 def configure(connection: PooledConnection) -> None:
     """Set up a connection of ours, as an object: the driver begins transactions in this way."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    _heed_standby(connection)
+    _watch_standby(connection)
     connection._as_made = _attributes(connection)
 
 
@@ -187,7 +187,7 @@ def _restore_object(connection: PooledConnection) -> bool:
     )
 
 
-def _heed_standby(connection: PooledConnection) -> None:
+def _watch_standby(connection: PooledConnection) -> None:
     connection._standby = StandbyWait()
     connection.add_notice_handler(connection._standby)
 

@@ -70,7 +70,7 @@ async def open_connection_async(settings: Settings) -> AsyncPooledConnection:
 async def configure_async(connection: AsyncPooledConnection) -> None:
     """Set up a connection of ours, as `configure` does."""
     await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
-    _heed_standby(connection)
+    _watch_standby(connection)
     connection._as_made = _attributes(connection)
 
 
@@ -123,7 +123,7 @@ def _restore_object(connection: AsyncPooledConnection) -> bool:
     )
 
 
-def _heed_standby(connection: AsyncPooledConnection) -> None:
+def _watch_standby(connection: AsyncPooledConnection) -> None:
     connection._standby = StandbyWait()
     connection.add_notice_handler(connection._standby)
 

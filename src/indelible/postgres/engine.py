@@ -156,17 +156,17 @@ class PoolEngine:
                     connection.transaction(),
                 ):
                     cursor = connection.event_cursor
-                    given = fetch(cursor, statement, self._settings, self._prepares)
-                    copied = rows(given)
-                    if copied is None:
+                    result_rows = fetch(cursor, statement, self._settings, self._prepares)
+                    copy_rows = rows(result_rows)
+                    if copy_rows is None:
                         raise psycopg.Rollback
                     with cursor.copy(copy_in) as copy:
-                        for part in copied:
-                            copy.write(part)
-                    fetch(cursor, check(given), self._settings, self._prepares)
-                if copied is not None:
+                        for data in copy_rows:
+                            copy.write(data)
+                    fetch(cursor, check(result_rows), self._settings, self._prepares)
+                if copy_rows is not None:
                     self._on_commit()
-                return given
+                return result_rows
             except psycopg.Error as error:
                 self._prepares = self._prepares and not is_lost_preparation(error)
                 problem = translate(error, self._settings)
@@ -356,7 +356,7 @@ class PoolEngine:
             time.sleep(pause)
 
     def _append_with(
-        self, part: OnAppend, connection: PooledConnection, statement: AppendStatement
+        self, on_append: OnAppend, connection: PooledConnection, statement: AppendStatement
     ) -> Rows:
         """Append, and have something done in the same transaction."""
         if not self._prepares:
@@ -364,7 +364,7 @@ class PoolEngine:
         with connection.transaction():
             rows = fetch(connection.event_cursor, statement, self._settings, self._prepares)
             with unwrap_transient_errors(self._settings):
-                part(BoundEngine(connection, self._settings), statement, rows)
+                on_append(BoundEngine(connection, self._settings), statement, rows)
         return rows
 
 

@@ -146,17 +146,19 @@ class AsyncPoolEngine:
             try:
                 async with self._checkout() as connection, connection.transaction():
                     cursor = connection.event_cursor
-                    given = await fetch_async(cursor, statement, self._settings, self._prepares)
-                    copied = rows(given)
-                    if copied is None:
+                    result_rows = await fetch_async(
+                        cursor, statement, self._settings, self._prepares
+                    )
+                    copy_rows = rows(result_rows)
+                    if copy_rows is None:
                         raise psycopg.Rollback
                     async with cursor.copy(copy_in) as copy:
-                        for part in copied:
-                            await copy.write(part)
-                    await fetch_async(cursor, check(given), self._settings, self._prepares)
-                if copied is not None:
+                        for data in copy_rows:
+                            await copy.write(data)
+                    await fetch_async(cursor, check(result_rows), self._settings, self._prepares)
+                if copy_rows is not None:
                     self._on_commit()
-                return given
+                return result_rows
             except psycopg.Error as error:
                 self._prepares = self._prepares and not is_lost_preparation(error)
                 problem = translate(error, self._settings)
@@ -336,7 +338,10 @@ class AsyncPoolEngine:
             await asyncio.sleep(pause)
 
     async def _append_with(
-        self, part: AsyncOnAppend, connection: AsyncPooledConnection, statement: AppendStatement
+        self,
+        on_append: AsyncOnAppend,
+        connection: AsyncPooledConnection,
+        statement: AppendStatement,
     ) -> Rows:
         """Append, and have something done in the same transaction."""
         if not self._prepares:
@@ -346,7 +351,7 @@ class AsyncPoolEngine:
                 connection.event_cursor, statement, self._settings, self._prepares
             )
             with unwrap_transient_errors(self._settings):
-                await part(AsyncBoundEngine(connection, self._settings), statement, rows)
+                await on_append(AsyncBoundEngine(connection, self._settings), statement, rows)
         return rows
 
 

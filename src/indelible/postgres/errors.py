@@ -32,7 +32,7 @@ from indelible.errors import (
 
 from .settings import Settings
 
-_WAIT_LESS = (
+_AFTER_LOCK_TIMEOUT = (
     "nothing of it was stored. End the transaction that holds it, or try again; inside"
     " store.transaction() append with what that gives, for the store itself has other connections"
 )
@@ -71,7 +71,7 @@ class ConnectionAttempts:
 
     def pause_after(self, problem: IndelibleError, error: psycopg.Error) -> float:
         """Say how many seconds to wait before the next attempt, or raise the problem."""
-        passes = (
+        is_transient = (
             isinstance(problem, ConnectionLost)
             or (isinstance(problem, TransactionConflict) and self._survives_conflicts)
             or is_lost_preparation(error)
@@ -83,7 +83,7 @@ class ConnectionAttempts:
             problem = self.loss  # what a later attempt met says nothing of that one
         self._failures += 1
         pause = _BACKOFF.delay(self._failures)
-        if not passes or time.monotonic() + pause > self._deadline:
+        if not is_transient or time.monotonic() + pause > self._deadline:
             raise problem from error
         return pause
 
@@ -140,7 +140,7 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
             )
         raise problem from error
     except ProjectionFailed as failure:
-        cause = _passing_cause(failure, settings)
+        cause = _transient_cause(failure, settings)
         if cause is None:
             raise
         raise in_transaction(cause, settings) from failure
@@ -152,10 +152,10 @@ def unwrap_transient_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except IndelibleError as error:
-        raise _passing_cause(error, settings) or error  # noqa: B904
+        raise _transient_cause(error, settings) or error  # noqa: B904
 
 
-def _passing_cause(error: IndelibleError, settings: Settings) -> psycopg.Error | None:
+def _transient_cause(error: IndelibleError, settings: Settings) -> psycopg.Error | None:
     """The driver's error behind one of ours, where the transaction is worth repeating for it."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, psycopg.Error):
@@ -180,12 +180,12 @@ def log_errors() -> Iterator[None]:
 
 def is_lost_preparation(error: Exception) -> bool:
     """Whether a prepared statement is another session's: a pooler is in between."""
-    lost = isinstance(
+    is_lost = isinstance(
         error, psycopg.errors.DuplicatePreparedStatement | psycopg.errors.InvalidSqlStatementName
     )
-    if lost:
+    if is_lost:
         _log.info("prepared statements do not work here: going on without them")
-    return lost
+    return is_lost
 
 
 def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
@@ -204,7 +204,7 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
                 " setting of the database or the role"
             )
         case "55P03":
-            return LockTimeout(f"others held a lock for too long ({text}): {_WAIT_LESS}")
+            return LockTimeout(f"others held a lock for too long ({text}): {_AFTER_LOCK_TIMEOUT}")
         case "IND05":
             return LeaseLost(f"{text}. {hint}" if hint else None)
         case "IND06":
@@ -270,7 +270,7 @@ def is_read_only(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate in ("25006", "IND03")
 
 
-def told_holders(timeout: LockTimeout, holders: Sequence[str]) -> LockTimeout:
+def add_holders(timeout: LockTimeout, holders: Sequence[str]) -> LockTimeout:
     """Say who holds locks of the store."""
     if not holders:
         return timeout
@@ -317,6 +317,6 @@ def no_connection(settings: Settings, stats: dict[str, int]) -> DatabaseUnreacha
 
 def target(url: str) -> str:
     """Where the database is, for messages: never with its password."""
-    given = conninfo_to_dict(url)
-    host = given.get("host") or given.get("hostaddr") or "the default host"
-    return f"{host}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+    parameters = conninfo_to_dict(url)
+    host = parameters.get("host") or parameters.get("hostaddr") or "the default host"
+    return f"{host}:{parameters.get('port', 5432)}/{parameters.get('dbname', '')}"

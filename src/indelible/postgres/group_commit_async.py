@@ -21,24 +21,24 @@ class AsyncGroupCommit:
 
     def __init__(self, execute: Callable[[Statement], Awaitable[Rows]], connections: int) -> None:
         self._execute = execute
-        self._line = CommitQueue(min(WORKERS, connections), BATCHES)
+        self._queue = CommitQueue(min(WORKERS, connections), BATCHES)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._goes_on = False
-        self._relief: asyncio.TimerHandle | None = None
+        self._is_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def append(self, statement: AppendStatement) -> Rows:
         """Append, with others where they are many."""
         entry = PendingAppend(statement)
-        if self._line.is_idle and (work := self._line.enter(entry)):
-            return await self._alone(work)
+        if self._queue.is_idle and (batch := self._queue.enter(entry)):
+            return await self._alone(batch)
         loop = asyncio.get_running_loop()
         entry.signal = loop.create_future()
-        if self._line.queue(entry):
-            if not self._goes_on:
-                self._goes_on = True  # when all that is ready to run has run
-                loop.call_soon(self._go_on)
-        elif self._relief is None:
-            self._relief = loop.call_later(PATIENCE, self._relieve)
+        if self._queue.add(entry):
+            if not self._is_scheduled:
+                self._is_scheduled = True  # when all that is ready to run has run
+                loop.call_soon(self._start_batches)
+        elif self._timer is None:
+            self._timer = loop.call_later(PATIENCE, self._start_more)
         try:
             await entry.signal
         except asyncio.CancelledError:
@@ -46,44 +46,44 @@ class AsyncGroupCommit:
             raise
         return entry.outcome()
 
-    async def _alone(self, work: Batch) -> Rows:
+    async def _alone(self, batch: Batch) -> Rows:
         try:
-            rows = await self._execute(work.statement())
+            rows = await self._execute(batch.statement())
         except BaseException as error:
-            self._begin(self._line.settle(work, error))
+            self._begin(self._queue.settle(batch, error))
             raise
-        self._begin(self._line.settle(work, rows))
+        self._begin(self._queue.settle(batch, rows))
         return rows
 
-    def _go_on(self) -> None:
-        self._goes_on = False
-        self._begin(self._line.go_on())
+    def _start_batches(self) -> None:
+        self._is_scheduled = False
+        self._begin(self._queue.next_batches())
 
-    def _relieve(self) -> None:
-        self._relief = None
-        self._begin(self._line.relieve())
-        if self._line.is_waited_for:
-            self._relief = asyncio.get_running_loop().call_later(PATIENCE, self._relieve)
+    def _start_more(self) -> None:
+        self._timer = None
+        self._begin(self._queue.add_workers())
+        if self._queue.is_waited_for:
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._start_more)
 
-    def _begin(self, following: list[Batch]) -> None:
-        for work in following:
-            task = asyncio.create_task(self._run(work))
+    def _begin(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            task = asyncio.create_task(self._run(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, work: Batch) -> None:
+    async def _run(self, batch: Batch) -> None:
         outcome: Rows | BaseException
         try:
-            outcome = await self._execute(work.statement())
+            outcome = await self._execute(batch.statement())
         except Exception as error:
             outcome = error
         except BaseException:  # the loop ends
-            self._settle(work, StoreClosed())
+            self._settle(batch, StoreClosed())
             raise
-        self._settle(work, outcome)
+        self._settle(batch, outcome)
 
-    def _settle(self, work: Batch, outcome: Rows | BaseException) -> None:
-        self._begin(self._line.settle(work, outcome))
-        for entry in work.entries:
+    def _settle(self, batch: Batch, outcome: Rows | BaseException) -> None:
+        self._begin(self._queue.settle(batch, outcome))
+        for entry in batch.entries:
             if entry.is_settled and not entry.signal.done():
                 entry.signal.set_result(None)

@@ -84,8 +84,8 @@ class Lease:
             self._life = None
             return
         until = time.monotonic() + max(seconds, _LEAST_PATIENCE) + pause
-        before, self._life = self._life, _Life(renewal, seconds, until)
-        if before is None or before.renewal != renewal:
+        previous, self._life = self._life, _Life(renewal, seconds, until)
+        if previous is None or previous.renewal != renewal:
             self._due_at = -inf
         self._due_at = max(self._due_at, renewed_at + seconds * _RENEWED_AFTER)
         try:
@@ -107,9 +107,9 @@ class Lease:
             self._forget(life)
             return
         self._due_at = now + life.seconds * _TRIED_AGAIN_AFTER  # if it fails
-        stands = session.run(_ask(life.renewal))
+        is_held = session.run(_ask(life.renewal))
         self._due_at = now + life.seconds * _RENEWED_AFTER
-        if not stands:
+        if not is_held:
             self._lost = life.renewal
             self._due_at = inf
 
@@ -178,5 +178,5 @@ class Leases:
 
 
 def _ask(renewal: Statement) -> Operation[bool]:
-    ((stands,),) = yield renewal
-    return bool(stands)
+    ((is_held,),) = yield renewal
+    return bool(is_held)

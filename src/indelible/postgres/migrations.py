@@ -146,11 +146,13 @@ def check(schema: str) -> Operation[None]:
         SchemaError: a copy, or somebody's hand, has broken it.
     """
     try:
-        ((found, functions, problem, subject, number),) = yield Statement("postgres.store_version")
+        ((version, functions, problem, subject, number),) = yield Statement(
+            "postgres.store_version"
+        )
         if problem == "sequence behind":
             # A new epoch, which a copy made by logical replication needs, mends it.
             yield Statement("streams.epoch")
-            ((found, functions, problem, subject, number),) = yield Statement(
+            ((version, functions, problem, subject, number),) = yield Statement(
                 "postgres.store_version"
             )
     except SchemaMissing:
@@ -158,13 +160,13 @@ def check(schema: str) -> Operation[None]:
         if is_unreleased:
             raise _unreleased(schema) from None
         raise
-    wanted = newest_version()
-    if found is None:
+    newest = newest_version()
+    if version is None:
         raise _broken(schema, problem, subject, number) if problem else SchemaMissing(schema)
-    if found < wanted:
-        raise SchemaOutdated(schema, found, wanted)
-    if found > wanted:
-        raise SchemaTooNew(schema, found, wanted)
+    if version < newest:
+        raise SchemaOutdated(schema, version, newest)
+    if version > newest:
+        raise SchemaTooNew(schema, version, newest)
     if functions is None or functions < FUNCTION_SET:
         raise SchemaOutdated(schema, functions or 0, FUNCTION_SET, "function set")
     if problem is not None:
@@ -212,24 +214,24 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
             it needs.
     """
     _check_server(connection, schema)
-    return _patiently(connection, schema, lambda cursor: _migrate(cursor, schema))
+    return _retry_change(connection, schema, lambda cursor: _migrate(cursor, schema))
 
 
 def _migrate(cursor: psycopg.Cursor, schema: str) -> list[str]:
     applied = _applied(cursor, schema)
-    found = max(applied, default=0)
-    if found > newest_version():
-        raise SchemaTooNew(schema, found, newest_version())
-    done = []
+    version = max(applied, default=0)
+    if version > newest_version():
+        raise SchemaTooNew(schema, version, newest_version())
+    changes = []
     for migration in migrations():
         checksum = applied.get(migration.version)
         if checksum is None:
             _apply_migration(cursor, migration, schema)
-            done.append(f"{migration.version:04} {migration.name}")
+            changes.append(f"{migration.version:04} {migration.name}")
         elif checksum != migration.checksum:
             raise _unreleased(schema)
     if _apply_functions(cursor, schema):
-        done.append(f"functions {FUNCTION_SET}")
+        changes.append(f"functions {FUNCTION_SET}")
     ((_, _, problem, subject, number),) = cursor.execute(
         statements(schema)["postgres.store_version"]
     )
@@ -237,7 +239,7 @@ def _migrate(cursor: psycopg.Cursor, schema: str) -> list[str]:
         raise _broken(schema, problem, subject, number)
     if problem is not None:
         cursor.execute(statements(schema)["postgres.repair_store"])
-    return done
+    return changes
 
 
 def _apply_migration(cursor: psycopg.Cursor, migration: Migration, schema: str) -> None:
@@ -256,28 +258,28 @@ def _apply_migration(cursor: psycopg.Cursor, migration: Migration, schema: str) 
 
 def _apply_functions(cursor: psycopg.Cursor, schema: str) -> bool:
     """Apply the library's functions if they are newer than the store's."""
-    own = function_set()
+    library_set = function_set()
     cursor.execute(statements(schema)["postgres.function_set"])
-    stored, checksums = cursor.fetchone() or (0, {})
-    if stored > own.number:
+    stored_number, checksums = cursor.fetchone() or (0, {})
+    if stored_number > library_set.number:
         return False
-    if stored == own.number:
-        if checksums != own.checksums:
+    if stored_number == library_set.number:
+        if checksums != library_set.checksums:
             raise _unreleased(schema)
         return False
     # The functions name each other: not each can be the first.
     cursor.execute(
         f"SET LOCAL check_function_bodies = off; SET LOCAL lock_timeout = '{_FUNCTIONS_TRY}'"
     )
-    for name, checksum in own.checksums.items():
+    for name, checksum in library_set.checksums.items():
         # A view or a trigger that is replaced locks out those who use it: not without need.
         if checksum != checksums.get(name):
-            cursor.execute(in_schema(own.texts[name], schema))
+            cursor.execute(in_schema(library_set.texts[name], schema))
     # By default nobody but the owner may do anything; create_roles() grants what is needed.
     cursor.execute(in_schema("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC", schema))
     cursor.execute(
         statements(schema)["postgres.insert_function_set"],
-        {"number": own.number, "checksums": json.dumps(own.checksums)},
+        {"number": library_set.number, "checksums": json.dumps(library_set.checksums)},
     )
     return True
 
@@ -297,7 +299,7 @@ def create_roles(connection: psycopg.Connection, schema: str) -> None:
         cursor.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
         cursor.execute(in_schema((_SCHEMA / "roles.sql").read_text("utf-8"), schema))
 
-    _patiently(connection, schema, create)
+    _retry_change(connection, schema, create)
 
 
 _PASSING = (
@@ -311,8 +313,8 @@ _PASSING = (
 )
 
 
-def _patiently(
-    connection: psycopg.Connection, schema: str, work: Callable[[psycopg.Cursor], T]
+def _retry_change(
+    connection: psycopg.Connection, schema: str, change: Callable[[psycopg.Cursor], T]
 ) -> T:
     """Do work on the schema, in one transaction and with nobody else at it; again if need be."""
     deadline = time.monotonic() + _PATIENCE
@@ -323,16 +325,16 @@ def _patiently(
                     statements(schema)["postgres.migration_lock"],
                     {"schema": schema, "timeout": _TRY},
                 )
-                return work(cursor)
+                return change(cursor)
         except _PASSING as error:
             if time.monotonic() + _PAUSE > deadline:
                 if isinstance(error, psycopg.errors.LockNotAvailable):
-                    raise _kept_out(connection, schema) from error
+                    raise _locked_out(connection, schema) from error
                 raise
         time.sleep(_PAUSE * random())  # noqa: S311 - no secret
 
 
-def _kept_out(connection: psycopg.Connection, schema: str) -> SchemaError:
+def _locked_out(connection: psycopg.Connection, schema: str) -> SchemaError:
     holders = "; ".join(
         str(HeadHolder(pid, application, state, seconds, None))
         for pid, application, state, seconds in connection.execute(

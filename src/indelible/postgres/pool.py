@@ -138,14 +138,14 @@ class Pool(ConnectionPool[PooledConnection]):
         loan.prepare_to_wait()
         self._waiting.append(loan)
         try:
-            is_looked_after = self._nconns >= self._max_size
+            is_attended = self._nconns >= self._max_size
             while not (self._is_first(loan) and self._take(loan)):
-                if not is_looked_after:
+                if not is_attended:
                     self.run_task(_Attend(self))
-                left = deadline - monotonic()
-                if left <= 0:
+                seconds_left = deadline - monotonic()
+                if seconds_left <= 0:
                     raise PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec")
-                is_looked_after = loan.wait(min(left, _PATIENCE))
+                is_attended = loan.wait(min(seconds_left, _PATIENCE))
         finally:
             with suppress(ValueError):
                 self._waiting.remove(loan)

@@ -58,12 +58,12 @@ def standby_heard(connection: Connection | AsyncConnection) -> Iterator[None]:
     waits.check()
 
 
-def is_direct_connection(told: int, row: tuple[Any, ...] | None) -> bool:
+def is_direct_connection(backend_pid: int, row: tuple[Any, ...] | None) -> bool:
     """Whether the session is the server's own, so that it keeps what is prepared in it.
 
     A pooler makes up the number of the process that it tells when a connection is made.
     """
-    return row is not None and row[0] == told
+    return row is not None and row[0] == backend_pid
 
 
 def tell_about_pooler() -> None:
@@ -78,11 +78,11 @@ def check_encoding(connection: Connection | AsyncConnection) -> None:
         InvalidInput: it has another encoding than UTF-8.
     """
     if not connection.closed:
-        found = connection.pgconn.parameter_status(b"client_encoding")
-        if found is None or found.upper() not in (b"UTF8", b"UTF-8"):
+        encoding = connection.pgconn.parameter_status(b"client_encoding")
+        if encoding is None or encoding.upper() not in (b"UTF8", b"UTF-8"):
             raise InvalidInput(
-                f"the connection's client_encoding is {(found or b'not known').decode()}, in which"
-                " not all text of the store can be written: SET client_encoding = 'UTF8'"
+                f"the connection's client_encoding is {(encoding or b'not known').decode()}, in"
+                " which not all text of the store can be written: SET client_encoding = 'UTF8'"
             )
 
 
@@ -92,17 +92,19 @@ def check_url(url: str) -> None:
     Raises:
         InvalidInput: it is none, or libpq would take part of a password for a host or a port.
     """
-    place, _, _ = url.partition("?")
-    if "://" in place and (
-        place.count("@") > 1 or "@" in place.partition("://")[2].partition("/")[2]
+    address, _, _ = url.partition("?")
+    if "://" in address and (
+        address.count("@") > 1 or "@" in address.partition("://")[2].partition("/")[2]
     ):
         raise InvalidInput(
             "the URL has an @ or a / that may be part of its password: write %40 for @, %2F for /"
             " and %3A for : in the user, the password and the name of the database"
         )
     try:
-        given = conninfo_to_dict(url)
-        if not all(port.isdecimal() for port in str(given.get("port") or 0).split(",") if port):
+        parameters = conninfo_to_dict(url)
+        if not all(
+            port.isdecimal() for port in str(parameters.get("port") or 0).split(",") if port
+        ):
             raise psycopg.ProgrammingError("the port is no number")
     except (psycopg.ProgrammingError, UnicodeError) as error:
         # The text of the error may repeat the URL, and so its password.
@@ -123,14 +125,14 @@ _LIVENESS: Final = {
 
 def connection_options(settings: Settings) -> dict[str, Any]:
     """What a connection is made with, where the URL does not say otherwise."""
-    given = conninfo_to_dict(settings.url)
+    parameters = conninfo_to_dict(settings.url)
     return {
-        **{name: given.get(name, value) for name, value in _LIVENESS.items()},
+        **{name: parameters.get(name, value) for name, value in _LIVENESS.items()},
         "autocommit": True,
-        "application_name": given.get("application_name", "indelible"),
-        "connect_timeout": given.get("connect_timeout", max(2, round(settings.timeout))),
+        "application_name": parameters.get("application_name", "indelible"),
+        "connect_timeout": parameters.get("connect_timeout", max(2, round(settings.timeout))),
         # Of several hosts the one that takes writes; the server says at the start what it is.
-        "target_session_attrs": given.get("target_session_attrs", "primary"),
+        "target_session_attrs": parameters.get("target_session_attrs", "primary"),
         "client_encoding": "UTF8",
     }
 
@@ -139,11 +141,11 @@ def session_parameters(
     connection: Connection | AsyncConnection, settings: Settings
 ) -> dict[str, object]:
     """The parameters of the statement that sets up a session."""
-    given = conninfo_to_dict(settings.url)
+    parameters = conninfo_to_dict(settings.url)
     return {
         "told": connection.info.backend_pid,
         "lock_timeout": str(min(max(round(settings.timeout * 1000), 1), 2**31 - 1)),
-        **{name: str(given.get(name, value)) for name, value in _LIVENESS.items()},
+        **{name: str(parameters.get(name, value)) for name, value in _LIVENESS.items()},
     }
 
 
@@ -170,8 +172,8 @@ def options_of(settings: Settings, options: str | None) -> dict[str, str]:
     """With what a connection is begun, after what the URL or the environment begin it with."""
     if options is None:
         return {}
-    given = conninfo_to_dict(settings.url).get("options") or os.environ.get("PGOPTIONS", "")
-    return {"options": f"{given} {options}".strip()}
+    own_options = conninfo_to_dict(settings.url).get("options") or os.environ.get("PGOPTIONS", "")
+    return {"options": f"{own_options} {options}".strip()}
 
 
 def commits_by_itself(connection: Connection | AsyncConnection) -> bool:

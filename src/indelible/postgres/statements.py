@@ -55,14 +55,14 @@ def statements(schema: str) -> Mapping[str, LiteralString]:
     `-- name: NAME`; a statement is called `PACKAGE.NAME`. One that orders its rows with `ASC` is
     also there as `PACKAGE.NAME.descending`.
     """
-    found: dict[str, LiteralString] = {}
+    texts: dict[str, LiteralString] = {}
     for package in files("indelible").iterdir():
         file = package / "statements.sql"
         if file.is_file():
             for block in file.read_text("utf-8").split("-- name: ")[1:]:
                 name, _, text = block.partition("\n")
                 name, text = f"{package.name}.{name}", in_schema(text.rstrip(), schema)
-                found[name] = text
+                texts[name] = text
                 if " ASC" in text:
-                    found[f"{name}.descending"] = text.replace(" ASC", " DESC")
-    return found
+                    texts[f"{name}.descending"] = text.replace(" ASC", " DESC")
+    return texts

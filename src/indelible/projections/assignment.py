@@ -279,9 +279,9 @@ def live_events(
         events: the events of the batch.
         live_after: above which position; None where the build does not serve.
     """
-    if live_after is None or not processor.described.has_live_effects:
+    if live_after is None or not processor.definition.has_live_effects:
         return []
-    partitions = processor.described.partitions
+    partitions = processor.definition.partitions
     return [
         event
         for event in events

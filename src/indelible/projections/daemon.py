@@ -78,7 +78,7 @@ class _PartitionRunner(Projector):
         self._failing = ErrorPolicy(run)
         self._is_ready = False
         self._stop = Event()
-        self.background = Background(self._keep, name=f"{run.described.name}-{run.partition}")
+        self.background = Background(self._keep, name=f"{run.definition.name}-{run.partition}")
 
     @property
     def is_running(self) -> bool:
@@ -103,11 +103,11 @@ class _PartitionRunner(Projector):
                     if supervisor.pause:
                         self._stop.wait(supervisor.pause)
         except LeaseLost:
-            _log.warning("%s: another worker has taken over", self._run.described)
+            _log.warning("%s: another worker has taken over", self._run.definition)
         except StoreClosed:
             return
         except Exception:
-            _log.exception("a partition of %s is given back", self._run.described)
+            _log.exception("a partition of %s is given back", self._run.definition)
         finally:
             self._watch.leave(id(self))
 
@@ -117,7 +117,7 @@ class _PartitionRunner(Projector):
             if not self.is_holding and not self.take_over():
                 return False
         except _REFUSED as error:
-            _log.error("projection %s is left to others: %s", self._run.described, error)
+            _log.error("projection %s is left to others: %s", self._run.definition, error)
             self._duty.refused[self._run.build_id or 0] = error
             return False
         wait = self._engine.run(self._failing.resume())
@@ -149,11 +149,11 @@ class _PartitionRunner(Projector):
         self._failing.succeed()
         for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
             try:
-                run.described.projection.on_live(event)
+                run.definition.projection.on_live(event)
             except BaseException as error:
                 if ends_task(error):
                     raise
-                _log.exception("on_live of projection %s failed", run.described)
+                _log.exception("on_live of projection %s failed", run.definition)
         if batch.is_caught_up:
             self._wait_for_more(self._stop, _LONGEST_LOOK)
         return True

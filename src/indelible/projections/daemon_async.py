@@ -77,7 +77,7 @@ class _AsyncPartitionRunner(AsyncProjector):
         self._failing = ErrorPolicy(run)
         self._is_ready = False
         self._stop = AsyncEvent()
-        self.background = AsyncBackground(self._keep, name=f"{run.described.name}-{run.partition}")
+        self.background = AsyncBackground(self._keep, name=f"{run.definition.name}-{run.partition}")
 
     @property
     def is_running(self) -> bool:
@@ -102,11 +102,11 @@ class _AsyncPartitionRunner(AsyncProjector):
                     if supervisor.pause:
                         await self._stop.wait(supervisor.pause)
         except LeaseLost:
-            _log.warning("%s: another worker has taken over", self._run.described)
+            _log.warning("%s: another worker has taken over", self._run.definition)
         except StoreClosed:
             return
         except Exception:
-            _log.exception("a partition of %s is given back", self._run.described)
+            _log.exception("a partition of %s is given back", self._run.definition)
         finally:
             self._watch.leave(id(self))
 
@@ -116,7 +116,7 @@ class _AsyncPartitionRunner(AsyncProjector):
             if not self.is_holding and not await self.take_over():
                 return False
         except _REFUSED as error:
-            _log.error("projection %s is left to others: %s", self._run.described, error)
+            _log.error("projection %s is left to others: %s", self._run.definition, error)
             self._duty.refused[self._run.build_id or 0] = error
             return False
         wait = await self._engine.run(self._failing.resume())
@@ -148,11 +148,11 @@ class _AsyncPartitionRunner(AsyncProjector):
         self._failing.succeed()
         for event in live_events(run, batch.events, self._duty.live_after.get(run.build_id or 0)):
             try:
-                await run.described.projection.on_live(event)
+                await run.definition.projection.on_live(event)
             except BaseException as error:
                 if ends_task(error):
                     raise
-                _log.exception("on_live of projection %s failed", run.described)
+                _log.exception("on_live of projection %s failed", run.definition)
         if batch.is_caught_up:
             await self._wait_for_more(self._stop, _LONGEST_LOOK)
         return True

@@ -99,7 +99,7 @@ class Documents(Generic[D]):
 
 def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
     """Fold a projection anew, and compare."""
-    described = verifying.described
+    described = verifying.definition
     described.check_variant(is_async=IS_ASYNC)
     with engine.snapshot() as bound:
         bound.run(verifying.begin())
@@ -110,7 +110,7 @@ def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
 
 def fold_live(engine: PoolEngine | BoundEngine, live: Live[Any]) -> None:
     """Fold all that a live projection reads."""
-    described = live.described
+    described = live.definition
     described.check_variant(is_async=IS_ASYNC)
     while page := engine.run(live.next_page()):
         if described.enriches:

@@ -100,7 +100,7 @@ class AsyncDocuments(Generic[D]):
 
 async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -> Verification:
     """Fold a projection anew, and compare."""
-    described = verifying.described
+    described = verifying.definition
     described.check_variant(is_async=IS_ASYNC)
     async with engine.snapshot() as bound:
         await bound.run(verifying.begin())
@@ -111,7 +111,7 @@ async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -
 
 async def fold_live_async(engine: AsyncPoolEngine | AsyncBoundEngine, live: Live[Any]) -> None:
     """Fold all that a live projection reads."""
-    described = live.described
+    described = live.definition
     described.check_variant(is_async=IS_ASYNC)
     while page := await engine.run(live.next_page()):
         if described.enriches:

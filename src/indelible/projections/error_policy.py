@@ -55,7 +55,7 @@ class ErrorPolicy:
             LeaseLost: others have taken over.
         """
         processor = self.processor
-        definition = processor.described
+        definition = processor.definition
         position = error.position if isinstance(error, ProjectionFailed) else None
         if (
             position is not None

@@ -33,7 +33,7 @@ class Inline(InlineProjections):
         if not ids:
             return
         events = engine.run(inline_batch.appended(self._codec, ids))
-        for described in self.described:
+        for described in self.definition:
             taken = self._taken(described, events)
             if not taken:
                 continue

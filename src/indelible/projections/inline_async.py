@@ -34,7 +34,7 @@ class AsyncInline(InlineProjections):
         if not ids:
             return
         events = await engine.run(inline_batch.appended(self._codec, ids))
-        for described in self.described:
+        for described in self.definition:
             taken = self._taken(described, events)
             if not taken:
                 continue

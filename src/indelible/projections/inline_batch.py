@@ -21,9 +21,9 @@ class InlineProjections:
 
     def __init__(self, codec: Codec, given: Iterable[object], *, is_async: bool) -> None:
         self._codec = codec
-        self.described = [ProjectionDefinition(projection, codec) for projection in given]
-        names = [definition.name for definition in self.described]
-        for definition in self.described:
+        self.definition = [ProjectionDefinition(projection, codec) for projection in given]
+        names = [definition.name for definition in self.definition]
+        for definition in self.definition:
             definition.check_variant(is_async=is_async)
             if definition.kind == "external":
                 raise InvalidInput(
@@ -32,7 +32,7 @@ class InlineProjections:
                 )
             if names.count(definition.name) > 1:
                 raise InvalidInput(f"projection {definition.name!r} is given twice")
-        handled = [name for definition in self.described for name in definition.handlers]
+        handled = [name for definition in self.definition for name in definition.handlers]
         stored = codec.upcasting.stored(Query(types=handled))
         self._types = {name for item in stored.items for name in item.types}
 

@@ -52,7 +52,7 @@ class Live(Generic[D]):
                 f"projection {definition.name!r} cannot be live: what its handlers make is not in"
                 " memory; write it as a DocumentProjection"
             )
-        self.described = definition
+        self.definition = definition
         self._key = None if key is None else validate_name("key", key)
         self._takes = definition.takes
         self._folding = DocumentState(definition)

@@ -75,7 +75,7 @@ class PartitionProcessor:
             )
         if not lease > 0:
             raise InvalidInput(f"lease must be a number of seconds above 0, not {lease!r}")
-        self.described = definition
+        self.definition = definition
         self.build_id = build_id
         self.partition = partition
         self.owner = owner
@@ -94,12 +94,12 @@ class PartitionProcessor:
     def forget(self) -> None:
         """Drop what is in memory beyond the checkpoint: begin anew from there."""
         self._reading = LogReading(
-            self._codec, self.described.query, LogReadOptions(after=self.position), follows=True
+            self._codec, self.definition.query, LogReadOptions(after=self.position), follows=True
         )
         if self._epoch is not None and self.position < self.isolate_position - 1:
             self._reading.extend(HeadState(self.isolate_position - 1, self._epoch, None))
         self._folding = DocumentState(
-            self.described, partition=self.partition, partitions=self.described.partitions
+            self.definition, partition=self.partition, partitions=self.definition.partitions
         )
 
     def acquire(self) -> Operation[bool]:
@@ -110,7 +110,7 @@ class PartitionProcessor:
             ProjectionDefinitionChanged: it was begun in another way under its version.
         """
         if self.build_id is None:
-            self.build_id = (yield from register(self.described, "async"))[0].id
+            self.build_id = (yield from register(self.definition, "async"))[0].id
         rows = yield Statement(
             "projections.acquire",
             {
@@ -125,7 +125,7 @@ class PartitionProcessor:
         self.token, self.position, begun_in = rows[0]
         self._epoch = yield from epoch()
         self.forget()
-        if self._epoch != begun_in and self.described.kind == "external":
+        if self._epoch != begun_in and self.definition.kind == "external":
             # State in this database is of the same log as its checkpoint; what is elsewhere may
             # have been made of events that are gone.
             yield from self.release()
@@ -239,9 +239,9 @@ class PartitionProcessor:
             rows = yield Statement(
                 "projections.load_documents", {"projection_id": self.build_id, "keys": missing}
             )
-            bring(self.described, folding, missing, rows)
+            bring(self.definition, folding, missing, rows)
         folding.fold(steps, known)
-        changed, removed = changes(self.described, folding)
+        changed, removed = changes(self.definition, folding)
         yield Statement(
             "projections.commit",
             {
@@ -271,7 +271,7 @@ class PartitionProcessor:
         ((is_first,),) = yield Statement(
             "projections.advance", {**self._lease(), **self._step(batch)}
         )
-        if not is_first and batch.events and self.described.kind == "tables":
+        if not is_first and batch.events and self.definition.kind == "tables":
             raise LeaseLost  # what the handlers have just written is there already
 
     def moved(self, batch: Batch) -> None:
@@ -290,7 +290,7 @@ class PartitionProcessor:
         }
 
     def _falls_here(self, event: RecordedEvent) -> bool:
-        definition = self.described
+        definition = self.definition
         return (
             definition.takes(event)
             and event.position not in self.parked
@@ -306,11 +306,11 @@ class PartitionProcessor:
 
         def is_wanted(stored: RecordedEvent) -> bool:
             return stored.position not in self.parked and self.partition in partitions_of(
-                self.described, stored
+                self.definition, stored
             )
 
         self._reading, fitting = yield from read_one_by_one(
-            self._codec, self.described, reading, is_wanted
+            self._codec, self.definition, reading, is_wanted
         )
         return fitting
 

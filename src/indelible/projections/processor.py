@@ -50,7 +50,7 @@ class Projector:
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
         self._woken = Event()
-        run.described.check_variant(is_async=IS_ASYNC)
+        run.definition.check_variant(is_async=IS_ASYNC)
 
     @property
     def position(self) -> int:
@@ -108,7 +108,7 @@ class Projector:
 
     def _take_in(self) -> Batch:
         run, engine = self._run, self._engine
-        described = run.described
+        described = run.definition
         if described.kind == "documents" and not described.enriches:
             return engine.run(run.project())
         batch = engine.run(run.next_batch())
@@ -158,7 +158,7 @@ class Projector:
                         if batch.is_caught_up and not stop.is_set():
                             self._wait_for_more(stop, min(0.2, self._run.lease / 3), lease)
                 except LeaseLost:
-                    _log.warning("%s: another worker has taken over", self._run.described)
+                    _log.warning("%s: another worker has taken over", self._run.definition)
                 if supervisor.pause:
                     _show_life(lease, self._run, supervisor.pause)
                     is_set_within(stop, supervisor.pause)
@@ -199,7 +199,7 @@ class Projector:
 
 def _hold_lease(watch: HeadWatcher, run: partition.PartitionProcessor) -> Lease:
     return watch.leases.hold(
-        f"the lease of partition {run.partition} of projection {run.described}"
+        f"the lease of partition {run.partition} of projection {run.definition}"
     )
 
 

@@ -49,7 +49,7 @@ class AsyncProjector:
         self._run = run
         self._is_unsure = False  # whether the last batch may have been stored after all
         self._woken = AsyncEvent()
-        run.described.check_variant(is_async=IS_ASYNC)
+        run.definition.check_variant(is_async=IS_ASYNC)
 
     @property
     def position(self) -> int:
@@ -107,7 +107,7 @@ class AsyncProjector:
 
     async def _take_in(self) -> Batch:
         run, engine = self._run, self._engine
-        described = run.described
+        described = run.definition
         if described.kind == "documents" and not described.enriches:
             return await engine.run(run.project())
         batch = await engine.run(run.next_batch())
@@ -157,7 +157,7 @@ class AsyncProjector:
                         if batch.is_caught_up and not stop.is_set():
                             await self._wait_for_more(stop, min(0.2, self._run.lease / 3), lease)
                 except LeaseLost:
-                    _log.warning("%s: another worker has taken over", self._run.described)
+                    _log.warning("%s: another worker has taken over", self._run.definition)
                 if supervisor.pause:
                     _show_life(lease, self._run, supervisor.pause)
                     await is_set_within_async(stop, supervisor.pause)
@@ -198,7 +198,7 @@ class AsyncProjector:
 
 def _hold_lease(watch: HeadWatcher, run: partition.PartitionProcessor) -> Lease:
     return watch.leases.hold(
-        f"the lease of partition {run.partition} of projection {run.described}"
+        f"the lease of partition {run.partition} of projection {run.definition}"
     )
 
 

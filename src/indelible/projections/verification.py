@@ -84,7 +84,7 @@ class ProjectionVerifier:
 
     def __init__(self, codec: Codec, definition: ProjectionDefinition) -> None:
         definition.check_kind("documents")
-        self.described = definition
+        self.definition = definition
         self._folding = DocumentState(definition)
         self._codec = codec
         self._reading = LogReading(codec, definition.query, LogReadOptions())
@@ -100,7 +100,7 @@ class ProjectionVerifier:
             ProjectionNotFound: the projection never ran.
             ProjectionNotReady: this version of it does not serve yet.
         """
-        definition = self.described
+        definition = self.definition
         # Locks the table until the end: a rebuild that swaps meanwhile drops nothing of it.
         yield Statement(
             "projections.stored_documents", {"projection_id": 0, "after": "", "limit": 0}
@@ -138,7 +138,7 @@ class ProjectionVerifier:
             # would be the end.
             while self._reading.position < max(self._checkpoints):
                 self._reading, events = yield from read_one_by_one(
-                    self._codec, self.described, self._reading, self._is_taken
+                    self._codec, self.definition, self._reading, self._is_taken
                 )
                 if events:
                     return events
@@ -154,9 +154,9 @@ class ProjectionVerifier:
             (event, key)
             # Of one that was left out the key may be what fails.
             for event, key in self._folding.route(
-                filter(self.described.takes, filter(self._is_taken, events))
+                filter(self.definition.takes, filter(self._is_taken, events))
             )
-            if self._was_taken(event, partition_of(key, self.described.partitions))
+            if self._was_taken(event, partition_of(key, self.definition.partitions))
         ]
         self._folding.fold(steps, known)
         self._events += len({event.position for event, _ in steps})
@@ -188,8 +188,8 @@ class ProjectionVerifier:
         ]
         differences.sort(key=lambda difference: difference.key)
         return Verification(
-            self.described.name,
-            self.described.version,
+            self.definition.name,
+            self.definition.version,
             min(self._checkpoints),
             self._events,
             documents,
@@ -199,7 +199,7 @@ class ProjectionVerifier:
 
     def _is_taken(self, event: RecordedEvent) -> bool:
         """Whether any partition may have taken an event in, as far as its key is not known."""
-        return any(self._was_taken(event, part) for part in partitions_of(self.described, event))
+        return any(self._was_taken(event, part) for part in partitions_of(self.definition, event))
 
     def _was_taken(self, event: RecordedEvent, partition: int) -> bool:
         return (
@@ -208,4 +208,4 @@ class ProjectionVerifier:
         )
 
     def _plain(self, document: Any) -> Any:
-        return None if document is None else msgspec.json.decode(self.described.write(document))
+        return None if document is None else msgspec.json.decode(self.definition.write(document))

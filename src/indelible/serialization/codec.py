@@ -91,7 +91,7 @@ class Codec:
             upcasters, self._classes, keep_unknown=self.decoders.keep_unknown
         )
         """What stored events of earlier types and shapes are read as."""
-        self._is_suspicious = _search(self.known.values())
+        self._is_suspicious = _search_for(self.known.values())
 
     def keep_as_stored(self) -> None:
         """Read data and metadata as the JSON that they are: no number loses a digit."""
@@ -106,12 +106,12 @@ class Codec:
     def _register(self, event_type: str, event_class: type) -> bool:
         """Register a class; return whether it is new, so that this is its own type."""
         validate_new_name("event type", event_type)
-        other = self._classes.get(event_type, event_class)
-        if other is not event_class and not is_redefined(event_class, other):
+        previous_class = self._classes.get(event_type, event_class)
+        if previous_class is not event_class and not is_redefined(event_class, previous_class):
             raise InvalidInput(
-                f"event type {event_type!r} stands for two classes, {other.__qualname__} of"
-                f" {other.__module__} and {event_class.__qualname__} of {event_class.__module__}:"
-                " give one of them a class attribute event_type"
+                f"event type {event_type!r} stands for two classes, {previous_class.__qualname__}"
+                f" of {previous_class.__module__} and {event_class.__qualname__} of"
+                f" {event_class.__module__}: give one of them a class attribute event_type"
             )
         self.decoders[event_type] = decoder_of(event_class)
         self._classes[event_type] = event_class
@@ -141,10 +141,10 @@ class Codec:
         # Plain data is asked for at each append: a class is looked for once.
         if known is None and event_class not in self._unknown:
             # Defined again, in a notebook or by a reload, it takes the place of the one before.
-            for event_type, other in list(self._classes.items()):
-                if is_redefined(event_class, other):
+            for event_type, previous_class in list(self._classes.items()):
+                if is_redefined(event_class, previous_class):
                     self._register(event_type, event_class)
-                    self._is_suspicious = _search(self.known.values())
+                    self._is_suspicious = _search_for(self.known.values())
             known = self.known.get(event_class)
             if known is None:
                 self._unknown.add(event_class)
@@ -201,8 +201,10 @@ class Codec:
         if self._classes and not isinstance(event_type, Unregistered):
             upcasting = self.upcasting
             if event_type not in self._classes and not upcasting.knows(event_type):
-                near = get_close_matches(event_type, [*self._classes, *upcasting.steps], n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "register its class in events=."
+                matches = get_close_matches(event_type, [*self._classes, *upcasting.steps], n=1)
+                hint = (
+                    f"did you mean {matches[0]!r}?" if matches else "register its class in events=."
+                )
                 raise InvalidInput(
                     f"event type {event_type!r} is not registered: {hint} If events without a class"
                     f" are meant, say unregistered({event_type!r})"
@@ -234,14 +236,14 @@ class Codec:
         """
         known = self.known.get(type(data))
         try:
-            written, is_sure = encode(data)
+            written, is_exact = encode(data)
             if known is None:
-                is_sure = is_sure and not is_suspicious(written)
-            elif is_sure:
+                is_exact = is_exact and not is_suspicious(written)
+            elif is_exact:
                 exactness = known.exactness
-                is_found = has_nul if exactness.is_searched else is_suspicious
-                is_sure = exactness.is_exact(data) and not is_found(written)
-            if not is_sure:
+                search = has_nul if exactness.is_searched else is_suspicious
+                is_exact = exactness.is_exact(data) and not search(written)
+            if not is_exact:
                 fault = first_fault(data, field, is_written=True)
                 if fault is None and known is not None:
                     fault = self._loss(known, data, written, field)
@@ -264,13 +266,13 @@ class Codec:
         """Read back what was written, and say what would be lost."""
         decoder = self.decoders[known.type]
         try:
-            back = decoder(written)
+            decoded = decoder(written)
         except Exception as error:
             if succeeds(lambda: decoder(written)):
                 raise
             path, reason = reason_of(error)
             return field + path, f"could not be read again: {reason}"
-        return difference(data, back, field, plain=known.exactness.holds_plain)
+        return difference(data, decoded, field, plain=known.exactness.holds_plain)
 
     def encode_together(self, values: Sequence[object]) -> bytes | None:
         """Write many values as JSON, in a fraction of the time that it takes one by one.
@@ -345,17 +347,21 @@ class Codec:
         if data is None:
             target_type = self.upcasting.type_of_erased(event_type)
             return [] if target_type is None else [(target_type, None)]
-        parts: list[tuple[str, bytes | None]] = []
-        for target, changed, last in self.upcasting.apply(event_type, decode_plain(data)):
+        upcast_events: list[tuple[str, bytes | None]] = []
+        for target, target_data, last_upcaster in self.upcasting.apply(
+            event_type, decode_plain(data)
+        ):
             try:
-                written = self.encode(target, changed)
+                written = self.encode(target, target_data)
                 self.decode(target, written)
             except (EncodingFailed, DecodingFailed) as error:
-                raise UpcasterFailure(last, f"gave what is no data of its type: {error}") from error
-            parts.append((target, written))
-        return parts
+                raise UpcasterFailure(
+                    last_upcaster, f"gave what is no data of its type: {error}"
+                ) from error
+            upcast_events.append((target, written))
+        return upcast_events
 
-    def as_read(self, event_type: str, data: object) -> list[Any]:
+    def as_decoded(self, event_type: str, data: object) -> list[Any]:
         """What data will be read as, once it is stored: plain data as an instance of its class.
 
         Raises:
@@ -364,20 +370,20 @@ class Codec:
         """
         if self.registered_type(data) is not None:
             return [data]
-        return self.read_again(event_type, self.encode(event_type, data))
+        return self.decode_new(event_type, self.encode(event_type, data))
 
-    def read_again(self, event_type: str, written: bytes) -> list[Any]:
+    def decode_new(self, event_type: str, written: bytes) -> list[Any]:
         """What JSON will be read as, once it is stored.
 
         Raises:
             UnknownEventType: no class is registered for the type.
             EncodingFailed: it could not be read again.
         """
-        parts: list[tuple[str, Any]] = [(event_type, written)]
+        upcast_events: list[tuple[str, Any]] = [(event_type, written)]
         try:
             if event_type in self.upcasting.steps:
-                parts = self.upcast(event_type, written)
-            return [self.decode(read_type, part) for read_type, part in parts]
+                upcast_events = self.upcast(event_type, written)
+            return [self.decode(read_type, read_data) for read_type, read_data in upcast_events]
         except UpcasterFailure as failure:
             reason = f"could not be read again: the upcaster {failure.upcaster} {failure.reason}"
             raise EncodingFailed(event_type, "data", reason) from failure.__cause__
@@ -404,7 +410,7 @@ class Codec:
             return []
         return [
             tag
-            for event in self.read_again(event_type, written)
+            for event in self.decode_new(event_type, written)
             if (known := self.known.get(type(event))) is not None
             for tag in known.tags_of(event)
         ]
@@ -415,14 +421,14 @@ class Codec:
         return DecodingFailed(event_type, self._classes[event_type], reason, path)
 
 
-def succeeds(work: Callable[[], object]) -> bool:
+def succeeds(call: Callable[[], object]) -> bool:
     """Whether something that failed goes well after all, so that it was not at fault.
 
     A class of the application may raise anything when it is read, and so may the handler of a
     signal, in the middle of that: a time limit, say. But only the class does so again.
     """
     try:
-        work()
+        call()
     except Exception:
         return False
     return True
@@ -450,6 +456,10 @@ def _as_stored(data: bytes) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.format(data, indent=-1))
 
 
-def _search(known: Iterable[Known]) -> Callable[[bytes], object]:
+def _search_for(known_classes: Iterable[Known]) -> Callable[[bytes], object]:
     """How to search the JSON of events of some classes, and of others that were searched alone."""
-    return has_nul if all(each.exactness.is_searched for each in known) else is_suspicious
+    return (
+        has_nul
+        if all(known_class.exactness.is_searched for known_class in known_classes)
+        else is_suspicious
+    )

@@ -181,11 +181,11 @@ def _check_class(event_class: object) -> None:
         )
 
 
-def is_redefined(event_class: type, other: type) -> bool:
+def is_redefined(event_class: type, previous_class: type) -> bool:
     """Whether a class is another one, defined again."""
     return (event_class.__module__, event_class.__qualname__) == (
-        other.__module__,
-        other.__qualname__,
+        previous_class.__module__,
+        previous_class.__qualname__,
     )
 
 
@@ -197,7 +197,7 @@ def classes_of(kind: object) -> list[type]:
     """
     kind = resolved(kind)
     if get_origin(kind) in (types.UnionType, Union):
-        return [event_class for part in get_args(kind) for event_class in classes_of(part)]
+        return [event_class for member in get_args(kind) for event_class in classes_of(member)]
     if isinstance(kind, type):
         return [kind]
     raise InvalidInput(f"{kind!r} is no event class, union of them, or name of an event type")

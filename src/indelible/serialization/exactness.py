@@ -123,7 +123,7 @@ def as_scalar(kind: type, value: Any) -> Any:
 
 # Dataclasses, attrs classes and Structs -----------------------------------------------------------
 
-_SURE = (str, int, bool, bytes, UUID, Decimal, date, timedelta)
+_EXACT_SCALARS = (str, int, bool, bytes, UUID, Decimal, date, timedelta)
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 _CODE = ("__post_init__", "__attrs_post_init__", "__attrs_pre_init__")
 _NEVER = "False"
@@ -170,9 +170,9 @@ class _Fields:
         exec("\n".join(self._code), self._names)  # noqa: S102 - of the names of fields
         return Exactness(self._names[name], self._is_searched, self._holds_plain)
 
-    def _called(self, value: object) -> str:
-        """A name for what the code needs."""
-        name = f"known_{len(self._names)}"
+    def _name_for(self, value: object) -> str:
+        """Give a value that the code needs a name."""
+        name = f"value_{len(self._names)}"
         self._names[name] = value
         return name
 
@@ -203,14 +203,16 @@ class _Fields:
         if hint is None or hint is types.NoneType:
             return f"{value} is None"
         if origin is Annotated:
-            inner = self._condition(value, args[0])
-            return _NEVER if any(isinstance(arg, msgspec.Meta) for arg in args[1:]) else inner
+            condition = self._condition(value, args[0])
+            return _NEVER if any(isinstance(arg, msgspec.Meta) for arg in args[1:]) else condition
         if origin in (Union, types.UnionType):
-            parts = [self._condition(value, arg) for arg in args]
-            return f"({' or '.join(sorted(parts, key=len))})"
+            conditions = [self._condition(value, arg) for arg in args]
+            return f"({' or '.join(sorted(conditions, key=len))})"
         if origin is Literal:
             kinds, values = {type(arg) for arg in args}, frozenset(args)
-            return f"type({value}) in {self._called(kinds)} and {value} in {self._called(values)}"
+            return (
+                f"type({value}) in {self._name_for(kinds)} and {value} in {self._name_for(values)}"
+            )
         if origin is not None:
             return self._of_container(value, origin, args)
         return self._of_class(value, hint) if isinstance(hint, type) else _NEVER
@@ -222,16 +224,22 @@ class _Fields:
 
     def _of_container(self, value: str, origin: Any, args: tuple[Any, ...]) -> str:
         if origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
-            inner = f"{self._condition('key', args[0])} and {self._condition('item', args[1])}"
-            return f"type({value}) is dict and {self._loop('key, item', inner)}({value}.items())"
+            condition = f"{self._condition('key', args[0])} and {self._condition('item', args[1])}"
+            return (
+                f"type({value}) is dict and {self._loop('key, item', condition)}({value}.items())"
+            )
         if origin is tuple and args[-1:] != (...,):
-            parts = [self._condition(f"{value}[{place}]", arg) for place, arg in enumerate(args)]
-            return " and ".join((f"type({value}) is tuple", f"len({value}) == {len(args)}", *parts))
-        kind = _kind_read(origin)
+            conditions = [
+                self._condition(f"{value}[{index}]", arg) for index, arg in enumerate(args)
+            ]
+            return " and ".join(
+                (f"type({value}) is tuple", f"len({value}) == {len(args)}", *conditions)
+            )
+        kind = _container_class(origin)
         if kind is None:  # a class with parameters, say
             return _NEVER
-        inner = self._loop("item", self._condition("item", args[0]))
-        return f"type({value}) is {kind.__name__} and {inner}({value})"
+        condition = self._loop("item", self._condition("item", args[0]))
+        return f"type({value}) is {kind.__name__} and {condition}({value})"
 
     def _loop(self, names: str, condition: str) -> str:
         name = f"all_{len(self._code)}"
@@ -244,28 +252,28 @@ class _Fields:
         return name
 
     def _of_class(self, value: str, kind: type) -> str:
-        is_it = f"type({value}) is {self._called(kind)}"
+        is_class = f"type({value}) is {self._name_for(kind)}"
         if kind in (list, dict, msgspec.Raw):
-            return f"{is_it} and {self._plain()}"
-        if kind in _SURE:
-            return is_it
+            return f"{is_class} and {self._plain()}"
+        if kind in _EXACT_SCALARS:
+            return is_class
         if kind is float:
-            number = f"{is_it} and (0.0 < {value} < inf or is_kept({value}))"
+            number = f"{is_class} and (0.0 < {value} < inf or is_kept({value}))"
             # A whole number comes back as the float that is equal to it.
             return f"({number} or type({value}) is int and {-(2**53)} <= {value} <= {2**53})"
         if kind is datetime:
-            return f"{is_it} and ({value}.tzinfo is utc or is_whole({value}))"
+            return f"{is_class} and ({value}.tzinfo is utc or is_whole({value}))"
         if kind is time:
-            return f"{is_it} and {value}.tzinfo is None"
+            return f"{is_class} and {value}.tzinfo is None"
         if issubclass(kind, Enum):
-            return _NEVER if issubclass(kind, Flag) else is_it
+            return _NEVER if issubclass(kind, Flag) else is_class
         if is_pydantic(kind):
             inner = exactness_of(kind)
             self._is_searched = False
             self._holds_plain = self._holds_plain or inner.holds_plain
-            return f"{is_it} and {self._called(inner.is_exact)}({value})"
+            return f"{is_class} and {self._name_for(inner.is_exact)}({value})"
         if names_of_fields(kind) is not None:
-            return f"{is_it} and {self._function_of(kind)}({value})"
+            return f"{is_class} and {self._function_of(kind)}({value})"
         if kind in _CONTAINERS or kind.__module__ in ("collections.abc", "typing"):
             self._holds_plain = True
         elif not (
@@ -286,7 +294,7 @@ def is_kept(value: float) -> bool:
     return math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0)
 
 
-def _kind_read(origin: Any) -> type | None:
+def _container_class(origin: Any) -> type | None:
     """What is read for a type of a container."""
     if origin in _CONTAINERS:
         return origin  # type: ignore[no-any-return]
@@ -299,7 +307,7 @@ def _kind_read(origin: Any) -> type | None:
 # pydantic models ----------------------------------------------------------------------------------
 
 # The nodes of a core schema that read what they wrote; any other one may be code of its own.
-_READ_ALIKE = {
+_SYMMETRIC_NODES = {
     *("model", "model-fields", "model-field", "dataclass", "dataclass-args", "dataclass-field"),
     *("typed-dict", "typed-dict-field", "definitions", "definition-ref", "default", "nullable"),
     *("str", "int", "float", "bool", "none", "uuid", "decimal", "bytes", "enum", "literal", "any"),
@@ -322,58 +330,62 @@ class _Model:
         if not self._class.__pydantic_complete__:  # type: ignore[attr-defined]
             self._class.model_rebuild()  # type: ignore[attr-defined]
         schema = self._class.__pydantic_core_schema__  # type: ignore[attr-defined]
-        self._look_at(schema, {}, self._class.__qualname__, by_hand=False)
+        self._visit(schema, {}, self._class.__qualname__, is_custom=False)
         # An instance of itself is of this very class, unless it holds others.
         holds_itself = schema.get("type") == "definitions"
         nested = tuple(kind for kind in self._nested if holds_itself or kind is not self._class)
         if self._is_open:
             return Exactness(lambda _: False, is_searched=False, holds_plain=self._holds_plain)
-        return Exactness(_only_of_these(nested), is_searched=False, holds_plain=self._holds_plain)
+        return Exactness(
+            _without_subclasses(nested), is_searched=False, holds_plain=self._holds_plain
+        )
 
-    def _look_at(self, node: Any, config: Mapping[str, Any], place: str, *, by_hand: bool) -> None:
+    def _visit(
+        self, node: Any, config: Mapping[str, Any], field_path: str, *, is_custom: bool
+    ) -> None:
         """Look at a node and those below it.
 
         Args:
             node: a node, or something else in one.
             config: that of the model.
-            place: the field.
-            by_hand: whether code of the application's writes what is here.
+            field_path: the field.
+            is_custom: whether code of the application's writes what is here.
         """
         if isinstance(node, list | tuple):
-            for part in node:
-                self._look_at(part, config, place, by_hand=by_hand)
+            for child in node:
+                self._visit(child, config, field_path, is_custom=is_custom)
         if not isinstance(node, dict):
             return
         kind = node.get("type")
         if isinstance(kind, str):
             if kind in ("model", "dataclass"):
                 config = node.get("config", {})
-                place = node["cls"].__qualname__
+                field_path = node["cls"].__qualname__
                 self._nested.append(node["cls"])
-            self._note(node, kind, config)
-            if not by_hand:
-                self._check(node, kind, config, place)
-            by_hand = by_hand or "serialization" in node
-        for name, part in node.items():
+            self._collect(node, kind, config)
+            if not is_custom:
+                self._check(node, kind, config, field_path)
+            is_custom = is_custom or "serialization" in node
+        for name, child in node.items():
             if name not in ("metadata", "default", "config", "serialization", "computed_fields"):
-                within = f"{place}.{name}" if _is_field(part) else place
-                self._look_at(part, config, within, by_hand=by_hand)
+                child_path = f"{field_path}.{name}" if _is_field(child) else field_path
+                self._visit(child, config, child_path, is_custom=is_custom)
 
     def _check(
-        self, node: dict[str, Any], kind: str, config: Mapping[str, Any], place: str
+        self, node: dict[str, Any], kind: str, config: Mapping[str, Any], field_path: str
     ) -> None:
         if kind in _FIELDS:
-            self._check_names(node, config, place)
+            self._check_names(node, config, field_path)
         if node.get("now_op") == "future":
-            raise self._refusal(place, "what is in the future now will not be then")
+            raise self._error(field_path, "what is in the future now will not be then")
         function = node.get("serialization", {}).get("function")
         if getattr(function, "__module__", "") == "pydantic.types" and "secret" in str(function):
-            raise self._refusal(place, "a secret is written as asterisks")
+            raise self._error(field_path, "a secret is written as asterisks")
 
-    def _note(self, node: dict[str, Any], kind: str, config: Mapping[str, Any]) -> None:
+    def _collect(self, node: dict[str, Any], kind: str, config: Mapping[str, Any]) -> None:
         self._holds_plain = self._holds_plain or kind == "any"
         self._is_open = self._is_open or (
-            kind not in _READ_ALIKE
+            kind not in _SYMMETRIC_NODES
             or "serialization" in node
             or "serialization_exclude_if" in node
             or bool(node.get("custom_init"))
@@ -382,37 +394,41 @@ class _Model:
             or any(name.startswith(("ser_json", "val_")) for name in config)
         )
 
-    def _check_names(self, field: dict[str, Any], config: Mapping[str, Any], place: str) -> None:
-        name = place.rpartition(".")[2]
+    def _check_names(
+        self, field: dict[str, Any], config: Mapping[str, Any], field_path: str
+    ) -> None:
+        name = field_path.rpartition(".")[2]
         if field.get("serialization_exclude"):
-            raise self._refusal(place, "exclude leaves it out")
-        written = field.get("serialization_alias", name)
+            raise self._error(field_path, "exclude leaves it out")
+        written_name = field.get("serialization_alias", name)
         alias = field.get("validation_alias", name)
-        read = {name} if config.get("validate_by_name") or alias == name else set()
+        read_names = {name} if config.get("validate_by_name") or alias == name else set()
         if config.get("validate_by_alias", True):
-            read |= {alias} if isinstance(alias, str) else _keys(alias)
-        if written not in read:
-            known = " or ".join(map(repr, sorted(read))) or "nothing"
-            raise self._refusal(place, f"it is written as {written!r} and read as {known}")
+            read_names |= {alias} if isinstance(alias, str) else _keys(alias)
+        if written_name not in read_names:
+            names_read = " or ".join(map(repr, sorted(read_names))) or "nothing"
+            raise self._error(
+                field_path, f"it is written as {written_name!r} and read as {names_read}"
+            )
 
-    def _refusal(self, place: str, reason: str) -> InvalidInput:
+    def _error(self, field_path: str, reason: str) -> InvalidInput:
         return InvalidInput(
-            f"{self._class.__qualname__} cannot be an event class: {place} could not be read again,"
-            f" since {reason}"
+            f"{self._class.__qualname__} cannot be an event class: {field_path} could not be read"
+            f" again, since {reason}"
         )
 
 
 def _keys(paths: list[Any]) -> set[str]:
     """Those of an alias's paths that are no more than a key."""
-    several = paths if isinstance(paths[0], list) else [paths]
-    return {path[0] for path in several if len(path) == 1}
+    alias_paths = paths if isinstance(paths[0], list) else [paths]
+    return {path[0] for path in alias_paths if len(path) == 1}
 
 
-def _only_of_these(nested: tuple[type, ...]) -> Callable[[Any], bool]:
+def _without_subclasses(nested: tuple[type, ...]) -> Callable[[Any], bool]:
     """What says of an instance whether what it holds is of these classes, and not derived ones."""
     return lambda _: not (nested and any(map(type.__subclasses__, nested)))
 
 
-def _is_field(part: Any) -> bool:
+def _is_field(node: Any) -> bool:
     """Whether a part of a core schema is that of a field."""
-    return isinstance(part, dict) and part.get("type") in _FIELDS
+    return isinstance(node, dict) and node.get("type") in _FIELDS

@@ -85,14 +85,14 @@ def reason_of(error: Exception) -> tuple[str, str]:
     """
     if hasattr(error, "errors") and callable(error.errors) and hasattr(error, "error_count"):
         errors = error.errors(include_input=False, include_url=False, include_context=False)
-        reasons = [f"{_path(each['loc'])[1:] or 'it'}: {each['msg']}" for each in errors]
+        reasons = [f"{_path(detail['loc'])[1:] or 'it'}: {detail['msg']}" for detail in errors]
         return _path(errors[0]["loc"]), "; ".join(reasons)
     reason, _, path = str(error).partition(" - at `$")
     return path.removesuffix("`"), re.sub(r"^(Invalid (?:enum )?value) .*", r"\1", reason)
 
 
-def _path(parts: Iterable[object]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+def _path(steps: Iterable[object]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
 
 
 def cause_of(error: Exception) -> BaseException | None:

@@ -141,42 +141,42 @@ def _children(value: Any, path: str) -> Iterator[tuple[Any, str]] | None:
     return ((getattr(value, name), f"{path}.{name}") for name in names)
 
 
-def difference(sent: Any, back: Any, path: str, *, plain: bool) -> Fault | None:
+def difference(original: Any, decoded: Any, path: str, *, plain: bool) -> Fault | None:
     """Find the first part of a value that did not come back as it was: its path, and why."""
-    if type(sent) is type(back):
-        pairs = _pairs(sent, back, path)
+    if type(original) is type(decoded):
+        pairs = _pairs(original, decoded, path)
         if pairs is not None:
             return next(
                 (fault for pair in pairs if (fault := difference(*pair, plain=plain))), None
             )
-    if repr(sent) == repr(back) or sent == back:
+    if repr(original) == repr(decoded) or original == decoded:
         return None
-    if plain and isinstance(back, _PLAIN) and encode_as_is(sent) == encode_as_is(back):
+    if plain and isinstance(decoded, _PLAIN) and encode_as_is(original) == encode_as_is(decoded):
         return None
-    if type(sent) is type(back):
+    if type(original) is type(decoded):
         return path, "would not come back as it is"
     return (
         path,
-        f"is a {type(sent).__qualname__} and would come back as a {type(back).__qualname__}",
+        f"is a {type(original).__qualname__} and would come back as a {type(decoded).__qualname__}",
     )
 
 
 _PLAIN = (str, int, float, list, dict)
 
 
-def _pairs(sent: Any, back: Any, path: str) -> Iterator[tuple[Any, Any, str]] | None:
+def _pairs(original: Any, decoded: Any, path: str) -> Iterator[tuple[Any, Any, str]] | None:
     """The parts of two values of a class side by side; None where they have none, or others."""
-    if isinstance(sent, dict):
-        if sent.keys() != back.keys():
+    if isinstance(original, dict):
+        if original.keys() != decoded.keys():
             return None
-        return ((item, back[key], f"{path}.{key}") for key, item in sent.items())
-    if isinstance(sent, list | tuple):
-        if len(sent) != len(back):
+        return ((item, decoded[key], f"{path}.{key}") for key, item in original.items())
+    if isinstance(original, list | tuple):
+        if len(original) != len(decoded):
             return None
-        pairs = enumerate(zip(sent, back, strict=True))
-        return ((item, other, f"{path}[{index}]") for index, (item, other) in pairs)
-    names = field_names(sent)
-    if names is None or names != field_names(back):
+        pairs = enumerate(zip(original, decoded, strict=True))
+        return ((item, decoded_item, f"{path}[{index}]") for index, (item, decoded_item) in pairs)
+    names = field_names(original)
+    if names is None or names != field_names(decoded):
         return None
-    names += getattr(sent, "__private_attributes__", ())
-    return ((getattr(sent, name), getattr(back, name), f"{path}.{name}") for name in names)
+    names += getattr(original, "__private_attributes__", ())
+    return ((getattr(original, name), getattr(decoded, name), f"{path}.{name}") for name in names)

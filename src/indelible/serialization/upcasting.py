@@ -178,11 +178,11 @@ class Upcasting:
             circle = " -> ".join((*path[path.index(event_type) :], event_type))
             raise InvalidInput(f"upcasters lead round in a circle: {circle}")
         targets = set()
-        for target in self._onward(event_type):
+        for target in self._next_types(event_type):
             targets |= {target} | self._reachable(target, (*path, event_type))
         return targets
 
-    def _onward(self, event_type: str) -> list[str]:
+    def _next_types(self, event_type: str) -> list[str]:
         return [
             target
             for step in self.steps.get(event_type, ())
@@ -210,17 +210,17 @@ class Upcasting:
         return self._follow(event_type, data, 0, None)
 
     def _follow(
-        self, event_type: str, data: Any, done: int, last: Upcaster | None
+        self, event_type: str, data: Any, step_count: int, last_step: Upcaster | None
     ) -> Iterator[tuple[str, Any, Upcaster]]:
         steps = self.steps.get(event_type, ())
-        if done == len(steps):
-            if last is not None:
-                yield event_type, data, last
+        if step_count == len(steps):
+            if last_step is not None:
+                yield event_type, data, last_step
             return
-        step = steps[done]
-        for target, changed in _changed(step, data):
-            next_done = done + 1 if target == event_type else 0
-            yield from self._follow(target, changed, next_done, step)
+        step = steps[step_count]
+        for target, changed_data in _apply_step(step, data):
+            next_step_count = step_count + 1 if target == event_type else 0
+            yield from self._follow(target, changed_data, next_step_count, step)
 
     def type_of_erased(self, event_type: str) -> str | None:
         """Say as which type an event is read whose data was erased.
@@ -228,7 +228,7 @@ class Upcasting:
         What may have become several keeps its type, since nobody knows any more what it was; None
         where nothing is left of such events.
         """
-        while self._leads_away(event_type):
+        while self._is_replaced(event_type):
             step = self.steps[event_type][-1]
             if not step.targets:
                 return None
@@ -237,13 +237,13 @@ class Upcasting:
             event_type = step.into
         return event_type
 
-    def _leads_away(self, event_type: str) -> bool:
+    def _is_replaced(self, event_type: str) -> bool:
         steps = self.steps.get(event_type)
         return bool(steps) and event_type not in steps[-1].targets  # type: ignore[index]
 
     def current_types(self, event_type: str) -> set[str]:
         """Say what that is called today; itself where it still is, and where nothing is left."""
-        if not self._leads_away(event_type):
+        if not self._is_replaced(event_type):
             return {event_type}
         types: set[str] = set()
         for target in self.steps[event_type][-1].targets:
@@ -263,24 +263,24 @@ class Upcasting:
         return current.union(*(self._sources.get(name, ()) for name in current))
 
 
-def _changed(step: Upcaster, data: Any) -> Iterator[tuple[str, Any]]:
+def _apply_step(step: Upcaster, data: Any) -> Iterator[tuple[str, Any]]:
     if step.change is None:
         if isinstance(step.into, str):
             yield step.into, data
         return
     try:
-        changed = step.change(data)
+        results = step.change(data)
         if isinstance(step.into, tuple):
-            changed = [(target, part) for target, part in changed]
+            results = [(target, part_data) for target, part_data in results]
     except Exception as error:
         raise UpcasterFailure(step, f"failed: {describe(error)}") from error
     if isinstance(step.into, str):
-        changed = [(step.into, changed)]
-    for index, (target, part) in enumerate(changed):
+        results = [(step.into, results)]
+    for index, (target, part_data) in enumerate(results):
         if target not in step.targets:
             named = ", ".join(step.targets)
             raise UpcasterFailure(step, f"gave the type {target!r}, and its into names {named}")
-        if part is None:
+        if part_data is None:
             raise UpcasterFailure(step, "gave None for data: it must return what it changed")
         # Parts may share what they hold, and be changed further.
-        yield target, part if index == len(changed) - 1 else deepcopy(part)
+        yield target, part_data if index == len(results) - 1 else deepcopy(part_data)

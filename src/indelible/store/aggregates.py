@@ -86,7 +86,7 @@ class AggregateMethods(StoreBase):
             ```
         """
         begun = state_loader.loading(
-            self._writing.codec, stream, decider, as_of=as_of, valid_at=valid_at
+            self._append_settings.codec, stream, decider, as_of=as_of, valid_at=valid_at
         )
         loaded = self._engine.run(state_loader.load(begun, must_exist=must_exist))
         self._keep_snapshot(begun)
@@ -176,7 +176,7 @@ class AggregateMethods(StoreBase):
             ```
         """
         begun = CommandHandler(
-            self._writing,
+            self._append_settings,
             stream,
             decider,
             command,
@@ -233,12 +233,12 @@ class AggregateMethods(StoreBase):
             print(delivery.version)
             ```
         """
-        begun = command_handler.begin(self._writing, aggregate, stream)
+        begun = command_handler.begin(self._append_settings, aggregate, stream)
         self._engine.run(begun.load())
         yield begun.state
         self._engine.run(
             command_handler.finish(
-                self._writing,
+                self._append_settings,
                 stream,
                 begun.state,
                 condition=condition,

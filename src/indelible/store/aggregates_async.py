@@ -85,7 +85,7 @@ class AsyncAggregateMethods(AsyncStoreBase):
             ```
         """
         begun = state_loader.loading(
-            self._writing.codec, stream, decider, as_of=as_of, valid_at=valid_at
+            self._append_settings.codec, stream, decider, as_of=as_of, valid_at=valid_at
         )
         loaded = await self._engine.run(state_loader.load(begun, must_exist=must_exist))
         await self._keep_snapshot(begun)
@@ -175,7 +175,7 @@ class AsyncAggregateMethods(AsyncStoreBase):
             ```
         """
         begun = CommandHandler(
-            self._writing,
+            self._append_settings,
             stream,
             decider,
             command,
@@ -232,12 +232,12 @@ class AsyncAggregateMethods(AsyncStoreBase):
             print(delivery.version)
             ```
         """
-        begun = command_handler.begin(self._writing, aggregate, stream)
+        begun = command_handler.begin(self._append_settings, aggregate, stream)
         await self._engine.run(begun.load())
         yield begun.state
         await self._engine.run(
             command_handler.finish(
-                self._writing,
+                self._append_settings,
                 stream,
                 begun.state,
                 condition=condition,

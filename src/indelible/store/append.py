@@ -63,7 +63,7 @@ class AppendMethods(StoreBase):
         """
         return self._engine.run(
             append.append(
-                self._writing,
+                self._append_settings,
                 stream,
                 events,
                 expected=expected,
@@ -102,4 +102,6 @@ class AppendMethods(StoreBase):
             ])
             ```
         """
-        return self._engine.run(append.append_many(self._writing, appends, condition=condition))
+        return self._engine.run(
+            append.append_many(self._append_settings, appends, condition=condition)
+        )

@@ -62,7 +62,7 @@ class AsyncAppendMethods(AsyncStoreBase):
         """
         return await self._engine.run(
             append.append(
-                self._writing,
+                self._append_settings,
                 stream,
                 events,
                 expected=expected,
@@ -102,5 +102,5 @@ class AsyncAppendMethods(AsyncStoreBase):
             ```
         """
         return await self._engine.run(
-            append.append_many(self._writing, appends, condition=condition)
+            append.append_many(self._append_settings, appends, condition=condition)
         )

@@ -14,7 +14,7 @@ class StoreBase:
 
     def __init__(self, engine: PoolEngine | BoundEngine, writing: AppendSettings) -> None:
         self._engine = engine
-        self._writing = writing
+        self._append_settings = writing
 
 
 class PooledStoreBase(StoreBase):

@@ -13,7 +13,7 @@ class AsyncStoreBase:
 
     def __init__(self, engine: AsyncPoolEngine | AsyncBoundEngine, writing: AppendSettings) -> None:
         self._engine = engine
-        self._writing = writing
+        self._append_settings = writing
 
 
 class AsyncPooledStoreBase(AsyncStoreBase):

@@ -70,7 +70,7 @@ class ImportMethods(PooledStoreBase):
         if self._engine.has_inline:
             raise InvalidInput(_PASSES_BY_PROJECTIONS)
         importing = Importing(
-            self._writing,
+            self._append_settings,
             source=source,
             keep_recorded_at=keep_recorded_at,
             inline=registry.inline_types(self._engine.run(registry.builds())),

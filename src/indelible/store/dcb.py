@@ -61,7 +61,7 @@ class DecisionMethods(StoreBase):
                 )
             ```
         """
-        return self._engine.run(matching_events.read_matching(self._writing.codec, query))
+        return self._engine.run(matching_events.read_matching(self._append_settings.codec, query))
 
     @overload
     def read_states(self, a: DecisionModel[A], /) -> tuple[A]: ...
@@ -97,7 +97,7 @@ class DecisionMethods(StoreBase):
             exists, capacity = store.read_states(course_exists("c1"), course_capacity("c1"))
             ```
         """
-        decision = self._engine.run(decisions.begin(self._writing.codec, models))
+        decision = self._engine.run(decisions.begin(self._append_settings.codec, models))
         return decision.states  # type: ignore[no-any-return]
 
     @overload
@@ -163,9 +163,9 @@ class DecisionMethods(StoreBase):
                 decision.append(None, StudentSubscribed(course="c1", student="s1"))
             ```
         """
-        decision = self._engine.run(decisions.begin(self._writing.codec, models))
+        decision = self._engine.run(decisions.begin(self._append_settings.codec, models))
         yield decision
-        self._engine.run(decisions.finish(self._writing, decision))
+        self._engine.run(decisions.finish(self._append_settings, decision))
 
     def decide_with(
         self, decide: Callable[..., Any], *models: DecisionModel[Any], attempts: int = 10
@@ -205,7 +205,9 @@ class DecisionMethods(StoreBase):
         left = RetryBudget(attempts)
         while True:
             try:
-                return self._engine.run(decisions.decide_with(self._writing, decide, models))
+                return self._engine.run(
+                    decisions.decide_with(self._append_settings, decide, models)
+                )
             except AppendConditionFailed as refusal:
                 pause = left.pause_after(refusal)
             self._engine.wait(pause)

@@ -60,7 +60,9 @@ class AsyncDecisionMethods(AsyncStoreBase):
                 )
             ```
         """
-        return await self._engine.run(matching_events.read_matching(self._writing.codec, query))
+        return await self._engine.run(
+            matching_events.read_matching(self._append_settings.codec, query)
+        )
 
     @overload
     async def read_states(self, a: DecisionModel[A], /) -> tuple[A]: ...
@@ -96,7 +98,7 @@ class AsyncDecisionMethods(AsyncStoreBase):
             exists, capacity = await store.read_states(course_exists("c1"), course_capacity("c1"))
             ```
         """
-        decision = await self._engine.run(decisions.begin(self._writing.codec, models))
+        decision = await self._engine.run(decisions.begin(self._append_settings.codec, models))
         return decision.states  # type: ignore[no-any-return]
 
     @overload
@@ -162,9 +164,9 @@ class AsyncDecisionMethods(AsyncStoreBase):
                 decision.append(None, StudentSubscribed(course="c1", student="s1"))
             ```
         """
-        decision = await self._engine.run(decisions.begin(self._writing.codec, models))
+        decision = await self._engine.run(decisions.begin(self._append_settings.codec, models))
         yield decision
-        await self._engine.run(decisions.finish(self._writing, decision))
+        await self._engine.run(decisions.finish(self._append_settings, decision))
 
     async def decide_with(
         self, decide: Callable[..., Any], *models: DecisionModel[Any], attempts: int = 10
@@ -204,7 +206,9 @@ class AsyncDecisionMethods(AsyncStoreBase):
         left = RetryBudget(attempts)
         while True:
             try:
-                return await self._engine.run(decisions.decide_with(self._writing, decide, models))
+                return await self._engine.run(
+                    decisions.decide_with(self._append_settings, decide, models)
+                )
             except AppendConditionFailed as refusal:
                 pause = left.pause_after(refusal)
             await self._engine.wait(pause)

@@ -53,7 +53,7 @@ class DocumentMethods(StoreBase):
             print(basket.document)
             ```
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         described = ProjectionDefinition(projection, codec)
         live: Live[P] = Live(codec, described, key, as_of=as_of, valid_at=valid_at)
         fold_live(self._engine, live)
@@ -70,6 +70,6 @@ class DocumentMethods(StoreBase):
         Raises:
             InvalidInput: the projection has no documents.
         """
-        described = ProjectionDefinition(projection, self._writing.codec)
+        described = ProjectionDefinition(projection, self._append_settings.codec)
         described.check_kind("documents")
         return Documents(self._engine, described)

@@ -52,7 +52,7 @@ class AsyncDocumentMethods(AsyncStoreBase):
             print(basket.document)
             ```
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         described = ProjectionDefinition(projection, codec)
         live: Live[P] = Live(codec, described, key, as_of=as_of, valid_at=valid_at)
         await fold_live_async(self._engine, live)
@@ -69,6 +69,6 @@ class AsyncDocumentMethods(AsyncStoreBase):
         Raises:
             InvalidInput: the projection has no documents.
         """
-        described = ProjectionDefinition(projection, self._writing.codec)
+        described = ProjectionDefinition(projection, self._append_settings.codec)
         described.check_kind("documents")
         return AsyncDocuments(self._engine, described)

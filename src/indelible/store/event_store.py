@@ -117,12 +117,12 @@ class EventStore(
             opened.settings,
             on_close=opened.release,
             on_commit=wakeup.notifier.notify,
-            on_append=kept if kept.described else None,
+            on_append=kept if kept.definition else None,
         )
         try:
             engine.open()
             engine.run(migrations.check(opened.settings.schema))
-            engine.run(registry.register_inline(kept.described))
+            engine.run(registry.register_inline(kept.definition))
         except BaseException:
             engine.close()
             raise
@@ -152,7 +152,7 @@ class EventStore(
                 bound.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
             ```
         """
-        return TransactionStore(self._engine.bind(connection), self._writing)
+        return TransactionStore(self._engine.bind(connection), self._append_settings)
 
     def close(self) -> None:
         """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""

@@ -116,12 +116,12 @@ class AsyncEventStore(
             opened.settings,
             on_close=opened.release,
             on_commit=wakeup.notifier.notify,
-            on_append=kept if kept.described else None,
+            on_append=kept if kept.definition else None,
         )
         try:
             await engine.open()
             await engine.run(migrations.check(opened.settings.schema))
-            await engine.run(registry.register_inline(kept.described))
+            await engine.run(registry.register_inline(kept.definition))
         except BaseException:
             await engine.close()
             raise
@@ -151,7 +151,7 @@ class AsyncEventStore(
                 await bound.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
             ```
         """
-        return AsyncTransactionStore(self._engine.bind(connection), self._writing)
+        return AsyncTransactionStore(self._engine.bind(connection), self._append_settings)
 
     async def close(self) -> None:
         """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""

@@ -24,11 +24,13 @@ class GroupMethods(PooledStoreBase):
         Returns:
             The group.
         """
-        return Group(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
+        return Group(
+            name, self._engine, self._wakeup.watch, self._append_settings.codec, self._bound
+        )
 
     def groups(self) -> list[GroupInfo]:
         """Ask how all consumer groups stand, in order of name."""
-        return self._engine.run(admin_operations.infos(self._writing.codec))
+        return self._engine.run(admin_operations.infos(self._append_settings.codec))
 
     def _bound(self, engine: BoundEngine) -> TransactionStore:
-        return TransactionStore(engine, self._writing)
+        return TransactionStore(engine, self._append_settings)

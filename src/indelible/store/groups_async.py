@@ -23,11 +23,13 @@ class AsyncGroupMethods(AsyncPooledStoreBase):
         Returns:
             The group.
         """
-        return AsyncGroup(name, self._engine, self._wakeup.watch, self._writing.codec, self._bound)
+        return AsyncGroup(
+            name, self._engine, self._wakeup.watch, self._append_settings.codec, self._bound
+        )
 
     async def groups(self) -> list[GroupInfo]:
         """Ask how all consumer groups stand, in order of name."""
-        return await self._engine.run(admin_operations.infos(self._writing.codec))
+        return await self._engine.run(admin_operations.infos(self._append_settings.codec))
 
     def _bound(self, engine: AsyncBoundEngine) -> AsyncTransactionStore:
-        return AsyncTransactionStore(engine, self._writing)
+        return AsyncTransactionStore(engine, self._append_settings)

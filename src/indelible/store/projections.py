@@ -53,8 +53,8 @@ class ProjectionMethods(PooledStoreBase):
             InvalidInput: an argument is wrong.
         """
         run = PartitionProcessor(
-            self._writing.codec,
-            ProjectionDefinition(projection, self._writing.codec),
+            self._append_settings.codec,
+            ProjectionDefinition(projection, self._append_settings.codec),
             partition=partition,
             owner=name or worker_name(),
             lease=lease,
@@ -75,7 +75,7 @@ class ProjectionMethods(PooledStoreBase):
             WaitTimeout: others hold a partition and are not as far after ten seconds.
         """
         settled = self._engine.run(head.head())
-        described = ProjectionDefinition(projection, self._writing.codec)
+        described = ProjectionDefinition(projection, self._append_settings.codec)
         for partition in range(described.partitions):
             with self.projector(described.projection, partition=partition) as projector:
                 if projector.take_over():
@@ -110,7 +110,7 @@ class ProjectionMethods(PooledStoreBase):
             ProjectionNotReady: this version of it does not serve yet.
             ProjectionFailed: it failed at an event.
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         return verify(
             self._engine, ProjectionVerifier(codec, ProjectionDefinition(projection, codec))
         )
@@ -151,7 +151,7 @@ class ProjectionMethods(PooledStoreBase):
         Raises:
             InvalidInput: an argument is wrong, or a projection is given twice.
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         duty = PartitionCoordinator(
             [ProjectionDefinition(projection, codec) for projection in projections],
             owner=name or daemon_name(),
@@ -192,7 +192,7 @@ class ProjectionMethods(PooledStoreBase):
             store.rebuild(Orders, report=lambda so_far: print(so_far.position, so_far.head))
             ```
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         described = ProjectionDefinition(projection, codec)
         slots = check_concurrency(concurrency)
         rebuild_projection(self._engine, self._wakeup.watch, codec, described, report, slots)

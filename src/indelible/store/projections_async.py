@@ -52,8 +52,8 @@ class AsyncProjectionMethods(AsyncPooledStoreBase):
             InvalidInput: an argument is wrong.
         """
         run = PartitionProcessor(
-            self._writing.codec,
-            ProjectionDefinition(projection, self._writing.codec),
+            self._append_settings.codec,
+            ProjectionDefinition(projection, self._append_settings.codec),
             partition=partition,
             owner=name or worker_name(),
             lease=lease,
@@ -74,7 +74,7 @@ class AsyncProjectionMethods(AsyncPooledStoreBase):
             WaitTimeout: others hold a partition and are not as far after ten seconds.
         """
         settled = await self._engine.run(head.head())
-        described = ProjectionDefinition(projection, self._writing.codec)
+        described = ProjectionDefinition(projection, self._append_settings.codec)
         for partition in range(described.partitions):
             async with self.projector(described.projection, partition=partition) as projector:
                 if await projector.take_over():
@@ -109,7 +109,7 @@ class AsyncProjectionMethods(AsyncPooledStoreBase):
             ProjectionNotReady: this version of it does not serve yet.
             ProjectionFailed: it failed at an event.
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         return await verify_async(
             self._engine, ProjectionVerifier(codec, ProjectionDefinition(projection, codec))
         )
@@ -150,7 +150,7 @@ class AsyncProjectionMethods(AsyncPooledStoreBase):
         Raises:
             InvalidInput: an argument is wrong, or a projection is given twice.
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         duty = PartitionCoordinator(
             [ProjectionDefinition(projection, codec) for projection in projections],
             owner=name or daemon_name(),
@@ -191,7 +191,7 @@ class AsyncProjectionMethods(AsyncPooledStoreBase):
             await store.rebuild(Orders, report=lambda so_far: print(so_far.position, so_far.head))
             ```
         """
-        codec = self._writing.codec
+        codec = self._append_settings.codec
         described = ProjectionDefinition(projection, codec)
         slots = check_concurrency(concurrency)
         await rebuild_projection_async(

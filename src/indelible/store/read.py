@@ -134,7 +134,7 @@ class ReadMethods(StoreBase):
         )
         return StreamEvents(
             self._engine,
-            stream_reading(self._writing.codec, stream, options),
+            stream_reading(self._append_settings.codec, stream, options),
         )
 
     @overload
@@ -223,7 +223,7 @@ class ReadMethods(StoreBase):
         )
         return Log(
             self._engine,
-            log_reading(self._writing.codec, query, options),
+            log_reading(self._append_settings.codec, query, options),
         )
 
     def head(self) -> int:
@@ -309,7 +309,7 @@ class ReadMethods(StoreBase):
         Returns:
             Them, with what is registered for each.
         """
-        return self._engine.run(event_types.types(self._writing.codec))
+        return self._engine.run(event_types.types(self._append_settings.codec))
 
     def check_types(self, *, samples: int = 100) -> list[TypeCheck]:
         """Check that the events of every type can be read with the classes and upcasters of today.
@@ -331,4 +331,6 @@ class ReadMethods(StoreBase):
             assert not [check for check in store.check_types() if check.failures]
             ```
         """
-        return self._engine.run(event_types.check_types(self._writing.codec, samples=samples))
+        return self._engine.run(
+            event_types.check_types(self._append_settings.codec, samples=samples)
+        )

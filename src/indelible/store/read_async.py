@@ -133,7 +133,7 @@ class AsyncReadMethods(AsyncStoreBase):
         )
         return AsyncStreamEvents(
             self._engine,
-            stream_reading(self._writing.codec, stream, options),
+            stream_reading(self._append_settings.codec, stream, options),
         )
 
     @overload
@@ -222,7 +222,7 @@ class AsyncReadMethods(AsyncStoreBase):
         )
         return AsyncLog(
             self._engine,
-            log_reading(self._writing.codec, query, options),
+            log_reading(self._append_settings.codec, query, options),
         )
 
     async def head(self) -> int:
@@ -308,7 +308,7 @@ class AsyncReadMethods(AsyncStoreBase):
         Returns:
             Them, with what is registered for each.
         """
-        return await self._engine.run(event_types.types(self._writing.codec))
+        return await self._engine.run(event_types.types(self._append_settings.codec))
 
     async def check_types(self, *, samples: int = 100) -> list[TypeCheck]:
         """Check that the events of every type can be read with the classes and upcasters of today.
@@ -330,4 +330,6 @@ class AsyncReadMethods(AsyncStoreBase):
             assert not [check for check in await store.check_types() if check.failures]
             ```
         """
-        return await self._engine.run(event_types.check_types(self._writing.codec, samples=samples))
+        return await self._engine.run(
+            event_types.check_types(self._append_settings.codec, samples=samples)
+        )

@@ -75,7 +75,7 @@ class SubscriptionMethods(PooledStoreBase):
             ```
         """
         following = (ValidTimeFollower if deliver_when_valid else LogFollower)(
-            self._writing.codec, query, after=after
+            self._append_settings.codec, query, after=after
         )
         return Subscription(self._engine, self._wakeup.watch, following)
 

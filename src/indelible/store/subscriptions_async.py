@@ -74,7 +74,7 @@ class AsyncSubscriptionMethods(AsyncPooledStoreBase):
             ```
         """
         following = (ValidTimeFollower if deliver_when_valid else LogFollower)(
-            self._writing.codec, query, after=after
+            self._append_settings.codec, query, after=after
         )
         return AsyncSubscription(self._engine, self._wakeup.watch, following)
 

@@ -47,7 +47,7 @@ class CommonMethods(
             ```
         """
         with self._engine.transaction() as engine:
-            yield TransactionStore(engine, self._writing)
+            yield TransactionStore(engine, self._append_settings)
 
 
 class TransactionStore(CommonMethods):

@@ -46,7 +46,7 @@ class AsyncCommonMethods(
             ```
         """
         async with self._engine.transaction() as engine:
-            yield AsyncTransactionStore(engine, self._writing)
+            yield AsyncTransactionStore(engine, self._append_settings)
 
 
 class AsyncTransactionStore(AsyncCommonMethods):

@@ -48,52 +48,52 @@ def append(
                 " STREAM_EXISTS or ANY; only a condition may stand in its place"
             )
         expected = ExpectedVersion.ANY
-    part = check_append(settings, stream, events, expected, channel, metadata)
-    if not part.events:
+    write = check_append(settings, stream, events, expected, channel, metadata)
+    if not write.events:
         raise InvalidInput(
             f"there is nothing to append to stream {stream!r}: pass at least one event; a pure"
             " check of a version is append_many with a StreamAppend without events"
         )
-    return (yield from _append_part(settings, part, condition))
+    return (yield from _append_write(settings, write, condition))
 
 
-def _append_part(
-    settings: AppendSettings, part: StreamWrite, condition: Conditions, *, is_alone: bool = False
+def _append_write(
+    settings: AppendSettings, write: StreamWrite, condition: Conditions, *, is_alone: bool = False
 ) -> Operation[AppendResult]:
     """Append to one stream, together with others that do so now, where that is possible."""
-    check_ids([part])
+    check_ids([write])
     conditions = _conditions(settings.codec, condition)
     parameters: dict[str, object] = {
-        "stream": part.stream,
-        "channel": part.channel,
-        "expected": part.expected,
-        "events": _json(settings, part.events, [part]),
+        "stream": write.stream,
+        "channel": write.channel,
+        "expected": write.expected,
+        "events": _json(settings, write.events, [write]),
     }
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
     statement = "streams.append_conditional" if conditions else "streams.append"
-    ordering_key = _ordering_key(part, conditions, is_alone=is_alone)
-    rows = yield from _write(statement, parameters, [part], ordering_key=ordering_key)
+    ordering_key = _ordering_key(write, conditions, is_alone=is_alone)
+    rows = yield from _write(statement, parameters, [write], ordering_key=ordering_key)
     outcome = AppendOutcome(0, *rows[0])
-    yield from check_outcomes(settings, [part], [outcome])
-    return outcome.result(part)
+    yield from check_outcomes(settings, [write], [outcome])
+    return outcome.result(write)
 
 
 def _ordering_key(
-    part: StreamWrite, conditions: Sequence[Mapping[str, Any]], *, is_alone: bool
+    write: StreamWrite, conditions: Sequence[Mapping[str, Any]], *, is_alone: bool
 ) -> str | None:
     """The ordering key of an append: its stream, or the tag that an event alone decides by.
 
     None where it must not go with others: an item without tags waits for every appender, and the
     server's table of locks is finite.
     """
-    decided = [item["tags"] for condition in conditions for item in condition["items"]]
-    carried = sum(len(event.tags) for event in part.events if event.tags)
-    if not all(decided) or len(decided) + carried > _MOST_SHARED_TAGS:
+    condition_tags = [item["tags"] for condition in conditions for item in condition["items"]]
+    tag_count = sum(len(event.tags) for event in write.events if event.tags)
+    if not all(condition_tags) or len(condition_tags) + tag_count > _MOST_SHARED_TAGS:
         return None
-    if is_alone and decided:
-        return f"\x00{decided[0][0]}"  # the name of no stream
-    return part.stream
+    if is_alone and condition_tags:
+        return f"\x00{condition_tags[0][0]}"  # the name of no stream
+    return write.stream
 
 
 def _append_alone(
@@ -110,22 +110,22 @@ def _append_alone(
             f"events without a stream have no version to expect, and {expected!r} was given: leave"
             " expected out, or name the stream"
         )
-    given = events if isinstance(events, list | tuple) else [events]
-    if not given:
+    event_list = events if isinstance(events, list | tuple) else [events]
+    if not event_list:
         raise InvalidInput("there is nothing to append: pass at least one event")
-    parts: list[StreamWrite] = []
-    for event in given:
+    writes: list[StreamWrite] = []
+    for event in event_list:
         try:
-            part = check_append(settings, "event", event, ExpectedVersion.ANY, channel, metadata)
+            write = check_append(settings, "event", event, ExpectedVersion.ANY, channel, metadata)
         except InvalidInput as error:
-            locate(error, f"event {len(parts) + 1}", len(given))
+            locate(error, f"event {len(writes) + 1}", len(event_list))
             raise
-        part.stream = f"event-{UUID(part.events[0].id)}"
-        parts.append(part)
-    if len(parts) == 1:
-        return (yield from _append_part(settings, parts[0], condition, is_alone=True))
-    check_ids(parts)
-    results = yield from _append_parts(settings, parts, condition)
+        write.stream = f"event-{UUID(write.events[0].id)}"
+        writes.append(write)
+    if len(writes) == 1:
+        return (yield from _append_write(settings, writes[0], condition, is_alone=True))
+    check_ids(writes)
+    results = yield from _append_writes(settings, writes, condition)
     return results[-1]
 
 
@@ -133,49 +133,51 @@ def append_many(
     settings: AppendSettings, appends: Iterable[StreamAppend], *, condition: Conditions = None
 ) -> Operation[list[AppendResult]]:
     """Append to several streams, all or none; see `EventStore.append_many`."""
-    parts: list[StreamWrite] = []
+    writes: list[StreamWrite] = []
     for append_ in appends:
         if not isinstance(append_, StreamAppend):
             raise InvalidInput(f"append_many takes StreamAppend values, not {append_!r}")
         stream, channel = append_.stream, append_.channel
         try:
-            part = check_append(settings, stream, append_.events, append_.expected, channel, None)
+            write = check_append(settings, stream, append_.events, append_.expected, channel, None)
         except InvalidInput as error:
-            error.add_location(f"part {len(parts) + 1}")
+            error.add_location(f"part {len(writes) + 1}")
             raise
-        parts.append(part)
-    if not parts:
+        writes.append(write)
+    if not writes:
         return []
-    check_ids(parts)
-    return (yield from _append_parts(settings, parts, condition))
+    check_ids(writes)
+    return (yield from _append_writes(settings, writes, condition))
 
 
-def _append_parts(
-    settings: AppendSettings, parts: Sequence[StreamWrite], condition: Conditions
+def _append_writes(
+    settings: AppendSettings, writes: Sequence[StreamWrite], condition: Conditions
 ) -> Operation[list[AppendResult]]:
-    """Append the parts, all or none, under conditions if there are any."""
+    """Append to the streams, all or none, under conditions if there are any."""
     conditions = _conditions(settings.codec, condition)
-    parameters: dict[str, object] = {"appends": _json(settings, parts, parts)}
+    parameters: dict[str, object] = {"appends": _json(settings, writes, writes)}
     if conditions:
         parameters["conditions"] = _encode(conditions).decode()
     statement = "streams.append_many_conditional" if conditions else "streams.append_many"
-    rows = yield from _write(statement, parameters, parts)
-    outcomes = [AppendOutcome(place - 1, *row) for place, *row in rows]
-    yield from check_outcomes(settings, parts, outcomes)
-    return [outcome.result(parts[outcome.place]) for outcome in outcomes]
+    rows = yield from _write(statement, parameters, writes)
+    outcomes = [AppendOutcome(number - 1, *row) for number, *row in rows]
+    yield from check_outcomes(settings, writes, outcomes)
+    return [outcome.result(writes[outcome.index]) for outcome in outcomes]
 
 
 def _conditions(codec: Codec, condition: object) -> list[dict[str, Any]]:
     conditions = condition if isinstance(condition, list | tuple) else [condition]
     parameters = []
-    for each in conditions:
-        if each is None:
+    for append_condition in conditions:
+        if append_condition is None:
             continue
-        if not isinstance(each, AppendCondition):
-            raise InvalidInput(f"condition must be an AppendCondition or several, not {each!r}")
-        marker = each.marker
+        if not isinstance(append_condition, AppendCondition):
+            raise InvalidInput(
+                f"condition must be an AppendCondition or several, not {append_condition!r}"
+            )
+        marker = append_condition.marker
         encoded: dict[str, Any] = {
-            "items": items(codec.upcasting.stored(codec.check_query(each.query))),
+            "items": items(codec.upcasting.stored(codec.check_query(append_condition.query))),
             "after": marker.head,
             "seen": sorted(marker.seen),
         }
@@ -188,17 +190,17 @@ def _conditions(codec: Codec, condition: object) -> list[dict[str, Any]]:
 def _write(
     statement: str,
     parameters: Mapping[str, object],
-    parts: Sequence[StreamWrite],
+    writes: Sequence[StreamWrite],
     *,
     ordering_key: str | None = None,
 ) -> Operation[Rows]:
     try:
         return (
-            yield AppendStatement(statement, parameters, writes=parts, ordering_key=ordering_key)
+            yield AppendStatement(statement, parameters, writes=writes, ordering_key=ordering_key)
         )
-    except ConnectionLost as lost:
-        ids = [UUID(event.id) for part in parts for event in part.events]
-        raise ConnectionLost(str(lost), ids) from lost
+    except ConnectionLost as error:
+        ids = [UUID(event.id) for write in writes for event in write.events]
+        raise ConnectionLost(str(error), ids) from error
 
 
 def appended_ids(statement: AppendStatement, rows: Rows) -> list[str]:
@@ -214,35 +216,35 @@ def appended_ids(statement: AppendStatement, rows: Rows) -> list[str]:
     if statement.name in ("streams.append", "streams.append_conditional"):
         outcomes = [(0, rows[0][0])]
     else:
-        outcomes = [(place - 1, outcome) for place, outcome, *_ in rows]
+        outcomes = [(index - 1, outcome) for index, outcome, *_ in rows]
     return [
         event.id
-        for place, outcome in outcomes
+        for index, outcome in outcomes
         if outcome == "appended"
-        for event in statement.writes[place].events
+        for event in statement.writes[index].events
     ]
 
 
-def _json(settings: AppendSettings, given: Sequence[object], parts: Sequence[StreamWrite]) -> str:
-    """Write parts, or the events of one, as the database takes them.
+def _json(settings: AppendSettings, values: Sequence[object], writes: Sequence[StreamWrite]) -> str:
+    """Write appends, or the events of one, as the database takes them.
 
     Args:
         settings: what all appends have in common.
-        given: what to write.
-        parts: the parts that it is or is of.
+        values: what to write.
+        writes: the appends that these are, or are of.
 
     Raises:
         InvalidInput: an event cannot be stored, or is too large.
     """
-    text = settings.codec.encode_together(given)
+    text = settings.codec.encode_together(values)
     if text is None or len(text) > settings.max_event_bytes:
-        for number, part in enumerate(parts, start=1):
+        for number, write in enumerate(writes, start=1):
             try:
-                _encode_each(settings, part.events)
+                _encode_each(settings, write.events)
             except InvalidInput as error:
-                locate(error, f"part {number}", len(parts))
+                locate(error, f"part {number}", len(writes))
                 raise
-        text = _encode(given)
+        text = _encode(values)
     return text.decode()
 
 

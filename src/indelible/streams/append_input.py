@@ -35,21 +35,21 @@ def check_append(
     channel: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> StreamWrite:
-    """Turn a stream's part into what the database takes, or say what is wrong with it."""
+    """Turn an append to one stream into what the database takes, or say what is wrong with it."""
     stream = validate_new_name("stream", stream)
     if not isinstance(events, list | tuple):
         events = [events]
     if events or channel is not None:  # a pure check may look at another service's stream
         channel = check_channel(settings, stream, channel)
-    part = StreamWrite(stream, channel, check_expected(expected), [])
+    write = StreamWrite(stream, channel, check_expected(expected), [])
     ids = uuid7_hexes()
     try:
         for event in events:
-            part.events.append(_event(settings, event, metadata, ids))
+            write.events.append(_event(settings, event, metadata, ids))
     except InvalidInput as error:
-        locate(error, f"event {len(part.events) + 1}", len(events))
+        locate(error, f"event {len(write.events) + 1}", len(events))
         raise
-    return part
+    return write
 
 
 def check_channel(settings: AppendSettings, stream: str, channel: str | None) -> str | None:
@@ -69,7 +69,7 @@ def check_channel(settings: AppendSettings, stream: str, channel: str | None) ->
     return None
 
 
-def as_given(expected: int) -> int | ExpectedVersion:
+def to_expected_version(expected: int) -> int | ExpectedVersion:
     """An expected version as the caller gives it, of what the functions in the database take."""
     return expected if expected >= 0 else ExpectedVersion(expected)
 
@@ -91,14 +91,19 @@ def check_expected(expected: object) -> int:
 
 
 def _event(
-    settings: AppendSettings, value: object, common: Mapping[str, Any] | None, ids: Iterator[str]
+    settings: AppendSettings,
+    value: object,
+    common_metadata: Mapping[str, Any] | None,
+    ids: Iterator[str],
 ) -> EventPayload:
     codec = settings.codec
     if isinstance(value, NewEvent):
         event_type = validate_new_name("event type", value.type)
-        data, metadata = written(settings, event_type, value.data, value.metadata, common)
+        data, metadata = encode_event(
+            settings, event_type, value.data, value.metadata, common_metadata
+        )
         event = EventPayload(check_id(event_type, value.id).hex, event_type, msgspec.Raw(data))
-        tags = [*codec.tags_of(event_type, value.data, data), *given_tags(value.tags)]
+        tags = [*codec.tags_of(event_type, value.data, data), *check_tag_list(value.tags)]
         if value.valid_at is not None:
             event.valid_at = validate_timestamp("valid_at", value.valid_at).isoformat()
     else:
@@ -108,8 +113,8 @@ def _event(
         )  # written together with its neighbours
         tags = known_class.tags_of(value) if known_class.tags else []
         metadata = None
-        if common is not None or not known_class.exactness.is_exact(value):
-            data, metadata = written(settings, known_class.type, value, None, common)
+        if common_metadata is not None or not known_class.exactness.is_exact(value):
+            data, metadata = encode_event(settings, known_class.type, value, None, common_metadata)
             event.data = msgspec.Raw(data)
     if metadata:
         event.metadata = msgspec.Raw(metadata)
@@ -118,18 +123,18 @@ def _event(
     return event
 
 
-def locate(error: InvalidInput, where: str, of: int) -> None:
+def locate(error: InvalidInput, location: str, count: int) -> None:
     """Note where in a list it went wrong; of one there is nothing to say."""
-    if of > 1:
-        error.add_location(where)
+    if count > 1:
+        error.add_location(location)
 
 
-def written(
+def encode_event(
     settings: AppendSettings,
     event_type: str,
     data: object,
     metadata: object,
-    common: Mapping[str, Any] | None = None,
+    common_metadata: Mapping[str, Any] | None = None,
 ) -> tuple[bytes, bytes | None]:
     """Write an event's data and metadata as JSON.
 
@@ -143,11 +148,13 @@ def written(
             f"a {type(data).__qualname__} is registered as {registered!r} and cannot be"
             f" appended as {event_type!r}"
         )
-    written_data = codec.encode(event_type, data)
-    known = _metadata(event_type, metadata, common)
-    written_metadata = codec.encode(event_type, known, field="metadata") if known else None
-    check_size(settings, event_type, len(written_data) + len(written_metadata or b""))
-    return written_data, written_metadata
+    data_json = codec.encode(event_type, data)
+    all_metadata = _metadata(event_type, metadata, common_metadata)
+    metadata_json = (
+        codec.encode(event_type, all_metadata, field="metadata") if all_metadata else None
+    )
+    check_size(settings, event_type, len(data_json) + len(metadata_json or b""))
+    return data_json, metadata_json
 
 
 def check_size(settings: AppendSettings, event_type: str, size: int) -> None:
@@ -160,38 +167,40 @@ def check_size(settings: AppendSettings, event_type: str, size: int) -> None:
         raise EventTooLarge(event_type, size, settings.max_event_bytes)
 
 
-def check_id(event_type: str, given: object) -> UUID:
+def check_id(event_type: str, event_id: object) -> UUID:
     """Check that the id of an event is a UUID.
 
     Raises:
         InvalidInput: it is something else.
     """
-    if not isinstance(given, UUID):
-        raise InvalidInput(f"the id of event {event_type!r} must be a UUID, not {given!r}")
-    return given
+    if not isinstance(event_id, UUID):
+        raise InvalidInput(f"the id of event {event_type!r} must be a UUID, not {event_id!r}")
+    return event_id
 
 
-def _metadata(event_type: str, own: object, common: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    for given in (own, common):
-        if given is not None and not isinstance(given, Mapping):
+def _metadata(
+    event_type: str, event_metadata: object, common_metadata: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    for metadata in (event_metadata, common_metadata):
+        if metadata is not None and not isinstance(metadata, Mapping):
             raise InvalidInput(
-                f"the metadata of event {event_type!r} must be a mapping, not {given!r}"
+                f"the metadata of event {event_type!r} must be a mapping, not {metadata!r}"
             )
-    return {**(common or {}), **(own or {})}  # type: ignore[dict-item]
+    return {**(common_metadata or {}), **(event_metadata or {})}  # type: ignore[dict-item]
 
 
-def given_tags(given: object) -> Iterable[str]:
+def check_tag_list(tags: object) -> Iterable[str]:
     """Check that the tags that an event was given are a sequence.
 
     Raises:
         InvalidInput: they are something else.
     """
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InvalidInput(f"tags must be a sequence of texts key:value, not {given!r}")
-    return given
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise InvalidInput(f"tags must be a sequence of texts key:value, not {tags!r}")
+    return tags
 
 
-def check_tags(given: object) -> list[str]:
+def check_tags(tags: object) -> list[str]:
     """Check the tags of an event.
 
     Returns:
@@ -200,18 +209,18 @@ def check_tags(given: object) -> list[str]:
     Raises:
         InvalidInput: they are no sequence of tags.
     """
-    return sorted({validate_name("tag", tag) for tag in given_tags(given)})
+    return sorted({validate_name("tag", tag) for tag in check_tag_list(tags)})
 
 
-def check_ids(parts: Iterable[StreamWrite]) -> None:
+def check_ids(writes: Iterable[StreamWrite]) -> None:
     """Check that no event id comes twice.
 
     Raises:
         InvalidInput: one does.
     """
-    ids = [event.id for part in parts for event in part.events]
+    ids = [event.id for write in writes for event in write.events]
     if len(set(ids)) < len(ids):
-        twice = next(given for given in ids if ids.count(given) > 1)
+        duplicate = next(event_id for event_id in ids if ids.count(event_id) > 1)
         raise InvalidInput(
-            f"event id {UUID(twice)} stands twice in one call: give each event its own"
+            f"event id {UUID(duplicate)} stands twice in one call: give each event its own"
         )

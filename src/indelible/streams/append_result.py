@@ -23,23 +23,23 @@ from indelible.errors import (
 )
 from indelible.events import AppendResult
 
-from .append_input import AppendSettings, as_given
+from .append_input import AppendSettings, to_expected_version
 from .read_log import read_positions
 
 
 def check_outcomes(
-    settings: AppendSettings, parts: Sequence[StreamWrite], outcomes: Sequence[AppendOutcome]
+    settings: AppendSettings, writes: Sequence[StreamWrite], outcomes: Sequence[AppendOutcome]
 ) -> Operation[None]:
     """Raise the error that tells of a refusal, if there is one."""
-    refused = [outcome for outcome in outcomes if outcome.is_refusal]
-    if not refused:
+    refusals = [outcome for outcome in outcomes if outcome.is_refusal]
+    if not refusals:
         return
-    if refused[0].outcome == "epoch_mismatch":
-        raise _mismatch(refused[0].facts or b"[]")
-    if refused[0].outcome == "condition_failed":
-        positions = msgspec.json.decode(refused[0].facts or b"[]", type=list[int])
+    if refusals[0].outcome == "epoch_mismatch":
+        raise _mismatch(refusals[0].facts or b"[]")
+    if refusals[0].outcome == "condition_failed":
+        positions = msgspec.json.decode(refusals[0].facts or b"[]", type=list[int])
         raise AppendConditionFailed((yield from read_positions(settings.codec, positions)))
-    raise _refusal(parts, refused)
+    raise _refusal(writes, refusals)
 
 
 class _LostMarker(msgspec.Struct):
@@ -53,16 +53,16 @@ class _LostMarker(msgspec.Struct):
 
 
 def _mismatch(facts: bytes) -> EpochMismatch:
-    lost = msgspec.json.decode(facts, type=list[_LostMarker])
-    ids = [marker.id for marker in lost if marker.id is not None]
-    first = lost[0]
-    return EpochMismatch(first.position, first.safe_through, ids, first.epoch, first.today)
+    lost_markers = msgspec.json.decode(facts, type=list[_LostMarker])
+    lost_ids = [marker.id for marker in lost_markers if marker.id is not None]
+    first = lost_markers[0]
+    return EpochMismatch(first.position, first.safe_through, lost_ids, first.epoch, first.today)
 
 
 class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
     """A row of the functions that append."""
 
-    place: int
+    index: int
     outcome: str
     last_version: int | None
     last_position: int | None
@@ -74,10 +74,10 @@ class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
         """Whether nothing was stored."""
         return self.outcome not in ("appended", "checked", "idempotent")
 
-    def result(self, part: StreamWrite) -> AppendResult:
+    def result(self, write: StreamWrite) -> AppendResult:
         """Give the result of an append that was not rejected."""
         return AppendResult(
-            stream=part.stream,
+            stream=write.stream,
             version=-1 if self.last_version is None else self.last_version,
             position=self.last_position or 0,
             recorded_at=self.recorded_at,
@@ -92,34 +92,34 @@ class LastEvent(msgspec.Struct):
     recorded_at: datetime | None = None
 
 
-def _refusal(parts: Sequence[StreamWrite], refused: Sequence[AppendOutcome]) -> IndelibleError:
+def _refusal(writes: Sequence[StreamWrite], refusals: Sequence[AppendOutcome]) -> IndelibleError:
     """The error that says why an append was refused: what no retry can mend comes first."""
-    for outcome in refused:
-        part = parts[outcome.place]
+    for outcome in refusals:
+        write = writes[outcome.index]
         facts = outcome.facts or b"{}"
         if outcome.outcome == "channel_mismatch":
             actual = msgspec.json.decode(facts, type=dict[str, str])["channel"]
-            assert part.channel is not None  # noqa: S101 - none is that of every stream
-            return ChannelMismatch(part.stream, part.channel, actual)
-    for outcome in refused:
+            assert write.channel is not None  # noqa: S101 - none is that of every stream
+            return ChannelMismatch(write.stream, write.channel, actual)
+    for outcome in refusals:
         if outcome.outcome == "duplicate" and outcome.facts is not None:
             return DuplicateEvent(msgspec.json.decode(outcome.facts, type=list[Duplicate]))
-    for outcome in refused:
+    for outcome in refusals:
         if outcome.outcome == "closed":
             closed_at = msgspec.json.decode(outcome.facts or b"{}", type=dict[str, datetime])
             version = -1 if outcome.last_version is None else outcome.last_version
-            return StreamClosed(parts[outcome.place].stream, version, closed_at["closed_at"])
+            return StreamClosed(writes[outcome.index].stream, version, closed_at["closed_at"])
     conflicts = []
-    for outcome in refused:
-        part = parts[outcome.place]
-        last = msgspec.json.decode(outcome.facts or b"{}", type=LastEvent)
+    for outcome in refusals:
+        write = writes[outcome.index]
+        last_event = msgspec.json.decode(outcome.facts or b"{}", type=LastEvent)
         conflicts.append(
             VersionConflict(
-                stream=part.stream,
-                expected=as_given(part.expected),
+                stream=write.stream,
+                expected=to_expected_version(write.expected),
                 actual=-1 if outcome.last_version is None else outcome.last_version,
-                last_event_id=last.id,
-                last_recorded_at=last.recorded_at,
+                last_event_id=last_event.id,
+                last_recorded_at=last_event.recorded_at,
             )
         )
     return WrongExpectedVersion(conflicts)

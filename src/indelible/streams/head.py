@@ -74,10 +74,10 @@ def log_bounds(
 ) -> Operation[tuple[int, int, HeadState]]:
     """The positions to read: after the first, up to the second, which is the head at most."""
     state = yield from head_state()
-    begins, ends = yield from recorded_time.positions()
+    lowest, highest = yield from recorded_time.positions()
     if not recorded_time.is_settled:
-        ends = min(ends, state.position)
-    return max(after, begins), ends, state
+        highest = min(highest, state.position)
+    return max(after, lowest), highest, state
 
 
 def head() -> Operation[int]:
@@ -88,8 +88,8 @@ def head() -> Operation[int]:
 
 def epoch() -> Operation[UUID]:
     """The store's epoch."""
-    ((found,),) = yield Statement("streams.epoch")
-    return UUID(str(found))
+    ((epoch_id,),) = yield Statement("streams.epoch")
+    return UUID(str(epoch_id))
 
 
 def head_info() -> Operation[HeadInfo]:

@@ -18,7 +18,7 @@ from indelible.errors import (
 )
 from indelible.events import ExpectedVersion
 
-from .append_input import as_given, check_expected
+from .append_input import check_expected, to_expected_version
 from .append_result import LastEvent
 from .info import StreamChange, StreamInfo, stream_info
 
@@ -28,14 +28,23 @@ def close_stream(
 ) -> Operation[StreamInfo]:
     """Take no more events for a stream; see `EventStore.close_stream`."""
     validate_name("stream", stream)
-    believed = check_expected(expected)
+    expected_version = check_expected(expected)
     ((outcome, version, facts),) = yield Statement(
-        "streams.close", {"stream": stream, "expected": believed, "reason": _check_reason(reason)}
+        "streams.close",
+        {"stream": stream, "expected": expected_version, "reason": _check_reason(reason)},
     )
     if outcome == "wrong_version":
-        last = msgspec.json.decode(facts, type=LastEvent)
+        last_event = msgspec.json.decode(facts, type=LastEvent)
         raise WrongExpectedVersion(
-            [VersionConflict(stream, as_given(believed), version, last.id, last.recorded_at)]
+            [
+                VersionConflict(
+                    stream,
+                    to_expected_version(expected_version),
+                    version,
+                    last_event.id,
+                    last_event.recorded_at,
+                )
+            ]
         )
     return (yield from _changed(stream, outcome))
 
@@ -66,14 +75,14 @@ def stream_changes(stream: str) -> Operation[list[StreamChange]]:
     return [StreamChange(*row) for row in rows]
 
 
-def lives(streams: Iterable[str]) -> Operation[dict[str, tuple[int, bytes]]]:
+def life_cycles(streams: Iterable[str]) -> Operation[dict[str, tuple[int, bytes]]]:
     """Tell what was done to some streams as a whole, as an export has it.
 
     Returns:
         The version of the last event and the JSON, of those of the streams to which anything was.
     """
     rows = yield Statement("streams.life_cycles", {"streams": list(streams)})
-    return {stream: (version, life) for stream, version, life in rows}
+    return {stream: (version, life_cycle) for stream, version, life_cycle in rows}
 
 
 def _changed(stream: str, outcome: str) -> Operation[StreamInfo]:

@@ -20,7 +20,7 @@ from indelible.events import Checkpoint
 LAST_POSITION = 2**63 - 1
 """No position or version is as high."""
 
-_LEARNED_AT_ONCE = 200_000
+_INDEXED_AT_ONCE = 200_000
 """How many positions one statement looks at for what readers keep of them."""
 
 
@@ -61,8 +61,8 @@ class RecordedTimeRange:
             EpochMismatch: the log has lost events below a checkpoint.
         """
         if self._between is not None:
-            begins, ends = self._between
-            return (yield from position_before(begins)), (yield from position_before(ends))
+            start, end = self._between
+            return (yield from position_before(start)), (yield from position_before(end))
         match self._as_of:
             case None:
                 return 0, LAST_POSITION
@@ -89,18 +89,16 @@ def has_passed(moment: datetime) -> Operation[bool]:
 
 def _look_up(moment: datetime) -> Operation[tuple[int, bool]]:
     moment = validate_timestamp("the moment", moment)
-    ((settled,),) = yield Statement("streams.head")
+    ((head,),) = yield Statement("streams.head")
     yield from index_recorded_times()
-    ((position, passed),) = yield Statement(
-        "streams.position_at", {"moment": moment, "head": settled}
-    )
+    ((position, passed),) = yield Statement("streams.position_at", {"moment": moment, "head": head})
     return int(position), bool(passed)
 
 
 def position_before(moment: datetime) -> Operation[int]:
     """The position after which begins what was recorded at a moment or later."""
-    last = previous_instant(moment)
-    return 0 if last is None else (yield from position_at(last))
+    last_moment = previous_instant(moment)
+    return 0 if last_moment is None else (yield from position_at(last_moment))
 
 
 def index_recorded_times() -> Operation[None]:
@@ -108,7 +106,7 @@ def index_recorded_times() -> Operation[None]:
     has_more = True
     while has_more:
         ((has_more,),) = yield Statement(
-            "streams.index_recorded_times", {"max_rows": _LEARNED_AT_ONCE}
+            "streams.index_recorded_times", {"max_rows": _INDEXED_AT_ONCE}
         )
 
 
@@ -125,7 +123,7 @@ def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION)
     """
     position, epoch, anchor = checkpoint.position, checkpoint.epoch, checkpoint.anchor
     anchor_position, anchor_id = anchor or (None, None)
-    ((is_good, today, safe_through, last_position),) = yield Statement(
+    ((is_valid, current_epoch, safe_through, last_position),) = yield Statement(
         "streams.check_checkpoint",
         {
             "epoch": epoch,
@@ -134,14 +132,14 @@ def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION)
             "anchor_id": anchor_id,
         },
     )
-    if is_good:
-        return UUID(str(today))
-    if epoch == today and anchor_id is None:
+    if is_valid:
+        return UUID(str(current_epoch))
+    if epoch == current_epoch and anchor_id is None:
         raise beyond_last(position, last_position)
     if safe_through is not None:
         safe_through = min(safe_through, brought_to)
-    lost = [] if anchor_id is None else [anchor_id]
-    raise EpochMismatch(position, safe_through, lost, epoch, today)
+    lost_ids = [] if anchor_id is None else [anchor_id]
+    raise EpochMismatch(position, safe_through, lost_ids, epoch, current_epoch)
 
 
 def beyond_last(position: int, last_position: int) -> InvalidInput:

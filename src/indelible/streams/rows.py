@@ -66,19 +66,19 @@ def decode_rows(
                     )
                 )
         except UnknownEventType as error:
-            raise error.add_location(place(position, stream or name, version)) from None
+            raise error.add_location(event_location(position, stream or name, version)) from None
         except Exception as error:
             if succeeds(lambda: data is None or decoders[event_type](data)):
                 raise
             failure = codec.failure(event_type, error)
-            raise failure.add_location(place(position, stream or name, version)) from cause_of(
-                error
-            )
+            raise failure.add_location(
+                event_location(position, stream or name, version)
+            ) from cause_of(error)
     return events, size
 
 
-def place(position: int, stream: str, version: int) -> str:
-    """Say where an event stands, as errors begin that say what is wrong with it."""
+def event_location(position: int, stream: str, version: int) -> str:
+    """Say where an event stands: errors that say what is wrong with it begin so."""
     return f"event {version} of stream {stream!r}, at position {position}"
 
 
@@ -92,14 +92,20 @@ def _upcast(
             upcast_rows.append(row)
             continue
         try:
-            parts = codec.upcast(row[4], row[5])
+            upcast_events = codec.upcast(row[4], row[5])
         except UpcasterFailure as failure:
             raise UpcastingFailed(
                 stream or row[1], row[2], row[4], str(failure.upcaster), failure.reason
             ) from failure.__cause__
-        replacements = [(*row[:4], event_type, data, *row[6:]) for event_type, data in parts]
+        replacements = [
+            (*row[:4], event_type, data, *row[6:]) for event_type, data in upcast_events
+        ]
         if query is not None:
-            replacements = [part for part in replacements if query.matches(_undecoded(part))]
+            replacements = [
+                replacement
+                for replacement in replacements
+                if query.matches(_undecoded(replacement))
+            ]
         upcast_rows += reversed(replacements) if backwards else replacements
     return upcast_rows
 

@@ -41,11 +41,11 @@ class ValidTimeRange:
         self.is_nothing = False
         if valid_at is not None:
             self.below = (validate_timestamp("valid_at", valid_at), LAST_POSITION)
-        elif (between := validate_time_range("valid_between", valid_between)) is not None:
-            begins, ends = between
+        elif (time_range := validate_time_range("valid_between", valid_between)) is not None:
+            start, end = time_range
             self.above, self.below = (
-                (previous_instant(begins), LAST_POSITION),
-                (previous_instant(ends), LAST_POSITION),
+                (previous_instant(start), LAST_POSITION),
+                (previous_instant(end), LAST_POSITION),
             )
             self.is_nothing = self.below[0] is None
         else:

@@ -92,10 +92,10 @@ def _interfered(store: S, interfere: Interference, at: int) -> S:
         if isinstance(statement, AppendStatement):
             left -= 1
             if left == 0:
-                return (yield from interfere(store._writing, statement))
+                return (yield from interfere(store._append_settings, statement))
         return (yield statement)
 
-    return type(store)(store._engine.with_hook(hook), store._writing, store._wakeup)
+    return type(store)(store._engine.with_hook(hook), store._append_settings, store._wakeup)
 
 
 def _stream_of(statement: Statement) -> str:

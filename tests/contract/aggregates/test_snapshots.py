@@ -102,7 +102,10 @@ def read_by(store: EventStore, stream: str, subject: object, **moment: Any) -> t
         events += sum(row[0] is not None for row in rows) if "load" in call.name else 0
         return rows
 
-    run(StateLoader(store._writing.codec, stream, adapter_of(subject), **moment).load(), execute)
+    run(
+        StateLoader(store._append_settings.codec, stream, adapter_of(subject), **moment).load(),
+        execute,
+    )
     return statements, events
 
 
@@ -159,7 +162,7 @@ def test_an_older_snapshot_never_takes_the_place_of_a_newer_one(
     store: EventStore, stream: str
 ) -> None:
     deposit(store, stream, *[1] * 12)
-    slow = StateLoader(store._writing.codec, stream, adapter_of(kept))
+    slow = StateLoader(store._append_settings.codec, stream, adapter_of(kept))
     store._engine.run(slow.load())
     deposit(store, stream, *[1] * 12)
     store.load(stream, kept)
@@ -419,7 +422,7 @@ def test_a_late_fact_voids_a_snapshot_by_valid_time(store: EventStore, stream: s
 def test_what_is_erased_does_not_live_on_in_a_snapshot(store: EventStore, stream: str) -> None:
     store.append(stream, Opened("Ann"), expected=ANY)
     deposit(store, stream, *[1] * 12)
-    slow = StateLoader(store._writing.codec, stream, adapter_of(kept))
+    slow = StateLoader(store._append_settings.codec, stream, adapter_of(kept))
     store._engine.run(slow.load())
     store.load(stream, kept)
     store.load(stream, KeptAccount, valid_at=datetime.now(UTC) + timedelta(days=1))
@@ -440,7 +443,7 @@ def test_an_erasure_and_a_snapshot_do_not_pass_by_each_other(
 ) -> None:
     """The snapshot is written and not committed when the erasure begins."""
     deposit(store, stream, *[1] * 12)
-    loading = StateLoader(store._writing.codec, stream, adapter_of(kept))
+    loading = StateLoader(store._append_settings.codec, stream, adapter_of(kept))
     store._engine.run(loading.load())
     erasing = Thread(target=lambda: store.erase_stream(stream, reason="she asked for it"))
 

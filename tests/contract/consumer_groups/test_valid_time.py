@@ -279,7 +279,7 @@ class Crew:
     done: list[RecordedEvent] = field(default_factory=list)
 
     def join(self) -> Worker:
-        worker = Worker(self.store._writing.codec, self.group, "hand")
+        worker = Worker(self.store._append_settings.codec, self.group, "hand")
         self.workers.append(worker)
         return worker
 

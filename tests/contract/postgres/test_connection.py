@@ -183,7 +183,9 @@ def test_a_short_timeout_bounds_appends_as_well(
         monkeypatch.setattr(f"indelible.postgres.engine{variant}._IMPATIENCE", 0.25)
 
     def append_one(store: EventStore | AsyncEventStore) -> Operation[object]:
-        return append(store._writing, "a-1", event(), expected=ANY, channel=None, metadata=None)
+        return append(
+            store._append_settings, "a-1", event(), expected=ANY, channel=None, metadata=None
+        )
 
     async def append_async() -> None:
         async with AsyncEventStore.connect(url, schema=schema, pool_size=1, timeout=1) as store:

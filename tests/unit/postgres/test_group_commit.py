@@ -161,9 +161,9 @@ def test_there_is_one_more_worker_where_those_that_there_are_take_long() -> None
     assert slow is not None
     waiting = entry("waiting")
     line.enter(waiting)
-    assert line.relieve() == []
-    slow.begun -= 2 * PATIENCE
-    (more,) = line.relieve()
+    assert line.add_workers() == []
+    slow.started_at -= 2 * PATIENCE
+    (more,) = line.add_workers()
     assert more.entries == [waiting]
     line.settle(slow, [APPENDED])
     line.settle(more, [APPENDED])
@@ -224,7 +224,7 @@ class Appends:
 
     def _waits(self, name: str) -> bool:
         arrived = [given.ordering_key for given in self.commit._arrived.copy()]
-        return name in arrived or name in self.commit._line._waiting
+        return name in arrived or name in self.commit._queue._waiting
 
     def answer(self, number: int) -> None:
         """Have the database answer what was sent as the so manieth."""
@@ -342,8 +342,8 @@ class LineModel(RuleBasedStateMachine):
     @rule()
     def take_long(self) -> None:
         for work in self.running:
-            work.begun -= 1
-        self.begin(self.line.relieve())
+            work.started_at -= 1
+        self.begin(self.line.add_workers())
 
     @invariant()
     def no_stream_is_twice_in_progress(self) -> None:

@@ -52,7 +52,7 @@ class Database:
 
     def waits(self, name: str) -> bool:
         arrived = [given.ordering_key for given in self.commit._arrived.copy()]
-        return name in arrived or name in self.commit._line._waiting
+        return name in arrived or name in self.commit._queue._waiting
 
     def close(self) -> None:
         self.threads.shutdown()

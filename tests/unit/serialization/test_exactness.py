@@ -557,7 +557,7 @@ def test_data_that_does_not_fit_is_not_shown(
     codec = Codec({"Event": event_class})
     read: Callable[[], object] = lambda: codec.decode("Event", data)  # noqa: E731
     if act == "as_read":
-        read = lambda: codec.as_read("Event", msgspec.json.decode(data))  # noqa: E731
+        read = lambda: codec.as_decoded("Event", msgspec.json.decode(data))  # noqa: E731
 
     with pytest.raises(IndelibleError) as error:
         read()
