@@ -120,8 +120,8 @@ def test_types_of_nothing_are_not_as_they_should_be(run: Run, schema: str, tmp_p
     empty = run(*check, at=tmp_path)
 
     for done, reason, place in (
-        (missing, "there is no store", r".+"),
-        (not_made, "there is no store", f"embedded://{folder}"),
+        (missing, "no store exists", r".+"),
+        (not_made, "no store exists", f"embedded://{folder}"),
         (empty, "the store has no events", r".+"),
     ):
         assert done.returncode == 1, done.stderr
@@ -368,7 +368,7 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
     assert (row["name"], row["checkpoint"], row["lag_events"]) == ("mails", "0", 1)
     shown = made("groups", "show", "mails").stdout
     assert "type OrderTipped" in shown
-    assert "lag            1 events" in shown
+    assert "lag            1 event," in shown
     assert "2 attempts" in shown
     heads, values = made("groups", "list").stdout.splitlines()
     assert heads.split()[:2] == ["GROUP", "CHECKPOINT"]
@@ -524,7 +524,7 @@ def test_an_application_is_run_and_stopped(
     for verb, yes in (("replay", ()), ("discard", ("-y",))):
         refused = made("groups", verb, "shop", "--stream", "order-9", *yes)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert "group 'shop' has nothing parked there" in refused.stderr
+        assert "group 'shop' has no such parked event" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -737,7 +737,7 @@ def test_a_projection_is_verified(
     )
     done = made("projections", "verify", "tips", "--app", "shop")
     assert done.stdout == (
-        "tips, version 1: 1 events up to position 1 make 1 documents; all are as kept\n"
+        "projection tips version 1: 1 event up to position 1, 1 document, none different\n"
     )
 
     with psycopg.connect(server_url, autocommit=True) as connection:
