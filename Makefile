@@ -4,13 +4,15 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-programs test-concurrency test-failover check generate bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-failover check generate bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
 	@echo 'make test    run the tests on the embedded PostgreSQL  (ARGS="-k append" runs some)'
 	@echo 'make test-oldest'
 	@echo '             run them on the PostgreSQL that is installed: CI has 15'
+	@echo 'make test-given'
+	@echo '             run them on the database of $$INDELIBLE_TEST_URL, as its superuser'
 	@echo 'make test-programs'
 	@echo '             run what takes longer: make test-concurrency (races, kills and storms) and'
 	@echo '             make test-failover (fail-overs and restores)'
@@ -37,6 +39,10 @@ test: .venv/.ready-dev
 test-oldest: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=system $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
 		$(QUICK) -k system $(ARGS)
+
+test-given: .venv/.ready-dev
+	@INDELIBLE_TEST_SERVERS=given $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
+		$(QUICK) -k given $(ARGS)
 
 test-concurrency: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)

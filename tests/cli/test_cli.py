@@ -93,7 +93,7 @@ def test_types_are_listed_and_checked(made: Run, tmp_path: Path) -> None:
     checked = made("types", "check", "shop:EVENTS", at=tmp_path)
     assert (checked.returncode, checked.stdout) == (
         0,
-        "all 3 types can be read (4 events decoded)\n",
+        "3 types can be read (4 events decoded)\n",
     )
     for event_type, data in [("Bought", "{}"), ("Lost", "{}"), ("Lost", "{}")]:
         made("append", "order-2", event_type, data, "--expected", "any")
@@ -120,8 +120,8 @@ def test_types_of_nothing_are_not_as_they_should_be(run: Run, schema: str, tmp_p
     empty = run(*check, at=tmp_path)
 
     for done, reason, place in (
-        (missing, "there is no store", r".+"),
-        (not_made, "there is no store", f"embedded://{folder}"),
+        (missing, "no store exists", r".+"),
+        (not_made, "no store exists", f"embedded://{folder}"),
         (empty, "the store has no events", r".+"),
     ):
         assert done.returncode == 1, done.stderr
@@ -176,7 +176,7 @@ def test_events_of_a_pipe_follow_on_in_their_streams(made: Run) -> None:
 
     done = made("append", "--file", "-", "--expected", "no-stream", given=given + "\n\n")
 
-    assert done.stdout == "6 lines appended\n"
+    assert done.stdout == "6 events appended\n"
     assert [event["data"] for event in lines(made("read", "s-1", "--json"))] == [1, 3, 5]
     assert [event["data"] for event in lines(made("log", "--json", "--tag", "n:4"))] == [4]
 
@@ -368,7 +368,7 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
     assert (row["name"], row["checkpoint"], row["lag_events"]) == ("mails", "0", 1)
     shown = made("groups", "show", "mails").stdout
     assert "type OrderTipped" in shown
-    assert "lag            1 events" in shown
+    assert "lag            1 event," in shown
     assert "2 attempts" in shown
     heads, values = made("groups", "list").stdout.splitlines()
     assert heads.split()[:2] == ["GROUP", "CHECKPOINT"]
@@ -377,7 +377,7 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
     refused = made("groups", "reset", "mails", "--to", "head")
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     assert made("groups", "reset", "mails", "--to", "head", "-y").stdout == (
-        "group mails goes on after position 1\n"
+        "group mails continues after position 1\n"
     )
     assert made("groups", "reset", "mails", "--to", "2020-01-01", "-y").stdout.endswith(" 0\n")
     assert made("groups", "reset", "mails", "--to", "soon", "-y").returncode == 2
@@ -401,7 +401,7 @@ def test_a_group_that_waits_for_valid_times_is_told_as_such(made: Run) -> None:
         "-",
         "1",
     ]
-    assert "valid times    1 events are not due yet" in made("groups", "show", "prices").stdout
+    assert "valid times    1 event not yet due" in made("groups", "show", "prices").stdout
     assert "valid times    are not waited for" in made("groups", "show", "mails").stdout
 
 
@@ -497,11 +497,11 @@ def test_an_application_is_run_and_stopped(
         assert heads.split()[:5] == ["PROJECTION", "VERSION", "LIFECYCLE", "STATE", "CHECKPOINT"]
         assert values.split()[:4] == ["tips", "1", "async", "serving"]
         rebuilt = made("projections", "rebuild", "tips", "--app", "shop", at=tmp_path)
-        assert rebuilt.stdout == "projection tips, version 1, is built and serves\n"
-        told = "1 event is left out: indelible projections parked tips\n"
+        assert rebuilt.stdout == "projection tips version 1 is rebuilt and serving\n"
+        told = "1 event parked; list with indelible projections parked tips\n"
         assert rebuilt.stderr.endswith(told)
         assert "ValueError: two" in made("projections", "parked", "tips").stdout
-        assert made("projections", "discard", "tips", "--all", "-y").stdout == "1 event given up\n"
+        assert made("projections", "discard", "tips", "--all", "-y").stdout == "1 event discarded\n"
         again = made("projections", "discard", "tips", "--position", "9", "-y")
         assert (again.returncode, again.stdout) == (1, "")
         assert "leaves no event out at position 9" in again.stderr
@@ -520,11 +520,11 @@ def test_an_application_is_run_and_stopped(
     assert "order-9" in made("groups", "parked", "shop").stdout
     assert made("groups", "replay", "shop").returncode == 2
     assert made("groups", "replay", "shop", "--stream", "order-9").stdout.startswith("1 event")
-    assert made("groups", "discard", "shop", "--all", "-y").stdout == "0 events given up\n"
+    assert made("groups", "discard", "shop", "--all", "-y").stdout == "0 events discarded\n"
     for verb, yes in (("replay", ()), ("discard", ("-y",))):
         refused = made("groups", verb, "shop", "--stream", "order-9", *yes)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert "group 'shop' has nothing parked there" in refused.stderr
+        assert "group 'shop' has no such parked event" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -532,7 +532,7 @@ def test_an_application_is_run_and_stopped(
     [
         ("shop", "write module:app"),
         ("shop:app", "no module 'shop'"),
-        ("json:dumps", "is no App"),
+        ("json:dumps", "is not an application"),
     ],
 )
 def test_what_is_no_application_is_told(made: Run, application: str, says: str) -> None:
@@ -567,7 +567,7 @@ def test_an_exported_log_is_imported_as_it_is(
     assert made("store", "import", str(file), *to).stdout == "3 events imported\n"
     assert made("log", "--json", "--schema", second_schema).stdout == log
     again = made("store", "import", str(file), *to)
-    assert again.stdout == "0 events imported, 3 were there already\n"
+    assert again.stdout == "0 events imported, 3 already stored\n"
 
 
 def test_standard_input_is_imported_and_needs_a_source_where_ids_are_missing(made: Run) -> None:
@@ -576,7 +576,7 @@ def test_standard_input_is_imported_and_needs_a_source_where_ids_are_missing(mad
     done = made("store", "import", "-", given=line)
     assert done.returncode == 2
     assert done.stderr.startswith("indelible: line 1: it has no id: give it one, or")
-    assert made("store", "import", "-", "--source", "x", given=line).stdout == "1 events imported\n"
+    assert made("store", "import", "-", "--source", "x", given=line).stdout == "1 event imported\n"
 
 
 def test_a_check_writes_nothing_and_needs_no_database(run: Run, tmp_path: Path) -> None:
@@ -589,7 +589,7 @@ def test_a_check_writes_nothing_and_needs_no_database(run: Run, tmp_path: Path) 
 
     file.write_text('{"stream": "a-1", "type": "A", "data": {}}\n', "utf-8")
     done = run("store", "import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
-    assert done.stdout.startswith("1 events can be imported")
+    assert done.stdout.startswith("1 event can be imported")
 
 
 def test_a_refused_line_is_named_with_an_exit_code(made: Run, tmp_path: Path) -> None:
@@ -737,7 +737,7 @@ def test_a_projection_is_verified(
     )
     done = made("projections", "verify", "tips", "--app", "shop")
     assert done.stdout == (
-        "tips, version 1: 1 events up to position 1 make 1 documents; all are as kept\n"
+        "projection tips version 1: 1 event up to position 1, 1 document, none different\n"
     )
 
     with psycopg.connect(server_url, autocommit=True) as connection:
@@ -817,7 +817,7 @@ def test_projections_are_rebuilt_and_verified_as_their_application_has_them(
         )
 
     for name in ("owed", "owed-now"):
-        assert "is built and serves" in alone("rebuild", name).stdout
+        assert "is rebuilt and serving" in alone("rebuild", name).stdout
         assert alone("verify", name).stdout == (
             f"{name}, version 1: 2 events up to position 2 make 2 documents; all are as kept\n"
         )

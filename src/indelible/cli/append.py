@@ -18,7 +18,7 @@ from indelible.serialization.codec import Codec
 from . import arguments
 from .discovery import registry
 from .import_ import opened
-from .output import json_lines
+from .output import counted, json_lines
 
 _NO_DATA = msgspec.Raw(b"{}")
 _check = Codec().check
@@ -40,55 +40,69 @@ class AppendLine(msgspec.Struct, forbid_unknown_fields=True):
 
 def append(
     *,
-    stream: Annotated[str | None, typer.Argument(help="The stream.")] = None,
-    event_type: Annotated[str | None, typer.Argument(metavar="TYPE", help="Its type.")] = None,
-    data: Annotated[str, typer.Argument(help="Its data, as JSON.")] = "{}",
+    stream: Annotated[
+        str | None, typer.Argument(metavar="STREAM", help="Stream to append to.")
+    ] = None,
+    event_type: Annotated[str | None, typer.Argument(metavar="TYPE", help="Event type.")] = None,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Event data, as JSON.")] = "{}",
     expected: arguments.Expected,
     file: Annotated[
         str | None,
         typer.Option(
             "--file",
             "-f",
-            help='NDJSON to append, "-" for standard input: objects with stream, type, data, and'
-            " where wanted id, metadata, tags, valid_at, channel, expected.",
+            metavar="FILE",
+            help='Append the events of this NDJSON file; "-" is standard input. Each line is an'
+            " object with stream, type and data. Optional: id, metadata, tags, valid_at, channel,"
+            " expected.",
         ),
     ] = None,
     channel: Annotated[
-        str | None, typer.Option("--channel", help="The service that owns the stream.")
+        str | None,
+        typer.Option(
+            "--channel",
+            metavar="CHANNEL",
+            help="Set the channel: the service that owns the stream.",
+        ),
     ] = None,
     metadata: Annotated[
-        str, typer.Option("--metadata", help="What is known about the event, as a JSON object.")
+        str, typer.Option("--metadata", metavar="JSON", help="Set the metadata, a JSON object.")
     ] = "{}",
     event_id: Annotated[
-        str | None, typer.Option("--id", help="The event's UUID: a retry is stored once.")
+        str | None,
+        typer.Option("--id", metavar="UUID", help="Set the event's id; a retry is stored once."),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="A label key:value.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="KEY:VALUE", help="Add a tag; repeat it to add several."),
+    ] = None,
     valid_at: Annotated[
-        str | None, typer.Option("--valid-at", help="When the fact holds, in ISO 8601.")
+        str | None,
+        typer.Option("--valid-at", metavar="TIME", help="Set the valid time, in ISO 8601."),
     ] = None,
     events: arguments.Events = None,
     json: arguments.Json = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Append one event, or the events of a file.
+    """Append one event or the events of a file.
 
     indelible append order-17 OrderTipped '{"amount": 2}' --expected 4
 
-    With --events the data is checked against the classes, and their tags are added. A file is
-    appended line by line. Where it stops in the middle, the lines before are stored;
-    with ids in it, it can be run again from the beginning.
+    With --events, check the data against the event classes and add their tags. Append a file line
+    by line. After an error the lines before it are stored. If each line has an id, run the whole
+    file again: no event is stored twice.
     """
     wanted = arguments.expected_version(expected)
     known = () if events is None else registry(events)
     if file is not None:
         if stream is not None:
-            raise InvalidInput("give either an event or --file, not both")
+            raise InvalidInput("STREAM and --file exclude each other: give an event or a file")
         with EventStore.connect(url, schema=schema, events=known, channel=channel) as store:
             _append_file(store, file, wanted)
         return
     if stream is None or event_type is None:
-        raise InvalidInput("an event needs STREAM and TYPE; events of a file need --file")
+        raise InvalidInput("STREAM and TYPE are required; to append a file, use --file")
     line = AppendLine(
         stream=stream,
         type=event_type,
@@ -114,7 +128,7 @@ def append(
             ]
         )
     else:
-        again = " (it was there already)" if result.idempotent else ""
+        again = " (already stored)" if result.idempotent else ""
         typer.echo(f"{stream} is at version {result.version}, position {result.position}{again}")
 
 
@@ -142,25 +156,26 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                     channel=line.channel,
                 )
             except IndelibleError as error:
-                before = f", {appended} before it appended" if appended else ""
+                before = f", {appended:,} before it appended" if appended else ""
                 error.add_location(f"line {number}{before}")
                 raise
             versions[line.stream] = result.version
             appended += 1
-    typer.echo(f"{appended:,} {'line' if appended == 1 else 'lines'} appended")
+    typer.echo(f"{counted(appended, 'event')} appended")
 
 
 def _check_inline(known: list[BuildInfo], event_type: str) -> None:
-    """Refuse an event that an inline projection is to take in: its code is not here.
+    """Refuse an event that an inline projection handles: the projection's code is not here.
 
     Raises:
-        InvalidInput: one that serves takes the type.
+        InvalidInput: an inline projection that serves handles the type.
     """
     for build in known:
         if build.serves_inline and (build.types is None or event_type in build.types):
             raise InvalidInput(
-                f"inline projection {build.name!r} takes {event_type!r} with its append, and its"
-                " code is not here: append it in a program that has it, connect(inline=[…])"
+                f"inline projection {build.name!r} handles {event_type!r} in the transaction of the"
+                " append, and the command does not have its code; append it in a program that"
+                " connects with connect(inline=[…])"
             )
 
 
@@ -181,7 +196,7 @@ def _json(what: str, text: str | bytes, wanted: Any) -> Any:
     try:
         return msgspec.json.decode(text, type=wanted)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InvalidInput(f"{what} is not the JSON that is wanted: {error}") from error
+        raise InvalidInput(f"{what} is not valid JSON of the expected form: {error}") from error
 
 
 def _uuid(text: str) -> UUID:
@@ -196,5 +211,5 @@ def _moment(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(
-            f"--valid-at must be a moment in ISO 8601 (2026-11-27T08:00:00+01:00), not {text!r}"
+            f"--valid-at must be a time in ISO 8601 (2026-11-27T08:00:00+01:00), not {text!r}"
         ) from None

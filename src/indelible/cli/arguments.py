@@ -1,4 +1,4 @@
-"""Options that several commands have, and how a command names them in errors."""
+"""Options that several commands share, how help shows them, and how errors name them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,47 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from indelible import ANY, NO_STREAM, STREAM_EXISTS, InvalidInput
 from indelible.events import ExpectedVersion
 
 
+class _NamedValues:
+    """Help that shows a name for each value (`--url URL`), and nothing beside a flag."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in found:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+            elif parameter.param_type_name == "argument":
+                parameter.display_type_rich = _no_type
+        return found
+
+
+def _no_type(ctx: Any) -> str:
+    return ""
+
+
+class _Group(_NamedValues, TyperGroup):
+    pass
+
+
 class Commands(typer.Typer):
     """Commands whose errors name an option as it is typed, and point to their help."""
 
-    def __init__(self, help: str | None = None, **options: Any) -> None:  # noqa: A002
-        super().__init__(no_args_is_help=True, rich_markup_mode="markdown", help=help, **options)
+    def __init__(self, help: str = "", **options: Any) -> None:  # noqa: A002
+        if help:  # else the docstring of the callback is the help
+            options["help"] = help
+        super().__init__(cls=_Group, no_args_is_help=True, rich_markup_mode="markdown", **options)
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Register a command; see `typer.Typer.command`."""
         return super().command(name, cls=_Command, **options)
 
 
-class _Command(TyperCommand):
+class _Command(_NamedValues, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -52,61 +75,88 @@ Url = Annotated[
         "--url",
         envvar="INDELIBLE_URL",
         show_envvar=True,
-        help="Where the database is: postgresql://… or embedded://[/folder].",
+        metavar="URL",
+        help="Use this database: postgresql://… or embedded://[/folder].",
         show_default="an embedded PostgreSQL",
     ),
 ]
 Schema = Annotated[
     str,
-    typer.Option("--schema", envvar="INDELIBLE_SCHEMA", help="The schema that the store is in."),
+    typer.Option(
+        "--schema",
+        envvar="INDELIBLE_SCHEMA",
+        metavar="SCHEMA",
+        help="Use the store in this schema.",
+    ),
 ]
 OtherSchema = Annotated[
     str | None,
     typer.Option(
-        "--schema", envvar="INDELIBLE_SCHEMA", help="Another schema than the application's."
+        "--schema",
+        envvar="INDELIBLE_SCHEMA",
+        metavar="SCHEMA",
+        help="Use this schema instead of the application's.",
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="One JSON object a line; positions and versions are text.")
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object per line; positions and versions are strings."
+    ),
 ]
-Backwards = Annotated[bool, typer.Option("--backwards", help="The last event first.")]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", help="How many at most.")]
+Backwards = Annotated[bool, typer.Option("--backwards", help="Start with the last event.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", "-n", metavar="N", help="Show at most N events.")
+]
 Types = Annotated[
-    list[str] | None, typer.Option("--type", help="Only events of this type, or these types.")
+    list[str] | None,
+    typer.Option("--type", metavar="TYPE", help="Only this event type; repeat it to add types."),
 ]
 Tags = Annotated[
-    list[str] | None, typer.Option("--tag", help="Only events with this tag, or all these.")
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        metavar="KEY:VALUE",
+        help="Only events with this tag; repeat it to require several.",
+    ),
 ]
-Channel = Annotated[str | None, typer.Option("--channel", help="Only this channel.")]
+Channel = Annotated[
+    str | None, typer.Option("--channel", metavar="CHANNEL", help="Only this channel.")
+]
 StreamPrefix = Annotated[
-    str | None, typer.Option("--stream-prefix", help="Only streams that start with this.")
+    str | None,
+    typer.Option("--stream-prefix", metavar="PREFIX", help="Only streams that start with PREFIX."),
 ]
-EVENTS_HELP = (
-    "Where the event classes are: module:name of what events= takes, or of an application."
-)
+EVENTS_HELP = "Find the event classes here: an events= value, or an application."
 Events = Annotated[str | None, typer.Option("--events", metavar="MODULE:NAME", help=EVENTS_HELP)]
 Expected = Annotated[
     str,
     typer.Option(
         "--expected",
         "-e",
-        help="What the stream's last version is believed to be: a number, no-stream, stream-exists"
-        " or any. Of a file: before its first event of each stream.",
+        metavar="VERSION",
+        help="Require this stream version: a number, no-stream, stream-exists or any. With --file,"
+        " it applies to the first event of each stream.",
     ),
 ]
 AsOf = Annotated[
     str | None,
     typer.Option(
         "--as-of",
-        help="What was known then: ISO 8601, words (last monday), a position or a checkpoint.",
+        metavar="TIME",
+        help="Show what was known then: ISO 8601, words (last monday), a position or a checkpoint.",
     ),
 ]
 ValidAt = Annotated[
     str | None,
-    typer.Option("--valid-at", help="What holds then: ISO 8601, or words (2 hours ago)."),
+    typer.Option(
+        "--valid-at",
+        metavar="TIME",
+        help="Show what is valid then: ISO 8601, or words (2 hours ago).",
+    ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All of them.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+All = Annotated[bool, typer.Option("--all", help="All parked events.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 _EXPECTATIONS = {"any": ANY, "no-stream": NO_STREAM, "stream-exists": STREAM_EXISTS}
@@ -116,7 +166,7 @@ def expected_version(text: str) -> int | ExpectedVersion:
     """Read an expected version.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: it is not an expected version.
     """
     if text in _EXPECTATIONS:
         return _EXPECTATIONS[text]
@@ -129,14 +179,14 @@ def expected_version(text: str) -> int | ExpectedVersion:
 
 
 def confirm(yes: bool, question: str) -> None:
-    """Ask before something that cannot be taken back; without a terminal --yes must be given.
+    """Ask before something that cannot be undone. Without a terminal --yes is required.
 
     Raises:
-        InvalidInput: there is nobody to ask.
+        InvalidInput: standard input is not a terminal.
         Abort: the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InvalidInput(f"{question} There is nobody to ask here: say --yes")
+        raise InvalidInput(f"{question} Not a terminal: pass --yes to confirm")
     typer.confirm(question, abort=True)

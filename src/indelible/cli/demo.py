@@ -11,14 +11,16 @@ from . import arguments
 
 def demo(
     *,
-    orders: Annotated[
-        int, typer.Option("--orders", help="How many orders to live through.")
-    ] = 3000,
-    seed: Annotated[int, typer.Option("--seed", help="What the orders are made from.")] = 1,
-    workers: Annotated[int, typer.Option("--workers", help="Threads of each service.")] = 8,
+    orders: Annotated[int, typer.Option("--orders", metavar="N", help="Process N orders.")] = 3000,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Generate the orders from this seed.")
+    ] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Use N threads for each service.")
+    ] = 8,
     url: arguments.Url = None,
     schema: Annotated[
-        str, typer.Option("--schema", help="The schema of the demo's store.")
+        str, typer.Option("--schema", metavar="SCHEMA", help="Use this schema for the demo.")
     ] = "indelible_demo",
 ) -> None:
     """Run the food delivery example: two services, one store, thousands of orders."""

@@ -1,4 +1,4 @@
-"""What a module of the user's holds: applications, event classes and projections, by name."""
+"""Find applications, event classes and projections in the user's modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Application = Annotated[
         metavar="MODULE[:APP]",
         envvar="INDELIBLE_APP",
         show_envvar=True,
-        help="The module that has the projection's code.",
+        help="Find the projection's code here.",
     ),
 ]
 
@@ -44,7 +44,7 @@ def find_module(name: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise InvalidInput(
-                f"there is no module {name!r} here: run it where the module is, or install it"
+                f"module {name!r} not found; run the command in the module's folder, or install it"
             ) from error
         sys.stderr.write(_own_traceback(error))
         raise InvalidInput(
@@ -82,7 +82,7 @@ def find(text: str, what: str, form: str) -> Any:
     """
     module_name, _, name = text.partition(":")
     if not module_name or not name:
-        raise InvalidInput(f"{text!r} names no {what}: write {form}")
+        raise InvalidInput(f"{text!r} does not name {what}; write {form}")
     return getattr(find_module(module_name), name, None)
 
 
@@ -95,11 +95,11 @@ def find_application(application: str) -> App | AsyncApp:
     Raises:
         InvalidInput: there is none there.
     """
-    found = find(application, "application", "module:app")
+    found = find(application, "an application", "module:app")
     if not isinstance(found, App | AsyncApp):
         module_name, _, name = application.partition(":")
         raise InvalidInput(
-            f"{name!r} in {module_name!r} is no App and no AsyncApp: {name} = App('my-group', …)"
+            f"{name!r} in {module_name!r} is not an application; define {name} = App('my-group', …)"
         )
     return found
 
@@ -144,9 +144,7 @@ def find_projection(application: str, name: str) -> FoundProjection:
     known = {each.name: each for each in held if _is_projection(each)}
     if name not in known:
         there = ", ".join(sorted(known)) or "none"
-        raise InvalidInput(
-            f"there is no projection {name!r} in {application!r} (there are: {there})"
-        )
+        raise InvalidInput(f"{application!r} has no projection {name!r} (it has: {there})")
     projection = known[name]() if isinstance(known[name], type) else known[name]
     if app is None:
         return FoundProjection(projection, event_classes(projection))
@@ -163,7 +161,7 @@ def registry(text: str) -> EventClasses:
     found = find(text, "event classes", "module:EVENTS")
     if found is None:
         module_name, _, name = text.partition(":")
-        raise InvalidInput(f"there is no {name!r} in module {module_name!r}: write module:EVENTS")
+        raise InvalidInput(f"module {module_name!r} has no {name!r}; write module:EVENTS")
     return found.events if isinstance(found, App | AsyncApp) else found
 
 

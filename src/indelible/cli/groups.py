@@ -1,4 +1,4 @@
-"""`indelible groups`: consumer groups, for operators."""
+"""`indelible groups`: administer consumer groups."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from indelible.consumer_groups.types import GroupStart
 
 from . import arguments, output, timestamps
 
-app = arguments.Commands("Consumer groups: how they stand, and what they have set aside.")
+app = arguments.Commands("Administer consumer groups: status, settings, parked events.")
 
-Name = Annotated[str, typer.Argument(help="The group's name.")]
-Position = Annotated[int | None, typer.Option("--position", help="Only the event at it.")]
+Name = Annotated[str, typer.Argument(metavar="GROUP", help="Group name.")]
+Position = Annotated[
+    int | None,
+    typer.Option("--position", metavar="POSITION", help="Only the event at this position."),
+]
 Stream = Annotated[
     str | None,
-    typer.Option("--stream", help="Only this stream, tag or field: what is kept in order."),
+    typer.Option(
+        "--stream", metavar="KEY", help="Only this stream, or this value of --partition-by."
+    ),
 ]
 
 
@@ -30,13 +35,13 @@ def list_groups(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """List the groups: checkpoint, lag, workers, what is retried and parked."""
+    """List the groups: checkpoint, lag, workers, retried and parked events."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.groups()
     if json:
-        output.json_lines(map(_group_json, found))
+        output.json_lines(map(_group_json, found), if_empty="no groups")
         return
-    output.columns(iter([_HEADS, *map(_group_row, found)]))
+    output.columns(iter([_HEADS, *map(_group_row, found)]), if_empty="no groups")
 
 
 @app.command("show")
@@ -47,7 +52,7 @@ def show_group(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Show a group: its settings, how it stands, its workers."""
+    """Show a group: settings, status, workers."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).info()
     if json:
@@ -58,20 +63,23 @@ def show_group(
         ("group", found.name),
         ("reads", _query_text(settings.query)),
         ("in order by", settings.partition_by),
-        ("retries", f"{settings.max_attempts} attempts, the first retry after"
+        ("retries", f"{output.counted(settings.max_attempts, 'attempt')}, first retry after"
                     f" {settings.retry_after:g} s"),
-        ("parked events", "hold back their stream" if holds_back else "let others pass"),
+        ("parked events", "block their stream" if holds_back else "do not block their stream"),
         ("lease", f"{settings.lease:g} s"),
         ("created", output.moment(found.created_at) + f" UTC, after position {found.start:,}"),
         ("checkpoint", f"{found.checkpoint:,}"),
-        ("lag", f"{found.lag_events:,} events, {found.lag_seconds:,.1f} s"),
-        ("valid times", f"{found.waiting:,} events are not due yet" if settings.deliver_when_valid
-                        else "are not waited for"),
-        ("set aside", f"{found.retrying:,} retried, {found.parked:,} parked,"
-                      f" {found.queued:,} queued behind them"),
+        ("lag", f"{output.counted(found.lag_events, 'event')}, {found.lag_seconds:,.1f} s"),
+        ("valid times", f"{output.counted(found.waiting, 'event')} not yet due"
+                        if settings.deliver_when_valid else "ignored"),
+        ("failed", f"{found.retrying:,} to retry, {found.parked:,} parked,"
+                   f" {found.queued:,} queued behind them"),
     ):  # fmt: skip
         typer.echo(f"{what:<14} {output.visible(str(value))}")
     typer.echo()
+    if not found.workers:
+        typer.echo("no workers")
+        return
     rows = [("WORKER", "TOKEN", "SLICES", "JOINED (UTC)", "LEASE UNTIL (UTC)")]
     rows += [
         (
@@ -96,35 +104,58 @@ def create_group(
     stream_prefix: arguments.StreamPrefix = None,
     start: Annotated[
         str,
-        typer.Option("--start", help="beginning, head, a position, or a moment that has been."),
+        typer.Option(
+            "--start",
+            metavar="PLACE",
+            help="Start at beginning, head, a position or a past time.",
+        ),
     ] = "beginning",
     partition_by: Annotated[
         str,
         typer.Option(
-            "--partition-by", help="What is kept in order: stream, tag:KEY, metadata:FIELD."
+            "--partition-by",
+            metavar="FIELD",
+            help="Keep the order within this: stream, tag:KEY or metadata:FIELD.",
         ),
     ] = "stream",
-    max_attempts: Annotated[int, typer.Option(help="Attempts before an event is parked.")] = 5,
-    retry_after: Annotated[float, typer.Option(help="Seconds before the first retry.")] = 1.0,
-    lease: Annotated[float, typer.Option(help="Seconds until a silent worker is dead.")] = 10.0,
-    park_blocks_stream: Annotated[
-        bool, typer.Option(help="Whether a parked event holds back its stream.")
-    ] = True,
+    max_attempts: Annotated[
+        int, typer.Option("--max-attempts", metavar="N", help="Park an event after N attempts.")
+    ] = 5,
+    retry_after: Annotated[
+        float,
+        typer.Option(
+            "--retry-after", metavar="SECONDS", help="Wait this long before the first retry."
+        ),
+    ] = 1.0,
+    lease: Annotated[
+        float,
+        typer.Option(
+            "--lease",
+            metavar="SECONDS",
+            help="Reassign the events of a worker without a heartbeat for this long.",
+        ),
+    ] = 10.0,
+    parked_pass: Annotated[
+        bool,
+        typer.Option(
+            "--no-park-blocks-stream", help="Continue with a stream whose event is parked."
+        ),
+    ] = False,
     deliver_when_valid: Annotated[
         bool,
-        typer.Option("--deliver-when-valid", help="Hand out each event when its valid time comes."),
+        typer.Option("--deliver-when-valid", help="Deliver each event at its valid time."),
     ] = False,
     update: Annotated[
         bool,
-        typer.Option("--update", help="Change the settings of an existing group; it continues."),
+        typer.Option("--update", help="Change the settings of an existing group."),
     ] = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Create a group, or with --update give an existing one other settings.
+    """Create a group, or with --update change the settings of an existing one.
 
-    With --update, too, what is not given is as for a new group. --partition-by and
-    --deliver-when-valid cannot be changed.
+    With --update, options that are left out get their defaults, and the group keeps its checkpoint.
+    --partition-by and --deliver-when-valid cannot change.
     """
     query = Query(
         types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
@@ -138,11 +169,11 @@ def create_group(
             max_attempts=max_attempts,
             retry_after=retry_after,
             lease=lease,
-            park_blocks_stream=park_blocks_stream,
+            park_blocks_stream=not parked_pass,
             deliver_when_valid=deliver_when_valid,
             exists="change" if update else "raise",
         )
-    there = "has these settings" if update else "is there already, just so"
+    there = "has these settings" if update else "already exists with these settings"
     typer.echo(f"group {name} {'created' if created else there}")
 
 
@@ -154,7 +185,7 @@ def delete_group(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Delete a group with all that is noted for it; events stay as they are."""
+    """Delete a group with its checkpoint and parked events; the log keeps the events."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).info()
         arguments.confirm(yes, f"delete group {name}, checkpoint {found.checkpoint:,}?")
@@ -167,21 +198,24 @@ def reset_group(
     *,
     name: Name,
     to: Annotated[
-        str, typer.Option("--to", help="beginning, head, a position, or a moment that has been.")
+        str,
+        typer.Option(
+            "--to", metavar="PLACE", help="Move to beginning, head, a position or a past time."
+        ),
     ],
     yes: arguments.Yes = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Send a group back or forward: what is above the new position comes again."""
+    """Move a group back or forward; events after the new position are delivered again."""
     wanted = _start(to, "--to")
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).info()
         arguments.confirm(
-            yes, f"send group {name} from {found.checkpoint:,} to {_start_text(wanted)}?"
+            yes, f"move group {name} from {found.checkpoint:,} to {_start_text(wanted)}?"
         )
         position = store.group(name).reset(wanted)
-    typer.echo(f"group {name} goes on after position {position:,}")
+    typer.echo(f"group {name} continues after position {position:,}")
 
 
 @app.command("parked")
@@ -194,13 +228,18 @@ def parked_events(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """List what a group has parked."""
+    """List the parked events of a group."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.group(name).parked(stream=stream, limit=limit)
+    nothing = f"group {name} has no parked events"
+    if stream is not None:
+        nothing += f" of {stream}"
     if json:
-        output.json_lines(map(_parked_json, found))
+        output.json_lines(map(_parked_json, found), if_empty=nothing)
         return
-    rows = [("POSITION", "PARKED (UTC)", "STREAM", "VERSION", "TYPE", "ATTEMPTS", "QUEUED", "WHY")]
+    rows = [
+        ("POSITION", "PARKED (UTC)", "STREAM", "VERSION", "TYPE", "ATTEMPTS", "QUEUED", "REASON")
+    ]
     rows += [
         (
             str(event.position),
@@ -214,7 +253,7 @@ def parked_events(
         )
         for event in found
     ]
-    output.columns(iter(rows))
+    output.columns(iter(rows), if_empty=nothing)
 
 
 @app.command("replay")
@@ -227,16 +266,16 @@ def replay_events(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> int:
-    """Have parked events tried again: one, those of a stream, or all.
+    """Retry parked events: one, those of a stream, or all.
 
-    Ends with exit code 1 where nothing is parked at the position or of the stream.
+    Exit with code 1 if nothing is parked at the position or in the stream.
     """
     _check_choice(position, stream, every)
     with EventStore.connect(url, schema=schema) as store:
         count = store.group(name).replay(position=position, stream=stream)
     if not (count or every):
         return _say_nothing_parked(name)
-    typer.echo(f"{count:,} {'event is' if count == 1 else 'events are'} to be tried again")
+    typer.echo(f"{output.counted(count, 'event')} will be retried")
     return 0
 
 
@@ -251,18 +290,18 @@ def discard_events(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> int:
-    """Give parked events up: one, those of a stream, or all.
+    """Discard parked events: one, those of a stream, or all.
 
-    Ends with exit code 1 where nothing is parked at the position or of the stream.
+    Exit with code 1 if nothing is parked at the position or in the stream.
     """
     _check_choice(position, stream, every)
     with EventStore.connect(url, schema=schema) as store:
         store.group(name).info()
-        arguments.confirm(yes, f"give up parked events of group {name}?")
+        arguments.confirm(yes, f"discard parked events of group {name}?")
         count = store.group(name).discard(position=position, stream=stream)
     if not (count or every):
         return _say_nothing_parked(name)
-    typer.echo(f"{count:,} {'event' if count == 1 else 'events'} given up")
+    typer.echo(f"{output.counted(count, 'event')} discarded")
     return 0
 
 
@@ -370,10 +409,10 @@ def _start_text(start: GroupStart) -> str:
 
 def _say_nothing_parked(name: str) -> int:
     return output.fail(
-        f"group {name!r} has nothing parked there; what it has: indelible groups parked {name}"
+        f"group {name!r} has no such parked event; list them with indelible groups parked {name}"
     )
 
 
 def _check_choice(position: int | None, stream: str | None, every: bool) -> None:
     if every == (position is not None or stream is not None):
-        raise InvalidInput("say which parked events: --position, --stream, or --all")
+        raise InvalidInput("choose parked events with --position, --stream or --all")

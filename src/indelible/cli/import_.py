@@ -20,7 +20,7 @@ from indelible.errors import rebuild_command
 from indelible.serialization.codec import Codec
 from indelible.streams.append_input import AppendSettings
 
-from . import arguments
+from . import arguments, output
 from .discovery import registry
 
 _LARGEST_EVENT = 2**28 - 1
@@ -40,20 +40,19 @@ def import_(
         str,
         typer.Argument(
             metavar="FILE",
-            help='NDJSON, also packed by gzip or zstd; "-" for standard input.',
+            help='NDJSON file, also compressed with gzip or zstd; "-" is standard input.',
         ),
     ],
     keep_recorded_at: Annotated[
         bool,
-        typer.Option(
-            "--keep-recorded-at", help="Keep the times at which the events were recorded first."
-        ),
+        typer.Option("--keep-recorded-at", help="Keep the recorded times of the file."),
     ] = False,
     source: Annotated[
         str | None,
         typer.Option(
             "--source",
-            help="What the events come from: ids are made from it where events have none.",
+            metavar="NAME",
+            help="Name the origin; ids of events without one are derived from it.",
             show_default="the file's name",
         ),
     ] = None,
@@ -61,14 +60,19 @@ def import_(
         bool,
         typer.Option(
             "--past-inline",
-            help="Import events that inline projections take, too: build these anew afterwards.",
+            help="Also import events that inline projections handle; rebuild these afterwards.",
         ),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the lines; needs no database.")
+        bool, typer.Option("--check", help="Only check the lines, without a database.")
     ] = False,
     channel: Annotated[
-        str | None, typer.Option("--channel", help="The service that owns the streams.")
+        str | None,
+        typer.Option(
+            "--channel",
+            metavar="CHANNEL",
+            help="Set the channel: the service that owns them.",
+        ),
     ] = None,
     events: arguments.Events = None,
     url: arguments.Url = None,
@@ -76,10 +80,10 @@ def import_(
 ) -> None:
     """Import the events of a file, such as one that `indelible log --json` wrote.
 
-    Each line is an object with stream, type, data, and where wanted id, version, metadata, tags,
-    channel, recorded_at, valid_at, erased, life. With --events the data is checked against the
-    classes, and their tags are added. Ids are kept; versions are checked. After an interruption run
-    it again: what is there is skipped. It may run beside everything else.
+    Each line is an object with stream, type and data. Optional: id, version, metadata, tags,
+    channel, recorded_at, valid_at, erased, life. With --events, check the data against the event
+    classes and add their tags. Ids are kept, and versions are checked. After an interruption run it
+    again: stored events are skipped. Other programs can use the store meanwhile.
     """
     if source is None and file != "-":
         source = Path(file).name
@@ -93,7 +97,10 @@ def import_(
             for line in lines:
                 importing.add((line,))
                 count += len(importing.finish())
-            typer.echo(f"{count:,} events can be imported; ids and versions tell the store")
+            typer.echo(
+                f"{output.counted(count, 'event')} can be imported; ids and versions are checked"
+                " on import"
+            )
             return
         with EventStore.connect(
             url, schema=schema, events=known, channel=channel, max_event_bytes=_LARGEST_EVENT
@@ -101,10 +108,12 @@ def import_(
             result = store.import_events(
                 lines, source=source, keep_recorded_at=keep_recorded_at, past_inline=past_inline
             )
-    skipped = f", {result.skipped:,} were there already" if result.skipped else ""
-    typer.echo(f"{result.imported:,} events imported{skipped}")
+    skipped = f", {result.skipped:,} already stored" if result.skipped else ""
+    typer.echo(f"{output.counted(result.imported, 'event')} imported{skipped}")
     for name in result.stale:
-        typer.echo(f"inline projection {name} has not seen them: {rebuild_command(name)}", err=True)
+        typer.echo(
+            f"inline projection {name} lacks these events; run {rebuild_command(name)}", err=True
+        )
 
 
 @contextmanager
@@ -157,24 +166,26 @@ def _lines(file: str, opened: io.BufferedReader) -> Iterator[bytes]:
         while line := unpacked.readline(_FIRST_PART):
             if len(line) == _FIRST_PART and not line.endswith(b"\n"):
                 if not line.lstrip().startswith(b"{"):
-                    raise InvalidInput(f"{file} has a line of over {_FIRST_PART:,} bytes")
+                    raise InvalidInput(f"{file} has a line longer than {_FIRST_PART:,} bytes")
                 line += unpacked.readline(_LONGEST_LINE)
                 if len(line) > _LONGEST_LINE:
-                    raise InvalidInput(f"{file} has a line of over {_LONGEST_LINE:,} bytes")
+                    raise InvalidInput(f"{file} has a line longer than {_LONGEST_LINE:,} bytes")
             if is_first:
                 is_first = False
                 if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise InvalidInput(f"{file} is in UTF-16: iconv -f UTF-16 -t UTF-8 {file}")
+                    raise InvalidInput(
+                        f"{file} is in UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {file}"
+                    )
                 line = line.removeprefix(codecs.BOM_UTF8)
             yield line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InvalidInput(f"{file} is cut off or damaged: {error}") from error
+        raise InvalidInput(f"{file} is truncated or damaged: {error}") from error
     except OSError as error:
         raise InvalidInput(f"cannot read {file}: {error.strerror or error}") from error
     except Exception as error:
         if type(error).__name__ != "ZstdError":  # its module may not be there
             raise
-        raise InvalidInput(f"{file} is cut off or damaged: {error}") from error
+        raise InvalidInput(f"{file} is truncated or damaged: {error}") from error
 
 
 class _Zstandard(io.RawIOBase):
@@ -217,7 +228,7 @@ def _unpacked(opened: io.BufferedReader) -> IO[bytes]:
             import zstandard
         except ImportError as error:
             raise InvalidInput(
-                "the file is packed by zstd: pip install 'indelible[zstd]', or unpack it with"
+                "the file is compressed with zstd: pip install 'indelible[zstd]', or run"
                 " zstd -dc FILE | indelible store import -"
             ) from error
         return io.BufferedReader(_Zstandard(opened, zstandard.ZstdDecompressor()), 1 << 16)

@@ -1,4 +1,4 @@
-"""The command `indelible`: its commands, and what its end tells the shell."""
+"""The command `indelible`: its subcommands and its exit codes."""
 
 from __future__ import annotations
 
@@ -73,18 +73,21 @@ def _indelible(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", "-V", callback=_show_version, is_eager=True, help="Say which one."
+            "--version",
+            "-V",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:
-    """Look into an event store, and write to it.
+    """Read and administer an event store, and append to it.
 
     The database is `--url`, else `$INDELIBLE_URL`, else an embedded PostgreSQL.
 
-    Exit codes: 0 done · 1 the store refused (a wrong expected version, a duplicate, a stream, group
-    or parked event that is not there), or types cannot be read · 2 wrong usage or input · 3 the
-    database cannot be reached · 4 there is no store in the schema, or one of another version · 5
-    any other failure · 130 interrupted.
+    Exit codes: 0 success · 1 refused (wrong expected version, duplicate event, missing stream,
+    group or event), or a check failed · 2 wrong usage or input · 3 database unreachable · 4 no
+    store in the schema, or another version of it · 5 other failure · 130 interrupted.
     """
 
 
@@ -140,8 +143,8 @@ def _unexpected(error: Exception) -> int:
         return fail(f"{message.rstrip('.')}. See {command} --help", 2) if message else 2
     *_, place = traceback.extract_tb(error.__traceback__)
     return fail(
-        f"{type(error).__name__}: {error} (in {place.filename}, line {place.lineno}): this is an"
-        " error in the command, or in code of yours that it runs",
+        f"{type(error).__name__}: {error} (in {place.filename}, line {place.lineno}): a bug in the"
+        " command, or in your code that it runs",
         5,
     )
 

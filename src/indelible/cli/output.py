@@ -1,4 +1,4 @@
-"""How results look: lines for people, JSON for programs."""
+"""Print results: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _print(line: str) -> None:
 
 
 def fail(message: str, code: int = 1) -> int:
-    """Say in a line why it was not done; give the exit code."""
+    """Print an error in one line; return the exit code."""
     with suppress(OSError):  # there is no place left to say it
         sys.stderr.write(f"indelible: {' '.join(message.split())}\n")
         sys.stderr.flush()
@@ -116,13 +116,32 @@ def flush_each_line() -> None:
         sys.stdout.reconfigure(line_buffering=True)
 
 
-def json_lines(values: Iterable[dict[str, Any]]) -> None:
-    """Print one JSON object a line: in UTF-8, or in ASCII where the output has another encoding."""
+def counted(count: int, noun: str) -> str:
+    """Give a count with its noun: `1 event`, `2,000 events`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def say(message: str) -> None:
+    """Tell people something beside the result: on standard error."""
+    sys.stderr.write(f"{visible(message)}\n")
+
+
+def json_lines(values: Iterable[dict[str, Any]], *, if_empty: str | None = None) -> None:
+    """Print one JSON object per line: in UTF-8, or in ASCII if the output has another encoding.
+
+    Args:
+        values: the objects.
+        if_empty: what to say on standard error if there are none.
+    """
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper) and codecs.lookup(out.encoding).name != "utf-8":
         out.reconfigure(encoding="ascii", errors=_ESCAPE)
+    is_empty = True
     for value in values:
+        is_empty = False
         _print(_encode(value).decode())
+    if is_empty and if_empty is not None:
+        say(if_empty)
 
 
 def event_json(event: RecordedEvent) -> dict[str, Any]:
@@ -191,19 +210,29 @@ def stream_rows(streams: Iterable[StreamInfo]) -> Iterator[Sequence[str]]:
         yield stream.stream, stream.channel, str(stream.version), moment(stream.recorded_at)
 
 
-def columns(rows: Iterator[Sequence[str]], *, widths: Sequence[int] | None = None) -> None:
-    """Print rows in columns, the first of them as their heads, however many there are.
+def columns(
+    rows: Iterator[Sequence[str]],
+    *,
+    widths: Sequence[int] | None = None,
+    if_empty: str | None = None,
+) -> None:
+    """Print a table. The first row holds the headings.
 
-    Columns of numbers go to the right. On a terminal nothing is cut off at its edge: what the last
-    column has no room for is wrapped; where the others have none, each row is a block of lines.
+    Numbers are aligned to the right. Nothing is ever cut. On a terminal the last column is wrapped;
+    if the other columns are too wide for the terminal, each row becomes a block of lines. Elsewhere
+    each row is one line, however long.
 
     Args:
         rows: the rows.
-        widths: how wide the columns are, where the rows are still to come and cannot be measured.
+        widths: the widths of the columns, if the rows are yet to come and cannot be measured.
+        if_empty: what to say on standard error, instead of the headings, if there are no rows.
     """
     measured = _MEASURED if widths is None else 1
     first = [[visible(cell) for cell in row] for row in islice(rows, measured)]
     heads = first[0]
+    if if_empty is not None and len(first) == 1:
+        say(if_empty)
+        return
     is_live = widths is not None
     widths = list(widths or [max(map(len, column)) for column in zip(*first, strict=True)])
     numeric = [head in _NUMERIC for head in heads]

@@ -1,4 +1,4 @@
-"""`indelible projections`: projections, for operators."""
+"""`indelible projections`: administer projections."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ from indelible.projections.rebuild import Report
 from . import arguments, output
 from .discovery import Application, find_projection
 
-app = arguments.Commands(
-    "Projections: how they stand, what they leave out, building and verifying them."
-)
+app = arguments.Commands("Administer projections: status, rebuild, verification, parked events.")
 
-Name = Annotated[str, typer.Argument(help="The projection's name.")]
+Name = Annotated[str, typer.Argument(metavar="PROJECTION", help="Projection name.")]
 
 
 @app.command("list")
@@ -34,13 +32,13 @@ def list_projections(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """List the projections: state, checkpoint, lag, speed, workers, what went wrong."""
+    """List the projections: state, checkpoint, lag, speed, workers, errors."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.projection_statuses()
     if json:
-        output.json_lines(map(_status_json, found))
+        output.json_lines(map(_status_json, found), if_empty="no projections")
         return
-    output.columns(iter([_HEADS, *map(_status_row, found)]))
+    output.columns(iter([_HEADS, *map(_status_row, found)]), if_empty="no projections")
 
 
 @app.command("rebuild")
@@ -49,14 +47,17 @@ def rebuild_projection(
     name: Name,
     application: Application,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", help="How many partitions are built at once.")
+        int,
+        typer.Option(
+            "--concurrency", "-c", metavar="N", help="Build N partitions at the same time."
+        ),
     ] = 4,
     url: arguments.Url = None,
     schema: arguments.OtherSchema = None,
 ) -> None:
-    """Build a projection anew beside the one that serves, then swap them in one transaction.
+    """Rebuild a projection beside the serving version, then cut over in one transaction.
 
-    What serves goes on meanwhile. After an interruption run it again: it goes on from where it was.
+    The serving version stays available. After an interruption run it again: it resumes.
     """
     check_concurrency(concurrency)
     found = find_projection(application, name)
@@ -75,10 +76,10 @@ def rebuild_projection(
         else:
             with EventStore.connect(**given) as store:
                 store.rebuild(projection, report=report, concurrency=concurrency)
-    typer.echo(f"projection {name}, version {projection.version}, is built and serves")
+    typer.echo(f"projection {name} version {projection.version} is rebuilt and serving")
     if left_out := seen[-1].left_out:
-        events = "1 event is" if left_out == 1 else f"{left_out:,} events are"
-        typer.echo(f"{events} left out: indelible projections parked {name}", err=True)
+        events = output.counted(left_out, "event")
+        typer.echo(f"{events} parked; list with indelible projections parked {name}", err=True)
 
 
 async def _rebuild_async(
@@ -148,13 +149,14 @@ def parked_events(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """List the events that a projection leaves out. A rebuild tries them again, in order."""
+    """List the parked events of a projection. A rebuild tries them again, in order."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.projection(name).parked()
+    nothing = f"projection {name} has no parked events"
     if json:
-        output.json_lines(map(_parked_json, found))
+        output.json_lines(map(_parked_json, found), if_empty=nothing)
         return
-    rows = [("POSITION", "VERSION", "PARTITION", "PARKED (UTC)", "STREAM", "TYPE", "WHY")]
+    rows = [("POSITION", "VERSION", "PARTITION", "PARKED (UTC)", "STREAM", "TYPE", "REASON")]
     rows += [
         (
             str(event.position),
@@ -167,7 +169,7 @@ def parked_events(
         )
         for event in found
     ]
-    output.columns(iter(rows))
+    output.columns(iter(rows), if_empty=nothing)
 
 
 @app.command("discard")
@@ -175,28 +177,29 @@ def discard_events(
     *,
     name: Name,
     position: Annotated[
-        int | None, typer.Option("--position", help="Only the event at it.")
+        int | None,
+        typer.Option("--position", metavar="POSITION", help="Only the event at this position."),
     ] = None,
     every: arguments.All = False,
     yes: arguments.Yes = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> int:
-    """Take events that a projection left out off the list: one, or all. They stay out.
+    """Remove parked events from the list, one or all; the projection does not get them.
 
-    Ends with exit code 1 where none is left out at the position.
+    Exit with code 1 if no event is parked at the position.
     """
     if every == (position is not None):
-        raise InvalidInput("say which parked events: --position, or --all")
+        raise InvalidInput("choose parked events with --position or --all")
     with EventStore.connect(url, schema=schema) as store:
-        arguments.confirm(yes, f"give up parked events of projection {name}?")
+        arguments.confirm(yes, f"discard parked events of projection {name}?")
         count = store.projection(name).discard(position)
     if not (count or every):
         return output.fail(
-            f"projection {name!r} leaves no event out at position {position:,}; what it does:"
+            f"projection {name!r} has no parked event at position {position:,}; list them with"
             f" indelible projections parked {name}"
         )
-    typer.echo(f"{count:,} {'event' if count == 1 else 'events'} given up")
+    typer.echo(f"{output.counted(count, 'event')} discarded")
     return 0
 
 
@@ -207,27 +210,29 @@ def restart_projection(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Have a stopped projection tried again, from where it stands."""
+    """Restart a stopped projection from its checkpoint."""
     with EventStore.connect(url, schema=schema) as store:
         count = store.projection(name).restart()
-    typer.echo(f"{count:,} {'partition goes' if count == 1 else 'partitions go'} on")
+    typer.echo(f"{output.counted(count, 'partition')} restarted")
 
 
 @app.command("drop")
 def drop_projection(
     *,
     name: Name,
-    version: Annotated[int, typer.Option("--version", help="Which version of it.")],
+    version: Annotated[
+        int, typer.Option("--version", metavar="VERSION", help="Drop this version.")
+    ],
     yes: arguments.Yes = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """End a version of a projection that no code uses any more, and drop its documents."""
+    """Drop a version of a projection that no code uses any more, with its documents."""
     with EventStore.connect(url, schema=schema) as store:
         store.projection(name).status()
         arguments.confirm(yes, f"drop version {version} of projection {name}?")
         store.projection(name).drop(version)
-    typer.echo(f"version {version} of projection {name} is dropped")
+    typer.echo(f"version {version} of projection {name} dropped")
 
 
 _HEADS = (
@@ -247,7 +252,7 @@ _HEADS = (
 
 
 def _state(status: ProjectionStatus) -> str:
-    """Its state in a word, with what is stopped of it."""
+    """The state in one word, and how many partitions are stopped."""
     if not status.stopped:
         return status.build.state
     return f"{status.build.state}, {status.stopped}/{len(status.build.partitions)} stopped"
@@ -324,14 +329,16 @@ def verify(
     url: arguments.Url = None,
     schema: arguments.OtherSchema = None,
 ) -> int:
-    """Fold a projection anew up to its checkpoint, and compare with the documents it keeps.
+    """Fold the events up to the checkpoint again, and compare with the stored documents.
 
-    Ends with exit code 1 where a document is not what its events say.
+    Exit with code 1 if a document differs.
     """
     known = find_projection(application, name)
     projection = known.projection
     if not isinstance(projection, DocumentProjection):
-        raise InvalidInput(f"projection {name!r} keeps no documents here that could be compared")
+        raise InvalidInput(
+            f"projection {name!r} is not a DocumentProjection; only these can be verified"
+        )
     with EventStore.connect(
         url or known.url, schema=schema or known.schema, events=known.events, unknown="keep"
     ) as store:
@@ -340,12 +347,13 @@ def verify(
         output.json_lines([{**asdict(found), "checkpoint": str(found.checkpoint)}])
         return 0 if found.holds else 1
     typer.echo(
-        f"{found.projection}, version {found.version}: {found.events:,} events up to position"
-        f" {found.checkpoint:,} make {found.documents:,} documents;"
-        f" {f'{found.differing:,} differ' if found.differing else 'all are as kept'}"
+        f"projection {found.projection} version {found.version}:"
+        f" {output.counted(found.events, 'event')} up to position {found.checkpoint:,},"
+        f" {output.counted(found.documents, 'document')},"
+        f" {f'{found.differing:,} of them' if found.differing else 'none'} different"
     )
     if found.differing:
-        rows = [("KEY", "KEPT", "FOLDED")]
+        rows = [("KEY", "STORED", "EXPECTED")]
         rows += [(each.key, _text(each.kept), _text(each.folded)) for each in found.differences]
         output.columns(iter(rows))
     return 0 if found.holds else 1

@@ -22,7 +22,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class LogFormat(StrEnum):
-    """How lines of the log look."""
+    """The format of log lines."""
 
     TEXT = "text"
     JSON = "json"
@@ -30,33 +30,39 @@ class LogFormat(StrEnum):
 
 def run(
     *,
-    application: Annotated[
-        str, typer.Argument(metavar="MODULE:APP", help="Where the application is: module:app.")
-    ],
+    application: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Application to run.")],
     concurrency: Annotated[
         int | None,
-        typer.Option("--concurrency", "-c", help="How many events a group handles at once."),
+        typer.Option(
+            "--concurrency", "-c", metavar="N", help="Handle N events per group at the same time."
+        ),
     ] = None,
     report_interval: Annotated[
-        float, typer.Option("--report-interval", help="Seconds between two reports in the log.")
+        float,
+        typer.Option("--report-interval", metavar="SECONDS", help="Log a report this often."),
     ] = 30.0,
     shutdown_timeout: Annotated[
         float,
-        typer.Option("--shutdown-timeout", help="Seconds that handlers have to finish at the end."),
+        typer.Option(
+            "--shutdown-timeout", metavar="SECONDS", help="Wait this long for handlers on shutdown."
+        ),
     ] = 30.0,
     log_format: Annotated[
-        LogFormat, typer.Option("--log-format", help="Lines for people, or JSON.")
+        LogFormat, typer.Option("--log-format", metavar="FORMAT", help="Log as text or json.")
     ] = LogFormat.TEXT,
     log_level: Annotated[
-        str, typer.Option("--log-level", help="DEBUG logs every event, INFO the reports.")
+        str,
+        typer.Option(
+            "--log-level", metavar="LEVEL", help="DEBUG logs each event; INFO logs the reports."
+        ),
     ] = "INFO",
     url: arguments.Url = None,
     schema: arguments.OtherSchema = None,
 ) -> None:
     """Run an application's handlers and projections in a worker process.
 
-    On SIGTERM or Ctrl-C it starts no new event, finishes those in progress and gives back the rest;
-    a second signal ends it at once.
+    On SIGTERM or Ctrl-C it starts no new events, finishes those in progress and releases the
+    rest. A second signal ends it immediately.
     """
     _log_to_stderr(log_format, log_level)
     found = find_application(application)
@@ -102,7 +108,7 @@ def _stop(number: int, stop: Callable[[], None]) -> None:
     logging.getLogger("indelible.app").info(
         "stopping", extra={"signal": signal.Signals(number).name}
     )
-    # A second one does what signals do by themselves.
+    # A second signal has its default effect.
     signal.signal(number, signal.SIG_DFL)
     stop()
 

@@ -1,4 +1,4 @@
-"""`indelible store`: make, inspect and maintain a store."""
+"""`indelible store`: create, inspect and maintain a store."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from .read import as_stored, exported
 if TYPE_CHECKING:
     from indelible.postgres.settings import Settings
 
-app = arguments.Commands("Make a store, inspect and maintain it, export and import its events.")
+app = arguments.Commands("Create, inspect and maintain a store; export and import events.")
 app.command("import")(import_.import_)
 
 Roles = Annotated[
     bool,
     typer.Option(
         "--roles",
-        help="Make the roles SCHEMA_reader, SCHEMA_writer and SCHEMA_maintainer, too. They may"
-        " read; append and read; archive and erase as well; and nothing else. GRANT them to"
-        " the roles that log in.",
+        help="Also create three roles. SCHEMA_reader can read; SCHEMA_writer can also append;"
+        " SCHEMA_maintainer can also archive and erase. GRANT them to the roles that log in.",
     ),
 ]
 
@@ -38,7 +37,7 @@ def init(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Make a store, or bring it up to date. Running it again changes nothing."""
+    """Create a store, or migrate an existing one. Running it again changes nothing."""
     with _settings(url, schema) as settings:
         _migrate(settings, roles=roles)
 
@@ -50,7 +49,7 @@ def migrate(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Bring an existing store up to date; where there is none, none is made."""
+    """Migrate an existing store; fail if there is none."""
     from indelible.postgres.maintenance import has_store
 
     with _settings(url, schema) as settings:
@@ -63,22 +62,22 @@ def migrate(
 def reset(
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Also where the store is not a local embedded one.")
+        bool, typer.Option("--force", help="Delete any store, not only a local embedded one.")
     ] = False,
     yes: arguments.Yes = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Delete a store with all its events, and make an empty one: for trying things out.
+    """Delete a store with all its events and create an empty one, for experiments.
 
-    Only a local embedded store is deleted, or with --force any.
+    Without --force, delete only a local embedded store.
     """
     from indelible.postgres.maintenance import drop_store, has_store
     from indelible.store.connect import is_embedded, place
 
     if not (force or is_embedded(url)):
         raise InvalidInput(
-            f"{place(url)} is no local embedded store: with --force its events are deleted, too"
+            f"{place(url)} is not a local embedded store; to delete its events, pass --force"
         )
     with _settings(url, schema) as settings:
         if has_store(settings):
@@ -112,7 +111,7 @@ def _migrate(settings: Settings, *, roles: bool) -> None:
     if not applied:
         typer.echo(f"the store in schema {schema} is up to date")
     if roles:
-        typer.echo(f"roles {schema}_reader, {schema}_writer and {schema}_maintainer are there")
+        typer.echo(f"roles {schema}_reader, {schema}_writer and {schema}_maintainer exist")
 
 
 @app.command("export")
@@ -121,12 +120,12 @@ def export(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Write all events as NDJSON, with what was done to their streams, for `store import`.
+    """Write all events and stream life cycles as NDJSON, for `store import`.
 
     indelible store export | gzip > events.ndjson.gz
     """
     with as_stored(url, schema) as store:
-        output.json_lines(exported(store, store.read_all()))
+        output.json_lines(exported(store, store.read_all()), if_empty="no events")
 
 
 @app.command("stats")
@@ -136,7 +135,7 @@ def stats(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Say how large the store is, and how far its log is settled."""
+    """Show the size of the store, and how far its log is settled."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.stats()
         head = store.head_info()
@@ -164,12 +163,12 @@ def stats(
     rows.append(("all", f"{found.streams:,}", f"{found.events:,}"))
     output.columns(iter(rows))
     typer.echo(
-        f"\nhead {found.head:,} of {found.last_position:,} positions handed out; on disk"
+        f"\nhead {found.head:,}; last assigned position {found.last_position:,}; size on disk"
         f" {found.bytes / 1024 / 1024:,.1f} MiB"
     )
     if head.holders:
-        waiting = "1 event waits" if head.waiting == 1 else f"{head.waiting:,} events wait"
-        typer.echo(f"{waiting} behind the head, which is held by")
+        waiting = output.counted(head.waiting, "event")
+        typer.echo(f"{waiting} not yet visible to readers; the head is held by")
         for holder in head.holders:
             typer.echo(f"  {output.visible(str(holder))}")
 
@@ -178,21 +177,21 @@ def stats(
 def epoch(
     *,
     renew: Annotated[
-        bool, typer.Option("--renew", help="Begin a new one: the store was just restored.")
+        bool, typer.Option("--renew", help="Begin a new epoch after a restore.")
     ] = False,
     yes: arguments.Yes = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Show the store's epoch, which checkpoints carry; begin a new one after a restore.
+    """Show the epoch of the store, which checkpoints carry, or begin a new one.
 
-    A promoted standby, a point-in-time recovery and a restored dump begin an epoch by themselves.
-    After a copied data folder or a snapshot of a disk use --renew: then a checkpoint is good only
-    if the event that it carries is still at its place.
+    A promoted standby, a point-in-time recovery and a restored dump begin an epoch automatically.
+    Use --renew after you copied a data folder or restored a disk snapshot. A kept checkpoint is
+    then valid only if its event is still at its position.
     """
     with EventStore.connect(url, schema=schema) as store:
         if renew:
             arguments.confirm(
-                yes, "begin a new epoch, and check all kept checkpoints by their events?"
+                yes, "begin a new epoch, and check each kept checkpoint against its event?"
             )
         typer.echo(store.renew_epoch() if renew else store.epoch())

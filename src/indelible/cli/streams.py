@@ -1,4 +1,4 @@
-"""`indelible streams`: list streams, close and reopen them, archive and erase their events."""
+"""`indelible streams`: list, close and reopen streams; archive and erase their events."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from indelible.streams import StreamChange, StreamInfo
 
 from . import arguments, output
 
-app = arguments.Commands("List streams; close and reopen them, archive and erase their events.")
+app = arguments.Commands("List, close and reopen streams; archive and erase their events.")
 
-Name = Annotated[str, typer.Argument(metavar="STREAM", help="The stream.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the record.")]
+Name = Annotated[str, typer.Argument(metavar="STREAM", help="Stream name.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Record this reason.")]
 
 
 @app.command("list")
 def list_streams(
     *,
-    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel.")] = None,
+    channel: arguments.Channel = None,
     prefix: Annotated[
-        str | None, typer.Option("--prefix", help="Only streams that start with this.")
+        str | None,
+        typer.Option("--prefix", metavar="PREFIX", help="Only streams that start with PREFIX."),
     ] = None,
     json: arguments.Json = False,
     url: arguments.Url = None,
@@ -31,10 +32,11 @@ def list_streams(
     """List the streams, in order of name."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.streams(channel=channel, prefix=prefix)
+        nothing = "no streams" if channel is None and prefix is None else "no streams match"
         if json:
-            output.json_lines(map(output.stream_json, found))
+            output.json_lines(map(output.stream_json, found), if_empty=nothing)
         else:
-            output.columns(output.stream_rows(found))
+            output.columns(output.stream_rows(found), if_empty=nothing)
 
 
 @app.command("show")
@@ -45,7 +47,7 @@ def show_stream(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Show how a stream stands, and who closed, reopened, archived or erased it, when and why."""
+    """Show a stream: version, state, and who closed, reopened, archived or erased it and why."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.stream(name)
         if found is None:
@@ -69,7 +71,7 @@ def close_stream(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Close a stream: it takes no more events, until it is reopened."""
+    """Close a stream: refuse appends until it is reopened."""
     wanted = arguments.expected_version(expected)
     with EventStore.connect(url, schema=schema) as store:
         typer.echo(_told(store.close_stream(name, expected=wanted, reason=reason)))
@@ -83,7 +85,7 @@ def reopen_stream(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Open a closed stream again; it goes on at the version where it stands."""
+    """Reopen a closed stream; it continues at its version."""
     with EventStore.connect(url, schema=schema) as store:
         typer.echo(_told(store.reopen_stream(name, reason=reason)))
 
@@ -96,9 +98,9 @@ def archive_stream(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Move the events of a closed stream out of the way; they are read as before.
+    """Move the events of a closed stream to the archive; reads still find them.
 
-    Needs the role SCHEMA_maintainer.
+    Requires the role SCHEMA_maintainer.
     """
     with EventStore.connect(url, schema=schema) as store:
         typer.echo(_told(store.archive_stream(name, reason=reason)))
@@ -108,22 +110,22 @@ def archive_stream(
 def erase_stream(
     *,
     name: Name,
-    reason: Annotated[str, typer.Option("--reason", help="Why: it is all that stays.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Record this reason.")],
     yes: arguments.Yes = False,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Destroy the data and metadata of a stream's events, for good; their places stay.
+    """Erase the data and metadata of a stream's events for good; positions and versions remain.
 
-    Old copies go with the next VACUUM; backups and the write-ahead log keep theirs until they
-    expire. Needs the role SCHEMA_maintainer.
+    The next VACUUM removes old copies. Backups and the write-ahead log keep theirs until they
+    expire. Requires the role SCHEMA_maintainer.
     """
     with EventStore.connect(url, schema=schema) as store:
         found = store.stream(name)
         if found is None:
             raise StreamNotFound(name)
-        events = f"{found.version + 1:,} events"
-        arguments.confirm(yes, f"destroy the data of the {events} of stream {name} for good?")
+        events = output.counted(found.version + 1, "event")
+        arguments.confirm(yes, f"erase the data of {events} of stream {name} for good?")
         typer.echo(_told(store.erase_stream(name, reason=reason)))
 
 

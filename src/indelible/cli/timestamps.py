@@ -1,4 +1,4 @@
-"""Moments as people write them."""
+"""Read times as people write them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def moment(text: str, option: str) -> datetime:
     last, following = both(text, option, now)
     if last != following:
         raise InvalidInput(
-            f"{option} {text!r} could be {shown(last)} or {shown(following)} UTC: write one of them"
+            f"{option} {text!r} is ambiguous: write {shown(last)} or {shown(following)} (UTC)"
         )
     return _told(option, text, last)
 
@@ -77,8 +77,7 @@ def past(text: str, option: str) -> datetime:
     found, _ = both(text, option, now)
     if found > now + _SKEW:
         raise InvalidInput(
-            f"{option} {text!r} is {shown(found)} UTC, which is still to come: give a moment that"
-            " has been"
+            f"{option} {text!r} is {shown(found)} UTC, which is in the future: give a past time"
         )
     return _told(option, text, found)
 
@@ -95,7 +94,7 @@ def place(text: str, option: str) -> int | datetime:
         return past(text, option)
     if len(text) == 8 and (day := _iso(text)) is not None:
         raise InvalidInput(
-            f"{option} {text} could be a day or a position: write {day.date()}, or {int(text):,}"
+            f"{option} {text} could be a date or a position: write {day.date()} or {int(text):,}"
         )
     return int(text)
 
@@ -135,8 +134,8 @@ def both(text: str, option: str, now: datetime) -> tuple[datetime, datetime]:
         both = None
     if both is None:
         raise InvalidInput(
-            f"{option} {text!r} is no moment: write ISO 8601 (2026-11-27T08:00:00+01:00; UTC if no"
-            ' offset is given), or words such as "2 hours ago", "yesterday 14:00" or "last monday"'
+            f"{option} {text!r} is not a time: write ISO 8601 (2026-11-27T08:00:00+01:00; UTC"
+            ' without an offset) or words such as "2 hours ago", "yesterday 14:00" or "last monday"'
         )
     return both
 

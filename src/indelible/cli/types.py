@@ -1,4 +1,4 @@
-"""`indelible types list`: what types of events there are, and whether they can be read."""
+"""`indelible types`: list the event types of the store, and check that they can be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indelible.store import connect
 from . import arguments, output
 from .discovery import registry
 
-app = arguments.Commands("Types of events: what there is in the store, and whether it can be read.")
+app = arguments.Commands("List the event types of the store, and check that they can be read.")
 
 
 @app.command("list")
@@ -24,15 +24,15 @@ def list_types(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """List the types of events: how many, since when, and what is registered for them.
+    """List the event types: how many events, first and last, and the registered class.
 
-    The whole log is counted through, in small steps: a second or two for each million events.
+    It counts the whole log, in small steps: a second or two per million events.
     """
     known = None if events is None else registry(events)
     with EventStore.connect(url, schema=schema, events=known or (), unknown="keep") as store:
         found = store.types()
     if json:
-        output.json_lines(
+        lines = [
             {
                 "type": one.type,
                 "events": one.events,
@@ -44,7 +44,8 @@ def list_types(
                 "upcasters": one.upcasters,
             }
             for one in found
-        )
+        ]
+        output.json_lines(lines, if_empty="no event types")
         return
     header = ("TYPE", "EVENTS", "FIRST", "LAST", "REGISTERED", "UPCASTERS")
     width = len(header) if known is not None else 4
@@ -59,7 +60,7 @@ def list_types(
             output.visible("; ".join(one.upcasters)),
         )
         rows.append(row[:width])
-    output.columns(iter(rows))
+    output.columns(iter(rows), if_empty="no event types")
 
 
 @app.command("check")
@@ -68,32 +69,36 @@ def check_types(
     events: Annotated[str, typer.Argument(metavar="MODULE:NAME", help=arguments.EVENTS_HELP)],
     samples: Annotated[
         int,
-        typer.Option("--samples", help="How many events of a type to read, but first and last."),
+        typer.Option(
+            "--samples",
+            metavar="N",
+            help="Read N random events per type, beside the first and last.",
+        ),
     ] = 100,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Check that every type in the store can be read: for CI, before new code goes out.
+    """Check that the event classes can read every type in the store: for CI, before a deployment.
 
-    Of each type the first event, the last and some at random are decoded. Exit code 1 where one
-    cannot be, and where nothing was checked: the store has no events, or is not there. It makes
-    none.
+    Decode the first event of each type, the last, and some at random. Exit with code 1 if one
+    cannot be decoded, or if nothing was checked: no events or no store. Never creates a store.
     """
     known = registry(events)
     if connect.would_be_made(url):
-        _nothing_checked("there is no store", url, schema)
+        _nothing_checked("no store exists", url, schema)
     try:
         with EventStore.connect(url, schema=schema, events=known, migrate=False) as store:
             checks = store.check_types(samples=samples)
     except SchemaMissing:
-        _nothing_checked("there is no store", url, schema)
+        _nothing_checked("no store exists", url, schema)
     if not checks:
         _nothing_checked("the store has no events", url, schema)
     failed = [check for check in checks if check.failures]
     for check in failed:
         typer.echo(
-            f"{output.visible(check.type)}: {len(check.failures):,} of {check.checked:,} that were"
-            f" read cannot be ({check.events:,} in the store)"
+            f"{output.visible(check.type)}: {len(check.failures):,} of"
+            f" {output.counted(check.checked, 'event')} cannot be decoded ({check.events:,} in the"
+            " store)"
         )
         for reason, places in _by_reason(check.failures).items():
             typer.echo(f"    {output.visible(reason)}")
@@ -101,9 +106,10 @@ def check_types(
             typer.echo(f"    at {', '.join(places[:3])}{more}")
     checked = sum(check.checked for check in checks)
     if failed:
-        typer.echo(f"{len(failed):,} of {len(checks):,} types cannot be read")
+        typer.echo(f"{len(failed):,} of {output.counted(len(checks), 'type')} cannot be read")
         raise typer.Exit(1)
-    typer.echo(f"all {len(checks):,} types can be read ({checked:,} events decoded)")
+    types, decoded = output.counted(len(checks), "type"), output.counted(checked, "event")
+    typer.echo(f"{types} can be read ({decoded} decoded)")
 
 
 def _nothing_checked(reason: str, url: str | None, schema: str) -> NoReturn:

@@ -92,7 +92,7 @@ def test_of_what_recurs_the_last_is_meant_where_the_past_is_asked_for(words: str
 def test_what_is_to_come_is_no_past() -> None:
     ahead = datetime.now(UTC) + timedelta(minutes=1)
     for text in ("tomorrow", "next monday", "in 1 minute", ahead.isoformat()):
-        with pytest.raises(InvalidInput, match=r"--to .* still to come"):
+        with pytest.raises(InvalidInput, match=r"--to .* in the future"):
             past(text, "--to")
 
 
