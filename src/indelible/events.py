@@ -179,12 +179,14 @@ class StreamAppend:
         events: what to append; nothing makes it a pure check of the expected version.
         expected: a version, `NO_STREAM`, `STREAM_EXISTS` or `ANY`.
         channel: the stream's channel, as for `append`.
+        metadata: metadata of all of these events. An event's own metadata wins.
     """
 
     stream: str
     events: Any
     expected: int | ExpectedVersion
     channel: str | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

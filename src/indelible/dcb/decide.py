@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import or_
@@ -48,6 +48,7 @@ class Decision(Generic[States]):
         *,
         expected: int | ExpectedVersion = ANY,
         channel: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Note events to be appended when the block ends, all of them or none.
 
@@ -56,13 +57,14 @@ class Decision(Generic[States]):
             events: one or many, as for `EventStore.append`.
             expected: what the stream's version must be, if that matters beside the condition.
             channel: the stream's channel, as for `EventStore.append`.
+            metadata: metadata of all of these events. An event's own metadata wins.
 
         Raises:
             InvalidInput: a version is expected of events without a stream, or one of them is of a
                 class that the store does not know. All else is said when the block ends.
         """
         if stream is not None:
-            self._appends.append(StreamAppend(stream, events, expected, channel))
+            self._appends.append(StreamAppend(stream, events, expected, channel, metadata))
             return
         if expected is not ANY:
             raise InvalidInput(
@@ -72,7 +74,7 @@ class Decision(Generic[States]):
         for event in events if isinstance(events, list | tuple) else [events]:
             if not isinstance(event, NewEvent):
                 event = NewEvent(self._codec.type_of(event), event)
-            self._appends.append(StreamAppend(f"event-{event.id}", event, ANY, channel))
+            self._appends.append(StreamAppend(f"event-{event.id}", event, ANY, channel, metadata))
 
 
 def begin(codec: Codec, models: Sequence[DecisionModel[Any]]) -> Operation[Decision[Any]]:
@@ -95,12 +97,15 @@ def _current(codec: Codec, model: DecisionModel[State]) -> DecisionModel[State]:
 
 
 def finish(
-    settings: append_input.AppendSettings, decision: Decision[Any]
+    settings: append_input.AppendSettings,
+    decision: Decision[Any],
+    *,
+    metadata: Mapping[str, Any] | None,
 ) -> Operation[list[AppendResult]]:
     """Append what was decided, if what it was decided on still holds."""
     if decision._appends:
         decision.results = yield from append.append_many(
-            settings, decision._appends, condition=decision.condition
+            settings, decision._appends, condition=decision.condition, metadata=metadata
         )
     return decision.results
 
@@ -109,6 +114,8 @@ def decide_with(
     settings: append_input.AppendSettings,
     decide: Callable[..., Any],
     models: Sequence[DecisionModel[Any]],
+    *,
+    metadata: Mapping[str, Any] | None,
 ) -> Operation[list[AppendResult]]:
     """Attempt once to read, decide and append; see `EventStore.decide_with`."""
     decision = yield from begin(settings.codec, models)
@@ -123,8 +130,12 @@ def decide_with(
         for part in decided if isinstance(decided, list | tuple) else [decided]:
             if isinstance(part, StreamAppend):
                 decision.append(
-                    part.stream, part.events, expected=part.expected, channel=part.channel
+                    part.stream,
+                    part.events,
+                    expected=part.expected,
+                    channel=part.channel,
+                    metadata=part.metadata,
                 )
             else:
                 decision.append(None, part)
-    return (yield from finish(settings, decision))
+    return (yield from finish(settings, decision, metadata=metadata))

@@ -77,6 +77,7 @@ class AsyncAppendMethods(AsyncStoreBase):
         appends: Iterable[StreamAppend],
         *,
         condition: AppendCondition | Sequence[AppendCondition] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> list[AppendResult]:
         """Append to several streams in one transaction: all of it, or nothing.
 
@@ -84,6 +85,8 @@ class AsyncAppendMethods(AsyncStoreBase):
             appends: the parts; their order is the order in the log. A part without events is a
                 pure check of its stream's version.
             condition: what must not stand in the log, one or several; see `AppendCondition`.
+            metadata: metadata of all events. That of a `StreamAppend` wins, and an event's own
+                wins over both.
 
         Returns:
             A result for each part.
@@ -102,5 +105,7 @@ class AsyncAppendMethods(AsyncStoreBase):
             ```
         """
         return await self._engine.run(
-            append.append_many(self._append_settings, appends, condition=condition)
+            append.append_many(
+                self._append_settings, appends, condition=condition, metadata=metadata
+            )
         )

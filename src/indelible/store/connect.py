@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from indelible import embedded
 from indelible.core.validation import validate_integer, validate_name
@@ -49,6 +51,7 @@ def prepare(
     events: EventClasses,
     unknown: Unknown,
     channel: str | None,
+    metadata: Callable[[], Mapping[str, Any] | None] | None,
     migrate: bool | None,
     max_event_bytes: int,
     pool_size: int,
@@ -61,6 +64,7 @@ def prepare(
         codec=Codec(events, unknown=unknown),
         channel=None if channel is None else validate_name("channel", channel),
         max_event_bytes=validate_integer("max_event_bytes", max_event_bytes, 1),
+        metadata=_check_metadata(metadata),
     )
     validate_integer("pool_size", pool_size, 1)
     _check_seconds("timeout", timeout)
@@ -115,6 +119,17 @@ def place(url: str | None) -> str:
     """Say where the database of a URL is, for messages: never with its password."""
     url = _known(url)
     return url if url.startswith("embedded:") else target(url)
+
+
+def _check_metadata(metadata: Any) -> Callable[[], Mapping[str, Any] | None] | None:
+    if metadata is not None and not callable(metadata):
+        raise InvalidInput(
+            f"metadata must be a function that returns a dict, not {metadata!r}: it is called for"
+            " each append"
+        )
+    if inspect.iscoroutinefunction(metadata):
+        raise InvalidInput("metadata must be a plain function, also for an AsyncEventStore")
+    return metadata  # type: ignore[no-any-return]
 
 
 def _known(url: str | None) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -101,19 +101,41 @@ class DecisionMethods(StoreBase):
         return decision.states  # type: ignore[no-any-return]
 
     @overload
-    def decide(self, a: DecisionModel[A], /) -> Deciding[tuple[A]]: ...
-
-    @overload
-    def decide(self, a: DecisionModel[A], b: DecisionModel[B], /) -> Deciding[tuple[A, B]]: ...
+    def decide(
+        self, a: DecisionModel[A], /, *, metadata: Mapping[str, Any] | None = None
+    ) -> Deciding[tuple[A]]: ...
 
     @overload
     def decide(
-        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], /
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Deciding[tuple[A, B]]: ...
+
+    @overload
+    def decide(
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        c: DecisionModel[C],
+        /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Deciding[tuple[A, B, C]]: ...
 
     @overload
     def decide(
-        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], d: DecisionModel[D], /
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        c: DecisionModel[C],
+        d: DecisionModel[D],
+        /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Deciding[tuple[A, B, C, D]]: ...
 
     @overload
@@ -125,13 +147,19 @@ class DecisionMethods(StoreBase):
         d: DecisionModel[D],
         e: DecisionModel[E],
         /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Deciding[tuple[A, B, C, D, E]]: ...
 
     @overload
-    def decide(self, *models: DecisionModel[Any]) -> Deciding[tuple[Any, ...]]: ...
+    def decide(
+        self, *models: DecisionModel[Any], metadata: Mapping[str, Any] | None = None
+    ) -> Deciding[tuple[Any, ...]]: ...
 
     @contextmanager
-    def decide(self, *models: DecisionModel[Any]) -> Iterator[Decision[Any]]:
+    def decide(
+        self, *models: DecisionModel[Any], metadata: Mapping[str, Any] | None = None
+    ) -> Iterator[Decision[Any]]:
         """Decide on what several models say, across streams.
 
         All of them are read at once. What the block notes with `decision.append` is appended when
@@ -141,6 +169,7 @@ class DecisionMethods(StoreBase):
 
         Args:
             models: what the decision must know.
+            metadata: metadata of all events that are appended, as for `append_many`.
 
         Returns:
             A context manager that gives the `Decision`.
@@ -165,10 +194,14 @@ class DecisionMethods(StoreBase):
         """
         decision = self._engine.run(decisions.begin(self._append_settings.codec, models))
         yield decision
-        self._engine.run(decisions.finish(self._append_settings, decision))
+        self._engine.run(decisions.finish(self._append_settings, decision, metadata=metadata))
 
     def decide_with(
-        self, decide: Callable[..., Any], *models: DecisionModel[Any], attempts: int = 10
+        self,
+        decide: Callable[..., Any],
+        *models: DecisionModel[Any],
+        attempts: int = 10,
+        metadata: Mapping[str, Any] | None = None,
     ) -> list[AppendResult]:
         """Decide with a function, and anew where somebody was faster.
 
@@ -180,6 +213,7 @@ class DecisionMethods(StoreBase):
             models: what the decision must know.
             attempts: how often to decide at most. Between two attempts it waits for a moment of
                 random length.
+            metadata: metadata of all events that are appended, as for `append_many`.
 
         Returns:
             A result for each event without a stream and each `StreamAppend`, in their order.
@@ -206,7 +240,7 @@ class DecisionMethods(StoreBase):
         while True:
             try:
                 return self._engine.run(
-                    decisions.decide_with(self._append_settings, decide, models)
+                    decisions.decide_with(self._append_settings, decide, models, metadata=metadata)
                 )
             except AppendConditionFailed as refusal:
                 pause = left.pause_after(refusal)

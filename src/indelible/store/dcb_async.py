@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -102,19 +102,41 @@ class AsyncDecisionMethods(AsyncStoreBase):
         return decision.states  # type: ignore[no-any-return]
 
     @overload
-    def decide(self, a: DecisionModel[A], /) -> AsyncDeciding[tuple[A]]: ...
-
-    @overload
-    def decide(self, a: DecisionModel[A], b: DecisionModel[B], /) -> AsyncDeciding[tuple[A, B]]: ...
+    def decide(
+        self, a: DecisionModel[A], /, *, metadata: Mapping[str, Any] | None = None
+    ) -> AsyncDeciding[tuple[A]]: ...
 
     @overload
     def decide(
-        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], /
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncDeciding[tuple[A, B]]: ...
+
+    @overload
+    def decide(
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        c: DecisionModel[C],
+        /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
     ) -> AsyncDeciding[tuple[A, B, C]]: ...
 
     @overload
     def decide(
-        self, a: DecisionModel[A], b: DecisionModel[B], c: DecisionModel[C], d: DecisionModel[D], /
+        self,
+        a: DecisionModel[A],
+        b: DecisionModel[B],
+        c: DecisionModel[C],
+        d: DecisionModel[D],
+        /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
     ) -> AsyncDeciding[tuple[A, B, C, D]]: ...
 
     @overload
@@ -126,13 +148,19 @@ class AsyncDecisionMethods(AsyncStoreBase):
         d: DecisionModel[D],
         e: DecisionModel[E],
         /,
+        *,
+        metadata: Mapping[str, Any] | None = None,
     ) -> AsyncDeciding[tuple[A, B, C, D, E]]: ...
 
     @overload
-    def decide(self, *models: DecisionModel[Any]) -> AsyncDeciding[tuple[Any, ...]]: ...
+    def decide(
+        self, *models: DecisionModel[Any], metadata: Mapping[str, Any] | None = None
+    ) -> AsyncDeciding[tuple[Any, ...]]: ...
 
     @asynccontextmanager
-    async def decide(self, *models: DecisionModel[Any]) -> AsyncIterator[Decision[Any]]:
+    async def decide(
+        self, *models: DecisionModel[Any], metadata: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[Decision[Any]]:
         """Decide on what several models say, across streams.
 
         All of them are read at once. What the block notes with `decision.append` is appended when
@@ -142,6 +170,7 @@ class AsyncDecisionMethods(AsyncStoreBase):
 
         Args:
             models: what the decision must know.
+            metadata: metadata of all events that are appended, as for `append_many`.
 
         Returns:
             A context manager that gives the `Decision`.
@@ -166,10 +195,14 @@ class AsyncDecisionMethods(AsyncStoreBase):
         """
         decision = await self._engine.run(decisions.begin(self._append_settings.codec, models))
         yield decision
-        await self._engine.run(decisions.finish(self._append_settings, decision))
+        await self._engine.run(decisions.finish(self._append_settings, decision, metadata=metadata))
 
     async def decide_with(
-        self, decide: Callable[..., Any], *models: DecisionModel[Any], attempts: int = 10
+        self,
+        decide: Callable[..., Any],
+        *models: DecisionModel[Any],
+        attempts: int = 10,
+        metadata: Mapping[str, Any] | None = None,
     ) -> list[AppendResult]:
         """Decide with a function, and anew where somebody was faster.
 
@@ -181,6 +214,7 @@ class AsyncDecisionMethods(AsyncStoreBase):
             models: what the decision must know.
             attempts: how often to decide at most. Between two attempts it waits for a moment of
                 random length.
+            metadata: metadata of all events that are appended, as for `append_many`.
 
         Returns:
             A result for each event without a stream and each `StreamAppend`, in their order.
@@ -207,7 +241,7 @@ class AsyncDecisionMethods(AsyncStoreBase):
         while True:
             try:
                 return await self._engine.run(
-                    decisions.decide_with(self._append_settings, decide, models)
+                    decisions.decide_with(self._append_settings, decide, models, metadata=metadata)
                 )
             except AppendConditionFailed as refusal:
                 pause = left.pause_after(refusal)

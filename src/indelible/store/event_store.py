@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from indelible.core.concurrency import opens, run_blocking
 from indelible.postgres import migrations
@@ -55,6 +55,7 @@ class EventStore(
         events: EventClasses = (),
         unknown: Unknown = "raise",
         channel: str | None = None,
+        metadata: Callable[[], Mapping[str, Any] | None] | None = None,
         inline: Iterable[Projection | type[Projection]] = (),
         migrate: bool | None = None,
         max_event_bytes: int = MAX_EVENT_BYTES,
@@ -77,6 +78,10 @@ class EventStore(
                 `UnknownEventType`, or `"keep"` its data as plain JSON data.
             channel: the channel of every stream that this store appends to. By default a stream's
                 name up to the first `-`.
+            metadata: a plain function that returns metadata for every event that this store
+                appends, such as the id of the current request. It is called once for each append to
+                a stream. What is passed to `append` wins, and an event's own metadata wins over
+                both.
             inline: the projections that each append brings up to date in its own transaction.
                 Every process that appends has to name them: what it passes by misses its events,
                 and is told in a warning in the log.
@@ -106,6 +111,7 @@ class EventStore(
             events=events,
             unknown=unknown,
             channel=channel,
+            metadata=metadata,
             migrate=migrate,
             max_event_bytes=max_event_bytes,
             pool_size=pool_size,

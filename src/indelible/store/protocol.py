@@ -101,6 +101,7 @@ class EventStoreProtocol(Protocol):
         appends: Iterable[StreamAppend],
         *,
         condition: AppendCondition | Sequence[AppendCondition] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> list[AppendResult]:
         """Append to several streams in one transaction: all of it, or nothing."""
 

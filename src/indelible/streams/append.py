@@ -15,7 +15,14 @@ from indelible.events import AppendResult, ExpectedVersion, StreamAppend
 from indelible.query import AppendCondition
 from indelible.serialization.codec import Codec
 
-from .append_input import AppendSettings, check_append, check_ids, check_size, locate
+from .append_input import (
+    AppendSettings,
+    check_append,
+    check_ids,
+    check_size,
+    locate,
+    merge_metadata,
+)
 from .append_result import AppendOutcome, check_outcomes
 from .query_parameters import items
 
@@ -130,7 +137,11 @@ def _append_alone(
 
 
 def append_many(
-    settings: AppendSettings, appends: Iterable[StreamAppend], *, condition: Conditions = None
+    settings: AppendSettings,
+    appends: Iterable[StreamAppend],
+    *,
+    condition: Conditions = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Operation[list[AppendResult]]:
     """Append to several streams, all or none; see `EventStore.append_many`."""
     writes: list[StreamWrite] = []
@@ -139,7 +150,14 @@ def append_many(
             raise InvalidInput(f"append_many takes StreamAppend values, not {append_!r}")
         stream, channel = append_.stream, append_.channel
         try:
-            write = check_append(settings, stream, append_.events, append_.expected, channel, None)
+            write = check_append(
+                settings,
+                stream,
+                append_.events,
+                append_.expected,
+                channel,
+                merge_metadata(metadata, append_.metadata),
+            )
         except InvalidInput as error:
             error.add_location(f"part {len(writes) + 1}")
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -20,11 +20,20 @@ from indelible.serialization.codec import Codec
 
 @dataclass(frozen=True, slots=True)
 class AppendSettings:
-    """What every append of a store has in common: its codec and its settings."""
+    """The settings that all appends of a store share.
+
+    Attributes:
+        codec: writes the events.
+        channel: the channel of the streams; None for the one in a stream's name.
+        max_event_bytes: the largest data and metadata of an event, in bytes.
+        metadata: returns metadata that every event gets, called once per append and stream; None
+            for no such metadata.
+    """
 
     codec: Codec
     channel: str | None
     max_event_bytes: int
+    metadata: Callable[[], Mapping[str, Any] | None] | None = None
 
 
 def check_append(
@@ -37,6 +46,8 @@ def check_append(
 ) -> StreamWrite:
     """Turn an append to one stream into what the database takes, or say what is wrong with it."""
     stream = validate_new_name("stream", stream)
+    if settings.metadata is not None:
+        metadata = merge_metadata(settings.metadata(), metadata)
     if not isinstance(events, list | tuple):
         events = [events]
     if events or channel is not None:  # a pure check may look at another service's stream
@@ -50,6 +61,21 @@ def check_append(
         locate(error, f"event {len(write.events) + 1}", len(events))
         raise
     return write
+
+
+def merge_metadata(*parts: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Merge metadata, later parts over earlier ones; None if there is none.
+
+    Raises:
+        InvalidInput: a part is not a mapping.
+    """
+    given = [part for part in parts if part is not None]
+    for part in given:
+        if not isinstance(part, Mapping):
+            raise InvalidInput(f"metadata must be a mapping such as a dict, not {part!r}")
+    if len(given) < 2:
+        return given[0] if given else None
+    return {key: value for part in given for key, value in part.items()}
 
 
 def check_channel(settings: AppendSettings, stream: str, channel: str | None) -> str | None:

@@ -421,3 +421,23 @@ def test_two_thousand_streams_in_one_call_are_in_order(sync_store: EventStore) -
 
     assert [result.position for result in results] == list(range(1, count + 1))
     assert [event.data["number"] for event in sync_store.read_all()] == list(range(count))
+
+
+def test_metadata_of_all_of_a_part_and_of_an_event(store: EventStore) -> None:
+    store.append_many(
+        [
+            StreamAppend(
+                "a-1", NewEvent("A", {}, metadata={"event": 1, "all": 3}), ANY, metadata={"part": 1}
+            ),
+            StreamAppend("b-1", NewEvent("B", {}), ANY, metadata={"all": 2}),
+        ],
+        metadata={"all": 1},
+    )
+
+    assert [event.metadata for event in store.read_all()] == [
+        {"all": 3, "part": 1, "event": 1},
+        {"all": 2},
+    ]
+    wrong: Any = ["part"]
+    with pytest.raises(InvalidInput, match="metadata must be a mapping"):
+        store.append_many([StreamAppend("c-1", NewEvent("C", {}), ANY)], metadata=wrong)
