@@ -48,6 +48,7 @@ class QueryItem:
     types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     channel: str | None = None
+    stream: str | None = None
     stream_prefix: str | None = None
 
     def matches(self, event: RecordedEvent) -> bool:
@@ -56,13 +57,14 @@ class QueryItem:
             (not self.types or event.type in self.types)
             and all(tag in event.tags for tag in self.tags)
             and (self.channel is None or event.channel == self.channel)
+            and (self.stream is None or event.stream == self.stream)
             and (self.stream_prefix is None or event.stream.startswith(self.stream_prefix))
         )
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Query:
-    """Which events: any of the types, all of the tags, the channel and the stream's prefix.
+    """Which events: any of the types, all of the tags, the channel, the stream or its prefix.
 
     Queries joined by `|` match what any of them matches. `Query()` matches every event.
 
@@ -70,7 +72,8 @@ class Query:
         types: names of event types, or one name; any of them.
         tags: labels `key:value`, or one; all of them.
         channel: the service that owns the stream.
-        stream_prefix: what the stream's name starts with.
+        stream: the name of one stream.
+        stream_prefix: what the stream's name starts with: `order-1` finds `order-17` too.
 
     Raises:
         InvalidInput: something that is no text, or empty.
@@ -89,11 +92,14 @@ class Query:
         tags: str | Sequence[str] = (),
         channel: str | None = None,
         stream_prefix: str | None = None,
+        *,
+        stream: str | None = None,
     ) -> None:
         item = QueryItem(
             types=_names("types", types),
             tags=_names("tags", tags),
             channel=None if channel is None else _name("channel", channel),
+            stream=None if stream is None else _name("stream", stream),
             stream_prefix=None if stream_prefix is None else _name("stream_prefix", stream_prefix),
         )
         object.__setattr__(self, "items", (item,))

@@ -54,7 +54,7 @@ def test_a_query_that_names_nothing_matches_everything() -> None:
     assert Query(types=[], tags=()) == Query()
 
 
-NAMES = ("types", "tags", "channel", "stream_prefix")
+NAMES = ("types", "tags", "channel", "stream", "stream_prefix")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,9 +75,9 @@ def test_what_is_no_list_of_names_is_refused(name: str, value: Any) -> None:
         Query(**options)
 
 
-@pytest.mark.parametrize("name", ["channel", "stream_prefix"])
+@pytest.mark.parametrize("name", ["channel", "stream", "stream_prefix"])
 @pytest.mark.parametrize("value", [["a"], ("a", "b"), {"a"}], ids=ascii)
-def test_a_channel_and_a_prefix_are_one(name: str, value: Any) -> None:
+def test_a_channel_a_stream_and_a_prefix_are_one(name: str, value: Any) -> None:
     options: dict[str, Any] = {name: value}
 
     with pytest.raises(InvalidInput, match=name):

@@ -251,6 +251,7 @@ def _query(items: list[dict[str, Any]]) -> Query:
             types=item["types"] or (),
             tags=item["tags"] or (),
             channel=item["channel"],
+            stream=item.get("stream"),
             stream_prefix=item["stream_prefix"],
         )
         for item in items

@@ -78,6 +78,7 @@ def items(query: Query) -> list[dict[str, Any]]:
             "types": list(map(str, item.types)) or None,
             "tags": item.tags or None,
             "channel": item.channel,
+            "stream": item.stream,
             "stream_prefix": item.stream_prefix,
         }
         for item in query.items
@@ -97,5 +98,6 @@ def filter_parameters(query: Query | None) -> tuple[str, dict[str, Any]]:
         "types": list(map(str, item.types)) or None,
         "tags": list(item.tags) or None,
         "channel": item.channel,
+        "stream": item.stream,
         "stream_prefix": item.stream_prefix,
     }

@@ -250,9 +250,9 @@ OFFSET (
 -- name: read_log_any
 -- A row an event of the log that matches any of the items, in order of position.
 WITH items AS MATERIALIZED (
-    SELECT types, tags, channel, stream_prefix
+    SELECT types, tags, channel, stream, stream_prefix
     FROM jsonb_to_recordset(%(items)s::jsonb)
-        AS items (types text[], tags text[], channel text, stream_prefix text)
+        AS items (types text[], tags text[], channel text, stream text, stream_prefix text)
 )
 (
     SELECT
@@ -266,6 +266,7 @@ WITH items AS MATERIALIZED (
             WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
                 AND (items.tags IS NULL OR recorded.tags @> items.tags)
                 AND (items.channel IS NULL OR recorded.channel = items.channel)
+                AND (items.stream IS NULL OR recorded.stream = items.stream)
                 AND (items.stream_prefix IS NULL OR starts_with(recorded.stream, items.stream_prefix))
         )
     ORDER BY position ASC
@@ -284,6 +285,7 @@ UNION ALL
             WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
                 AND (items.tags IS NULL OR recorded.tags @> items.tags)
                 AND (items.channel IS NULL OR recorded.channel = items.channel)
+                AND (items.stream IS NULL OR recorded.stream = items.stream)
                 AND (items.stream_prefix IS NULL OR starts_with(recorded.stream, items.stream_prefix))
         )
     ORDER BY position ASC
@@ -392,6 +394,7 @@ LIMIT %(limit)s
         AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
         AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
         AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+        AND (%(stream)s::text IS NULL OR stream = %(stream)s::text)
         AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
     ORDER BY position ASC
     LIMIT %(limit)s
@@ -406,6 +409,7 @@ UNION ALL
         AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
         AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
         AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
+        AND (%(stream)s::text IS NULL OR stream = %(stream)s::text)
         AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
     ORDER BY position ASC
     LIMIT %(limit)s
@@ -429,7 +433,7 @@ SELECT
 FROM (
     SELECT DISTINCT matching.position
     FROM jsonb_to_recordset(%(items)s::jsonb)
-        AS items (types text[], tags text[], channel text, stream_prefix text)
+        AS items (types text[], tags text[], channel text, stream text, stream_prefix text)
     CROSS JOIN LATERAL (
         SELECT tagged.position
         FROM indelible.event_tags
@@ -445,6 +449,7 @@ FROM (
             AND tagged.tags @> items.tags
             AND (items.types IS NULL OR tagged.type = ANY(items.types))
             AND (items.channel IS NULL OR tagged.channel = items.channel)
+            AND (items.stream IS NULL OR tagged.stream = items.stream)
             AND (items.stream_prefix IS NULL OR starts_with(tagged.stream, items.stream_prefix))
         ORDER BY event_tags.position ASC
         LIMIT %(limit)s

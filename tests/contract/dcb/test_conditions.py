@@ -49,6 +49,9 @@ def streams(store: EventStore) -> list[str]:
         (Query(tags="course:c1") | Query(tags="student:s2"), [1, 2, 3, 4]),
         (Query(tags="course:c1", channel="b"), [2]),
         (Query(tags="course:c1", stream_prefix="b-"), [2]),
+        (Query(tags="course:c1", stream="b-1"), [2]),
+        (Query(tags="course:c1", stream="b-"), []),
+        (Query(stream="b-1") | Query(tags="student:s2"), [2, 3]),
         (Query(tags="course:none"), []),
         (Query(types="Other"), [4, 5]),
         (Query(types="Other") | Query(tags="student:s1"), [2, 4, 5]),
@@ -137,6 +140,8 @@ def test_an_append_whose_condition_does_not_hold_stores_nothing_and_says_what_ca
         Query(tags=["student:s1", "course:c1"]),
         Query(tags="course:c1", types="Happened"),
         Query(tags="course:c1", channel="a", stream_prefix="a-"),
+        Query(tags="course:c1", stream="a-1"),
+        Query(stream="a-1"),
         Query(types="Happened"),
         Query(channel="a"),
         Query(),
@@ -160,6 +165,8 @@ def test_a_condition_sees_whatever_its_query_matches(store: EventStore, query: Q
         Query(tags="course:c1", channel="b"),
         Query(types="Other"),
         Query(stream_prefix="b"),
+        Query(stream="a-"),
+        Query(tags="course:c1", stream="a-10"),
     ],
 )
 def test_a_condition_is_not_failed_by_what_its_query_does_not_match(

@@ -138,6 +138,7 @@ ITEMS = st.builds(
     types=st.lists(st.sampled_from(["Rose", "Fell", "Rested", "rose", "%"]), max_size=2),
     tags=st.lists(st.sampled_from(["x:1", "y:1", "z:1", "x:1%", "x"]), max_size=2),
     channel=st.sampled_from([None, None, "a", "b", "ä%_", "A"]),
+    stream=st.sampled_from([None, None, None, "a-1", "a-", "ä%_-1"]),
     stream_prefix=st.sampled_from([None, None, "a", "a-", "b-1", "ä%", "%", "a_"]),
 )
 

@@ -12,14 +12,15 @@ STABLE
 AS $$
     SELECT true
     FROM jsonb_to_recordset(items)
-        AS item (types text[], tags text[], channel text, stream_prefix text)
+        AS item (types text[], tags text[], channel text, stream text, stream_prefix text)
     WHERE (item.types IS NULL OR matching_items.type = ANY(item.types))
         AND (item.tags IS NULL OR matching_items.tags @> item.tags)
         AND (item.channel IS NULL OR matching_items.channel = item.channel)
+        AND (item.stream IS NULL OR matching_items.stream = item.stream)
         AND (item.stream_prefix IS NULL OR starts_with(matching_items.stream, item.stream_prefix))
 $$;
 COMMENT ON FUNCTION indelible.matching_items(jsonb, text, text[], text, text) IS
-    'A row for each item of a query, [{types, tags, channel, stream_prefix}, …], that an event matches. For EXISTS.';
+    'A row for each item of a query, [{types, tags, channel, stream, stream_prefix}, …], that an event matches. For EXISTS.';
 
 CREATE OR REPLACE FUNCTION indelible.check_conditions(conditions jsonb, require_tags boolean DEFAULT false)
 RETURNS void
@@ -47,7 +48,8 @@ BEGIN
         && !exists($[*].seen[*].type() ? (@ != "number"))
         && !exists($[*].items[*].type() ? (@ != "object"))
         && !exists($[*].items[*].keyvalue().key ? (
-            @ != "types" && @ != "tags" && @ != "channel" && @ != "stream_prefix"
+            @ != "types" && @ != "tags" && @ != "channel" && @ != "stream"
+            && @ != "stream_prefix"
         ))
         && !exists($[*].items[*].keyvalue() ? (
             (@.key == "types" || @.key == "tags") && @.value.type() != "null" && (
@@ -55,7 +57,7 @@ BEGIN
                 || @.value.size() == 0
                 || exists(@.value[*].type() ? (@ != "string"))
             )
-            || (@.key == "channel" || @.key == "stream_prefix")
+            || (@.key == "channel" || @.key == "stream" || @.key == "stream_prefix")
             && @.value.type() != "null" && @.value.type() != "string"
         ))',
         last_position
@@ -69,7 +71,7 @@ BEGIN
         END IF;
         RAISE EXCEPTION 'a condition is invalid: %', conditions
         USING ERRCODE = 'IND04',
-            HINT = 'Pass a list of {"items": [{"types", "tags", "channel", "stream_prefix"}, …], "after": a position, "seen": [positions]}: each item names something, and "types" and "tags" are non-empty lists.';
+            HINT = 'Pass a list of {"items": [{"types", "tags", "channel", "stream", "stream_prefix"}, …], "after": a position, "seen": [positions]}: each item names something, and "types" and "tags" are non-empty lists.';
     END IF;
     IF require_tags AND jsonb_path_exists(conditions, '$[*].items[*] ? (!(@.tags.type() == "array"))')
     THEN
@@ -99,10 +101,11 @@ BEGIN
             items.types,
             items.tags,
             items.channel,
+            items.stream,
             items.stream_prefix
         FROM jsonb_array_elements(conditions) AS given (condition)
         CROSS JOIN LATERAL jsonb_to_recordset(condition -> 'items')
-            AS items (types text[], tags text[], channel text, stream_prefix text)
+            AS items (types text[], tags text[], channel text, stream text, stream_prefix text)
     LOOP
         IF item.tags IS NULL THEN
             found := ARRAY(
@@ -113,6 +116,7 @@ BEGIN
                     AND NOT events.position = ANY(item.seen)
                     AND (item.types IS NULL OR events.type = ANY(item.types))
                     AND (item.channel IS NULL OR streams.channel = item.channel)
+                    AND (item.stream IS NULL OR streams.name = item.stream)
                     AND (item.stream_prefix IS NULL OR starts_with(streams.name, item.stream_prefix))
                 ORDER BY events.position
                 LIMIT 10
@@ -129,6 +133,7 @@ BEGIN
                     AND events.tags @> item.tags
                     AND (item.types IS NULL OR events.type = ANY(item.types))
                     AND (item.channel IS NULL OR streams.channel = item.channel)
+                    AND (item.stream IS NULL OR streams.name = item.stream)
                     AND (item.stream_prefix IS NULL OR starts_with(streams.name, item.stream_prefix))
                 ORDER BY event_tags.position
                 LIMIT 10
@@ -321,10 +326,11 @@ BEGIN
             WHERE EXISTS (
                 SELECT
                 FROM jsonb_to_recordset(items)
-                    AS given (types text[], tags text[], channel text, stream_prefix text)
+                    AS given (types text[], tags text[], channel text, stream text, stream_prefix text)
                 WHERE (given.types IS NULL OR recorded.type = ANY(given.types))
                     AND (given.tags IS NULL OR recorded.tags @> given.tags)
                     AND (given.channel IS NULL OR recorded.channel = given.channel)
+                    AND (given.stream IS NULL OR recorded.stream = given.stream)
                     AND (given.stream_prefix IS NULL OR starts_with(recorded.stream, given.stream_prefix))
             )
             ORDER BY recorded.position;
@@ -337,12 +343,13 @@ BEGIN
             FROM (
                 SELECT DISTINCT event_tags.position
                 FROM jsonb_to_recordset(items)
-                    AS given (types text[], tags text[], channel text, stream_prefix text)
+                    AS given (types text[], tags text[], channel text, stream text, stream_prefix text)
                 JOIN indelible.event_tags ON event_tags.tag = given.tags[1]
                 JOIN indelible.recorded_events AS tagged ON tagged.position = event_tags.position
                 WHERE tagged.tags @> given.tags
                     AND (given.types IS NULL OR tagged.type = ANY(given.types))
                     AND (given.channel IS NULL OR tagged.channel = given.channel)
+                    AND (given.stream IS NULL OR tagged.stream = given.stream)
                     AND (given.stream_prefix IS NULL OR starts_with(tagged.stream, given.stream_prefix))
             ) AS found
             JOIN indelible.recorded_events AS recorded ON recorded.position = found.position

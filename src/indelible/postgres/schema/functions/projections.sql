@@ -157,10 +157,11 @@ BEGIN
             SELECT
             FROM indelible.recorded_events AS recorded
             JOIN jsonb_to_recordset(items)
-                AS items (types text[], tags text[], channel text, stream_prefix text)
+                AS items (types text[], tags text[], channel text, stream text, stream_prefix text)
             ON (items.types IS NULL OR recorded.type = ANY(items.types))
                 AND (items.tags IS NULL OR recorded.tags @> items.tags)
                 AND (items.channel IS NULL OR recorded.channel = items.channel)
+                AND (items.stream IS NULL OR recorded.stream = items.stream)
                 AND (
                     items.stream_prefix IS NULL
                     OR starts_with(recorded.stream, items.stream_prefix)
