@@ -13,8 +13,6 @@ from tests.docs.pages import run, steps
 
 _ROOT = Path(__file__).parents[2]
 _NOT_YET = {  # still run by test_tutorial.py, test_howto_web.py and test_readme.py
-    "README.md",
-    "docs/index.md",
     "docs/tutorial/food-delivery.md",
     "docs/howto/aggregates.md",
     "docs/howto/bulk-import.md",

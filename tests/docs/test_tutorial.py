@@ -24,7 +24,6 @@ _DOCS = Path(__file__).parents[2] / "docs"
         "howto/projections.md",
         "howto/operate-projections.md",
         "howto/bulk-import.md",
-        "index.md",
     ],
 )
 def test_the_code_of_a_page_runs(page: str) -> None:
