@@ -357,7 +357,7 @@ def install(requirements: list[str], prefix: Path) -> None:
             path = prefix / "bin" / script.name
             path.write_text(
                 f"#!{prefix}/bin/python\nimport sys\nfrom {script.module} import {script.attr}\n"
-                f"sys.exit({script.attr}())\n"
+                f"if __name__ == '__main__':\n    sys.exit({script.attr}())\n"
             )
             path.chmod(0o755)
 

@@ -154,6 +154,20 @@ def test_a_store_works_behind_a_pooler_and_leaves_its_sessions_as_they_are(
         assert other.execute("SHOW lock_timeout").fetchone() == ("0",)
 
 
+def test_a_store_is_made_and_imported_into_through_a_pooler(
+    bouncer: PgBouncer, connection: psycopg.Connection
+) -> None:
+    schema = f"behind_{uuid4().hex[:8]}"
+    lines = [f'{{"stream": "a-{number % 7}", "type": "A", "data": {{}}}}' for number in range(100)]
+    try:
+        with EventStore.connect(bouncer.url, schema=schema, migrate=True) as store:
+            assert store.import_events(lines, source="a file").imported == 100
+            assert len(list(store.read_all())) == 100
+    finally:
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
 def test_an_isolation_that_a_pooler_s_sessions_begin_with_is_refused_at_the_start(
     bouncer: PgBouncer, connect: Connect, connection: psycopg.Connection
 ) -> None:
