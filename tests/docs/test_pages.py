@@ -12,23 +12,10 @@ import pytest
 from tests.docs.pages import run, steps
 
 _ROOT = Path(__file__).parents[2]
-_NOT_YET = {  # still run by test_tutorial.py, test_howto_web.py and test_readme.py
-    "docs/tutorial/food-delivery.md",
-    "docs/howto/aggregates.md",
-    "docs/howto/bulk-import.md",
-    "docs/howto/consumer-groups.md",
-    "docs/howto/dcb.md",
-    "docs/howto/django.md",
-    "docs/howto/event-versioning.md",
-    "docs/howto/fastapi.md",
-    "docs/howto/operate-projections.md",
-    "docs/howto/projections.md",
-    "docs/howto/testing.md",
-}
 _PAGES = sorted(
-    name
+    str(path.relative_to(_ROOT))
     for path in [_ROOT / "README.md", *(_ROOT / "docs").rglob("*.md")]
-    if (name := str(path.relative_to(_ROOT))) not in _NOT_YET and steps(path.read_text("utf-8"))
+    if steps(path.read_text("utf-8"))
 )
 
 
