@@ -203,13 +203,13 @@ class WrongExpectedVersion(AppendRejected):
     """
 
     def __init__(self, conflicts: Sequence[VersionConflict]) -> None:
-        self.conflicts = tuple(conflicts)
+        self.conflicts: tuple[VersionConflict, ...] = tuple(conflicts)
         first = self.conflicts[0]
-        self.stream = first.stream
-        self.expected = first.expected
-        self.actual = first.actual
-        self.last_event_id = first.last_event_id
-        self.last_recorded_at = first.last_recorded_at
+        self.stream: str = first.stream
+        self.expected: int | Enum = first.expected
+        self.actual: int = first.actual
+        self.last_event_id: UUID | None = first.last_event_id
+        self.last_recorded_at: datetime | None = first.last_recorded_at
         found = "; ".join(str(conflict) for conflict in self.conflicts)
         super().__init__(
             f"{found}. Nothing of this append was stored; read the stream again and decide anew"
@@ -226,7 +226,7 @@ class AppendConditionFailed(AppendRejected):
     """
 
     def __init__(self, events: Sequence[Any]) -> None:
-        self.events = tuple(events)
+        self.events: tuple[Any, ...] = tuple(events)
         found = "; ".join(
             f"{event.type} at position {event.position} of stream {event.stream!r}"
             for event in self.events[:3]
@@ -283,7 +283,7 @@ class DuplicateEvent(AppendRejected):
     """
 
     def __init__(self, duplicates: Sequence[Duplicate]) -> None:
-        self.duplicates = tuple(duplicates)
+        self.duplicates: tuple[Duplicate, ...] = tuple(duplicates)
         found = "; ".join(
             f"event {duplicate.id} stands in stream {duplicate.stream!r} at version"
             f" {duplicate.version}" + ("" if duplicate.same_content else " with other content")
@@ -336,7 +336,7 @@ class EpochMismatch(IndelibleError):
     ) -> None:
         self.position = position
         self.safe_through = safe_through
-        self.lost = tuple(lost)
+        self.lost: tuple[UUID, ...] = tuple(lost)
         self.checkpoint = checkpoint
         self.epoch = epoch
         if position is None:
@@ -391,7 +391,7 @@ class GroupNotFound(IndelibleError):
 
     def __init__(self, group: str, groups: Sequence[str] = ()) -> None:
         self.group = group
-        self.groups = tuple(groups)
+        self.groups: tuple[str, ...] = tuple(groups)
         found = f"there are {', '.join(map(repr, self.groups))}" if groups else "there is none yet"
         super().__init__(
             f"there is no consumer group {group!r}; {found}. Check the name, or create it:"
@@ -507,7 +507,7 @@ class ProjectionNotFound(IndelibleError):
 
     def __init__(self, projection: str, projections: Sequence[str] = ()) -> None:
         self.projection = projection
-        self.projections = tuple(projections)
+        self.projections: tuple[str, ...] = tuple(projections)
         found = (
             f"there are {', '.join(map(repr, self.projections))}"
             if projections
@@ -749,7 +749,7 @@ class LockTimeout(ServerBusy):
     """
 
     def __init__(self, message: str, holders: Sequence[str] = ()) -> None:
-        self.holders = tuple(holders)
+        self.holders: tuple[str, ...] = tuple(holders)
         super().__init__(message)
 
 
@@ -767,7 +767,7 @@ class ConnectionLost(IndelibleError):
     """
 
     def __init__(self, message: str, event_ids: Sequence[UUID] = ()) -> None:
-        self.event_ids = tuple(event_ids)
+        self.event_ids: tuple[UUID, ...] = tuple(event_ids)
         super().__init__(message)
 
 

@@ -71,6 +71,8 @@ class StateLoader(Generic[State]):
         handled_at: the version of the first event of the command asked for, if it was handled.
     """
 
+    state: State
+
     def __init__(
         self,
         codec: Codec,
@@ -83,7 +85,7 @@ class StateLoader(Generic[State]):
         command_event: UUID | None = None,
     ) -> None:
         self._codec = codec
-        self.stream = validate_name("stream", stream)
+        self.stream: str = validate_name("stream", stream)
         self._subject = subject
         self._options = StreamReadOptions(
             to_version=to_version, recorded_time=RecordedTimeRange(as_of)
@@ -96,7 +98,7 @@ class StateLoader(Generic[State]):
         self._erased_at: datetime | None = None
         self._kept: _Kept | IndelibleError | None = None
         self._begin()
-        self.version = -1
+        self.version: int = -1
         self.handled_at: int | None = None
 
     def load(self) -> Operation[None]:

@@ -62,14 +62,14 @@ class HandlerRegistry(Generic[Handler]):
         inline: Iterable[Projection | type[Projection]] = (),
     ) -> None:
         validate_integer("concurrency", concurrency, 1)
-        self.group_name = validate_name("group", group)
+        self.group_name: str = validate_name("group", group)
         self.events = events
         self.url = url
         self.schema = schema
         self.channel = channel
         self.concurrency = concurrency
-        self.projections = tuple(projections)
-        self.inline = tuple(inline)
+        self.projections: tuple[Projection | type[Projection], ...] = tuple(projections)
+        self.inline: tuple[Projection | type[Projection], ...] = tuple(inline)
         self._parts: dict[str, HandlerGroup[Handler]] = {}
 
     def group(

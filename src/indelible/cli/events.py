@@ -11,7 +11,7 @@ from indelible.core.validation import validate_integer
 from . import arguments, output
 from .read import as_stored
 
-app = arguments.Commands("Show single events.")
+app: arguments.Commands = arguments.Commands("Show single events.")
 
 
 @app.callback()

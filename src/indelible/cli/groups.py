@@ -13,7 +13,9 @@ from indelible.consumer_groups.types import GroupStart
 
 from . import arguments, output, timestamps
 
-app = arguments.Commands("Administer consumer groups: status, settings, parked events.")
+app: arguments.Commands = arguments.Commands(
+    "Administer consumer groups: status, settings, parked events."
+)
 
 Name = Annotated[str, typer.Argument(metavar="GROUP", help="Group name.")]
 Position = Annotated[

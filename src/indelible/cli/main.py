@@ -42,7 +42,7 @@ from .output import ReaderGone, fail
 # ClickException, wherever this version of typer has it from.
 _UsageError = typer.BadParameter.__mro__[2]
 
-app = arguments.Commands(
+app: arguments.Commands = arguments.Commands(
     name="indelible",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

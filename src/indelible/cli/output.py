@@ -45,7 +45,7 @@ _NUMERIC = frozenset(
 LIVE_WIDTHS = (9, 19, 18, 7, 16, 0)
 """How wide columns of events are while they are still to come; the last takes the rest."""
 
-wrap = partial(
+wrap: partial[list[str]] = partial(
     textwrap.wrap,
     break_on_hyphens=False,
     drop_whitespace=False,

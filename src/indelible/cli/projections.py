@@ -20,7 +20,9 @@ from indelible.projections.rebuild import Report
 from . import arguments, output
 from .discovery import Application, find_projection
 
-app = arguments.Commands("Administer projections: status, rebuild, verification, parked events.")
+app: arguments.Commands = arguments.Commands(
+    "Administer projections: status, rebuild, verification, parked events."
+)
 
 Name = Annotated[str, typer.Argument(metavar="PROJECTION", help="Projection name.")]
 

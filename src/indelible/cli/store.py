@@ -17,7 +17,9 @@ from .read import as_stored, exported
 if TYPE_CHECKING:
     from indelible.postgres.settings import Settings
 
-app = arguments.Commands("Create, inspect and maintain a store; export and import events.")
+app: arguments.Commands = arguments.Commands(
+    "Create, inspect and maintain a store; export and import events."
+)
 app.command("import")(import_.import_)
 
 Roles = Annotated[

@@ -11,7 +11,9 @@ from indelible.streams import StreamChange, StreamInfo
 
 from . import arguments, output
 
-app = arguments.Commands("List, close and reopen streams; archive and erase their events.")
+app: arguments.Commands = arguments.Commands(
+    "List, close and reopen streams; archive and erase their events."
+)
 
 Name = Annotated[str, typer.Argument(metavar="STREAM", help="Stream name.")]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Record this reason.")]

@@ -13,7 +13,9 @@ from indelible.store import connect
 from . import arguments, output
 from .discovery import registry
 
-app = arguments.Commands("List the event types of the store, and check that they can be read.")
+app: arguments.Commands = arguments.Commands(
+    "List the event types of the store, and check that they can be read."
+)
 
 
 @app.command("list")

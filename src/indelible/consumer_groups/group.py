@@ -46,7 +46,7 @@ class Group(Generic[Bound]):
         codec: Codec,
         bind: Callable[[BoundEngine], Bound],
     ) -> None:
-        self.name = validate_name("group", name)
+        self.name: str = validate_name("group", name)
         """Its name."""
         self._engine = engine
         self._watch = watch

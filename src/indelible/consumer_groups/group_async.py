@@ -45,7 +45,7 @@ class AsyncGroup(Generic[Bound]):
         codec: Codec,
         bind: Callable[[AsyncBoundEngine], Bound],
     ) -> None:
-        self.name = validate_name("group", name)
+        self.name: str = validate_name("group", name)
         """Its name."""
         self._engine = engine
         self._watch = watch

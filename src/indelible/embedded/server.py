@@ -42,8 +42,8 @@ class EmbeddedServer:
     __slots__ = ("_claim", "folder", "url")
 
     def __init__(self, url: str, folder: Path, claim: _Claim) -> None:
-        self.url = url
-        self.folder = folder
+        self.url: str = url
+        self.folder: Path = folder
         self._claim: _Claim | None = claim
 
     def close(self) -> None:

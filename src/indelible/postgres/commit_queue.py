@@ -50,16 +50,16 @@ class PendingAppend:
     )
 
     def __init__(self, statement: AppendStatement, alive: Any = None) -> None:
-        self.statement = statement
+        self.statement: AppendStatement = statement
         assert statement.ordering_key is not None  # noqa: S101
-        self.ordering_key = statement.ordering_key
-        self.alive = alive
-        self.started_at = 0.0
+        self.ordering_key: str = statement.ordering_key
+        self.alive: Any = alive
+        self.started_at: float = 0.0
         self.signal: Any = None
         self.rows: Rows | None = None
         self.problem: BaseException | None = None
-        self.has_left = False
-        self.is_sent = False
+        self.has_left: bool = False
+        self.is_sent: bool = False
 
     @property
     def is_abandoned(self) -> bool:

@@ -53,7 +53,7 @@ class Session:
     def __init__(self, connection: Connection, settings: Settings) -> None:
         row = connection.execute("SELECT pg_backend_pid()").fetchone()
         self.connection = connection
-        self.is_direct = is_direct_connection(connection.info.backend_pid, row)
+        self.is_direct: bool = is_direct_connection(connection.info.backend_pid, row)
         """Whether it keeps what is set and prepared in it: no pooler is in between."""
         self.listens = False
         """Whether it listens for the store's notifications, and receives them."""
@@ -145,7 +145,7 @@ class ControlConnection:
         self._origin = Origin()
         self._parts: tuple[ControlTask, ...] = ()
         # Reentrant: the garbage collector may end a reader in the middle of anything.
-        self.guard = threading.RLock()
+        self.guard: threading.RLock = threading.RLock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._alarm: tuple[socket.socket, socket.socket] | None = None

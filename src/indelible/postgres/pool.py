@@ -32,7 +32,7 @@ class Loan:
     __slots__ = ("_refusal", "_woken", "alive", "held")
 
     def __init__(self) -> None:
-        self.alive = Lock()
+        self.alive: Lock = Lock()
         self.held: list[PooledConnection] = []
         self._woken: Lock | None = None
         self._refusal: Exception | None = None

@@ -24,7 +24,7 @@ class ProjectionAdmin:
     """
 
     def __init__(self, name: str, engine: PoolEngine | BoundEngine) -> None:
-        self.name = validate_name("projection", name)
+        self.name: str = validate_name("projection", name)
         """Its name."""
         self._engine = engine
 

@@ -23,7 +23,7 @@ class AsyncProjectionAdmin:
     """
 
     def __init__(self, name: str, engine: AsyncPoolEngine | AsyncBoundEngine) -> None:
-        self.name = validate_name("projection", name)
+        self.name: str = validate_name("projection", name)
         """Its name."""
         self._engine = engine
 

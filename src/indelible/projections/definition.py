@@ -43,22 +43,26 @@ class ProjectionDefinition:
         self.projection: Any = projection
         self._class = type(projection)
         self.kind: Kind = projection._kind
-        self.name = validate_name("projection", getattr(projection, "name", None))
-        self.version = _check_number(self, "version", projection.version, 2**31 - 1)
-        self.partitions = _check_number(self, "partitions", projection.partitions, _MOST_PARTITIONS)
-        self.max_attempts = _check_number(self, "max_attempts", projection.max_attempts, 2**31 - 1)
-        self.retry_after = projection.retry_after
+        self.name: str = validate_name("projection", getattr(projection, "name", None))
+        self.version: int = _check_number(self, "version", projection.version, 2**31 - 1)
+        self.partitions: int = _check_number(
+            self, "partitions", projection.partitions, _MOST_PARTITIONS
+        )
+        self.max_attempts: int = _check_number(
+            self, "max_attempts", projection.max_attempts, 2**31 - 1
+        )
+        self.retry_after: float = projection.retry_after
         self.on_error = projection.on_error
         self._check_policy()
-        self.handlers = self._find_handlers(codec)
-        self.query = codec.check_query(self._check_query())
-        self.indexes = self._check_indexes()
+        self.handlers: dict[str, Callable[..., Any]] = self._find_handlers(codec)
+        self.query: Query = codec.check_query(self._check_query())
+        self.indexes: list[str] = self._check_indexes()
         self._documents = self._document_codec()
-        self.takes_batches = hasattr(projection, "project")
-        self.enriches = hasattr(projection, "enrich")
-        self.has_live_effects = hasattr(projection, "on_live")
+        self.takes_batches: bool = hasattr(projection, "project")
+        self.enriches: bool = hasattr(projection, "enrich")
+        self.has_live_effects: bool = hasattr(projection, "on_live")
         self._check_handlers()
-        self.is_by_stream = (
+        self.is_by_stream: bool = (
             self.kind != "documents" or self._class.key is DocumentProjection.key  # type: ignore[attr-defined]
         )
 

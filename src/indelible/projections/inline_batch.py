@@ -21,7 +21,9 @@ class InlineProjections:
 
     def __init__(self, codec: Codec, given: Iterable[object], *, is_async: bool) -> None:
         self._codec = codec
-        self.definition = [ProjectionDefinition(projection, codec) for projection in given]
+        self.definition: list[ProjectionDefinition] = [
+            ProjectionDefinition(projection, codec) for projection in given
+        ]
         names = [definition.name for definition in self.definition]
         for definition in self.definition:
             definition.check_variant(is_async=is_async)

@@ -80,8 +80,8 @@ class PartitionProcessor:
         self.partition = partition
         self.owner = owner
         self.lease = lease
-        self.token = 0
-        self.position = 0
+        self.token: int = 0
+        self.position: int = 0
         """The checkpoint: up to here its events are in its state."""
         self.parked: set[int] = set()
         """The positions of events that are left out."""

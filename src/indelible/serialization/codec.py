@@ -87,7 +87,7 @@ class Codec:
         self.decoders.keep_unknown = unknown == "keep" or not self._classes
         self.decode_metadata: Decoder = decode_metadata
         """What reads the metadata of a stored event."""
-        self.upcasting = Upcasting(
+        self.upcasting: Upcasting = Upcasting(
             upcasters, self._classes, keep_unknown=self.decoders.keep_unknown
         )
         """What stored events of earlier types and shapes are read as."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -53,12 +53,16 @@ def decode_other(kind: type, value: Any) -> Any:
 
 # Sets in one order, so that the same event is the same JSON when it is appended again; but not
 # everything that stands in a set has an order, nor does a key that is no text.
-encode_ordered = msgspec.json.Encoder(enc_hook=_encode_other, order="deterministic").encode
-encode_as_is = msgspec.json.Encoder(enc_hook=_encode_model_as_is).encode
+encode_ordered: Callable[[object], bytes] = msgspec.json.Encoder(
+    enc_hook=_encode_other, order="deterministic"
+).encode
+encode_as_is: Callable[[object], bytes] = msgspec.json.Encoder(enc_hook=_encode_model_as_is).encode
 """Write JSON of what is known to have some, with all that is in a dict in its order."""
 
-decode_plain = msgspec.json.Decoder().decode
-decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
+decode_plain: Callable[[bytes | str], Any] = msgspec.json.Decoder().decode
+decode_metadata: Callable[[bytes | str], dict[str, Any]] = msgspec.json.Decoder(
+    dict[str, Any]
+).decode
 """Read the metadata of a stored event."""
 
 

@@ -129,7 +129,7 @@ class ValidTimeStreamReading(StreamReading):
         )
 
     def _advance(self, rows: Rows, events: list[RecordedEvent]) -> None:
-        self.version = max([self.version, *(event.version for event in events)])
+        self.version: int = max([self.version, *(event.version for event in events)])
         if self._backwards:
             self._below = key_of(rows[-1])
         else:

@@ -60,7 +60,7 @@ class HeadWatcher:
     def __init__(self, control: ControlConnection, settings: Settings) -> None:
         self._control = control
         self._channel = notification_channel(settings.schema)
-        self.leases = Leases(control)
+        self.leases: Leases = Leases(control)
         """The leases of those that it wakes."""
         self._sleepers: dict[object, Listener] = {}
         self._needed_at = 0.0
@@ -257,8 +257,8 @@ class Wakeup:
 
     def __init__(self, settings: Settings) -> None:
         self._control = ControlConnection(settings)
-        self.notifier = CommitNotifier(self._control, settings)
-        self.watch = HeadWatcher(self._control, settings)
+        self.notifier: CommitNotifier = CommitNotifier(self._control, settings)
+        self.watch: HeadWatcher = HeadWatcher(self._control, settings)
         self._control.serve(self.watch.leases, self.notifier, self.watch)
 
     def close(self) -> None:

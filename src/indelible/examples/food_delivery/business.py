@@ -38,7 +38,7 @@ class Business(AbstractContextManager["Business"]):
         with ExitStack() as stack:
             # Nothing is lost or invented where threads outnumber connections: they wait.
             options = {"url": url, "schema": schema, "migrate": True, "pool_size": workers}
-            self.orders = stack.enter_context(
+            self.orders: EventStore = stack.enter_context(
                 EventStore.connect(
                     **options,  # type: ignore[arg-type]
                     events=ordering.OrderEvent,
@@ -47,7 +47,7 @@ class Business(AbstractContextManager["Business"]):
                 )
             )
             open_orders.prepare(self.orders)
-            self.deliveries = stack.enter_context(
+            self.deliveries: EventStore = stack.enter_context(
                 EventStore.connect(
                     **options,  # type: ignore[arg-type]
                     # Its own events, and the one of the other service that it reacts to.
@@ -56,7 +56,7 @@ class Business(AbstractContextManager["Business"]):
                     inline=[open_orders],
                 )
             )
-            self.prices = stack.enter_context(
+            self.prices: EventStore = stack.enter_context(
                 EventStore.connect(
                     **options,  # type: ignore[arg-type]
                     events=pricing.PriceEvent,

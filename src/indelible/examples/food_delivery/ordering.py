@@ -127,7 +127,7 @@ def evolve(order: Order, event: OrderEvent) -> Order:
             assert_never(event)
 
 
-orders = Decider(decide, evolve, Order)
+orders: Decider[OrderCommand, Order, OrderEvent] = Decider(decide, evolve, Order)
 
 
 def stream_of(order_id: UUID) -> str:
