@@ -83,7 +83,7 @@ def describe(error: object) -> str:
 class IndelibleError(Exception):
     """The root of all errors that the library raises on purpose."""
 
-    location = ""
+    location: str = ""
     """Where in the input or in the store it happened: `line 17`, `event 3`; its text begins so."""
 
     def __str__(self) -> str:

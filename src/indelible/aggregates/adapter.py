@@ -70,9 +70,9 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
     def __init__(self, aggregate: type[Aggregate[Any]]) -> None:
         _check_class(aggregate)
         self._aggregate = aggregate
-        self.evolve = _evolve
-        self.initial_state = self._make
-        self.serializer = None
+        self.evolve: Callable[[Aggregate[Any], Any], Aggregate[Any]] = _evolve
+        self.initial_state: Callable[[], Aggregate[Any]] = self._make
+        self.serializer: SnapshotSerializer | None = None
         if aggregate.snapshots is not None:
             # The hash of a class; mypy takes that of its instances.
             self.serializer = aggregate_serializer(aggregate.snapshots, aggregate, Aggregate)  # type: ignore[arg-type]

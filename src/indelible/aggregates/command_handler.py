@@ -56,6 +56,8 @@ class CommandHandler:
 
     handled: CommandResult[Any, Any, Any]
 
+    loading: StateLoader[Any]
+
     def __init__(
         self,
         settings: append_input.AppendSettings,

@@ -119,6 +119,14 @@ _PLAIN = Codec()
 class DeciderSerializer(SnapshotSerializer):
     """How the states of a decider are kept: of a union, each under the name of its class."""
 
+    event_classes: tuple[type, ...]
+
+    every: int
+
+    fingerprint: str
+
+    name: str
+
     def __init__(
         self, snapshots: Snapshots, evolve: Callable[..., Any], initial_state: Callable[[], Any]
     ) -> None:
@@ -156,6 +164,14 @@ class DeciderSerializer(SnapshotSerializer):
 
 class AggregateSerializer(SnapshotSerializer):
     """How aggregates are kept: what they have of the attributes that are annotated in the class."""
+
+    event_classes: tuple[type, ...]
+
+    every: int
+
+    fingerprint: str
+
+    name: str
 
     def __init__(self, snapshots: Snapshots, aggregate: type[Any], base: type[Any]) -> None:
         hints = _hints(aggregate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -32,4 +33,4 @@ class ImportLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """Where it stood in the other store: not kept."""
 
 
-read_line = msgspec.json.Decoder(ImportLine).decode
+read_line: Callable[[bytes | str], ImportLine] = msgspec.json.Decoder(ImportLine).decode

@@ -95,6 +95,8 @@ class Importing:
         past_inline: whether to import what they take all the same.
     """
 
+    result: ImportResult
+
     def __init__(
         self,
         settings: AppendSettings,

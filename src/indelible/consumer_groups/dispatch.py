@@ -33,6 +33,10 @@ class Dispatcher:
         retries_at: when to look for more of them.
     """
 
+    retries_at: float
+
+    waiting: int
+
     def __init__(
         self,
         group: str,

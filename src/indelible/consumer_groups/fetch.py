@@ -46,6 +46,8 @@ class Fetcher:
         due_at: when to look for events that have become due, on the clock of `Worker.turn`.
     """
 
+    due_at: float
+
     def __init__(
         self,
         codec: Codec,

@@ -40,6 +40,18 @@ class Lease:
         renewed_at: when the lease was renewed last.
     """
 
+    delivered: Progress
+
+    group_id: int
+
+    heartbeat_at: float
+
+    renewed_at: float
+
+    saved: Progress
+
+    token: int
+
     def __init__(
         self, group: str, name: str, instance: UUID, settings: GroupSettings, slices: OwnedSlices
     ) -> None:

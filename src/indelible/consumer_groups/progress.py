@@ -153,6 +153,10 @@ class OwnedSlices:
         finished: the slices that have progress which is not written yet.
     """
 
+    cursor: Progress
+
+    furthest: int
+
     def __init__(self) -> None:
         self.by_number: dict[int, Slice] = {}
         self.cursor = START

@@ -32,6 +32,8 @@ class StandbyWait:
 
     __slots__ = ("is_cut_short",)
 
+    is_cut_short: bool
+
     def __init__(self) -> None:
         self.is_cut_short = False
 

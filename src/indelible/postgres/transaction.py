@@ -41,6 +41,8 @@ def participates(hook: OnAppend | None, statement: AppendStatement) -> TypeGuard
 class BoundEngine:
     """Runs operations on one connection, whose transaction is the caller's. Nothing is repeated."""
 
+    has_appended: bool
+
     def __init__(
         self,
         connection: Connection,

@@ -45,6 +45,8 @@ def participates(
 class AsyncBoundEngine:
     """Runs operations on one connection, whose transaction is the caller's. Nothing is repeated."""
 
+    has_appended: bool
+
     def __init__(
         self,
         connection: AsyncConnection,

@@ -68,6 +68,8 @@ class Codec:
             read from JSON, or upcasters that contradict each other.
     """
 
+    decoders: _Decoders
+
     def __init__(self, events: EventClasses = (), *, unknown: Unknown = "raise") -> None:
         if unknown not in ("raise", "keep"):
             raise InvalidInput(f'unknown must be "raise" or "keep", not {unknown!r}')

@@ -18,6 +18,10 @@ _PAGE_BYTES = 4 * 1024 * 1024
 class Pages:
     """How many events to ask for next: few at first, then as many as a page's bytes hold."""
 
+    asked: int
+
+    size: int
+
     def __init__(self, limit: int | None) -> None:
         self.left = limit
         self.size = _FIRST_PAGE

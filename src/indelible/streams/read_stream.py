@@ -30,6 +30,8 @@ def stream_reading(codec: Codec, stream: str, options: StreamReadOptions) -> Str
 class StreamReading(PagedReading):
     """A reading of one stream in order of version; see `EventStore.read`."""
 
+    version: int
+
     def __init__(self, codec: Codec, stream: str, options: StreamReadOptions) -> None:
         super().__init__(codec, options)
         self._stream = validate_name("stream", stream)

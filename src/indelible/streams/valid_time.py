@@ -30,6 +30,10 @@ class ValidTimeRange:
         InvalidInput: it is something else, or both are given.
     """
 
+    is_everything: bool
+
+    is_nothing: bool
+
     def __init__(
         self, valid_at: datetime | None = None, valid_between: TimeRange | None = None
     ) -> None:
