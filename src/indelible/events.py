@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Generic
 from uuid import UUID
 
 import msgspec
+from typing_extensions import TypeVar
 
 from .core.uuid7 import uuid7
 from .errors import InvalidInput
+
+Data_co = TypeVar("Data_co", covariant=True, default=Any)
+"""The class of an event's data, for type checkers. Without one it is `Any`."""
 
 
 class ExpectedVersion(Enum):
@@ -75,8 +79,11 @@ class NewEvent:
     valid_at: datetime | None = None
 
 
-class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event as it stands in the store.
+class RecordedEvent(msgspec.Struct, Generic[Data_co], frozen=True, gc=False):
+    """A stored event.
+
+    Name the class of its data for type checkers: `RecordedEvent[OrderPlaced]`. Without one,
+    `data` is `Any`.
 
     Where an `Upcaster` makes several of a stored event they share all but type and data.
 
@@ -100,7 +107,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     version: int
     id: UUID
     type: str
-    data: Any
+    data: Data_co
     metadata: dict[str, Any]
     tags: tuple[str, ...]
     channel: str

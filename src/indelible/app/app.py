@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 from indelible.consumer_groups.consumer import Consumer
 from indelible.consumer_groups.delivered_event import note_failure
@@ -21,7 +22,7 @@ from .registry import HandlerGroup, HandlerRegistry
 _log = logging.getLogger("indelible.app")
 
 
-class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
+class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
     """An application of plain functions that react to events; `indelible run module:app` runs it.
 
     Args:
@@ -164,7 +165,7 @@ class App(HandlerRegistry[Callable[[Delivery[TransactionStore]], None]]):
 
     def _handle(
         self,
-        part: HandlerGroup[Callable[[Delivery[TransactionStore]], None]],
+        part: HandlerGroup[Callable[[Delivery[Any, TransactionStore]], None]],
         consumer: Consumer[TransactionStore],
         failures: list[BaseException],
         stop: threading.Event,

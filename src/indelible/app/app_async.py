@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any, TypeAlias
 
 from indelible.consumer_groups.consumer_async import AsyncConsumer
 from indelible.consumer_groups.delivered_event import note_failure
@@ -22,8 +23,10 @@ from .registry import HandlerGroup, HandlerRegistry
 
 _log = logging.getLogger("indelible.app")
 
+_Handler: TypeAlias = Callable[[AsyncDelivery[Any]], Awaitable[None]]
 
-class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], Awaitable[None]]]):
+
+class AsyncApp(HandlerRegistry[_Handler]):
     """An application of coroutines that react to events: `App` with `async`.
 
     Args:
@@ -153,7 +156,7 @@ class AsyncApp(HandlerRegistry[Callable[[AsyncDelivery[AsyncTransactionStore]], 
 
     async def _handle(
         self,
-        part: HandlerGroup[Callable[[AsyncDelivery[AsyncTransactionStore]], Awaitable[None]]],
+        part: HandlerGroup[_Handler],
         consumer: AsyncConsumer[AsyncTransactionStore],
         failures: list[BaseException],
         stop: asyncio.Event,

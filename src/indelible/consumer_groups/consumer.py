@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
 from indelible.errors import IndelibleError, LeaseLost
@@ -20,11 +20,9 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction import BoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
-from .delivery import Delivery
+from .delivery import Bound, Delivery
 from .progress import InFlightEvent
 from .worker import Worker
-
-Bound = TypeVar("Bound")
 
 _AHEAD = 16
 """How many events wait ready for whoever takes the next one."""
@@ -32,7 +30,7 @@ _AHEAD = 16
 _log = logging.getLogger("indelible")
 
 
-class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
+class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
     """A worker of a consumer group; see `Group.consume`.
 
     A context manager: at its end what was not acked is given back at once. Any number of threads
@@ -53,7 +51,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._bind = bind
         self._origin = Origin()
         self._changed = threading.Condition()
-        self._queue: deque[Delivery[Bound]] = deque()
+        self._queue: deque[Delivery[Any, Bound]] = deque()
         self._takers = 0
         self._is_stopped = False
         self._is_closed = False
@@ -77,7 +75,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         """How many of the group's 1,024 slices this worker has."""
         return self._worker.slices
 
-    def take(self, timeout: float | None = None) -> Delivery[Bound] | None:
+    def take(self, timeout: float | None = None) -> Delivery[Any, Bound] | None:
         """Take the next event.
 
         Args:
@@ -124,7 +122,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
         self._thread.join()
         self._forgotten()
 
-    def __next__(self) -> Delivery[Bound]:
+    def __next__(self) -> Delivery[Any, Bound]:
         delivery = self.take()
         if delivery is None:
             raise StopIteration
@@ -185,7 +183,7 @@ class Consumer(Iterator[Delivery[Bound]], Generic[Bound]):
                 self._changed.notify_all()
         return self._worker.pause(time.monotonic(), head)
 
-    def _delivery(self, item: InFlightEvent) -> Delivery[Bound]:
+    def _delivery(self, item: InFlightEvent) -> Delivery[Any, Bound]:
         worker = self._worker
         return Delivery(
             item,

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
 from indelible.core.concurrency_async import AsyncEvent
 from indelible.core.retry import TRANSIENT_ERRORS, Backoff
@@ -20,11 +20,9 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
-from .delivery_async import AsyncDelivery
+from .delivery_async import AsyncDelivery, Bound
 from .progress import InFlightEvent
 from .worker import Worker
-
-Bound = TypeVar("Bound")
 
 _AHEAD = 16
 """How many events wait ready for whoever takes the next one."""
@@ -45,7 +43,7 @@ def _show_life(lease: Lease, worker: Worker, pause: float) -> None:
     )
 
 
-class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
+class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
     """A worker of a consumer group; see `AsyncGroup.consume`.
 
     A context manager: at its end what was not acked is given back at once. Any number of tasks may
@@ -66,7 +64,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         self._bind = bind
         self._origin = Origin()
         self._changed = asyncio.Condition()
-        self._queue: deque[AsyncDelivery[Bound]] = deque()
+        self._queue: deque[AsyncDelivery[Any, Bound]] = deque()
         self._takers = 0
         self._is_stopped = False
         self._is_closed = False
@@ -80,7 +78,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         """How many of the group's 1,024 slices this worker has."""
         return self._worker.slices
 
-    async def take(self, timeout: float | None = None) -> AsyncDelivery[Bound] | None:
+    async def take(self, timeout: float | None = None) -> AsyncDelivery[Any, Bound] | None:
         """Take the next event.
 
         Args:
@@ -137,7 +135,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
         finally:
             self._watch.leave(id(self))
 
-    async def __anext__(self) -> AsyncDelivery[Bound]:
+    async def __anext__(self) -> AsyncDelivery[Any, Bound]:
         delivery = await self.take()
         if delivery is None:
             raise StopAsyncIteration
@@ -215,7 +213,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Bound]], Generic[Bound]):
                 self._changed.notify_all()
         return self._worker.pause(time.monotonic(), head)
 
-    def _delivery(self, item: InFlightEvent) -> AsyncDelivery[Bound]:
+    def _delivery(self, item: InFlightEvent) -> AsyncDelivery[Any, Bound]:
         worker = self._worker
         return AsyncDelivery(
             item,

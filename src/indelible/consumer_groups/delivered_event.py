@@ -6,18 +6,18 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 from indelible.core.cancellation import left_block
 from indelible.errors import InvalidInput, describe
-from indelible.events import RecordedEvent
+from indelible.events import Data_co, RecordedEvent
 
 from .progress import InFlightEvent, Outcome
 
 _log = logging.getLogger("indelible")
 
 
-class DeliveredEvent:
+class DeliveredEvent(Generic[Data_co]):
     """An event of a consumer group, in the hands of one handler.
 
     Say how it went with `ack`, `nack`, `skip` or `park`; or enter it with `with`: the end of the
@@ -36,16 +36,16 @@ class DeliveredEvent:
     def __init__(
         self,
         item: InFlightEvent,
-        event: RecordedEvent,
+        event: RecordedEvent[Data_co],
         tell: Callable[[InFlightEvent], None],
         verdicts: deque[InFlightEvent],
     ) -> None:
         self._item = item
         self._tell = tell
         self._verdicts = verdicts
-        self.event = event
+        self.event: RecordedEvent[Data_co] = event
         """The event as it stands in the store."""
-        self.attempt = item.attempt
+        self.attempt: int = item.attempt
         """Which attempt this is: 1 for the first. A higher one may have run before, in part."""
 
     @property
@@ -64,7 +64,7 @@ class DeliveredEvent:
         return self.event.version
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Data_co:
         """The event's data: an instance of its class where one is registered."""
         return self.event.data
 

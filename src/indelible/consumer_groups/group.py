@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal
 
 from indelible.core.validation import validate_name
 from indelible.core.worker_name import worker_name
@@ -17,10 +17,9 @@ from indelible.subscriptions.wait import wait_for
 
 from . import admin_operations
 from .consumer import Consumer
+from .delivery import Bound
 from .types import GroupInfo, GroupSettings, GroupStart, ParkedEvent
 from .worker import Worker
-
-Bound = TypeVar("Bound")
 
 
 class Group(Generic[Bound]):

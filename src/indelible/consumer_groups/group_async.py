@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal
 
 from indelible.core.validation import validate_name
 from indelible.core.worker_name import worker_name
@@ -16,10 +16,9 @@ from indelible.subscriptions.wait_async import wait_for_async
 
 from . import admin_operations
 from .consumer_async import AsyncConsumer
+from .delivery_async import Bound
 from .types import GroupInfo, GroupSettings, GroupStart, ParkedEvent
 from .worker import Worker
-
-Bound = TypeVar("Bound")
 
 
 class AsyncGroup(Generic[Bound]):
