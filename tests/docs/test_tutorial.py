@@ -16,7 +16,6 @@ _DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize(
     "page",
     [
-        "tutorial/food-delivery.md",
         "howto/aggregates.md",
         "howto/dcb.md",
         "howto/event-versioning.md",
