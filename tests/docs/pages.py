@@ -15,10 +15,11 @@ import subprocess
 import textwrap
 import threading
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -164,6 +165,20 @@ def matches(expected: str, output: str) -> bool:
             pattern += re.escape(line.rstrip()).replace(re.escape("..."), r"[^\n]*?") + "\n"
     lines = [line.rstrip() for line in output.strip("\n").splitlines()]
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)) is not None
+
+
+def units(pages: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return what is run as one, with a name.
+
+    A page is a unit by itself. The pages of a folder whose names begin with a number are one: each
+    continues with the files of the pages before it.
+    """
+
+    def name(page: str) -> str:
+        path = Path(page)
+        return str(path.parent) if path.name[0].isdigit() else page
+
+    return [(unit, list(each)) for unit, each in groupby(sorted(pages), name)]
 
 
 def run(page: str, home: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import run, steps
+from tests.docs.pages import PageFailure, run, steps, units
 
 _ROOT = Path(__file__).parents[2]
 _PAGES = sorted(
@@ -27,13 +27,16 @@ def home() -> Iterator[Path]:
         yield Path(at)
 
 
-@pytest.mark.parametrize("page", _PAGES)
-def test_a_page_runs_as_it_stands_and_a_second_time(page: str, home: Path) -> None:
+@pytest.mark.parametrize("pages", [pytest.param(each, id=name) for name, each in units(_PAGES)])
+def test_pages_run_as_they_stand_and_a_second_time(pages: list[str], home: Path) -> None:
     folder = home / "work"
     folder.mkdir()
-    text = (_ROOT / page).read_text("utf-8")
-    if "curl " in text and not shutil.which("curl"):
-        pytest.skip("curl is not installed")
-
-    run(text, home, folder)
-    run(text, home, folder)
+    for page in [*pages, *pages]:
+        text = (_ROOT / page).read_text("utf-8")
+        if "curl " in text and not shutil.which("curl"):
+            pytest.skip("curl is not installed")
+        try:
+            run(text, home, folder)
+        except PageFailure as failure:
+            failure.add_note(f"in {page}")
+            raise

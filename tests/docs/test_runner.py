@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import pages
-from tests.docs.pages import Command, File, PageFailure, Paste, matches, run, steps
+from tests.docs.pages import Command, File, PageFailure, Paste, matches, run, steps, units
 
 _PAGE = """
 # A page
@@ -102,6 +102,11 @@ def test_what_the_install_line_does_not_name_is_not_there(home: Path) -> None:
         _run(home, _python("from fastapi.testclient import TestClient"))
 
 
+def test_a_program_of_a_package_may_start_processes_that_import_it_again(home: Path) -> None:
+    again = "runpy.run_path(shutil.which('pytest'), run_name='__mp_main__')"
+    _run(home, _console(f'$ python -c "import runpy, shutil; {again}"'))
+
+
 def test_a_package_that_the_tests_cannot_install_fails(home: Path) -> None:
     with pytest.raises(PageFailure, match="no-such-package is not installed here"):
         _run(home, _console("$ pip install no-such-package"))
@@ -191,6 +196,15 @@ Output that is not right below is only shown.
         Command(11, "two \\\n  three", "out ..."),
         File(22, "shop.ini", "[shop]\n"),
         Paste(30, "print(1)\n", None),
+    ]
+
+
+def test_the_numbered_pages_of_a_folder_are_run_as_one() -> None:
+    assert units(["b/2-two.md", "b/1-one.md", "b/more.md", "a/1-one.md", "index.md"]) == [
+        ("a", ["a/1-one.md"]),
+        ("b", ["b/1-one.md", "b/2-two.md"]),
+        ("b/more.md", ["b/more.md"]),
+        ("index.md", ["index.md"]),
     ]
 
 
