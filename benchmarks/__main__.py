@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks`. See docs/explanation/performance.md."""
+"""The command: `python -m benchmarks`. See docs/explanation/performance-budgets.md."""
 
 from __future__ import annotations
 
