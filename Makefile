@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-failover check generate bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover check generate bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
@@ -14,8 +14,9 @@ help:
 	@echo 'make test-given'
 	@echo '             run them on the database of $$INDELIBLE_TEST_URL, as its superuser'
 	@echo 'make test-programs'
-	@echo '             run what takes longer: make test-concurrency (races, kills and storms) and'
-	@echo '             make test-failover (fail-overs and restores)'
+	@echo '             run what takes longer: make test-concurrency (races, kills and storms),'
+	@echo '             make test-failover (fail-overs and restores), and make test-docs (every page'
+	@echo '             of the documentation, as a reader runs it, twice)'
 	@echo 'make generate'
 	@echo '             write the sync modules that are generated from the async ones'
 	@echo 'make check   generated code, format, lint, types, import contracts, the built wheel'
@@ -30,7 +31,7 @@ demo: .venv/.ready-run
 # Most of a test's time is waiting for a server: one more at once than the two cores of the usual machine.
 IN_PARALLEL := --numprocesses=3 --dist=worksteal
 
-QUICK := --ignore=tests/concurrency --ignore=tests/failover
+QUICK := --ignore=tests/concurrency --ignore=tests/docs --ignore=tests/failover
 
 test: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=embedded,given $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
@@ -47,7 +48,11 @@ test-given: .venv/.ready-dev
 test-concurrency: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)
 
-test-programs: test-concurrency test-failover
+test-programs: test-concurrency test-docs test-failover
+
+# Every page of the documentation, as a reader runs it.
+test-docs: .venv/.ready-pages
+	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/docs $(ARGS)
 
 # Each course of a fail-over is run once: its tests stay in one process.
 test-failover: .venv/.ready-dev
@@ -93,5 +98,5 @@ clean:
 .venv/.ready-run: pyproject.toml .ci/venv
 	@.ci/venv run
 
-.venv/.ready-dev .venv/.ready-docs .venv/.ready-bench: .venv/.ready-%: .venv/.ready-run
+.venv/.ready-dev .venv/.ready-pages .venv/.ready-docs .venv/.ready-bench: .venv/.ready-%: .venv/.ready-run
 	@.ci/venv $*
