@@ -396,7 +396,8 @@ def test_reads_of_a_stream_look_into_the_archive_only_if_it_has_archived_events(
     }
     given = {
         "from_version": 0, "to_version": 9, "limit": 9, "versions": [0, 1], "state": "s",
-        "fingerprint": "s", "types": None, "after_version": -1, "command_event": str(uuid4()), "position": 0,
+        "fingerprint": "s", "types": None,
+        "after_version": -1, "command_event": str(uuid4()), "position": 0,
         "above_valid_at": None, "above_position": 0, "moment": "2999-01-01",
         "below_valid_at": "2999-01-01", "below_position": 0,
     }  # fmt: skip
