@@ -831,13 +831,14 @@ def test_a_projection_is_waited_for(command: Command, store: EventStore) -> None
     ("statement", "named"),
     [
         ("CREATE TABLE {store}.own AS SELECT 1 AS number", "{store}.own"),
+        ("CREATE SEQUENCE {store}.own", "{store}.own"),
         ("CREATE VIEW {other}.own AS SELECT position FROM {store}.events", "{other}.own"),
         (
             "CREATE TABLE {other}.own (stream_id bigint REFERENCES {store}.streams)",
             "own_stream_id_fkey of {other}.own",
         ),
     ],
-    ids=["table", "view", "foreign key"],
+    ids=["table", "sequence", "view", "foreign key"],
 )
 def test_a_reset_that_would_drop_what_is_not_the_store_s_deletes_nothing(
     command: Command,
@@ -860,8 +861,8 @@ def test_a_reset_that_would_drop_what_is_not_the_store_s_deletes_nothing(
         assert f"dropped with it: {named.format(**names)}. Drop it, or move it" in refused.err
         assert (store.head(), len(store.groups())) == (2, 1)
     finally:
+        connection.execute(f"ALTER TABLE IF EXISTS {schema}.own SET SCHEMA {names['other']}")
         connection.execute(f"DROP SCHEMA {names['other']} CASCADE")
-        connection.execute(f"DROP TABLE IF EXISTS {schema}.own")
     assert command("store", "reset", "--force", "--yes").code == 0
 
 

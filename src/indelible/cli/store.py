@@ -79,8 +79,8 @@ def reset(
 ) -> None:
     """Delete a store with all its events and create an empty one, for experiments.
 
-    Without --force, delete only a local embedded store. If other tables, views or foreign keys
-    would be dropped with it, delete nothing.
+    Without --force, delete only a local embedded store. If other tables, views, sequences or
+    foreign keys would be dropped with it, delete nothing.
     """
     from indelible.postgres.maintenance import has_store
     from indelible.postgres.migrations import reset_store

@@ -60,7 +60,7 @@ def reset_store(settings: Settings) -> list[str]:
         What was applied: migrations and functions, with their numbers.
 
     Raises:
-        SchemaError: tables, views or foreign keys of the caller would be dropped with it.
+        SchemaError: tables, views, sequences or foreign keys of the caller would be lost.
         PermissionDenied: the role does not own the schema.
     """
     schema = settings.schema
@@ -89,14 +89,14 @@ def reset_store(settings: Settings) -> list[str]:
 _DROPPABLE = """
 SELECT format('%s.%I', relnamespace::regnamespace, relname)
 FROM pg_catalog.pg_class
-WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition
+WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
     AND relnamespace::regnamespace::text !~ '^(pg_|information_schema$)'
 UNION ALL
 SELECT format('%s of %s', conname, conrelid::regclass)
 FROM pg_catalog.pg_constraint JOIN pg_catalog.pg_class ON pg_class.oid = conrelid
 WHERE contype = 'f' AND conparentid = 0 AND NOT relispartition
 """
-"""The tables, views and foreign keys of a database. A partition goes with its table."""
+"""The tables, views, sequences and foreign keys of a database. A partition goes with its table."""
 
 FUNCTION_SET = 1
 """The number of the functions in `schema/functions`: a release that changes them raises it."""
