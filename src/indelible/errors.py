@@ -561,7 +561,8 @@ class WaitTimeout(IndelibleError, TimeoutError):
         self.checkpoint = checkpoint
         super().__init__(
             f"{reader!r} is at {checkpoint:,} and did not reach position {position:,} in"
-            f" {seconds:g} s: see `indelible groups show {reader}` for what it waits for"
+            f" {seconds:g} s: look for missing workers and for errors with `indelible groups show"
+            f" {reader}` or `indelible projections list`"
         )
 
 

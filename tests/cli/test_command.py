@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from indelible import (
     ANY,
@@ -96,7 +97,7 @@ def test_the_moment_that_words_stand_for_is_told_and_asked_about(
     command("groups", "create", "mails")
     midnight = f"{datetime.now(UTC).date()} 00:00:00.000 UTC"
 
-    assert command("log", "--as-of", "today").err == f"--as-of is {midnight}\n"
+    assert command("log", "--as-of", "today").err == (f"--as-of is {midnight}\nno events match\n")
     asked = command("groups", "reset", "mails", "--to", "today")
     assert asked.code == 2
     assert f"from 0 to {midnight}?" in asked.err
@@ -119,7 +120,7 @@ def test_a_valid_time_that_could_be_the_last_or_the_next_is_refused(command: Com
     done = command("log", "--valid-at", "monday")
 
     assert done.code == 2
-    assert "--valid-at 'monday' could be 20" in done.err
+    assert "--valid-at 'monday' is ambiguous: write 20" in done.err
     assert command("log", "--valid-at", "next monday").code == 0
     assert command("log", "--valid-at", "last monday").code == 0
 
@@ -656,3 +657,250 @@ def test_an_error_names_the_option_as_typed_and_the_help(
 def test_wrong_usage_points_to_the_help_of_the_command(command: Command) -> None:
     assert "See indelible log --help" in command("log", "--bogus").err
     assert "See indelible groups --help" in command("groups", "creat").err
+
+
+# Empty results, and counts -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("log", "no events match"),
+        ("log --type Nothing", "no events match"),
+        ("read order-1 --from-version 7", "no events of stream order-1 match"),
+        ("streams list --prefix nothing", "no streams match"),
+        ("types list", "no event types"),
+        ("groups list", "no groups"),
+        ("groups parked mails", "group mails has no parked events"),
+        ("groups parked mails --stream order-1", "group mails has no parked events of order-1"),
+        ("projections list", "no projections"),
+        ("store export", "no events"),
+    ],
+)
+def test_an_empty_result_says_so_on_standard_error(
+    command: Command, store: EventStore, arguments: str, told: str
+) -> None:
+    if arguments.startswith("read"):
+        store.append("order-1", NewEvent("OrderTipped", 1), expected=ANY)
+    if "mails" in arguments:
+        store.group("mails").create()
+
+    for form in ([], ["--json"]) if arguments != "store export" else ([],):
+        done = command(*arguments.split(), *form)
+        assert (done.code, done.out, done.err) == (0, "", f"{told}\n")
+
+
+def test_an_empty_store_has_no_streams(command: Command) -> None:
+    for form in ([], ["--json"]):
+        done = command("streams", "list", *form)
+        assert (done.code, done.out, done.err) == (0, "", "no streams\n")
+
+
+def test_a_count_has_the_number_of_its_noun(command: Command) -> None:
+    line = b'{"stream":"a-1","type":"A","data":1}\n'
+    for count, told in ((1, "1 event"), (2, "2 events")):
+        assert command("append", "-e", "any", "-f", "-", given=count * line).out == (
+            f"{told} appended\n"
+        )
+        checked = command("store", "import", "-", "--check", "--source", "x", given=count * line)
+        assert checked.out.startswith(f"{told} can be imported;")
+    command("groups", "create", "mails", "--max-attempts", "1")
+    shown = command("groups", "show", "mails").out
+    assert "retries        1 attempt, first" in shown
+    assert "lag            3 events," in shown
+
+
+# Following ---------------------------------------------------------------------------------------
+
+
+def _numbered(store: EventStore, count: int) -> None:
+    store.append("a-1", [NewEvent("A", number) for number in range(1, count + 1)], expected=ANY)
+
+
+def test_following_shows_the_last_ten_events_first(command: Command, store: EventStore) -> None:
+    _numbered(store, 12)
+
+    done = command("log", "-f", "-n", "10", "--json")
+    assert [event["data"] for event in done.lines()] == list(range(3, 13))
+    last = command("log", "-f", "--last", "2", "-n", "2", "--json")
+    assert [event["data"] for event in last.lines()] == [11, 12]
+    few = command("log", "-f", "--last", "99", "-n", "12", "--json")
+    assert [event["data"] for event in few.lines()] == list(range(1, 13))
+    filtered = command("log", "-f", "--last", "1", "-n", "1", "--json", "--type", "A")
+    assert [event["data"] for event in filtered.lines()] == [12]
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_following_goes_on_after_the_events_it_has_shown(
+    store: EventStore, url: str, schema: str, last: int
+) -> None:
+    _numbered(store, 2)
+    follower = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "indelible", "log", "-f", "--json"),
+            *("--last", str(last), "--limit", "3"),
+        ],
+        env={**os.environ, "INDELIBLE_URL": url, "INDELIBLE_SCHEMA": schema},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def append_until_it_ends() -> bool:
+        store.append("a-1", NewEvent("A", store.stats().events + 1), expected=ANY)
+        return follower.poll() is not None
+
+    try:
+        wait_until(append_until_it_ends, 120)
+        assert follower.stdout is not None
+        shown = [json.loads(line)["data"] for line in follower.stdout]
+    finally:
+        follower.kill()
+        follower.communicate()
+    assert shown == list(range(shown[0], shown[0] + 3))
+    # Of the two events from before at most the last is shown.
+    assert shown[0] >= 3 - last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("log --last 3", "--last needs --follow, and excludes --after"),
+        ("log -f --last 3 --after 1", "--last needs --follow, and excludes --after"),
+        ("log -f --last -1", "--last"),
+    ],
+)
+def test_last_needs_follow_and_a_number_from_0_on(
+    command: Command, arguments: str, told: str
+) -> None:
+    _is_told(command(*arguments.split()), told, "See indelible log --help")
+
+
+# Waiting -----------------------------------------------------------------------------------------
+
+
+def test_a_group_is_waited_for(command: Command, store: EventStore) -> None:
+    _numbered(store, 2)
+    group = store.group("mails")
+    group.create()
+
+    late = command("groups", "wait", "mails", "--timeout", "0.1")
+    assert (late.code, late.out) == (1, "")
+    assert "'mails' is at 0 and did not reach position 2 in 0.1 s" in late.err
+    assert command("groups", "wait", "mails", "--position", "0").out == (
+        "group mails is at position 0\n"
+    )
+    with group.consume() as consumer:
+        for _ in range(2):
+            event = consumer.take(timeout=20)
+            assert event is not None
+            event.ack()
+    done = command("groups", "wait", "mails")
+    assert (done.code, done.out, done.err) == (0, "group mails is at position 2\n", "")
+    assert command("groups", "wait", "mails", "--position", "3", "--timeout", "0").code == 1
+    assert command("groups", "wait", "mails", "--position", "-1").code == 2
+    missing = command("groups", "wait", "nobody")
+    assert (missing.code, "'nobody'" in missing.err) == (1, True)
+
+
+def test_a_projection_is_waited_for(command: Command, store: EventStore) -> None:
+    class Counted(DocumentProjection[dict]):
+        name = "counted"
+
+        @handles("A")
+        def count(self, document: dict | None, event: RecordedEvent) -> dict:
+            return {"number": event.data}
+
+    missing = command("projections", "wait", "counted")
+    assert (missing.code, "'counted'" in missing.err) == (1, True)
+    store.catch_up(Counted)
+    _numbered(store, 2)
+    late = command("projections", "wait", "counted", "--timeout", "0.1")
+    assert (late.code, "did not reach position 2" in late.err) == (1, True)
+    store.catch_up(Counted)
+    done = command("projections", "wait", "counted")
+    assert (done.code, done.out) == (0, "projection counted is at position 2\n")
+    # A group is no projection.
+    store.group("mails").create()
+    assert command("projections", "wait", "mails").code == 1
+
+
+# Stores beside other tables ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE TABLE {store}.own AS SELECT 1 AS number", "{store}.own"),
+        ("CREATE SEQUENCE {store}.own", "{store}.own"),
+        ("CREATE VIEW {other}.own AS SELECT position FROM {store}.events", "{other}.own"),
+        (
+            "CREATE TABLE {other}.own (stream_id bigint REFERENCES {store}.streams)",
+            "own_stream_id_fkey of {other}.own",
+        ),
+    ],
+    ids=["table", "sequence", "view", "foreign key"],
+)
+def test_a_reset_that_would_drop_what_is_not_the_store_s_deletes_nothing(
+    command: Command,
+    store: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+    statement: str,
+    named: str,
+) -> None:
+    _numbered(store, 2)
+    store.group("mails").create()
+    names = {"store": schema, "other": f"{schema}_other"}
+    connection.execute(f"CREATE SCHEMA {names['other']}")
+    try:
+        connection.execute(statement.format(**names))
+
+        refused = command("store", "reset", "--force", "--yes")
+
+        assert (refused.code, refused.out) == (4, "")
+        assert f"dropped with it: {named.format(**names)}. Drop it, or move it" in refused.err
+        assert (store.head(), len(store.groups())) == (2, 1)
+    finally:
+        connection.execute(f"ALTER TABLE IF EXISTS {schema}.own SET SCHEMA {names['other']}")
+        connection.execute(f"DROP SCHEMA {names['other']} CASCADE")
+    assert command("store", "reset", "--force", "--yes").code == 0
+
+
+def test_a_reset_takes_the_documents_of_projections_with_it(
+    command: Command, store: EventStore, url: str, schema: str
+) -> None:
+    class Counted(DocumentProjection[dict]):
+        name = "counted"
+        indexes = ("number",)
+
+        @handles("A")
+        def count(self, document: dict | None, event: RecordedEvent) -> dict:
+            return {"number": event.data}
+
+    _numbered(store, 2)
+    store.catch_up(Counted)
+
+    assert command("store", "reset", "--force", "--yes").code == 0
+    with EventStore.connect(url, schema=schema) as emptied:
+        assert (emptied.head(), emptied.projections()) == (0, [])
+
+
+def test_init_warns_if_the_role_creates_its_tables_in_the_store(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    role = f"{schema}_role"
+    connection.execute(f"CREATE ROLE {role} SUPERUSER LOGIN")
+    try:
+        as_role = Command(make_conninfo(url, user=role), role)
+        warned = as_role("store", "init")
+        assert warned.code == 0
+        assert warned.err.startswith(f"warning: schema {role} comes first in the search_path of")
+        advised = re.search(r"ALTER ROLE .*", warned.err)
+        assert advised is not None
+        connection.execute(advised.group())
+        again = as_role("store", "init")
+        assert (again.code, again.err) == (0, "")
+    finally:
+        connection.execute(f"DROP SCHEMA IF EXISTS {role} CASCADE")
+        connection.execute(f"DROP ROLE {role}")
+    assert Command(url, schema)("store", "init").err == ""

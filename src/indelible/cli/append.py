@@ -45,7 +45,16 @@ def append(
     ] = None,
     event_type: Annotated[str | None, typer.Argument(metavar="TYPE", help="Event type.")] = None,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Event data, as JSON.")] = "{}",
-    expected: arguments.Expected,
+    expected: Annotated[
+        str,
+        typer.Option(
+            "--expected",
+            "-e",
+            metavar="VERSION",
+            help=f"{arguments.EXPECTED_HELP} With --file, it applies to the first event of each"
+            " stream.",
+        ),
+    ],
     file: Annotated[
         str | None,
         typer.Option(
@@ -89,9 +98,10 @@ def append(
 
     indelible append order-17 OrderTipped '{"amount": 2}' --expected 4
 
-    With --events, check the data against the event classes and add their tags. Append a file line
-    by line. After an error the lines before it are stored. If each line has an id, run the whole
-    file again: no event is stored twice.
+    With --events, check the data against the event classes and add their tags.
+
+    A file is appended line by line: after an error, the lines before it are stored. If each line
+    has an id, run the whole file again; no event is stored twice.
     """
     wanted = arguments.expected_version(expected)
     known = () if events is None else registry(events)

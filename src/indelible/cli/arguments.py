@@ -15,7 +15,10 @@ from indelible.events import ExpectedVersion
 
 
 class _NamedValues:
-    """Help that shows a name for each value (`--url URL`), and nothing beside a flag."""
+    """Help that names each value (`--url URL`, `STREAM`, optional `[STREAM]`), and no flag's."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # type: ignore[misc]
 
     def get_params(self, ctx: Any) -> list[Any]:
         found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
@@ -129,16 +132,8 @@ StreamPrefix = Annotated[
 ]
 EVENTS_HELP = "Find the event classes here: an events= value, or an application."
 Events = Annotated[str | None, typer.Option("--events", metavar="MODULE:NAME", help=EVENTS_HELP)]
-Expected = Annotated[
-    str,
-    typer.Option(
-        "--expected",
-        "-e",
-        metavar="VERSION",
-        help="Require this stream version: a number, no-stream, stream-exists or any. With --file,"
-        " it applies to the first event of each stream.",
-    ),
-]
+EXPECTED_HELP = "Require this stream version: a number, no-stream, stream-exists or any."
+Expected = Annotated[str, typer.Option("--expected", "-e", metavar="VERSION", help=EXPECTED_HELP)]
 AsOf = Annotated[
     str | None,
     typer.Option(
@@ -154,6 +149,18 @@ ValidAt = Annotated[
         metavar="TIME",
         help="Show what is valid then: ISO 8601, or words (2 hours ago).",
     ),
+]
+UpTo = Annotated[
+    int | None,
+    typer.Option(
+        "--position",
+        metavar="POSITION",
+        help="Wait for this position.",
+        show_default="the head at the start",
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", help="Wait at most this long.")
 ]
 All = Annotated[bool, typer.Option("--all", help="All parked events.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]

@@ -220,6 +220,25 @@ def reset_group(
     typer.echo(f"group {name} continues after position {position:,}")
 
 
+@app.command("wait")
+def wait_for_group(
+    *,
+    name: Name,
+    position: arguments.UpTo = None,
+    timeout: arguments.Timeout = 30.0,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Wait until a group has handled all events up to the head of the log.
+
+    Exit with code 1 if it has not within the timeout.
+    """
+    with EventStore.connect(url, schema=schema) as store:
+        upto = store.head() if position is None else position
+        checkpoint = store.group(name).wait_for(upto, timeout=timeout)
+    typer.echo(f"group {name} is at position {checkpoint:,}")
+
+
 @app.command("parked")
 def parked_events(
     *,

@@ -71,19 +71,21 @@ def import_(
         typer.Option(
             "--channel",
             metavar="CHANNEL",
-            help="Set the channel: the service that owns them.",
+            help="Set the channel: the service that owns the streams.",
         ),
     ] = None,
     events: arguments.Events = None,
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Import the events of a file, such as one that `indelible log --json` wrote.
+    """Import the events of a file, such as one from `store export`.
 
     Each line is an object with stream, type and data. Optional: id, version, metadata, tags,
-    channel, recorded_at, valid_at, erased, life. With --events, check the data against the event
-    classes and add their tags. Ids are kept, and versions are checked. After an interruption run it
-    again: stored events are skipped. Other programs can use the store meanwhile.
+    channel, recorded_at, valid_at, erased, life. Keep ids, and check versions. With --events, check
+    the data against the event classes and add their tags.
+
+    After an interruption, run it again: stored events are skipped. Other programs can use the store
+    meanwhile.
     """
     if source is None and file != "-":
         source = Path(file).name

@@ -21,6 +21,7 @@ from indelible.errors import (
     ProjectionNotFound,
     SchemaError,
     StreamNotClosed,
+    WaitTimeout,
 )
 
 from . import (
@@ -81,13 +82,14 @@ def _indelible(
         ),
     ] = False,
 ) -> None:
-    """Read and administer an event store, and append to it.
+    """Append to an event store, read it and administer it.
 
     The database is `--url`, else `$INDELIBLE_URL`, else an embedded PostgreSQL.
 
     Exit codes: 0 success · 1 refused (wrong expected version, duplicate event, missing stream,
-    group or event), or a check failed · 2 wrong usage or input · 3 database unreachable · 4 no
-    store in the schema, or another version of it · 5 other failure · 130 interrupted.
+    group or event), check failed, or wait timed out · 2 wrong usage or input · 3 database
+    unreachable · 4 no store in the schema, or another version of it · 5 other failure · 130
+    interrupted.
     """
 
 
@@ -159,6 +161,7 @@ def exit_code(error: IndelibleError) -> int:
             | GroupExists()
             | GroupNotFound()
             | ProjectionNotFound()
+            | WaitTimeout()
         ):
             return 1
         case InvalidInput():

@@ -59,7 +59,7 @@ def rebuild_projection(
 ) -> None:
     """Rebuild a projection beside the serving version, then cut over in one transaction.
 
-    The serving version stays available. After an interruption run it again: it resumes.
+    The serving version stays available. After an interruption, run it again: it resumes.
     """
     check_concurrency(concurrency)
     found = find_projection(application, name)
@@ -205,6 +205,26 @@ def discard_events(
     return 0
 
 
+@app.command("wait")
+def wait_for_projection(
+    *,
+    name: Name,
+    position: arguments.UpTo = None,
+    timeout: arguments.Timeout = 30.0,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Wait until a projection has handled all events up to the head of the log.
+
+    Exit with code 1 if it has not within the timeout.
+    """
+    with EventStore.connect(url, schema=schema) as store:
+        store.projection(name).status()
+        upto = store.head() if position is None else position
+        checkpoint = store.wait_for(name, upto, timeout=timeout)
+    typer.echo(f"projection {name} is at position {checkpoint:,}")
+
+
 @app.command("restart")
 def restart_projection(
     *,
@@ -331,7 +351,7 @@ def verify(
     url: arguments.Url = None,
     schema: arguments.OtherSchema = None,
 ) -> int:
-    """Fold the events up to the checkpoint again, and compare with the stored documents.
+    """Fold the events up to the checkpoint again and compare with the stored documents.
 
     Exit with code 1 if a document differs.
     """

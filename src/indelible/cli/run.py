@@ -61,8 +61,8 @@ def run(
 ) -> None:
     """Run an application's handlers and projections in a worker process.
 
-    On SIGTERM or Ctrl-C it starts no new events, finishes those in progress and releases the
-    rest. A second signal ends it immediately.
+    On SIGTERM or Ctrl-C, start no new events, finish those in progress and release the rest. On
+    a second signal, end immediately.
     """
     _log_to_stderr(log_format, log_level)
     found = find_application(application)

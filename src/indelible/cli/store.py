@@ -40,8 +40,17 @@ def init(
     schema: arguments.Schema = "indelible",
 ) -> None:
     """Create a store, or migrate an existing one. Running it again changes nothing."""
+    from indelible.postgres.maintenance import role_that_creates_in_store
+
     with _settings(url, schema) as settings:
         _migrate(settings, roles=roles)
+        role = role_that_creates_in_store(settings)
+    if role is not None:
+        output.say(
+            f"warning: schema {schema} comes first in the search_path of role {role}, so tables"
+            f" that it creates without a schema go to the store's schema. Use another role or"
+            f' another --schema, or run: ALTER ROLE "{role}" SET search_path = public'
+        )
 
 
 @app.command("migrate")
@@ -72,9 +81,11 @@ def reset(
 ) -> None:
     """Delete a store with all its events and create an empty one, for experiments.
 
-    Without --force, delete only a local embedded store.
+    Without --force, delete only a local embedded store. If other tables, views, sequences or
+    foreign keys would be dropped with it, delete nothing.
     """
-    from indelible.postgres.maintenance import drop_store, has_store
+    from indelible.postgres.maintenance import has_store
+    from indelible.postgres.migrations import reset_store
     from indelible.store.connect import is_embedded, place
 
     if not (force or is_embedded(url)):
@@ -82,11 +93,13 @@ def reset(
             f"{place(url)} is not a local embedded store; to delete its events, pass --force"
         )
     with _settings(url, schema) as settings:
-        if has_store(settings):
-            arguments.confirm(yes, f"delete the store in schema {schema} of {place(url)}?")
-            drop_store(settings)
-            typer.echo(f"the store in schema {schema} is deleted")
-        _migrate(settings, roles=False)
+        if not has_store(settings):
+            _migrate(settings, roles=False)
+            return
+        arguments.confirm(yes, f"delete the store in schema {schema} of {place(url)}?")
+        applied = reset_store(settings)
+    typer.echo(f"the store in schema {schema} is deleted")
+    _show_applied(applied)
 
 
 @contextmanager
@@ -108,12 +121,16 @@ def _migrate(settings: Settings, *, roles: bool) -> None:
 
     schema = settings.schema
     applied = migrate_store(settings, roles=roles)
-    for name in applied:
-        typer.echo(f"applied {name}")
+    _show_applied(applied)
     if not applied:
         typer.echo(f"the store in schema {schema} is up to date")
     if roles:
         typer.echo(f"roles {schema}_reader, {schema}_writer and {schema}_maintainer exist")
+
+
+def _show_applied(applied: list[str]) -> None:
+    for name in applied:
+        typer.echo(f"applied {name}")
 
 
 @app.command("export")
@@ -137,7 +154,7 @@ def stats(
     url: arguments.Url = None,
     schema: arguments.Schema = "indelible",
 ) -> None:
-    """Show the size of the store, and how far its log is settled."""
+    """Show the number of streams and events, the size on disk and the head of the log."""
     with EventStore.connect(url, schema=schema) as store:
         found = store.stats()
         head = store.head_info()

@@ -28,7 +28,7 @@ def list_types(
 ) -> None:
     """List the event types: how many events, first and last, and the registered class.
 
-    It counts the whole log, in small steps: a second or two per million events.
+    Count the whole log in small steps: one or two seconds per million events.
     """
     known = None if events is None else registry(events)
     with EventStore.connect(url, schema=schema, events=known or (), unknown="keep") as store:

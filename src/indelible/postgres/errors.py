@@ -296,9 +296,14 @@ def _first_line(error: psycopg.Error) -> str:
 def unreachable(settings: Settings, error: psycopg.Error) -> DatabaseUnreachable:
     """Say that no connection could be made, and where it was tried."""
     reason = " ".join(str(error).split())
+    advice = "check the URL, and that the server runs and is no standby"
+    if "startup parameter" in reason or "command-line options" in reason:
+        advice = (
+            "a pooler refuses a setting of the URL or of PGOPTIONS. Remove the setting there and"
+            " set it with ALTER ROLE … SET, or connect to the server without the pooler"
+        )
     return DatabaseUnreachable(
-        f"cannot reach the database at {target(settings.url)} ({reason.rstrip('?.')}): check the"
-        " URL, and that the server runs and is no standby"
+        f"cannot reach the database at {target(settings.url)} ({reason.rstrip('?.')}): {advice}"
     )
 
 

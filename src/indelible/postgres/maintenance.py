@@ -1,12 +1,8 @@
-"""Find out whether there is a store, and delete one."""
+"""Find out whether there is a store, and what its role does beside it."""
 
 from __future__ import annotations
 
-import psycopg
-from psycopg import sql
-
 from .connection import open_connection
-from .errors import translate
 from .settings import Settings
 
 
@@ -27,17 +23,10 @@ def has_store(settings: Settings) -> bool:
         return bool(row and row[0])
 
 
-def drop_store(settings: Settings) -> None:
-    """Delete the schema of a store, with all its events and all else that is in it.
-
-    Raises:
-        PermissionDenied: the role does not own the schema.
-        LockTimeout: somebody uses the store.
-    """
+def role_that_creates_in_store(settings: Settings) -> str | None:
+    """The role of the settings if what it creates without a schema goes to the store's schema."""
     with open_connection(settings) as connection:
-        try:
-            connection.execute(
-                sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(settings.schema))
-            )
-        except psycopg.Error as error:
-            raise translate(error, settings) from error
+        row = connection.execute(
+            "SELECT current_user WHERE current_schema() = %(schema)s", {"schema": settings.schema}
+        ).fetchone()
+        return row and row[0]

@@ -50,6 +50,54 @@ def migrate_store(settings: Settings, *, roles: bool = False) -> list[str]:
         return applied
 
 
+def reset_store(settings: Settings) -> list[str]:
+    """Replace a store with an empty one, in one transaction; nothing else may be lost.
+
+    Args:
+        settings: how to reach it.
+
+    Returns:
+        What was applied: migrations and functions, with their numbers.
+
+    Raises:
+        SchemaError: tables, views, sequences or foreign keys of the caller would be lost.
+        PermissionDenied: the role does not own the schema.
+    """
+    schema = settings.schema
+
+    def reset(cursor: psycopg.Cursor) -> list[str]:
+        before = set(cursor.execute(_DROPPABLE))
+        cursor.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+        applied = _migrate(cursor, schema)
+        if lost := sorted(name for (name,) in before - set(cursor.execute(_DROPPABLE))):
+            raise SchemaError(
+                schema,
+                f"nothing was deleted: this is not part of the store in schema {schema!r}, and"
+                f" would be dropped with it: {', '.join(lost)}. Drop it, or move it to another"
+                " schema (ALTER TABLE … SET SCHEMA)",
+            )
+        return applied
+
+    with open_connection(settings) as connection:
+        try:
+            _check_server(connection, schema)
+            return _retry_change(connection, schema, reset)
+        except psycopg.Error as error:
+            raise translate(error, settings) from error
+
+
+_DROPPABLE = """
+SELECT format('%s.%I', relnamespace::regnamespace, relname)
+FROM pg_catalog.pg_class
+WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
+    AND relnamespace::regnamespace::text !~ '^(pg_|information_schema$)'
+UNION ALL
+SELECT format('%s of %s', conname, conrelid::regclass)
+FROM pg_catalog.pg_constraint JOIN pg_catalog.pg_class ON pg_class.oid = conrelid
+WHERE contype = 'f' AND conparentid = 0 AND NOT relispartition
+"""
+"""The tables, views, sequences and foreign keys of a database. A partition goes with its table."""
+
 FUNCTION_SET = 1
 """The number of the functions in `schema/functions`: a release that changes them raises it."""
 

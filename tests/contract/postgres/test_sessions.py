@@ -168,6 +168,15 @@ def test_a_store_is_made_and_imported_into_through_a_pooler(
         connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
+def test_a_setting_of_the_url_that_a_pooler_refuses_is_named_as_such(
+    bouncer: PgBouncer, connect: Connect
+) -> None:
+    refused = make_conninfo(bouncer.url, options="-c work_mem=8MB")
+    with pytest.raises(DatabaseUnreachable, match="a pooler refuses a setting of the URL") as error:
+        connect(refused)
+    assert "check the URL" not in str(error.value)
+
+
 def test_an_isolation_that_a_pooler_s_sessions_begin_with_is_refused_at_the_start(
     bouncer: PgBouncer, connect: Connect, connection: psycopg.Connection
 ) -> None:
