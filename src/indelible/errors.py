@@ -1,45 +1,45 @@
-"""Every error of the library, in one tree.
+"""All errors of the library, in one tree.
 
 IndelibleError
-├── InvalidInput (ValueError)     the call's arguments are wrong; nothing was sent
+├── InvalidInput (ValueError)     an argument is wrong; nothing was sent
 │   ├── EncodingFailed            an event's data cannot be written as JSON
 │   ├── EventTooLarge             an event is over the size limit
-│   └── UnregisteredEventClass    an instance of a class that `events=` does not name
-├── AppendRejected                the store took nothing
+│   └── UnregisteredEventClass    the event's class is not registered in `events=`
+├── AppendRejected                the append was rejected; nothing was stored
 │   ├── WrongExpectedVersion      the stream is at another version
-│   ├── AppendConditionFailed     an event stands in the way of the append's condition
+│   ├── AppendConditionFailed     an event conflicts with the append condition
 │   ├── ChannelMismatch           the stream belongs to another channel
-│   ├── DuplicateEvent            an event id is in the store already
-│   └── StreamClosed              the stream takes no more events
+│   ├── DuplicateEvent            an event id is already stored
+│   └── StreamClosed              the stream is closed
 ├── EpochMismatch                 the log has lost events that a reader may have seen
-├── GroupExists                   a consumer group of that name has other settings
-├── GroupNotFound                 there is no consumer group of that name
-├── LeaseLost                     others have taken over what this worker held
-├── ProjectionDefinitionChanged   a projection was begun in another way under this version
-├── ProjectionFailed              the code of a projection failed at an event
-├── ProjectionNotReady            a projection cannot be read or kept up to date yet
-├── ProjectionNotFound            there is no projection of that name
-├── ProjectionStopped             a projection waits for an operator, its code failed
-├── WaitTimeout                   a reader did not come as far as was waited for
-├── StreamErased                  what made up a state was erased
-├── StreamNotClosed               only a closed stream can be archived
-├── StreamNotFound                the stream was never written (and `must_exist=True`)
-├── UnknownEventType              a stored type has no registered class
+├── GroupExists                   the consumer group already exists with other settings
+├── GroupNotFound                 the consumer group does not exist
+├── LeaseLost                     the worker's lease expired; its events were reassigned
+├── ProjectionDefinitionChanged   this version is registered with another definition
+├── ProjectionFailed              a projection failed on an event
+├── ProjectionNotReady            this version of a projection is not built yet
+├── ProjectionNotFound            the projection does not exist
+├── ProjectionStopped             a partition of a projection stopped because its code failed
+├── WaitTimeout                   a reader did not reach a position in time
+├── StreamErased                  events that a state depends on were erased
+├── StreamNotClosed               the stream must be closed before it is archived
+├── StreamNotFound                the stream does not exist
+├── UnknownEventType              a stored event type has no registered class
 ├── DecodingFailed                stored data does not fit the registered class
-├── UpcastingFailed               an upcaster cannot be applied to a stored event
+├── UpcastingFailed               an upcaster failed on a stored event
 ├── SchemaError                   the database has no store that this library can use
-│   ├── SchemaMissing
-│   ├── SchemaOutdated
-│   └── SchemaTooNew
-├── TransactionConflict           the database undid the transaction; it may be run again
-├── UnsupportedIsolationLevel     the head was asked for in a snapshot that may be older
-├── PermissionDenied              the role may not do this
-├── DatabaseError                 the database refused for a reason of its own
-│   └── ServerBusy                the database could not do it now; it may be tried again
-│       └── LockTimeout           others held a lock for too long
+│   ├── SchemaMissing             the schema has no store
+│   ├── SchemaOutdated            the store was made by an older library
+│   └── SchemaTooNew              the store was made by a newer library
+├── TransactionConflict           the database rolled back the transaction; it can be retried
+├── UnsupportedIsolationLevel     the transaction's snapshot may be older than the head
+├── PermissionDenied              the database role lacks a privilege
+├── DatabaseError                 any other error of the database
+│   └── ServerBusy                the statement failed for now; it can be retried
+│       └── LockTimeout           other transactions held a lock for too long
 ├── DatabaseUnreachable           no connection could be made
 ├── ConnectionLost                the connection broke, and the outcome is unknown
-├── StoreClosed                   the store was closed before
+├── StoreClosed                   the store is closed
 ├── StoreForked                   the store was opened before this process was forked
 ├── WrongEventLoop                the store was opened in another event loop
 └── EmbeddedUnavailable           the embedded PostgreSQL cannot be used here
@@ -58,15 +58,15 @@ from uuid import UUID
 E = TypeVar("E", bound="IndelibleError")
 
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
-"""Characters that the database does not keep: NUL, and half a surrogate pair."""
+"""Characters that PostgreSQL cannot store: NUL and lone surrogates."""
 _TEXT_LENGTH = 2_000
 
 
 def describe(error: object) -> str:
-    """Tell an error in a text that can be stored, whatever it was raised with.
+    """Describe an error in a text that PostgreSQL can store.
 
     Args:
-        error: an exception, which is told with its class, or anything else.
+        error: an exception, described with the name of its class, or any other value.
 
     Returns:
         At most 2,000 characters, without NUL and lone surrogates.
@@ -74,48 +74,53 @@ def describe(error: object) -> str:
     try:
         text = str(error)
     except Exception as failure:
-        text = f"(its text cannot be made: {type(failure).__name__})"
+        text = f"(str() of the error raised {type(failure).__name__})"
     if isinstance(error, BaseException):
         text = f"{type(error).__name__}: {text}"
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:_TEXT_LENGTH]
 
 
 class IndelibleError(Exception):
-    """The root of all errors that the library raises on purpose."""
+    """The base class of all errors that the library raises."""
 
     location: str = ""
-    """Where in the input or in the store it happened: `line 17`, `event 3`; its text begins so."""
+    """Where it happened, such as `line 17` or `event 3`. The text of the error starts with it."""
 
     def __str__(self) -> str:
         text = super().__str__()
         return f"{self.location}: {text}" if self.location else text
 
     def add_location(self, where: str) -> Self:
-        """Note where it happened, around what was noted before."""
+        """Put an outer location before those added earlier, and return the error."""
         self.location = f"{where}: {self.location}" if self.location else where
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors travel between processes; their constructors take facts, and not the message.
+        # Errors are pickled between processes. Their constructors take attributes, not the message.
         return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _existing(names: Sequence[str]) -> str:
+    return f"existing: {', '.join(map(repr, names))}" if names else "none exists yet"
 
 
 def _made_again(kind: type[E], args: tuple[Any, ...], facts: dict[str, Any]) -> E:
     error = kind.__new__(kind, *args)
-    error.args = args  # TimeoutError takes them in its constructor only
+    error.args = args  # TimeoutError sets them only in its constructor
     error.__dict__.update(facts)
     return error
 
 
 class InvalidInput(IndelibleError, ValueError):
-    """The arguments of a call are wrong. Nothing was sent to the database."""
+    """An argument of a call is wrong. Nothing was sent to the database."""
 
 
 class EncodingFailed(InvalidInput):
     """The data of an event cannot be written as JSON.
 
     Attributes:
-        field: the path of the field at fault: `data.items[2].price`.
+        event_type: the type of the event.
+        field: the path of the field that cannot be written: `data.items[2].price`.
     """
 
     def __init__(self, event_type: str, field: str, reason: str) -> None:
@@ -125,11 +130,12 @@ class EncodingFailed(InvalidInput):
 
 
 class EventTooLarge(InvalidInput):
-    """An event is larger than the store takes.
+    """An event is over the size limit.
 
     Attributes:
-        size: bytes of the event's data and metadata as JSON.
-        limit: bytes that the store takes, `max_event_bytes` of `connect`.
+        event_type: the type of the event.
+        size: the bytes of the event's data and metadata as JSON.
+        limit: the largest size in bytes, `max_event_bytes` of `connect`.
     """
 
     def __init__(self, event_type: str, size: int, limit: int) -> None:
@@ -144,23 +150,27 @@ class EventTooLarge(InvalidInput):
 
 
 class UnregisteredEventClass(InvalidInput):
-    """An event is an instance of a class that the store was not told of."""
+    """An event is an instance of a class that is not registered in `events=`.
+
+    Attributes:
+        event_class: the class.
+    """
 
     def __init__(self, event_class: type) -> None:
         self.event_class = event_class
         name = event_class.__qualname__
         super().__init__(
             # A list in a list, a generator, a class instead of an instance.
-            f"a {name} is no event: pass instances of event classes, or NewEvent with a type and"
-            " data; several in one list"
+            f"{name} is not an event class: pass an instance of a registered event class, or a"
+            " NewEvent, or one flat list of these"
             if event_class.__module__ == "builtins"
             else f"{name} is not a registered event class: connect with events=[…, {name}],"
-            " or append a NewEvent with its type and data"
+            " or append a NewEvent with a type and data"
         )
 
 
 class AppendRejected(IndelibleError):
-    """An append was refused as a whole. Nothing was stored."""
+    """The append was rejected. None of its events was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +179,10 @@ class VersionConflict:
 
     Attributes:
         stream: the stream.
-        expected: what the caller expected: a version, `NO_STREAM` or `STREAM_EXISTS`.
-        actual: the version of the stream's last event; -1 for a stream never written.
-        last_event_id: the id of that event, if there is one.
-        last_recorded_at: when that event was recorded.
+        expected: the `expected` of the caller: a version, `NO_STREAM` or `STREAM_EXISTS`.
+        actual: the version of the stream's last event; -1 if the stream does not exist.
+        last_event_id: the id of that event; None if there is none.
+        last_recorded_at: when that event was recorded; None if there is none.
     """
 
     stream: str
@@ -183,7 +193,7 @@ class VersionConflict:
 
     def __str__(self) -> str:
         if self.actual < 0:
-            found = "it was never written (version -1)"
+            found = "it does not exist (version -1)"
         else:
             found = f"it is at version {self.actual}"
             if self.last_event_id is not None and self.last_recorded_at is not None:
@@ -193,13 +203,26 @@ class VersionConflict:
 
 
 class WrongExpectedVersion(AppendRejected):
-    """Another writer was there first, or the caller expected what never was.
+    """The stream is not at the version that the append expects (optimistic concurrency).
 
-    Load the stream again, decide anew, and append with the version found.
+    Usually another writer appended first. Read the stream again, repeat the decision, and append
+    with the version that you read. `handle` does this for you.
 
     Attributes:
-        conflicts: every check of the call that failed, as `VersionConflict`.
-        stream, expected, actual, last_event_id, last_recorded_at: those of the first.
+        conflicts: all failed checks of the append, as `VersionConflict`.
+        stream: the stream of the first conflict.
+        expected: the version expected in the first conflict.
+        actual: the version of that stream's last event; -1 if the stream does not exist.
+        last_event_id: the id of that event; None if there is none.
+        last_recorded_at: when that event was recorded; None if there is none.
+
+    Example:
+        ```python
+        try:
+            store.append("order-17", OrderTipped(2), expected=4)
+        except WrongExpectedVersion as conflict:
+            print(conflict.stream, "is at version", conflict.actual)
+        ```
     """
 
     def __init__(self, conflicts: Sequence[VersionConflict]) -> None:
@@ -212,17 +235,19 @@ class WrongExpectedVersion(AppendRejected):
         self.last_recorded_at: datetime | None = first.last_recorded_at
         found = "; ".join(str(conflict) for conflict in self.conflicts)
         super().__init__(
-            f"{found}. Nothing of this append was stored; read the stream again and decide anew"
+            f"{found}. Nothing of this append was stored; read the stream again and repeat the"
+            " decision"
         )
 
 
 class AppendConditionFailed(AppendRejected):
-    """Something that the decision has not seen stands in the way of the append's condition.
+    """An event that the decision has not seen matches the query of the append condition.
 
-    Read again what you decide on (`read_matching`), decide anew, and append with the new marker.
+    Read the events again (`read_matching`), repeat the decision, and append with the new marker.
+    `decide_with` does this for you.
 
     Attributes:
-        events: the events in the way, as `RecordedEvent`, in order of position; ten at most.
+        events: the conflicting events, as `RecordedEvent`, in order of position; at most ten.
     """
 
     def __init__(self, events: Sequence[Any]) -> None:
@@ -233,16 +258,17 @@ class AppendConditionFailed(AppendRejected):
         )
         more = ", and more" if len(self.events) > 3 else ""
         super().__init__(
-            f"the condition of the append does not hold: {found}{more} came since it was read."
-            " Nothing of this append was stored; read again and decide anew"
+            f"the append condition failed because of events that were not read: {found}{more}."
+            " Nothing of this append was stored; read again and repeat the decision"
         )
 
 
 class ChannelMismatch(AppendRejected):
-    """A stream belongs to one channel for ever, and the append named another.
+    """The stream belongs to another channel. The first append to a stream fixes its channel.
 
     Attributes:
-        stream, channel: what was asked for.
+        stream: the stream.
+        channel: the channel of the append.
         actual: the channel that the stream belongs to.
     """
 
@@ -252,18 +278,19 @@ class ChannelMismatch(AppendRejected):
         self.actual = actual
         super().__init__(
             f"stream {stream!r} belongs to channel {actual!r}, not {channel!r}. Nothing of"
-            f" this append was stored; append with channel={actual!r}, or to a stream of your own"
+            f" this append was stored; append with channel={actual!r}, or to another stream"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """An event id of an append that the store has already.
+    """An event id of an append that is already stored.
 
     Attributes:
         id: the event id.
-        stream, version: where the stored event stands.
-        same_content: whether type, data, metadata, tags and valid time are the same.
+        stream: the stream of the stored event.
+        version: the version of the stored event in that stream.
+        same_content: whether type, data, metadata, tags and valid time are equal.
     """
 
     id: UUID
@@ -273,29 +300,29 @@ class Duplicate:
 
 
 class DuplicateEvent(AppendRejected):
-    """Event ids are in the store already, and the append is no exact retry.
+    """An event id is already stored, and the append is not an exact retry.
 
-    An exact retry (all ids there, in the same streams, in the same order, with the same content,
-    at the expected versions) is a success with `idempotent=True` and not this error.
+    An exact retry succeeds with `idempotent=True`. It repeats all ids, in the same streams and
+    order, with the same content, at the expected versions.
 
     Attributes:
-        duplicates: the ids found, as `Duplicate`.
+        duplicates: the ids that are already stored, as `Duplicate`.
     """
 
     def __init__(self, duplicates: Sequence[Duplicate]) -> None:
         self.duplicates: tuple[Duplicate, ...] = tuple(duplicates)
         found = "; ".join(
-            f"event {duplicate.id} stands in stream {duplicate.stream!r} at version"
+            f"event {duplicate.id} is already stored in stream {duplicate.stream!r} at version"
             f" {duplicate.version}" + ("" if duplicate.same_content else " with other content")
             for duplicate in self.duplicates
         )
         super().__init__(
-            f"{found}. Nothing of this append was stored; give new events ids of their own"
+            f"{found}. Nothing of this append was stored; use a new id for each new event"
         )
 
 
 class StreamClosed(AppendRejected):
-    """The stream was closed: it takes no more events, whatever version is expected.
+    """The stream is closed. It takes no new events, at any expected version, until it is reopened.
 
     Attributes:
         stream: the stream.
@@ -309,21 +336,21 @@ class StreamClosed(AppendRejected):
         self.closed_at = closed_at
         super().__init__(
             f"stream {stream!r} was closed at {closed_at.isoformat()}, at version {version}."
-            " Nothing of this append was stored; append to another stream, or reopen it:"
+            " Nothing of this append was stored; append to another stream, or reopen this one:"
             f" indelible streams reopen {stream}"
         )
 
 
 class EpochMismatch(IndelibleError):
-    """The log may have lost events that a reader has seen, by a fail-over or a restore.
+    """The log may have lost events that a reader has seen, in a failover or a restore.
 
     Attributes:
-        position: where the reader was; None if that is not known.
-        safe_through: up to this position the log is the same as the one that was read: continue
+        position: the position that the reader had reached; None if it is not known.
+        safe_through: up to this position the log is the same as the one that was read. Continue
             after it. None if no such position is known.
-        lost: the ids of events that the reader may have seen and that are gone, as far as known.
-        checkpoint: the epoch of the reader; None if that is not known.
-        epoch: the epoch of the store; None if that is not known.
+        lost: the known ids of lost events that the reader may have seen.
+        checkpoint: the epoch of the reader's checkpoint; None if it is not known.
+        epoch: the epoch of the store; None if it is not known.
     """
 
     def __init__(
@@ -340,27 +367,25 @@ class EpochMismatch(IndelibleError):
         self.checkpoint = checkpoint
         self.epoch = epoch
         if position is None:
-            super().__init__(
-                "the store has failed over or was restored while it was read: read again"
-            )
+            super().__init__("the store failed over or was restored during the read: read again")
             return
         gone = ""
         if self.lost:
             ids = ", ".join(map(str, self.lost))
-            gone = f" Gone, and maybe seen by the reader: event {ids} and those before it."
+            gone = f" Lost, and possibly seen by the reader: event {ids} and events before it."
         if safe_through is None:
             remedy = (
-                " No position is known up to which the log is the same: continue from a checkpoint"
-                " that you kept earlier, or read again from the beginning (after=0)"
+                " The last position that is still the same is not known: continue from an earlier"
+                " checkpoint, or read again from the beginning (after=0)"
             )
         else:
             remedy = (
-                f" The log is the same up to position {safe_through}: undo what was done for later"
+                f" The log is the same up to position {safe_through}: undo the effects of later"
                 f" events, and continue with after={safe_through}"
             )
         super().__init__(
-            f"the log has lost events below position {position}, which the reader has reached: the"
-            f" store failed over or was restored (epoch {checkpoint}, today {epoch})."
+            f"the log has lost events below position {position}, which the reader had reached: the"
+            f" store failed over or was restored (epoch {checkpoint}, now {epoch})."
             f"{gone}{remedy}"
         )
 
@@ -370,63 +395,69 @@ class EpochMismatch(IndelibleError):
 
 
 class GroupExists(IndelibleError):
-    """There is a consumer group of that name, with other settings."""
+    """The consumer group already exists with other settings.
+
+    Attributes:
+        group: the name of the group.
+    """
 
     def __init__(self, group: str) -> None:
         self.group = group
         super().__init__(
-            f"there is a consumer group {group!r} with other settings: choose another name, or"
-            ' create it with exists="change" (indelible groups create --change) to change the'
-            " settings from where it stands"
+            f"consumer group {group!r} already exists with other settings: choose another name, or"
+            ' change its settings with exists="change" (indelible groups create --update); it keeps'
+            " its checkpoint"
         )
 
 
 class GroupNotFound(IndelibleError):
-    """There is no consumer group of that name.
+    """The consumer group does not exist.
 
     Attributes:
-        group: the name asked for.
-        groups: the names of the groups that there are.
+        group: the name of the group.
+        groups: the names of the existing groups.
     """
 
     def __init__(self, group: str, groups: Sequence[str] = ()) -> None:
         self.group = group
         self.groups: tuple[str, ...] = tuple(groups)
-        found = f"there are {', '.join(map(repr, self.groups))}" if groups else "there is none yet"
         super().__init__(
-            f"there is no consumer group {group!r}; {found}. Check the name, or create it:"
-            f" indelible groups create {group}"
+            f"consumer group {group!r} does not exist ({_existing(self.groups)}). Check the name,"
+            f" or create it: indelible groups create {group}"
         )
 
 
 class LeaseLost(IndelibleError):
-    """A worker was taken for dead, and others have taken over what it held.
+    """The lease of a worker expired, and other workers took over its events.
 
-    What was done in `Delivery.transaction` is undone; the event is handled by another worker, or
-    an earlier transaction has finished it.
+    The transaction of `Delivery.transaction` is rolled back. Another worker handles the event, or
+    an earlier transaction has already finished it.
     """
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(
             message
-            or "the worker's lease is over and others have taken over its events: nothing of this"
-            " transaction was stored; if handlers or pauses take longer than the lease, create the"
-            " group with a longer one"
+            or "the worker's lease expired and other workers took over its events, so this"
+            " transaction was rolled back; if handlers or pauses take longer than the lease,"
+            " create the group with a longer lease"
         )
 
 
 def rebuild_command(projection: str) -> str:
-    """Say how a projection is built anew."""
+    """Return the command that rebuilds a projection."""
     return f"indelible projections rebuild {projection} --app MODULE:APP"
 
 
 class ProjectionDefinitionChanged(IndelibleError):
-    """A projection was begun with another query, other partitions or indexes, or inline.
+    """A projection is registered under this version with another definition.
+
+    The kind, query, partitions, indexes or lifecycle of its code differ from the registered ones.
 
     Attributes:
-        projection: its name.
+        projection: the name of the projection.
         version: the version of its code.
-        lifecycle: how it was begun, `inline` or `async`, where it is now used as the other.
+        lifecycle: the registered lifecycle, `inline` or `async`, if it is now used as the other;
+            else None.
     """
 
     def __init__(self, projection: str, version: int, lifecycle: str | None = None) -> None:
@@ -435,32 +466,30 @@ class ProjectionDefinitionChanged(IndelibleError):
         self.lifecycle = lifecycle
         if lifecycle == "inline":
             super().__init__(
-                f"version {version} of projection {projection!r} is inline: appends keep it up to"
-                " date, and nothing else does. Connect with inline=[…]; to build it anew:"
-                f" {rebuild_command(projection)}"
+                f"projection {projection!r} version {version} is inline, so only appends update it:"
+                f" connect with inline=[…]; to rebuild it, run {rebuild_command(projection)}"
             )
             return
         if lifecycle == "async":
             super().__init__(
-                f"version {version} of projection {projection!r} is kept by workers, and cannot be"
-                " inline under the same version: raise its version, and build that:"
+                f"projection {projection!r} version {version} is async and cannot be inline under"
+                " the same version: increase its version and build the new one:"
                 f" {rebuild_command(projection)}"
             )
             return
         super().__init__(
-            f"projection {projection!r} was begun as version {version} with another kind,"
-            " query, partitions or indexes than its code has now: raise its version, so"
-            " that a new one is built beside it"
+            f"projection {projection!r} version {version} is registered with a different kind,"
+            " query, partitions or indexes; increase its version to build the new definition"
         )
 
 
 class ProjectionFailed(IndelibleError):
-    """The code of a projection failed, or the event could not be read.
+    """A projection raised an error, or an event could not be decoded for it.
 
     Attributes:
-        projection: its name.
-        position: the event that it failed at; None where no single one is to blame.
-        event_type: that event's type.
+        projection: the name of the projection.
+        position: the position of the event that it failed on; None if no single event is known.
+        event_type: the type of that event; None if no single event is known.
     """
 
     def __init__(
@@ -475,16 +504,15 @@ class ProjectionFailed(IndelibleError):
         self.event_type = event_type
         where = "" if position is None else f" at position {position} ({event_type})"
         super().__init__(
-            f"projection {projection!r} failed{where}: {describe(error)}; nothing of its batch was"
-            " stored"
+            f"projection {projection!r} failed{where}: {describe(error)}; its batch was rolled back"
         )
 
 
 class ProjectionNotReady(IndelibleError):
-    """A version of a projection does not serve yet: it is being built, or is to be.
+    """This version of a projection is not built yet, so it cannot be read or kept up to date.
 
     Attributes:
-        projection: its name.
+        projection: the name of the projection.
         version: the version of its code.
     """
 
@@ -492,40 +520,36 @@ class ProjectionNotReady(IndelibleError):
         self.projection = projection
         self.version = version
         super().__init__(
-            f"version {version} of projection {projection!r} does not serve yet: the log holds"
-            f" events that it has not seen. Build it from them: {rebuild_command(projection)}"
+            f"projection {projection!r} version {version} is not ready: it has not processed all"
+            f" earlier events. Build it: {rebuild_command(projection)}"
         )
 
 
 class ProjectionNotFound(IndelibleError):
-    """There is no projection of that name.
+    """The projection does not exist in the store.
 
     Attributes:
-        projection: the name asked for.
-        projections: the names of the projections that there are.
+        projection: the name of the projection.
+        projections: the names of the existing projections.
     """
 
     def __init__(self, projection: str, projections: Sequence[str] = ()) -> None:
         self.projection = projection
         self.projections: tuple[str, ...] = tuple(projections)
-        found = (
-            f"there are {', '.join(map(repr, self.projections))}"
-            if projections
-            else "there is none yet"
-        )
         super().__init__(
-            f"there is no projection {projection!r} ({found}): run it, or connect with it inline"
+            f"projection {projection!r} does not exist ({_existing(self.projections)}): check the"
+            " name, run the projection, or connect with inline=[…]"
         )
 
 
 class ProjectionStopped(IndelibleError):
-    """A projection cannot be built: a partition of it is stopped, since its code has failed.
+    """A projection cannot be built because one of its partitions failed and stopped.
 
     Attributes:
-        projection: its name.
+        projection: the name of the projection.
         version: the version of its code.
-        partition: the part of it that is stopped.
-        position: the event that it failed at; None where no single one is to blame.
+        partition: the number of the stopped partition.
+        position: the position of the event that it failed on; None if no single event is known.
     """
 
     def __init__(
@@ -541,18 +565,19 @@ class ProjectionStopped(IndelibleError):
         self.partition = partition
         self.position = position
         super().__init__(
-            f"partition {partition} of projection {projection!r}, version {version}, is stopped:"
-            f" {error}. Mend its code, and rebuild it again: it goes on from where it stopped"
+            f"partition {partition} of projection {projection!r} version {version} is stopped:"
+            f" {error}. Fix the projection and run the rebuild again; it resumes at the failed"
+            " event"
         )
 
 
 class WaitTimeout(IndelibleError, TimeoutError):
-    """A reader did not come as far as was waited for.
+    """A consumer group or projection did not reach a position in time.
 
     Attributes:
-        reader: the name of the group.
-        position: what was waited for.
-        checkpoint: how far it was at the end.
+        reader: the name of the consumer group or projection.
+        position: the position waited for.
+        checkpoint: the reader's checkpoint at the end of the wait.
     """
 
     def __init__(self, reader: str, position: int, checkpoint: int, seconds: float) -> None:
@@ -567,52 +592,64 @@ class WaitTimeout(IndelibleError, TimeoutError):
 
 
 class StreamErased(IndelibleError):
-    """Events that a state is made of were erased, so that nobody knows it any more.
+    """A state cannot be loaded because events of its stream were erased.
 
     Attributes:
         stream: the stream.
-        version: the version of the first event that was erased.
+        version: the version of the first erased event.
     """
 
     def __init__(self, stream: str, version: int) -> None:
         self.stream = stream
         self.version = version
         super().__init__(
-            f"stream {stream!r} was erased, from version {version} on: its events say no more what"
-            " happened, and there is no state to load or decide on. Use another stream"
+            f"stream {stream!r} was erased from version {version} on, so its state cannot be"
+            " loaded; use another stream"
         )
 
 
 class StreamNotClosed(IndelibleError):
-    """The stream is open, and only a closed stream can be archived."""
+    """The stream is open. Only a closed stream can be archived.
+
+    Attributes:
+        stream: the stream.
+    """
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         super().__init__(
-            f"stream {stream!r} is open, and only a closed one can be archived: close it first:"
+            f"stream {stream!r} cannot be archived because it is open; close it first:"
             f" indelible streams close {stream} --expected VERSION"
         )
 
 
 class StreamNotFound(IndelibleError):
-    """The stream was never written, and what was asked for needs it."""
+    """The stream does not exist: no event was ever appended to it.
+
+    Attributes:
+        stream: the stream.
+    """
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         super().__init__(
-            f"stream {stream!r} was never written: check its name (indelible streams lists what"
-            " there is), or read without must_exist"
+            f"stream {stream!r} does not exist: check its name (indelible streams list), or read"
+            " without must_exist"
         )
 
 
 class UnknownEventType(IndelibleError):
-    """A stored event has a type that no registered class stands for."""
+    """A stored event has a type without a registered class.
+
+    Attributes:
+        event_type: the type.
+    """
 
     def __init__(self, event_type: str) -> None:
         self.event_type = event_type
         super().__init__(
-            f"event type {event_type!r} has no registered class: add it to events= of connect,"
-            ' or connect with unknown="keep" to get its data as a dict'
+            f"event type {event_type!r} has no registered class: add its class to events= of"
+            ' connect, or connect with unknown="keep" to get its data as a dict'
         )
 
 
@@ -622,8 +659,8 @@ class DecodingFailed(IndelibleError):
     Attributes:
         event_type: the type.
         event_class: its class.
-        place: the path of the field that does not fit, `.items[2].price`; empty for the whole.
-        reason: why; without the value, which may be personal.
+        place: the path of the field that does not fit, `.items[2].price`; empty if it is not known.
+        reason: why it does not fit, without the value, which may be personal data.
     """
 
     def __init__(self, event_type: str, event_class: type, reason: str, place: str = "") -> None:
@@ -634,19 +671,19 @@ class DecodingFailed(IndelibleError):
         at = f" at {place.removeprefix('.')}" if place else ""
         super().__init__(
             f"stored data of event type {event_type!r} does not fit"
-            f" {event_class.__qualname__}{at}: {reason}. Give new fields a default, or read it with"
-            " a store that does not register the class"
+            f" {event_class.__qualname__}{at}: {reason}. Give new fields a default, or read the"
+            " event with a store that does not register the class"
         )
 
 
 class UpcastingFailed(IndelibleError):
-    """An upcaster failed on a stored event, or gave something that is no data of its type.
+    """An upcaster raised an error on a stored event, or returned data that does not fit.
 
     Attributes:
-        stream: the event's stream.
-        version: its place there.
-        event_type: the type that it is stored under.
-        upcaster: which upcaster it was.
+        stream: the stream of the event.
+        version: the version of the event in the stream.
+        event_type: the stored type of the event.
+        upcaster: the description of the upcaster.
     """
 
     def __init__(
@@ -658,7 +695,7 @@ class UpcastingFailed(IndelibleError):
         self.upcaster = upcaster
         super().__init__(
             f"event {version} of stream {stream!r}, stored as {event_type!r}, cannot be read: the"
-            f" upcaster {upcaster} {reason}. Correct the upcaster: the stored event is as it was"
+            f" upcaster {upcaster} {reason}. Fix the upcaster; the stored event is unchanged"
         )
 
 
@@ -666,7 +703,7 @@ class SchemaError(IndelibleError):
     """The database has no store that this library can use.
 
     Attributes:
-        schema: the name of the PostgreSQL schema asked for.
+        schema: the name of the PostgreSQL schema.
     """
 
     def __init__(self, schema: str, message: str) -> None:
@@ -675,12 +712,12 @@ class SchemaError(IndelibleError):
 
 
 class SchemaMissing(SchemaError):
-    """There is no store in that schema."""
+    """The schema has no store."""
 
     def __init__(self, schema: str) -> None:
         super().__init__(
             schema,
-            f"there is no store in schema {schema!r}: run `indelible store init --schema {schema}`,"
+            f"schema {schema!r} has no store: run `indelible store init --schema {schema}`,"
             " or connect with migrate=True",
         )
 
@@ -689,8 +726,8 @@ class SchemaOutdated(SchemaError):
     """The store was made by an older library.
 
     Attributes:
-        found: the version of the store's tables, or the number of its functions.
-        wanted: the one that this library needs.
+        found: the version of the store's tables, or of its functions.
+        wanted: the version that this library needs.
     """
 
     def __init__(self, schema: str, found: int, wanted: int, what: str = "version") -> None:
@@ -698,55 +735,69 @@ class SchemaOutdated(SchemaError):
         self.wanted = wanted
         super().__init__(
             schema,
-            f"the store in schema {schema!r} is at {what} {found}, and this library needs"
+            f"the store in schema {schema!r} is at {what} {found}, but this library needs"
             f" {wanted}: run `indelible store migrate --schema {schema}`, or connect"
             " with migrate=True",
         )
 
 
 class SchemaTooNew(SchemaError):
-    """The store was made by a newer library."""
+    """The store was made by a newer library.
+
+    Attributes:
+        found: the version of the store's tables.
+        wanted: the newest version that this library supports.
+    """
 
     def __init__(self, schema: str, found: int, wanted: int) -> None:
         self.found = found
         self.wanted = wanted
         super().__init__(
             schema,
-            f"the store in schema {schema!r} is at version {found}, and this library knows"
-            f" {wanted} at most: run `pip install --upgrade indelible`",
+            f"the store in schema {schema!r} is at version {found}, but this library supports at"
+            f" most version {wanted}: run `pip install --upgrade indelible`",
         )
 
 
 class TransactionConflict(IndelibleError):
-    """The database undid the transaction because of another one (deadlock, serialization)."""
+    """The database rolled back the transaction: a deadlock or a serialization failure.
+
+    Run the transaction again.
+    """
 
 
 class UnsupportedIsolationLevel(IndelibleError):
-    """The log was read in a transaction whose snapshot may be older than the head."""
+    """The log was read in a transaction whose snapshot may be older than the head.
+
+    Use a READ COMMITTED transaction.
+    """
 
 
 class PermissionDenied(IndelibleError):
-    """The database role may not do what was asked."""
+    """The database role lacks the privilege for this operation."""
 
 
 class DatabaseError(IndelibleError):
-    """The database refused for a reason of its own; the message is the database's."""
+    """The database raised another error. The message is that of the database."""
 
 
 class ServerBusy(DatabaseError):
-    """The database could not carry out a statement now; nothing of it was stored.
+    """The database could not run a statement for now. Nothing of the statement was stored.
 
-    The statement was cancelled or ran into a timeout, or the server lacked connections, memory or
-    disk space, or its disk failed. It may be tried again: readers that run for ever do so.
+    The statement was cancelled or timed out, or the server lacked connections, memory or disk
+    space, or its disk failed. The call can be retried. Readers that run forever
+    retry by themselves.
     """
 
 
 class LockTimeout(ServerBusy):
-    """Others held a lock for longer than the lock timeout; nothing of the statement was stored.
+    """Other transactions held a lock for longer than the lock timeout.
+
+    Nothing of the statement was stored.
 
     Attributes:
-        holders: the transactions that hold locks of the store and have been open for longest, each
-            told in words: process, application, for how long, last statement.
+        holders: descriptions of the transactions that hold locks of the store, those open for
+            longest. Each names process, application, age and last statement.
     """
 
     def __init__(self, message: str, holders: Sequence[str] = ()) -> None:
@@ -755,16 +806,16 @@ class LockTimeout(ServerBusy):
 
 
 class DatabaseUnreachable(IndelibleError):
-    """No connection could be made; the message says where it was tried."""
+    """No connection could be made. The message names the server."""
 
 
 class ConnectionLost(IndelibleError):
-    """The connection broke while something was being written; the message says what is known.
+    """The connection broke during a write. The message says what is known of the outcome.
 
     Attributes:
-        event_ids: the ids of the events that were being appended, where it is known. Look for them
-            in their stream to learn the outcome, or append them again with these ids
-            (`NewEvent.id`): nothing is stored twice.
+        event_ids: the ids of the events of the append, if they are known. Append the events again
+            with these ids (`NewEvent.id`): the retry is idempotent. Or look for the ids in the
+            stream to learn the outcome.
     """
 
     def __init__(self, message: str, event_ids: Sequence[UUID] = ()) -> None:
@@ -776,37 +827,37 @@ class StoreClosed(IndelibleError):
     """The store was used after it was closed."""
 
     def __init__(self) -> None:
-        super().__init__("the store is closed: open another one with connect()")
+        super().__init__("the store is closed: open a new one with connect()")
 
 
 class StoreForked(IndelibleError):
-    """The store was opened in another process, of which this one was forked.
+    """The store was opened before this process was forked.
 
-    Its connections are the parent's: each would get the answers of the other.
+    Its connections belong to the parent process. Sharing them would mix up the replies.
 
     Attributes:
-        pid: the process that opened it.
+        pid: the id of the process that opened the store.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         super().__init__(
-            f"the store was opened before the fork, in process {pid}: connect in this process"
+            f"the store was opened in process {pid}, before the fork: connect again in this process"
         )
 
 
 class WrongEventLoop(IndelibleError):
-    """An `AsyncEventStore` was used in another event loop than the one that it was opened in.
+    """An `AsyncEventStore` was used in an event loop other than the one that opened it.
 
-    Its connections wait in that loop, which may have ended: each `asyncio.run` makes one.
+    Its connections are bound to that loop. Each call of `asyncio.run` creates a new loop.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            "the store was opened in another event loop: use it inside the asyncio.run() that it"
-            " was opened in, or open one in each"
+            "the store was opened in another event loop: use it inside the asyncio.run() that"
+            " opened it, or open a store in each"
         )
 
 
 class EmbeddedUnavailable(IndelibleError):
-    """The embedded PostgreSQL cannot be used; the message says why and what to do."""
+    """The embedded PostgreSQL cannot be used. The message says why and what to do."""

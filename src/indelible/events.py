@@ -1,4 +1,4 @@
-"""Values: events before and after they are stored, and what goes with them."""
+"""Values: events, expected versions, append results and checkpoints."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .core.uuid7 import uuid7
 from .errors import InvalidInput
 
 Data_co = TypeVar("Data_co", covariant=True, default=Any)
-"""The class of an event's data, for type checkers. Without one it is `Any`."""
+"""The class of an event's data, for type checkers; `Any` by default."""
 
 
 class ExpectedVersion(Enum):
-    """What a writer may believe of a stream other than a version.
+    """The values of `expected` other than a version.
 
-    The values are those of KurrentDB, and what the functions in the database take.
+    The numbers are those of KurrentDB. The database functions take the same numbers.
     """
 
     NO_STREAM = -1
@@ -31,39 +31,42 @@ class ExpectedVersion(Enum):
 
 
 NO_STREAM = ExpectedVersion.NO_STREAM
-"""The stream was never written. The same as version -1."""
+"""The stream does not exist. The same as version -1."""
 ANY = ExpectedVersion.ANY
-"""Append after whatever is there; never a conflict."""
+"""Append at any version, without a check of the version."""
 STREAM_EXISTS = ExpectedVersion.STREAM_EXISTS
 """The stream has at least one event."""
 
 
 class Erased(Enum):
-    """What stands in the place of data that was erased."""
+    """The type of `ERASED`."""
 
     ERASED = "erased"
 
 
 ERASED = Erased.ERASED
-"""The data of an erased event: `event.data is ERASED`."""
+"""The `data` of an erased event. Test for it with `event.data is ERASED`."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event before it is stored.
+    """An event that is not stored yet.
+
+    Plain data is read back as JSON: timestamps and ids become text. A float of 1e16 or more
+    becomes the integer that JSONB stores. Fields of an event class that have a type other than
+    `Any` are read back equal. Data that would not be read back equal is rejected. JSONB does not
+    keep the order of the keys of a dict (shorter keys come first): use a list for ordered data.
 
     Attributes:
-        type: what kind of fact it is, 1 to 255 characters.
-        data: the fact: anything that can be written as JSON, or an instance of an event class.
-            Plain data comes back as JSON has it: moments and ids as text, and a float of 1e16 or
-            more as the whole number that JSONB keeps. In the fields of a class that have a type
-            (not `Any`) all come back equal, but for the order of the keys of a dict, which JSONB
-            has of its own (the shorter ones first): what has an order goes into a list. What would
-            not come back equal is refused. Plain data of a type that has a class must fit it.
-        metadata: what is known about the event, such as who caused it.
-        id: its identity. Appending the same events with the same ids again is a safe retry.
-        tags: labels `key:value`; those that the type's class declares come with them.
-        valid_at: when the fact holds in the world; by default when it is recorded.
+        type: the name of the event type, 1 to 255 characters.
+        data: a JSON-serializable value, or an instance of an event class. Plain data must fit the
+            registered class of the type, if it has one.
+        metadata: context of the event, such as the user who caused it.
+        id: the id of the event, by default a new UUIDv7. Appending the same events again with the
+            same ids is idempotent.
+        tags: tags `key:value`. The tags that the event's class declares are added to them.
+        valid_at: the valid time, with a time zone: when the fact holds in the world. By default
+            the time when it is recorded.
 
     Example:
         ```python
@@ -82,24 +85,24 @@ class NewEvent:
 class RecordedEvent(msgspec.Struct, Generic[Data_co], frozen=True, gc=False):
     """A stored event.
 
-    Name the class of its data for type checkers: `RecordedEvent[OrderPlaced]`. Without one,
-    `data` is `Any`.
+    Type checkers know the class of its data from `RecordedEvent[OrderPlaced]`. Without a
+    parameter, `data` is `Any`.
 
-    Where an `Upcaster` makes several of a stored event they share all but type and data.
+    If an `Upcaster` turns one stored event into several, these differ in type and data only.
 
     Attributes:
-        position: its place in the whole log; grows, may have gaps, starts at 1.
-        stream: the stream it belongs to.
-        version: its place in that stream: 0, 1, 2, … without gaps.
-        id: its identity, unique in the store.
-        type: what kind of fact it is.
-        data: the fact: an instance of the class registered for the type, else plain JSON data;
-            `ERASED` where it was erased.
-        metadata: what is known about the event; nothing where it was erased.
-        tags: labels `key:value`.
-        channel: the service that owns the stream.
-        recorded_at: when the store took the event (UTC).
-        valid_at: when the fact holds in the world (UTC).
+        position: the position in the log. Positions increase, start at 1 and may have gaps.
+        stream: the stream of the event.
+        version: the version in the stream: 0, 1, 2, … without gaps.
+        id: the id of the event, unique in the store.
+        type: the name of the event type.
+        data: an instance of the class registered for the type, else plain JSON data; `ERASED` if
+            it was erased.
+        metadata: the context of the event; empty if it was erased.
+        tags: tags `key:value`.
+        channel: the channel of the stream, usually the service that owns it.
+        recorded_at: the recorded time: when the event was appended (UTC).
+        valid_at: the valid time: when the fact holds in the world (UTC).
     """
 
     position: int
@@ -116,16 +119,16 @@ class RecordedEvent(msgspec.Struct, Generic[Data_co], frozen=True, gc=False):
 
     @property
     def is_erased(self) -> bool:
-        """Whether its data was erased: then it holds its place, and says no more what happened."""
+        """Whether the data of the event was erased."""
         return self.data is ERASED
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the event as plain data, ready for JSON, such as the response of a web framework.
+        """Return the event as plain JSON data, for example for a web response.
 
         Returns:
-            A dict with the attributes by name. The data is what JSON would hold: dicts, lists,
-            text, numbers. Ids and times are text; times are in ISO 8601, UTC. The data of an
-            erased event is None, and it has one key more: `"erased": True`.
+            A dict with one key per attribute. The data consists of dicts, lists, text and numbers.
+            Ids and timestamps are text; timestamps are ISO 8601 in UTC. For an erased event the
+            data is None, and the dict also has `"erased": True`.
 
         Example:
             ```python
@@ -153,14 +156,14 @@ class RecordedEvent(msgspec.Struct, Generic[Data_co], frozen=True, gc=False):
 
 
 class AppendResult(msgspec.Struct, frozen=True, gc=False):
-    """What an append did; of several events, the facts of the last one.
+    """The result of an append. For several events it describes the last one.
 
     Attributes:
         stream: the stream appended to.
-        version: the version of the last event: the `expected` of the next append.
-        position: its place in the log; 0 for a pure check, which writes nothing.
-        recorded_at: when the store took it; for a pure check, when it was made.
-        idempotent: whether this was a retry of an append that had succeeded before.
+        version: the version of the last event. Pass it as `expected` to the next append.
+        position: the position of the last event in the log; 0 if only the version was checked.
+        recorded_at: when the event was recorded, or when the version was checked.
+        idempotent: whether this was a retry of an append that had already succeeded.
     """
 
     stream: str
@@ -172,14 +175,22 @@ class AppendResult(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class StreamAppend:
-    """One stream's part of `append_many`.
+    """The events that `append_many` appends to one stream.
 
     Attributes:
         stream: the stream.
-        events: what to append; nothing makes it a pure check of the expected version.
+        events: one or many events, as for `append`. An empty list only checks the version.
         expected: a version, `NO_STREAM`, `STREAM_EXISTS` or `ANY`.
         channel: the stream's channel, as for `append`.
         metadata: metadata of all of these events. An event's own metadata wins.
+
+    Example:
+        ```python
+        store.append_many([
+            StreamAppend("order-17", OrderPaid(12), expected=4),
+            StreamAppend("account-3", [], expected=8),  # only checks the version
+        ])
+        ```
     """
 
     stream: str
@@ -191,18 +202,25 @@ class StreamAppend:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Up to where a reader is done, and in which history of the store.
+    """The progress of a reader: a position in the log, and the store's epoch.
 
-    Its text (`str(checkpoint)`) is what to keep; `Checkpoint.parse` reads it again.
+    Store its text, `str(checkpoint)`. `Checkpoint.parse` turns the text back into a checkpoint.
 
     Attributes:
-        position: everything up to here was handed out.
-        epoch: the store's epoch: another one after a fail-over or a restore.
-        due: of a subscription to what is due: everything up to this valid time, and of that up to
-            this position, was handed out; None for any other reader.
-        anchor: an event at this position or after it, which was settled when this position was
-            reached: its position and its id. If the event is still there after a fail-over, nothing
-            before it is lost. None if the reader knows none.
+        position: the reader has received all events up to this position.
+        epoch: the store's epoch, which changes after a failover or a restore.
+        due: only for subscriptions with `deliver_when_valid`, else None: a valid time and a
+            position. The reader has received all due events up to this valid time, and those of
+            exactly this time up to this position.
+        anchor: the position and id of an event at or after `position` that was settled when
+            `position` was reached. If the event still exists after a failover, no event before it
+            is lost. None if the reader knows no such event.
+
+    Example:
+        ```python
+        text = str(subscription.checkpoint)
+        store.subscribe(after=Checkpoint.parse(text))
+        ```
     """
 
     position: int
@@ -221,10 +239,16 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
-        """Read a checkpoint from its text.
+        """Parse the text of a checkpoint.
+
+        Args:
+            text: the result of `str(checkpoint)`.
+
+        Returns:
+            The checkpoint.
 
         Raises:
-            InvalidInput: it is no text of a checkpoint.
+            InvalidInput: the text is not a checkpoint.
         """
         place, _, anchor = text.partition("#")
         position, _, rest = place.partition("@")
@@ -240,20 +264,20 @@ class Checkpoint:
             )
         except ValueError as error:
             raise InvalidInput(
-                f"{text!r} is no checkpoint: it looks like {cls(17, UUID(int=0))}"
+                f"{text!r} is not a checkpoint: pass a text such as {cls(17, UUID(int=0))}"
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class HeadHolder:
-    """A transaction that appended and has not ended, so that the head stands before its events.
+    """An open transaction that has appended events. The head cannot pass these events yet.
 
     Attributes:
-        pid: the process of its session in the server; None for a prepared transaction.
-        application: the session's `application_name`.
-        state: what the session does: `active`, `idle in transaction`, …, or `prepared`.
-        seconds: how long the transaction has been open; None where that is not known.
-        query: the session's last statement.
+        pid: the process id of its session in the server; None for a prepared transaction.
+        application: the `application_name` of the session.
+        state: the state of the session (`active`, `idle in transaction`, …), or `prepared`.
+        seconds: the age of the transaction in seconds; None if it is not known.
+        query: the last statement of the session.
     """
 
     pid: int | None
@@ -263,7 +287,7 @@ class HeadHolder:
     query: str | None
 
     def __str__(self) -> str:
-        # As describe_transaction() tells it in the errors of the database.
+        # The same text as describe_transaction() writes into the errors of the database.
         if self.pid is None:
             who = "a prepared transaction"
         else:
@@ -276,13 +300,13 @@ class HeadHolder:
 
 @dataclass(frozen=True, slots=True)
 class HeadInfo:
-    """How far the log is settled, and who holds it back.
+    """The head of the log (its high-water mark), and the transactions that hold it back.
 
     Attributes:
-        head: the settled position.
-        last_position: the last position handed out, settled or not.
-        waiting: how many committed events stand behind the head.
-        holders: the open transactions that hold it, the oldest first.
+        head: the settled position. No event can appear at or below it any more.
+        last_position: the last position assigned to an event, settled or not.
+        waiting: the number of committed events after the head.
+        holders: the open transactions that hold the head back, the oldest first.
     """
 
     head: int

@@ -225,7 +225,7 @@ def test_the_log_is_filtered(made: Run) -> None:
     ("code", "arguments", "told"),
     [
         (1, ["append", "a-1", "A", "--expected", "7"], "expected at 7"),
-        (1, ["read", "nowhere-1"], "never written"),
+        (1, ["read", "nowhere-1"], "does not exist"),
         (2, ["append", "a-1", "A"], "--expected"),
         (2, ["append", "a-1", "A", "{", "-e", "any"], "JSON"),
         (2, ["append", "a-1", "A", "-e", "soon"], "soon"),
@@ -360,7 +360,7 @@ def test_a_group_from_its_creation_to_its_end(made: Run) -> None:
     )
     refused = made("groups", "create", "mails", "--type", "OrderTipped", "--max-attempts", "2")
     assert refused.returncode == 1
-    assert "indelible groups create --change" in refused.stderr
+    assert "indelible groups create --update" in refused.stderr
     change = ("groups", "create", "mails", "--type", "OrderTipped", "--update")
     assert made(*change, "--max-attempts", "2").stdout == "group mails has these settings\n"
     assert made(*change, "--partition-by", "tag:order").returncode == 2
@@ -486,7 +486,7 @@ def test_an_application_is_run_and_stopped(
     assert (began["groups"], began["projections"]) == ("shop, audit", "tips")
     assert "@" not in began["store"]
     stands = [
-        (line["group"], line["lag_events"]) for line in said if line["message"] == "group stands"
+        (line["group"], line["lag_events"]) for line in said if line["message"] == "group status"
     ]
     assert stands[:2] == [("shop", 4), ("audit", 4)]
     (tips,) = statuses(made)
@@ -722,8 +722,8 @@ def test_a_projection_is_verified(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     made("append", "order-1", "OrderTipped", '{"amount": 2}', "-e", "any")
     never = made("projections", "verify", "tips", "--app", "shop")
-    assert (never.returncode, "there is no projection 'tips'" in never.stderr) == (1, True)
-    assert "(it has: tips)" in made("projections", "verify", "no", "--app", "shop").stderr
+    assert (never.returncode, "projection 'tips' does not exist" in never.stderr) == (1, True)
+    assert "there are: tips" in made("projections", "verify", "no", "--app", "shop").stderr
 
     subprocess.run(
         [

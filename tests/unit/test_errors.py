@@ -145,7 +145,7 @@ def test_a_conflict_says_all_facts_of_each_check() -> None:
         f"version 4, event {CONFLICT.last_event_id}",
         "2024-01-01T00:00:00+00:00",
         "'b-1' was expected at STREAM_EXISTS",
-        "never written (version -1)",
+        "does not exist (version -1)",
     ):
         assert fact in str(error)
 

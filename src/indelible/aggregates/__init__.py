@@ -1,4 +1,4 @@
-"""Domain objects: deciders and aggregates, loaded from their streams and changed by commands."""
+"""Aggregates and deciders: domain objects that are loaded from streams and handle commands."""
 
 from .aggregate import Aggregate
 from .command_handler import CommandResult

@@ -1,4 +1,4 @@
-"""What is loaded and decided on: a decider, or a class of aggregates, seen as one."""
+"""Adapters that give deciders and aggregate classes the same interface."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ State = TypeVar("State")
 
 
 class DeciderAdapter(Generic[State]):
-    """A decider, as the operations use it.
+    """The interface of a decider for the operations.
 
     Attributes:
-        changes_in_place: whether deciding changes the state that it is given: an aggregate evolves
-            as it records.
-        serializer: how its states are kept as snapshots; None where they are not.
+        changes_in_place: whether `decide` changes the state that it is given. An aggregate does,
+            because it evolves when it records an event.
+        serializer: the serializer for snapshots of its states; None without snapshots.
     """
 
     changes_in_place = False
@@ -40,30 +40,34 @@ class DeciderAdapter(Generic[State]):
             )
 
     def decide(self, codec: Codec, command: Any, state: State) -> tuple[list[Any], object]:
-        """The events that follow from a command, as `append` takes them, and what it returned."""
+        """Return the events that follow from a command, and None as its return value.
+
+        Raises:
+            InvalidInput: `decide` did not return a list.
+        """
         decided = at_once(self._decide(command, state))
         if not isinstance(decided, list | tuple):
             raise InvalidInput(
-                f"decide must return a list of events, an empty one for none, not {decided!r}"
+                f"decide must return a list of events (empty for no events), not {decided!r}"
             )
         return list(decided), None
 
     def with_changes(self, state: State, events: list[Any]) -> State:
-        """The state after the events that it was decided to append."""
+        """Return the state after the new events."""
         for event in events:
             state = self.evolve(state, event)
         return state
 
     def stored(self, state: State, result: AppendResult) -> State:
-        """Note what was stored."""
+        """Return the state after its new events were stored."""
         return state
 
     def at_version(self, state: State, version: int) -> None:
-        """Note at which version a state is that has been loaded."""
+        """Set the version of a loaded state, if the state has one."""
 
 
 class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
-    """A class of aggregates: its commands are functions that are called with the aggregate."""
+    """The same interface for an aggregate class. A command is a function of the aggregate."""
 
     changes_in_place = True
 
@@ -74,14 +78,18 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
         self.initial_state: Callable[[], Aggregate[Any]] = self._make
         self.serializer: SnapshotSerializer | None = None
         if aggregate.snapshots is not None:
-            # The hash of a class; mypy takes that of its instances.
+            # The cache hashes the class; mypy checks __hash__ of its instances.
             self.serializer = aggregate_serializer(aggregate.snapshots, aggregate, Aggregate)  # type: ignore[arg-type]
 
     def decide(self, codec: Codec, command: Any, state: Aggregate[Any]) -> tuple[list[Any], object]:
-        """Call the command; give what the aggregate recorded, and what the command returned."""
+        """Call the command; return the events that the aggregate recorded, and its return value.
+
+        Raises:
+            InvalidInput: the command cannot be called, or it returned an event.
+        """
         if not callable(command):
             raise InvalidInput(
-                "the command for an aggregate is a function that is called with it, such as"
+                "the command for an aggregate must be a function that is called with it, such as"
                 f" `lambda delivery: delivery.cancel(reason)`, not {command!r}"
             )
         outcome = at_once(command(state))
@@ -89,24 +97,24 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
             if isinstance(value, NewEvent) or codec.is_event(value):
                 kind = value if isinstance(value, type) else type(value)
                 raise InvalidInput(
-                    f"the command for an aggregate returned {kind.__qualname__}, and that"
-                    " is not stored: let the aggregate record the event, self.record(…)"
+                    f"the command for an aggregate returned the event {kind.__qualname__}, but only"
+                    " recorded events are stored: call self.record(…) in the aggregate"
                 )
         return changes_of(codec, state), outcome
 
     def with_changes(self, state: Aggregate[Any], events: list[Any]) -> Aggregate[Any]:
-        """The aggregate: it has evolved already."""
+        """Return the aggregate, which has evolved already."""
         return state
 
     def stored(self, state: Aggregate[Any], result: AppendResult) -> Aggregate[Any]:
-        """Note what was stored."""
+        """Clear the recorded events, and set the version and the append result."""
         state._recorded = ()
         state.version = result.version
         state.stored = result
         return state
 
     def at_version(self, state: Aggregate[Any], version: int) -> None:
-        """Note at which version it is."""
+        """Set the version of a loaded aggregate."""
         state.version = version
 
     def _make(self) -> Aggregate[Any]:
@@ -114,26 +122,26 @@ class AggregateAdapter(DeciderAdapter[Aggregate[Any]]):
             return self._aggregate()
         except TypeError as error:
             raise InvalidInput(
-                f"{self._aggregate.__qualname__} must be made without arguments, as it is before"
-                f" its first event ({error}): what it must know, its first event tells"
+                f"{self._aggregate.__qualname__} must be callable without arguments ({error}): put"
+                " initial data into its first event"
             ) from error
 
 
 def adapter_of(subject: object) -> DeciderAdapter[Any]:
-    """See what is loaded as a decider.
+    """Return the adapter of a decider or aggregate class.
 
     Raises:
-        InvalidInput: it is neither a decider nor a class of aggregates.
+        InvalidInput: it is neither a `Decider` nor a subclass of `Aggregate`.
     """
     if isinstance(subject, Decider):
         return DeciderAdapter(subject)
     if isinstance(subject, type) and issubclass(subject, Aggregate):
         return AggregateAdapter(subject)
-    raise InvalidInput(f"give a Decider or a subclass of Aggregate, not {subject!r}")
+    raise InvalidInput(f"decider must be a Decider or a subclass of Aggregate, not {subject!r}")
 
 
 def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:
-    """What an aggregate has recorded, as `append` takes it."""
+    """Return the events that an aggregate has recorded, in the form that `append` takes."""
     return [
         event if valid_at is None else NewEvent(codec.type_of(event), event, valid_at=valid_at)
         for event, valid_at in aggregate._recorded
@@ -141,10 +149,10 @@ def changes_of(codec: Codec, aggregate: Aggregate[Any]) -> list[Any]:
 
 
 def events_of(codec: Codec, changes: list[Any]) -> list[Any]:
-    """The events of what is to be appended, as they will be read: as `evolve` takes them.
+    """Return new events as they will be read back, which is the form that `evolve` takes.
 
     Raises:
-        UnregisteredEventClass, UnknownEventType, EncodingFailed: one could not be read again.
+        UnregisteredEventClass, UnknownEventType, EncodingFailed: an event could not be read back.
     """
     events: list[Any] = []
     for change in changes:
@@ -160,21 +168,21 @@ _OURS = ("version", "stored", "changes", "record")
 
 
 def _check_class(aggregate: type[Aggregate[Any]]) -> None:
-    """Refuse what would be wrong without a word: shared defaults, names that are taken."""
+    """Reject mistakes that would otherwise go unnoticed: mutable defaults and reserved names."""
     for kind in aggregate.__mro__[: aggregate.__mro__.index(Aggregate)]:
         annotated = inspect.get_annotations(kind)
         for name in _OURS:
             if name in annotated or name in vars(kind):
                 raise InvalidInput(
-                    f"{kind.__qualname__}.{name} is a name that Aggregate has for itself: give it"
-                    " another one"
+                    f"{kind.__qualname__}.{name} cannot be used because Aggregate defines {name}:"
+                    " rename it"
                 )
         for name, default in vars(kind).items():
             if name in annotated and isinstance(default, list | dict | set | bytearray):
                 raise InvalidInput(
-                    f"{kind.__qualname__}.{name} is one {type(default).__name__} that all its"
-                    " aggregates would share: make it in __init__, or make the class a dataclass"
-                    f" with field(default_factory={type(default).__name__})"
+                    f"{kind.__qualname__}.{name} is a {type(default).__name__} that all aggregates"
+                    " would share: create it in __init__, or make the class a dataclass with"
+                    f" field(default_factory={type(default).__name__})"
                 )
 
 
@@ -184,15 +192,15 @@ def _evolve(aggregate: Aggregate[Any], event: Any) -> Aggregate[Any]:
 
 
 def at_once(outcome: object) -> object:
-    """Refuse what came of a function that must be waited for.
+    """Return the result of a function that must not be a coroutine function.
 
     Raises:
-        InvalidInput: it is a coroutine.
+        InvalidInput: the result is a coroutine.
     """
     if inspect.iscoroutine(outcome):
         outcome.close()
         raise InvalidInput(
-            "what decides must be a plain function: what it must wait for comes before it, and goes"
-            " into the command"
+            "decide and the methods of an aggregate must be plain functions, not coroutines: await"
+            " first, and pass the results in the command"
         )
     return outcome

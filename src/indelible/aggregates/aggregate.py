@@ -1,4 +1,4 @@
-"""An aggregate: the rules of a domain object as methods of a class."""
+"""The base class of aggregates: the rules of a domain object as methods of a class."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ Event = TypeVar("Event")
 
 
 class Aggregate(Generic[Event]):
-    """A domain object that is what its events tell: subclass it.
+    """The base class of an event-sourced domain object. Subclass it.
 
-    Its methods check the rules and `record` what happens; `evolve` says what an event makes of it.
-    It is made without arguments, as it is before its first event.
+    The methods of the subclass check the rules and `record` events. `evolve` applies an event to
+    the state. The class must be callable without arguments; this gives the state before the first
+    event.
 
     Attributes:
-        version: the version of its last stored event; -1 before the first.
-        stored: what storing its changes did last; None before that.
-        snapshots: of the class: when its aggregates are kept, so that not all events need be read
-            again; None for never. The attributes to be kept are annotated in the class.
+        version: the version of the last stored event; -1 before the first.
+        stored: the result of the last append; None before the first.
+        snapshots: a class attribute: when to store snapshots, so that not all events are read
+            again; None for never. A snapshot contains the attributes annotated in the class.
 
     Example:
         ```python
@@ -32,7 +33,7 @@ class Aggregate(Generic[Event]):
 
             def cancel(self, reason: str) -> None:
                 if self.state != "open":
-                    raise RuleBroken(f"a delivery that is {self.state} cannot be canceled")
+                    raise RuleBroken(f"cannot cancel a delivery that is {self.state}")
                 self.record(DeliveryCanceled(reason))
 
             def evolve(self, event: DeliveryPickedUp | DeliveryCanceled) -> None:
@@ -50,8 +51,8 @@ class Aggregate(Generic[Event]):
         ```
     """
 
-    # Defaults of the class, and none of them one that could change: no __init__ of ours has to run,
-    # so a subclass may have one of its own, or be a dataclass.
+    # Immutable class defaults instead of an __init__, so that a subclass can define its own
+    # __init__ or be a dataclass.
     snapshots: ClassVar[Snapshots | None] = None
     version: int = -1
     stored: AppendResult | None = None
@@ -59,28 +60,32 @@ class Aggregate(Generic[Event]):
 
     @property
     def changes(self) -> list[Event]:
-        """What was recorded and is not stored yet, in order."""
+        """The recorded events that are not stored yet, in order."""
         return [event for event, _ in self._recorded]
 
     def record(self, event: Event, *, valid_at: datetime | None = None) -> None:
-        """Record that something happened: it is among the `changes`, and the aggregate evolves.
+        """Record an event: apply it with `evolve` and add it to `changes`.
 
         Args:
-            event: what happened, an instance of a registered class.
-            valid_at: when it holds in the world; by default when it is stored.
+            event: an instance of a registered event class.
+            valid_at: the valid time, with a time zone; by default the time when it is recorded in
+                the store.
 
         Raises:
-            InvalidInput: `valid_at` is no moment.
+            InvalidInput: `valid_at` is not a datetime with a time zone.
         """
         if valid_at is not None:
             valid_at = validate_timestamp("valid_at", valid_at)
-        # First what may fail: an event that cannot be taken in was not recorded.
+        # evolve may fail; then the event is not recorded.
         self.evolve(event)
         self._recorded = (*self._recorded, (event, valid_at))
 
     def evolve(self, event: Event) -> None:
-        """Take in an event, stored or just recorded: the subclass says what it makes of it.
+        """Apply a stored or newly recorded event to the state. Override it in the subclass.
 
-        It checks nothing: what happened has happened.
+        Do not check rules here, because the event has already happened.
+
+        Args:
+            event: the data of the event.
         """
-        raise NotImplementedError(f"{type(self).__qualname__} must say what events make of it")
+        raise NotImplementedError(f"{type(self).__qualname__} must define evolve")

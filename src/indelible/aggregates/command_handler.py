@@ -1,4 +1,4 @@
-"""Operations: handle a command: load, decide, append, and decide anew where somebody was faster."""
+"""Operations that handle a command: load, decide, append, and retry after a conflict."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Returned = TypeVar("Returned", default=None)
 
 @dataclass(frozen=True, slots=True)
 class CommandResult(Generic[State, Event, Returned]):
-    """What came of a command.
+    """The result of a command.
 
     Attributes:
-        state: the state after it; of an aggregate, the aggregate.
-        version: the version that the state is at.
-        events: what was recorded; nothing where nothing followed from the command.
-        result: what the append did; None where nothing was recorded. `idempotent` where the command
-            had been handled before, and all of this is what came of it then.
-        returned: what the function returned that was called with the aggregate; None for a decider,
-            and where the command had been handled before.
+        state: the state after the command; for an aggregate class, the aggregate.
+        version: the version of the state.
+        events: the data of the recorded events; empty if there are none.
+        result: the append result; None if no event was recorded. If the command had been handled
+            before, `result.idempotent` is true and all attributes describe the first result.
+        returned: the return value of the function that was called with the aggregate. None for a
+            decider, and if the command had been handled before.
     """
 
     state: State
@@ -48,10 +48,10 @@ class CommandResult(Generic[State, Event, Returned]):
 
 
 class CommandHandler:
-    """A command being handled; see `EventStore.handle`.
+    """Handles one command; see `EventStore.handle`.
 
     Attributes:
-        handled: what came of it, once an attempt succeeded.
+        handled: the result, set after a successful attempt.
     """
 
     handled: CommandResult[Any, Any, Any]
@@ -73,8 +73,8 @@ class CommandHandler:
     ) -> None:
         if command_id is not None and not isinstance(command_id, UUID):
             raise InvalidInput(
-                f"command_id must be a UUID, not {command_id!r}: uuid.uuid5(namespace, text) makes"
-                " one of a text, always the same"
+                f"command_id must be a UUID, not {command_id!r}: uuid.uuid5(namespace, text)"
+                " derives one from a text"
             )
         self._append_settings = settings
         self._stream = stream
@@ -89,10 +89,10 @@ class CommandHandler:
         self._has_loaded = False
 
     def attempt(self) -> Operation[float | None]:
-        """Attempt once.
+        """Run one attempt.
 
         Returns:
-            How many seconds to wait before the next attempt; None once it is handled.
+            The seconds to wait before the next attempt; None if the command is handled.
         """
         if self._has_loaded:
             yield from self.loading.catch_up()
@@ -108,7 +108,7 @@ class CommandHandler:
             self.handled = CommandResult(state, version, (), None, returned)
             return None
         changes = self._with_ids(decided)
-        # First what may fail: what cannot be read again, or taken in, is not stored.
+        # These may fail: events that cannot be read back or applied are not stored.
         events = events_of(self._append_settings.codec, changes)
         after = self._subject.with_changes(state, events)
         try:
@@ -123,15 +123,15 @@ class CommandHandler:
             )
         except WrongExpectedVersion as refusal:
             if after is state and not self._subject.changes_in_place:
-                # evolve may have changed it in place: begin again.
+                # evolve may have changed the state in place: load it again.
                 self.loading, self._has_loaded = self._loading(), False
             return self._attempts.pause_after(refusal)
         except DuplicateEvent as refusal:
-            # The same command was handled meanwhile, and decided otherwise.
+            # Another process handled the same command in between, with another decision.
             self.handled = yield from self._first_result(self._place_of_first(refusal))
             return None
         if result.idempotent and self._command_id is not None:
-            # Handled meanwhile, too: perhaps with more events, of which these are the first.
+            # Another process handled it in between, perhaps with more events after these.
             first = result.version - len(changes) + 1
             self.handled = yield from self._first_result(first)
             return None
@@ -149,7 +149,7 @@ class CommandHandler:
         )
 
     def _event_id(self, index: int) -> UUID:
-        """The id of an event of the command: the same whenever the command is handled."""
+        """Return the id of an event of the command. Each attempt gets the same id."""
         assert self._command_id is not None  # noqa: S101
         return uuid5(self._command_id, f"{index} {self._stream}")
 
@@ -173,8 +173,9 @@ class CommandHandler:
         raise refusal
 
     def _first_result(self, first: int) -> Operation[CommandResult[Any, Any]]:
-        """What came of the command when it was handled first."""
-        # Whoever handled it may have been told that it is not known whether it will last.
+        """Return the result of the command when it was handled first."""
+        # The first caller may have got an error because it is unknown whether the commit is
+        # durable. Wait until it is.
         yield AppendStatement("streams.wait_at_commit")
         rows = yield from self._rows_from(first)
         position, version, recorded_at = rows[-1][0], rows[-1][2], rows[-1][9]
@@ -190,7 +191,7 @@ class CommandHandler:
         )
 
     def _rows_from(self, first: int) -> Operation[Rows]:
-        """The command's events, known by their ids, from a version on."""
+        """Return the rows of the command's events from a version on, recognized by their ids."""
         own_rows: Rows = []
         while rows := (yield from events_after(self._stream, first + len(own_rows) - 1)):
             for row in rows:
@@ -203,9 +204,9 @@ class CommandHandler:
 def begin(
     settings: append_input.AppendSettings, aggregate: object, stream: str
 ) -> StateLoader[Any]:
-    """The load that writing an aggregate begins with; see `EventStore.writing`."""
+    """Return the loader of the aggregate; see `EventStore.writing`."""
     if not (isinstance(aggregate, type) and issubclass(aggregate, Aggregate)):
-        raise InvalidInput(f"writing takes a subclass of Aggregate, not {aggregate!r}")
+        raise InvalidInput(f"aggregate must be a subclass of Aggregate, not {aggregate!r}")
     return StateLoader(settings.codec, stream, adapter_of(aggregate))
 
 
@@ -218,7 +219,7 @@ def finish(
     channel: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> Operation[None]:
-    """Append what an aggregate has recorded, and check its version in any case."""
+    """Append the events that an aggregate has recorded. Without events, only check its version."""
     changes = changes_of(settings.codec, aggregate)
     if not changes:
         check = StreamAppend(stream, [], aggregate.version)

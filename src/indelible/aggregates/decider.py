@@ -1,4 +1,4 @@
-"""A decider: the rules of a domain object as functions."""
+"""Deciders: the rules of a domain object as functions."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Event = TypeVar("Event")
 
 @dataclass(frozen=True, slots=True)
 class Decider(Generic[Command, State, Event]):
-    """The rules of a domain object: what follows from a command, and what an event makes of it.
+    """The rules of a domain object as three pure functions.
 
-    The three are plain functions that do nothing else, so they are tried without a store.
+    The functions need no store, so you can test them without one (`indelible.testing.given`).
 
     Attributes:
-        decide: takes a command and the state, and returns the events that follow, or an empty
-            list; raises what it likes where the rules do not allow the command. Where they need
-            more than themselves, such as a valid time of their own, `NewEvent` around each.
-        evolve: takes the state and the next event, and returns the state after it.
-        initial_state: makes the state before the first event; a class whose fields have defaults
-            is one.
-        snapshots: when the state is kept, so that not all events need be read again; None for
-            never.
+        decide: takes a command and the state; returns a list of new events, which may be empty.
+            It raises an error of your own to reject the command. Wrap an event in `NewEvent` to
+            set its valid time, metadata or tags.
+        evolve: takes the state and the next event; returns the new state.
+        initial_state: returns the state before the first event. It can be a class whose fields
+            have defaults.
+        snapshots: when to store snapshots of the state, so that not all events are read again;
+            None for never.
 
     Raises:
-        InvalidInput: one of the three cannot be called, or the state cannot be kept.
+        InvalidInput: an argument is not a function, or the state cannot be stored as a snapshot.
 
     Example:
         ```python

@@ -1,9 +1,10 @@
-"""The fingerprint of a state: whether a stored snapshot is what today's code would compute.
+"""Compute the fingerprint of a state. A snapshot is used only if its fingerprint matches the code.
 
-A hash of the JSON schemas of the state's and the events' classes, and of the source code that
-computes the one from the others: as a syntax tree, so that comments, docstrings, layout and the
-version of Python do not count. Of the source are seen: `evolve`, the classes of the state and the
-events, the upcasters, and what these name directly in their own package, one level deep.
+The fingerprint is a hash of two parts: the JSON schemas of the state and event classes, and the
+source code that computes the state. The source is hashed as a syntax tree, so comments,
+docstrings, layout and the version of Python do not matter. The source includes `evolve`, the
+classes of the state and the events, and the upcasters. It also includes the functions, classes and
+constants of the same package that these use directly.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def fingerprint_of(
 
     Args:
         state_types: the types of the state.
-        initial: the state before the first event, as it is written.
-        revision: that of the `Snapshots`.
-        evolve: the function, or the class of aggregates.
+        initial: the encoded state before the first event.
+        revision: the `revision` of the `Snapshots`.
+        evolve: the function of the decider, or the aggregate class.
     """
     state_types = list(state_types)
     return _hash(initial.decode(), revision, [*map(_schema, state_types)], [evolve, *state_types])
@@ -45,14 +46,14 @@ def fingerprint_of(
 
 @functools.lru_cache(maxsize=256)
 def with_events(fingerprint: str, event_classes: tuple[type, ...], codec: Codec) -> str:
-    """Compute the fingerprint of a state together with the events that a store makes it of.
+    """Add the event classes and upcasters of a store to the fingerprint of a state.
 
     Args:
-        fingerprint: that of the state.
-        event_classes: what the events are instances of.
-        codec: the classes of the store, and how it reads earlier events.
+        fingerprint: the fingerprint of the state.
+        event_classes: the classes of the events in the annotations of `evolve`.
+        codec: the registered classes and upcasters of the store.
     """
-    # An annotated class may be the base of several; those that events are read as are registered.
+    # An annotated class may be the base class of several registered classes.
     classes = [kind for _, kind in sorted(codec.classes.items()) if issubclass(kind, event_classes)]
     upcasters = sorted(codec.upcasting.steps.items())
     return _hash(fingerprint, 0, [*map(_schema_of_event, classes)], [*classes, upcasters])
@@ -71,7 +72,7 @@ def _schema(kind: Any) -> Any:
 def _schema_of_event(kind: type) -> Any:
     try:
         return _schema(kind)
-    except Exception:  # a class of events need not have one: its source counts
+    except Exception:  # an event class need not have a schema; its source is hashed anyway
         return None
 
 
@@ -81,7 +82,7 @@ def _schema_of_pydantic(model: Any) -> dict[str, Any]:
 
 
 def _undocumented(schema: Any) -> Any:
-    """Leave out the docstrings."""
+    """Return a schema without its docstrings."""
     match schema:
         case dict():
             return {
@@ -99,17 +100,17 @@ _PLAIN = (str, bytes, int, float, Decimal, date, time, timedelta, UUID)
 
 
 class _Source:
-    """The source of code as text, each function and class once."""
+    """The source code of values as text, with each function and class once."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, bool]] = set()
 
     def parts(self, value: object, package: str | None = None) -> Iterator[str]:
-        """Give the source of functions and classes, and of values that contain any.
+        """Yield the source of functions and classes, and of values that contain them.
 
         Args:
             value: the function, class or other value.
-            package: where a name stands that refers to the value; None if none does.
+            package: the package of the code that refers to the value; None for a root value.
         """
         match value:
             case enum.Enum():
@@ -133,7 +134,7 @@ class _Source:
                     yield from self.parts(getattr(value, field.name, None), package)
             case _ if callable(value):
                 yield from self._of_code(inspect.unwrap(value), package)
-                # What functools.singledispatch chooses from.
+                # The implementations of functools.singledispatch.
                 yield from self.parts(getattr(value, "registry", None), package)
 
     def _of_code(self, code: Any, package: str | None) -> Iterator[str]:
@@ -159,23 +160,23 @@ def _tree(code: Any) -> ast.AST | str:
     """Parse the source of a function or class.
 
     Raises:
-        OSError, TypeError: there is none.
+        OSError, TypeError: the source is not available.
     """
     while True:
         try:
             return _parse(code)
-        except SystemError:  # another thread was parsing, too (CPython issue 106905)
+        except SystemError:  # another thread was parsing at the same time (CPython issue 106905)
             continue
 
 
 def _parse(code: Any) -> ast.AST | str:
     source = inspect.getsource(code)
     if not _is_what_runs(code):
-        # The file was replaced under the process: no other process makes the same states.
+        # The file changed after it was imported. No other process can match this fingerprint.
         return uuid4().hex
     try:
         return ast.parse(f"if True:\n{source}" if source[:1].isspace() else source)
-    except SyntaxError:  # the lines of a lambda, cut out of an expression
+    except SyntaxError:  # a lambda: its lines are only a part of an expression
         return source
 
 
@@ -184,7 +185,7 @@ def _is_what_runs(code: Any) -> bool:
     codes = [member.__code__ for member in members if isinstance(member, FunctionType)]
     filename = str(inspect.getsourcefile(code))
     source = "".join(linecache.getlines(filename))
-    # Those of generated methods, such as __init__ of a dataclass, stand in no file.
+    # Generated methods, such as __init__ of a dataclass, are in no file.
     return _compiled(filename, source).issuperset(
         code for code in codes if code.co_filename == filename
     )
@@ -192,7 +193,7 @@ def _is_what_runs(code: Any) -> bool:
 
 @functools.lru_cache(maxsize=16)
 def _compiled(filename: str, source: str) -> frozenset[CodeType]:
-    """Give the code of all functions of a file."""
+    """Return the code objects of all functions of a file."""
     codes = [compile(source, filename, "exec", dont_inherit=True)]
     for code in codes:
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
@@ -200,7 +201,7 @@ def _compiled(filename: str, source: str) -> frozenset[CodeType]:
 
 
 def _text(node: object) -> str:
-    """Write a syntax tree: what `ast.dump` leaves out differs between versions of Python."""
+    """Write a syntax tree as text. Unlike `ast.dump`, it is the same in all Python versions."""
     match node:
         case ast.AST():
             parts = [
@@ -224,10 +225,10 @@ def _is_docstring(node: object) -> bool:
 
 
 def _named_in(tree: ast.AST | str, code: Any) -> Iterator[object]:
-    """Give what the names in a function or class refer to, in its module and around it."""
+    """Yield the values of the names in a function or class, from its module and closures."""
     if isinstance(tree, str):
         return
-    # A class that a function makes has its variables in the closures of its methods.
+    # For a class defined in a function, the function's variables are in its methods' closures.
     members = vars(code).values() if isinstance(code, type) else [code]
     functions = [member for member in members if isinstance(member, FunctionType)]
     around = [{**inspect.getclosurevars(function).nonlocals} for function in functions]

@@ -1,4 +1,4 @@
-"""Snapshots: when states are kept, and how they become data and states again."""
+"""Snapshots: when to store states, and how to serialize them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from .fingerprint import fingerprint_of
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """When a state is kept in the database, so that not all of its events need be read again.
+    """When to store snapshots of a state, so that not all of its events are read again.
 
-    A snapshot only saves time: what is loaded is the same without. It is taken of what was read,
-    after a command was carried out, and a failure to keep it fails nothing. One that was made by
-    other code than that of today is passed over, and replaced.
+    A snapshot only saves time and never changes the result of a load. It is stored after a load
+    or a command, and contains the loaded state. If it cannot be stored, the call still succeeds. A
+    snapshot made by different code is ignored and replaced.
 
     Args:
-        every: how many events are read before the next snapshot is taken.
-        state: the type of the state, or a union of its types, where the annotations of a decider's
-            `evolve` do not say it.
-        revision: increase it when code that the library does not see changes what the same events
-            make. Seen are the classes of the state and of the events (all of the store's, if
-            `evolve` does not annotate its event), `evolve`, and the functions, classes and
-            constants of its package that these name directly; not what those call in turn.
+        every: the number of events that must be read before the next snapshot is stored.
+        state: the type of the state, or a union of types, if the annotations of the decider's
+            `evolve` do not state it.
+        revision: increase it after a change of code that the library does not see but that
+            changes the state. The library sees `evolve` and the classes of the state and the
+            events. If `evolve` does not annotate its event, it sees all registered classes. It
+            also sees the functions, classes and constants of the same package that these use
+            directly.
 
     Raises:
-        InvalidInput: `every` or `revision` is no whole number from 1 on.
+        InvalidInput: `every` or `revision` is not an integer of at least 1.
 
     Example:
         ```python
@@ -60,13 +61,13 @@ class Snapshots:
 
 
 class SnapshotSerializer:
-    """How the states of one decider are kept.
+    """Serializes the states of one decider or aggregate class.
 
     Attributes:
-        every: how many events are read before the next snapshot is taken.
-        name: what they are called.
-        fingerprint: that of their classes and of the code that makes them.
-        event_classes: what the events are instances of, as far as `evolve` says it.
+        every: the number of events that must be read before the next snapshot is stored.
+        name: the name of the state.
+        fingerprint: the fingerprint of the state's classes and of the code that computes it.
+        event_classes: the event classes in the annotations of `evolve`.
     """
 
     every: int
@@ -75,34 +76,34 @@ class SnapshotSerializer:
     event_classes: tuple[type, ...]
 
     def read(self, data: bytes) -> Any:
-        """Make a state of written data."""
+        """Decode a state."""
         raise NotImplementedError
 
     def write(self, state: Any) -> bytes:
-        """Write a state.
+        """Encode a state.
 
         Raises:
-            InvalidInput: it cannot be written, or would come back otherwise.
+            InvalidInput: the state cannot be encoded, or would not be decoded equal.
         """
         try:
             written = self._written(state)
-            # What is in a dict has an order, and code may go by it.
+            # Code may depend on the order of a dict, so the encoding keeps it.
             kept = encode_as_is(self._data(state))
             is_faithful = self._written(self.read(kept)) == written
         except EncodingFailed as error:
             raise InvalidInput(
-                f"no snapshot of {self.name} can be taken: {error.field} has no JSON that would"
-                " come back as it is"
+                f"cannot store a snapshot of {self.name}: {error.field} cannot be written as JSON"
+                " and read back equal"
             ) from error
         except InvalidInput:
             raise
         except Exception as error:
-            raise InvalidInput(f"no snapshot of {self.name} can be taken: {error}") from error
-        # What the annotations say of a state may not be all that there is to it.
+            raise InvalidInput(f"cannot store a snapshot of {self.name}: {error}") from error
+        # The annotations may not cover the whole state.
         if not is_faithful:
             raise InvalidInput(
-                f"no snapshot of {self.name} can be taken: the state is not what its annotations"
-                " say, and would not come back as it is"
+                f"cannot store a snapshot of {self.name}: the state does not match its annotations"
+                " and would not be read back equal"
             )
         return kept
 
@@ -117,7 +118,7 @@ _PLAIN = Codec()
 
 
 class DeciderSerializer(SnapshotSerializer):
-    """How the states of a decider are kept: of a union, each under the name of its class."""
+    """Serializes the states of a decider. Each state of a union has the name of its class."""
 
     event_classes: tuple[type, ...]
 
@@ -134,8 +135,8 @@ class DeciderSerializer(SnapshotSerializer):
         state = snapshots.state or state
         if state is None or state is Any:
             raise InvalidInput(
-                "the type of the state must be known for snapshots: annotate what evolve returns,"
-                " or say Snapshots(state=…)"
+                "snapshots need the type of the state: annotate the return type of evolve, or pass"
+                " Snapshots(state=…)"
             )
         self._types = {_name(kind): kind for kind in _members(state)}
         self.every = snapshots.every
@@ -150,11 +151,11 @@ class DeciderSerializer(SnapshotSerializer):
             return state
         name = _name(type(state))
         if name not in self._types:
-            raise InvalidInput(f"a state is a {name}, and none of {self.name}")
+            raise InvalidInput(f"the state is a {name}, which is not in {self.name}")
         return {name: state}
 
     def read(self, data: bytes) -> Any:
-        """Make a state of written data."""
+        """Decode a state."""
         if len(self._types) == 1:
             (only,) = self._read.values()
             return only(data)
@@ -163,7 +164,7 @@ class DeciderSerializer(SnapshotSerializer):
 
 
 class AggregateSerializer(SnapshotSerializer):
-    """How aggregates are kept: what they have of the attributes that are annotated in the class."""
+    """Serializes aggregates: those attributes annotated in the class that an aggregate has."""
 
     event_classes: tuple[type, ...]
 
@@ -185,7 +186,7 @@ class AggregateSerializer(SnapshotSerializer):
         self._names = fields.keys()
         self._struct = struct = msgspec.defstruct(
             aggregate.__name__,
-            # One that is not there yet is not there when it comes back.
+            # An attribute that is not set yet stays unset.
             [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name, hint in fields.items()],
         )
         self.every = snapshots.every
@@ -200,15 +201,15 @@ class AggregateSerializer(SnapshotSerializer):
         unknown = vars(state).keys() - self._names - self._not_kept
         if unknown:
             raise InvalidInput(
-                f"{', '.join(sorted(unknown))} of {self.name} cannot be kept: annotate in the class"
-                " what it is"
+                f"{', '.join(sorted(unknown))} of {self.name} cannot be stored in a snapshot:"
+                " annotate its type in the class"
             )
         return self._struct(
             **{name: getattr(state, name) for name in self._names if hasattr(state, name)}
         )
 
     def read(self, data: bytes) -> Any:
-        """Make an aggregate of written data."""
+        """Decode an aggregate."""
         read = self._reader(data)
         aggregate = self._aggregate()
         for name in self._names:
@@ -222,10 +223,10 @@ class AggregateSerializer(SnapshotSerializer):
 def decider_serializer(
     snapshots: Snapshots, evolve: Callable[..., Any], initial_state: Callable[[], Any]
 ) -> SnapshotSerializer:
-    """How the states of a decider are kept; worked out once.
+    """Return the serializer for the states of a decider. It is cached.
 
     Raises:
-        InvalidInput: they cannot be.
+        InvalidInput: the states cannot be serialized.
     """
     return _made(lambda: DeciderSerializer(snapshots, evolve, initial_state))
 
@@ -234,10 +235,10 @@ def decider_serializer(
 def aggregate_serializer(
     snapshots: Snapshots, aggregate: type[Any], base: type[Any]
 ) -> SnapshotSerializer:
-    """How the aggregates of a class are kept; worked out once.
+    """Return the serializer for the aggregates of a class. It is cached.
 
     Raises:
-        InvalidInput: they cannot be.
+        InvalidInput: the aggregates cannot be serialized.
     """
     return _made(lambda: AggregateSerializer(snapshots, aggregate, base))
 
@@ -248,11 +249,11 @@ def _made(make: Callable[[], SnapshotSerializer]) -> SnapshotSerializer:
     except InvalidInput:
         raise
     except Exception as error:
-        raise InvalidInput(f"states of this kind cannot be kept as snapshots: {error}") from error
+        raise InvalidInput(f"states of this type cannot be stored as snapshots: {error}") from error
 
 
 def _told_by(evolve: Callable[..., Any]) -> tuple[Any, tuple[type, ...]]:
-    """The types of the state and of the events; of the events any, where annotations do not say."""
+    """Return the types of the state and of the events; `object` for events without annotations."""
     hints = _hints(evolve)
     state = hints.pop("return", None)
     events = _members(hints.get(list(inspect.signature(evolve).parameters)[-1], Any))
@@ -262,12 +263,12 @@ def _told_by(evolve: Callable[..., Any]) -> tuple[Any, tuple[type, ...]]:
 def _hints(annotated: Any) -> dict[str, Any]:
     try:
         return get_type_hints(annotated)
-    except TypeError:  # nothing that has annotations, such as a partial
+    except TypeError:  # it has no annotations, such as a partial
         return {}
     except NameError as error:
         raise InvalidInput(
-            f"the annotations of {annotated.__qualname__} cannot be looked up ({error}): for"
-            " snapshots, what they name must stand in its module"
+            f"the annotations of {annotated.__qualname__} cannot be resolved ({error}): snapshots"
+            " need annotations that use names of its module"
         ) from error
 
 

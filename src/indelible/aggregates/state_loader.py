@@ -1,4 +1,4 @@
-"""Operations: load a state from the events of its stream."""
+"""Operations that load a state from the events of its stream."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from .snapshots import SnapshotSerializer
 State = TypeVar("State")
 
 _PAGE = 1_000
-"""How many events come with one statement: all of them are needed, so not few at first."""
+"""The number of events per statement. All events are needed, so the first page is not smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedState(Generic[State]):
-    """A state, and the version that it is at.
+    """A state and its version.
 
     Attributes:
-        state: what the events make of the decider's initial state.
-        version: the version of the last event that it knows of: the `expected` of an append that
-            is decided on it; -1 where there is none.
+        state: the state of the decider after the events of the stream.
+        version: the version of the last event; -1 if there is none. Pass it as `expected` to an
+            append that is based on the state.
     """
 
     state: State
@@ -46,7 +46,7 @@ class LoadedState(Generic[State]):
 
 
 class _Facts(msgspec.Struct):
-    """What the first row of a load tells of the stream as a whole."""
+    """The facts about the stream in the first row of a load."""
 
     version: int
     handled_at: int | None
@@ -54,7 +54,7 @@ class _Facts(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What a snapshot is taken of."""
+    """The data of a snapshot to store."""
 
     version: int
     valid_at: datetime | None
@@ -62,13 +62,14 @@ class _Kept:
 
 
 class StateLoader(Generic[State]):
-    """A state as it is loaded, and as it goes on with what comes after.
+    """Loads a state, and catches up with later events.
 
     Attributes:
         stream: the stream.
-        state: what the events make of it.
-        version: the last version that it knows of.
-        handled_at: the version of the first event of the command asked for, if it was handled.
+        state: the state after the events read so far.
+        version: the version of the last event read.
+        handled_at: the version of the first event of the command, if it was handled before; else
+            None.
     """
 
     state: State
@@ -102,7 +103,7 @@ class StateLoader(Generic[State]):
         self.handled_at: int | None = None
 
     def load(self) -> Operation[None]:
-        """Take in the events that there are: most often in one round trip, from a snapshot on."""
+        """Load the state from the snapshot and the events after it, usually in one round trip."""
         _, to_version = yield from version_bounds(self.stream, self._options)
         serializer = self._subject.serializer
         count, last_valid_at = yield from self._take_in(to_version, serializer)
@@ -110,7 +111,7 @@ class StateLoader(Generic[State]):
             self._keep(serializer, None if self._moment is None else last_valid_at)
 
     def catch_up(self) -> Operation[None]:
-        """Take in what has come since, and read no event again."""
+        """Apply the events appended since the load. No event is read twice."""
         if self._subject.changes_in_place:
             history, self._history = self._history, []
             self._begin()
@@ -119,14 +120,14 @@ class StateLoader(Generic[State]):
 
     @property
     def has_snapshot_to_take(self) -> bool:
-        """Whether so many events were read that the next load should not read them again."""
+        """Whether enough events were read to store a snapshot."""
         return self._kept is not None
 
     def take_snapshot(self) -> Operation[None]:
-        """Keep the state as it was loaded.
+        """Store the loaded state as a snapshot.
 
         Raises:
-            InvalidInput: it cannot be written.
+            InvalidInput: the state cannot be serialized.
         """
         serializer, kept = self._subject.serializer, self._kept
         if isinstance(kept, IndelibleError):
@@ -143,14 +144,14 @@ class StateLoader(Generic[State]):
                     "version": kept.version,
                     "valid_at": kept.valid_at,
                     "erased_at": self._erased_at,
-                    # As a text in JSON: jsonb would put the keys of a dict in an order of its own.
+                    # Stored as a JSON string, because jsonb would reorder the keys of a dict.
                     "data": msgspec.json.encode(kept.state.decode()).decode(),
                 },
             )
 
     def _keep(self, serializer: SnapshotSerializer, valid_at: datetime | None) -> None:
-        # Written now, since an aggregate goes on to change; what is wrong with it is said later,
-        # when nothing depends on it any more.
+        # Serialized now, because an aggregate will change. An error is raised later, when the
+        # snapshot is stored and no other work depends on it.
         try:
             self._kept = _Kept(self.version, valid_at, serializer.write(self.state))
         except IndelibleError as error:
@@ -159,10 +160,10 @@ class StateLoader(Generic[State]):
     def _take_in(
         self, to_version: int, serializer: SnapshotSerializer | None
     ) -> Operation[tuple[int, datetime | None]]:
-        """Take in the events after the version that is known, and a snapshot before, if any.
+        """Apply the snapshot, if there is one, and the events after the current version.
 
         Returns:
-            How many events were read, and the valid time of the last one.
+            The number of events read, and the valid time of the last one.
         """
         after: tuple[int, datetime | None, int] = (self.version, None, LAST_POSITION)
         count = 0
@@ -174,7 +175,7 @@ class StateLoader(Generic[State]):
             stream_row, rows = _apart(rows)
             if is_first:
                 facts = msgspec.json.decode(stream_row[6], type=_Facts)
-                if self.version == -1:  # as it was when the first event was read, and no later
+                if self.version == -1:  # the value when the first event was read
                     self._erased_at = stream_row[9]
                 if not self._go_on_from(stream_row[5], serializer):
                     return (yield from self._take_in(to_version, None))
@@ -215,7 +216,7 @@ class StateLoader(Generic[State]):
         return (yield Statement(statement, {**common, **own}))
 
     def _go_on_from(self, snapshot: bytes | None, serializer: SnapshotSerializer | None) -> bool:
-        """Go on from a snapshot, if there is one; say whether it can be read."""
+        """Start from a snapshot, if there is one; return whether it could be decoded."""
         if snapshot is not None and serializer is not None:
 
             def read() -> tuple[bytes, State]:
@@ -224,7 +225,7 @@ class StateLoader(Generic[State]):
 
             try:
                 self._snapshot, self.state = read()
-            except Exception:  # data that does not fit, or what the state's class makes of it
+            except Exception:  # the data does not fit, or the class of the state raised an error
                 if succeeds(read):
                     raise
                 return False
@@ -252,7 +253,7 @@ class StateLoader(Generic[State]):
 
 
 def events_after(stream: str, version: int) -> Operation[Rows]:
-    """Some rows of a stream's events after a version; none at the end."""
+    """Return one page of a stream's events after a version; empty at the end."""
     rows = yield Statement(
         "aggregates.load",
         {
@@ -269,7 +270,7 @@ def events_after(stream: str, version: int) -> Operation[Rows]:
 
 
 def _apart(rows: Rows) -> tuple[tuple[Any, ...], Rows]:
-    """The row that tells of the stream, which has no position, and those of events, in order."""
+    """Return the row about the stream, which has no position, and the rows of events, in order."""
     stream_row = next(row for row in rows if row[0] is None)
     return stream_row, [row for row in rows if row is not stream_row]
 
@@ -277,12 +278,12 @@ def _apart(rows: Rows) -> tuple[tuple[Any, ...], Rows]:
 def loading(
     codec: Codec, stream: str, given: object, *, as_of: AsOf | None, valid_at: datetime | None
 ) -> StateLoader[Any]:
-    """A load of a decider's state, or of an aggregate; see `EventStore.load`."""
+    """Return the loader of a decider's state or an aggregate; see `EventStore.load`."""
     return StateLoader(codec, stream, adapter_of(given), as_of=as_of, valid_at=valid_at)
 
 
 def load(loading: StateLoader[Any], *, must_exist: bool) -> Operation[Any]:
-    """Load; see `EventStore.load`."""
+    """Load a state or an aggregate; see `EventStore.load`."""
     yield from loading.load()
     if must_exist and loading.version == -1:
         yield from check_exists(loading.stream)

@@ -1,4 +1,4 @@
-"""The application runner: handlers and projections as worker processes."""
+"""The application runner: event handlers and projections in worker processes."""
 
 from .app import App
 from .app_async import AsyncApp

@@ -23,19 +23,23 @@ _log = logging.getLogger("indelible.app")
 
 
 class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
-    """An application of plain functions that react to events; `indelible run module:app` runs it.
+    """An application of event handlers and projections. Run it with `indelible run module:app`.
+
+    Handlers are plain functions. Each consumer group of the application delivers at least once;
+    use `Delivery.transaction` for exactly-once effects in the database.
 
     Args:
-        group: the consumer group of handlers that name no other.
+        group: the default consumer group of the handlers.
         events: the event classes, as for `EventStore.connect`.
-        url: where the database is, as for `EventStore.connect`.
-        schema: the schema that the store lives in, as for `EventStore.connect`.
-        channel: the channel of the streams that its handlers append to.
-        concurrency: how many events of a group are handled at once, by as many threads.
-        projections: the async projections that it keeps up to date, sharing their partitions with
-            the other processes that run it.
-        inline: the inline projections of the store, which what its handlers append brings up to
-            date; as for `EventStore.connect`.
+        url: the database, as for `EventStore.connect`.
+        schema: the schema of the store, as for `EventStore.connect`.
+        channel: the channel of the streams that the handlers append to.
+        concurrency: how many events of each group are handled at once; the number of threads per
+            group.
+        projections: the async projections to keep up to date. Processes that run the application
+            share their partitions.
+        inline: the inline projections that appends of the handlers update, as for
+            `EventStore.connect`.
 
     Example:
         ```python
@@ -59,18 +63,27 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
         report_interval: float = 30.0,
         shutdown_timeout: float = 30.0,
     ) -> None:
-        """Create the groups that are not there, and work until told to stop.
+        """Run the handlers and projections until `stop` is set.
+
+        Missing consumer groups are created, and changed settings are updated.
 
         Args:
-            stop: ends it when set: no new event is started, those in progress are finished.
-            url: another database than the application's own.
-            schema: another schema than the application's own.
-            report_interval: seconds between two lines in the log that tell how the groups stand.
-            shutdown_timeout: seconds that handlers have to finish, after which their events are
-                given back.
+            stop: set it to stop. No new event is started, and events in progress are finished.
+            url: the database to use instead of the application's `url`.
+            schema: the schema to use instead of the application's `schema`.
+            report_interval: the seconds between status lines in the log.
+            shutdown_timeout: the seconds that handlers have to finish after `stop` is set. Events
+                that are not finished then are returned to their group.
 
         Raises:
-            InvalidInput: there is no handler.
+            InvalidInput: the application has no handlers and no projections.
+
+        Example:
+            ```python
+            stop = threading.Event()
+            signal.signal(signal.SIGTERM, lambda *_: stop.set())
+            app.run(stop)
+            ```
         """
         parts = self._working()
         size = self.concurrency * len(parts)
@@ -138,7 +151,7 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
         stop: threading.Event,
         shutdown_timeout: float,
     ) -> list[threading.Thread]:
-        """The thread that keeps projections up to date, where there are any."""
+        """Return the thread that runs the daemon; empty without projections."""
         if not self.projections:
             return []
         daemon = store.daemon(self.projections, concurrency=self._batches)
@@ -159,7 +172,7 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
     ) -> None:
         try:
             daemon.run(stop, shutdown_timeout=shutdown_timeout)
-        except BaseException as error:  # a projection was begun in another way, say
+        except BaseException as error:  # for example ProjectionDefinitionChanged
             failures.append(error)
             stop.set()
 
@@ -186,6 +199,6 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
                         "handled",
                         extra={**event.facts(), "seconds": time.monotonic() - begun},
                     )
-        except BaseException as error:  # the group was deleted, say
+        except BaseException as error:  # for example GroupNotFound: the group was deleted
             failures.append(error)
             stop.set()

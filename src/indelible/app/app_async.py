@@ -27,19 +27,23 @@ _Handler: TypeAlias = Callable[[AsyncDelivery[Any]], Awaitable[None]]
 
 
 class AsyncApp(HandlerRegistry[_Handler]):
-    """An application of coroutines that react to events: `App` with `async`.
+    """An application of event handlers and projections. Run it with `indelible run module:app`.
+
+    Handlers are coroutine functions. Each consumer group of the application delivers at least
+    once; use `AsyncDelivery.transaction` for exactly-once effects in the database.
 
     Args:
-        group: the consumer group of handlers that name no other.
+        group: the default consumer group of the handlers.
         events: the event classes, as for `EventStore.connect`.
-        url: where the database is, as for `EventStore.connect`.
-        schema: the schema that the store lives in, as for `EventStore.connect`.
-        channel: the channel of the streams that its handlers append to.
-        concurrency: how many events of a group are handled at once, by as many tasks.
-        projections: the async projections that it keeps up to date, sharing their partitions with
-            the other processes that run it.
-        inline: the inline projections of the store, which what its handlers append brings up to
-            date; as for `EventStore.connect`.
+        url: the database, as for `EventStore.connect`.
+        schema: the schema of the store, as for `EventStore.connect`.
+        channel: the channel of the streams that the handlers append to.
+        concurrency: how many events of each group are handled at once; the number of tasks per
+            group.
+        projections: the async projections to keep up to date. Processes that run the application
+            share their partitions.
+        inline: the inline projections that appends of the handlers update, as for
+            `EventStore.connect`.
 
     Example:
         ```python
@@ -63,18 +67,27 @@ class AsyncApp(HandlerRegistry[_Handler]):
         report_interval: float = 30.0,
         shutdown_timeout: float = 30.0,
     ) -> None:
-        """Create the groups that are not there, and work until told to stop.
+        """Run the handlers and projections until `stop` is set.
+
+        Missing consumer groups are created, and changed settings are updated.
 
         Args:
-            stop: ends it when set: no new event is started, those in progress are finished.
-            url: another database than the application's own.
-            schema: another schema than the application's own.
-            report_interval: seconds between two lines in the log that tell how the groups stand.
-            shutdown_timeout: seconds that handlers have to finish, after which they are cancelled
-                and their events given back.
+            stop: set it to stop. No new event is started, and events in progress are finished.
+            url: the database to use instead of the application's `url`.
+            schema: the schema to use instead of the application's `schema`.
+            report_interval: the seconds between status lines in the log.
+            shutdown_timeout: the seconds that handlers have to finish after `stop` is set. Handlers
+                that are not finished then are cancelled, and their events returned to their group.
 
         Raises:
-            InvalidInput: there is no handler.
+            InvalidInput: the application has no handlers and no projections.
+
+        Example:
+            ```python
+            stop = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+            await app.run(stop)
+            ```
         """
         parts = self._working()
         size = self.concurrency * len(parts)
@@ -148,7 +161,7 @@ class AsyncApp(HandlerRegistry[_Handler]):
     ) -> None:
         try:
             await daemon.run(stop, shutdown_timeout=shutdown_timeout)
-        except BaseException as error:  # a projection was begun in another way, say
+        except BaseException as error:  # for example ProjectionDefinitionChanged
             if ends_task(error):
                 raise
             failures.append(error)
@@ -179,7 +192,7 @@ class AsyncApp(HandlerRegistry[_Handler]):
                         "handled",
                         extra={**event.facts(), "seconds": time.monotonic() - begun},
                     )
-        except BaseException as error:  # the group was deleted, say
+        except BaseException as error:  # for example GroupNotFound: the group was deleted
             if ends_task(error):
                 raise
             failures.append(error)

@@ -1,4 +1,4 @@
-"""The handlers and projections that an application has registered."""
+"""The registered handlers and projections of an application."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from indelible.store.connect import place, schema_of
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _MOST_BATCHES = 8
-"""How many batches of projections an application works on at once."""
+"""The largest number of projection batches that an application processes at once."""
 
 _log = logging.getLogger("indelible.app")
 
 
 @dataclass(slots=True)
 class HandlerGroup(Generic[Handler]):
-    """One consumer group of an application."""
+    """One consumer group of an application, with its settings, handlers and counters."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -40,12 +40,12 @@ class HandlerGroup(Generic[Handler]):
 
     @property
     def query(self) -> Query:
-        """The events that have a handler."""
+        """The query for all event types that have a handler."""
         return Query(types=sorted(self.handlers))
 
 
 class HandlerRegistry(Generic[Handler]):
-    """What App and AsyncApp have in common."""
+    """The base class of `App` and `AsyncApp`."""
 
     _is_async: bool
 
@@ -84,9 +84,28 @@ class HandlerRegistry(Generic[Handler]):
         park_blocks_stream: bool = True,
         deliver_when_valid: bool = False,
     ) -> None:
-        """Say how a consumer group of this application reads; see `Group.create`.
+        """Set the settings of a consumer group of this application.
 
-        Without this a group has the settings that are the defaults here.
+        A group without this call has the default settings shown here. The settings are described
+        at `Group.create`.
+
+        Args:
+            name: the name of the group.
+            start: the position at which a new group starts.
+            partition_by: the key whose events stay in order, as for `Group.create`.
+            max_attempts: the number of attempts before an event is parked.
+            retry_after: the seconds before the first retry.
+            lease: the lease of a worker in seconds.
+            park_blocks_stream: whether a parked event blocks later events of its stream.
+            deliver_when_valid: whether events are delivered when their valid time comes.
+
+        Example:
+            ```python
+            app.group("mails", max_attempts=10, retry_after=5.0)
+
+            @app.on(OrderCreated, group="mails")
+            def send_confirmation(event: Delivery) -> None: ...
+            ```
         """
         self._part(name).options = {
             "start": start,
@@ -101,21 +120,28 @@ class HandlerRegistry(Generic[Handler]):
     def on(self, *types: Any, group: str | None = None) -> Callable[[Handler], Handler]:
         """Register a handler for event types.
 
-        The handler gets the delivered event (`event.data` is the instance of the class). When it
-        returns the event is acked; when it raises the event is tried again later.
+        The handler gets the delivered event; `event.data` is the instance of the class. If it
+        returns, the event is acked. If it raises an error, the event is retried later.
 
         Args:
-            types: event classes, unions of them, or names of event types.
-            group: the consumer group that handles them; by default the application's.
+            types: event classes, unions of classes, or names of event types.
+            group: the consumer group of the handler; by default the application's.
 
         Returns:
-            A decorator that gives the handler back as it is.
+            A decorator that returns the handler unchanged.
 
         Raises:
-            InvalidInput: no types; a name that no registered class has, and that is not said to be
-                `unregistered`; a type that has a handler in this group, or that upcasters lead
-                away from; a handler of the other variant, or one that takes something else than
-                the event.
+            InvalidInput: one of these: no types were passed; a name has no registered class and is
+                not marked with `unregistered`; the type already has a handler in this group; an
+                upcaster replaces the type; the handler is a coroutine function in `App` or a plain
+                function in `AsyncApp`; or it does not take exactly the event.
+
+        Example:
+            ```python
+            @app.on(OrderCreated, OrderCanceled)
+            def notify(event: Delivery) -> None:
+                print(event.type, event.data)
+            ```
         """
         if not types:
             raise InvalidInput("on() needs the event types to handle: @app.on(OrderCreated)")
@@ -124,8 +150,8 @@ class HandlerRegistry(Generic[Handler]):
         for name in names:
             if (current := codec.upcasting.current_types(name)) != {name}:
                 raise InvalidInput(
-                    f"events of type {name!r} are read as {', '.join(sorted(current))}, since an"
-                    " upcaster leads there: handle that"
+                    f"events of type {name!r} are upcast to {', '.join(sorted(current))}: register"
+                    " a handler for that instead"
                 )
         part = self._part(group or self.group_name)
 
@@ -133,15 +159,15 @@ class HandlerRegistry(Generic[Handler]):
             if inspect.iscoroutinefunction(handler) != self._is_async:
                 raise InvalidInput(
                     f"{type(self).__name__} takes {'coroutine' if self._is_async else 'plain'}"
-                    f" functions, and {handler!r} is none: use"
+                    f" functions, not {handler!r}: use"
                     f" {'App' if self._is_async else 'AsyncApp'} for it"
                 )
             check_handler(handler, "event")
             for name in names:
                 if name in part.handlers:
                     raise InvalidInput(
-                        f"event type {name!r} has a handler in group {part.name!r} already:"
-                        " register this one with a group of its own, on(…, group=…)"
+                        f"event type {name!r} already has a handler in group {part.name!r}:"
+                        " register this one in a group of its own, on(…, group=…)"
                     )
             part.handlers.update(dict.fromkeys(names, handler))
             return handler
@@ -155,15 +181,15 @@ class HandlerRegistry(Generic[Handler]):
         parts = [part for part in self._parts.values() if part.handlers]
         if not parts and not self.projections:
             raise InvalidInput(
-                "the application has no handlers: register some with @app.on(…), or give it"
-                " projections"
+                "the application has no handlers: register one with @app.on(…), or pass"
+                " projections="
             )
         return parts
 
     def _tell_start(
         self, url: str | None, schema: str | None, parts: Iterable[HandlerGroup[Handler]]
     ) -> None:
-        """Say in the log what is run, and on which store."""
+        """Log the store, groups and projections at the start."""
         known = {
             "store": place(url),
             "schema": schema_of(schema),
@@ -175,18 +201,18 @@ class HandlerRegistry(Generic[Handler]):
 
     @property
     def _batches(self) -> int:
-        """How many batches of projections are worked on at once."""
+        """The number of projection batches that are processed at once."""
         wanted = sum(max(1, projection.partitions) for projection in self.projections)
         return min(2 * wanted, _MOST_BATCHES)
 
     @contextmanager
     def _asking(self, part: HandlerGroup[Handler] | None = None) -> Iterator[None]:
-        """Go on without a report where the database cannot be asked: the workers do, too."""
+        """Log a warning if a status cannot be read, and continue, because the workers do too."""
         try:
             yield
         except IndelibleError as error:
-            asked = "a projection" if part is None else f"group {part.name!r}"
-            _log.warning("%s cannot be asked how it stands: %s", asked, error)
+            asked = "projections" if part is None else f"group {part.name!r}"
+            _log.warning("cannot read the status of %s: %s", asked, error)
 
     def _report_projections(self, statuses: Iterable[ProjectionStatus]) -> None:
         names = {getattr(projection, "name", None) for projection in self.projections}
@@ -194,7 +220,7 @@ class HandlerRegistry(Generic[Handler]):
             build = status.build
             if build.name in names:
                 _log.info(
-                    "projection stands",
+                    "projection status",
                     extra={
                         "projection": build.name,
                         "version": build.version,
@@ -211,7 +237,7 @@ class HandlerRegistry(Generic[Handler]):
 
     def _report(self, part: HandlerGroup[Handler], info: GroupInfo) -> None:
         _log.info(
-            "group stands",
+            "group status",
             extra={
                 "group": part.name,
                 "checkpoint": info.checkpoint,

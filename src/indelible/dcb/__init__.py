@@ -1,4 +1,4 @@
-"""Dynamic Consistency Boundary: decisions and conditions across streams."""
+"""Dynamic Consistency Boundary (https://dcb.events): decisions across streams."""
 
 from .decide import Decision
 from .decision_model import DecisionModel

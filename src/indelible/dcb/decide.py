@@ -1,4 +1,4 @@
-"""Read what a decision needs, decide, and append under its condition: operations."""
+"""Operations of a decision: read its models, decide, append under its condition."""
 
 from __future__ import annotations
 
@@ -24,14 +24,22 @@ States = TypeVar("States", bound=tuple[Any, ...])
 
 
 class Decision(Generic[States]):
-    """A decision being made: what its models say, and what is to be appended; see `decide`.
+    """The decision of a `decide` block: the states of its models, and the events to append.
 
     Attributes:
-        states: what the models say, in their order.
-        condition: that none of their events has come since; what `append` takes, for those who
-            append by themselves.
-        results: once the block has ended, what its appends did, in their order; each event without
-            a stream has a result.
+        states: the states of the models, in their order.
+        condition: the append condition: no event of the models was appended since. Pass it to
+            `append` if you append the events yourself.
+        results: after the block, the append results in order. Each event without a stream has a
+            result of its own.
+
+    Example:
+        ```python
+        with store.decide(course_exists("c1"), course_capacity("c1")) as decision:
+            exists, capacity = decision.states
+            decision.append("course-c1", CapacityChanged(capacity + 10))
+        print(decision.results[0].position)
+        ```
     """
 
     def __init__(self, codec: Codec, states: States, condition: AppendCondition) -> None:
@@ -50,26 +58,26 @@ class Decision(Generic[States]):
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Note events to be appended when the block ends, all of them or none.
+        """Append events when the block ends, all or none.
 
         Args:
-            stream: the stream; None gives each event one of its own, `event-<id>`.
-            events: one or many, as for `EventStore.append`.
-            expected: what the stream's version must be, if that matters beside the condition.
+            stream: the stream; None puts each event into its own stream, `event-<id>`.
+            events: one or many events, as for `EventStore.append`.
+            expected: the expected version of the stream, checked in addition to the condition.
             channel: the stream's channel, as for `EventStore.append`.
             metadata: metadata of all of these events. An event's own metadata wins.
 
         Raises:
-            InvalidInput: a version is expected of events without a stream, or one of them is of a
-                class that the store does not know. All else is said when the block ends.
+            InvalidInput: `expected` was passed without a stream, or the class of an event is not
+                registered. Other errors are raised when the block ends.
         """
         if stream is not None:
             self._appends.append(StreamAppend(stream, events, expected, channel, metadata))
             return
         if expected is not ANY:
             raise InvalidInput(
-                f"an event without a stream has no version to expect, and {expected!r} was given:"
-                " name the stream, or leave expected out"
+                f"expected={expected!r} needs a stream, because an event without a stream has no"
+                " version to expect: pass the stream, or omit expected"
             )
         for event in events if isinstance(events, list | tuple) else [events]:
             if not isinstance(event, NewEvent):
@@ -78,12 +86,12 @@ class Decision(Generic[States]):
 
 
 def begin(codec: Codec, models: Sequence[DecisionModel[Any]]) -> Operation[Decision[Any]]:
-    """Read what the models say; see `EventStore.decide`."""
+    """Read the states of the models; see `EventStore.decide`."""
     for model in models:
         if not isinstance(model, DecisionModel):
-            raise InvalidInput(f"a decision takes DecisionModel values, not {model!r}")
+            raise InvalidInput(f"models must be DecisionModel values, not {model!r}")
     if not models:
-        raise InvalidInput("a decision needs at least one DecisionModel to decide on")
+        raise InvalidInput("a decision needs at least one DecisionModel: pass one")
     query = reduce(or_, (model.query for model in models))
     matching = yield from matching_events.read_matching(codec, query)
     states = tuple(_current(codec, model).state_after(matching.events) for model in models)
@@ -91,7 +99,7 @@ def begin(codec: Codec, models: Sequence[DecisionModel[Any]]) -> Operation[Decis
 
 
 def _current(codec: Codec, model: DecisionModel[State]) -> DecisionModel[State]:
-    """A model that knows the events of its query by the types that they are read as."""
+    """Return the model with the current type names of its events, after upcasting."""
     query = codec.upcasting.current(model.query)
     return model if query == model.query else replace(model, query=query)
 
@@ -102,7 +110,7 @@ def finish(
     *,
     metadata: Mapping[str, Any] | None,
 ) -> Operation[list[AppendResult]]:
-    """Append what was decided, if what it was decided on still holds."""
+    """Append the events of the decision under its condition."""
     if decision._appends:
         decision.results = yield from append.append_many(
             settings, decision._appends, condition=decision.condition, metadata=metadata
@@ -117,14 +125,14 @@ def decide_with(
     *,
     metadata: Mapping[str, Any] | None,
 ) -> Operation[list[AppendResult]]:
-    """Attempt once to read, decide and append; see `EventStore.decide_with`."""
+    """Run one attempt to read, decide and append; see `EventStore.decide_with`."""
     decision = yield from begin(settings.codec, models)
     decided = decide(*decision.states)
     if inspect.iscoroutine(decided):
         decided.close()
         raise InvalidInput(
-            "decide must be a plain function: what it must wait for comes before it, or into the"
-            " block of `async with store.decide(…)`"
+            "decide must be a plain function, not a coroutine: await first, or use"
+            " `async with store.decide(…)`"
         )
     if decided is not None:
         for part in decided if isinstance(decided, list | tuple) else [decided]:

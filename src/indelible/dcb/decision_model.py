@@ -1,4 +1,4 @@
-"""A state built from the events that a query selects."""
+"""Decision models: states built from the events that match a query."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class DecisionModel(Generic[State]):
-    """One thing that a decision must know: which events tell it, and how.
+    """One fact that a decision needs, computed from the events that match a query.
 
-    Write a function that makes one, and give several of them to `EventStore.decide`; each sees the
-    events of its own query only. A model that asks for no more than it needs stands in nobody's
-    way: name the types and the tags.
+    Write a function that returns a model, and pass one or more models to `EventStore.decide`. Each
+    model gets only the events of its own query. Query only the types and tags that the decision
+    needs. Other events then never cause a conflict.
 
     Args:
-        query: the events that tell it.
-        initial: what holds before the first of them.
-        evolve: takes the state and the next event, in order of position; returns the next state.
+        query: the events of the model.
+        initial: the state before the first event.
+        evolve: takes the state and the next event, in order of position; returns the new state.
 
     Raises:
-        InvalidInput: the query is none, or `evolve` cannot be called.
+        InvalidInput: `query` is not a `Query`, or `evolve` is not a function.
 
     Example:
         ```python
@@ -47,7 +47,7 @@ class DecisionModel(Generic[State]):
 
     def __post_init__(self) -> None:
         if not isinstance(self.query, Query):
-            raise InvalidInput(f"the query of a decision model must be a Query, not {self.query!r}")
+            raise InvalidInput(f"query of a decision model must be a Query, not {self.query!r}")
         if not callable(self.evolve):
             raise InvalidInput(
                 "evolve of a decision model must be a function of a state and an event, not"
@@ -55,14 +55,19 @@ class DecisionModel(Generic[State]):
             )
 
     def state_after(self, events: Iterable[RecordedEvent]) -> State:
-        """Work out the state from events in order of position; those of others are passed over.
+        """Return the state after the given events. Events that do not match the query are ignored.
+
+        Use it to test a model without a store.
+
+        Args:
+            events: the events, in order of position.
 
         Example:
             ```python
             assert course_capacity("c1").state_after([]) == 0
             ```
         """
-        # A copy, since an `evolve` that changes what it is given would change the model.
+        # A copy, because an `evolve` that changes its argument would change the model.
         state = deepcopy(self.initial)
         for event in events:
             if self.query.matches(event):

@@ -1,4 +1,4 @@
-"""Read the events that match a query, for a decision."""
+"""Read the events that a decision is based on."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from indelible.streams.rows import decode_rows
 
 @dataclass(frozen=True, slots=True)
 class MatchingEvents:
-    """What a decision is made on: the events that match, and the marker of having seen them.
+    """The events that match a query, and the marker for an append condition.
 
     Attributes:
-        events: every visible event that matches, settled or not, in order of position.
-        marker: the `after` of the condition under which the decision is appended.
+        events: all visible events that match, settled or not, in order of position.
+        marker: the marker that records which events were read. Pass it as `after` of the
+            `AppendCondition`.
     """
 
     events: tuple[RecordedEvent, ...]
@@ -36,14 +37,14 @@ class MatchingEvents:
 
 
 def read_matching(codec: Codec, query: Query) -> Operation[MatchingEvents]:
-    """Read what a decision is made on; see `EventStore.read_matching`."""
+    """Read all visible events that match a query; see `EventStore.read_matching`."""
     if check_query(query) is None:
-        raise InvalidInput("read_matching needs a Query: Query() for every event")
+        raise InvalidInput("query of read_matching must be a Query: use Query() for all events")
     stored = codec.upcasting.stored(codec.check_query(query))
     rows = yield Statement("dcb.read_matching", {"items": json.dumps(items(stored))})
     settled, _, _, event_id, _, _, _, _, epoch, *_ = rows[0]
     event_rows = rows[1:]
     events, _ = decode_rows(codec, event_rows, query=codec.upcasting.current(query))
-    # Of the rows: what upcasters leave nothing of was seen, too.
+    # Taken from the rows, because an event that upcasters remove was read, too.
     seen = frozenset(row[0] for row in event_rows if row[0] > settled)
     return MatchingEvents(tuple(events), ConsistencyMarker(settled, seen, UUID(epoch), event_id))

@@ -1,4 +1,4 @@
-"""The event store: one method per operation, no logic; a module for each capability."""
+"""The event store: one method per operation, and one module per capability."""
 
 from indelible.streams.iterators import StreamEvents
 from indelible.streams.iterators_async import AsyncStreamEvents

@@ -1,5 +1,5 @@
 # Generated from aggregates_async.py; do not edit.
-"""Load states and handle commands: methods of the store."""
+"""Store methods that load states and handle commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Object = TypeVar("Object", bound=Aggregate[Any])
 
 
 class AggregateMethods(StoreBase):
-    """The part of an `EventStore` that handles commands."""
+    """The methods of an `EventStore` that load states and handle commands."""
 
     @overload
     def load(
@@ -60,21 +60,21 @@ class AggregateMethods(StoreBase):
         as_of: AsOf | None = None,
         valid_at: datetime | None = None,
     ) -> LoadedState[State] | Object:
-        """Load what the events of a stream make of a decider's initial state, or an aggregate.
+        """Load the state of a decider, or an aggregate, from the events of a stream.
 
         Args:
-            stream: the stream; one never written gives the initial state, at version -1.
+            stream: the stream. If it does not exist, you get the initial state at version -1.
             decider: a `Decider`, or a subclass of `Aggregate`.
-            must_exist: raise `StreamNotFound` if the stream was never written.
-            as_of: only what was recorded by then, as for `read`.
-            valid_at: only the facts that hold at a moment, in order of valid time, as for `read`.
+            must_exist: raise `StreamNotFound` if the stream does not exist.
+            as_of: use only events recorded by this time or position, as for `read`.
+            valid_at: use only facts that hold at this time, in order of valid time, as for `read`.
 
         Returns:
-            The state and its version; of an aggregate, the aggregate.
+            For a decider a `LoadedState` with the state and its version, else the aggregate.
 
         Raises:
-            StreamNotFound: the stream was never written, and `must_exist` was asked for.
-            StreamErased: events were erased, so that there is no state any more.
+            StreamNotFound: the stream does not exist and `must_exist` is true.
+            StreamErased: events of the stream were erased, so the state cannot be loaded.
             EpochMismatch, UnsupportedIsolationLevel, UnknownEventType, DecodingFailed,
                 InvalidInput: as for `read`.
 
@@ -132,39 +132,38 @@ class AggregateMethods(StoreBase):
         metadata: Mapping[str, Any] | None = None,
         attempts: int = 10,
     ) -> CommandResult[Any, Any, Any]:
-        """Handle a command: load the state, decide, and append what follows.
+        """Handle a command: load the state, decide, and append the new events.
 
-        Where somebody else appends in between, only what is new is read, and it is decided anew.
+        If another writer appends in between, the newer events are loaded and the command is
+        decided again (optimistic concurrency).
 
         Args:
             stream: the stream.
             decider: a `Decider`, or a subclass of `Aggregate`.
-            command: what the decider's `decide` takes; for an aggregate, a function that is called
-                with it. Either may be called at each attempt, so it should do nothing but decide; a
-                plain function, also of an async store.
-            command_id: makes the command idempotent. The ids of its events are made from it and
-                the stream's name, and a command of which an event is there is not decided again:
-                what came of it then is returned, wherever the stream stands by now. A command that
-                recorded nothing left nothing to know it by, and is decided again.
-            condition: what must not stand in the log besides, as for `append`. It is checked when
-                events are appended.
+            command: the command for the decider's `decide`; for an aggregate, a function that is
+                called with it. `decide` and the function run once per attempt, so they must have
+                no side effects. Both are plain functions, also with an async store.
+            command_id: makes the command idempotent. The event ids are derived from it and the
+                name of the stream. If events of this command are already stored, its first result
+                is returned. A command that recorded no events is decided again.
+            condition: an append condition, as for `append`. It is checked when events are
+                appended.
             channel: the stream's channel, as for `append`.
-            metadata: what is known about all of the events.
-            attempts: how often to decide at most. Between two attempts it waits for a moment of
-                random length.
+            metadata: metadata for all events of the command.
+            attempts: the largest number of attempts. Before each retry the call waits for a short
+                random time.
 
         Returns:
-            The state after the command, its version, the events recorded, what the append did,
-            and what the function returned that was called with the aggregate.
+            A `CommandResult`: the state after the command, its version, the recorded events and
+            the append result. For an aggregate it also has the return value of the function.
 
         Raises:
-            WrongExpectedVersion: somebody was faster at every attempt.
-            AppendConditionFailed: an event stands in the way of the condition.
-            StreamErased: events were erased, so that there is no state to decide on.
+            WrongExpectedVersion: another writer appended first at every attempt.
+            AppendConditionFailed: an event conflicts with the condition.
+            StreamErased: events of the stream were erased, so the state cannot be loaded.
             StreamClosed, ChannelMismatch, DuplicateEvent, ConnectionLost: as for `append`.
             UnknownEventType, DecodingFailed: an event does not fit the registered classes.
-            InvalidInput: an argument is wrong, or what was decided cannot be appended, or not be
-                read again.
+            InvalidInput: an argument is wrong, or a new event cannot be stored or read back.
 
         Example:
             ```python
@@ -201,28 +200,28 @@ class AggregateMethods(StoreBase):
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Iterator[Object]:
-        """Load an aggregate, change it, and append what it recorded when the block ends.
+        """Load an aggregate, and append the events that the block records.
 
-        The version is checked when the block ends, also where nothing was recorded: what the block
-        has seen still held. Nothing is sent where an error leaves the block. Nothing is locked
-        meanwhile.
+        The events are appended when the block ends. The version of the stream is checked then,
+        even if nothing was recorded. If the block raises an error, nothing is appended. The stream
+        is not locked while the block runs.
 
         Args:
             aggregate: a subclass of `Aggregate`.
             stream: the stream.
-            condition: what must not stand in the log besides, as for `append`; checked when the
-                block ends, also where nothing was recorded.
+            condition: an append condition, as for `append`. It is checked when the block ends,
+                even if nothing was recorded.
             channel: the stream's channel, as for `append`.
-            metadata: what is known about all of the events.
+            metadata: metadata for all events of the block.
 
         Returns:
-            A context manager that gives the aggregate. After the block its `version` is the new
-            one, its `changes` are none, and `stored` is what the append did.
+            A context manager that yields the aggregate. After the block its `version` is the new
+            version, its `changes` are empty, and `stored` is the append result.
 
         Raises:
-            WrongExpectedVersion: somebody was faster. A block cannot be run again; `handle` takes a
-                function, which can.
-            AppendConditionFailed: an event stands in the way of the condition.
+            WrongExpectedVersion: another writer appended first. The block cannot be repeated; use
+                `handle` with a function for automatic retries.
+            AppendConditionFailed: an event conflicts with the condition.
             StreamErased, StreamClosed, ChannelMismatch, ConnectionLost, UnknownEventType,
                 DecodingFailed, InvalidInput: as for `handle`.
 

@@ -1,5 +1,5 @@
 # Generated from base_async.py; do not edit.
-"""What the methods of a store work with."""
+"""Base classes of the store's methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from indelible.subscriptions.head_watcher import Wakeup
 
 
 class StoreBase:
-    """What the methods work with that a store and a transaction have in common."""
+    """The base of methods that stores and transaction stores share: engine, append settings."""
 
     def __init__(self, engine: PoolEngine | BoundEngine, writing: AppendSettings) -> None:
         self._engine = engine
@@ -18,7 +18,7 @@ class StoreBase:
 
 
 class PooledStoreBase(StoreBase):
-    """What the methods of a store alone work with: connections of its own, its watch on the log."""
+    """The base of methods that only stores have: a pooled engine and the wakeup of readers."""
 
     _engine: PoolEngine
 

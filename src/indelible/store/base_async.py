@@ -1,4 +1,4 @@
-"""What the methods of a store work with."""
+"""Base classes of the store's methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from indelible.subscriptions.head_watcher import Wakeup
 
 
 class AsyncStoreBase:
-    """What the methods work with that a store and a transaction have in common."""
+    """The base of methods that stores and transaction stores share: engine, append settings."""
 
     def __init__(self, engine: AsyncPoolEngine | AsyncBoundEngine, writing: AppendSettings) -> None:
         self._engine = engine
@@ -17,7 +17,7 @@ class AsyncStoreBase:
 
 
 class AsyncPooledStoreBase(AsyncStoreBase):
-    """What the methods of a store alone work with: connections of its own, its watch on the log."""
+    """The base of methods that only stores have: a pooled engine and the wakeup of readers."""
 
     _engine: AsyncPoolEngine
 

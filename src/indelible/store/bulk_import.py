@@ -1,5 +1,5 @@
 # Generated from bulk_import_async.py; do not edit.
-"""Bulk import: methods of the store."""
+"""Store methods for bulk import."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from indelible.projections import registry
 from .base import PooledStoreBase
 
 _PASSES_BY_PROJECTIONS = (
-    "an import does not bring inline projections up to date: import through a store that is"
-    " connected without them, with past_inline=True, and build them anew afterwards"
+    "an import does not update inline projections: connect without inline=, import with"
+    " past_inline=True, and rebuild the projections afterwards"
 )
 
 
 class ImportMethods(PooledStoreBase):
-    """The part of an `EventStore` that imports: each chunk is a transaction of its own."""
+    """The methods of an `EventStore` for bulk import."""
 
     def import_events(
         self,
@@ -28,43 +28,43 @@ class ImportMethods(PooledStoreBase):
         keep_recorded_at: bool = False,
         past_inline: bool = False,
     ) -> ImportResult:
-        """Append very many events, such as those of another store, in their order.
+        """Import many events, such as those of another store, in their order.
 
-        They are stored in chunks of up to 10,000 events, each whole or not at all, beside whatever
-        else is appended; memory stays bounded. After an interruption run it again with the same
-        events: what is there is skipped. A stream that others append to meanwhile gets their
-        events between two chunks.
+        Each chunk of up to 10,000 events is one transaction. Memory use is bounded. The import is
+        idempotent: after an interruption, run it again with the same events, and stored events are
+        skipped. Other writers can append at the same time. If they append to an imported stream,
+        their events come between two chunks.
 
         Args:
-            events: lines of NDJSON, as `indelible log --json` writes them (of which `stream`,
-                `type` and `data` must be there), `ImportEvent`, or the `RecordedEvent` of another
-                store. An id is kept; a version is checked against the place that the event gets.
-            source: a name for what the events come from, other for other events. Needed where
-                events have no id: it is made from the source and the event's place in it, so that
-                they are known again.
-            keep_recorded_at: keep the time at which an event was recorded first, where it has one,
-                and do not take the present time for it. It must not be in the future.
-            past_inline: import events that inline projections take, too. These projections miss
-                them, until you build them anew (`rebuild`); the result names them.
+            events: NDJSON lines as written by `indelible log --json`, `ImportEvent` values, or the
+                `RecordedEvent` values of another store. An NDJSON line needs `stream`, `type` and
+                `data`. The id of an event is kept. Its version must match the version that it gets.
+            source: a unique name for the origin of the events. Required if events have no id: the
+                id is then derived from the source and the event's place in it.
+            keep_recorded_at: keep the original recorded time of events that have one, instead of
+                the current time. It must not be in the future.
+            past_inline: also import events of types that inline projections process. These
+                projections miss the events until you rebuild them (`rebuild`). The result names
+                them.
 
         Returns:
-            How many events were imported, and how many were there already.
+            The number of imported events, and the number of events that were already stored.
 
         Raises:
-            InvalidInput: an event cannot be stored, or an inline projection takes it. As with the
-                errors below, the message says which line or event it is; nothing of its chunk is
-                stored, the chunks before stay.
-            DuplicateEvent: an id is there with other content, in another place or another order.
-            WrongExpectedVersion: the version that an event has is not the next one of its stream.
+            InvalidInput: an event cannot be stored, or an inline projection processes its type.
+                The message names the line or event, as do the messages of the errors below.
+                Nothing of its chunk is stored; earlier chunks remain.
+            DuplicateEvent: an id is already stored with other content, in another place or order.
+            WrongExpectedVersion: the version of an event is not the next version of its stream.
             ChannelMismatch: the stream belongs to another channel.
-            PermissionDenied: only the owner of the store may.
-            ConnectionLost: the connection broke and could not be made again in time.
+            PermissionDenied: the role is not the owner of the store.
+            ConnectionLost: the connection broke and could not be restored in time.
 
         Example:
             ```python
             with open("log.ndjson", "rb") as lines:
                 result = store.import_events(lines, keep_recorded_at=True)
-            print(result.imported, "imported,", result.skipped, "were there")
+            print(result.imported, "imported,", result.skipped, "skipped")
             ```
         """
         if self._engine.has_inline:

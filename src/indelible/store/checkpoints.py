@@ -9,11 +9,13 @@ from indelible.projections.registry import checkpoint
 
 
 def reader_checkpoint(name: str, position: int) -> Operation[int]:
-    """How far a consumer group or a projection is; of both where both have the name.
+    """Return the checkpoint of a consumer group or a projection.
+
+    If a group and a projection have the name, return the lower of their checkpoints.
 
     Raises:
-        GroupNotFound: there is neither.
-        ProjectionNotReady: it is a projection that does not serve yet.
+        GroupNotFound: no group and no projection has the name.
+        ProjectionNotReady: the projection is not built yet.
     """
     found = []
     missing: IndelibleError | None = None

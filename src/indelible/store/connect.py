@@ -1,4 +1,4 @@
-"""What comes before a store: where its database is, its settings, its schema."""
+"""Prepare the opening of a store: find its database and schema, check the settings, migrate."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from indelible.serialization.event_classes import EventClasses, Unknown
 from indelible.streams.append_input import AppendSettings
 
 MAX_EVENT_BYTES = 1024 * 1024
-"""How many bytes of data and metadata an event may have, where nothing else is said."""
+"""The default limit for the data and metadata of an event, in bytes."""
 
 URL_VARIABLE = "INDELIBLE_URL"
-"""The environment variable that says where the database is, where no URL is given."""
+"""The environment variable with the URL of the database. It is used if no URL is passed."""
 
 SCHEMA_VARIABLE = "INDELIBLE_SCHEMA"
-"""The environment variable that names the schema, where none is given."""
+"""The environment variable with the schema name. It is used if no schema is passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """All that a store is opened with.
+    """The checked settings of a store.
 
     Attributes:
-        settings: how to reach its database.
-        writing: what its appends have in common.
-        release: to be called once the store is closed.
+        settings: the connection settings.
+        writing: the settings of its appends.
+        release: the function to call after the store is closed.
     """
 
     settings: Settings
@@ -81,13 +81,13 @@ def prepare(
 
 
 def locate(url: str | None) -> tuple[str, Callable[[], None]]:
-    """Find the database, starting the embedded one where that is meant.
+    """Find the database, and start it if it is an embedded one.
 
     Args:
-        url: what the caller gave; None for `$INDELIBLE_URL`, else the embedded database.
+        url: the URL passed by the caller; None for `$INDELIBLE_URL`, else the embedded database.
 
     Returns:
-        A URL for the driver, and what to call when it is no longer used.
+        A URL for the driver, and the function to call when the database is no longer used.
 
     Raises:
         EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
@@ -100,23 +100,23 @@ def locate(url: str | None) -> tuple[str, Callable[[], None]]:
 
 
 def schema_of(schema: str | None) -> str:
-    """The schema that is meant: the one given, else `$INDELIBLE_SCHEMA`, else `indelible`."""
+    """Return the schema passed by the caller, else `$INDELIBLE_SCHEMA`, else `indelible`."""
     return os.environ.get(SCHEMA_VARIABLE) or "indelible" if schema is None else schema
 
 
 def is_embedded(url: str | None) -> bool:
-    """Whether a URL means the embedded database."""
+    """Return whether a URL refers to an embedded database."""
     return _known(url).startswith("embedded:")
 
 
 def would_be_made(url: str | None) -> bool:
-    """Whether opening a store at a URL makes a database: an embedded one that is not there yet."""
+    """Return whether a URL refers to an embedded database that does not exist yet."""
     url = _known(url)
     return url.startswith("embedded:") and not embedded.is_made(embedded.parse_url(url))
 
 
 def place(url: str | None) -> str:
-    """Say where the database of a URL is, for messages: never with its password."""
+    """Return the location of the database of a URL for messages, without the password."""
     url = _known(url)
     return url if url.startswith("embedded:") else target(url)
 
@@ -137,10 +137,10 @@ def _known(url: str | None) -> str:
 
 
 def _nothing() -> None:
-    """Release what needs no release."""
+    """Do nothing: an external database needs no release."""
 
 
 def _check_seconds(what: str, value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9:
         return value
-    raise InvalidInput(f"{what} must be a number of seconds over 0, not {value!r}")
+    raise InvalidInput(f"{what} must be a number of seconds above 0, not {value!r}")

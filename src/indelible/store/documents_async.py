@@ -1,4 +1,4 @@
-"""Read models: methods of the store."""
+"""Store methods that read the documents of projections (read models)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ P = TypeVar("P")
 
 
 class AsyncDocumentMethods(AsyncStoreBase):
-    """The part of an `AsyncEventStore` that reads what projections make of events."""
+    """The methods of an `AsyncEventStore` that read the documents of projections."""
 
     async def project(
         self,
@@ -27,23 +27,23 @@ class AsyncDocumentMethods(AsyncStoreBase):
         as_of: AsOf | None = None,
         valid_at: datetime | None = None,
     ) -> Live[P]:
-        """Fold a projection from the events now, at whatever time: nothing of it is kept.
+        """Compute a projection live from the events, now or for an earlier time.
 
-        For one document whose key is its stream only that stream is read, else all events that
-        the projection takes.
+        The result is not stored. If you ask for one document whose key is its stream, only that
+        stream is read. Otherwise all events of the projection are read.
 
         Args:
             projection: the projection.
-            key: only this document.
-            as_of: only from what was recorded by then, as for `read`.
-            valid_at: only from what holds at this moment, in order of valid time, as for `read`.
+            key: compute only the document with this key; None for all.
+            as_of: use only events recorded by this time or position, as for `read`.
+            valid_at: use only facts that hold at this time, in order of valid time, as for `read`.
 
         Returns:
-            The documents: `.document` is that of the key, `.documents` are all by key.
+            The documents. `.document` is the one of the key; `.documents` has all of them by key.
 
         Raises:
             InvalidInput: the projection has no documents, or an argument is wrong.
-            ProjectionFailed: the projection failed at an event.
+            ProjectionFailed: the projection failed on an event.
 
         Example:
             ```python
@@ -61,13 +61,21 @@ class AsyncDocumentMethods(AsyncStoreBase):
     def documents(
         self, projection: DocumentProjection[P] | type[DocumentProjection[P]]
     ) -> AsyncDocuments[P]:
-        """Give access to the documents of a projection that is kept, inline or async.
+        """Return access to the stored documents of an inline or async projection.
 
         Args:
-            projection: the projection; its version says which documents.
+            projection: the projection. Its version selects the documents.
+
+        Returns:
+            The documents, with methods to read them by key and to find them.
 
         Raises:
             InvalidInput: the projection has no documents.
+
+        Example:
+            ```python
+            order = await store.documents(Orders).read("order-17")
+            ```
         """
         described = ProjectionDefinition(projection, self._append_settings.codec)
         described.check_kind("documents")

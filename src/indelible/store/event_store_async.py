@@ -31,9 +31,9 @@ class AsyncEventStore(
     AsyncGroupMethods,
     AsyncCommonMethods,
 ):
-    """A store of events. Open one with `connect`.
+    """An event store. Open one with `connect`.
 
-    Any number of tasks of one event loop may use one store at once.
+    All tasks of one event loop may share one store.
 
     Example:
         ```python
@@ -64,44 +64,50 @@ class AsyncEventStore(
         """Open a store.
 
         Args:
-            url: where the database is: `postgresql://…`, a connection string of libpq, or
-                `embedded://` for the embedded PostgreSQL (`embedded:///some/folder` for one in a
-                folder of its own). By default `$INDELIBLE_URL`, else the embedded one.
-            schema: the PostgreSQL schema that the store lives in, by default the one of
-                `$INDELIBLE_SCHEMA`, else `indelible`; several stores may share a
-                database.
+            url: the database: `postgresql://…`, a libpq connection string, or `embedded://` for
+                the embedded PostgreSQL. `embedded:///some/folder` keeps its data in that folder.
+                By default `$INDELIBLE_URL`, else the embedded PostgreSQL.
+            schema: the PostgreSQL schema of the store, by default `$INDELIBLE_SCHEMA`, else
+                `indelible`. Several stores can share a database.
             events: the event classes: classes, a union of classes, or a mapping from type names to
-                classes; and `Upcaster` values for what was stored in earlier shapes. Without any,
-                the data of every event is plain JSON data.
-            unknown: what to do with a stored type that has no class: `"raise"` an
-                `UnknownEventType`, or `"keep"` its data as plain JSON data.
-            channel: the channel of every stream that this store appends to. By default a stream's
-                name up to the first `-`.
+                classes. Add `Upcaster` values for events stored with an earlier schema. Without
+                classes, the data of every event is plain JSON data.
+            unknown: how to read a stored type without a class. `"raise"` raises
+                `UnknownEventType`; `"keep"` returns plain JSON data.
+            channel: the channel of all streams that this store appends to. By default a stream's
+                channel is its name up to the first `-`.
             metadata: a plain function that returns metadata for every event that this store
                 appends, such as the id of the current request. It is called once for each append to
                 a stream. What is passed to `append` wins, and an event's own metadata wins over
                 both.
-            inline: the projections that each append brings up to date in its own transaction.
-                Every process that appends has to name them: what it passes by misses its events,
-                and is told in a warning in the log.
-            migrate: make the store, or bring it up to date, first. By default only for the
-                embedded database.
-            max_event_bytes: how many bytes of data and metadata an event may have.
-            pool_size: how many connections to open at most.
-            timeout: how many seconds a call may wait for a connection, may wait for a lock that
-                another transaction holds, and may go on trying when a connection was lost.
+            inline: the projections that each append updates in its own transaction. Pass them in
+                every process that appends. A projection that is not passed misses the events, and
+                a warning is logged.
+            migrate: create or update the store first. By default only for an embedded database.
+            max_event_bytes: the largest size of an event's data and metadata, in bytes.
+            pool_size: the largest number of connections.
+            timeout: how long a call waits for a connection or a lock, and how long it retries
+                after a lost connection, in seconds.
 
         Returns:
-            The store: a context manager that closes it. An async one is awaited or entered.
+            The store, a context manager that closes it. An async store is awaited or entered.
 
         Raises:
             InvalidInput: an argument is wrong.
-            ProjectionDefinitionChanged: an inline projection was begun in another way under its
-                version.
+            ProjectionDefinitionChanged: the version of an inline projection is registered with
+                another definition.
             DatabaseUnreachable: no connection could be made.
-            SchemaMissing, SchemaOutdated, SchemaTooNew: there is no store, or an older or newer
-                one, in the schema.
+            SchemaMissing, SchemaOutdated, SchemaTooNew: the schema has no store, or one made by
+                an older or newer library.
             EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
+
+        Example:
+            ```python
+            async with AsyncEventStore.connect(
+                "postgresql://app@db.example.com/shop", events=[OrderCreated]
+            ) as store:
+                await store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
+            ```
         """
         opened = await run_blocking_async(
             prepare,
@@ -134,24 +140,24 @@ class AsyncEventStore(
         return cls(engine, opened.writing, wakeup)
 
     def bind(self, connection: AsyncConnection) -> AsyncTransactionStore:
-        """Use the store through a connection of yours, inside its transaction.
+        """Use the store through your own connection, in its current transaction.
 
-        You commit; nothing is repeated when the connection is lost. A connection that is not in
-        autocommit mode begins its transaction with the first statement of the store's: there
+        You commit the transaction. Nothing is retried if the connection is lost. If the connection
+        is not in autocommit mode, the first statement of the store begins a transaction, and
         `transaction()` is a savepoint.
 
         Args:
-            connection: a psycopg connection. Django's is `connection.connection`.
+            connection: a psycopg connection. In Django it is `connection.connection`.
 
         Returns:
             A store that appends and reads through the connection.
 
         Raises:
-            InvalidInput: it is no `psycopg.AsyncConnection`.
+            InvalidInput: `connection` is not a `psycopg.AsyncConnection`.
 
         Example:
             ```python
-            async with pool.connection() as connection:  # of a pool of yours, of psycopg's
+            async with pool.connection() as connection:  # from your own psycopg pool
                 await connection.execute("INSERT INTO orders …")
                 bound = store.bind(connection)
                 await bound.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
@@ -160,7 +166,7 @@ class AsyncEventStore(
         return AsyncTransactionStore(self._engine.bind(connection), self._append_settings)
 
     async def close(self) -> None:
-        """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""
+        """Close all connections. A closed store raises `StoreClosed`. You may close it twice."""
         await run_blocking_async(self._wakeup.close)
         await self._engine.close()
 

@@ -1,5 +1,5 @@
 # Generated from groups_async.py; do not edit.
-"""Consumer groups: methods of the store."""
+"""Store methods for consumer groups."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from .transaction_store import TransactionStore
 
 
 class GroupMethods(PooledStoreBase):
-    """The part of an `EventStore` that has consumer groups."""
+    """The methods of an `EventStore` for consumer groups."""
 
     def group(self, name: str) -> Group[TransactionStore]:
         """Return a handle to a consumer group.
 
         Args:
-            name: its name, 1 to 255 characters; the group need not exist yet.
+            name: the name of the group, 1 to 255 characters. The group need not exist yet.
 
         Returns:
-            The group.
+            The handle.
+
+        Example:
+            ```python
+            group = store.group("mails")
+            group.create(Query(types=["OrderCreated"]))
+            ```
         """
         return Group(
             name, self._engine, self._wakeup.watch, self._append_settings.codec, self._bound
         )
 
     def groups(self) -> list[GroupInfo]:
-        """Ask how all consumer groups stand, in order of name."""
+        """Return the status of all consumer groups, in order of name."""
         return self._engine.run(admin_operations.infos(self._append_settings.codec))
 
     def _bound(self, engine: BoundEngine) -> TransactionStore:

@@ -1,4 +1,4 @@
-"""Consumer groups: methods of the store."""
+"""Store methods for consumer groups."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from .transaction_store_async import AsyncTransactionStore
 
 
 class AsyncGroupMethods(AsyncPooledStoreBase):
-    """The part of an `AsyncEventStore` that has consumer groups."""
+    """The methods of an `AsyncEventStore` for consumer groups."""
 
     def group(self, name: str) -> AsyncGroup[AsyncTransactionStore]:
         """Return a handle to a consumer group.
 
         Args:
-            name: its name, 1 to 255 characters; the group need not exist yet.
+            name: the name of the group, 1 to 255 characters. The group need not exist yet.
 
         Returns:
-            The group.
+            The handle.
+
+        Example:
+            ```python
+            group = store.group("mails")
+            await group.create(Query(types=["OrderCreated"]))
+            ```
         """
         return AsyncGroup(
             name, self._engine, self._wakeup.watch, self._append_settings.codec, self._bound
         )
 
     async def groups(self) -> list[GroupInfo]:
-        """Ask how all consumer groups stand, in order of name."""
+        """Return the status of all consumer groups, in order of name."""
         return await self._engine.run(admin_operations.infos(self._append_settings.codec))
 
     def _bound(self, engine: AsyncBoundEngine) -> AsyncTransactionStore:

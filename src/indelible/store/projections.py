@@ -1,5 +1,5 @@
 # Generated from projections_async.py; do not edit.
-"""Projections: methods of the store."""
+"""Store methods for projections."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from indelible.subscriptions.wait import wait_for
 from .base import PooledStoreBase
 
 _CATCH_UP_SECONDS = 10.0
-"""How long `catch_up` waits for others."""
+"""How long `catch_up` waits for partitions that other processes hold."""
 
 
 class ProjectionMethods(PooledStoreBase):
-    """The part of an `EventStore` that keeps projections up to date."""
+    """The methods of an `EventStore` that run, rebuild and administer projections."""
 
     def projector(
         self,
@@ -41,16 +41,29 @@ class ProjectionMethods(PooledStoreBase):
         lease: float = 10.0,
         name: str | None = None,
     ) -> Projector:
-        """Get what keeps one partition of an async projection up to date.
+        """Return a projector, which updates one partition of an async projection.
+
+        Use a `daemon` unless you need to control each step.
 
         Args:
-            projection: the projection; the first `take_over` makes it known to the store.
-            partition: which of its partitions.
-            lease: seconds without a sign of life after which others take over.
-            name: who runs it, for people; by default host and process.
+            projection: the projection. The first `take_over` registers it in the store.
+            partition: the number of the partition, from 0.
+            lease: the lease in seconds. Another process can take over the partition if no
+                heartbeat was sent for this long.
+            name: the name of the worker in status reports; by default host and process.
+
+        Returns:
+            The projector, a context manager.
 
         Raises:
             InvalidInput: an argument is wrong.
+
+        Example:
+            ```python
+            with store.projector(Orders) as projector:
+                if projector.take_over():
+                    projector.step()
+            ```
         """
         run = PartitionProcessor(
             self._append_settings.codec,
@@ -62,17 +75,21 @@ class ProjectionMethods(PooledStoreBase):
         return Projector(ShortTimeoutEngine(self._engine), self._wakeup.watch, run)
 
     def catch_up(self, projection: Projection | type[Projection]) -> int:
-        """Bring an async projection up to the head of this moment, in this process.
+        """Bring an async projection up to the current head, in this process.
 
-        Partitions that other processes hold are waited for.
+        If other processes hold a partition, the call waits for them.
+
+        Args:
+            projection: the projection.
 
         Returns:
-            Its checkpoint, of the version that its code has, whether that serves yet or not.
+            The checkpoint of the projection in the version of its code. This version need not be
+            the one that serves reads.
 
         Raises:
-            ProjectionFailed: the projection failed at an event.
-            ProjectionDefinitionChanged: it was begun in another way under its version.
-            WaitTimeout: others hold a partition and are not as far after ten seconds.
+            ProjectionFailed: the projection failed on an event.
+            ProjectionDefinitionChanged: this version is registered with another definition.
+            WaitTimeout: another process holds a partition and did not reach the head in 10 s.
         """
         settled = self._engine.run(head.head())
         described = ProjectionDefinition(projection, self._append_settings.codec)
@@ -92,23 +109,23 @@ class ProjectionMethods(PooledStoreBase):
     def verify(
         self, projection: DocumentProjection[Any] | type[DocumentProjection[Any]]
     ) -> Verification:
-        """Fold a projection anew up to its checkpoint, and compare with the documents it keeps.
+        """Recompute a projection up to its checkpoint and compare it with its stored documents.
 
-        All documents are in memory meanwhile. It sees one moment, and disturbs nobody. Documents
-        of streams that were erased since differ, until the projection is built anew: what was
-        erased is still in them.
+        The comparison reads one consistent snapshot and blocks no other work. It holds all
+        documents in memory. Documents of streams erased later differ, because they still contain
+        the erased data; a rebuild removes it.
 
         Args:
             projection: the projection, inline or async.
 
         Returns:
-            What differs; `.holds` says whether nothing does.
+            The differences. `.holds` is true if there are none.
 
         Raises:
             InvalidInput: the projection has no documents.
-            ProjectionNotFound: it never ran.
-            ProjectionNotReady: this version of it does not serve yet.
-            ProjectionFailed: it failed at an event.
+            ProjectionNotFound: the projection never ran.
+            ProjectionNotReady: this version of it is not built yet.
+            ProjectionFailed: the projection failed on an event.
         """
         codec = self._append_settings.codec
         return verify(
@@ -116,16 +133,17 @@ class ProjectionMethods(PooledStoreBase):
         )
 
     def projections(self, name: str | None = None) -> list[BuildInfo]:
-        """Ask how projections stand: checkpoints, who keeps them up to date, what went wrong.
+        """Return the builds of projections: their checkpoints, workers and errors.
 
         Args:
-            name: only this one.
+            name: the name of one projection; None for all.
 
         Returns:
-            A row a build: several of a projection while another version is built or served.
+            One entry per build. A projection has several builds while a new version is built next
+            to the one that serves.
 
         Raises:
-            ProjectionNotFound: there is none of the name.
+            ProjectionNotFound: no projection has this name.
         """
         return self._engine.run(registry.builds(name))
 
@@ -137,19 +155,29 @@ class ProjectionMethods(PooledStoreBase):
         concurrency: int = 8,
         name: str | None = None,
     ) -> Daemon:
-        """Get what keeps projections up to date, sharing their partitions with other processes.
+        """Return a daemon, which keeps projections up to date and shares them with other daemons.
 
         Args:
-            projections: async projections. All that this process has the code for: what it cannot
-                run is dealt to others.
-            lease: seconds without a sign of life after which others take over; those notice it
-                a second later at most.
-            concurrency: how many batches it works on at once. The store needs two connections
-                more.
-            name: who runs it, for people; by default host and process, and a random part.
+            projections: all async projections for which this process has the code. Other
+                projections are assigned to other processes.
+            lease: the lease in seconds. Other daemons take over if no heartbeat was sent for this
+                long. They notice it within another second.
+            concurrency: how many batches the daemon processes at once. The `pool_size` of the
+                store must be at least two larger.
+            name: the name of the daemon in status reports; by default host, process and a random
+                part.
+
+        Returns:
+            The daemon; `run` starts it.
 
         Raises:
-            InvalidInput: an argument is wrong, or a projection is given twice.
+            InvalidInput: an argument is wrong, or a projection is passed twice.
+
+        Example:
+            ```python
+            stop = threading.Event()
+            store.daemon([Orders, Baskets]).run(stop)
+            ```
         """
         codec = self._append_settings.codec
         duty = PartitionCoordinator(
@@ -167,25 +195,27 @@ class ProjectionMethods(PooledStoreBase):
         report: Report = report_nothing,
         concurrency: int = 4,
     ) -> None:
-        """Build a projection anew from the log, beside the one that serves, and swap the two.
+        """Rebuild a projection from the log and then cut over to the new build.
 
-        Daemons that have its code take part. When it is interrupted, the next one goes on. It
-        leads a version that does not serve yet to its end, too: an inline projection that is new to
-        a store with events, or in a new version.
+        The current build serves reads until the cutover, which is one transaction. Daemons that
+        have the code of the projection take part. After an interruption, call `rebuild` again; it
+        continues. It also completes a version that is not ready yet, such as an inline projection
+        that is new to a store with events.
 
         Args:
-            projection: the projection. One whose state is not in documents is built in a new
-                version only.
-            report: called again and again with how far it is.
-            concurrency: how many partitions are built at once here. The store needs three
-                connections more.
+            projection: the projection. If its state is not in documents, only a new version can be
+                built.
+            report: called repeatedly with the progress.
+            concurrency: how many partitions this process builds at once. The `pool_size` of the
+                store must be at least three larger.
 
         Raises:
-            InvalidInput: its state is not in documents, and the version serves; or an argument is
-                wrong.
-            EpochMismatch: the store failed over or was restored, and its state is elsewhere.
-            ProjectionStopped: its code fails at an event; what serves goes on.
-            ProjectionDefinitionChanged: it was begun in another way under its version.
+            InvalidInput: an argument is wrong, or the state is not in documents and this version
+                already serves.
+            EpochMismatch: the store failed over or was restored, and the state of the projection
+                is outside the store.
+            ProjectionStopped: the projection failed on an event. The current build still serves.
+            ProjectionDefinitionChanged: this version is registered with another definition.
 
         Example:
             ```python
@@ -198,13 +228,16 @@ class ProjectionMethods(PooledStoreBase):
         rebuild_projection(self._engine, self._wakeup.watch, codec, described, report, slots)
 
     def projection(self, name: str) -> ProjectionAdmin:
-        """Give a projection to an operator: how it stands, what it leaves out, restart, drop.
+        """Return a handle to administer a projection: status, parked events, restart, drop.
 
         Args:
-            name: its name.
+            name: the name of the projection.
+
+        Returns:
+            The handle.
         """
         return ProjectionAdmin(name, self._engine)
 
     def projection_statuses(self) -> list[ProjectionStatus]:
-        """Ask how all projections stand: state, checkpoint, lag, speed; one for each build."""
+        """Return the status of all projections: state, checkpoint, lag and speed of each build."""
         return self._engine.run(admin_operations.statuses())

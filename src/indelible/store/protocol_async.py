@@ -1,6 +1,6 @@
-"""What an event store promises, for clients that reach one in another way than by PostgreSQL.
+"""The protocol of an event store, for clients that do not connect to PostgreSQL directly.
 
-All the rest of a store (deciders, aggregates, decisions) can be built on these methods.
+The other methods of a store (deciders, aggregates, decisions) can be built on these methods.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from indelible.subscriptions.log_follower import Batch, Start
 
 
 class AsyncEvents(Protocol):
-    """Events, one by one."""
+    """An iterator over events."""
 
     def __aiter__(self) -> AsyncIterator[RecordedEvent]: ...
 
@@ -34,38 +34,41 @@ class AsyncEvents(Protocol):
 
 
 class AsyncStreamReading(AsyncEvents, Protocol):
-    """What `read` gives: the events of a stream, in order of version."""
+    """The result of `read`: the events of a stream, in order of version."""
 
     @property
     def version(self) -> int:
-        """Once the events are taken, the highest version read; else -1."""
+        """The highest version read, once the events are taken; -1 before that."""
 
 
 class AsyncLogReading(AsyncEvents, Protocol):
-    """What `read_all` gives: the events of the log, in order of position."""
+    """The result of `read_all`: the events of the log, in order of position."""
 
     @property
     def head(self) -> int:
-        """The position that the reading is complete up to: the `after` of the next one."""
+        """The position up to which the result is complete. Pass it as `after` to the next read."""
 
 
 class AsyncFollowing(AsyncEvents, Protocol):
-    """What `subscribe` gives: the events of the log, those that are there and those that come."""
+    """The result of `subscribe`: the stored events of the log, then new events as they arrive."""
 
     @property
     def position(self) -> int:
-        """Up to here everything that matches was handed out: the `after` of a later reader."""
+        """The position up to which all matching events were delivered."""
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The same with the store's epoch: keep this, and a restored store is noticed."""
+        """The position with the store's epoch. Store it to resume after a restart.
+
+        The epoch detects a store that was restored.
+        """
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that was settled at the last look was handed out."""
+        """Whether all events that were settled at the last poll were delivered."""
 
     def batches(self) -> AsyncIterator[Batch]:
-        """Take what comes in batches."""
+        """Iterate over the events in batches."""
 
     def stop(self) -> None:
         """End the iteration at once."""
@@ -81,7 +84,7 @@ class AsyncFollowing(AsyncEvents, Protocol):
 
 
 class AsyncEventStoreProtocol(Protocol):
-    """What an `AsyncEventStore` promises; each method is described there."""
+    """The protocol of an `AsyncEventStore`. See there for the description of each method."""
 
     async def append(
         self,
@@ -93,7 +96,7 @@ class AsyncEventStoreProtocol(Protocol):
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AppendResult:
-        """Append events to the end of a stream: all of them, or none."""
+        """Append events to the end of a stream, all or none."""
 
     async def append_many(
         self,
@@ -102,7 +105,7 @@ class AsyncEventStoreProtocol(Protocol):
         condition: AppendCondition | Sequence[AppendCondition] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> list[AppendResult]:
-        """Append to several streams in one transaction: all of it, or nothing."""
+        """Append to several streams in one transaction: all events or none."""
 
     def read(
         self,
@@ -136,52 +139,52 @@ class AsyncEventStoreProtocol(Protocol):
         """Read the log, in order of position, up to the head."""
 
     async def read_matching(self, query: Query) -> MatchingEvents:
-        """Read what a decision is made on: every visible event that matches a query."""
+        """Read all visible events that match a query, as the basis of a decision."""
 
     async def head(self) -> int:
-        """Ask for the settled position: at and below it nothing can appear any more."""
+        """Return the head: the settled position, or high-water mark, of the log."""
 
     async def position_at(self, moment: datetime) -> int:
-        """Ask for the position up to which everything was recorded by a moment."""
+        """Return the position up to which all events were recorded by a time."""
 
     async def epoch(self) -> UUID:
-        """Ask for the store's epoch: a random id, another one after a fail-over or a restore."""
+        """Return the store's epoch: a random id that changes after a failover or a restore."""
 
     async def stream(self, name: str) -> StreamInfo | None:
-        """Ask what the store knows of a stream."""
+        """Return the channel, version and times of a stream."""
 
     def streams(
         self, *, channel: str | None = None, prefix: str | None = None
     ) -> AsyncIterator[StreamInfo]:
-        """Ask what streams there are, in order of name."""
+        """Iterate over the streams, in order of name."""
 
     async def close_stream(
         self, stream: str, *, expected: int | ExpectedVersion, reason: str | None = None
     ) -> StreamInfo:
-        """Close a stream: it takes no more events, until it is reopened."""
+        """Close a stream. It takes no new events until it is reopened."""
 
     async def reopen_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
-        """Open a closed stream again; it goes on at the version where it stands."""
+        """Reopen a closed stream. Its version does not change."""
 
     async def archive_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
-        """Move the events of a closed stream out of the way of those that are still written to."""
+        """Move the events of a closed stream to the archive."""
 
     async def erase_stream(self, stream: str, *, reason: str) -> StreamInfo:
-        """Destroy the data and the metadata of a stream's events, for good."""
+        """Erase the data and metadata of a stream's events permanently (GDPR)."""
 
     async def stream_changes(self, stream: str) -> list[StreamChange]:
-        """Ask who closed, reopened, archived or erased a stream, when and why, in order."""
+        """Return who closed, reopened, archived or erased a stream, when and why, in order."""
 
     def subscribe(
         self, query: Any = None, *, after: Start = 0, deliver_when_valid: bool = False
     ) -> AsyncFollowing:
-        """Read the log, and go on with what comes."""
+        """Subscribe to the log: read the stored events, then new events as they arrive."""
 
     async def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:
-        """Wait until a consumer group or a projection is done up to a position."""
+        """Wait until a consumer group or a projection has processed a position."""
 
     async def close(self) -> None:
-        """Close all connections. A closed store raises `StoreClosed`; closing twice is allowed."""
+        """Close all connections. A closed store raises `StoreClosed`. You may close it twice."""
 
     async def __aenter__(self) -> Self: ...
 

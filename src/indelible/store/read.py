@@ -1,5 +1,5 @@
 # Generated from read_async.py; do not edit.
-"""Read: methods of the store."""
+"""Store methods that read streams, the log and facts about the store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Data = TypeVar("Data")
 
 
 class ReadMethods(StoreBase):
-    """The part of an `EventStore` that reads."""
+    """The methods of an `EventStore` that read."""
 
     @overload
     def read(
@@ -82,33 +82,34 @@ class ReadMethods(StoreBase):
     ) -> StreamEvents[Any]:
         """Read a stream, in order of version.
 
-        Events are read in pages as you take them; memory stays bounded for any length.
+        Events are read in pages as you take them, so memory use is bounded for any length.
 
         Args:
             stream: the stream.
-            types: an event class, or a union of some: only these events; None for all.
+            types: an event class, or a union of classes, to read only these events; None for all.
             from_version: the lowest version to read.
-            to_version: the highest version to read; None for no bound.
-            backwards: begin at the highest version.
-            limit: how many events to read at most. What upcasters made several of counts once.
-            must_exist: raise `StreamNotFound` for a stream never written, and give no events
-                otherwise.
-            as_of: only what was recorded by then: a moment, or the position or checkpoint that
-                stands for one.
-            recorded_between: only what was recorded from the first moment on and before the
+            to_version: the highest version to read; None for no limit.
+            backwards: read from the highest version down.
+            limit: the largest number of events. A stored event that an upcaster turns into several
+                counts once.
+            must_exist: raise `StreamNotFound` if the stream does not exist. By default such a
+                stream has no events.
+            as_of: read only events recorded by this time. Instead of a time you can pass a
+                position or a checkpoint.
+            recorded_between: read only events recorded at or after the first time and before the
                 second.
-            valid_at: only the facts that hold at a moment: those with this valid time or an
-                earlier one; in order of valid time, and of position where that is the same.
-            valid_between: only the facts with a valid time from the first moment on and before
-                the second, in that order.
+            valid_at: read only facts that hold at this time: valid at or before it. The order is
+                that of valid time, then of position.
+            valid_between: read only facts valid at or after the first time and before the second.
+                The order is that of valid time, then of position.
 
         Returns:
-            An iterator over the events, whose `version` is the highest version read so far.
+            An iterator over the events. Its `version` is the highest version read so far.
 
         Raises:
-            StreamNotFound: the stream was never written, and `must_exist` was asked for.
+            StreamNotFound: the stream does not exist and `must_exist` is true.
             EpochMismatch: the log has lost events below the checkpoint in `as_of`.
-            UnsupportedIsolationLevel: a moment of recorded time in a REPEATABLE READ or
+            UnsupportedIsolationLevel: a recorded time was passed in a REPEATABLE READ or
                 SERIALIZABLE transaction of `bind`.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
@@ -179,25 +180,25 @@ class ReadMethods(StoreBase):
     ) -> Log[Any]:
         """Read the log, in order of position, up to the head.
 
-        What this returns never changes: no event can appear any more among those read.
+        The result is stable: no event can appear later among the events that were read.
 
         Args:
-            query: which events: a `Query`, an event class, or a union of some; None for all.
-            after: the position after which to begin, such as the `head` of an earlier read.
-            backwards: begin at the head, and go down to `after`.
-            limit: how many events to read at most.
-            as_of: only what was recorded by then: a moment, or the position or checkpoint that
-                stands for one. Once the head `has_passed` the moment, the answer is the same for
-                ever.
-            recorded_between: only what was recorded from the first moment on and before the
+            query: a `Query`, an event class, or a union of classes; None for all events.
+            after: read events after this position, such as the `head` of an earlier read.
+            backwards: read from the head down to `after`.
+            limit: the largest number of events.
+            as_of: read only events recorded by this time. Instead of a time you can pass a
+                position or a checkpoint. Once `has_passed` is true for a time, the result never
+                changes again.
+            recorded_between: read only events recorded at or after the first time and before the
                 second.
-            valid_at: only the facts that hold at a moment: those with this valid time or an
-                earlier one; in order of valid time, and of position where that is the same.
-            valid_between: only the facts with a valid time from the first moment on and before
-                the second, in that order.
+            valid_at: read only facts that hold at this time: valid at or before it. The order is
+                that of valid time, then of position.
+            valid_between: read only facts valid at or after the first time and before the second.
+                The order is that of valid time, then of position.
 
         Returns:
-            An iterator over the events; its `head` is the position that it is complete up to.
+            An iterator over the events. Its `head` is the position up to which it is complete.
 
         Raises:
             EpochMismatch: the log has lost events below the checkpoint in `as_of`.
@@ -227,104 +228,109 @@ class ReadMethods(StoreBase):
         )
 
     def head(self) -> int:
-        """Ask for the settled position: at and below it nothing can appear any more."""
+        """Return the head: the settled position, or high-water mark, of the log.
+
+        No event can appear at or below it any more.
+        """
         return self._engine.run(head.head())
 
     def position_at(self, moment: datetime) -> int:
-        """Ask for the position that stands for a moment: everything up to it was recorded by then.
+        """Return the position up to which all events were recorded by a time.
 
-        It is the one before the first event that was recorded later. Where no such event is
-        settled yet it is the head, and grows; once the head `has_passed` the moment, it never
-        changes.
+        It is the last position before the first event that was recorded later. If no later event
+        is settled yet, it is the head, and may grow. Once `has_passed` is true for the time, the
+        position never changes.
 
         Args:
-            moment: a moment, with a time zone.
+            moment: a time, with a time zone.
 
         Returns:
-            The position, to read `as_of` or to begin `after`.
+            The position. Pass it as `as_of` or `after`.
 
         Raises:
-            InvalidInput: the moment has no time zone.
+            InvalidInput: `moment` has no time zone.
             UnsupportedIsolationLevel: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
         """
         return self._engine.run(recorded_time.position_at(moment))
 
     def has_passed(self, moment: datetime) -> bool:
-        """Ask whether the head has passed a moment: an event recorded later is settled.
+        """Return whether an event recorded after a time is settled.
 
-        Then everything recorded up to the moment is settled too, and what is read `as_of` it is
-        the same for ever. Before, transactions may still be under way that began earlier.
+        If so, all events recorded by that time are settled too, and reads `as_of` that time never
+        change. If not, transactions that began earlier may still be open.
 
         Args:
-            moment: a moment, with a time zone.
+            moment: a time, with a time zone.
 
         Returns:
-            Whether it has.
+            Whether the head has passed the time.
 
         Raises:
-            InvalidInput: the moment has no time zone.
+            InvalidInput: `moment` has no time zone.
             UnsupportedIsolationLevel: in a REPEATABLE READ or SERIALIZABLE transaction of `bind`.
         """
         return self._engine.run(recorded_time.has_passed(moment))
 
     def head_info(self) -> HeadInfo:
-        """Ask how far the log is settled, what waits behind the head, and who holds it back.
+        """Return the head, the number of events waiting after it, and the cause of the wait.
 
         Returns:
-            The head, how many committed events stand behind it, and the open transactions that
-            appended: their process, application, age and last statement.
+            The head, the number of committed events after it, and the open transactions that hold
+            it back. Each transaction has process, application, age and last statement.
         """
         return self._engine.run(head.head_info())
 
     def epoch(self) -> UUID:
-        """Ask for the store's epoch: a random id, another one after a fail-over or a restore."""
+        """Return the store's epoch: a random id that changes after a failover or a restore."""
         return self._engine.run(head.epoch())
 
     def renew_epoch(self) -> UUID:
-        """Begin a new epoch after a restore that the database cannot notice.
+        """Start a new epoch after a restore that the database cannot detect.
 
-        A promoted standby, a point-in-time recovery and a restored dump begin one by themselves.
-        A copied data folder or a snapshot of a disk does not. Afterwards a checkpoint is good only
-        if the event that it carries is still at its place; else its reader gets `EpochMismatch`.
-        Only the owner of the store may call this.
+        Call this after you restored a copied data folder or a disk snapshot. A promoted standby, a
+        point-in-time recovery and a restored dump start a new epoch automatically. An old
+        checkpoint stays valid only if its anchor event still exists at its position. Otherwise its
+        reader gets `EpochMismatch`.
 
         Returns:
             The new epoch.
 
         Raises:
-            PermissionDenied: the role may not.
+            PermissionDenied: the role is not the owner of the store.
         """
         return self._engine.run(epoch.renew_epoch())
 
     def stats(self) -> StoreStats:
-        """Ask how large the store is, per channel too."""
+        """Return the size of the store, in total and per channel."""
         return self._engine.run(statistics.stats())
 
     def types(self) -> list[TypeInfo]:
-        """Say what types of events there are, in order of name.
+        """Return the event types in the log, in order of name.
 
-        The whole log is counted through, in steps of 200,000 positions: a second or two for
-        each million events.
+        The call scans the whole log in steps of 200,000 positions. This takes a second or two per
+        million events.
 
         Returns:
-            Them, with what is registered for each.
+            The types, each with its upcasters and whether a class is registered for it.
         """
         return self._engine.run(event_types.types(self._append_settings.codec))
 
     def check_types(self, *, samples: int = 100) -> list[TypeCheck]:
-        """Check that the events of every type can be read with the classes and upcasters of today.
+        """Check that stored events can be read with the current classes and upcasters.
 
-        Like `types` it goes through the whole log; of each type it reads the first event, the last
-        and some at random.
+        Like `types`, the call scans the whole log. For each type it reads the first event, the
+        last event and a random sample.
 
         Args:
-            samples: how many events of a type to read at random.
+            samples: the number of random events to read per type.
 
         Returns:
-            What it found for each type, in order of name: no `failures` where all were read.
+            One result per type, in order of name. Its `failures` are empty if all events were
+            read.
 
         Raises:
-            InvalidInput: the store was opened without event classes, or `samples` is no number.
+            InvalidInput: the store was opened without event classes, or `samples` is not a valid
+                number.
 
         Example:
             ```python

@@ -1,4 +1,4 @@
-"""Streams and their life cycle: methods of the store."""
+"""Store methods for streams: info, close, reopen, archive, erase."""
 
 from __future__ import annotations
 
@@ -13,49 +13,57 @@ from .base_async import AsyncStoreBase
 
 
 class AsyncStreamMethods(AsyncStoreBase):
-    """The part of an `AsyncEventStore` that looks after streams."""
+    """The methods of an `AsyncEventStore` that manage streams."""
 
     async def stream(self, name: str) -> StreamInfo | None:
-        """Ask what the store knows of a stream.
+        """Return the channel, version and times of a stream.
+
+        Args:
+            name: the stream.
 
         Returns:
-            Its channel, version and times; None for a stream never written.
+            The stream; None if it does not exist.
         """
         return await self._engine.run(info.stream_info(name))
 
     def streams(
         self, *, channel: str | None = None, prefix: str | None = None
     ) -> AsyncIterator[StreamInfo]:
-        """Ask what streams there are, in order of name.
+        """Iterate over the streams, in order of name.
 
         Args:
-            channel: only those of a channel.
-            prefix: only those whose name starts with it.
+            channel: only streams of this channel.
+            prefix: only streams whose name starts with this text.
 
         Returns:
-            An iterator over them; they are read in pages.
+            An iterator over the streams, which reads them in pages.
+
+        Example:
+            ```python
+            async for stream in store.streams(prefix="order-"):
+                print(stream.stream, stream.version)
+            ```
         """
         return pages_async(self._engine, info.StreamsReading(channel=channel, prefix=prefix))
 
     async def close_stream(
         self, stream: str, *, expected: int | ExpectedVersion, reason: str | None = None
     ) -> StreamInfo:
-        """Close a stream: it takes no more events, until it is reopened.
+        """Close a stream. It takes no new events until it is reopened.
 
-        Its events stay where they are, and are read as before. Closing a closed stream changes
-        nothing.
+        Its events can still be read. Closing a closed stream changes nothing.
 
         Args:
             stream: the stream.
-            expected: what you believe its last version to be, as for `append`.
-            reason: why, for the record (`stream_changes`).
+            expected: the version that you expect it to have, as for `append`.
+            reason: the reason, stored for `stream_changes`.
 
         Returns:
-            The stream as it is then.
+            The closed stream.
 
         Raises:
             WrongExpectedVersion: the stream is at another version.
-            StreamNotFound: it was never written.
+            StreamNotFound: the stream does not exist.
 
         Example:
             ```python
@@ -68,62 +76,67 @@ class AsyncStreamMethods(AsyncStoreBase):
         )
 
     async def reopen_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
-        """Open a closed stream again; it goes on at the version where it stands.
+        """Reopen a closed stream. Its version does not change.
 
         Args:
             stream: the stream.
-            reason: why, for the record (`stream_changes`).
+            reason: the reason, stored for `stream_changes`.
 
         Returns:
-            The stream as it is then.
+            The reopened stream.
 
         Raises:
-            StreamNotFound: it was never written.
+            StreamNotFound: the stream does not exist.
         """
         return await self._engine.run(lifecycle.change_stream(stream, "reopen", reason=reason))
 
     async def archive_stream(self, stream: str, *, reason: str | None = None) -> StreamInfo:
-        """Move the events of a closed stream out of the way of those that are still written to.
+        """Move the events of a closed stream to the archive.
 
-        They keep their places, and every reader finds them there. Needs the role
-        SCHEMA_maintainer. Archiving again moves what came since.
+        The events keep their positions and versions, and all readers still receive them. Archive
+        a stream again to move events appended since. Requires the role SCHEMA_maintainer.
 
         Args:
             stream: the stream.
-            reason: why, for the record (`stream_changes`).
+            reason: the reason, stored for `stream_changes`.
 
         Returns:
-            The stream as it is then.
+            The archived stream.
 
         Raises:
-            StreamNotClosed: it is open.
-            StreamNotFound: it was never written.
-            PermissionDenied: the role may not.
+            StreamNotClosed: the stream is open.
+            StreamNotFound: the stream does not exist.
+            PermissionDenied: the role is not a member of SCHEMA_maintainer.
         """
         return await self._engine.run(lifecycle.change_stream(stream, "archive", reason=reason))
 
     async def erase_stream(self, stream: str, *, reason: str) -> StreamInfo:
-        """Destroy the data and the metadata of a stream's events, for good.
+        """Erase the data and metadata of a stream's events permanently (GDPR).
 
-        Their places, ids, types, tags and times stay; `event.data is ERASED` from then on, and
-        consumer groups pass them over. The stream stays open or closed as it is. Needs the role
-        SCHEMA_maintainer. Old copies go with the next VACUUM; backups and the write-ahead log
-        keep theirs until they expire.
+        The positions, versions, ids, types, tags and times of the events remain. Their data is
+        `ERASED`, and consumer groups skip them. The stream stays open or closed. The next VACUUM
+        removes old copies from the tables. Backups and the write-ahead log keep copies until they
+        expire. Requires the role SCHEMA_maintainer.
 
         Args:
             stream: the stream.
-            reason: why, for the record (`stream_changes`).
+            reason: the reason, stored for `stream_changes`.
 
         Returns:
-            The stream as it is then.
+            The erased stream.
 
         Raises:
-            StreamNotFound: it was never written.
-            PermissionDenied: the role may not.
-            InvalidInput: no reason is given.
+            StreamNotFound: the stream does not exist.
+            PermissionDenied: the role is not a member of SCHEMA_maintainer.
+            InvalidInput: `reason` is empty.
+
+        Example:
+            ```python
+            await store.erase_stream("customer-7", reason="erasure request 2024-118")
+            ```
         """
         return await self._engine.run(lifecycle.change_stream(stream, "erase", reason=reason))
 
     async def stream_changes(self, stream: str) -> list[StreamChange]:
-        """Ask who closed, reopened, archived or erased a stream, when and why, in order."""
+        """Return who closed, reopened, archived or erased a stream, when and why, in order."""
         return await self._engine.run(lifecycle.stream_changes(stream))

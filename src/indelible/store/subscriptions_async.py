@@ -1,4 +1,4 @@
-"""Subscribe: methods of the store."""
+"""Store methods that follow the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Data = TypeVar("Data")
 
 
 class AsyncSubscriptionMethods(AsyncPooledStoreBase):
-    """The part of an `AsyncEventStore` that follows the log."""
+    """The methods of an `AsyncEventStore` that follow the log."""
 
     @overload
     def subscribe(
@@ -37,31 +37,30 @@ class AsyncSubscriptionMethods(AsyncPooledStoreBase):
     def subscribe(
         self, query: Any = None, *, after: Start = 0, deliver_when_valid: bool = False
     ) -> AsyncSubscription[Any]:
-        """Read the log, and go on with what comes.
+        """Subscribe to the log: read the stored events, then new events as they arrive.
 
-        Every event that matches is handed out once, in order of position. A lost connection or a
-        server that restarts only makes it wait: it goes on where it was, trying again less and
-        less often. Memory stays bounded: it reads on as you take.
+        Each matching event is delivered once, in order of position. If the connection is lost or
+        the server restarts, the subscription resumes where it was, and retries with backoff.
+        Memory use is bounded: events are read as you take them. Store the `checkpoint` after you
+        process an event; a restart from it gives at-least-once processing.
 
         Args:
-            query: which events: a `Query`, an event class, or a union of some; None for all.
-            after: the checkpoint or position after which to begin, such as the `checkpoint` that
-                you kept; a moment, for what was recorded after it; or `"head"` for what comes
-                from now on.
-            deliver_when_valid: hand out each event when its valid time comes, facts that are known
-                late at once.
-                What was recorded before the start and is valid after it comes too. The order is
-                that of the log for what is due when it comes, and that of valid time for the rest.
-                Keep the `checkpoint`: a position alone does not say how far the time had come.
+            query: a `Query`, an event class, or a union of classes; None for all events.
+            after: the start: a stored `checkpoint` or a position; a time, for events recorded
+                after it; or `"head"`, for new events only.
+            deliver_when_valid: deliver each event when its valid time comes, and backdated events
+                immediately. Events recorded before the start and valid after it are delivered too.
+                Events that are due when they are recorded come in order of position, the others in
+                order of valid time. Store the `checkpoint`, because a position does not include
+                the time.
 
         Returns:
-            An iterator over the events that never ends by itself, and a context manager that
-            stops it.
+            An iterator that never ends by itself. It is also a context manager that stops it.
 
         Raises:
-            EpochMismatch: the log has lost events that this reader may have seen, by a fail-over or
-                a restore: at the start, or while it runs.
-            InvalidInput: an argument is wrong, such as a position that this store never gave out.
+            EpochMismatch: at the start or later: the log has lost events that this reader may have
+                seen, in a failover or a restore.
+            InvalidInput: an argument is wrong, such as a position beyond the end of the log.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
 
@@ -79,22 +78,22 @@ class AsyncSubscriptionMethods(AsyncPooledStoreBase):
         return AsyncSubscription(self._engine, self._wakeup.watch, following)
 
     async def wait_for(self, reader: str, position: int, timeout: float = 10.0) -> int:
-        """Wait until a consumer group or a projection is done up to a position.
+        """Wait until a consumer group or a projection has processed a position.
 
-        So that you can read what you wrote.
+        Use it to read your own writes from a read model.
 
         Args:
-            reader: its name.
-            position: such as that of an `AppendResult`.
-            timeout: seconds to wait at most.
+            reader: the name of the consumer group or projection.
+            position: the position, such as that of an `AppendResult`.
+            timeout: the longest wait in seconds.
 
         Returns:
-            The checkpoint; of the projection's newest version that serves.
+            The checkpoint of the reader; for a projection, that of its newest version that serves.
 
         Raises:
-            GroupNotFound: there is neither a group nor a projection of the name.
-            ProjectionNotReady: the projection does not serve yet.
-            WaitTimeout: it did not come that far in time.
+            GroupNotFound: no group and no projection has this name.
+            ProjectionNotReady: the projection is not built yet.
+            WaitTimeout: the reader did not reach the position in time.
 
         Example:
             ```python

@@ -1,5 +1,5 @@
 # Generated from transaction_store_async.py; do not edit.
-"""What works inside a transaction, and so in a store as well."""
+"""The store inside a transaction, and the methods that it shares with a store."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class CommonMethods(
     ReadMethods,
     StreamMethods,
 ):
-    """What a store and a transaction both do."""
+    """The methods that a store and a transaction store share."""
 
     @contextmanager
     def transaction(self) -> Iterator[TransactionStore]:
-        """Open a transaction for several appends and reads, and for SQL of your own.
+        """Open a transaction for several appends and reads, and for your own SQL.
 
-        What it appended is there for all at once when the block ends, or not at all when an error
-        leaves the block. Keep it short: readers of the log wait behind it. An error of the store
-        inside (a wrong version, say) leaves the transaction usable; you may catch it and go on.
+        The transaction commits when the block ends, and rolls back if the block raises an error.
+        Keep it short, because readers of the log wait for it. An error of the store inside the
+        block, such as `WrongExpectedVersion`, leaves the transaction usable if you catch it.
 
         Returns:
-            A context manager that gives a store bound to the transaction; its `connection` is
-            psycopg's.
+            A context manager that yields a store bound to the transaction. Its `connection` is the
+            psycopg connection.
 
         Example:
             ```python
@@ -51,15 +51,15 @@ class CommonMethods(
 
 
 class TransactionStore(CommonMethods):
-    """A store inside one transaction, from `transaction` or `bind`.
+    """A store bound to one transaction, returned by `transaction` or `bind`.
 
-    It appends, reads and decides. What commits by itself or outlives a transaction is not here, but
-    in `EventStore`: subscriptions, consumer groups, projections that are kept, imports.
+    It appends, reads and decides. Methods that commit by themselves or outlive a transaction exist
+    only on `EventStore`: subscriptions, consumer groups, daemons and rebuilds, imports.
     """
 
     _engine: BoundEngine
 
     @property
     def connection(self) -> Connection:
-        """The connection, for SQL of your own in the same transaction."""
+        """The psycopg connection, for your own SQL in the same transaction."""
         return self._engine.lend()

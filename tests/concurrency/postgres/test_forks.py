@@ -34,7 +34,7 @@ def refused(*uses):
         try:
             use()
         except StoreForked as error:
-            assert "connect in this process" in str(error)
+            assert "connect again in this process" in str(error)
         else:
             raise AssertionError(f"use {number} was not refused")
 

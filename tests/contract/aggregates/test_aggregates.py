@@ -166,7 +166,7 @@ def test_an_aggregate_is_made_without_arguments(store: EventStore, stream: str) 
         def __init__(self, name: str) -> None:
             self.name = name
 
-    with pytest.raises(InvalidInput, match="Named must be made without arguments"):
+    with pytest.raises(InvalidInput, match="Named must be callable without arguments"):
         store.load(stream, Named)
 
 
@@ -330,7 +330,7 @@ def test_an_aggregate_leaves_the_names_of_all_aggregates_alone(
         rival.load(stream, below)
 
     assert str(refused.value) == (
-        f"Own.{name} is a name that Aggregate has for itself: give it another one"
+        f"Own.{name} cannot be used because Aggregate defines {name}: rename it"
     )
 
 
@@ -348,7 +348,7 @@ def test_aggregates_share_no_default_that_can_change(
         pass
 
     assert str(refused.value) == (
-        f"Shared.friends is one {kind} that all its aggregates would share: make it in __init__,"
+        f"Shared.friends is a {kind} that all aggregates would share: create it in __init__,"
         f" or make the class a dataclass with field(default_factory={kind})"
     )
 

@@ -534,9 +534,12 @@ def test_what_cannot_be_kept_is_told_before_anything_is_done(
             self.friends: list[str] = []
 
     for subject, what in (
-        (Unsaid, "friends of .*Unsaid cannot be kept: annotate"),
+        (Unsaid, "friends of .*Unsaid cannot be stored in a snapshot: annotate"),
         (Decider(decide, lambda s, e: s, AccountState, Snapshots()), "type of the state"),
-        (Decider(decide, evolve, AccountState, Snapshots(state=object)), "cannot be kept"),
+        (
+            Decider(decide, evolve, AccountState, Snapshots(state=object)),
+            "cannot be stored as snapshots",
+        ),
     ):
         with pytest.raises(InvalidInput, match=what):
             store.load(stream, subject)
@@ -591,7 +594,7 @@ def test_what_would_come_back_otherwise_is_not_kept(
         assert store.load(stream, subject).state is state
 
     assert snapshots(store, stream) == []
-    assert "would not come back as it is" in caplog.text
+    assert "would not be read back equal" in caplog.text
 
 
 # What states may be -------------------------------------------------------------------------------

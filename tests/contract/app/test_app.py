@@ -90,10 +90,10 @@ def test_an_application_goes_on_where_it_cannot_report(
 ) -> None:
     caplog.set_level(logging.INFO, "indelible.app")
     running.start()
-    wait_until(lambda: "group stands" in caplog.text)
+    wait_until(lambda: "group status" in caplog.text)
     wait_until(lambda: sync_store.group("mails").info().workers)
     connection.execute(f"ALTER FUNCTION {schema}.group_checkpoint RENAME TO gone")
-    wait_until(lambda: "cannot be asked how it stands" in caplog.text)
+    wait_until(lambda: "cannot read the status of" in caplog.text)
     last = sync_store.append("a-1", NewEvent("Happened", {}), expected=ANY).position
     wait_until(lambda: running.seen == [last])
     connection.execute(f"ALTER FUNCTION {schema}.gone RENAME TO group_checkpoint")

@@ -156,7 +156,7 @@ def test_a_group_that_is_not_there_is_told_with_those_that_are(
     store: EventStore, call: Any
 ) -> None:
     store.group("mails").create()
-    with pytest.raises(GroupNotFound, match="'mials'; there are 'mails'"):
+    with pytest.raises(GroupNotFound, match=r"'mials' does not exist \(existing: 'mails'\)"):
         call(store.group("mials"))
 
 

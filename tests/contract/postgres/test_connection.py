@@ -221,7 +221,7 @@ def test_a_store_of_another_event_loop_is_refused(url: str, schema: str) -> None
             store.close,
         ]
         for each in uses:
-            with pytest.raises(WrongEventLoop, match="open one in each"):
+            with pytest.raises(WrongEventLoop, match="open a store in each"):
                 await each()
 
     with asyncio.Runner() as first:

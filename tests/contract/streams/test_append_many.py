@@ -212,7 +212,7 @@ def test_a_conflict_with_the_list_itself_says_no_nonsense(store: EventStore) -> 
         )
 
     assert refusal.value.actual == 0
-    assert "never written (version -1)" not in str(refusal.value)
+    assert "does not exist (version -1)" not in str(refusal.value)
 
 
 def test_one_append_may_be_many(store: EventStore) -> None:

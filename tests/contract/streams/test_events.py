@@ -377,7 +377,7 @@ def test_a_class_that_is_not_registered_is_refused(connect: Connect) -> None:
         with pytest.raises(UnregisteredEventClass) as error:
             store.append("order-1", wrong, expected=NO_STREAM)
         assert type(wrong).__qualname__ in str(error.value)
-        advice = "events=" if isinstance(wrong, OrderCanceled) else "pass instances"
+        advice = "events=" if isinstance(wrong, OrderCanceled) else "pass an instance"
         assert advice in str(error.value)
 
     assert store.stream("order-1") is None

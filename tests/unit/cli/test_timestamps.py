@@ -100,7 +100,7 @@ def test_what_a_reading_is_as_of_may_be_a_position() -> None:
     assert as_of("17") == 17
     assert as_of("1,017") == 1017
     assert as_of(None) is None
-    with pytest.raises(InvalidInput, match="no checkpoint"):
+    with pytest.raises(InvalidInput, match="not a checkpoint"):
         as_of("17@nothing")
 
 
