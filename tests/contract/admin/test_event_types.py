@@ -179,7 +179,7 @@ def test_plain_data_that_its_class_cannot_read_is_refused(
         lambda: store.append("a-1", NewEvent(event_type, data), expected=ANY),
         lambda: store.import_events([ImportEvent("a-1", data, event_type)], source="file"),
     ):
-        with pytest.raises(EncodingFailed, match="could not be read again") as error:
+        with pytest.raises(EncodingFailed, match="could not be read back") as error:
             call()
         assert error.value.field == field
     assert store.stats().events == 0

@@ -479,7 +479,7 @@ def test_plain_data_that_was_decided_is_taken_in_as_it_will_be_read(
     assert handled.state == AccountState(None, 7)
     assert list(handled.events) == told(store, stream) == [Deposited(5), Deposited(3), Withdrawn(1)]
     for wrong, error, says in (
-        (NewEvent("Deposited", {"amount": "5"}), EncodingFailed, "read again as Deposited: Expec"),
+        (NewEvent("Deposited", {"amount": "5"}), EncodingFailed, "read back as Deposited: Expec"),
         (NewEvent("Paid", {}), EncodingFailed, r"the upcaster Paid -> .* failed: KeyError: 'in'"),
         (NewEvent("Lost", {}), UnknownEventType, "Lost"),
         ("Deposited", UnregisteredEventClass, "str"),

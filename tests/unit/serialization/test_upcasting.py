@@ -84,12 +84,12 @@ def no_change(data: Any) -> Any:
         (lambda: Upcaster(7), "must be text, not 7"),
         (lambda: Upcaster("A", into=["B", ""]), "must have 1 to"),
         (lambda: Upcaster("A", "B"), "must be a function"),
-        (lambda: Upcaster("A", no_change, into=()), "nothing to change"),
+        (lambda: Upcaster("A", no_change, into=()), "drops the events"),
         (lambda: Upcaster("A", into=("B", "C")), "needs a change"),
-        (lambda: Codec([Upcaster("A")]), "stands in no class"),
+        (lambda: Codec([Upcaster("A")]), "no class declares it"),
         (lambda: Codec([Upcaster("A", into="A")]), "changes nothing"),
         (lambda: Codec([Upcaster("A", into="B"), Upcaster("A", into="C")]), "two upcasters lead"),
-        (lambda: Codec([Canceled, Upcaster("Canceled", into=())]), "led away from"),
+        (lambda: Codec([Canceled, Upcaster("Canceled", into=())]), "has both the class"),
         (lambda: Codec([Canceled, Upcaster("A", into="Cancelled")]), "has no registered class"),
         (
             lambda: Codec(
@@ -130,11 +130,11 @@ def fails(data: dict) -> dict:
     ("change", "into", "says"),
     [
         (fails, "Canceled", "failed: KeyError: 'amount'"),
-        (lambda data: None, "Canceled", "gave None"),
-        (lambda data: {"reason": float("nan")}, "Canceled", "no data of its type"),
+        (lambda data: None, "Canceled", "returned None"),
+        (lambda data: {"reason": float("nan")}, "Canceled", "data that does not fit its type"),
         (lambda data: {"reason": 7}, "Canceled", "does not fit Canceled"),
         (lambda data: 7, ("Canceled",), "failed: TypeError"),
-        (lambda data: [("Aborted", data)], ("Canceled",), "gave the type 'Aborted'"),
+        (lambda data: [("Aborted", data)], ("Canceled",), "returned the type 'Aborted'"),
     ],
 )
 def test_an_upcaster_that_fails_is_named_with_the_event(
