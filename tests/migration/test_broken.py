@@ -212,7 +212,7 @@ def test_a_sequence_that_would_hand_out_position_0_is_refused(
 ) -> None:
     """As in a copy of the schema without its data: every reader begins after 0."""
     connection.execute(f"ALTER SEQUENCE {schema}.events_position RESTART")
-    with pytest.raises(SchemaError, match="stands before 0"):
+    with pytest.raises(SchemaError, match="is behind 0"):
         EventStore.connect(url, schema=schema)
     with EventStore.connect(url, schema=schema, migrate=True) as store:
         assert store.append("a-1", event(), expected=ANY).position == 1

@@ -124,7 +124,7 @@ def test_a_store_of_an_unreleased_library_is_not_migrated_further(
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(change.format(schema))
 
-    with pytest.raises(SchemaError, match="made by a version of this library that was not"):
+    with pytest.raises(SchemaError, match="created by a version of this library that was not"):
         migrate_store(Settings(server_url, schema))
 
 

@@ -1,4 +1,4 @@
-"""Find out whether there is a store, and delete one."""
+"""Check whether a store exists, and delete a store."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .settings import Settings
 
 
 def has_store(settings: Settings) -> bool:
-    """Whether the schema holds a store, of whatever version.
+    """Return whether the schema contains a store of any version.
 
-    A table `migrations` alone is no sign of one: other applications have such a table, too.
+    A table `migrations` alone is not enough: other applications have such a table too.
 
     Raises:
-        DatabaseUnreachable: no connection could be made.
+        DatabaseUnreachable: no connection could be opened.
     """
     with open_connection(settings) as connection:
         row = connection.execute(
@@ -28,11 +28,11 @@ def has_store(settings: Settings) -> bool:
 
 
 def drop_store(settings: Settings) -> None:
-    """Delete the schema of a store, with all its events and all else that is in it.
+    """Delete the schema of a store with all events and all other objects in it.
 
     Raises:
         PermissionDenied: the role does not own the schema.
-        LockTimeout: somebody uses the store.
+        LockTimeout: another session uses the store.
     """
     with open_connection(settings) as connection:
         try:

@@ -263,7 +263,7 @@ def test_an_append_that_waits_for_the_transaction_around_it_ends_and_says_who_ho
     with store.transaction() as transaction:
         transaction.append("a-1", event(), expected=NO_STREAM)
         pid = transaction.connection.info.backend_pid
-        with pytest.raises(LockTimeout, match="append with what that gives") as error:
+        with pytest.raises(LockTimeout, match="append with the object that it returns") as error:
             store.append("a-1", event(), expected=ANY)
     assert isinstance(error.value, ServerBusy)
     (holder,) = error.value.holders
@@ -312,7 +312,7 @@ def test_a_transaction_that_meets_such_a_session_closes_it(connect: Connect) -> 
         first(transaction, "SET default_transaction_read_only = on")
         unlend(transaction)
 
-    with pytest.raises(DatabaseUnreachable, match="takes no writes"):
+    with pytest.raises(DatabaseUnreachable, match="does not accept writes"):
         with store.transaction() as transaction:
             transaction.append("a-1", event(), expected=NO_STREAM)
     with store.transaction() as transaction:
