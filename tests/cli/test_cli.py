@@ -827,7 +827,7 @@ def test_projections_are_rebuilt_and_verified_as_their_application_has_them(
     refused = alone("rebuild", "owed", "-c", "0")
     assert (
         refused.returncode,
-        "concurrency must be a whole number from 1 on" in refused.stderr,
+        "concurrency must be an integer of at least 1" in refused.stderr,
     ) == (2, True)
 
     # What an inline projection takes is not appended past it.
