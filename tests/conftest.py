@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from indelible import AsyncEventStore, EventStore, embedded
 from indelible.testing.temporary_stores import FreshStores
@@ -30,6 +31,11 @@ from tests.support.sync_adapter import SyncAdapter
 # What a shell runs in the background ignores interrupts, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Both measure wall-clock time, which on a loaded machine says nothing about the strategies.
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 
 
 def _server_names() -> list[str]:

@@ -188,14 +188,14 @@ class Slow(ExternalProjection):
     name = "slow"
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
+        self.begun, self.may_end = threading.Event(), threading.Event()
         self.calls = 0
 
     @handles("Happened")
     def happened(self, event: RecordedEvent) -> None:
         self.calls += 1
         self.begun.set()
-        time.sleep(LONG)
+        assert self.may_end.wait(60)
 
 
 class AsyncSlow(ExternalProjection):
@@ -204,14 +204,14 @@ class AsyncSlow(ExternalProjection):
     name = "slow"
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
+        self.begun, self.may_end = threading.Event(), threading.Event()
         self.calls = 0
 
     @handles("Happened")
     async def happened(self, event: RecordedEvent) -> None:
         self.calls += 1
         self.begun.set()
-        await asyncio.sleep(LONG)
+        assert await asyncio.to_thread(self.may_end.wait, 60)
 
 
 @pytest.mark.parametrize("variant", ["sync", "async"])
@@ -232,11 +232,14 @@ def test_a_daemon_whose_connections_are_all_in_use_keeps_its_partitions(
                         one(connection, f"SELECT count(*) FROM {schema}.projection_workers") == 2
                     )
                 )
-                time.sleep(LONG)  # what nobody renews would be over, and taken by the other
+                time.sleep(LONG)  # without renewals the lease would expire, and `second` take over
             finally:
                 second.stop()
+        # Only now: a batch that finds no connection to commit with is handled again.
+        slow.may_end.set()
         sync_store.wait_for("slow", position, timeout=20)
     finally:
+        slow.may_end.set()
         first.stop()
     assert (slow.calls, other.calls) == (1, 0)
     assert first.failure is None

@@ -75,6 +75,11 @@ def append(store: EventStore, stream: str, *types: str, **facts: Any) -> list[in
     return found
 
 
+def before(moment: datetime, store: EventStore) -> Checkpoint:
+    """A start from which events of a valid time come when due, even if that time has passed."""
+    return Checkpoint(0, store.epoch(), due=(moment - timedelta(seconds=1), 0))
+
+
 @pytest.fixture
 def upcasting(connect: Connect) -> EventStore:
     """A store that has the upcasters; append what is old with `store`."""
@@ -155,8 +160,10 @@ def test_a_subscription_to_what_is_due_knows_old_names(
     store: EventStore, upcasting: EventStore
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
+    start = before(soon, upcasting)
     append(store, "order-1", "Heartbeat", "Closed", "Stopped", valid_at=soon)
-    with upcasting.subscribe(Query(types="Canceled"), deliver_when_valid=True) as subscription:
+    query = Query(types="Canceled")
+    with upcasting.subscribe(query, deliver_when_valid=True, after=start) as subscription:
         assert next(subscription).data == Canceled(1, "closed")
         assert next(subscription).data == Canceled(2, "unknown")
 
@@ -223,7 +230,8 @@ def test_the_checkpoint_of_what_is_due_stands_before_a_split_event_until_its_las
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
     _, position = append(store, "order-1", "Placed", "Closed", valid_at=soon)
-    with upcasting.subscribe(deliver_when_valid=True) as subscription:
+    start = before(soon, upcasting)
+    with upcasting.subscribe(deliver_when_valid=True, after=start) as subscription:
         assert next(subscription).data == Placed(0)
         assert next(subscription).data == Canceled(1, "closed")
         between = Checkpoint.parse(str(subscription.checkpoint))
