@@ -1,4 +1,4 @@
-"""The guides for FastAPI and Django run as they stand, and print what they promise."""
+"""The guides for FastAPI and Django run unchanged, and print the output that they show."""
 
 from __future__ import annotations
 

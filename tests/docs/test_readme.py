@@ -1,4 +1,4 @@
-"""What the README shows is run."""
+"""Run the code of the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code of the tutorial and the guides is run from its first line to its last."""
+"""Run the code of the tutorial and the guides from the first line to the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors: one tree, drawn as it is; each says what happened and what to do."""
+"""Errors: the tree in the docstring is correct, and each error says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control connection: leases while all other connections are in use; what ends no reader."""
+"""The control connection: leases while all other connections are in use; errors and readers."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_a_projector_at_rest_keeps_its_lease_and_learns_that_it_lost_it(
         wait_until(lambda: token("expires_at > clock_timestamp()") == 1)
         time.sleep(1.5)
         assert token("expires_at > clock_timestamp()") == 1
-        # Somebody takes over, and gives it back.
+        # Another worker takes over, and gives the partition back.
         connection.execute(
             f"UPDATE {schema}.projection_partitions SET token = 2, expires_at = '-infinity'"
         )
@@ -292,7 +292,7 @@ def test_a_projector_at_rest_keeps_its_lease_and_learns_that_it_lost_it(
         thread.join()
 
 
-# Who loses a lease ------------------------------------------------------------------------------
+# Lost leases ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", ["sync", "async"])
@@ -422,7 +422,7 @@ def test_a_store_has_one_connection_beside_its_pool(
             assert one(connection, query, name) == 3
 
 
-# What ends no reader ----------------------------------------------------------------------------
+# Errors that end no reader ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [OSError("too many open files"), RuntimeError("no thread")])
@@ -619,7 +619,7 @@ def test_a_statement_that_is_cancelled_ends_no_worker_and_no_daemon(
             worker.start()
             wait_until(lambda: handled and _is_at(sync_store, "sums", position))
             locking.execute(f"LOCK TABLE {schema}.{table} IN ACCESS EXCLUSIVE MODE")
-            if table == "projection_partitions":  # only a batch writes there
+            if table == "projection_partitions":  # only a batch writes to this table
                 sync_store.append("s-2", event(8), expected=ANY)
             cancel_until(connection, caplog, message)
             locking.rollback()

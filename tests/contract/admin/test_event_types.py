@@ -1,4 +1,4 @@
-"""What types of events there are, and whether the code of today can read them."""
+"""List the event types of a store, and check whether the current code can read them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from indelible.bulk_import import ImportEvent
 from indelible.errors import EncodingFailed, ProjectionFailed
 from tests.conftest import Connect
 
-# What is tried here is in operations and client APIs; the statements are those of other reads.
+# This tests operations and client APIs; other tests cover the statements.
 pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 

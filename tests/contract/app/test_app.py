@@ -1,4 +1,4 @@
-"""Running applications: what goes wrong around their handlers."""
+"""Running applications: errors outside their handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections: those that cannot be made, that break, and those of the caller."""
+"""Connections that cannot be opened, connections that break, and connections of the caller."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_all_connections_in_use_says_so(connect: Connect) -> None:
 
 
 def test_the_connection_that_came_back_last_is_used_again(connect: Connect) -> None:
-    # The server keeps caches and plans for each, which stay warm where one is used.
+    # Each server process has its own caches and plans, which stay warm if one is used.
     store = connect(pool_size=3)
     with store.transaction(), store.transaction(), store.transaction():
         pass
@@ -148,7 +148,7 @@ def test_a_connection_with_settings_of_its_own_serves_as_well(
         (stored,) = bound.read("a-1")
         assert (stored.data, stored.recorded_at) == ({"number": 7}, result.recorded_at)
         assert str(stored.recorded_at.tzinfo) == "UTC"
-        # What the caller reads is read as it was.
+        # Queries of the caller return the same types as before.
         assert own.execute("""SELECT '{"a": 1}'::jsonb AS j""").fetchone() == {"j": {"a": 1}}
 
 

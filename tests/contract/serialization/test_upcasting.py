@@ -1,4 +1,4 @@
-"""Stored events of earlier types and shapes are read as those of today, by every kind of reader."""
+"""Every kind of reader returns stored events of earlier types and shapes as current ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import Connect
 
 LONG = 20.0
 
-# What is tried here is in operations and client APIs; the statements are those of other reads.
+# This tests operations and client APIs; other tests cover the statements.
 pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 
@@ -112,7 +112,7 @@ def test_events_are_read_as_what_they_are_today_and_stay_as_they_are_stored(
     ]
     assert connection.execute(written).fetchall() == before
 
-    # What was decided on all of it may expect the version that was come to.
+    # A decision on the whole stream may expect the version after its last event.
     assert upcasting.append("order-1", Placed(9), expected=reading.version).version == 5
 
 
@@ -181,7 +181,7 @@ def test_conditions_and_decisions_see_old_names(store: EventStore, upcasting: Ev
 
     with upcasting.decide(count("Refunded"), count("Aborted"), count("Heartbeat")) as decision:
         assert decision.states == (1, 1, 0)
-        # Of what is read nothing is left, and yet it was not seen.
+        # The upcaster drops the event, but the decision has not seen it: it conflicts.
         append(store, "order-1", "Heartbeat", tags=["order:1"])
         decision.append(None, NewEvent("Placed", Placed(1), tags=["order:1"]))
         with pytest.raises(AppendConditionFailed):
@@ -202,7 +202,7 @@ def test_what_was_seen_is_not_in_the_way_though_nothing_of_it_is_left(
         upcasting.append(None, Placed(1), condition=condition)
 
 
-# Readers that go on ----------------------------------------------------------------------------
+# Readers that follow the log -------------------------------------------------------------------
 
 
 def test_a_checkpoint_moves_past_a_split_event_with_its_last_part_and_past_what_is_gone(

@@ -1,5 +1,6 @@
-"""Subscriptions that hand out each fact when its valid time comes; the argument is in
-docs/explanation/bitemporal.md."""
+"""Subscriptions that return each event when its valid time comes.
+
+docs/explanation/bitemporal.md has the argument."""
 
 from __future__ import annotations
 

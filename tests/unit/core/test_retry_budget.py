@@ -1,4 +1,4 @@
-"""When a statement is repeated, and what is told when it is given up."""
+"""When a statement is retried, and which error is raised after the last attempt."""
 
 from __future__ import annotations
 

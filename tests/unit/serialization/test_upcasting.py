@@ -1,4 +1,4 @@
-"""Upcasters: what is refused, which types a query stands for, and what chains of them give."""
+"""Upcasters: rejected declarations, the types of a query, and the results of chains."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Canceled:
     reason: str = ""
 
 
-# What is declared ------------------------------------------------------------------------------
+# Declarations ----------------------------------------------------------------------------------
 
 
 class CanceledStruct(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ def test_an_attribute_that_holds_no_upcasters_is_refused() -> None:
         Codec(Wrong)
 
 
-# What goes wrong -------------------------------------------------------------------------------
+# Errors ----------------------------------------------------------------------------------------
 
 
 def fails(data: dict) -> dict:
@@ -148,7 +148,7 @@ def test_an_upcaster_that_fails_is_named_with_the_event(
     assert "event 7 of stream 'a-1', stored as 'Old'" in str(error.value)
 
 
-# Which types a query stands for ----------------------------------------------------------------
+# The types of a query --------------------------------------------------------------------------
 
 
 UPCASTERS = [
@@ -221,7 +221,7 @@ def chains(draw: st.DrawFn) -> list[Upcaster]:
 
 def _marks(mark: str) -> Callable[[dict], dict]:
     def change(data: dict) -> dict:
-        data["marks"].append(mark)  # in place: parts must not see each other's
+        data["marks"].append(mark)  # in place: parts must not share the change
         return data
 
     return change
