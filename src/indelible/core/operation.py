@@ -1,8 +1,8 @@
 """Operations, and how an engine runs them.
 
 An operation is a generator. It yields statements, receives their rows, and returns its result. It
-contains the rules but does no I/O, so that the sync and the async API run the same operation
-(sans-IO, as in h11 and httpx).
+contains the rules but does no I/O (sans-IO, as in h11 and httpx). So the sync and the async API run
+the same operation.
 """
 
 from __future__ import annotations

@@ -24,14 +24,14 @@ def validate_name(what: str, name: object) -> str:
             character that cannot be stored or displayed.
     """
     if not isinstance(name, str):
-        raise InvalidInput(f"a {what} must be text, not {name!r}")
+        raise InvalidInput(f"the {what} must be text, not {name!r}")
     if not name or len(name) > NAME_LENGTH:
         shown = name if len(name) <= 40 else name[:40] + "…"
         raise InvalidInput(
-            f"a {what} must have 1 to {NAME_LENGTH} characters; {shown!r} has {len(name)}"
+            f"the {what} must have 1 to {NAME_LENGTH} characters; {shown!r} has {len(name)}"
         )
     if _UNSEEN.search(name):
-        raise InvalidInput(f"a {what} must not contain control characters (NUL, …): {name!r}")
+        raise InvalidInput(f"the {what} must not contain control characters (NUL, …): {name!r}")
     return name if type(name) is str else str.__str__(name)
 
 
@@ -44,7 +44,7 @@ def validate_new_name(what: str, name: object) -> str:
     checked = validate_name(what, name)
     if checked.startswith("$"):
         raise InvalidInput(
-            f"a {what} must not begin with '$': such names are reserved for the store, so use"
+            f"the {what} must not begin with '$': such names are reserved for the store, so use"
             f" another name than {checked!r}"
         )
     return checked

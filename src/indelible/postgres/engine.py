@@ -58,7 +58,7 @@ _SOON = 0.001
 
 
 def _nothing() -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 Step = Callable[[], bool]

@@ -1,8 +1,8 @@
 """Renew the leases of workers on the control connection, while the workers work.
 
-A worker reports that it is alive, and the control connection renews its lease. The lease is also
-renewed while the worker waits for a connection of the pool, reads a long page, or waits for a
-blocked event loop. A worker that hangs reports nothing, and its lease expires.
+A worker reports that it is alive, and the control connection renews its lease. The renewal
+continues while the worker waits for a pool connection or a blocked event loop, or reads a long
+page. A worker that hangs reports nothing, and its lease expires.
 """
 
 from __future__ import annotations

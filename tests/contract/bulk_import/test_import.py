@@ -301,7 +301,7 @@ def test_something_that_gives_no_events_is_refused(store: EventStore, events: An
 def test_an_event_without_an_id_needs_a_source(store: EventStore) -> None:
     with pytest.raises(InvalidInput, match=r"^line 1: it has no id: .* source="):
         store.import_events([line()])
-    with pytest.raises(InvalidInput, match="a source must be text"):
+    with pytest.raises(InvalidInput, match="the source must be text"):
         store.import_events([line()], source=7)
 
 
