@@ -1,4 +1,5 @@
-# The only commands; CI runs the same. Each makes .venv if it is not there, and installs what it needs.
+# All commands of the project; CI runs the same. Each creates .venv if necessary, and installs what
+# it needs.
 
 MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
@@ -10,25 +11,25 @@ help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
 	@echo 'make test    run the tests on the embedded PostgreSQL  (ARGS="-k append" runs some)'
 	@echo 'make test-oldest'
-	@echo '             run them on the PostgreSQL that is installed: CI has 15'
+	@echo '             run them on the installed PostgreSQL (15 in CI)'
 	@echo 'make test-given'
 	@echo '             run them on the database of $$INDELIBLE_TEST_URL, as its superuser'
 	@echo 'make test-programs'
-	@echo '             run what takes longer: make test-concurrency (races, kills and storms),'
+	@echo '             run the long tests: make test-concurrency (races, kills and storms),'
 	@echo '             make test-failover (fail-overs and restores), and make test-docs (every page'
 	@echo '             of the documentation, as a reader runs it, twice)'
 	@echo 'make generate'
 	@echo '             write the sync modules that are generated from the async ones'
-	@echo 'make check   generated code, format, lint, types, import contracts, the built wheel'
-	@echo 'make bench   measure all work beside other stores  (ARGS="--only reads" measures some;'
-	@echo '             bench-quick: all of it in small; bench-correctness: who loses events)'
+	@echo 'make check   check generated code, format, lint, types, imports and the built wheel'
+	@echo 'make bench   measure all workloads next to other stores  (ARGS="--only reads": some;'
+	@echo '             bench-quick: all with little data; bench-correctness: count lost events)'
 	@echo 'make docs    build the documentation into site/'
-	@echo 'make clean   remove all that these commands made'
+	@echo 'make clean   remove everything that these commands created'
 
 demo: .venv/.ready-run
 	@.venv/bin/indelible demo $(ARGS)
 
-# Most of a test's time is waiting for a server: one more at once than the two cores of the usual machine.
+# Tests mostly wait for a server: use one process more than the two cores of the usual machine.
 IN_PARALLEL := --numprocesses=3 --dist=worksteal
 
 QUICK := --ignore=tests/concurrency --ignore=tests/docs --ignore=tests/failover
@@ -54,7 +55,7 @@ test-programs: test-concurrency test-docs test-failover
 test-docs: .venv/.ready-pages
 	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/docs $(ARGS)
 
-# Each course of a fail-over is run once: its tests stay in one process.
+# Each fail-over scenario runs once, so its tests stay in one process.
 test-failover: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=loadscope tests/failover $(ARGS)
 
@@ -93,7 +94,7 @@ clean:
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# .venv with the package in it (run), and with one dependency group more. Anew whenever
+# .venv with the package (run), and with one more dependency group. Installed again whenever
 # pyproject.toml changes.
 .venv/.ready-run: pyproject.toml .ci/venv
 	@.ci/venv run

@@ -1,8 +1,8 @@
-"""Generates the sync modules of src/indelible from the async ones: `x.py` from `x_async.py`.
+"""Generate the sync modules of src/indelible from the async ones: `x.py` from `x_async.py`.
 
-`generate_sync.py` writes them, `generate_sync.py --check` compares what is there. It rewrites
-tokens: names by the rules below, and the words of docstrings, messages and comments as well. There
-are no conditional blocks: a module that would need one is written by hand (see HAND_WRITTEN).
+`generate_sync.py` writes them, and `generate_sync.py --check` compares them with the existing ones.
+It rewrites tokens: names by the rules below, and the words of docstrings, messages and comments.
+There are no conditional blocks: a module that would need one is written by hand (HAND_WRITTEN).
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ NAMES = {
     "asynccontextmanager": "contextmanager",
     "asyncio": "threading",
 }
-"""Names that become others."""
+"""Async names and their sync names."""
 
 PATTERNS = {
     r"Async(?=[A-Z])(\w+)": r"\1",  # AsyncEventStore
     r"_Async(?=[A-Z])(\w+)": r"_\1",
     r"(\w{3,})_async": r"\1",  # event_store_async, but not is_async
 }
-"""Shapes of names that lose a part."""
+"""Patterns of async names, and how to shorten them to sync names."""
 
 PHRASES = {
     "a task": "a thread",
@@ -63,7 +63,7 @@ PHRASES = {
     "tasks of one event loop": "threads",
     "tasks that": "threads that",
 }
-"""What docstrings and comments say in other words."""
+"""Phrases in docstrings and comments, and their sync replacements."""
 
 _HEADER = "# Generated from"
 _WORD = re.compile(r"\w+")
@@ -74,7 +74,7 @@ _used: set[str] = set()
 
 
 def rename(name: str) -> str:
-    """The sync name for an async one."""
+    """Return the sync name for an async name."""
     if name in NAMES:
         _used.add(name)
         return NAMES[name]
@@ -86,20 +86,20 @@ def rename(name: str) -> str:
 
 
 def reword(text: str) -> str:
-    """The text of a string or a comment, its code examples included."""
+    """Return the sync text of a string or a comment, including code examples."""
     text = _PHRASE.sub(lambda phrase: rephrase(phrase[0]), _KEYWORDS.sub("", text))
     return _WORD.sub(lambda word: rename(word[0]), text)
 
 
 def rephrase(phrase: str) -> str:
-    """The words for threads in the place of those for tasks."""
+    """Return the phrase about threads that replaces a phrase about tasks."""
     _used.add(phrase.lower())
     replacement = PHRASES[phrase.lower()]
     return replacement.capitalize() if phrase[0].isupper() else replacement
 
 
 def rewrite(source: str) -> str:
-    """The sync code for async code, not formatted yet."""
+    """Return the sync code for async code, not formatted."""
     line_starts = [0, *accumulate(map(len, source.splitlines(keepends=True)))]
     parts: list[str] = []
     at = 0
@@ -107,7 +107,7 @@ def rewrite(source: str) -> str:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         start, end = (line_starts[row - 1] + column for row, column in (token.start, token.end))
         if not is_dropped:
-            parts.append(source[at:start])  # spaces, and line ends behind a backslash
+            parts.append(source[at:start])  # spaces, and line ends after a backslash
         at = end
         is_dropped = token.type == tokenize.NAME and token.string in ("async", "await")
         if not is_dropped:
@@ -125,24 +125,24 @@ _REWRITTEN: dict[str, Callable[[str], str]] = {
 
 
 def ruff(code: str, path: Path, *arguments: str) -> str:
-    """What ruff makes of a module."""
+    """Return the output of ruff for a module."""
     command = [str(RUFF), *arguments, "--quiet", f"--stdin-filename={path}", "-"]
     done = subprocess.run(command, input=code, stdout=subprocess.PIPE, check=True, text=True)
     return done.stdout
 
 
 def generate(source: Path, target: Path) -> str:
-    """The text of a generated module."""
+    """Return the text of a generated module."""
     code = f"{_HEADER} {source.name}; do not edit.\n{rewrite(source.read_text('utf-8'))}"
-    # In sync code blocks and imports come together, and a loop that only yields is a `yield from`.
-    # Long lines are the formatter's business.
+    # Sync code has fewer `with` blocks and imports, and a loop that only yields is a `yield from`.
+    # The formatter breaks long lines.
     rules = ("--select=I,SIM117,UP028", "--config=line-length=320")
     fixes = ("check", "--fix-only", "--unsafe-fixes", *rules)
     return ruff(ruff(code, target, *fixes), target, "format")
 
 
 def main(*, only_check: bool) -> int:
-    """Write or compare all generated modules; the number of those that differ, or of faults."""
+    """Write or compare all generated modules; return the number of differences and faults."""
     faults = 0
     sources = sorted(SOURCE.rglob("*_async.py"))
     targets: set[Path] = set()
@@ -165,11 +165,11 @@ def main(*, only_check: bool) -> int:
     for path in sorted(set(SOURCE.rglob("*.py")) - targets):
         if path.read_text("utf-8").startswith(_HEADER):
             faults += 1
-            print(f"{path.relative_to(ROOT)}: nothing generates it any more: remove it")
+            print(f"{path.relative_to(ROOT)}: has no async source any more: remove it")
     known = {str(source.relative_to(SOURCE)) for source in sources}
     unused = {*NAMES, *PATTERNS, *PHRASES} - _used | HAND_WRITTEN - known
     for rule in sorted(unused):
-        print(f"{Path(__file__).name}: nothing uses the rule {rule!r}: remove it", file=sys.stderr)
+        print(f"{Path(__file__).name}: the rule {rule!r} is unused: remove it", file=sys.stderr)
     return faults + len(unused)
 
 

@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks`. See docs/explanation/performance-budgets.md."""
+"""The command `python -m benchmarks`. See docs/explanation/performance-budgets.md."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from benchmarks.workloads import WORK
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PARTIAL = RESULTS / "partial"
-"""Where the results of quick runs and of some works go, apart from those of the last whole run."""
+"""The folder for results of quick and partial runs, apart from those of the last full run."""
 
 
 def main() -> int:
-    """Run what was asked for; return the exit status."""
+    """Run the selected benchmarks; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="everything once, in small")
     parser.add_argument(
-        "--correctness", action="store_true", help="who loses events, not who is fast"
+        "--quick", action="store_true", help="run everything once, with little data"
     )
-    parser.add_argument("--only", default="", help=f"some of {','.join(WORK)}, with commas between")
     parser.add_argument(
-        "--out", type=Path, help="the folder for results; by default benchmarks/results"
+        "--correctness", action="store_true", help="count lost events instead of measuring speed"
     )
+    parser.add_argument("--only", default="", help=f"some of {','.join(WORK)}, comma-separated")
+    parser.add_argument("--out", type=Path, help="folder for results (default: benchmarks/results)")
     parser.add_argument("--alone", action="store_true", help="without the other stores")
     parser.add_argument("--rounds", type=int, help="turns of each contender")
     arguments = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _is_done(name: str, bench: Bench, console: Console) -> bool:
-    """Do one kind of work; where it fails the others are done all the same."""
+    """Run one workload; if it fails, the others still run."""
     console.rule(name)
     begun = time.monotonic()
     try:

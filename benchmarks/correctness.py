@@ -1,9 +1,9 @@
-"""Who loses events: writers with lists of events, slow commits and rollbacks; one reader follows.
+"""Count lost events: one reader follows writers with lists of events, slow commits and rollbacks.
 
 A position is handed out before its transaction commits, so positions become visible out of order,
-and a reader that remembers the highest one that it saw passes over those that come late. Each store
-is written to by two processes of eight threads and followed by a third process, as its own
-documentation says. What the reader saw is then compared with what the writers know to be committed.
+and a reader that only remembers the highest one skips late ones. Two processes of eight threads
+write to each store, and a third process follows it, as its documentation says. Then the events of
+the reader are compared with those that the writers have committed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A store, and how it is written to and followed."""
+    """A store, with its way to write and to follow."""
 
     peer: Peer
     writers: str
@@ -71,7 +71,7 @@ CASES = (
 
 
 def run(bench: Bench, folder: Path) -> int:
-    """Check all cases; give the exit status: 1 where Indelible itself is at fault."""
+    """Check all cases; return the exit status: 1 if Indelible itself is at fault."""
     rows: list[tuple[str, ...]] = []
     findings: list[dict[str, Any]] = []
     status = 0

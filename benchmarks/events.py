@@ -1,4 +1,4 @@
-"""The events that are appended and read: about 180 bytes of JSON each."""
+"""The events to append and read: about 180 bytes of JSON each."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import msgspec
 DATA_BYTES = 180
 FIRST_NUMBER = 10_000_000
 FIRST_MOMENT = 10**15
-"""Added to `number` and `at`, so that all events are of one length."""
+"""Added to `number` and `at`, so that all events have the same length."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderPlaced:
-    """The event of which there are many.
+    """The common event.
 
     Attributes:
-        number: the writer's own count.
-        at: nanoseconds of the machine's monotonic clock, where it matters when it was made.
+        number: the count of the writer.
+        at: nanoseconds of the monotonic clock, if the time of the append matters.
     """
 
     order_id: UUID
@@ -34,7 +34,7 @@ class OrderPlaced:
 
 @dataclass(frozen=True, slots=True)
 class OrderReviewed:
-    """One of a hundred: what a filtered scan looks for."""
+    """The rare event: one of a hundred, which a filtered scan selects."""
 
     order_id: UUID
     customer: str
@@ -46,7 +46,7 @@ class OrderReviewed:
 
 Event = OrderPlaced | OrderReviewed
 
-# For the stores that take and give bytes: the fastest way there is.
+# For stores that use bytes: the fastest encoder and decoder.
 encode = msgspec.json.Encoder().encode
 DECODERS: dict[str, Callable[[bytes | str], Event]] = {
     "OrderPlaced": msgspec.json.Decoder(OrderPlaced).decode,
@@ -55,12 +55,12 @@ DECODERS: dict[str, Callable[[bytes | str], Event]] = {
 
 
 def placed(number: int, at: int = 0, order_id: UUID | None = None) -> OrderPlaced:
-    """Make an event."""
+    """Make a common event."""
     return OrderPlaced(*_facts(number, at, order_id))
 
 
 def reviewed(number: int) -> OrderReviewed:
-    """Make one of the rare ones."""
+    """Make a rare event."""
     return OrderReviewed(*_facts(number, 0, None))
 
 
@@ -68,17 +68,17 @@ def log_lines(events: int, *, at_a_time: int, ids: str) -> list[bytes]:
     """Make a log as lines of NDJSON, the same each time: streams of ten events, mixed.
 
     Args:
-        events: how many.
-        at_a_time: how many streams are under way at any moment: each event is of one of them,
-            drawn at random, and another stream begins where one has all its events.
-        ids: `ordered`, such as UUIDv7 are, or `random`.
+        events: the number of events.
+        at_a_time: the number of streams in progress at any time. Each event belongs to a random one
+            of them. When a stream has all its events, another begins.
+        ids: `ordered`, like UUIDv7, or `random`.
     """
     chance = random.Random(events)
 
     def drawn() -> UUID:
         return UUID(int=chance.getrandbits(128), version=4)
 
-    # Those that are there when the log begins are at any of their events.
+    # The streams in progress at the beginning start at a random event.
     streams = [f"order-{drawn()}" for _ in range(at_a_time)]
     remaining = [chance.randint(1, 10) for _ in streams]
     lines = []

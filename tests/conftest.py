@@ -1,8 +1,8 @@
-"""The servers that the suite runs on, and stores on them.
+"""The servers of the tests, and stores on them.
 
-Every test of the contract runs sync and async on every server: the embedded PostgreSQL 18, a
-system PostgreSQL where there is one (15 on Debian 12), and `$INDELIBLE_TEST_URL` where it is given.
-Each test has a schema of its own, of the library's own plugin for pytest.
+Every contract test runs sync and async on every server: the embedded PostgreSQL 18, an installed
+PostgreSQL (15 on Debian 12), and the database of `$INDELIBLE_TEST_URL` if it is set. Each test has
+its own schema, from the pytest plugin of the library.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from indelible import AsyncEventStore, EventStore, embedded
 from indelible.testing.temporary_stores import FreshStores
 from tests.support.servers import SystemServer, system_binaries
 from tests.support.sync_adapter import SyncAdapter
 
-# What a shell runs in the background ignores interrupts, and so would all that the tests start.
+# A background job of a shell ignores interrupts, and so would all processes that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Both measure wall-clock time, which depends on the load of the machine and not on the test.
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 
 
 def _server_names() -> list[str]:

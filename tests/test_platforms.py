@@ -1,4 +1,4 @@
-"""What can be tested on Linux of other platforms."""
+"""Tests of other platforms that can run on Linux."""
 
 from __future__ import annotations
 

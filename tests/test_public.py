@@ -1,4 +1,4 @@
-"""What is exported and documented, and what is the same for threads and for tasks."""
+"""All exports are documented, and sync and async classes agree."""
 
 from __future__ import annotations
 

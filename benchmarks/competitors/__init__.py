@@ -1,4 +1,4 @@
-"""The stores and limits that Indelible is compared with, and what a driver can ask of a store."""
+"""The stores and limits to compare Indelible with, and the interface of a store for drivers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["AsyncStore", "Conflict", "NotRun", "Peer", "Store", "Stream", "new_s
 
 
 class Conflict(Exception):
-    """A store refused an append because of its expected version or condition."""
+    """A store rejected an append because of its expected version or condition."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A store that takes part, or one way to use it.
+    """A store in the comparison, or one way to use it.
 
     Attributes:
-        mode: which of its ways this is, in a word or two; the rest is told in its module.
-        client: its class, as `module:class`; or the program that drives it.
-        open: makes a place for it: a database, a server. Gives the options of its client.
+        mode: the way to use it, in a word or two; its module describes the details.
+        client: its class, as `module:class`, or the program that drives it.
+        open: creates a database or a server for it, and returns the options of its client.
     """
 
     name: str
@@ -37,54 +37,54 @@ class Peer:
 
     @property
     def label(self) -> str:
-        """Its name and mode."""
+        """The name and mode."""
         return ", ".join(filter(None, (self.name, self.mode)))
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream under the names that the stores want."""
+    """A stream with the kinds of names that the stores use."""
 
     id: UUID
 
     @property
     def name(self) -> str:
-        """Its name, where streams are named by text."""
+        """Its name for stores that use text as stream names."""
         return f"order-{self.id}"
 
 
 def new_stream() -> Stream:
-    """Name a stream that nobody has written to."""
+    """Make a name for a new stream."""
     return Stream(uuid4())
 
 
 class Store:
-    """A store as drivers use it. A peer has the methods that make sense for it."""
+    """The interface of a store for drivers. A competitor has the methods that apply to it."""
 
     def append(self, stream: Stream, events: Sequence[Event], version: int) -> None:
-        """Append in one commit, if the stream's last version is the given one, -1 for none.
+        """Append in one commit, if the stream has the given version; -1 for a new stream.
 
         Raises:
-            Conflict: it is at another one.
+            Conflict: the stream has another version.
         """
         raise NotImplementedError
 
     def append_anyway(self, stream: Stream, events: Sequence[Event]) -> None:
-        """Append in one commit, whatever the stream's version."""
+        """Append in one commit, without checking the version of the stream."""
         raise NotImplementedError
 
     def last_version(self, stream: Stream) -> int:
-        """Ask the store for the stream's last version."""
+        """Return the last version of a stream."""
         raise NotImplementedError
 
     def append_if_none(self, tag: str, event: Event, after: int | None) -> int:
-        """Append under a tag, if nothing under that tag stands after a position.
+        """Append with a tag, if no event with that tag is after a position.
 
         Returns:
-            The position, for the next one; None stands for the beginning.
+            The position for the next append. Pass None for the first one.
 
         Raises:
-            Conflict: something stands there.
+            Conflict: there is such an event.
         """
         raise NotImplementedError
 
@@ -93,32 +93,32 @@ class Store:
         raise NotImplementedError
 
     def scan(self, how: str) -> int:
-        """Read the log: `typed`, `raw` (whatever the store gives without classes) or `matching`.
+        """Read the log: `typed`, `raw` (the data of the store without classes) or `matching`.
 
         Returns:
-            How many events were read.
+            The number of events that were read.
         """
         raise NotImplementedError
 
     def follow(self, note: Callable[[Event], None], *, at_end: bool) -> Callable[[], None]:
-        """Hand all events to `note`, from the beginning or from now on, as a subscription does.
+        """Pass all events to `note`, from the beginning or from now on, as a subscription does.
 
         Returns:
-            What stops it.
+            A function that stops it.
         """
         raise NotImplementedError
 
     def write(self, stream: Stream, events: Sequence[Event], *, slow: bool, fail: bool) -> bool:
-        """Append several events, for the correctness bench.
+        """Append several events, for the correctness benchmark.
 
         Args:
-            stream: the stream of this writer alone.
-            events: those to append.
-            slow: leave time between the first event and the commit, where a user can.
-            fail: undo it at the end, where a user can.
+            stream: a stream that only this writer uses.
+            events: the events to append.
+            slow: wait between the first event and the commit, if the store allows it.
+            fail: roll back at the end, if the store allows it.
 
         Returns:
-            Whether it was committed.
+            Whether the events were committed.
         """
         raise NotImplementedError
 
@@ -127,7 +127,7 @@ class Store:
 
 
 class AsyncStore(Protocol):
-    """A store with coroutines, as drivers use it."""
+    """The interface of an async store for drivers."""
 
     async def append(self, stream: Stream, events: Sequence[Event], version: int) -> None:
         """As in `Store`."""

@@ -1,4 +1,4 @@
-"""The limits of reading and of bulk import: raw binary COPY, out of the log, into a bare table."""
+"""The limits of reading and bulk import: binary COPY out of the log and into a bare table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK = 1 << 16
 
 
 def copy_out(url: str, events: int) -> Contender:
-    """All columns of all events, thrown away as they come."""
+    """COPY all columns of all events, and discard them."""
 
     def measure(_seconds: float) -> Sample:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -34,14 +34,14 @@ def copy_out(url: str, events: int) -> Contender:
 
 
 def copy_in(url: str, lines: Sequence[bytes]) -> Contender:
-    """What a store has imported into a table with the same columns and indexes, and nothing else.
+    """COPY the events of an import into a bare table with the same columns and indexes.
 
-    The JSON is that of the lines: what comes out of a store has its keys in the order in which they
-    are stored, which spares the database to sort them.
+    The JSON is that of the lines. JSON from the store has sorted keys, so the database would not
+    have to sort them.
 
     Args:
         url: the store.
-        lines: what it has imported.
+        lines: the imported lines.
     """
     with psycopg.connect(url) as connection, connection.cursor(binary=True) as cursor:
         stored = cursor.execute(
@@ -77,7 +77,11 @@ _read = msgspec.json.Decoder(_Line).decode
 def _row(stored: tuple[Any, ...], data: msgspec.Raw) -> bytes:
     position, stream_id, version, recorded_at, event_id, event_type = stored
     numbers = (position, stream_id, version, microseconds(recorded_at))
-    fields = (event_id.bytes, event_type.encode(), b"\1" + bytes(data))  # 1: the form of jsonb
+    fields = (
+        event_id.bytes,
+        event_type.encode(),
+        b"\1" + bytes(data),
+    )  # 1: the version of the jsonb format
     return b"".join(
         (
             pack(">h", len(numbers) + len(fields)),

@@ -1,6 +1,5 @@
-// Emmett on PostgreSQL, driven as benchmarks/harness/client.py drives the Python stores: options in
-// the first line, then a command a line. It has its own language's runtime, so what is compared is
-// what its users get; its concurrency is that of tasks in one process.
+// Emmett on PostgreSQL. Like benchmarks/harness/client.py it reads options from the first line, then
+// one command per line. It runs on Node.js, as for its users. Its writers are tasks in one process.
 
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
@@ -99,7 +98,7 @@ const commands = {
 
   open: async () => ({}),
 
-  // A call is a transaction: it can be neither slow nor undone.
+  // A call is a transaction, so it can neither be slowed down nor rolled back.
   async write_for_check({ writers, seconds }) {
     const committed = [];
     const deadline = now() + seconds * 1e6;

@@ -1,4 +1,4 @@
-"""Emmett on PostgreSQL: a store for Node.js, driven by the program beside this one."""
+"""Emmett on PostgreSQL: a store for Node.js, driven by emmett.mjs."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The `eventsourcing` library on PostgreSQL.
 
-"default" is its `PostgresApplicationRecorder`, "DB functions" the same with
-`POSTGRES_ENABLE_DB_FUNCTIONS`, "DCB" its `PostgresDCBRecorderTT`.
+"default" is its `PostgresApplicationRecorder`, "DB functions" is the same with
+`POSTGRES_ENABLE_DB_FUNCTIONS`, and "DCB" is its `PostgresDCBRecorderTT`.
 
-Set up through its factories and environment variables, as its documentation does; the pool as large
-as there are writers, up to 16. Its recorders take and give bytes: they get JSON made by msgspec,
-the fastest way there is, and no part of its domain model is paid for.
+It is set up through its factories and environment variables, as in its documentation. The pool has
+a connection for each writer, up to 16. Its recorders use bytes, and get JSON from msgspec, the
+fastest encoder. The costs of its domain model are not included.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ApplicationRecorder(Store):
         return stop
 
     def write(self, stream: Stream, events: Sequence[Event], *, slow: bool, fail: bool) -> bool:
-        # One call is one transaction, so none can be made slow; one that fails has a version twice.
+        # One call is one transaction, so it cannot be slowed down. To fail it uses a version twice.
         if fail:
             doubled = [self._stored_event(stream.id, 10**9, "OrderPlaced", b"")] * 2
             try:
@@ -200,7 +200,7 @@ class DCBRecorder(Store):
 
 
 class ConditionalDCBRecorder(DCBRecorder):
-    """The same, whose lists are appended under a condition on the stream's tag."""
+    """The same, with a condition on the tag of the stream for lists of events."""
 
     def __init__(self, url: str, connections: int = 5) -> None:
         super().__init__(url, connections)

@@ -38,7 +38,7 @@ def _database(server: Server) -> Iterator[Mapping[str, Any]]:
 
 
 class Indelible(Store):
-    """One store, shared by all threads, with the settings that are the defaults."""
+    """One store with default settings, shared by all threads."""
 
     def __init__(self, url: str, *, typed: bool = True) -> None:
         self.store = EventStore.connect(url, events=Event if typed else ())
@@ -57,7 +57,7 @@ class Indelible(Store):
         return -1 if last is None else last.version
 
     def append_if_none(self, tag: str, event: Event, after: int | None) -> int:
-        # Nobody else writes under this tag, so that the position is as good as a marker.
+        # No other writer uses this tag, so the position can serve as the marker.
         condition = AppendCondition(Query(tags=tag), after=after or 0)
         new = NewEvent(type(event).__name__, event, tags=(tag,))
         return self.store.append(None, new, condition=condition).position
@@ -93,7 +93,7 @@ class Indelible(Store):
         return True
 
     def head(self) -> None:
-        """Ask for the settled position."""
+        """Query the head."""
         self.store.head()
 
     def import_lines(self, lines: Sequence[bytes]) -> None:
@@ -105,11 +105,11 @@ class Indelible(Store):
 
 
 class Undone(Exception):
-    """A transaction that is not to be committed."""
+    """Rolls a transaction back."""
 
 
 class GroupWorker(Indelible):
-    """A worker of one consumer group: `follow` hands out and acks what falls to it."""
+    """A worker of one consumer group: `follow` passes on and acks its events."""
 
     def __init__(self, url: str, group: str) -> None:
         super().__init__(url)
@@ -138,7 +138,7 @@ class GroupWorker(Indelible):
 
 @dataclass
 class Customer:
-    """What is kept of orders."""
+    """The document of an order."""
 
     orders: int = 0
     total: int = 0
@@ -166,7 +166,7 @@ class ByHundred(ByOrder):
 
 
 class Projecting(Indelible):
-    """A projection of documents: `scan` brings a new one up to the head, or folds it live."""
+    """A document projection: `scan` brings a new one up to the head, or reads it live."""
 
     def scan(self, how: str) -> int:
         projection = ByHundred() if how == "hundred" else ByOrder()
@@ -179,7 +179,7 @@ class Projecting(Indelible):
 
 
 class RawIndelible(Indelible):
-    """Without event classes: the data of every event is plain JSON data."""
+    """A store without event classes: the data of every event is plain JSON data."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, typed=False)
@@ -206,10 +206,10 @@ class AsyncIndelible:
 
 
 def fill(url: str, events: int, length: int) -> None:
-    """Fill an empty store from inside the database, with streams of a length, in turns.
+    """Fill an empty store inside the database, with interleaved streams of one length.
 
-    The tables are left as appends would leave them: the streams at their last versions, the
-    sequences behind what was handed out.
+    The tables are the same as after appends: streams have their last versions, and sequences their
+    last values.
     """
     streams = events // length
     with psycopg.connect(url, autocommit=True) as connection:
@@ -240,7 +240,7 @@ def fill(url: str, events: int, length: int) -> None:
 
 
 def some_streams(url: str, count: int) -> list[str]:
-    """Draw streams at random; name them as the drivers do."""
+    """Return random streams, with the names that drivers use."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "SELECT name FROM indelible.streams ORDER BY random() LIMIT %s", [count]

@@ -1,8 +1,9 @@
-"""Message DB: its functions in PostgreSQL, called as its documentation says, through psycopg.
+"""Message DB: its PostgreSQL functions, called through psycopg as its documentation says.
 
-Its `install.sh` runs psql as a server's administrator; here the same files are run in the same
-order. Left out are the extension pgcrypto, which the embedded PostgreSQL has not got and of which
-only `gen_random_uuid` is used, part of PostgreSQL itself since 13; and the grants to its role.
+Its `install.sh` runs psql as an administrator; this module runs the same files in the same order.
+Two parts are left out. The embedded PostgreSQL lacks the extension pgcrypto: Message DB only uses
+its `gen_random_uuid`, which is a part of PostgreSQL since 13. The grants to its role are not
+needed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _FILES = (
 _PATH = "-c search_path=message_store,public"
 _PAGE = 1000
 _POLL_SECONDS = 0.1
-"""Its consumers ask again after 100 ms where they found nothing."""
+"""Its consumers poll again after 100 ms if they found nothing."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The limit of reacting: a bare table, an INSERT and a NOTIFY per commit, a reader that LISTENs.
+"""The limit of latency: an INSERT into a bare table and a NOTIFY per commit, and a listener.
 
-It misses rows that commit late, and NOTIFY serialises all commits: no store can do that.
+It misses rows that commit late, and NOTIFY serializes all commits, so no store can work this way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The limits of writing: what pgbench, a client in C, gets out of the same server."""
+"""The limits of writing: pgbench, a client in C, on the same server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SELECT outcome, last_version, last_position, recorded_at, details FROM indelible
 
 @contextmanager
 def inserts(server: Server, clients: int) -> Iterator[Contender]:
-    """The barest INSERT per commit."""
+    """One plain INSERT per commit."""
     with server.database("pgbench") as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
@@ -44,7 +44,7 @@ def inserts(server: Server, clients: int) -> Iterator[Contender]:
 
 @contextmanager
 def appends(server: Server, clients: int) -> Iterator[Contender]:
-    """The call of `indelible.append` that the library makes."""
+    """The call of `indelible.append` as the library sends it."""
     with server.database("pgbench") as url:
         EventStore.connect(url, migrate=True).close()
         yield _contender(url, f"indelible.append, {_clients(clients)}", _APPEND, clients)
@@ -52,7 +52,7 @@ def appends(server: Server, clients: int) -> Iterator[Contender]:
 
 @contextmanager
 def appends_without_conditions(server: Server, clients: int) -> Iterator[Contender]:
-    """The same where the functions do not know of tags and conditions."""
+    """The same, with functions that do not support tags and conditions."""
     with server.database("pgbench") as url:
         EventStore.connect(url, migrate=True).close()
         with psycopg.connect(url, autocommit=True) as connection:
@@ -62,7 +62,7 @@ def appends_without_conditions(server: Server, clients: int) -> Iterator[Contend
 
 
 def _forget_tags(connection: psycopg.Connection, name: str) -> None:
-    """Cut the one statement of a function that is there for tags."""
+    """Remove the statement for tags from a function."""
     (found,) = connection.execute(
         "SELECT pg_get_functiondef(oid) FROM pg_proc"
         " WHERE proname = %s AND pronamespace = 'indelible'::regnamespace",

@@ -1,4 +1,4 @@
-"""The limit of loading a stream: its rows by a prepared statement, and nobody looks at them."""
+"""The limit of loading a stream: fetch its rows with a prepared statement, without decoding."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""UmaDB: a store of its own kind, in Rust, with its Python client.
+"""UmaDB: a store in Rust, with its Python client.
 
-Its server is in the wheel and is started as the wheel's documentation says, with a new file. It
-speaks gRPC through a TCP port of this machine; PostgreSQL is spoken to through a Unix socket.
+Its server is in the wheel, and is started with a new file as the documentation says. Clients
+connect with gRPC over a local TCP port, while PostgreSQL uses a Unix socket.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 class UmaDB(Store):
-    """One client, shared by all threads; a stream is a tag, its version a condition on that tag."""
+    """One client, shared by all threads. A stream is a tag, its version a condition on the tag."""
 
     def __init__(self, url: str) -> None:
-        # Here and not above: importing it replaces the handler of SIGINT, and it fails in a
-        # thread that is not the main one.
+        # Imported here: the import replaces the handler of SIGINT, and fails outside the main
+        # thread.
         import umadb
 
         self._umadb = umadb
@@ -92,7 +92,7 @@ class UmaDB(Store):
         self._client.append([self._event(event, stream.name) for event in events])
 
     def last_version(self, stream: Stream) -> int:
-        # Read to its end: a response that is dropped before is a reset of its connection.
+        # Read to the end: dropping a response early resets its connection.
         found = list(self._client.read(self._tagged(stream.name), backwards=True, limit=1))
         if not found:
             return -1

@@ -1,1 +1,1 @@
-"""What all benchmarks share."""
+"""The shared parts of all benchmarks."""

@@ -1,4 +1,4 @@
-"""One run: its server, what was compared, and what came out."""
+"""One run: its server, its comparisons and its results."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .server import Server
 from .table import Row, amount
 
 _FIXED = frozenset({"scan", "catch_up", "import_lines"})
-"""Commands whose work is a fixed one, however long it takes."""
+"""Commands with a fixed amount of work instead of a fixed time."""
 
 
 @dataclass
 class Comparison:
-    """What was measured side by side.
+    """Contenders that were measured side by side.
 
     Attributes:
-        unit: what the rates count: "appends/s".
-        chart: its title in the chart, where it has a place there.
+        unit: the unit of the rates: "appends/s".
+        chart: its title in the chart, if it is shown there.
     """
 
     title: str
@@ -40,12 +40,12 @@ class Comparison:
     chart: str = ""
 
     def measured(self, key: str) -> Result | None:
-        """Give a result, if that contender took part and did not fail."""
+        """Return the result of a contender; None if it did not take part or failed."""
         found = self.results.get(key)
         return None if found is None or found.failed else found
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything, for the file of results."""
+        """Return everything for the file of results."""
         return {
             "title": self.title,
             "unit": self.unit,
@@ -55,10 +55,10 @@ class Comparison:
 
 
 class Field:
-    """The contenders of one comparison: each has a place and a driver of its own while it is open.
+    """The contenders of one comparison; each has its own place and driver while the block is open.
 
-    `contender`, `filled` and `place_or_none` give None for one that does not take part; why it
-    cannot is noted.
+    `contender`, `filled` and `place_or_none` return None for a contender that does not take part.
+    The reason is recorded.
     """
 
     def __init__(self, bench: Bench, stack: ExitStack) -> None:
@@ -68,18 +68,18 @@ class Field:
     def beside(
         self, peer: Peer, place: Mapping[str, Any], options: Mapping[str, Any] | None = None
     ) -> Driver:
-        """Start a driver in a place that is there already."""
+        """Start a driver in an existing place."""
         return self._stack.enter_context(self.apart(peer, place, options))
 
     def apart(
         self, peer: Peer, place: Mapping[str, Any], options: Mapping[str, Any] | None = None
     ) -> Driver:
-        """Start one that the caller closes."""
+        """Start a driver that the caller closes."""
         command = python_driver(peer.client) if isinstance(peer.client, str) else list(peer.client)
         return Driver(command, {**place, **(options or {})})
 
     def place_or_none(self, peer: Peer) -> Mapping[str, Any] | None:
-        """Make a place that several drivers are to share; None where the peer cannot take part."""
+        """Make a place for several drivers; None if the competitor cannot take part."""
         if self._bench.is_alone and peer.kind == "peer":
             return None
         try:
@@ -89,7 +89,7 @@ class Field:
             return None
 
     def place(self, peer: Peer) -> Mapping[str, Any]:
-        """Make a place that several drivers are to share."""
+        """Make a place for several drivers."""
         return self._stack.enter_context(peer.open(self._bench.server))
 
     def contender(
@@ -102,15 +102,15 @@ class Field:
         fill: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> Contender | None:
-        """Prepare a contender whose driver does one thing.
+        """Prepare a contender whose driver runs one command.
 
         Args:
             peer: the store.
-            do: the command that is measured, with its arguments; `seconds` is added.
-            mode: what is added to the peer's mode.
+            do: the command to measure; `seconds` is added to its arguments.
+            mode: an addition to the mode of the competitor.
             options: more options of its client.
-            fill: what is appended first, as arguments of `fill`; the streams become an argument.
-            **arguments: those of the command.
+            fill: arguments of `fill`, which runs first; the streams become an argument of `do`.
+            **arguments: the arguments of the command.
         """
         driver, streams = self._start(peer, options, fill)
         if driver is None:
@@ -122,7 +122,7 @@ class Field:
     def contender_of(
         self, peer: Peer, driver: Driver, do: str, *, mode: str = "", **arguments: Any
     ) -> Contender:
-        """Prepare a contender of a driver that is there already."""
+        """Prepare a contender with an existing driver."""
 
         def measure(seconds: float) -> Sample:
             given = arguments if do in _FIXED else {**arguments, "seconds": seconds}
@@ -132,7 +132,7 @@ class Field:
         return Contender(peer.name, modes, peer.kind, measure)
 
     def filled(self, peer: Peer, fill: Mapping[str, Any]) -> Driver | None:
-        """Start a driver whose store is filled; None where the peer cannot take part."""
+        """Start a driver with a filled store; None if the competitor cannot take part."""
         return self._start(peer, None, fill)[0]
 
     def _start(
@@ -151,13 +151,13 @@ class Field:
             return None, []
 
     def fill(self, driver: Driver, place: Mapping[str, Any], fill: Mapping[str, Any]) -> list[str]:
-        """Have a driver fill its store; give the streams."""
+        """Have a driver fill its store; return the streams."""
         streams: list[str] = driver.ask("fill", timeout=600, **fill)["streams"]
         self._bench.server.analyze(str(place.get("url", "")))
         return streams
 
     def add(self, opening: AbstractContextManager[Contender]) -> Contender | None:
-        """Prepare a contender that needs no driver."""
+        """Prepare a contender without a driver."""
         return self._stack.enter_context(opening)
 
 
@@ -165,8 +165,8 @@ class Bench:
     """One run.
 
     Attributes:
-        is_alone: whether the peers are left out.
-        absent: who could not take part, and why.
+        is_alone: whether the competitors are left out.
+        absent: the competitors that could not take part, and the reasons.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Bench:
 
     @contextmanager
     def field(self) -> Iterator[Field]:
-        """Open a place for contenders."""
+        """Open a comparison for contenders."""
         self.server.settle()
         with ExitStack() as stack:
             yield Field(self, stack)
@@ -198,7 +198,7 @@ class Bench:
         seconds: float | None = None,
         chart: str = "",
     ) -> Comparison:
-        """Measure contenders side by side, and show what came out."""
+        """Measure contenders side by side, and show the results."""
         here = {key: found for key, found in contenders.items() if found is not None}
         measured = alternate(
             list(here.values()),
@@ -227,10 +227,10 @@ class Bench:
 
         Args:
             compared: the comparison.
-            ours: which of Indelible's results.
+            ours: the key of Indelible's result.
             work: the first column; by default the title of the comparison.
-            budgets: the budgets of the ratios, by the other side's key.
-            against: which other sides; by default all that are not Indelible's.
+            budgets: the budgets of the ratios, by the key of the other side.
+            against: the other sides; by default all that are not Indelible.
         """
         budgets = budgets or {}
         mine = compared.measured(ours)
@@ -261,7 +261,7 @@ class Bench:
             )
 
     def profile(self, found: Profile) -> None:
-        """Keep a profile, and show it."""
+        """Record and show a profile."""
         self.profiles.append(found)
         table = Table(*found.columns, title=found.title, title_justify="left")
         for column in table.columns[2:]:
@@ -271,12 +271,12 @@ class Bench:
         self.show(table)
 
     def note_absent(self, who: str, why: object) -> None:
-        """Note who could not take part, and why."""
+        """Record a competitor that could not take part, and the reason."""
         self.absent[who] = str(why)
         self._console.print(f"not run: {who}: {why}", style="yellow", markup=False)
 
     def say(self, text: str) -> None:
-        """Tell how far it is."""
+        """Show the progress."""
         self._console.print(text, markup=False)
 
     def show(self, table: Table) -> None:

@@ -1,4 +1,4 @@
-"""What must hold, as ratios in one run: absolute figures drift from machine to machine."""
+"""The budgets, as ratios within one run: absolute figures differ between machines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Budget:
-    """A bound, and what it bounds: the ratio to the other side, or Indelible's own figure.
+    """A bound for the ratio to the other side, or for a figure of Indelible.
 
     Attributes:
-        at_least: whether the figure must reach the bound; else it must not pass it.
-        of: what is bounded, where that is not the ratio: "p50 ms".
+        at_least: whether the bound is a lower one; otherwise it is an upper one.
+        of: the figure with the bound, if it is not the ratio: "p50 ms".
     """
 
     bound: float
@@ -19,7 +19,7 @@ class Budget:
     of: str = ""
 
     def holds(self, figure: float) -> bool:
-        """Tell whether a measured figure keeps the bound. Nothing is rounded in our favour."""
+        """Return whether a figure keeps the bound, without rounding."""
         return figure >= self.bound if self.at_least else figure <= self.bound
 
     def __str__(self) -> str:
@@ -33,13 +33,13 @@ def at_least(bound: float) -> Budget:
 
 
 def at_most(bound: float, of: str = "") -> Budget:
-    """Bound the ratio, or a figure of ours, from above."""
+    """Bound the ratio, or a figure of Indelible, from above."""
     return Budget(bound, at_least=False, of=of)
 
 
 SINGLE_OVER_EVENTSOURCING = at_least(3)
 SINGLE_OVER_PGBENCH = at_least(0.6)
-"""Of the same call of the database's function through pgbench."""
+"""Over the same call of the database function through pgbench."""
 TASKS_OVER_EVENTSOURCING = at_least(20)
 """100 and more tasks, each to a stream of its own, over `eventsourcing` with 16 threads."""
 TASKS_OVER_PGBENCH = at_least(1.3)
@@ -50,7 +50,7 @@ BATCH_OVER_EVENTSOURCING = at_least(2)
 CONDITIONS_OVER_EVENTSOURCING = at_least(3)
 """Conditional appends, 16 threads, over its DCB recorder."""
 PLAIN_OVER_WITHOUT_CONDITIONS = at_least(0.95)
-"""The same function without the statements that are there for tags and conditions."""
+"""Over the same function without its statements for tags and conditions."""
 BYTES_OVER_EVENTSOURCING = at_most(1)
 IMPORT_OVER_COPY = at_least(0.6)
 """Over COPY into a bare table with the same columns and indexes."""
@@ -60,7 +60,7 @@ LATENCY_P50 = at_most(5, "p50 ms")
 LATENCY_P99 = at_most(25, "p99 ms")
 """From append to handler, at 1,000 events/s."""
 PROJECTED = Budget(20_000, of="events/s")
-"""Events that an async projection of documents takes in."""
+"""Events of an async document projection."""
 APPEND_GROWTH = at_most(1.2)
-"""What an append costs among 10 million events, over what it costs among 10 thousand."""
+"""The cost of an append to 10 million events over that to 10 thousand."""
 SCAN_MEMORY = at_most(200, "MiB")

@@ -1,4 +1,4 @@
-"""The chart: a small panel for each comparison that has a title for it."""
+"""The chart: a small panel for each comparison with a chart title."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import matplotlib as mpl
 
 mpl.use("agg")
 
-from matplotlib import pyplot  # the backend is chosen before
+from matplotlib import pyplot  # the backend must be set before this import
 
 from .table import amount
 
@@ -26,8 +26,8 @@ def draw(comparisons: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Draw the panels; write them as SVG and PNG.
 
     Args:
-        comparisons: as they stand in the file of results.
-        file: the name without an ending.
+        comparisons: the comparisons in the format of the file of results.
+        file: the file name without its extension.
     """
     charted = [each for each in comparisons if each["chart"]]
     if not charted:

@@ -1,8 +1,8 @@
-"""The driver of the stores that have a Python client: `python -m benchmarks.harness.client CLASS`.
+"""The driver of stores with a Python client: `python -m benchmarks.harness.client CLASS`.
 
-Reads the options of the class in the first line, then one command a line. Each command is a
-function below; its answer is one line. No thread is started before a command asks for it, so that
-writers can be forked off.
+It reads the options of the class from the first line, then one command per line. Each command is a
+method below, and its answer is one line. A command that needs no thread starts none, so that
+writers can be forked.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from benchmarks.events import FIRST_MOMENT, FIRST_NUMBER, Event, log_lines, plac
 from .writers import Answer, Operation, in_processes, in_tasks, in_threads
 
 _STREAMS = 500
-"""How many streams all writers of a turn share out."""
+"""The number of streams that the writers of a turn share."""
 
 
 @dataclass
 class _Place:
-    """A stream of one writer, and its last version."""
+    """A stream of a writer, and its last version."""
 
     stream: Stream
     version: int = -1
 
     @classmethod
     def some(cls, writers: int) -> list[_Place]:
-        """Give one of so many writers its share of new streams."""
+        """Make the new streams of one writer."""
         return [cls(new_stream()) for _ in range(max(1, _STREAMS // writers))]
 
 
 class Session:
-    """What one driver does: it opens its store when a command first needs it."""
+    """The commands of a driver, which opens its store when a command first needs it."""
 
     def __init__(self, open_store: Callable[[], Any]) -> None:
         self._open = open_store
@@ -61,7 +61,7 @@ class Session:
 
     @property
     def store(self) -> Any:
-        """The store: a `Store`, or one with coroutines."""
+        """The store: sync or async."""
         if self._opened is None:
             self._opened = self._open()
         return self._opened
@@ -76,7 +76,7 @@ class Session:
         self._runner.close()
 
     def open(self) -> Answer:
-        """Open the store, making its tables where it has none."""
+        """Open the store, and create its tables if they are missing."""
         self.store  # noqa: B018
         return {}
 
@@ -85,7 +85,7 @@ class Session:
     def append(
         self, how: str, writers: int, seconds: float, batch: int = 1, anyway: bool = False
     ) -> Answer:
-        """Append events, each writer to streams of its own, to one after the other."""
+        """Append events: each writer uses its own streams in turn."""
         if how == "tasks":
             return self._runner.run(self._append_in_tasks(writers, seconds))
 
@@ -126,7 +126,7 @@ class Session:
         return await in_tasks([operation_of() for _ in range(writers)], seconds)
 
     def append_to(self, streams: list[str], version: int, seconds: float) -> Answer:
-        """Append to streams that are there, all at the same version when this is first asked."""
+        """Append to existing streams, which have the same version at the first call."""
         versions = self._versions or dict.fromkeys(streams, version)
         self._versions = versions
         order = itertools.cycle(list(versions))
@@ -142,7 +142,7 @@ class Session:
         return self._write("threads", 1, seconds, operation_of)
 
     def contend(self, writers: int, seconds: float, streams: list[str], skew: float) -> Answer:
-        """Append to hot streams with an expected version; on a conflict read it again, retry."""
+        """Append to hot streams with an expected version; retry conflicts with a new version."""
         hot = [Stream(UUID(name)) for name in streams]
         weights = [1 / (place + 1) ** skew for place in range(len(hot))]
         conflicts = [0] * writers
@@ -168,7 +168,7 @@ class Session:
         return answer
 
     def append_if_none(self, writers: int, seconds: float) -> Answer:
-        """Append under conditions, each writer with tags of its own."""
+        """Append with conditions: each writer uses its own tags."""
 
         def operation_of(store: Store, number: int) -> Operation:
             orders = [new_stream().id for _ in range(max(1, _STREAMS // writers))]
@@ -188,7 +188,7 @@ class Session:
         return self._write("threads", writers, seconds, operation_of)
 
     def mixed(self, writers: int, seconds: float, streams: list[str]) -> Answer:
-        """Seven loads of a stream of ten events, three appends: in random order."""
+        """Mix seven loads of a stream of ten events with three appends, in random order."""
         loaded = [Stream(UUID(name)) for name in streams]
 
         def operation_of(store: Store, number: int) -> Operation:
@@ -198,7 +198,9 @@ class Session:
             def work() -> None:
                 if chance.random() < 0.7:
                     if len(store.load(chance.choice(loaded))) != 10:
-                        raise AssertionError("a stream of ten events has another number of them")
+                        raise AssertionError(
+                            "a stream of ten events has a different number of events"
+                        )
                 else:
                     place = chance.choice(own)
                     store.append(place.stream, [placed(0)], place.version)
@@ -209,7 +211,7 @@ class Session:
         return self._write("threads", writers, seconds, operation_of)
 
     def fill(self, events: int, length: int, rare: bool = False) -> Answer:
-        """Append streams of a length until there are so many events."""
+        """Append streams of one length up to a number of events."""
         streams = []
         for first in range(0, events, length):
             stream = new_stream()
@@ -237,7 +239,7 @@ class Session:
         return {"events": streams * length}
 
     def import_lines(self, events: int, at_a_time: int, ids: str) -> Answer:
-        """Import a log in bulk, from lines of NDJSON that are there already."""
+        """Import a log in bulk from existing lines of NDJSON."""
         lines = log_lines(events, at_a_time=at_a_time, ids=ids)
         store = self.store
         begun = time.perf_counter()
@@ -245,7 +247,7 @@ class Session:
         return {"operations": events, "seconds": time.perf_counter() - begun}
 
     def append_at_rate(self, rate: float, seconds: float) -> Answer:
-        """Append one event at a time, each with the moment before its append."""
+        """Append one event at a time, with the time before its append."""
         streams = [new_stream() for _ in range(_STREAMS)]
         begun = time.monotonic()
         total = int(rate * seconds)
@@ -258,7 +260,7 @@ class Session:
         return {"events": total, "seconds": time.monotonic() - begun}
 
     def write_for_check(self, writers: int, seconds: float, slow: float, fail: float) -> Answer:
-        """Append lists of events, some of them slowly, some undone; tell which were committed."""
+        """Append lists of events, some slowly, some rolled back; return the committed ones."""
         committed: list[tuple[str, int]] = []
         undone: list[int] = []
         deadline = time.monotonic() + seconds
@@ -286,7 +288,7 @@ class Session:
     # Reading -----------------------------------------------------------------------------------
 
     def load(self, streams: list[str], seconds: float) -> Answer:
-        """Load streams in turn; operations are events."""
+        """Load streams in turn; the operations are events."""
         loaded = [Stream(UUID(name)) for name in streams]
         latencies = array("q")
         count = events = 0
@@ -300,11 +302,11 @@ class Session:
         return {"operations": events, "seconds": taken, "latencies": list(latencies)}
 
     def head(self, seconds: float) -> Answer:
-        """Ask for the head over and over."""
+        """Query the head repeatedly."""
         return self._write("threads", 1, seconds, lambda store, _number: store.head)
 
     def scan(self, how: str) -> Answer:
-        """Read the log once; operations are events read."""
+        """Read the log once; the operations are events."""
         self.open()
         gc.collect()
         begun = time.perf_counter()
@@ -312,17 +314,17 @@ class Session:
         return {"operations": found, "seconds": time.perf_counter() - begun}
 
     def peak_memory(self) -> Answer:
-        """Tell how much memory this process has had at most, in MiB."""
-        # Not getrusage: there it begins with the memory of the process that started this one.
+        """Return the peak memory of this process in MiB."""
+        # Not getrusage: its value includes the memory of the parent process.
         for line in Path("/proc/self/status").read_text("ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return {"mebibytes": int(line.split()[1]) / 1024}
-        raise OSError("this system does not tell")
+        raise OSError("this system does not report the peak memory: run it on Linux")
 
     # Following ---------------------------------------------------------------------------------
 
     def follow(self, at_end: bool) -> Answer:
-        """Begin to follow; note how late each event is, and which it was."""
+        """Begin to follow; record each event and its latency."""
         self._late = late = array("q")
         self._seen = seen = []
 
@@ -334,7 +336,7 @@ class Session:
         return {}
 
     def followed(self, events: int, patience: float) -> Answer:
-        """Wait for so many events, at most so many seconds without a new one, and stop."""
+        """Wait for a number of events, with a timeout for each new one, and stop."""
         begun = time.monotonic()
         count, changed = -1, begun
         while len(self._late) < events and time.monotonic() - changed < patience:
@@ -347,21 +349,21 @@ class Session:
         return {"operations": len(self._late), "seconds": taken, "latencies": list(self._late)}
 
     def followed_so_far(self) -> Answer:
-        """Tell how many events came."""
+        """Return the number of events that were seen."""
         return {"events": len(self._late)}
 
     def seen(self) -> Answer:
-        """Tell which events were seen, in order."""
+        """Return the events that were seen, in order."""
         return {"seen": self._seen}
 
     def catch_up(self, events: int) -> Answer:
-        """Follow from the beginning until so many events were seen."""
+        """Follow from the beginning until a number of events was seen."""
         self.open()
         begun = time.monotonic()
         self.follow(at_end=False)
         answer = self.followed(events, 10)
         if answer["operations"] < events:
-            raise AssertionError(f"{answer['operations']} of {events} events came")
+            raise AssertionError(f"{answer['operations']} of {events} events were received")
         return {"operations": events, "seconds": time.monotonic() - begun}
 
     # How writers run ---------------------------------------------------------------------------
@@ -375,7 +377,7 @@ class Session:
 
 
 def main() -> None:
-    """Do what is asked for in the lines of the standard input."""
+    """Run the commands in the lines of the standard input."""
     module, _, name = sys.argv[1].partition(":")
     client = operator.attrgetter(name)(importlib.import_module(module))
     options = json.loads(sys.stdin.readline())

@@ -1,7 +1,7 @@
-"""A program that drives one store, so that no store shares a process with another one.
+"""Drive one store with a separate program, so that stores do not share a process.
 
-It is told what to do in lines of JSON and answers in such lines: `client.py` in Python, another
-program where a store has another language. It ends when its input does.
+The program reads commands as lines of JSON, and answers with lines of JSON. It is `client.py`, or
+another program for stores in other languages. It ends at the end of its input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class DriverFailed(Exception):
-    """The driver could not do what it was told; the message is the end of what it said."""
+    """A command of the driver failed; the message is the last line of its output."""
 
 
 class Driver:
@@ -32,7 +32,7 @@ class Driver:
 
     Args:
         command: the program.
-        options: where its store is, and how it is set up; its first line.
+        options: the options of its store, sent as the first line.
     """
 
     def __init__(self, command: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -46,26 +46,26 @@ class Driver:
             text=True,
             cwd=_ROOT,
             env=environment,
-            start_new_session=True,  # Ctrl-C is for us: we end it
+            start_new_session=True,  # so that Ctrl-C does not reach it: this process ends it
         )
         self._send(options)
 
     @property
     def number(self) -> int:
-        """The number of its process."""
+        """The id of its process."""
         return self._process.pid
 
     def ask(self, do: str, *, timeout: float = 120.0, **arguments: Any) -> dict[str, Any]:
-        """Tell it to do something, and wait for the answer.
+        """Send a command, and wait for the answer.
 
         Raises:
-            DriverFailed: it raised an error, ended, or did not answer in time.
+            DriverFailed: the command failed, or the driver ended or did not answer in time.
         """
         self.tell(do, **arguments)
         return self.answer(timeout=timeout)
 
     def sample(self, do: str, *, timeout: float = 120.0, **arguments: Any) -> Sample:
-        """Tell it to measure something."""
+        """Run a command that measures, and return its result."""
         found = self.ask(do, timeout=timeout, **arguments)
         return Sample(
             found["operations"],
@@ -75,11 +75,11 @@ class Driver:
         )
 
     def tell(self, do: str, **arguments: Any) -> None:
-        """Tell it to do something, and do not wait."""
+        """Send a command without waiting."""
         self._send({"do": do, **arguments})
 
     def answer(self, *, timeout: float = 120.0) -> dict[str, Any]:
-        """Wait for the answer to what it was told."""
+        """Wait for the answer to the last command."""
         output = self._process.stdout
         assert output is not None
         deadline = time.monotonic() + timeout
@@ -97,7 +97,7 @@ class Driver:
         return found
 
     def close(self) -> None:
-        """End it."""
+        """End the driver."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with suppress(OSError):
@@ -120,7 +120,7 @@ class Driver:
     def _last_words(self) -> str:
         self._said.seek(0)
         lines = self._said.read().strip().splitlines()
-        return lines[-1] if lines else "it ended without a word"
+        return lines[-1] if lines else "it ended without a message"
 
     def __enter__(self) -> Self:
         return self
@@ -130,5 +130,5 @@ class Driver:
 
 
 def python_driver(client: str) -> list[str]:
-    """The command that drives a class of `benchmarks.competitors`, named `module:class`."""
+    """Return the command that drives the class `module:class` of `benchmarks.competitors`."""
     return [sys.executable, "-m", "benchmarks.harness.client", client]

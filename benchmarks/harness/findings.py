@@ -1,4 +1,4 @@
-"""What a reader saw, against what was committed."""
+"""Compare the events that a reader saw with the committed ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """What the reader of one case saw, against what was committed."""
+    """The differences between the events that a reader saw and the committed ones."""
 
     committed: int
     undone: int
@@ -20,19 +20,19 @@ class Finding:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every committed event was seen once, in order, and nothing else."""
+        """Whether the reader saw exactly the committed events, once each and in order."""
         return not (self.lost or self.doubled or self.out_of_order or self.never_committed)
 
 
 def compare(
     committed: Sequence[tuple[str, int]], seen: Sequence[tuple[str, int]], undone: int = 0
 ) -> Finding:
-    """Compare what was committed with what was seen.
+    """Compare the committed events with those that were seen.
 
     Args:
-        committed: stream and number of each event; the numbers of a stream go up.
-        seen: the same, in the order in which the reader got them.
-        undone: how many events were rolled back.
+        committed: the stream and number of each event; the numbers of a stream increase.
+        seen: the same for the seen events, in the order of the reader.
+        undone: the number of events that were rolled back.
     """
     wanted, found = set(committed), Counter(seen)
     last: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Latencies as HDR histograms: percentiles are right to three digits, and rounds add up."""
+"""Latencies as HDR histograms: percentiles have three significant digits; rounds can be added."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LONGEST_US = 120_000_000
 
 
 class Latencies:
-    """How long operations took, in microseconds."""
+    """The durations of operations, in microseconds."""
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(1, _LONGEST_US, 3)
 
     def add(self, microseconds: Iterable[int]) -> None:
-        """Add what was measured."""
+        """Add durations."""
         for value, count in Counter(microseconds).items():
             self._histogram.record_value(min(max(value, 1), _LONGEST_US), count)
 
@@ -27,15 +27,15 @@ class Latencies:
         return int(self._histogram.get_total_count())
 
     def milliseconds(self, percentile: float) -> float:
-        """Give a percentile in milliseconds."""
+        """Return a percentile in milliseconds."""
         return float(self._histogram.get_value_at_percentile(percentile)) / 1000
 
     def percentiles(self) -> dict[str, float]:
-        """Give the percentiles in milliseconds, and the longest."""
+        """Return the percentiles and the maximum in milliseconds."""
         found = {f"p{percentile:g}": self.milliseconds(percentile) for percentile in PERCENTILES}
         return found | {"max": float(self._histogram.get_max_value()) / 1000}
 
     def encoded(self) -> str:
-        """The whole histogram, compressed, as other HDR libraries read it."""
+        """Return the histogram in the compressed format of HDR libraries."""
         found = self._histogram.encode()
         return found.decode() if isinstance(found, bytes) else str(found)

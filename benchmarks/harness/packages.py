@@ -1,4 +1,4 @@
-"""Packages of npm that take part: installed once into `build/`, which git does not see."""
+"""The npm packages of competitors, installed once into `build/`, which git ignores."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PACKAGES = {
 
 @cache
 def folder_of(package: str) -> Path:
-    """Give the folder of a package, installing all of them where they are missing.
+    """Return the folder of a package, and install all packages if they are missing.
 
     Raises:
-        NotRun: there is no npm, or it cannot install them.
+        NotRun: npm is missing, or cannot install the packages.
     """
     found = FOLDER / "node_modules" / package
     if not found.exists():
@@ -48,4 +48,4 @@ def _install() -> None:
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["npm failed"])[-1]
-        raise NotRun(f"npm could not install them: {last}")
+        raise NotRun(f"npm could not install the packages: {last}")

@@ -1,4 +1,4 @@
-"""Where the time of an operation goes: the processors of both sides, and the disk."""
+"""Profile an operation: processor time of client and server, and disk time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _END_SECONDS = 10
 
 @dataclass(frozen=True)
 class Profile:
-    """A table that tells why a figure is what it is.
+    """A table that explains a figure.
 
     Attributes:
-        rows: texts to the left, figures to the right of the second column.
+        rows: texts up to the second column, figures after it.
     """
 
     title: str
@@ -44,13 +44,13 @@ class Profile:
         return "\n".join([f"**{self.title}**", "", lines[0], head, *lines[1:]]) + "\n"
 
     def as_json(self) -> dict[str, Any]:
-        """Give it for the file of results."""
+        """Return it for the file of results."""
         return {"title": self.title, "columns": list(self.columns), "rows": [*map(list, self.rows)]}
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What processes have spent since they began.
+    """The processor time of processes since they began.
 
     Attributes:
         user: seconds of processor time in their own code.
@@ -70,14 +70,14 @@ class Spent:
 
 
 def spent_by(processes: Iterable[int]) -> Spent:
-    """Say what processes have spent; only on Linux.
+    """Return the processor time of processes; only on Linux.
 
     Raises:
-        OSError: one of them is not there, or this is not Linux.
+        OSError: a process does not exist, or this is not Linux.
     """
     user = kernel = 0
     for number in processes:
-        # After the name of the program, which may hold anything.
+        # After the name of the program, which may contain any character.
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
         user += int(fields[11])
         kernel += int(fields[12])
@@ -86,13 +86,13 @@ def spent_by(processes: Iterable[int]) -> Spent:
 
 
 def backends(url: str) -> list[int]:
-    """The server's processes that serve a database."""
+    """Return the server processes of the sessions of a database."""
     with psycopg.connect(url) as connection:
         return [number for (number,) in connection.execute(_BACKENDS)]
 
 
 def time_flushes(url: str) -> None:
-    """Have later sessions of a database time how long they wait for the log to be on disk."""
+    """Have later sessions of a database measure their waits for WAL flushes."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             sql.SQL("ALTER DATABASE {} SET track_wal_io_timing = on").format(
@@ -102,11 +102,11 @@ def time_flushes(url: str) -> None:
 
 
 def flushing(url: str) -> float:
-    """How many seconds sessions waited for the log to be on disk; they tell when they end."""
+    """Return the seconds that sessions waited for WAL flushes; they report when they end."""
     deadline = time.monotonic() + _END_SECONDS
     while backends(url):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"there are still sessions after {_END_SECONDS} s")
+            raise TimeoutError(f"sessions did not end within {_END_SECONDS} s")
         time.sleep(0.01)
     with psycopg.connect(url) as connection:
         row = connection.execute(_FLUSHES).fetchone()

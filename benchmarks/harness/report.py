@@ -1,4 +1,4 @@
-"""What is told before and after: settings, the table, the files of results."""
+"""The output before and after a run: settings, the table, the files of results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCS_CHART = Path(__file__).parents[2] / "docs" / "explanation" / "performance.s
 
 
 def introduce(console: Console, started: server.Server, scale: Scale) -> None:
-    """Tell what it runs on, and how."""
+    """Show the machine, the versions and the settings."""
     for name, facts in (
         ("machine", server.machine()),
         ("versions", _versions()),
@@ -43,11 +43,11 @@ def conclude(
     """Show the table; write table, chart and everything else into a folder.
 
     Args:
-        console: where it is shown.
+        console: the console to show the table on.
         bench: the run.
-        folder: where it is written.
-        seconds: how long it took.
-        for_docs: whether the page of the documentation gets the chart.
+        folder: the folder to write to.
+        seconds: the duration of the run.
+        for_docs: whether to write the chart for the documentation too.
     """
     shown = Table(*COLUMNS, title="Budgets", title_justify="left")
     for row, cells in zip(bench.rows, lines(bench.rows), strict=True):
@@ -58,7 +58,7 @@ def conclude(
         console.print(f"not run: {who}: {why}", markup=False)
     console.print(f"{verdict(bench.rows)}; {seconds / 60:.1f} minutes", markup=False)
     if not bench.scale.warm_up:
-        console.print("Nobody was warm, and nothing was repeated: these figures say nothing.")
+        console.print("There was no warm-up and only one round: these figures mean nothing.")
 
     folder.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="minutes")
@@ -101,7 +101,7 @@ def _versions() -> dict[str, str]:
 
 
 def circumstances(bench: Bench, extent: str) -> str:
-    """Tell in a paragraph of Markdown when, how long, on what, with which settings it was run."""
+    """Return a paragraph of Markdown with the date, duration, machine and settings of the run."""
     machine, versions, settings = server.machine(), _versions(), bench.server.settings
     return (
         f"`{command(sys.argv[1:])}` on {datetime.now(UTC).date()}: {extent};"
@@ -116,7 +116,7 @@ def circumstances(bench: Bench, extent: str) -> str:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """Give the command that measures the same again; where results are written is no part of it."""
+    """Return the command that repeats the run, without the folder for results."""
     told = list(arguments)
     if "--out" in told:
         place = told.index("--out")

@@ -1,4 +1,4 @@
-"""Contenders side by side: each round gives each of them a turn, so that a slow minute hits all."""
+"""Measure contenders in rounds: each gets a turn per round, so that a slow minute affects all."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Kind = Literal["indelible", "peer", "limit"]
 
 
 class NotRun(Exception):
-    """A contender cannot take part; the message says why."""
+    """A contender cannot take part; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one turn gave.
+    """The result of one turn.
 
     Attributes:
-        operations: how many were done: appends, events, loads.
-        latencies: microseconds, where single operations were timed.
-        figures: what else was counted: conflicts, say.
+        operations: the number of operations: appends, events, loads.
+        latencies: the latencies in microseconds, if single operations were timed.
+        figures: other figures, such as conflicts.
     """
 
     operations: int
@@ -42,9 +42,8 @@ class Contender:
     """One side of a comparison.
 
     Attributes:
-        mode: how it is set up and used.
-        measure: gives it a turn of so many seconds. Where the work is a fixed one, the seconds
-            are not looked at.
+        mode: the way to set it up and use it.
+        measure: runs a turn of a number of seconds; fixed work ignores the seconds.
     """
 
     name: str
@@ -66,7 +65,7 @@ class Result:
 
     @property
     def label(self) -> str:
-        """Its name and mode."""
+        """The name and mode."""
         return ", ".join(filter(None, (self.name, self.mode)))
 
     def add(self, sample: Sample) -> None:
@@ -80,16 +79,16 @@ class Result:
         return statistics.median(sample.rate for sample in self.samples)
 
     def figure(self, name: str) -> float:
-        """Give the median of another figure."""
+        """Return the median of another figure."""
         return statistics.median(sample.figures[name] for sample in self.samples)
 
     def ratio_to(self, other: Result) -> float:
-        """Divide round by round, and take the median: a round is the same minute for both."""
+        """Return the median of the ratios of the rounds: both sides ran in the same minute."""
         pairs = zip(self.samples, other.samples, strict=True)
         return statistics.median(mine.rate / theirs.rate for mine, theirs in pairs)
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything, for the file of results."""
+        """Return everything for the file of results."""
         if self.failed:
             return {"name": self.name, "mode": self.mode, "kind": self.kind, "failed": self.failed}
         figures = {name: self.figure(name) for name in self.samples[0].figures}
@@ -113,9 +112,9 @@ def alternate(
 ) -> list[Result]:
     """Give every contender a turn in every round.
 
-    Before the first round each gets one turn that does not count. The one that begins is another
-    in each round. A contender that fails is out, and its result says why; Indelible's own failure
-    is an error.
+    Before the first round each gets a warm-up turn that does not count. Each round begins with
+    another contender. A contender that fails is dropped, and its result has the reason. A failure
+    of Indelible is an error.
     """
     results = [Result(each.name, each.mode, each.kind) for each in contenders]
     pairs = list(zip(contenders, results, strict=True))

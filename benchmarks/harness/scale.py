@@ -1,4 +1,4 @@
-"""How much is measured: all of it, or everything once in small so that it never rots."""
+"""The scale of a run: full, or everything once with little data, to check that it works."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class Scale:
 
     Attributes:
         rounds: turns of each contender.
-        seconds: how long a turn is, where the work is not a fixed one.
+        seconds: the length of a turn, unless its work is fixed.
         warm_up: whether each contender gets a turn before the first round.
-        streams_stored: streams of ten events whose bytes on disk are counted.
-        check_seconds: how long is written where lost events are counted.
-        check_patience: how many seconds without a new event end the wait for the rest.
-        growth: how many events are in the store when appends and loads are measured.
+        streams_stored: the number of streams of ten events to measure bytes on disk with.
+        check_seconds: the seconds of writing in the correctness benchmark.
+        check_patience: seconds without a new event that end the wait for the rest.
+        growth: the numbers of events in the store to measure appends and loads with.
     """
 
     name: str

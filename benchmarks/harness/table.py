@@ -1,4 +1,4 @@
-"""The table at the end: work, both sides, ratio, budget, verdict."""
+"""The final table: work, both sides, ratio, budget, verdict."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Row:
     """One line of the table.
 
     Attributes:
-        figure: what the budget is held against; None where there is nothing to hold.
-        note: why there is no figure.
+        figure: the figure to compare with the budget; None if there is none.
+        note: the reason for a missing figure.
     """
 
     work: str
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the budget is met; None where there is none, or nothing was measured."""
+        """Whether the budget is met; None without a budget or a figure."""
         if self.budget is None or self.figure is None:
             return None
         return self.budget.holds(self.figure)
@@ -51,14 +51,14 @@ class Row:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Give the row for the file of results."""
+        """Return the row for the file of results."""
         found = asdict(self)
         found["budget"] = None if self.budget is None else str(self.budget)
         return found | {"met": self.met}
 
 
 def lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Give the cells of all rows; what stands above is not said again."""
+    """Return the cells of all rows; texts that repeat the row above are empty."""
     found = []
     above = Row("")
     for row in rows:
@@ -82,7 +82,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """Say in one line how many budgets are met."""
+    """Return a line with the number of budgets that are met."""
     held = [row for row in rows if row.met is not None]
     missed = [row for row in held if not row.met]
     unmeasured = sum(row.budget is not None and row.met is None for row in rows)
@@ -93,7 +93,7 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def amount(value: float) -> str:
-    """Write a figure with as many digits as it is worth."""
+    """Format a figure with its significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

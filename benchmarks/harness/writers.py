@@ -1,4 +1,4 @@
-"""How writers run: as threads, as processes, as tasks, each doing one operation after the other."""
+"""Run writers as threads, processes or tasks; each runs one operation after the other."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 Answer = dict[str, Any]
 Operation = Callable[[], None]
-"""One operation of a writer; it remembers what it needs for the next."""
+"""One operation of a writer, which keeps its own state."""
 
 
 def in_threads(operations: Sequence[Operation], seconds: float) -> Answer:
-    """Do each operation over and over in a thread of its own; one alone needs none."""
+    """Repeat each operation in its own thread; a single one runs in this thread."""
     begun = time.perf_counter_ns()
     deadline = begun + int(seconds * 1e9)
     if len(operations) == 1:
@@ -30,7 +30,7 @@ def in_threads(operations: Sequence[Operation], seconds: float) -> Answer:
 
 
 async def in_tasks(operations: Sequence[Callable[[], Awaitable[None]]], seconds: float) -> Answer:
-    """Do each operation over and over in a task of its own."""
+    """Repeat each operation in its own task."""
     latencies = array("q")
     begun = time.perf_counter_ns()
     deadline = begun + int(seconds * 1e9)
@@ -50,9 +50,9 @@ def in_processes(
     writers: int,
     seconds: float,
 ) -> Answer:
-    """Fork off processes that open a store of their own; they begin when all are ready."""
+    """Fork processes that open their own stores, and begin when all are ready."""
     context = multiprocessing.get_context("fork")
-    opening = context.Lock()  # one by one: the first may have tables to make
+    opening = context.Lock()  # one by one: the first may create tables
     ready = context.Barrier(writers)
     answers: Any = context.SimpleQueue()
 
@@ -88,7 +88,7 @@ def in_processes(
 
 
 def _until(deadline: int, operation: Operation) -> array[int]:
-    """Do it until a moment; give the microseconds of each time."""
+    """Repeat an operation until a deadline; return its durations in microseconds."""
     latencies = array("q")
     while (before := time.perf_counter_ns()) < deadline:
         operation()

@@ -1,4 +1,4 @@
-"""The kinds of work, in the order in which they run."""
+"""The workloads, in the order in which they run."""
 
 from __future__ import annotations
 

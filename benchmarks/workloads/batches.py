@@ -12,7 +12,7 @@ from benchmarks.harness.bench import Bench
 
 
 def run(bench: Bench) -> None:
-    """Measure each size; Message DB has one call per event, in a transaction and a pipeline."""
+    """Measure each size. Message DB needs one call per event, in a transaction and a pipeline."""
     for size in bench.scale.batches:
         with bench.field() as field:
             peers = {

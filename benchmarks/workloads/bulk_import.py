@@ -1,4 +1,4 @@
-"""Very many events at once: `import_events`, beside COPY of the same events into a bare table."""
+"""Bulk import: `import_events`, compared with COPY of the same events into a bare table."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LOGS: dict[str, dict[str, Any]] = {
     ", random ids": {"at_a_time": 1_000, "ids": "random"},
     ", random ids, nearly every one of another stream": {"at_a_time": 20_000, "ids": "random"},
 }
-"""The first is such as a store keeps; the others tell what makes an import slower."""
+"""The first is a typical log; the others show what slows an import down."""
 
 
 def run(bench: Bench) -> None:
-    """Import into a new store each time; `eventsourcing` in appends of 1,000 events."""
+    """Import into a new store each time; `eventsourcing` appends 1,000 events per call."""
     events = bench.scale.imported
     for told, log in _LOGS.items():
         with bench.field() as field:

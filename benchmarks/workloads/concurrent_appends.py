@@ -1,4 +1,4 @@
-"""Many writers, one event per append, each to streams of its own: threads, processes, tasks."""
+"""Many writers (threads, processes, tasks) with one event per append, each to its own streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.harness.bench import Bench
 
 _ROUNDS = 3
 _CONNECTIONS = 16
-"""As many as a peer's pool gets at most: more only made them slower on two cores."""
+"""The largest pool size of a competitor: larger ones were slower on two cores."""
 
 
 def run(bench: Bench) -> None:
@@ -136,5 +136,5 @@ def _tasks(bench: Bench) -> None:
 
 
 def _clients(writers: int) -> int:
-    """As many clients of pgbench as there are writers; the fastest it gets is with about 16."""
+    """Run as many clients of pgbench as there are writers; it is fastest with about 16."""
     return min(writers, 16)

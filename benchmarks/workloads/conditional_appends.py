@@ -1,4 +1,4 @@
-"""Appends under a condition, and what plain appends pay for there being conditions."""
+"""Appends with a condition, and the cost of conditions for plain appends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IS_THERE = "condition" in inspect.signature(EventStore.append).parameters
 
 
 def run(bench: Bench) -> None:
-    """Append with 16 threads, each under tags of its own: nothing stands under this tag yet."""
+    """Append with 16 threads, each with its own tags, if no event has the tag yet."""
     with bench.field() as field:
         compared = bench.compare(
             f"{_THREADS} threads, one event per conditional append",

@@ -1,4 +1,4 @@
-"""Hot streams: many writers read the last version of one, append to it, and retry on a conflict."""
+"""Hot streams: writers read the last version of a stream, append, and retry on a conflict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SKEW = 1.2
 
 
 def run(bench: Bench) -> None:
-    """A latency is that of an append that was accepted, with all its retries."""
+    """Measure the latency of accepted appends, including all retries."""
     streams = [str(new_stream().id) for _ in range(_STREAMS)]
     with bench.field() as field:
         peers = {

@@ -1,4 +1,4 @@
-"""Where the time of an append goes: no comparison, but the reason for what comparisons show."""
+"""Profile an append: this explains the results of the comparisons."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CASES = (
 
 
 def run(bench: Bench) -> None:
-    """Append, and ask the kernel and the server what was spent."""
+    """Append, and read the processor and disk time from the kernel and the server."""
     rows = [row for case in _CASES if (row := _row(bench, case)) is not None]
     bench.profile(Profile("What an append costs, in µs", _COLUMNS, rows))
 

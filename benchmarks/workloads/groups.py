@@ -1,4 +1,4 @@
-"""A consumer group catches up, with one worker and with several, each a process of its own."""
+"""A consumer group catches up, with one worker and with several; each worker is a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT = 120
 
 
 def run(bench: Bench) -> None:
-    """Beside a subscription, which has one reader and acks nothing."""
+    """Compare it with a subscription, which has one reader and no acks."""
     events = bench.scale.followed
     numbers = count()
     with bench.field() as field:

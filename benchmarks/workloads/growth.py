@@ -1,4 +1,4 @@
-"""What an append and a load cost as the log grows, and what memory a scan of all of it takes."""
+"""The cost of an append and a load in a growing log, and the memory of a full scan."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmarks.harness.table import Row, amount
 
 _LENGTH = 10
 _STREAMS = 20_000
-"""How many streams, drawn at random, are appended to and loaded."""
+"""The number of random streams to append to and load."""
 
 
 def run(bench: Bench) -> None:
-    """Fill a store of each size, and use them in turns."""
+    """Fill a store of each size, and measure them in turns."""
     with bench.field() as field:
         places = {events: field.place(INDELIBLE) for events in bench.scale.growth}
         for events, place in places.items():
@@ -88,7 +88,7 @@ def _memory(bench: Bench, field: Field, places: Mapping[int, Mapping[str, Any]])
     bench.say(f"a typed scan of {found.operations:,} events: {amount(found.rate)} events/s")
     try:
         peak = driver.ask("peak_memory")["mebibytes"]
-    except DriverFailed as error:  # no Linux
+    except DriverFailed as error:  # not on Linux
         bench.note_absent("peak memory", error)
         return
     bench.rows.append(

@@ -1,4 +1,4 @@
-"""What it costs to ask for the head, with and without idle connections to look at."""
+"""The cost of querying the head, with and without idle connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IDLE = 100
 
 
 def run(bench: Bench) -> None:
-    """Ask with one caller; the idle connections are opened before each turn."""
+    """Query with one caller; the idle connections are opened before each turn."""
     with bench.field() as field:
         place = field.place(INDELIBLE)
         driver = field.beside(INDELIBLE, place)

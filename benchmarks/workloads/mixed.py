@@ -1,4 +1,4 @@
-"""Seven loads of a stream of ten events to three appends, 16 threads."""
+"""A mix of seven loads of a stream of ten events and three appends, with 16 threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _THREADS = 16
 
 
 def run(bench: Bench) -> None:
-    """Measure them on a store with 500 streams to load."""
+    """Measure the mix on a store with 500 streams to load."""
     with bench.field() as field:
         peers = {
             "indelible": INDELIBLE,

@@ -1,4 +1,4 @@
-"""Projection throughput: documents brought up to the head, from the beginning of the log."""
+"""The throughput of projections: documents are built from the beginning of the log to its head."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from benchmarks.harness.table import Row, amount
 
 
 def run(bench: Bench) -> None:
-    """Beside a typed read of the same log, which is what a projection cannot be faster than.
+    """Compare them with a typed read of the same log, which is the limit of a projection.
 
-    The streams are written in turns: where each has a document, hardly two events of a batch meet
-    in one.
+    The streams are interleaved: with one document per stream, a batch hardly ever has two events of
+    the same document.
     """
     events = bench.scale.scanned
     with bench.field() as field:

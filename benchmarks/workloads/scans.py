@@ -1,4 +1,4 @@
-"""The whole log, read once: typed, raw, and only what matches, which is one event of a hundred."""
+"""Read the whole log once: typed, raw, and filtered to one event of a hundred."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def run(bench: Bench) -> None:
                         )
                         for key, driver in drivers.items()
                         if driver is not None
-                        and not (how == "matching" and key == "message_db")  # it has no such filter
+                        and not (
+                            how == "matching" and key == "message_db"
+                        )  # it has no filter for this
                     },
                     "copy": copy.copy_out(place["url"], events) if how != "matching" else None,
                 },

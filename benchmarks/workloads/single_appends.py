@@ -1,4 +1,4 @@
-"""One client, one event per append, to a stream whose expected version is checked."""
+"""One client, one event per append, with an expected version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes on disk per event of 180 bytes, tables and all indexes."""
+"""Bytes on disk per event of 180 bytes, for tables and all indexes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.harness.table import Row, amount
 
 _LENGTH = 10
 _NOTABLE = 0.5
-"""Bytes per event from which on a table or an index is told of."""
+"""The smallest bytes per event of a table or an index that the report lists."""
 _SIZES = """
 SELECT relname::text, CASE relkind WHEN 'r' THEN pg_table_size(oid) ELSE pg_relation_size(oid) END
 FROM pg_class
@@ -26,7 +26,7 @@ WHERE relkind IN ('r', 'i')
 
 
 def run(bench: Bench) -> None:
-    """Append to all streams in turn, an event at a time; an empty store counts as nothing."""
+    """Append to all streams in turn, one event at a time; subtract the size of an empty store."""
     peers = {
         "indelible": INDELIBLE,
         "eventsourcing": eventsourcing.DEFAULT,
@@ -59,7 +59,7 @@ def run(bench: Bench) -> None:
 
 
 def _bytes(bench: Bench, peer: Peer) -> dict[str, float] | None:
-    """Give the bytes per event of each table and each index."""
+    """Return the bytes per event of each table and each index."""
     with bench.field() as field:
         place = field.place_or_none(peer)
         if place is None:

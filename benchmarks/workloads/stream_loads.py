@@ -1,4 +1,4 @@
-"""A stream into typed objects, as before every decision: one client, streams of one length."""
+"""Load a stream into typed objects, as for a decision: one client, streams of one length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.harness.bench import Bench
 
 
 def run(bench: Bench) -> None:
-    """Measure each length; Emmett's objects are plain JavaScript ones."""
+    """Measure each length. Emmett returns plain JavaScript objects."""
     for length in bench.scale.lengths:
         fill = {"events": max(1_000, 2 * length), "length": length}
         with bench.field() as field:

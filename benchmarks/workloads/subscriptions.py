@@ -1,4 +1,4 @@
-"""How soon a subscription reacts at a steady rate, and how fast it catches up."""
+"""The latency of a subscription at a steady rate, and its speed when it catches up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.harness.table import Row, amount
 
 
 def run(bench: Bench) -> None:
-    """Measure latency, then catching up."""
+    """Measure the latency, then the speed of catching up."""
     _latency(bench)
     _catching_up(bench)
 
@@ -50,7 +50,7 @@ def _row(
         return
     mine, other = (each.latencies.milliseconds(percentile) for each in (ours, theirs))
     told = f"{theirs.label}: {amount(other)}"
-    is_limit = theirs.kind == "limit"  # the limit is there in every run: the budget stands there
+    is_limit = theirs.kind == "limit"  # every run has this limit, so the budget is here
     bench.rows.append(
         Row(
             work=f"append → handler, {ours.mode or 'subscription'}: p{percentile:g} (ms)",
@@ -65,7 +65,7 @@ def _row(
 
 
 def _late(bench: Bench, field: Field, peer: Peer, **options: str) -> Contender | None:
-    """Follow in one process, append at the rate in another."""
+    """Follow in one process, and append at the rate in another."""
     place = field.place_or_none(peer)
     if place is None:
         return None

@@ -1,4 +1,4 @@
-"""Writes the command line's reference from the commands themselves, when the pages are built."""
+"""Write the reference of the command line from its help, when the pages are built."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ PLACE = "<!-- commands -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the commands where a page asks for them."""
+    """Replace the placeholder of a page by the commands."""
     return markdown.replace(PLACE, _commands()) if PLACE in markdown else markdown
 
 
@@ -20,6 +20,6 @@ def _commands() -> str:
         check=False,
     )
     if told.returncode != 0:
-        raise SystemExit(f"the commands could not be read from indelible.cli:\n{told.stderr}")
+        raise SystemExit(f"cannot read the commands of indelible.cli:\n{told.stderr}")
     _title, _, commands = told.stdout.partition("\n")
     return commands

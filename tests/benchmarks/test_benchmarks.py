@@ -1,4 +1,4 @@
-"""The benchmarks run: some works in small, on their own. `make bench-quick` runs all of them."""
+"""Run some benchmarks with little data. `make bench-quick` runs all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parents[2]
 def test_a_run_in_small_writes_its_results_and_leaves_nothing_behind(tmp_path: Path) -> None:
     pytest.importorskip("hdrh", reason="make bench-quick installs it")
     with tempfile.TemporaryDirectory(prefix="indelible-tests-") as folder:
-        Path(folder).chmod(0o755)  # the server's account passes through
+        Path(folder).chmod(0o755)  # so that the account of the server can enter
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "benchmarks", "--quick", "--alone"),

@@ -1,4 +1,4 @@
-"""The command line, as a shell runs it."""
+"""The command line, started as a shell starts it."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_an_event_is_appended_and_read(made: Run) -> None:
     (event,) = lines(made("read", "order-1", "--json"))
     assert (event["stream"], event["type"], event["channel"]) == ("order-1", "OrderTipped", "order")
     assert event["data"] == {"amount": 2}
-    # Some readers of JSON hold numbers in 53 bits.
+    # Some JSON parsers store numbers with 53 bits.
     assert (event["position"], event["version"]) == ("1", "0")
 
 
@@ -289,7 +289,9 @@ def test_an_interrupt_ends_quietly(made: Run, server_url: str, schema: str) -> N
         assert process.stderr is not None
         process.stdin.write('{"stream":"s-1","type":"A"}\n')
         process.stdin.flush()
-        while not lines(made("streams", "list", "--json")):  # until it waits for the next line
+        while not lines(
+            made("streams", "list", "--json")
+        ):  # wait until the command waits for the next line
             pass
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == ""
@@ -560,7 +562,7 @@ def test_an_exported_log_is_imported_as_it_is(
 ) -> None:
     log = exported(made)
     pack = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}
-    file = tmp_path / "log"  # no name tells how it is packed
+    file = tmp_path / "log"  # the file name does not show the compression
     file.write_bytes(pack[packed](log.encode()))
 
     to = ("--schema", second_schema, "--keep-recorded-at")
@@ -827,10 +829,10 @@ def test_projections_are_rebuilt_and_verified_as_their_application_has_them(
     refused = alone("rebuild", "owed", "-c", "0")
     assert (
         refused.returncode,
-        "concurrency must be a whole number from 1 on" in refused.stderr,
+        "concurrency must be an integer of at least 1" in refused.stderr,
     ) == (2, True)
 
-    # What an inline projection takes is not appended past it.
+    # The command rejects events of an inline projection, which it cannot run.
     passing = made("append", "order-3", "Placed", '{"cents": 5}', "-e", "any")
     assert (passing.returncode, "inline projection 'owed-now'" in passing.stderr) == (2, True)
     line = '{"stream": "order-3", "type": "Placed", "data": {"cents": 5}}'

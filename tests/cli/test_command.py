@@ -1,4 +1,4 @@
-"""The command line, in this process; test_cli.py has what takes one of its own."""
+"""The command line, run in this process; test_cli.py has the tests that start one."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_eight_digits_are_no_position_without_a_word(command: Command, store: Ev
         assert done.code == 2
         assert "could be a date or a position: write 2026-11-27 or 20,261,127" in done.err
     assert command("log", "--as-of", "20,261,127").code == 0
-    assert command("log", "--as-of", "20269927").code == 0  # no day
+    assert command("log", "--as-of", "20269927").code == 0  # not a day
 
 
 def test_a_valid_time_that_could_be_the_last_or_the_next_is_refused(command: Command) -> None:

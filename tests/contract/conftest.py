@@ -1,4 +1,4 @@
-"""A store of accounts, for the tests of deciders, aggregates and snapshots."""
+"""A store with accounts, for the tests of deciders, aggregates and snapshots."""
 
 from __future__ import annotations
 

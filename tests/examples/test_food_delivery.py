@@ -1,4 +1,4 @@
-"""The food delivery example: its rules, and the whole of it on a real store."""
+"""The food delivery example: its rules, and a full run on a real store."""
 
 from __future__ import annotations
 

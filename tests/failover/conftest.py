@@ -1,4 +1,4 @@
-"""Laboratories on both versions of PostgreSQL, whose primaries begin with an empty store."""
+"""Laboratories with both versions of PostgreSQL, whose primaries start with an empty store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The course of one or several disasters, with readers of every kind running meanwhile."""
+"""The course of one or more disasters, while readers of every kind run."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Course:
     def run(self) -> Self:
         """Let it happen."""
         with ExitStack() as running, pytest.MonkeyPatch.context() as patched:
-            # Small pages, so that readers are in the middle of something.
+            # Small pages, so that disasters interrupt readers in the middle.
             patched.setattr("indelible.streams.paging._FIRST_PAGE", 5)
             patched.setattr("indelible.streams.paging._LARGEST_PAGE", 5)
             self._begin(running)
@@ -189,7 +189,7 @@ class Course:
         self._append(self._at_risk, "rule:1")
         self._wait_for_readers()
         self._keep()
-        for events in (7, 14):  # of what stays, and of what may be lost
+        for events in (7, 14):  # events that remain, and events that may be lost
             reading = self._store.read_all()
             brought = [event.id for event in islice(reading, events)]
             self.readings.append(Reading(reading, brought))
@@ -199,9 +199,9 @@ class Course:
         self._node = strike()
         self._address.retarget(self._node.url)
         self.acknowledged.clear()
-        self._append(3)  # the log is shorter than it was where something was lost
+        self._append(3)  # after a loss the log is shorter than before
         self._try_all()
-        self._append(self._at_risk + 5, "rule:1")  # and now it is longer
+        self._append(self._at_risk + 5, "rule:1")  # and now it is longer again
         self._try_all()
 
     def _end(self) -> None:
@@ -226,7 +226,7 @@ class Course:
             for projection in (Counts, InlineCounts)
         }
 
-    # What there is to be read
+    # The log
 
     def _append(self, number: int, *tags: str) -> None:
         """Append so many events to three streams in turn, those of the first with the tags."""
@@ -247,7 +247,7 @@ class Course:
     def _ids(self, table: str) -> list[UUID]:
         return [id_ for (id_,) in self._node.query(f"SELECT id FROM {table}")]
 
-    # Who reads
+    # The readers
 
     def _wait_for_readers(self) -> None:
         """Wait until all are done, or have failed, or their time is over."""
@@ -274,7 +274,7 @@ class Course:
         for reader in self.readers.values():
             reader.stop()
 
-    # What was kept
+    # Stored checkpoints
 
     def _keep(self) -> None:
         entries = log(self._node)

@@ -1,7 +1,8 @@
-"""What can happen to the database of a store.
+"""Disasters that can happen to the database of a store.
 
-Each is prepared first: what is appended between that and the strike is lost, where it says so. The
-strike gives the server where the store is then; meanwhile the clients reach none.
+Each disaster is prepared first. If it loses events, it loses those that are appended between the
+preparation and the strike. The strike returns the server that has the store afterwards; meanwhile
+clients cannot reach any server.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A laboratory for fail-overs: servers that follow each other, are promoted, copied and restored.
+"""A laboratory for fail-overs: servers are replicated, promoted, copied and restored.
 
-Each `Node` is a PostgreSQL server of its own. What is done to it is what an operator, a cluster
-manager or a disaster does, with PostgreSQL's own programs.
+Each `Node` is a PostgreSQL server. Its methods do what an operator, a cluster manager or a disaster
+does, with PostgreSQL's own programs.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Node(SystemServer):
         return self.folder / "data"
 
     def __exit__(self, *failure: object) -> None:
-        if (self.data / "postmaster.pid").exists():  # else it was stopped before
+        if (self.data / "postmaster.pid").exists():  # otherwise it was stopped before
             super().__exit__(*failure)
 
     def _fill(self, *options: str) -> None:

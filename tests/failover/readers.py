@@ -1,4 +1,4 @@
-"""Readers of every kind, each in a thread: what they have seen, in order, and what ended them."""
+"""Readers of every kind, each in a thread, which record their events and their last error."""
 
 from __future__ import annotations
 

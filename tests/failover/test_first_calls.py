@@ -1,4 +1,4 @@
-"""Whoever comes first after a fail-over, alone, is told; and nobody waits for the dead."""
+"""The first caller after a fail-over gets an error, and no caller waits for the dead server."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def promoted(lab: Lab) -> Promoted:
         standby = primary.standby()
         standby.catch_up()
         standby.stop_receiving()
-        append(store, 45)  # more than the WAL is ahead of a sequence: positions are used again
+        append(store, 45)  # more than the WAL runs ahead of a sequence, so positions are used again
         with store.subscribe() as subscription:
             for _ in range(50):
                 next(subscription)

@@ -1,4 +1,4 @@
-"""The laboratory itself: what its servers have and do not have after what was done to them."""
+"""The laboratory itself: the data of its servers after each operation."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_dump_is_restored_into_another_cluster_and_into_another_database_of_th
     other.load(dump)
     primary.load(dump, database="again")
     assert numbers(other) == numbers(primary, "again") == [1]
-    assert other.identifier == primary.identifier  # begun with the same data folder
+    assert other.identifier == primary.identifier  # started with the same data folder
     other.stop()
 
 

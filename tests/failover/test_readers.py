@@ -1,7 +1,7 @@
-"""Nothing is skipped without an error, whatever happens to the database.
+"""No reader skips events without an error, whatever happens to the database.
 
-Each course is run once, with readers of every kind running, and each test compares what one kind
-has seen with the log that there is at the end.
+Each course runs once, with readers of every kind. Each test compares the events that one kind of
+reader has seen with the final log.
 """
 
 from __future__ import annotations

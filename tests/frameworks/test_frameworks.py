@@ -1,4 +1,4 @@
-"""Stores bound to the connections of frameworks: what they roll back is not there."""
+"""Stores bound to connections of frameworks: a rollback of the framework removes the events."""
 
 from __future__ import annotations
 
@@ -98,5 +98,5 @@ with EventStore.connect(url, schema=schema, inline=[Counts]) as store:
 
 
 def test_a_block_of_django_keeps_its_transaction(url: str, schema: str) -> None:
-    # In a process of its own: Django has one configuration.
+    # In a separate process: Django has one configuration per process.
     subprocess.run([sys.executable, "-c", _DJANGO, url, schema], check=True, timeout=60)

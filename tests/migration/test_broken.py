@@ -1,4 +1,4 @@
-"""What a copy or somebody's hand breaks in a store is refused, and repaired; who waits for whom."""
+"""Stores damaged by copies or manual changes are rejected and repaired; migrations and locks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def copy(url: str, schema: str, connection: psycopg.Connection) -> Iterator[str]
     text = dump.stdout.decode().replace(schema, name)
     subprocess.run(
         [str(binaries / "psql"), "-q", "-v", "ON_ERROR_STOP=1", url],
-        # Of the newest pg_dump, and no server before 17 knows it.
+        # Written by the newest pg_dump; servers before 17 do not support it.
         input=re.sub("^SET transaction_timeout.*$", "", text, flags=re.MULTILINE).encode(),
         check=True,
         stdout=subprocess.DEVNULL,
@@ -66,7 +66,7 @@ def test_a_copy_in_the_same_database_is_refused_until_it_has_a_number_of_its_own
         SchemaError, match=f"copy of the one in schema '{schema}'.*indelible store init"
     ):
         EventStore.connect(url, schema=copy)
-    with EventStore.connect(url, schema=schema) as store:  # the first goes on undisturbed
+    with EventStore.connect(url, schema=schema) as store:  # the first store is not affected
         store.append("a-1", event(), expected=0)
 
     assert migrate_store(Settings(url, copy)) == []
@@ -129,7 +129,7 @@ def test_a_schema_that_was_renamed_is_refused(
                 EventStore.connect(url, schema=renamed)
             with pytest.raises(SchemaError, match="was renamed"):
                 migrate_store(Settings(url, renamed))
-            migrate_store(Settings(url, schema))  # another store has the old name now
+            migrate_store(Settings(url, schema))  # another store uses the old name now
     finally:
         connection.execute(f"DROP SCHEMA {renamed} CASCADE")
 
@@ -212,7 +212,7 @@ def test_a_sequence_that_would_hand_out_position_0_is_refused(
 ) -> None:
     """As in a copy of the schema without its data: every reader begins after 0."""
     connection.execute(f"ALTER SEQUENCE {schema}.events_position RESTART")
-    with pytest.raises(SchemaError, match="stands before 0"):
+    with pytest.raises(SchemaError, match="is behind 0"):
         EventStore.connect(url, schema=schema)
     with EventStore.connect(url, schema=schema, migrate=True) as store:
         assert store.append("a-1", event(), expected=ANY).position == 1
@@ -272,7 +272,7 @@ def test_a_sequence_of_positions_that_was_altered_is_refused_and_set_right(
         assert store.append("a-1", event(), expected=ANY).position == 1
 
 
-# Who waits for whom -----------------------------------------------------------------------------
+# Locks ------------------------------------------------------------------------------------------
 
 
 def test_appends_go_on_while_a_migration_waits_for_a_long_reader(
@@ -366,7 +366,7 @@ def test_who_migrates_for_very_long_is_named(
     ("before", "while_it_waits"),
     [
         ("{roles}", ""),
-        # Who makes a role locks their table after the look whether it is there.
+        # CREATE ROLE locks the table of roles after its check whether the role exists.
         ("LOCK TABLE pg_authid IN SHARE MODE", "{roles}"),
         ("GRANT USAGE ON SCHEMA {schema} TO pg_monitor", ""),
     ],

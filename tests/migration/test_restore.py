@@ -1,4 +1,4 @@
-"""A store that was dumped and restored into another cluster, whose transaction ids are younger."""
+"""A store that was dumped and restored into another cluster with smaller transaction ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a store, bringing it up to date, its roles, and what the database itself refuses."""
+"""Create and migrate a store, create its roles, and test what the database rejects."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_store_of_an_unreleased_library_is_not_migrated_further(
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(change.format(schema))
 
-    with pytest.raises(SchemaError, match="made by a version of this library that was not"):
+    with pytest.raises(SchemaError, match="created by a version of this library that was not"):
         migrate_store(Settings(server_url, schema))
 
 
@@ -184,7 +184,7 @@ def test_functions_of_an_older_library_are_replaced(
     )
 
     with psycopg.connect(url) as reader:
-        # What has not changed is not applied again, and so waits for nobody.
+        # Unchanged files are not applied again, and so need no locks.
         reader.execute(f"SELECT FROM {schema}.recorded_events")
         reader.execute(f"LOCK TABLE {schema}.events IN ROW EXCLUSIVE MODE")
         assert migrate_store(Settings(url, schema)) == [f"functions {FUNCTION_SET}"]
@@ -251,7 +251,7 @@ def test_everything_that_a_person_may_meet_in_psql_is_commented(
     assert without == []
 
 
-# What the database refuses ---------------------------------------------------------------------
+# Rejected by the database ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_a_writer_takes_snapshots_and_a_reader_uses_them(
             owner.execute(f"GRANT {schema}_reader TO login_{schema}")
         with EventStore.connect(member, schema=schema, events=AccountEvent) as store:
             tomorrow = datetime.now(UTC) + timedelta(days=1)
-            for moment in (None, tomorrow):  # of neither it may take one, and nobody is alarmed
+            for moment in (None, tomorrow):  # may store neither snapshot; logs nothing
                 assert store.load("account-1", kept, valid_at=moment).state.balance == 2
     assert caplog.records == []
 

@@ -1,4 +1,4 @@
-"""The predicate of queries is one function, which is inlined in each statement that calls it."""
+"""The predicate of queries is one function, which the planner inlines into each statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads by time, and loads, at a million events: they look at what is asked for, and at no more."""
+"""Reads by time and loads with a million events read only the rows that they need."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fill(connection, schema)
-    assert sync_store.position_at(moment(700_000)) == 700_000  # learns the periods
+    assert sync_store.position_at(moment(700_000)) == 700_000  # reads the periods
     codec = sync_store._append_settings.codec
     explained = Explained(connection, schema)
 
@@ -138,7 +138,7 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
         assert len(keys) == 3_000
         assert keys == sorted(keys, reverse=backwards)
 
-    # A stream is sorted once for its first page and once for all others.
+    # A stream is sorted once for the first page, and once for all other pages.
     monkeypatch.setattr("indelible.streams.paging._FIRST_PAGE", 10)
     monkeypatch.setattr("indelible.streams.paging._LARGEST_PAGE", 10)
     of_stream = stream_reading(
@@ -162,7 +162,7 @@ def test_reads_by_time_and_loads_look_at_little_of_a_million_events(
     ).fetchmany(1)
     any_log = {"epoch": None, "anchor": None, "anchor_id": None}
     of_group = {"group_id": group_id, "token": 1, "items": None, "partition_by": None, **any_log}
-    # Fifty thousand have become due: nobody worked for so long.
+    # Fifty thousand events are due, since no worker ran for long.
     above = {"above_valid_at": moment(-2_000_000), "above_position": 0}
     ((_, next_due),) = explained.call(
         Statement("subscriptions.next_due", {**above, **any_log, "upto": EVENTS})

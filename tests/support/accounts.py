@@ -1,4 +1,4 @@
-"""A domain for the tests of deciders and aggregates: accounts, once as each."""
+"""A domain for tests: accounts, as a decider and as an aggregate."""
 
 from __future__ import annotations
 

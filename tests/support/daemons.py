@@ -1,4 +1,4 @@
-"""Daemons of either variant running in a thread, for tests that look at them from outside."""
+"""Sync and async daemons that run in a thread, for tests that observe them from outside."""
 
 from __future__ import annotations
 

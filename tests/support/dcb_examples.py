@@ -1,6 +1,6 @@
 """The six examples of dcb.events (https://dcb.events/examples): their models and their decisions.
 
-Each decision is a plain function of what its models say, made by a function of the command.
+Each decision is a plain function of the states of its models; a function of the command makes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Deterministic interleavings: stop a session, a connection or a process at a named place.
+"""Deterministic interleavings: stop a session, a connection or a process at a given place.
 
-A test that stops somebody at the worst moment fails each time that the mechanism under test is
-missing, and not once in a thousand runs.
+If the mechanism under test is missing, such a test fails every time, and not once in a thousand
+runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support.waiting import wait_until
 
-_CLASS = 0x51  # two-key advisory locks: they never meet the keys that the head is made of
+_CLASS = 0x51  # two-key advisory locks: they never collide with the locks of the head
 
 
 class Place:
@@ -78,7 +78,7 @@ def stopped_at(
         connection.execute("SELECT pg_advisory_lock(%s, %s)", [_CLASS, key])
         connection.execute(
             f"CREATE FUNCTION {schema}.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-            # A lock of the session, given back at once: no transaction keeps it.
+            # A session lock, released at once: no transaction keeps it.
             f" SET lock_timeout = 0 AS $$ BEGIN"
             f" PERFORM pg_advisory_lock_shared({_CLASS}, {key});"
             f" PERFORM pg_advisory_unlock_shared({_CLASS}, {key});"
@@ -210,7 +210,7 @@ class Proxy:
                 try:
                     server.connect(target)
                     is_right = target is self._target
-                except OSError:  # no server is there, or it was cut
+                except OSError:  # there is no server, or the connection was cut
                     is_right = False
                 if not is_right:
                     self._end(pair)
@@ -232,12 +232,12 @@ class Proxy:
                     self.cuts += 1
                     source.shutdown(socket.SHUT_RDWR)
                     source.close()
-                    return  # the server's side stays open, until all are cut
+                    return  # the connection to the server stays open until all are cut
                 if source is pair[0] and self._cut_at is not None and self._cut_at in part:
                     self.cuts += 1
                     self._silenced.add(pair)
                 elif source is pair[1] and pair in self._silenced:
-                    # The answer, which the client never hears; all of it, or the server undoes it.
+                    # Read the whole answer for the client, or the server would roll back.
                     end = (end + part)[-6:]
                     if end.startswith(b"Z\0\0\0\5"):
                         break
@@ -258,7 +258,7 @@ def _address(url: str) -> str | tuple[str, int]:
     given = conninfo_to_dict(url)
     host = str(given.get("host") or "127.0.0.1")
     port = int(given.get("port") or 5432)
-    # The embedded server listens in a folder.
+    # The embedded server listens on a Unix socket.
     return f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
 
 

@@ -1,7 +1,7 @@
-"""Exceptions out of a signal's handler, raised at the n-th place where the interpreter calls it.
+"""Raise exceptions from a signal handler, at the n-th place where the interpreter calls it.
 
-CPython calls handlers in the main thread, after a call and where a function or a turn of a loop
-begins. What they raise comes out of there.
+CPython calls signal handlers in the main thread, after calls, and at the beginning of functions and
+loop iterations. Their exceptions are raised at that place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Projections of transfers between accounts, and a process that keeps them up to date."""
+"""Projections of transfers between accounts, and a process that runs them."""
 
 from __future__ import annotations
 

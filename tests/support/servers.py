@@ -1,4 +1,4 @@
-"""PostgreSQL servers of the machine, run in a folder of their own for the time of a test run."""
+"""Installed PostgreSQL servers, each run in its own folder during a test run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
     "max_prepared_transactions": "10",
-    "fsync": "off",  # what a crash of the machine leaves behind is not tested here
+    "fsync": "off",  # the tests do not cover a crash of the machine
 }
 
 
@@ -92,7 +92,7 @@ class SystemServer:
         while _is_attached(int(lines[6].split()[1])):
             assert time.monotonic() < deadline, "processes of the server are left"
             time.sleep(0.01)
-        # In a container nobody may reap it, and its number looks alive for ever.
+        # In a container no process may reap it, so its process id looks alive forever.
         lock.unlink()
         (self.folder / f".s.PGSQL.{self.port}.lock").unlink()
 

@@ -1,4 +1,4 @@
-"""An `AsyncEventStore` behind the methods of an `EventStore`: one test serves both variants."""
+"""An `AsyncEventStore` with the methods of an `EventStore`, so that a test covers both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for luck."""
+"""Wait for a condition."""
 
 from __future__ import annotations
 

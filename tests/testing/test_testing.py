@@ -1,4 +1,4 @@
-"""The testing kit: fixtures of the plugin, the clock, failures, waiting."""
+"""The testing package: fixtures of the plugin, clock, fault injection, waiting."""
 
 from __future__ import annotations
 

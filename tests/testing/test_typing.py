@@ -1,4 +1,4 @@
-"""What a type checker says of deciders, aggregates and stores."""
+"""The results of a type checker for deciders, aggregates and stores."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def use(store: EventStore) -> bool:
 
 
 def test_a_match_over_the_events_is_checked_for_what_is_missing(tmp_path: Path) -> None:
-    # What is put in whose place, and what is said of it.
+    # Replacements in the code, and the resulting errors.
     variants = {
         "complete": ("", "", ""),
         "missing": (
@@ -104,7 +104,7 @@ from indelible.store import AsyncEventStoreProtocol
 
 
 def test_a_store_keeps_its_protocol_and_a_transaction_is_less(tmp_path: Path) -> None:
-    # What is done with stores, and what is said of it.
+    # Uses of stores, and the resulting errors.
     variants = {
         "sync": ("def f(store: EventStore) -> EventStoreProtocol: return store", ""),
         "async": ("def f(store: AsyncEventStore) -> AsyncEventStoreProtocol: return store", ""),

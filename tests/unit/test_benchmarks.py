@@ -1,4 +1,4 @@
-"""What the benchmarks conclude from figures; the figures themselves are nobody's test."""
+"""The conclusions of benchmarks from given figures; the figures themselves are not tested."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_contenders_take_turns_and_the_ratio_is_that_of_a_round() -> None:
 
         return Contender(name, "", "peer", measure)
 
-    # A minute in which everything is ten times as slow changes no ratio.
+    # A minute in which everything is ten times slower changes no ratio.
     fast, slow = alternate(
         [contender("fast", [200, 20, 200]), contender("slow", [100, 10, 100])], rounds=3, seconds=1
     )
@@ -149,6 +149,6 @@ def test_what_a_process_spends_is_seen() -> None:
 
     spent = spent_by([os.getpid()]) - before
 
-    # The kernel guesses what part of it was its own, by ticks.
+    # The kernel estimates its own part by ticks.
     assert 0.05 < spent.processor < 10
     assert 0 <= spent.kernel <= spent.processor

@@ -1,4 +1,4 @@
-"""What generated code waits with."""
+"""The primitives that generated code waits with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors: one tree, drawn as it is; each says what happened and what to do."""
+"""Errors: the tree in the docstring is correct, and each error says what to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEVER_WRITTEN = VersionConflict("b-1", STREAM_EXISTS, -1, None, None)
 EXAMPLES: list[IndelibleError] = [
     errors.IndelibleError("x"),
     errors.InvalidInput("x"),
-    errors.EncodingFailed("Happened", "data.items[2]", "is nan, which JSON does not have"),
+    errors.EncodingFailed("Happened", "data.items[2]", "is nan, which JSON cannot represent"),
     errors.EventTooLarge("Happened", 2_000_000, 1_048_576),
     errors.UnregisteredEventClass(dict),
     errors.AppendRejected("x"),

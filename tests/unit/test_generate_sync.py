@@ -79,7 +79,7 @@ def test_a_generated_module_that_nothing_generates_fails_the_check(
     assert tool.main(only_check=False) == 0
     (tmp_path / "x.py").rename(tmp_path / "y.py")
     assert tool.main(only_check=False) == 1
-    assert "y.py: nothing generates it" in capsys.readouterr().out
+    assert "y.py: has no async source" in capsys.readouterr().out
 
 
 def test_a_rule_that_nothing_uses_fails_the_check(

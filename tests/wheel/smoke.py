@@ -1,8 +1,8 @@
-"""The smoke test of the built wheel: what a wheel can get wrong, and nothing else.
+"""The smoke test of the built wheel: it only tests errors of packaging.
 
-It runs in an environment that holds the package alone, away from its sources, and needs nothing
-but the standard library: `python -I wheel.py`, and `python -I wheel.py --server` where the extra
-`embedded` is installed too.
+It runs away from the sources, in an environment with only the package, and needs only the standard
+library: `python -I smoke.py`. If the extra `embedded` is installed too, run
+`python -I smoke.py --server`.
 """
 
 import os
@@ -87,7 +87,7 @@ def removed(folder: Path) -> bool:
 
 def within_ten_seconds(holds: Callable[[], bool]) -> bool:
     for _ in range(100):
-        time.sleep(0.1)  # the server and its keeper say nothing when they end
+        time.sleep(0.1)  # the server and its supervisor print nothing when they end
         if holds():
             return True
     return False

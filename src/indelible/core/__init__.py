@@ -1,1 +1,1 @@
-"""Building blocks without I/O."""
+"""Building blocks without I/O, used by all other packages."""

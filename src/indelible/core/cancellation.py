@@ -1,4 +1,4 @@
-"""What an error of a handler means: the handler failed, or its task is over."""
+"""Decide whether an error means that a handler failed, or that its task or thread ends."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 
 
 def ends_task(error: BaseException) -> bool:
-    """Whether an error ends the thread or the task that it is raised in.
+    """Return whether an error ends the thread or the task in which it is raised.
 
-    A cancellation does if it is the task's own: one of something else that the task waits for says
-    that this something will never be there. `SystemExit` does not: beside the main thread it would
-    end the thread, and the process would go on.
+    A `CancelledError` ends the task only if the task itself was cancelled. It may also come from
+    something else that the task awaits and that was cancelled. `SystemExit` does not end the
+    thread: outside the main thread the process would continue without it.
     """
     if isinstance(error, asyncio.CancelledError):
         try:
             task = asyncio.current_task()
-        except RuntimeError:  # there is no loop, so no task that could be cancelled
+        except RuntimeError:  # without an event loop there is no task that could be cancelled
             return False
         return task is not None and task.cancelling() > 0
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
 def left_block(error: BaseException) -> bool:
-    """Whether an error says that a block of the caller's was left, and not that it failed."""
+    """Return whether the caller's block was left with an error that is not a failure."""
     return ends_task(error) or not isinstance(error, Exception | asyncio.CancelledError)

@@ -1,4 +1,4 @@
-"""What threads and tasks do differently: the sync variant of `concurrency_async`."""
+"""Primitives that differ between threads and tasks: the sync variant of `concurrency_async`."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ IS_ASYNC = False
 """Whether this is the async variant."""
 
 sleep = time.sleep
-"""Wait for so many seconds."""
+"""Wait for a number of seconds."""
 
 Event = threading.Event
-"""An event that any thread may set, and any number of threads wait for."""
+"""An event that any thread may set, and that any number of threads can wait for."""
 
 
 class Background:
-    """A thread that works beside the caller's.
+    """A background thread.
 
     Args:
-        work: what it does.
+        work: the function that it runs.
         name: its name.
 
     Raises:
-        RuntimeError: the process can have no more threads.
+        RuntimeError: the process cannot start more threads.
     """
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
@@ -39,15 +39,15 @@ class Background:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the thread has not ended."""
         return self._thread.is_alive()
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait until it has ended, so many seconds at most."""
+        """Wait until the thread has ended, at most `seconds`."""
         self._thread.join(seconds)
 
     def raise_failure(self) -> None:
-        """Raise the error that has ended it, if one has."""
+        """Raise the error that ended the thread, if there was one."""
         if self._failure is not None:
             raise self._failure
 
@@ -61,11 +61,11 @@ class Background:
 
 
 def cancel(work: Iterable[Background]) -> None:
-    """Leave alone what has not ended: threads cannot be cancelled, and end with the process."""
+    """Do nothing: threads cannot be cancelled, and end with the process."""
 
 
 class Begun:
-    """What begins when it is made; its async variant, when it is awaited."""
+    """The base of objects that begin when they are made; async ones begin when awaited."""
 
     def __init__(self) -> None:
         self._begin()
@@ -75,15 +75,15 @@ class Begun:
 
 
 def opens(function: Callable[P, T]) -> Callable[P, T]:
-    """Leave a function that opens something as it is: its result is open, and can be entered."""
+    """Return a function that opens a resource unchanged: its result is open and can be entered."""
     return function
 
 
 def is_set_within(event: threading.Event, seconds: float) -> bool:
-    """Wait for an event of the caller's, so many seconds at most; return whether it is set."""
+    """Wait for the caller's event, at most `seconds`; return whether it is set."""
     return event.wait(seconds)
 
 
 def run_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that blocks."""
+    """Call a blocking function."""
     return function(*args, **kwargs)

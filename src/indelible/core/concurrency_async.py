@@ -1,7 +1,7 @@
-"""What tasks and threads do differently: the async variant of `concurrency`.
+"""Primitives that differ between tasks and threads: the async variant of `concurrency`.
 
-Code that is generated for threads uses these, and no state that is shared in any other way: what is
-safe between two awaits is not safe between two threads.
+Generated modules share state between threads through these primitives only. Code between two awaits
+is safe from other tasks, but the same code is not safe from other threads.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ IS_ASYNC = True
 """Whether this is the async variant."""
 
 sleep_async = asyncio.sleep
-"""Wait for so many seconds."""
+"""Wait for a number of seconds."""
 
 
 class AsyncEvent:
-    """An event that any thread may set, and any number of tasks of one loop wait for."""
+    """An event that any thread may set, and that any number of tasks of one loop can wait for."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -32,27 +32,28 @@ class AsyncEvent:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def is_set(self) -> bool:
-        """Whether it is set."""
+        """Return whether the event is set."""
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and wake all who wait."""
+        """Set the event, and wake all waiting tasks."""
         self._is_set = True
         if self._loop is not None:
-            # The loop may be closed at any moment, with whoever waited there.
+            # The loop may be closed at any moment, together with its waiting tasks.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._woken.set)
 
     def clear(self) -> None:
-        """Be ready to be set again."""
+        """Reset the event, so that it can be set again."""
         self._is_set = False
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is set, so many seconds at most; return whether it is."""
+        """Wait until the event is set, at most `seconds`; return whether it is set."""
         self._loop = asyncio.get_running_loop()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                # The flag is looked at after the loop is known: one of the two `set` has seen.
+                # `set` sets the flag before it uses the loop, and this method sets the loop before
+                # it checks the flag. So no call is missed.
                 while not self._is_set:
                     self._woken.clear()
                     await self._woken.wait()
@@ -60,14 +61,14 @@ class AsyncEvent:
 
 
 class AsyncBackground:
-    """A task that works beside the caller's.
+    """A background task.
 
     Args:
-        work: what it does.
+        work: the coroutine function that it runs.
         name: its name.
 
     Raises:
-        RuntimeError: of threads, where the process can have no more.
+        RuntimeError: only the sync variant raises it: the process cannot start more threads.
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
@@ -75,11 +76,11 @@ class AsyncBackground:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the task has not ended."""
         return not self._task.done()
 
     async def join(self, seconds: float | None = None) -> None:
-        """Wait until it has ended, so many seconds at most."""
+        """Wait until the task has ended, at most `seconds`."""
         try:
             await asyncio.wait((self._task,), timeout=seconds)
         except asyncio.CancelledError:
@@ -87,12 +88,15 @@ class AsyncBackground:
             raise
 
     def raise_failure(self) -> None:
-        """Raise the error that has ended it, if one has."""
+        """Raise the error that ended the task, if there was one."""
         self._task.result()
 
 
 async def cancel_async(work: Iterable[AsyncBackground]) -> None:
-    """End what has not ended. Threads cannot be: they are left alone, and end with the process."""
+    """Cancel the tasks that have not ended, and wait for their end.
+
+    The sync variant does nothing: threads cannot be cancelled, and end with the process.
+    """
     tasks = [background._task for background in work if background.is_running]
     for task in tasks:
         task.cancel()
@@ -101,7 +105,7 @@ async def cancel_async(work: Iterable[AsyncBackground]) -> None:
 
 
 class AsyncBegun:
-    """What begins when it is awaited; its sync variant, when it is made."""
+    """The base of objects that begin when they are awaited; sync ones begin when made."""
 
     async def _begin(self) -> None:
         raise NotImplementedError
@@ -119,7 +123,7 @@ Opened = TypeVar("Opened", bound=_Closed)
 
 
 class AsyncOpening(Generic[Opened]):
-    """What is about to be opened: `await` it, or enter it with `async with`, which closes it."""
+    """A resource to open: `await` it, or use it with `async with`, which also closes it."""
 
     def __init__(self, opens: Callable[[], Coroutine[Any, Any, Opened]]) -> None:
         self._opens = opens
@@ -145,7 +149,7 @@ class AsyncOpening(Generic[Opened]):
 def opens_async(
     function: Callable[P, Coroutine[Any, Any, Opened]],
 ) -> Callable[P, AsyncOpening[Opened]]:
-    """Have a function that opens something give what can be awaited or entered."""
+    """Let the result of a function that opens a resource be awaited or used with `async with`."""
 
     @wraps(function)
     def opening(*args: P.args, **kwargs: P.kwargs) -> AsyncOpening[Opened]:
@@ -155,7 +159,7 @@ def opens_async(
 
 
 async def is_set_within_async(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event of the caller's, so many seconds at most; return whether it is set."""
+    """Wait for the caller's event, at most `seconds`; return whether it is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -163,5 +167,5 @@ async def is_set_within_async(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def run_blocking_async(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that blocks, where it does not keep the caller's loop."""
+    """Call a blocking function in another thread, so that it does not block the event loop."""
     return await asyncio.to_thread(function, *args, **kwargs)

@@ -6,10 +6,10 @@ import gc
 
 
 class gc_paused:  # noqa: N801 -- used like a function; a generator would cost each read more
-    """Pause the garbage collector in a block that makes many objects which all stay.
+    """Pause the garbage collector in a block that makes many objects and keeps them all.
 
-    The collector would scan them repeatedly while they are made, which takes a third of the time of
-    a long read.
+    Otherwise the collector scans the objects repeatedly while they are made, which takes a third of
+    the time of a long read.
     """
 
     __slots__ = ("_was_on",)

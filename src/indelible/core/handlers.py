@@ -1,4 +1,4 @@
-"""Handlers, the functions of an application: whether they can be called as they will be."""
+"""Check that the handlers of an application can be called as the library calls them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from indelible.errors import InvalidInput
 
 
 def check_handler(handler: Callable[..., Any], *parameters: str) -> None:
-    """Check that a handler takes what it will be called with, and runs when it is called.
+    """Check that a handler accepts the arguments of a call, and is not a generator.
 
     Args:
         handler: the function.
-        parameters: what it is called with, for the error.
+        parameters: the names of the arguments, for the error.
 
     Raises:
-        InvalidInput: it takes something else, or is a generator, which does nothing when called.
+        InvalidInput: the handler has other parameters, or is a generator, which would not run.
     """
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
-        raise InvalidInput(f"{_name(handler)} has a yield in it and would do nothing when called")
+        raise InvalidInput(f"{_name(handler)} contains a yield, so calling it would do nothing")
     try:
         signature = inspect.signature(handler)
-    except (TypeError, ValueError):  # something built in does not say
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return
     try:
         signature.bind(*parameters)
     except TypeError as error:
         raise InvalidInput(
-            f"{_name(handler)} is called with ({', '.join(parameters)}) and takes {signature}:"
-            f" {error}"
+            f"{_name(handler)} is called with ({', '.join(parameters)}) but has the signature"
+            f" {signature}: {error}"
         ) from None
 
 
 def check_outcome(handler: Callable[..., Any], outcome: object) -> None:
-    """Check that what a handler returned is not still to be done.
+    """Check that a handler did not return unfinished work.
 
     Raises:
-        InvalidInput: it must be awaited, or iterated over.
+        InvalidInput: the result is an awaitable or a generator.
     """
     if outcome is None:
         return
@@ -46,8 +46,8 @@ def check_outcome(handler: Callable[..., Any], outcome: object) -> None:
         if inspect.iscoroutine(outcome):
             outcome.close()
         raise InvalidInput(
-            f"{_name(handler)} returned a {type(outcome).__name__}, which nobody waits for:"
-            " do in it what is to be done"
+            f"{_name(handler)} returned a {type(outcome).__name__}, which is never run: do the work"
+            " in the function itself"
         )
 
 

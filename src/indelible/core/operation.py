@@ -1,8 +1,8 @@
-"""How operations run.
+"""Operations, and how an engine runs them.
 
-An operation is a generator that yields statements and receives their rows; it holds the rules and
-does no I/O, so that the sync and the async API run the same one (sans-IO, as in h11 and httpx). It
-returns its result.
+An operation is a generator. It yields statements, receives their rows, and returns its result. It
+contains the rules but does no I/O (sans-IO, as in h11 and httpx). So the sync and the async API run
+the same operation.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ class Statement(msgspec.Struct, frozen=True):
     """One statement to run.
 
     Attributes:
-        name: `PACKAGE.NAME`, the block of a package's `statements.sql`.
+        name: `PACKAGE.NAME`: a block of the package's `statements.sql`.
         parameters: its named parameters.
-        prepared: whether to prepare it. Not for statements whose best query plan depends on how
-            many rows are asked for.
+        prepared: whether to prepare it. False if the best query plan depends on the limit of rows.
     """
 
     name: str
@@ -35,13 +34,14 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class AppendStatement(Statement, frozen=True):
-    """A statement that appends: readers are woken, and an unknown outcome is reported as such.
+    """A statement that appends: the engine wakes readers, and reports an unknown outcome as such.
 
     Attributes:
-        writes: what it appends, stream by stream, for inline projections.
-        ordering_key: appends with one key are sent in the order in which they came, and may share
-            a batch with others, each with an outcome of its own. None: it is sent on its own.
-        survives_conflicts: whether it is repeated if the database undid its transaction.
+        writes: the appended events, stream by stream, for inline projections.
+        ordering_key: appends with the same key are sent in order. An append with a key may share a
+            batch with others, and still gets its own outcome. None sends it on its own.
+        survives_conflicts: whether the engine retries it if the database rolls its transaction
+            back.
     """
 
     writes: Sequence[StreamWrite] = ()
@@ -52,7 +52,8 @@ class AppendStatement(Statement, frozen=True):
 Operation = Generator[Statement, Rows, T]
 
 StatementHook = Callable[[Statement], Operation[Rows]]
-"""Called with a statement; gives the operation to run in its place, which returns its rows."""
+"""A function that takes a statement, and returns the operation to run instead of it. That operation
+returns the rows of the statement."""
 
 
 def run(operation: Operation[T], execute: Callable[[Statement], Rows]) -> T:
@@ -60,10 +61,10 @@ def run(operation: Operation[T], execute: Callable[[Statement], Rows]) -> T:
 
     Args:
         operation: the operation.
-        execute: runs one statement; an error that it raises is thrown into the operation.
+        execute: runs one statement. If it raises an error, the error is thrown into the operation.
 
     Returns:
-        What the operation returns.
+        The result of the operation.
     """
     try:
         statement = next(operation)
@@ -80,7 +81,7 @@ def run(operation: Operation[T], execute: Callable[[Statement], Rows]) -> T:
 
 
 async def run_async(operation: Operation[T], execute: Callable[[Statement], Awaitable[Rows]]) -> T:
-    """Run an operation to its end, as `run` does, awaiting each statement."""
+    """Run an operation to its end, as `run` does, and await each statement."""
     try:
         statement = next(operation)
         while True:

@@ -1,4 +1,4 @@
-"""Which errors are transient, and how long to wait before the next attempt."""
+"""Transient errors, and the backoff before the next attempt."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from indelible.errors import (
 )
 
 LONGEST_DELAY = 3_600
-"""Seconds between two attempts at an event, at most."""
+"""The longest delay between two attempts at an event, in seconds."""
 
 TRANSIENT_ERRORS = (ConnectionLost, DatabaseUnreachable, ServerBusy, TransactionConflict)
-"""Errors that pass by themselves: a reader goes on as soon as the database can work again."""
+"""Transient errors: a reader continues as soon as the database is available again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before each new attempt: twice as long each time.
+    """An exponential backoff: each delay is twice as long as the one before.
 
     Attributes:
-        first: seconds to wait after the first failure.
-        longest: seconds to wait at most.
+        first: the delay after the first failure, in seconds.
+        longest: the longest delay, in seconds.
     """
 
     first: float = 0.05
     longest: float = 5.0
 
     def delay(self, failures: int) -> float:
-        """Return the seconds to wait after so many failures, 1 or more."""
-        # A microsecond is over an hour after 32 times; after 1,024 times there is no such float.
+        """Return the seconds to wait after a number of failures, 1 or more."""
+        # After 32 doublings a microsecond exceeds an hour; after 1,024 the float would overflow.
         return min(self.first * 2.0 ** min(failures - 1, 32), self.longest)
 
 
 class StepSupervisor:
-    """Supervises the steps of a loop that continues when the database is back.
+    """Supervises the steps of a loop that continues after transient errors.
 
-    Enter it for each step. It logs a transient error and suppresses it; other errors pass.
+    Enter it for each step. It logs and suppresses transient errors; other errors are raised.
 
     Args:
-        message: how the log message begins, such as "a reader waits".
-        log: where transient errors are logged.
-        backoff: how long to wait after a failed step.
+        message: the beginning of the log message, such as "a reader waits".
+        log: the logger for transient errors.
+        backoff: the delays after failed steps.
 
     Example:
         ```python
@@ -67,7 +67,7 @@ class StepSupervisor:
 
     @property
     def pause(self) -> float:
-        """Seconds to wait before the next step: 0 if the last one did not fail."""
+        """The seconds to wait before the next step: 0 if the last one did not fail."""
         return self._backoff.delay(self._failures) if self._failures else 0.0
 
     def __enter__(self) -> None:
@@ -85,13 +85,13 @@ _BETWEEN_DECISIONS = Backoff(0.005, 0.5)
 
 
 class RetryBudget:
-    """The attempts that one decision has left.
+    """The remaining attempts at one decision.
 
     Args:
-        attempts: how often it is made at most.
+        attempts: the largest number of attempts.
 
     Raises:
-        InvalidInput: that is no whole number from 1 on.
+        InvalidInput: the number is not an integer of at least 1.
     """
 
     def __init__(self, attempts: object) -> None:
@@ -99,14 +99,14 @@ class RetryBudget:
         self._made = 0
 
     def pause_after(self, refusal: AppendRejected) -> float:
-        """Say how many seconds to wait before the next attempt, or raise the refusal."""
+        """Return the seconds before the next attempt; if no attempt is left, raise the refusal."""
         self._made += 1
         if self._made == self._most:
             if self._most > 1:
                 refusal.add_note(
-                    f"Somebody was faster at each of {self._most} attempts: allow more attempts, or"
-                    " let fewer decide on the same thing at once"
+                    f"Each of {self._most} attempts conflicted with a concurrent append: allow more"
+                    " attempts, or reduce the number of concurrent decisions on the same events"
                 )
             raise refusal
-        # Anywhere in a span that doubles, so that those who met once do not meet again.
+        # A random part of the backoff (full jitter), so that concurrent decisions spread out.
         return uniform(0, _BETWEEN_DECISIONS.delay(self._made))  # noqa: S311 - no secret

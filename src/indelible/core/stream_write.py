@@ -1,4 +1,4 @@
-"""What an append is made of, as the functions in the database take it."""
+"""The parts of an append, in the format of the database functions."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import msgspec
 
 
 class EventPayload(msgspec.Struct, omit_defaults=True, gc=False):
-    """An event that is to be appended.
+    """An event to append.
 
     Attributes:
         id: its id, as 32 hexadecimal digits.
         type: its type.
-        data: JSON, or an instance of a registered class that is still to be written as such.
-        metadata: JSON.
-        tags: in order, each once.
-        valid_at: the moment, with its offset.
+        data: its data as JSON, or an instance of a registered class that is not encoded yet.
+        metadata: its metadata as JSON.
+        tags: its tags, sorted and without duplicates.
+        valid_at: its valid time, with the UTC offset.
     """
 
     id: str
@@ -28,13 +28,13 @@ class EventPayload(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class StreamWrite(msgspec.Struct, gc=False):
-    """What is to be appended to one stream.
+    """The events to append to one stream.
 
     Attributes:
-        stream: its name.
-        channel: its channel; None for that of its name.
+        stream: the name of the stream.
+        channel: the channel of the stream; None for the channel in its name.
         expected: the expected version.
-        events: in order; none where only the version is checked.
+        events: the events in order; empty to check only the version.
     """
 
     stream: str

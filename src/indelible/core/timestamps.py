@@ -1,4 +1,4 @@
-"""Check timestamps and ranges of them."""
+"""Check timestamps and time ranges."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from indelible.errors import InvalidInput
 from indelible.events import Checkpoint
 
 AsOf: TypeAlias = datetime | int | Checkpoint
-"""What a reading may be as of: a moment, or the position or checkpoint that stands for one."""
+"""The value of `as_of`: a timestamp, or the position or checkpoint that identifies a moment."""
 
 TimeRange: TypeAlias = tuple[datetime, datetime]
-"""A range of time: from the first moment on, and before the second (half-open)."""
+"""A half-open time range: it includes the first timestamp and excludes the second."""
 
 _SMALLEST = timedelta(microseconds=1)
 
 
 def validate_timestamp(what: str, moment: object) -> datetime:
-    """Check that a moment is a datetime with a time zone.
+    """Check that a value is a datetime with a time zone; return it in UTC.
 
     Raises:
         InvalidInput: it is something else.
@@ -28,26 +28,26 @@ def validate_timestamp(what: str, moment: object) -> datetime:
     if moment.utcoffset() is None:
         raise InvalidInput(
             f"{what} must be a datetime with a time zone, such as datetime.now(UTC):"
-            f" {moment.isoformat()} has none"
+            f" {moment.isoformat()} has no time zone"
         )
     try:
         return moment.astimezone(UTC)
     except OverflowError:
         raise InvalidInput(
-            f"{what} must lie in the years 1 to 9999 (UTC): {moment.isoformat()} does not"
+            f"{what} must be in the years 1 to 9999 (UTC): {moment.isoformat()} is not"
         ) from None
 
 
 def validate_time_range(what: str, value: object) -> TimeRange | None:
-    """Check a range of time, or None for none.
+    """Check that a value is a time range or None.
 
     Raises:
-        InvalidInput: it is something else, or ends before it begins.
+        InvalidInput: it is something else, or a range that ends before it begins.
     """
     if value is None:
         return None
     if not isinstance(value, tuple) or len(value) != 2:
-        raise InvalidInput(f"{what} must be a pair of moments (from, before), not {value!r}")
+        raise InvalidInput(f"{what} must be a pair of timestamps (from, before), not {value!r}")
     start, end = (validate_timestamp(what, moment) for moment in value)
     if end < start:
         raise InvalidInput(f"{what} must not end before it begins: {start} to {end}")
@@ -55,7 +55,7 @@ def validate_time_range(what: str, value: object) -> TimeRange | None:
 
 
 def previous_instant(moment: datetime) -> datetime | None:
-    """The last moment before a moment; None before the first of all."""
+    """Return the last timestamp before another one; None if there is no earlier one."""
     try:
         return moment - _SMALLEST
     except OverflowError:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 
 def uuid7() -> UUID:
-    """Make an event id: a UUID of version 7, which grows with time.
+    """Make an event id: a UUID of version 7, which increases with time.
 
-    The 12 bits after the milliseconds hold the fraction of a millisecond (RFC 9562, method 3), so
-    that the ids of one process stay in order at the right edge of their index.
+    The 12 bits after the milliseconds hold the fraction of a millisecond (RFC 9562, method 3). So
+    the ids of one process are in order, and are added at the right edge of the index.
 
     Returns:
         A new id.
@@ -22,9 +22,10 @@ def uuid7() -> UUID:
 
 
 def uuid7_hexes() -> Iterator[str]:
-    """Make the ids of events that are appended together, as 32 hexadecimal digits each.
+    """Make ids for events that are appended together, each as 32 hexadecimal digits.
 
-    Each is the one before it plus one (RFC 9562, method 2 of 6.2), which takes a third of the time.
+    Each id is the previous one plus one (RFC 9562, section 6.2, method 2). This takes a third of
+    the time of `uuid7`.
     """
     number = _uuid7()
     while True:
@@ -35,7 +36,7 @@ def uuid7_hexes() -> Iterator[str]:
 def _uuid7() -> int:
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     fraction = nanoseconds * 4096 // 1_000_000
-    # The first of the random bits is left 0, so that ids may be counted up from this one.
+    # The first random bit is 0, so that ids can be counted up from this one without overflow.
     return milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | _random_bits() >> 3
 
 
@@ -43,13 +44,13 @@ _drawn: Iterator[tuple[int]] = iter(())
 
 
 def _random_bits() -> int:
-    """Draw 64 bits, of many that were fetched at once.
+    """Return 64 random bits from a block that was fetched in advance.
 
-    `os.urandom` gives the interpreter's lock away: where threads append, each call would let all
-    others go first.
+    `os.urandom` releases the interpreter's lock. If many threads append, each call would let all
+    other threads run first.
     """
     global _drawn
-    # One step in C, so that no two threads are given the same.
+    # One C call, so that no two threads get the same bits.
     while (drawn := next(_drawn, None)) is None:
         _drawn = struct.iter_unpack("Q", os.urandom(4096))
     return drawn[0]
@@ -60,5 +61,5 @@ def _forget_drawn() -> None:
     _drawn = iter(())
 
 
-if hasattr(os, "register_at_fork"):  # or else parent and child would be given the same
+if hasattr(os, "register_at_fork"):  # otherwise parent and child would draw the same bits
     os.register_at_fork(after_in_child=_forget_drawn)

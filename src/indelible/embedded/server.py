@@ -1,4 +1,4 @@
-"""Start, join and release the embedded server of a folder."""
+"""Start, share and release the embedded server of a folder."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if sys.platform != "win32":
     from .supervisor import exclusive_lock
 
 _SOCKET_PATH_LIMIT = 103
-"""Bytes: a Unix socket's path has 107 on Linux and 103 on macOS."""
+"""The limit of a Unix socket's path in bytes: 107 on Linux and 103 on macOS."""
 _PLAIN_PATH = re.compile(r"[\w./ +@%=:-]+", re.ASCII)
-"""Others mean something where PostgreSQL and its driver take the name of a socket's folder."""
+"""The characters without a special meaning in the socket folder of PostgreSQL and its driver."""
 
 
 class EmbeddedServer:
-    """A claim to the server of a folder, which runs as long as somebody has one.
+    """A claim to the server of a folder, which runs while any process has a claim.
 
     Attributes:
-        url: where to connect, through a Unix socket.
-        folder: where the server keeps its data.
+        url: the URL of the server, through a Unix socket.
+        folder: the folder of the server.
     """
 
     __slots__ = ("_claim", "folder", "url")
@@ -47,10 +47,10 @@ class EmbeddedServer:
         self._claim: _Claim | None = claim
 
     def close(self) -> None:
-        """Give the claim back, without waiting for what follows; to do it again does nothing.
+        """Release the claim without waiting for the server to stop. Closing twice is allowed.
 
-        The server stops when nobody has a claim any more. A process that ends, even if it is
-        killed, has none.
+        The server stops when no process has a claim. A process that ends, even if it is killed,
+        releases its claims.
         """
         with _guard:
             claim, self._claim = self._claim, None
@@ -60,11 +60,13 @@ class EmbeddedServer:
 
 @dataclass(slots=True)
 class _Claim:
-    """The claim of this process to a folder's server, however many ask for it.
+    """The claim of this process to the server of a folder, shared by all its users.
 
     Attributes:
-        lock: the open users lock, held shared. It is closed in the end, and never unlocked: a
-            forked child has it too, and one's end must not be the other's.
+        folder: the folder of the server.
+        lock: the open users lock, held in shared mode. It is closed and never unlocked: a forked
+            child shares it, and unlocking would release the claim of both.
+        users: the number of users in this process.
     """
 
     folder: Path
@@ -81,7 +83,7 @@ class _Claim:
         os.close(self.lock)
 
     def is_of_another_folder(self) -> bool:
-        """Tell whether the folder was removed, and perhaps made again."""
+        """Return whether the folder was removed, and perhaps created again."""
         try:
             return not os.path.samestat(os.fstat(self.lock), (self.folder / "users.lock").stat())
         except FileNotFoundError:
@@ -91,31 +93,31 @@ class _Claim:
 _claims: dict[Path, _Claim] = {}
 _guard = threading.RLock()
 if sys.platform != "win32":
-    # A fork waits until no thread is starting a server: the child must not get half a claim.
+    # A fork waits until no thread is starting a server: the child must not get a partial claim.
     os.register_at_fork(
         before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release
     )
 
 
 def start(folder: Path | None = None) -> EmbeddedServer:
-    """Start the server of a folder, or join it where it runs already.
+    """Start the server of a folder, or use it if it is running already.
 
-    It blocks: some milliseconds to join, a second where the database is to be made. A forked child
-    has the claims of its parent as its own.
+    This blocks: for some milliseconds if the server is running, for a second if it must create the
+    database. A forked child inherits the claims of its parent.
 
     Args:
-        folder: where the data lives, made where it is missing; None for the user's data folder
-            (for root below `/var/lib/indelible`).
+        folder: the folder for the data, created if it is missing. None for the default folder of
+            the user (for root below `/var/lib/indelible`).
 
     Returns:
-        A claim to the server, to be closed.
+        A claim to the server, which the caller must close.
 
     Raises:
-        EmbeddedUnavailable: it cannot run here; the message says why.
+        EmbeddedUnavailable: the server cannot run here; the message says why.
     """
     if sys.platform == "win32":
         raise EmbeddedUnavailable(
-            "the embedded PostgreSQL runs on Linux and macOS only: give the URL of a database"
+            "the embedded PostgreSQL runs on Linux and macOS only: pass the URL of a database"
             " (url=… or $INDELIBLE_URL)"
         )
     binaries = wheel_binaries()
@@ -126,7 +128,7 @@ def start(folder: Path | None = None) -> EmbeddedServer:
     except (OSError, RuntimeError) as error:
         raise EmbeddedUnavailable(
             f"the embedded PostgreSQL cannot use the folder {folder or 'of its data'} ({error}):"
-            " choose another with embedded:///some/folder, or give the URL of a database"
+            " choose another with embedded:///some/folder, or pass the URL of a database"
         ) from error
 
 
@@ -153,9 +155,10 @@ def _claim(folder: Path, binaries: Path) -> EmbeddedServer:
 
 
 def _ensure_server(folder: Path, binaries: Path, start_lock: int) -> str:
-    """Start the server and its supervisor if they do not run; return the server's URL.
+    """Start the server and its supervisor if they are not running; return the server's URL.
 
-    We hold the start lock and a users lock: nobody else starts anything, and nobody stops it.
+    The caller holds the start lock and a users lock. So no other process starts a server, and no
+    supervisor stops it.
     """
     found = supervisor.find_server(folder)
     if found is None or not supervisor.is_held(folder, "supervisor.lock"):
@@ -163,19 +166,19 @@ def _ensure_server(folder: Path, binaries: Path, start_lock: int) -> str:
         found = supervisor.find_server(folder)
     if found is None:
         raise EmbeddedUnavailable(
-            f"the embedded PostgreSQL of {folder} went away as soon as it had started: see its"
-            f" log {folder / 'log'}"
+            f"the embedded PostgreSQL of {folder} ended right after it had started: see its log"
+            f" {folder / 'log'}"
         )
     host = quote(found.socket_folder, safe="")
     return f"postgresql://postgres@/postgres?host={host}&port={found.port}"
 
 
 def _replace_dead_supervisor(folder: Path) -> None:
-    """Make sure that somebody will stop the server when we, its last user perhaps, have left."""
+    """Replace a supervisor that has died, so that the server is stopped after its last user."""
     with suppress(OSError, EmbeddedUnavailable):
         start_lock = supervisor.open_lock(folder, "start.lock")
         try:
-            # Where another process is starting it, that one sees to its supervisor too.
+            # A process that holds the start lock also starts the supervisor.
             if (
                 supervisor.try_lock(start_lock)
                 and not supervisor.is_held(folder, "supervisor.lock")
@@ -197,15 +200,15 @@ def _run_supervisor(folder: Path, binaries: Path, start_lock: int) -> None:
         sys.executable, "-I", "-S", str(Path(supervisor.__file__).resolve()),
         str(folder), str(binaries), str(socket_folder), ids, str(start_lock),
     ]  # fmt: skip
-    for _ in range(3):  # one that is killed before it is done has a successor
+    for _ in range(3):  # a supervisor that is killed before it is ready is started again
         said = subprocess.run(
             program,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,  # until the supervisor closes it, having said its line
+            stdout=subprocess.PIPE,  # the supervisor writes one line and closes it
             stderr=subprocess.DEVNULL,
             cwd="/",
-            pass_fds=[start_lock],  # held by either, should the other be killed
-            start_new_session=True,  # Ctrl-C in the terminal is not meant for it
+            pass_fds=[start_lock],  # held by both, in case one of them is killed
+            start_new_session=True,  # so that Ctrl-C in the terminal does not reach it
             text=True,
             errors="replace",
             check=False,
@@ -215,13 +218,13 @@ def _run_supervisor(folder: Path, binaries: Path, start_lock: int) -> None:
         if said:
             raise EmbeddedUnavailable(said)
     raise EmbeddedUnavailable(
-        f"the supervisor of the embedded PostgreSQL of {folder} ended without a word: is"
-        f" {sys.executable!r} a Python that runs?"
+        f"the supervisor of the embedded PostgreSQL of {folder} ended without a message: check that"
+        f" {sys.executable!r} is a working Python"
     )
 
 
 def _socket_folder(folder: Path, account: Account) -> Path:
-    """The folder of the server's socket, closed to everybody else: there are no passwords."""
+    """Return the folder of the server's socket; only its account may enter: it has no password."""
     found = folder / "socket"
     name = os.fsencode(found / ".s.PGSQL.65023")
     if len(name) > _SOCKET_PATH_LIMIT or not _PLAIN_PATH.fullmatch(os.fsdecode(name)):
@@ -234,8 +237,8 @@ def _socket_folder(folder: Path, account: Account) -> Path:
     status = found.lstat()
     if found.is_symlink() or status.st_uid != account.uid or status.st_mode & 0o077:
         raise EmbeddedUnavailable(
-            f"the folder {found}, meant for the server's socket, is open to others or belongs to"
-            " somebody else: remove it"
+            f"the folder {found} for the server's socket belongs to another account, or other"
+            " accounts may enter it: remove it"
         )
     account.check_reaches(found)
     return found

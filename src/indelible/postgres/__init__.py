@@ -1,4 +1,4 @@
-"""PostgreSQL: the only package that knows the driver. Run operations, and migrate the schema."""
+"""Run operations on PostgreSQL, and migrate the schema. Only this package imports the driver."""
 
 from .adapters import AsyncConnection, Connection
 from .connection import open_connection

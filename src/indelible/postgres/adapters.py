@@ -25,7 +25,7 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class _JsonLoader(Loader):
-    """JSON as the bytes that it is: the codec reads it."""
+    """Loads jsonb as bytes: the codec decodes them."""
 
     format = Format.BINARY
 
@@ -37,7 +37,7 @@ _MOMENTS: Final = psycopg.adapters.types["timestamptz"].oid
 
 
 class _ColumnDumper(Dumper):
-    """A column as it is; the statement casts it to its type."""
+    """Sends a column as it is; the statement casts it to its type."""
 
     format = Format.BINARY
 
@@ -46,9 +46,10 @@ class _ColumnDumper(Dumper):
 
 
 class _MomentLoaders:
-    """Makes psycopg's own loaders of moments, in C, without a session that they would ask its zone.
+    """Makes psycopg's own timestamp loaders, written in C, without a connection.
 
-    So moments are in UTC, whatever the time zone of the session. Used in place of a class.
+    They cannot look up the time zone of the session, so timestamps are always in UTC. An instance
+    is used in place of a loader class.
     """
 
     format = Format.BINARY
@@ -63,57 +64,65 @@ _moment_loaders = cast("type[Loader]", _MomentLoaders())
 
 
 def check_connection(connection: object) -> None:
-    """Check what the caller gives to `EventStore.bind`."""
+    """Check the connection that the caller passes to `EventStore.bind`.
+
+    Raises:
+        InvalidInput: it is not a psycopg connection.
+    """
     if not isinstance(connection, psycopg.Connection):
         raise InvalidInput(
-            f"bind takes a psycopg.Connection, not {type(connection).__name__}: Django's is"
-            " connection.connection, SQLAlchemy's is"
+            f"bind needs a psycopg.Connection, not {type(connection).__name__}: in Django pass"
+            " connection.connection, in SQLAlchemy"
             " session.connection().connection.driver_connection"
         )
 
 
 def check_connection_async(connection: object) -> None:
-    """Check what the caller gives to `AsyncEventStore.bind`."""
+    """Check the connection that the caller passes to `AsyncEventStore.bind`.
+
+    Raises:
+        InvalidInput: it is not an async psycopg connection.
+    """
     if not isinstance(connection, psycopg.AsyncConnection):
         raise InvalidInput(
-            f"bind takes a psycopg.AsyncConnection, not {type(connection).__name__}:"
-            " SQLAlchemy's is (await session.connection()).get_raw_connection().driver_connection"
+            f"bind needs a psycopg.AsyncConnection, not {type(connection).__name__}: in SQLAlchemy"
+            " pass (await session.connection()).get_raw_connection().driver_connection"
         )
 
 
 def event_cursor(connection: Connection) -> psycopg.Cursor[Any]:
-    """A cursor that reads events: JSON as bytes, moments in UTC."""
+    """Make a cursor that reads events: JSON as bytes, timestamps in UTC."""
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
     adapt(cursor)
     return cursor
 
 
 def event_cursor_async(connection: AsyncConnection) -> psycopg.AsyncCursor[Any]:
-    """A cursor that reads events, as `event_cursor` makes one."""
+    """Make an async cursor that reads events, as `event_cursor` does."""
     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
     adapt(cursor)
     return cursor
 
 
 def adapt(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
-    """Have a cursor read and write the types of the store."""
+    """Register the loaders and dumpers of the store on a cursor."""
     cursor.format = Format.BINARY
-    # On the cursor and not on the connection, which its owner uses for other things.
+    # Not on the connection: its owner may use it for other statements.
     cursor.adapters.register_loader("jsonb", _JsonLoader)
     cursor.adapters.register_loader("timestamptz", _moment_loaders)
     cursor.adapters.register_dumper(Column, _ColumnDumper)
 
 
 def prepare(statement: Statement, prepares: object) -> bool:
-    """Whether a statement is prepared in a session that prepares or does not."""
-    # At the first call already: a process runs few statements, and each of them often.
+    """Return whether to prepare a statement in this session."""
+    # From the first call on: a process runs few different statements, and each of them often.
     return statement.prepared and prepares not in (False, None)
 
 
 def adapt_parameters(statement: Statement) -> dict[str, object]:
-    """Give the parameters of a statement, each number with the same type."""
-    # By itself psycopg sends the smallest type that holds a number, and each type would have a
-    # prepared statement of its own.
+    """Return the parameters of a statement, with all integers as bigint."""
+    # By default psycopg sends the smallest type that holds an integer. Each combination of types
+    # would need its own prepared statement.
     return {
         name: Int8(value) if type(value) is int else value
         for name, value in statement.parameters.items()

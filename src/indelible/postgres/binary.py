@@ -1,6 +1,6 @@
-"""PostgreSQL's binary form: thousands of values as one parameter, and the rows of a COPY.
+"""Encode values in PostgreSQL's binary format: arrays as one parameter, and the rows of a COPY.
 
-The driver adapts a list value by value, which takes as long as the rest of an import.
+The driver adapts a list value by value, which would take as long as the rest of an import.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Final, Literal
 Kind = Literal["integer", "bigint", "uuid", "text", "jsonb", "timestamptz"]
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""From when on PostgreSQL counts."""
+"""The zero point of PostgreSQL's binary timestamps."""
 
 COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_END: Final = b"\xff\xff"
-"""What the rows of a binary COPY stand between."""
+"""The header and the trailer of a binary COPY."""
 
 NULL: Final = pack(">i", -1)
 
@@ -28,33 +28,34 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One field of many events, as one parameter.
+    """One field of many events, sent as one array parameter.
 
     Attributes:
-        binary: the array, in PostgreSQL's binary form.
+        binary: the array in PostgreSQL's binary format.
     """
 
     binary: bytes
 
 
 def column(kind: Kind, values: Sequence[Any]) -> Column | None:
-    """Put values into a column.
+    """Encode values as a column.
 
     Args:
-        kind: the PostgreSQL type of its values.
-        values: the values; None for null. JSON is its text in bytes, an id its 16 bytes.
+        kind: the PostgreSQL type of the values.
+        values: the values; None for null. Pass JSON as its text in bytes, and an id as its 16
+            bytes.
 
     Returns:
-        The column; None where all values are null.
+        The column; None if all values are null.
     """
     return None if values.count(None) == len(values) else Column(array(kind, values))
 
 
 def array(kind: Kind, values: Sequence[Any]) -> bytes:
-    """Give values as an array; kinds and values as for `column`."""
+    """Encode values as a binary array; `kind` and `values` are those of `column`."""
     has_nulls = None in values
     type_oid, convert, layout, size = _KINDS[kind]
-    # One dimension, whether there are nulls, the type, how many, the first is number 1.
+    # Number of dimensions, whether there are nulls, type, number of values, lower bound.
     header = pack(">iiiii", 1, has_nulls, type_oid, len(values), 1)
     if layout and not has_nulls:
         given = values if convert is None else map(convert, values)
@@ -72,21 +73,21 @@ def array(kind: Kind, values: Sequence[Any]) -> bytes:
 
 
 def sized(value: bytes) -> bytes:
-    """Give a field of a binary row: its length, and itself."""
+    """Encode a field of a binary row: its length, then its value."""
     return pack(">i", len(value)) + value
 
 
 def microseconds(moment: datetime) -> int:
-    """Give a moment as PostgreSQL counts it."""
+    """Return a timestamp in microseconds since 2000-01-01, as PostgreSQL stores it."""
     return (moment - EPOCH) // _MICROSECOND
 
 
 def _json(text: bytes) -> bytes:
-    return b"\x01" + text  # the version of the format
+    return b"\x01" + text  # the version of the jsonb format
 
 
-# By the type: its number; how a value becomes what is sent; the format and the length of what has
-# a fixed one.
+# For each type: its OID, the conversion of a value, and the struct format and length if the length
+# is fixed.
 _KINDS: Mapping[str, tuple[int, Callable[[Any], Any] | None, str, int]] = {
     "integer": (23, None, "i", 4),
     "bigint": (20, None, "q", 8),

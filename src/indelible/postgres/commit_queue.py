@@ -1,4 +1,4 @@
-"""Group commit: which appends share a batch."""
+"""Decide which appends share a batch of the group commit."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ _SMALLEST_SHARE = 32
 _LARGEST_BATCH = 250
 _LARGEST_BATCH_BYTES = 2 * 1024 * 1024
 WORKERS, BATCHES = 2, 1
-"""How many statements are under way at once at most, and how many of them for several appends. More
-make the batches smaller, each of which costs as much as ten appends before its first."""
+"""The limits of statements in progress: all of them, and those with several appends. Higher limits
+make batches smaller, and the fixed cost of a batch equals the cost of ten appends."""
 PATIENCE = 0.05
-"""Seconds that an append waits for a worker before there is one more: those that there are may be
-waiting for streams that other transactions hold."""
+"""Seconds that an append waits for a worker before a worker is added. The existing ones may be
+waiting for streams that other transactions have locked."""
 
 _OF_ONE = (DatabaseError, InvalidInput, TransactionConflict)
-"""Errors that a single append may have brought upon its batch."""
+"""Errors of a batch that a single append may have caused."""
 
 _json = msgspec.json.Encoder().encode
 
 
 class PendingAppend:
-    """An append that waits for its outcome; `signal` wakes whoever waits.
+    """An append that waits for its outcome; `signal` wakes its caller.
 
-    `alive` is a lock that the caller holds, by a `with` in a frame of its own, for as long as it is
-    there. Such a block always ends: nobody holds the lock of a caller that is gone.
+    `alive` is a lock. The caller holds it in a `with` block of its own frame while it waits. Such a
+    block always ends, even if a signal handler raises. So the lock is free once the caller has
+    stopped waiting.
     """
 
     __slots__ = (
@@ -63,7 +64,7 @@ class PendingAppend:
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether nobody waits for the outcome any more."""
+        """Whether the caller has stopped waiting for the outcome."""
         return self.has_left or (self.alive is not None and not self.alive.locked())
 
     @property
@@ -72,14 +73,14 @@ class PendingAppend:
         return self.rows is not None or self.problem is not None
 
     def outcome(self) -> Rows:
-        """Give the rows, or raise the problem."""
+        """Return the rows, or raise the problem."""
         if self.rows is None:
             assert self.problem is not None  # noqa: S101
             raise self.problem
         return self.rows
 
     def text(self) -> str:
-        """The append as `append_batch` takes it."""
+        """Return the append as an element of the argument of `append_batch`."""
         parameters = self.statement.parameters
         stream, channel = (
             _json(parameters["stream"]).decode(),
@@ -96,12 +97,12 @@ class PendingAppend:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """What a worker is to run: one statement for all its entries.
+    """Appends that a worker runs as one statement.
 
     Attributes:
         entries: the appends, in order.
-        takes_place: whether it takes the place of a worker; not what may have to wait for long.
-        started_at: when it began.
+        takes_place: whether the batch occupies a worker. A batch that may wait long does not.
+        started_at: when the batch began, on the monotonic clock.
     """
 
     entries: list[PendingAppend]
@@ -110,11 +111,11 @@ class Batch:
 
     @property
     def is_alone(self) -> bool:
-        """Whether it is one append, which may have to wait for a stream."""
+        """Whether the batch is a single append, which may have to wait for a stream."""
         return len(self.entries) == 1
 
     def statement(self) -> AppendStatement:
-        """The statement."""
+        """Return the statement that runs the batch."""
         if self.is_alone:
             return self.entries[0].statement
         appends = ",".join(entry.text() for entry in self.entries)
@@ -124,33 +125,43 @@ class Batch:
 
 
 class CommitQueue:
-    """Decides which appends share a batch. Those with one ordering key keep their order."""
+    """Decides which appends share a batch; appends with one ordering key keep their order.
+
+    Args:
+        workers: the limit of statements in progress.
+        batches: the limit of statements in progress that have several appends.
+    """
 
     def __init__(self, workers: int, batches: int) -> None:
         self._workers = self._free = workers
         self._free_for_batches = batches
         self._running: set[Batch] = set()
         self._settled = 0
-        """How many appends were settled last: their callers may well come again."""
+        """The number of appends that were settled last: their callers may append again soon."""
         self._in_progress: set[str] = set()
-        """The keys of what is under way."""
+        """The ordering keys of the appends in progress."""
         self._waiting: dict[str, deque[PendingAppend]] = {}
-        """What waits, by its key."""
+        """The waiting appends by ordering key."""
         self._ready: deque[str] = deque()
-        """The keys of what waits that are not in progress."""
+        """The ordering keys of waiting appends that are not in progress."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether no append is in progress."""
         return not self._running
 
     @property
     def is_free(self) -> bool:
-        """Whether all workers are."""
+        """Whether all workers are idle."""
         return self._free == self._workers
 
     def may_pass(self, key: str, others: Collection[str]) -> bool:
-        """Whether an append may go without taking a place, beside others that did so."""
+        """Return whether an append may bypass the queue.
+
+        Args:
+            key: the ordering key of the append.
+            others: the ordering keys of appends that bypass the queue already.
+        """
         return (
             self._free > len(others)
             and self._free_for_batches > 0
@@ -161,23 +172,23 @@ class CommitQueue:
 
     @property
     def has_room(self) -> bool:
-        """Whether a worker is free. While a batch is under way the next one is gathered."""
+        """Whether a worker is free. While a batch is in progress, the next one is gathered."""
         return self._free > 0 and self._free_for_batches > 0
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether something waits for a worker."""
+        """Whether an append waits for a worker."""
         return bool(self._ready)
 
     def enter(self, entry: PendingAppend) -> Batch | None:
-        """Take a place; return what is to be run at once, if a worker is free."""
+        """Add an append; return the batch to run at once, if a worker is free."""
         if self.has_room and entry.ordering_key not in self._in_progress:
             return self._begin([entry])
         self.add(entry)
         return None
 
     def add(self, entry: PendingAppend) -> bool:
-        """Take a place; return whether there is a worker for what waits."""
+        """Add an append to the waiting ones; return whether a worker is free to run it."""
         waiting = self._waiting.get(entry.ordering_key)
         if waiting is not None:
             waiting.append(entry)
@@ -188,13 +199,13 @@ class CommitQueue:
         return self.has_room and bool(self._ready)
 
     def add_running(self, entry: PendingAppend) -> Batch:
-        """Note what is under way already."""
+        """Add an append that is in progress already."""
         batch = self._begin([entry])
         batch.started_at = entry.started_at
         return batch
 
     def settle(self, batch: Batch, outcome: Rows | BaseException) -> list[Batch]:
-        """Note the outcome of what was run; return what is to be run next."""
+        """Record the outcome of a batch; return the batches to run next."""
         self._running.discard(batch)
         self._free_place(batch)
         self._settled = len(batch.entries)
@@ -215,7 +226,7 @@ class CommitQueue:
         return batches + self.next_batches()
 
     def _record(self, batch: Batch, outcome: Rows | BaseException) -> list[PendingAppend]:
-        """Note outcomes; return the appends that are to go alone."""
+        """Record the outcomes; return the appends to send one by one."""
         entries = batch.entries
         if isinstance(outcome, BaseException):
             if len(entries) > 1 and isinstance(outcome, _OF_ONE):
@@ -238,7 +249,7 @@ class CommitQueue:
         return busy
 
     def add_workers(self) -> list[Batch]:
-        """Return what more workers are to run, where those that there are take long."""
+        """Add a worker for each one that has been busy for long; return the batches to run."""
         if self._ready:
             latest = time.monotonic() - PATIENCE
             for batch in self._running:
@@ -247,17 +258,17 @@ class CommitQueue:
         return self.next_batches()
 
     def next_batches(self) -> list[Batch]:
-        """Return what is to be run now, as far as there are workers."""
+        """Return the batches to run now, as many as there are free workers."""
         batches = []
         while self.has_room and (entries := self._gather()):
             batches.append(self._begin(entries))
         return batches
 
     def _gather(self) -> list[PendingAppend]:
-        """Take what waits for a worker, up to the size of a batch."""
+        """Take waiting appends, up to the size of a batch."""
         entries: list[PendingAppend] = []
-        # Half of all callers: the database processes these while the rest get their outcomes,
-        # and their next appends are gathered.
+        # Half of all callers. The database processes this half while the other half gets its
+        # outcomes and appends again.
         room = (len(self._ready) + self._settled + 1) // 2
         room = min(max(room, _SMALLEST_SHARE), _LARGEST_BATCH)
         size = 0
@@ -270,7 +281,7 @@ class CommitQueue:
                     entries.append(entry)
                     room -= 1
                     size += len(entry.statement.parameters["events"])  # type: ignore[arg-type]
-            if waiting:  # until these are done
+            if waiting:  # they wait until this batch is settled
                 self._waiting[key] = waiting
         return entries
 

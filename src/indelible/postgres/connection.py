@@ -1,4 +1,4 @@
-"""Open and prepare connections, and run one statement."""
+"""Open and set up connections, and run one statement."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _log = logging.getLogger("indelible")
 
 
 class PooledConnection(psycopg.Connection[Any]):
-    """A connection of the pool, with the cursor that all its statements use.
+    """A connection of the pool, with one cursor for all its statements.
 
-    What waits for the server can be used: psycopg's generators tell what they wait for.
+    Other work can run while it waits for the server, see `using_waits`.
     """
 
     _step: Callable[[], bool] | None = None
     options: str | None = None
-    """What other sessions are begun with; None where a pooler is in between, which takes none."""
+    """The options to start further sessions with; None behind a pooler, which accepts none."""
     is_lent = False
-    """Whether it was given to the caller, who may have changed its session."""
+    """Whether the caller has used the connection and may have changed its session."""
     _as_made: tuple[object, ...] = ()
     _standby: StandbyWait | None = None
 
@@ -52,16 +52,16 @@ class PooledConnection(psycopg.Connection[Any]):
 
     @cached_property
     def event_cursor(self) -> psycopg.Cursor[Any]:
-        """Made once, since it takes longer than the statement."""
+        """The cursor for events. Making one takes longer than a statement, so it is kept."""
         return event_cursor(self)
 
     @contextmanager
     def using_waits(self, step: Callable[[], bool] | None) -> Iterator[None]:
-        """Take steps of other work whenever the server has all and is waited for.
+        """Run steps of other work in the block while the connection waits for the server.
 
         Args:
-            step: does some of it, in less than a millisecond; tells whether there is more. None:
-                there is nothing to be done.
+            step: does a part of the work in less than a millisecond, and returns whether there is
+                more. None for no other work.
         """
         self._step = step
         try:
@@ -70,7 +70,7 @@ class PooledConnection(psycopg.Connection[Any]):
             self._step = None
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
-        """Wait for the server, as psycopg does for each exchange with it."""
+        """Wait for the server; psycopg calls this for each exchange with it."""
         if self._step is not None:
             gen = _with_steps(gen, self.fileno(), self._step)
         if self._standby is None:
@@ -103,8 +103,8 @@ def open_connection(settings: Settings) -> PooledConnection:
     """Open one connection.
 
     Raises:
-        InvalidInput: the URL is none.
-        DatabaseUnreachable: it could not be made.
+        InvalidInput: the URL is not valid.
+        DatabaseUnreachable: the connection could not be opened.
     """
     check_url(settings.url)
     try:
@@ -120,27 +120,27 @@ def open_connection(settings: Settings) -> PooledConnection:
 
 
 def with_holders(timeout: LockTimeout, settings: Settings) -> LockTimeout:
-    """Say who holds locks of the store, as far as that can be found out."""
+    """Add the sessions that hold locks of the store to an error, if they can be looked up."""
     try:
         with open_connection(settings.with_timeout(2.0)) as connection:
             rows = connection.execute(
                 statements(settings.schema)["postgres.lock_holders"]
             ).fetchall()
     except (psycopg.Error, IndelibleError) as error:
-        _log.debug("who holds the lock is not known: %s", error)
+        _log.debug("cannot look up the holders of the lock: %s", error)
         return timeout
     return add_holders(timeout, [str(HeadHolder(*row)) for row in rows])
 
 
 def configure(connection: PooledConnection) -> None:
-    """Set up a connection of ours, as an object: the driver begins transactions in this way."""
+    """Set up a connection object of the pool: isolation level and notice handler."""
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     _watch_standby(connection)
     connection._as_made = _attributes(connection)
 
 
 def _set_up(connection: PooledConnection, settings: Settings) -> None:
-    """Set up the session of a connection that is made without options."""
+    """Set up the session of a connection that was opened without options."""
     configure(connection)
     statement = statements(settings.schema)["postgres.session"]
     rows = connection.execute(
@@ -150,7 +150,7 @@ def _set_up(connection: PooledConnection, settings: Settings) -> None:
 
 
 def restore(connection: PooledConnection, settings: Settings) -> None:
-    """Undo what a caller may have changed in a connection that was lent, or close it."""
+    """Reset the session of a connection that the caller has used; if that fails, close it."""
     if not _restore_object(connection):
         connection.close()
         return
@@ -161,7 +161,7 @@ def restore(connection: PooledConnection, settings: Settings) -> None:
 
 
 def _attributes(connection: PooledConnection) -> tuple[object, ...]:
-    """What a caller may change in a connection that is not in its session."""
+    """Return the attributes that a caller may change on the connection object."""
     return (
         connection.autocommit,
         connection.isolation_level,
@@ -172,14 +172,14 @@ def _attributes(connection: PooledConnection) -> tuple[object, ...]:
         connection.server_cursor_factory,
         tuple(connection._notice_handlers),
         tuple(connection._notify_handlers),
-        # psycopg copies these when something is registered; there is no other way to see it.
+        # psycopg copies these when an adapter is registered; nothing else shows that.
         *map(id, connection.adapters._dumpers.values()),
         *map(id, connection.adapters._loaders),
     )
 
 
 def _restore_object(connection: PooledConnection) -> bool:
-    """Tell whether a connection is as it was made, and in no transaction."""
+    """Return whether a connection object is unchanged, and not in a transaction."""
     connection.is_lent = False
     return (
         connection.pgconn.transaction_status == TransactionStatus.IDLE
@@ -195,7 +195,7 @@ def _watch_standby(connection: PooledConnection) -> None:
 def fetch(
     cursor: psycopg.Cursor[Any], statement: Statement, settings: Settings, prepares: object
 ) -> Rows:
-    """Run a statement, and give its rows."""
+    """Run a statement, and return its rows."""
     text = statements(settings.schema)[statement.name]
     cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with gc_paused():

@@ -1,4 +1,4 @@
-"""Open and prepare async connections, and run one statement."""
+"""Open and set up async connections, and run one statement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
-    """The same, awaiting."""
+    """A connection of the async pool, with one cursor for all its statements."""
 
     options: str | None = None
     is_lent = False
@@ -36,7 +36,7 @@ class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
         keep_from_children(self)
 
     async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
-        """Wait for the server, as psycopg does for each exchange with it."""
+        """Wait for the server; psycopg calls this for each exchange with it."""
         if self._standby is None:
             return await super().wait(gen, *args, **kwargs)
         self._standby.is_cut_short = False
@@ -46,7 +46,7 @@ class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
 
     @cached_property
     def event_cursor(self) -> psycopg.AsyncCursor[Any]:
-        """Made once, since it takes longer than the statement."""
+        """The cursor for events. Making one takes longer than a statement, so it is kept."""
         return event_cursor_async(self)
 
 
@@ -68,14 +68,14 @@ async def open_connection_async(settings: Settings) -> AsyncPooledConnection:
 
 
 async def configure_async(connection: AsyncPooledConnection) -> None:
-    """Set up a connection of ours, as `configure` does."""
+    """Set up a connection object of the pool, as `configure` does."""
     await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
     _watch_standby(connection)
     connection._as_made = _attributes(connection)
 
 
 async def _set_up_async(connection: AsyncPooledConnection, settings: Settings) -> None:
-    """Set up the session of a connection that is made without options."""
+    """Set up the session of a connection that was opened without options."""
     await configure_async(connection)
     statement = statements(settings.schema)["postgres.session"]
     cursor = await connection.execute(
@@ -85,7 +85,7 @@ async def _set_up_async(connection: AsyncPooledConnection, settings: Settings) -
 
 
 async def restore_async(connection: AsyncPooledConnection, settings: Settings) -> None:
-    """Undo what a caller may have changed in a connection, as `restore` does."""
+    """Reset the session of a connection that the caller has used, as `restore` does."""
     if not _restore_object(connection):
         await connection.close()
         return
@@ -97,7 +97,7 @@ async def restore_async(connection: AsyncPooledConnection, settings: Settings) -
 
 
 def _attributes(connection: AsyncPooledConnection) -> tuple[object, ...]:
-    """What a caller may change in a connection that is not in its session."""
+    """Return the attributes that a caller may change on the connection object."""
     return (
         connection.autocommit,
         connection.isolation_level,
@@ -108,14 +108,14 @@ def _attributes(connection: AsyncPooledConnection) -> tuple[object, ...]:
         connection.server_cursor_factory,
         tuple(connection._notice_handlers),
         tuple(connection._notify_handlers),
-        # psycopg copies these when something is registered; there is no other way to see it.
+        # psycopg copies these when an adapter is registered; nothing else shows that.
         *map(id, connection.adapters._dumpers.values()),
         *map(id, connection.adapters._loaders),
     )
 
 
 def _restore_object(connection: AsyncPooledConnection) -> bool:
-    """Tell whether a connection is as it was made, and in no transaction."""
+    """Return whether a connection object is unchanged, and not in a transaction."""
     connection.is_lent = False
     return (
         connection.pgconn.transaction_status == TransactionStatus.IDLE
@@ -131,7 +131,7 @@ def _watch_standby(connection: AsyncPooledConnection) -> None:
 async def fetch_async(
     cursor: psycopg.AsyncCursor[Any], statement: Statement, settings: Settings, prepares: object
 ) -> Rows:
-    """Run a statement, and give its rows."""
+    """Run a statement, and return its rows."""
     text = statements(settings.schema)[statement.name]
     await cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with gc_paused():

@@ -1,8 +1,8 @@
-"""The control connection: what must not wait behind the application's work.
+"""The control connection: one more connection for work that must not wait for the application.
 
-A store has one connection beside its pool, and one thread that owns it. Its tasks share them:
-the notifier and the head watcher of subscriptions/, and lease_renewal.py. Each says when it has
-something to do; the thread waits for that time, for the server and for whoever wakes it.
+A store has one connection beside its pool, and one thread that owns it. Its tasks share both: the
+notifier and the head watcher of subscriptions/, and lease_renewal.py. Each task returns when it is
+due. The thread waits for that time, for the server, or until another thread wakes it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .settings import Settings
 from .transaction import BoundEngine
 
 _LINGER = 5.0
-"""Seconds without anything to do after which the connection is closed."""
+"""Seconds without work after which the connection is closed."""
 _CONNECT_TIMEOUT = 5.0
 _BACKOFF = Backoff()
 
@@ -43,22 +43,22 @@ _log = logging.getLogger("indelible")
 
 
 class Session:
-    """The connection, for as long as it lasts.
+    """The session of one control connection, until it is closed or lost.
 
     Args:
         connection: the connection.
-        settings: how to reach the store.
+        settings: the settings of the store.
     """
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         row = connection.execute("SELECT pg_backend_pid()").fetchone()
         self.connection = connection
         self.is_direct: bool = is_direct_connection(connection.info.backend_pid, row)
-        """Whether it keeps what is set and prepared in it: no pooler is in between."""
+        """Whether no pooler is in between, so that settings and prepared statements last."""
         self.listens = False
-        """Whether it listens for the store's notifications, and receives them."""
+        """Whether the session listens for the store's notifications and receives them."""
         if self.is_direct:
-            # One part that waits for a lock would keep all others from their work.
+            # A task that waits for a lock would delay all other tasks.
             connection.execute("SET lock_timeout = '1s'")
         else:
             connection.prepare_threshold = None
@@ -72,11 +72,11 @@ class Session:
     def listen(self, channel: str, handler: Callable[[str], None]) -> None:
         """Listen on a notification channel.
 
-        A shared advisory lock shows notifiers that somebody listens, as long as this session lasts.
+        Until the session ends, a shared advisory lock shows notifiers that a session listens.
 
         Args:
-            channel: its name.
-            handler: called with each notification's payload.
+            channel: the name of the channel.
+            handler: called with the payload of each notification.
         """
         self._handler = lambda notification: handler(notification.payload)
         self.connection.add_notify_handler(self._handler)
@@ -95,14 +95,14 @@ class Session:
         self.connection.execute("SELECT pg_notify(%s, %s)", [channel, payload])
 
     def wait(self, seconds: float) -> None:
-        """Wait for what the server says by itself, so many seconds at most."""
+        """Wait for notifications at most `seconds`, and pass them to the handler."""
         with DefaultSelector() as selector:
             selector.register(self.connection, EVENT_READ)
             if selector.select(seconds):
                 self.take_notifies()
 
     def take_notifies(self) -> None:
-        """Hand what the server has said to the handlers."""
+        """Pass received notifications to the handler."""
         pgconn = self.connection.pgconn
         pgconn.consume_input()
         while (notify := pgconn.notifies()) is not None:
@@ -111,40 +111,40 @@ class Session:
 
 
 class ControlTask(Protocol):
-    """What uses the control connection. All but `due_at` is called in its thread."""
+    """A task on the control connection. All methods but `due_at` are called in its thread."""
 
     def due_at(self) -> float:
-        """When it has something to do, on the monotonic clock; `inf` for nothing."""
+        """Return when the task has work, on the monotonic clock; `inf` for never."""
 
     def begin(self, session: Session) -> None:
-        """Get to know a new connection."""
+        """Prepare the session of a new connection."""
 
     def act(self, session: Session) -> None:
-        """Do what there is to do."""
+        """Do the work that is due."""
 
     def fail(self, problem: IndelibleError) -> None:
-        """Learn that it could not be done; the connection is still there."""
+        """Handle an error of `act` after which the connection still works."""
 
     def lose(self) -> None:
-        """Learn that there is no connection."""
+        """Handle the loss of the connection."""
 
 
 class ControlConnection:
-    """One connection and one thread for the parts of a store.
+    """One connection and one thread for the control tasks of a store.
 
-    The connection is made when a part first has something to do, is closed when none had for a
-    while, and is made again when it was lost. No error ends the thread.
+    The thread opens the connection when a task first has work, and opens it again after a loss. It
+    closes the connection when no task has had work for a while. No error ends the thread.
 
     Args:
-        settings: how to reach the store.
+        settings: the settings of the store.
     """
 
     def __init__(self, settings: Settings) -> None:
-        # It is to be found out soon that a server does not answer: leases depend on it.
+        # Short, so that a server that does not answer is noticed soon: leases depend on it.
         self._settings = settings.with_timeout(_CONNECT_TIMEOUT)
         self._origin = Origin()
         self._parts: tuple[ControlTask, ...] = ()
-        # Reentrant: the garbage collector may end a reader in the middle of anything.
+        # Reentrant: the garbage collector may close a reader at any point, also inside this lock.
         self.guard: threading.RLock = threading.RLock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -154,11 +154,11 @@ class ControlConnection:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is of this process. Where not, not even `guard` may be taken."""
+        """Whether the store was opened in this process. If not, do not even acquire `guard`."""
         return self._origin.is_here
 
     def check_origin(self) -> None:
-        """Check that it is of this process.
+        """Check that the store was opened in this process.
 
         Raises:
             StoreForked: the store was opened before a fork.
@@ -171,14 +171,14 @@ class ControlConnection:
         return self._closing.is_set()
 
     def serve(self, *parts: ControlTask) -> None:
-        """Say which parts use it, the most urgent first."""
+        """Set the tasks of the connection, the most urgent first."""
         self._parts = parts
 
     def wake_by(self, moment: float) -> None:
-        """Have the parts looked at by a moment, if they would not be anyway.
+        """Make sure that the thread checks its tasks at `moment` at the latest.
 
         Raises:
-            DatabaseUnreachable: its thread cannot be started.
+            DatabaseUnreachable: the thread cannot be started.
         """
         if self._sleeps_until > moment:
             self._wake()
@@ -188,7 +188,7 @@ class ControlConnection:
             if self._thread is None and not self.is_closed:
                 self._start()
             if self._alarm is not None:
-                with suppress(BlockingIOError):  # it rings already
+                with suppress(BlockingIOError):  # enough wake-ups are unread
                     self._alarm[1].send(b"\0")
 
     def _start(self) -> None:
@@ -202,8 +202,8 @@ class ControlConnection:
         except (OSError, RuntimeError) as error:
             self._end()
             raise DatabaseUnreachable(
-                f"the thread of the control connection cannot be started ({error}): end threads,"
-                " close files, or raise the limits of the process"
+                f"cannot start the thread of the control connection ({error}): end threads, close"
+                " files, or raise the limits of the process"
             ) from error
 
     def _end(self) -> None:
@@ -215,7 +215,7 @@ class ControlConnection:
                 self._alarm = None
 
     def close(self) -> None:
-        """Do what is due, and end. Closing twice is allowed."""
+        """Do the work that is due, and end the thread. Closing twice is allowed."""
         with self.guard:
             self._closing.set()
             thread = self._thread
@@ -233,7 +233,7 @@ class ControlConnection:
                 return
             except Exception as error:
                 problem = self._translated(error)
-            except BaseException:  # the next who needs it starts it again
+            except BaseException:  # the next task that has work starts the thread again
                 self._end()
                 raise
             if self.is_closed:
@@ -242,12 +242,12 @@ class ControlConnection:
             for part in self._parts:
                 part.lose()
             if self._is_idle():
-                _log.debug("the control connection is not there (%s)", problem)
+                _log.debug("the control connection failed (%s)", problem)
                 return
             self._failures += 1
             pause = _BACKOFF.delay(self._failures)
             _log.warning(
-                "the control connection is not there (%s); trying again in %.2f s",
+                "the control connection failed (%s); retrying in %.2f s",
                 problem,
                 pause,
                 exc_info=None if isinstance(problem, IndelibleError) else problem,
@@ -258,7 +258,7 @@ class ControlConnection:
         return translate(error, self._settings) if isinstance(error, psycopg.Error) else error
 
     def _work(self) -> None:
-        """Serve the parts on one connection, until there is nothing to do."""
+        """Serve the tasks on one connection until none has work."""
         with closing(open_connection(self._settings)) as connection, DefaultSelector() as selector:
             session = Session(connection, self._settings)
             for part in self._parts:
@@ -275,7 +275,7 @@ class ControlConnection:
                 if self.is_closed:
                     self._end()
                     return
-                # In this order: whoever changes what is due before it is asked wakes this thread.
+                # Reset before asking: a task that becomes due meanwhile then wakes this thread.
                 self._sleeps_until = inf
                 due_at = min(part.due_at() for part in self._parts)
                 self._sleeps_until = due_at
@@ -301,7 +301,7 @@ class ControlConnection:
             part.fail(problem)
 
     def _is_idle(self) -> bool:
-        """End where no part has anything to do; say whether that is so."""
+        """Return whether no task has work; if so, end the thread."""
         with self.guard:
             is_idle = all(part.due_at() == inf for part in self._parts)
             if is_idle:

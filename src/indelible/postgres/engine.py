@@ -54,26 +54,26 @@ _IMPATIENCE = 1.0
 """The timeout of a `ShortTimeoutEngine`, in seconds."""
 
 _SOON = 0.001
-"""Seconds to wait for a connection before one does something else meanwhile."""
+"""Seconds to wait for a connection before the next step of other work."""
 
 
 def _nothing() -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 Step = Callable[[], bool]
-"""A step of other work, taken while the database is waited for; takes less than a millisecond, and
-tells whether there is more."""
+"""A step of other work, run while the engine waits for the database. It takes less than a
+millisecond, and returns whether there is more."""
 
 
 class PoolEngine:
-    """Runs operations on a pool of connections.
+    """Runs operations on a connection pool.
 
     Args:
-        settings: how to reach the store.
+        settings: the settings of the store.
         on_close: called when the engine is closed.
-        on_commit: called after something was written and committed; must return at once.
-        on_append: takes part in the transaction of appends.
+        on_commit: called after each commit of an append or an import; must return at once.
+        on_append: called in the transaction of each append that it wants.
     """
 
     def __init__(
@@ -104,8 +104,12 @@ class PoolEngine:
         )
 
     def open(self) -> None:
-        """Open the pool, or say why no connection can be made."""
-        # A first connection of our own, since the pool does not say why it gets none.
+        """Open the connection pool.
+
+        Raises:
+            DatabaseUnreachable: no connection could be opened.
+        """
+        # The first connection is opened without the pool, which would hide the reason of a failure.
         with open_connection(self._settings) as connection:
             self._prepares = connection.options is not None
             self._pool.kwargs = {
@@ -118,7 +122,7 @@ class PoolEngine:
         self._group_commit.open()
 
     def run(self, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
+        """Run an operation to its end, and return its result."""
         self._origin.check()
         return run(operation, self._run_statement)
 
@@ -133,15 +137,15 @@ class PoolEngine:
         """Run a statement, copy rows into a table, and check them, in one transaction.
 
         Args:
-            statement: the statement; it must bear being repeated, and the rows with it.
+            statement: the statement; it must be idempotent, together with the copied rows.
             copy_statement: the name of the COPY.
-            rows: makes the rows, in parts, from what the statement gave; None undoes the
-                transaction.
-            check: gives the statement that checks them, from what the first one gave.
-            meanwhile: other work.
+            rows: takes the rows of the statement, and returns the rows to copy, in parts. None
+                rolls the transaction back.
+            check: takes the rows of the statement, and returns the statement that checks the copy.
+            meanwhile: other work to run while the engine waits.
 
         Returns:
-            What the statement gave.
+            The rows of the statement.
         """
         self._origin.check()
         attempts = ConnectionAttempts(self._settings, statement)
@@ -181,24 +185,24 @@ class PoolEngine:
 
     @property
     def has_inline(self) -> bool:
-        """Whether something takes part in the transaction of appends."""
+        """Whether the engine has a hook in the transaction of appends."""
         return self._on_append is not None
 
     def run_best_effort(self, operation: Operation[None]) -> None:
-        """Run an operation that nothing depends on: soon given up, and its failure is logged."""
+        """Run an operation that may fail, with a short timeout; failures are only logged."""
         with log_errors():
             ShortTimeoutEngine(self).run(operation)
 
     def wait(self, seconds: float) -> None:
-        """Wait before a decision is made anew."""
+        """Wait before a decision is retried."""
         time.sleep(seconds)
 
     @contextmanager
     def transaction(self, settings: Settings | None = None) -> Iterator[BoundEngine]:
-        """Open a transaction, and give an engine that runs operations inside it.
+        """Open a transaction, and return an engine that runs operations in it.
 
         Args:
-            settings: the engine's, with another timeout.
+            settings: the settings of the engine with another timeout.
         """
         self._origin.check()
         with (
@@ -216,7 +220,7 @@ class PoolEngine:
 
     @contextmanager
     def _begun(self, settings: Settings) -> Iterator[PooledConnection]:
-        """Give a connection in a transaction, another one where the first was dead."""
+        """Begin a transaction on a pooled connection; if the connection is dead, use another."""
         attempts = ConnectionAttempts(settings)
         while True:
             pause = None
@@ -235,7 +239,7 @@ class PoolEngine:
 
     @contextmanager
     def snapshot(self) -> Iterator[BoundEngine]:
-        """Open a transaction that reads only, and sees one moment throughout."""
+        """Open a read-only transaction in which all statements see the same snapshot."""
         with self.transaction() as engine:
             engine.connection.execute(SNAPSHOT)
             yield engine
@@ -246,20 +250,20 @@ class PoolEngine:
         The hook sees each statement of `run` before it is sent. Transactions do not call it.
 
         Args:
-            hook: gives the operation to run in place of a statement.
+            hook: takes a statement, and returns the operation to run instead of it.
         """
         run_statement, hooked = self._run_statement, copy(self)
         hooked._run_statement = lambda statement: run(hook(statement), run_statement)
         return hooked
 
     def bind(self, connection: Connection) -> BoundEngine:
-        """Give an engine that runs operations on a connection of the caller's."""
+        """Return an engine that runs operations on the caller's connection."""
         self._origin.check()
         return BoundEngine(connection, self._settings, self._on_append)
 
     def close(self) -> None:
         """Close all connections. Closing twice is allowed."""
-        if self._origin.is_here:  # else they are the parent's, which goes on with them
+        if self._origin.is_here:  # otherwise the parent process still uses the connections
             self._group_commit.close()
             self._pool.close()
         self._on_close()
@@ -271,7 +275,7 @@ class PoolEngine:
         loan: Loan | None = None,
         settings: Settings | None = None,
     ) -> Iterator[PooledConnection]:
-        """Borrow a connection; the caller holds `loan.alive` meanwhile, if it gives one."""
+        """Borrow a connection. A caller that passes a loan holds `loan.alive` in the block."""
         if loan is None:
             with (loan := Loan()).alive, self._checkout(meanwhile, loan, settings) as connection:
                 yield connection
@@ -323,7 +327,7 @@ class PoolEngine:
         meanwhile: Step | None = None,
         settings: Settings | None = None,
     ) -> Rows:
-        """Run a statement; `meanwhile` is called whenever there is something to wait for."""
+        """Run a statement; call `meanwhile` while the engine waits."""
         attempts = ConnectionAttempts(settings or self._settings, statement)
         while True:
             try:
@@ -358,7 +362,7 @@ class PoolEngine:
     def _append_with(
         self, on_append: OnAppend, connection: PooledConnection, statement: AppendStatement
     ) -> Rows:
-        """Append, and have something done in the same transaction."""
+        """Append, and call a hook in the same transaction."""
         if not self._prepares:
             connection.prepare_threshold = None
         with connection.transaction():
@@ -369,13 +373,13 @@ class PoolEngine:
 
 
 class ShortTimeoutEngine:
-    """Runs operations on the connections of an engine, with a timeout of a second.
+    """Runs operations on the connections of an engine, with a timeout of one second.
 
-    For callers that try again by themselves, and want to be stopped meanwhile. Their appends share
-    no batch: a batch has the timeout of the store.
+    It is for callers that retry by themselves and must stay stoppable. Their appends share no
+    batch, since a batch has the timeout of the store.
 
     Args:
-        engine: the engine.
+        engine: the engine with the connection pool.
     """
 
     def __init__(self, engine: PoolEngine) -> None:
@@ -383,12 +387,12 @@ class ShortTimeoutEngine:
         self._settings = engine._settings.with_timeout(_IMPATIENCE)
 
     def run(self, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
+        """Run an operation to its end, and return its result."""
         self._engine._origin.check()
         return run(operation, self._execute)
 
     def transaction(self) -> AbstractContextManager[BoundEngine]:
-        """Open a transaction, and give an engine that runs operations inside it."""
+        """Open a transaction, and return an engine that runs operations in it."""
         return self._engine.transaction(self._settings)
 
     def _execute(self, statement: Statement) -> Rows:

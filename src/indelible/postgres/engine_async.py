@@ -63,11 +63,11 @@ _IMPATIENCE = 1.0
 
 
 def _nothing() -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 class AsyncPoolEngine:
-    """Runs operations on a pool of connections, awaiting; the async variant of `PoolEngine`."""
+    """Runs operations on an async connection pool; the async variant of `PoolEngine`."""
 
     def __init__(
         self,
@@ -99,9 +99,13 @@ class AsyncPoolEngine:
         )
 
     async def open(self) -> None:
-        """Open the pool, or say why no connection can be made."""
+        """Open the connection pool.
+
+        Raises:
+            DatabaseUnreachable: no connection could be opened.
+        """
         self._loop = asyncio.get_running_loop()
-        # A first connection of our own, since the pool does not say why it gets none.
+        # The first connection is opened without the pool, which would hide the reason of a failure.
         async with await open_connection_async(self._settings) as connection:
             self._prepares = connection.options is not None
             self._pool.kwargs = {
@@ -113,18 +117,18 @@ class AsyncPoolEngine:
         await self._pool.open()
 
     def check_origin(self) -> None:
-        """Check that it is used where it was opened.
+        """Check that the engine is used in the process and event loop that opened it.
 
         Raises:
-            StoreForked: it was opened in another process.
-            WrongEventLoop: it was opened in another event loop.
+            StoreForked: the store was opened in another process.
+            WrongEventLoop: the store was opened in another event loop.
         """
         self._origin.check()
         if asyncio.get_running_loop() is not self._loop:
             raise WrongEventLoop
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
+        """Run an operation to its end, and return its result."""
         self.check_origin()
         return await run_async(operation, self._run_statement)
 
@@ -135,9 +139,9 @@ class AsyncPoolEngine:
         rows: Callable[[Rows], Iterator[bytes] | None],
         check: Callable[[Rows], Statement],
     ) -> Rows:
-        """Run a statement, and copy rows into a table, as `PoolEngine.load` does.
+        """Run a statement, copy rows into a table, and check them, as `PoolEngine.load` does.
 
-        What is to be done meanwhile is a task of its own.
+        Other work runs in its own task meanwhile, so there is no parameter for it.
         """
         self.check_origin()
         attempts = ConnectionAttempts(self._settings, statement)
@@ -173,26 +177,26 @@ class AsyncPoolEngine:
 
     @property
     def has_inline(self) -> bool:
-        """Whether something takes part in the transaction of appends."""
+        """Whether the engine has a hook in the transaction of appends."""
         return self._on_append is not None
 
     async def run_best_effort(self, operation: Operation[None]) -> None:
-        """Run an operation that nothing depends on: soon given up, and its failure is logged."""
+        """Run an operation that may fail, with a short timeout; failures are only logged."""
         with log_errors():
             await AsyncShortTimeoutEngine(self).run(operation)
 
     async def wait(self, seconds: float) -> None:
-        """Wait before a decision is made anew."""
+        """Wait before a decision is retried."""
         await asyncio.sleep(seconds)
 
     @asynccontextmanager
     async def transaction(
         self, settings: Settings | None = None
     ) -> AsyncIterator[AsyncBoundEngine]:
-        """Open a transaction, and give an engine that runs operations inside it.
+        """Open a transaction, and return an engine that runs operations in it.
 
         Args:
-            settings: the engine's, with another timeout.
+            settings: the settings of the engine with another timeout.
         """
         self.check_origin()
         with commit_errors(self._settings) as body:
@@ -208,7 +212,7 @@ class AsyncPoolEngine:
 
     @asynccontextmanager
     async def _begun(self, settings: Settings) -> AsyncIterator[AsyncPooledConnection]:
-        """Give a connection in a transaction, another one where the first was dead."""
+        """Begin a transaction on a pooled connection; if the connection is dead, use another."""
         attempts = ConnectionAttempts(settings)
         while True:
             pause = None
@@ -227,7 +231,7 @@ class AsyncPoolEngine:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncBoundEngine]:
-        """Open a transaction that reads only, and sees one moment throughout."""
+        """Open a read-only transaction in which all statements see the same snapshot."""
         async with self.transaction() as engine:
             await engine.connection.execute(SNAPSHOT)
             yield engine
@@ -238,14 +242,14 @@ class AsyncPoolEngine:
         The hook sees each statement of `run` before it is sent. Transactions do not call it.
 
         Args:
-            hook: gives the operation to run in place of a statement.
+            hook: takes a statement, and returns the operation to run instead of it.
         """
         run_statement, hooked = self._run_statement, copy(self)
         hooked._run_statement = lambda statement: run_async(hook(statement), run_statement)
         return hooked
 
     def bind(self, connection: AsyncConnection) -> AsyncBoundEngine:
-        """Give an engine that runs operations on a connection of the caller's."""
+        """Return an engine that runs operations on the caller's connection."""
         self._origin.check()
         return AsyncBoundEngine(connection, self._settings, self._on_append)
 
@@ -294,7 +298,7 @@ class AsyncPoolEngine:
             await self._pool.putconn(connection)
 
     async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something to its end, also where whoever waits for it is cancelled."""
+        """Run a coroutine to its end, even if the caller is cancelled while it waits."""
         task = asyncio.create_task(work)
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
@@ -343,7 +347,7 @@ class AsyncPoolEngine:
         connection: AsyncPooledConnection,
         statement: AppendStatement,
     ) -> Rows:
-        """Append, and have something done in the same transaction."""
+        """Append, and call a hook in the same transaction."""
         if not self._prepares:
             connection.prepare_threshold = None
         async with connection.transaction():
@@ -356,13 +360,13 @@ class AsyncPoolEngine:
 
 
 class AsyncShortTimeoutEngine:
-    """Runs operations on the connections of an engine, with a timeout of a second.
+    """Runs operations on the connections of an engine, with a timeout of one second.
 
-    For callers that try again by themselves, and want to be stopped meanwhile. Their appends share
-    no batch: a batch has the timeout of the store.
+    It is for callers that retry by themselves and must stay stoppable. Their appends share no
+    batch, since a batch has the timeout of the store.
 
     Args:
-        engine: the engine.
+        engine: the engine with the connection pool.
     """
 
     def __init__(self, engine: AsyncPoolEngine) -> None:
@@ -370,12 +374,12 @@ class AsyncShortTimeoutEngine:
         self._settings = engine._settings.with_timeout(_IMPATIENCE)
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
+        """Run an operation to its end, and return its result."""
         self._engine.check_origin()
         return await run_async(operation, self._execute)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncBoundEngine]:
-        """Open a transaction, and give an engine that runs operations inside it."""
+        """Open a transaction, and return an engine that runs operations in it."""
         return self._engine.transaction(self._settings)
 
     async def _execute(self, statement: Statement) -> Rows:

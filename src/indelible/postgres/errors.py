@@ -1,4 +1,4 @@
-"""What the driver's errors mean, and when a statement is worth repeating."""
+"""Translate errors of the driver, and decide when to retry a statement."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ from indelible.errors import (
 from .settings import Settings
 
 _AFTER_LOCK_TIMEOUT = (
-    "nothing of it was stored. End the transaction that holds it, or try again; inside"
-    " store.transaction() append with what that gives, for the store itself has other connections"
+    "nothing was stored. End the transaction that holds it, or try again. Inside"
+    " store.transaction(), append with the object that it returns: the store itself uses other"
+    " connections"
 )
 _UNDONE_BY_TIMEOUT = ("25P03", "25P04")
-"""The server ended a session whose client was silent, or too slow, inside a transaction."""
+"""The server ended a session because its transaction was idle, or lasted, for too long."""
 
 _BACKOFF = Backoff(0.01, 1.0)
 
@@ -45,17 +46,17 @@ _log = logging.getLogger("indelible")
 
 
 class StandbyNotHeard(psycopg.OperationalError):
-    """A commit waited for a synchronous standby, and was told to wait no longer."""
+    """The wait of a commit for a synchronous standby was cancelled."""
 
 
 class ConnectionAttempts:
-    """When a statement is repeated, and when it is given up.
+    """The attempts at one statement: decides whether to retry it after an error.
 
-    Every statement of the library may be repeated: reads change nothing, and an append with the
-    same event ids is taken once.
+    Every statement of the library is idempotent: reads change nothing, and an append with the same
+    event ids is stored once.
 
     Args:
-        settings: with the timeout.
+        settings: the settings with the timeout.
         statement: the statement; None for the begin of a transaction.
     """
 
@@ -70,7 +71,7 @@ class ConnectionAttempts:
         self.loss: IndelibleError | None = None
 
     def pause_after(self, problem: IndelibleError, error: psycopg.Error) -> float:
-        """Say how many seconds to wait before the next attempt, or raise the problem."""
+        """Return the seconds to wait before the next attempt, or raise the problem."""
         is_transient = (
             isinstance(problem, ConnectionLost)
             or (isinstance(problem, TransactionConflict) and self._survives_conflicts)
@@ -80,7 +81,7 @@ class ConnectionAttempts:
         if isinstance(problem, ConnectionLost):
             problem = self.loss = self._lost(problem, error)
         elif self.loss is not None and (self._appends or isinstance(problem, LockTimeout)):
-            problem = self.loss  # what a later attempt met says nothing of that one
+            problem = self.loss  # the outcome of the lost attempt is still unknown
         self._failures += 1
         pause = _BACKOFF.delay(self._failures)
         if not is_transient or time.monotonic() + pause > self._deadline:
@@ -96,16 +97,16 @@ class ConnectionAttempts:
 
 
 def outcome_not_known(problem: object) -> ConnectionLost:
-    """Say of an append that it may have been stored, and how to find out."""
+    """Make the error for an append that may have been stored, with the way to find out."""
     return ConnectionLost(
-        f"{problem}; whether the events were stored is not known: look for their ids"
+        f"{problem}; it is not known whether the events were stored: look for their ids"
         " (error.event_ids) in the stream, or append them again with the same ids, which"
-        " stores nothing twice"
+        " stores no event twice"
     )
 
 
 class _Body:
-    """Notes whether the body of a transaction began, and whether it failed by itself."""
+    """Records whether the body of a transaction began, and whether it failed itself."""
 
     began = failed = False
 
@@ -118,9 +119,9 @@ class _Body:
 
 @contextmanager
 def commit_errors(settings: Settings) -> Iterator[_Body]:
-    """Translate errors of BEGIN and COMMIT; those of the caller's own SQL stay as they are.
+    """Translate errors of BEGIN and COMMIT; errors of the caller's own SQL pass unchanged.
 
-    A projection that failed for a reason that passes is told by that.
+    If a projection failed because of a transient error, raise that error.
     """
     body = _Body()
     try:
@@ -135,8 +136,8 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
             problem = in_transaction(error, settings)
         elif isinstance(problem, ConnectionLost):
             problem = ConnectionLost(
-                f"{problem} at the commit; whether the transaction was carried out is not known:"
-                " look for what it appended"
+                f"{problem} during the commit; it is not known whether the transaction was"
+                " committed: look for the events that it appended"
             )
         raise problem from error
     except ProjectionFailed as failure:
@@ -148,7 +149,7 @@ def commit_errors(settings: Settings) -> Iterator[_Body]:
 
 @contextmanager
 def unwrap_transient_errors(settings: Settings) -> Iterator[None]:
-    """Give the driver's error where a projection failed for a reason that passes."""
+    """Raise the driver's error if a projection failed because of a transient error."""
     try:
         yield
     except IndelibleError as error:
@@ -156,7 +157,7 @@ def unwrap_transient_errors(settings: Settings) -> Iterator[None]:
 
 
 def _transient_cause(error: IndelibleError, settings: Settings) -> psycopg.Error | None:
-    """The driver's error behind one of ours, where the transaction is worth repeating for it."""
+    """Return the transient error of the driver that caused one of ours; None for other causes."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, psycopg.Error):
         cause = cause.__cause__
@@ -169,42 +170,44 @@ def _transient_cause(error: IndelibleError, settings: Settings) -> psycopg.Error
 
 @contextmanager
 def log_errors() -> Iterator[None]:
-    """Log errors of the library, and go on: what was tried was only to save time."""
+    """Log and suppress errors of the library in the block, which does optional work only."""
     try:
         yield
-    except PermissionDenied as error:  # as it may well be meant
-        _log.debug("not done, and nothing depends on it: %s", error)
+    except PermissionDenied as error:  # the role may lack this permission on purpose
+        _log.debug("optional work failed, which affects no result: %s", error)
     except IndelibleError as error:
-        _log.warning("not done, and nothing depends on it: %s", error)
+        _log.warning("optional work failed, which affects no result: %s", error)
 
 
 def is_lost_preparation(error: Exception) -> bool:
-    """Whether a prepared statement is another session's: a pooler is in between."""
+    """Return whether a prepared statement is missing or foreign: a pooler is in between."""
     is_lost = isinstance(
         error, psycopg.errors.DuplicatePreparedStatement | psycopg.errors.InvalidSqlStatementName
     )
     if is_lost:
-        _log.info("prepared statements do not work here: going on without them")
+        _log.info("prepared statements do not work on this connection: continuing without them")
     return is_lost
 
 
 def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
-    """Say in the library's terms what an error of the driver means."""
+    """Translate an error of the driver to an error of the library."""
     text = _first_line(error)
     hint = error.diag.message_hint
     match error.sqlstate:
         case "IND02":
             return UnsupportedIsolationLevel(f"{text}. {hint}")
-        case "IND03":  # it passes: with the next connection, or when the standby is promoted
+        case "IND03":  # transient: the next connection or the promotion of the standby ends it
             return DatabaseUnreachable(f"{text}. {hint}")
         case "25006":
             return DatabaseUnreachable(
-                f"the server at {target(settings.url)} takes no writes ({text}): it is a standby,"
-                " or default_transaction_read_only is on. Connect to the primary, or reset that"
-                " setting of the database or the role"
+                f"the server at {target(settings.url)} does not accept writes ({text}): it is a"
+                " standby, or default_transaction_read_only is on. Connect to the primary, or reset"
+                " that setting for the database or the role"
             )
         case "55P03":
-            return LockTimeout(f"others held a lock for too long ({text}): {_AFTER_LOCK_TIMEOUT}")
+            return LockTimeout(
+                f"another transaction held a lock for too long ({text}): {_AFTER_LOCK_TIMEOUT}"
+            )
         case "IND05":
             return LeaseLost(f"{text}. {hint}" if hint else None)
         case "IND06":
@@ -218,23 +221,24 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
                 f"{text}: connect as the owner of the store, or as a member of the role"
                 f" {settings.schema}_maintainer, {settings.schema}_writer or"
                 f" {settings.schema}_reader"
-                " (`indelible store init --roles` makes them)"
+                " (`indelible store init --roles` creates them)"
             )
         case "40001" | "40P01":
             return TransactionConflict(
-                f"the database undid the transaction ({text}): run the whole transaction again"
+                f"the database rolled the transaction back ({text}): run the whole transaction"
+                " again"
             )
         case "23505" if error.diag.constraint_name == "events_id_key":
-            # Another transaction appended the same id at the same moment, to another stream.
+            # A concurrent transaction appended the same id to another stream.
             return TransactionConflict(
-                f"an event with the same id was appended at the same moment ({text}): run the"
-                " whole transaction again to learn where it stands"
+                f"a concurrent transaction appended an event with the same id ({text}): run the"
+                " whole transaction again; the error will name the stream"
             )
         case "23505" if error.diag.constraint_name in ("events_pkey", "streams_pkey"):
             return SchemaError(
                 settings.schema,
-                f"a sequence hands out numbers that are in use already ({text}): nothing was"
-                f" stored; run `indelible store init --schema {settings.schema}`",
+                f"a sequence returned a number that is already in use ({text}), so nothing was"
+                f" stored: run `indelible store init --schema {settings.schema}`",
             )
     if isinstance(error, StandbyNotHeard):
         return ConnectionLost(
@@ -246,35 +250,43 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
         return ServerBusy(
             f"the database cannot do this now ({text}): try again" + (f". {hint}" if hint else "")
         )
-    return DatabaseError(f"the database refused: {text}" + (f". {hint}" if hint else ""))
+    return DatabaseError(f"the database reported an error: {text}" + (f". {hint}" if hint else ""))
 
 
 def in_transaction(
     error: psycopg.Error, settings: Settings, *, is_own: bool = False
 ) -> IndelibleError:
-    """Say what an error in the middle of a transaction means, or in an append that is its own."""
+    """Translate an error inside a transaction.
+
+    Args:
+        error: the error of the driver.
+        settings: the settings of the store.
+        is_own: whether the statement was an append in a transaction of its own.
+    """
     problem = translate(error, settings)
     if isinstance(problem, ConnectionLost):
         if is_own:
             return outcome_not_known(problem)
         return ConnectionLost(
-            f"{problem} and the transaction with it; nothing of it was stored: run it again"
+            f"{problem}, so the transaction was rolled back and nothing was stored: run it again"
         )
     return problem
 
 
 def is_read_only(error: BaseException) -> bool:
-    """Whether the server took no writes, so that its connection is of no use: perhaps a standby."""
+    """Return whether the server rejected writes, perhaps as a standby: close its connection."""
     if isinstance(error, IndelibleError):
         error = error.__cause__ or error
     return isinstance(error, psycopg.Error) and error.sqlstate in ("25006", "IND03")
 
 
 def add_holders(timeout: LockTimeout, holders: Sequence[str]) -> LockTimeout:
-    """Say who holds locks of the store."""
+    """Return the error with the sessions that hold locks of the store."""
     if not holders:
         return timeout
-    return LockTimeout(f"{timeout}. Holding locks of the store: {'; '.join(holders)}", holders)
+    return LockTimeout(
+        f"{timeout}. Sessions that hold locks of the store: {'; '.join(holders)}", holders
+    )
 
 
 def _is_loss(error: psycopg.Error) -> bool:
@@ -284,8 +296,8 @@ def _is_loss(error: psycopg.Error) -> bool:
 
 
 def _is_busy(error: psycopg.Error) -> bool:
-    """Whether what was refused may well be carried out a moment later."""
-    # Cancelled or timed out, no connection, memory or disk space, a failing disk.
+    """Return whether the statement may succeed a moment later."""
+    # Cancelled or timed out; out of connections, memory or disk space; a failing disk.
     return error.sqlstate is not None and error.sqlstate.startswith(("53", "58", "57014"))
 
 
@@ -294,9 +306,9 @@ def _first_line(error: psycopg.Error) -> str:
 
 
 def unreachable(settings: Settings, error: psycopg.Error) -> DatabaseUnreachable:
-    """Say that no connection could be made, and where it was tried."""
+    """Make the error for a connection that could not be opened, with its target."""
     reason = " ".join(str(error).split())
-    advice = "check the URL, and that the server runs and is no standby"
+    advice = "check the URL, and that the server is running and is not a standby"
     if "startup parameter" in reason or "command-line options" in reason:
         advice = (
             "a pooler refuses a setting of the URL or of PGOPTIONS. Remove the setting there and"
@@ -308,20 +320,20 @@ def unreachable(settings: Settings, error: psycopg.Error) -> DatabaseUnreachable
 
 
 def no_connection(settings: Settings, stats: dict[str, int]) -> DatabaseUnreachable:
-    """Say why the pool gave no connection."""
+    """Make the error for a timeout of the connection pool, with the reason."""
     if stats.get("pool_size", 0) >= settings.pool_size and not stats.get("connections_errors"):
         return DatabaseUnreachable(
             f"all {settings.pool_size} connections were in use for {settings.timeout:g} s: finish"
             " transactions sooner, or connect with a larger pool_size"
         )
     return DatabaseUnreachable(
-        f"cannot reach the database at {target(settings.url)} for {settings.timeout:g} s: check"
-        " that the server runs"
+        f"could not reach the database at {target(settings.url)} for {settings.timeout:g} s: check"
+        " that the server is running"
     )
 
 
 def target(url: str) -> str:
-    """Where the database is, for messages: never with its password."""
+    """Return the address of the database for messages, without the password."""
     parameters = conninfo_to_dict(url)
     host = parameters.get("host") or parameters.get("hostaddr") or "the default host"
     return f"{host}:{parameters.get('port', 5432)}/{parameters.get('dbname', '')}"

@@ -1,9 +1,9 @@
-"""Forks: the connections of a process are not its children's.
+"""Forks: a child process must not use the connections of its parent.
 
-Parent and child would write to the same sockets, and each would read answers that are the other's.
-So what was opened before a fork is refused in the child, which also lets go of the sockets: without
-a word to the server, for the parent goes on with them, and at once, so that the server notices when
-the parent ends.
+Parent and child would write to the same sockets, and read each other's answers. So the child
+rejects everything that was opened before the fork. It also releases the sockets at once, so that
+the server notices when the parent ends. It sends nothing to the server, since the parent still uses
+the sockets.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import psycopg
 from indelible.errors import StoreForked
 
 _forks, _pid = 0, os.getpid()
-"""How many forks lie between the first process and this one, and its number."""
+"""The number of forks between the first process and this one, and the id of this process."""
 _connections: WeakSet[psycopg.Connection[Any] | psycopg.AsyncConnection[Any]] = WeakSet()
 
 
 class Origin:
-    """The process that something was opened in."""
+    """The process that opened a store."""
 
     __slots__ = ("_forks", "_pid")
 
@@ -33,14 +33,14 @@ class Origin:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is this one. Where not, not even a lock may be taken: nobody gives it back."""
+        """Whether it is this process. If not, acquire no lock: it may never be released here."""
         return self._forks == _forks
 
     def check(self) -> None:
-        """Check that it is this one.
+        """Check that it is this process.
 
         Raises:
-            StoreForked: it is another one.
+            StoreForked: it is another process.
         """
         if self._forks != _forks:
             raise StoreForked(self._pid)
@@ -49,7 +49,7 @@ class Origin:
 def keep_from_children(
     connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any],
 ) -> None:
-    """Have a connection cut off in the processes that are forked of this one."""
+    """Have child processes release the socket of a connection."""
     _connections.add(connection)
 
 
@@ -63,8 +63,8 @@ def _let_go() -> None:
     with ours:
         for connection in tuple(_connections):
             with suppress(psycopg.Error):  # it is closed
-                # In the place of the descriptor, so that no other file gets its number: whoever
-                # still writes to it gets an error, and the parent's socket nothing.
+                # Replaces the socket, so that no other file gets its descriptor. Later writes to
+                # the descriptor fail, and do not reach the parent's socket.
                 os.dup2(ours.fileno(), connection.pgconn.socket, inheritable=False)
 
 

@@ -1,4 +1,4 @@
-"""Group commit run by threads."""
+"""Group commit for threads."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _log = logging.getLogger("indelible")
 
 
 class GroupCommit:
-    """Group commit for threads: a few of its own run what cannot go at once.
+    """Group commit for threads: worker threads run appends that cannot be sent at once.
 
-    They go on with what has come meanwhile, and send it before they tell outcomes: threads that are
-    told want the interpreter's lock, which would keep the database waiting.
+    A worker sends the next batch before it reports the outcomes of the last one. Callers that have
+    their outcome compete for the interpreter's lock, and the database would have to wait.
 
-    The handler of a signal may raise in the thread of a caller between any two steps of the
-    interpreter. So callers keep no books. They put something into a container, or take it out, in a
-    single call of C; only threads of the store touch the queue and its lock. An append whose
-    `alive` nobody holds has lost its caller.
+    A signal handler may raise in the thread of a caller between any two bytecode instructions. So
+    callers change no shared state in several steps: they only add to or remove from a container, in
+    a single C call. Only worker threads use the queue and its lock. If the lock `alive` of an
+    append is free, the append has lost its caller.
 
     Args:
-        execute: runs one statement, on a connection of its own; calls its second argument, where
-            there is one, while it waits for the database, until that tells that all is done.
-        connections: how many of these there are at most.
-        timeout: seconds that an append waits to be sent.
+        execute: runs one statement on a connection of its own. While it waits for the database, it
+            calls its second argument, if there is one, until that returns False.
+        connections: the largest number of these connections.
+        timeout: seconds that an append may wait to be sent.
     """
 
     def __init__(
@@ -48,28 +48,28 @@ class GroupCommit:
         self._execute = execute
         self._timeout = timeout
         self._passing: dict[str, PendingAppend] = {}
-        """What callers have under way by themselves, by its key."""
+        """The appends that callers run themselves, by ordering key."""
         self._arrived: deque[PendingAppend] = deque()
-        """What is to be taken into the queue."""
+        """The appends to add to the queue."""
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        """What the threads are to do."""
+        """The tasks of the worker threads."""
         self._is_closed = False
-        # Callers only read what comes from here on.
+        # Callers only read the attributes below.
         self._guard = threading.Lock()
         self._queue = CommitQueue(min(WORKERS, connections), BATCHES)
         self._admitted: dict[PendingAppend, Batch] = {}
-        """What was taken over from `_passing`."""
+        """The appends that were moved from `_passing` into the queue."""
         self._most_threads = connections
         self._threads = self._busy_threads = 0
         weakref.finalize(self, self._tasks.put, None).atexit = False
 
     def open(self) -> None:
-        """Start the first thread; it starts the others."""
+        """Start the first worker thread, which starts the others."""
         with self._guard:
             self._ensure_threads(1)
 
     def append(self, statement: AppendStatement) -> Rows:
-        """Append, with others where they are many."""
+        """Run an append, in a batch with others if there are many."""
         entry = PendingAppend(statement, threading.Lock())
         entry.started_at = time.monotonic()
         key = entry.ordering_key
@@ -84,20 +84,22 @@ class GroupCommit:
                 self._tasks.put(self._update)
 
     def close(self) -> None:
-        """Let the threads end when they have nothing more to do."""
+        """Let the worker threads end when no append is left."""
         self._is_closed = True
         self._tasks.put(self._update)
 
     def _wait(self, entry: PendingAppend) -> Rows:
-        """Wait for the outcome of an append that the store's threads make."""
+        """Wait for the outcome of an append that a worker thread runs."""
         entry.signal = threading.Lock()
         entry.signal.acquire()
         with entry.alive:
             self._arrived.append(entry)
-            if not self._passing and self._queue.is_free:  # else whoever is done rings
+            if (
+                not self._passing and self._queue.is_free
+            ):  # else the next that ends queues an update
                 self._tasks.put(self._update)
             while not (entry.signal.acquire(timeout=PATIENCE) or entry.is_settled):
-                # Those that are under way take long, or were interrupted.
+                # The appends in progress take long, or were interrupted.
                 self._tasks.put(self._update)
                 self._check_wait(entry)
         return entry.outcome()
@@ -105,17 +107,18 @@ class GroupCommit:
     def _check_wait(self, entry: PendingAppend) -> None:
         if self._is_closed and self._threads == 0:
             raise StoreClosed
-        # What was sent has the time limits of the engine, which tells more: they come first.
+        # An append that was sent has the timeouts of the engine. They come first, since the engine
+        # reports more details.
         if time.monotonic() > entry.started_at + self._timeout * (3 if entry.is_sent else 1):
             raise outcome_not_known(
-                f"the append to stream {entry.statement.parameters['stream']} has waited"
+                f"the append to stream {entry.statement.parameters['stream']} waited"
                 f" {time.monotonic() - entry.started_at:.0f} s for other appends of this process"
             )
 
-    # In threads of the store's own, which no signal interrupts -----------------------------------
+    # In worker threads, which no signal interrupts -----------------------------------------------
 
     def _update(self) -> None:
-        """Bring the queue up to date with what callers did, and run what is to be run."""
+        """Move the appends of callers into the queue, and run the next batches."""
         with self._guard:
             batches = self._take_in() + self._queue.add_workers()
         self._run(batches)
@@ -127,19 +130,19 @@ class GroupCommit:
 
     def _take_in(self) -> list[Batch]:
         batches = []
-        with suppress(KeyError):  # there is nothing more
+        with suppress(KeyError):  # it is empty
             while True:
                 _, entry = self._passing.popitem()
                 self._admitted[entry] = self._queue.add_running(entry)
         for entry in list(self._admitted):
-            if entry.is_abandoned:  # its caller is done, or was interrupted
+            if entry.is_abandoned:  # its caller has its result, or was interrupted
                 batches += self._queue.settle(self._admitted.pop(entry), [])
         while self._arrived:
             self._queue.add(self._arrived.popleft())
         return batches
 
     def _run(self, batches: list[Batch]) -> None:
-        """Run what is to be run, and what has come meanwhile, until nothing waits."""
+        """Run batches, and those that form meanwhile, until no append waits."""
         settled: deque[PendingAppend] = deque()
 
         def notify() -> bool:
@@ -148,7 +151,7 @@ class GroupCommit:
             return False
 
         while batches:
-            # What may have to wait for long is for other threads.
+            # Other threads run the batches that may wait long.
             batches.sort(key=lambda batch: not batch.takes_place)
             batch, *other_batches = batches
             with self._guard:
@@ -165,7 +168,7 @@ class GroupCommit:
                 self._busy_threads -= 1
                 batches = self._take_in()
                 batches += self._queue.settle(batch, outcome)
-                # Once more: who came until nothing was under way did not ring.
+                # Again: callers queue no update while an append is in progress.
                 batches += self._take_in() + self._queue.next_batches()
             notify()
             settled.extend(entry for entry in batch.entries if entry.is_settled)
@@ -174,18 +177,18 @@ class GroupCommit:
     def _ensure_threads(self, number: int) -> None:
         while self._threads < min(number, self._most_threads):
             self._threads += 1
-            # It knows the queue alone, so that a store that nobody uses any more can go.
+            # The thread refers only to the task queue, so that an unused store can be collected.
             threading.Thread(
                 target=_run_tasks, args=[self._tasks], name="indelible-append", daemon=True
             ).start()
 
 
 def _run_tasks(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
-    """Run the tasks of a queue until its end, None."""
+    """Run the tasks of a queue until None ends it."""
     while task := tasks.get():
         try:
             task()
         except Exception:
-            _log.exception("a thread that appends goes on after an error")
+            _log.exception("error in a thread that appends; the thread continues")
         del task
     tasks.put(None)  # for the next thread

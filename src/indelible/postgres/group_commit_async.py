@@ -1,4 +1,4 @@
-"""Group commit run by tasks."""
+"""Group commit for tasks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from .commit_queue import BATCHES, PATIENCE, WORKERS, Batch, CommitQueue, Pendin
 
 
 class AsyncGroupCommit:
-    """Group commit for tasks; a batch is a task of its own, so that cancelling one harms nobody.
+    """Group commit for tasks.
+
+    Each batch runs in a task of its own, so that cancelling one append does not affect the others.
 
     Args:
-        execute: runs one statement, on a connection of its own.
-        connections: how many of these there are at most.
+        execute: runs one statement on a connection of its own.
+        connections: the largest number of these connections.
     """
 
     def __init__(self, execute: Callable[[Statement], Awaitable[Rows]], connections: int) -> None:
@@ -27,7 +29,7 @@ class AsyncGroupCommit:
         self._timer: asyncio.TimerHandle | None = None
 
     async def append(self, statement: AppendStatement) -> Rows:
-        """Append, with others where they are many."""
+        """Run an append, in a batch with others if there are many."""
         entry = PendingAppend(statement)
         if self._queue.is_idle and (batch := self._queue.enter(entry)):
             return await self._alone(batch)
@@ -35,7 +37,7 @@ class AsyncGroupCommit:
         entry.signal = loop.create_future()
         if self._queue.add(entry):
             if not self._is_scheduled:
-                self._is_scheduled = True  # when all that is ready to run has run
+                self._is_scheduled = True  # after all tasks that are ready to run
                 loop.call_soon(self._start_batches)
         elif self._timer is None:
             self._timer = loop.call_later(PATIENCE, self._start_more)
@@ -77,7 +79,7 @@ class AsyncGroupCommit:
             outcome = await self._execute(batch.statement())
         except Exception as error:
             outcome = error
-        except BaseException:  # the loop ends
+        except BaseException:  # the event loop ends
             self._settle(batch, StoreClosed())
             raise
         self._settle(batch, outcome)

@@ -1,8 +1,8 @@
-"""Leases that the control connection renews, beside the work that they are held for.
+"""Renew the leases of workers on the control connection, while the workers work.
 
-A worker shows that it is alive, and the control connection renews its lease: also while the worker
-waits for a connection of the pool, reads a long page, or stands behind a blocked event loop. A
-worker that hangs shows nothing, and its lease ends.
+A worker reports that it is alive, and the control connection renews its lease. The renewal
+continues while the worker waits for a pool connection or a blocked event loop, or reads a long
+page. A worker that hangs reports nothing, and its lease expires.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from indelible.errors import ConnectionLost, DatabaseUnreachable, IndelibleError
 from .control_connection import ControlConnection, Session
 
 _RENEWED_AFTER = 0.4
-"""The part of a lease after which it is renewed: later than by a worker that renews it itself."""
+"""The part of a lease after which it is renewed, later than a worker that renews its own lease."""
 _TRIED_AGAIN_AFTER = 0.1
 _LEAST_PATIENCE = 3.0
-"""Seconds that any worker may need for what it does between two signs of life, such as to wait in
-vain for a connection of the pool, however short its lease is."""
+"""Seconds that any worker may need between two reports, however short its lease is. For example, it
+may wait until a request for a pool connection times out."""
 
 _log = logging.getLogger("indelible")
 
 
 @dataclass(frozen=True, slots=True)
 class _Life:
-    """A sign of life.
+    """A report of a worker that it is alive.
 
     Attributes:
-        renewal: the statement that renews the lease: one row, whether it stands.
-        seconds: how long the lease lasts from each renewal.
-        until: up to when it is renewed without another sign.
+        renewal: the statement that renews the lease; its row says whether the worker still holds
+            the lease.
+        seconds: the length of the lease, from each renewal.
+        until: the end of the renewals, on the monotonic clock, unless the worker reports again.
     """
 
     renewal: Statement
@@ -43,10 +44,10 @@ class _Life:
 
 
 class Lease:
-    """A lease of a worker. Get one with `Leases.hold`.
+    """The lease of a worker; `Leases.hold` makes one.
 
     Args:
-        name: what is held, for messages.
+        name: the name of the lease, for messages.
         control: the control connection.
     """
 
@@ -58,7 +59,7 @@ class Lease:
         self._due_at = inf
 
     def is_lost(self, renewal: Statement | None) -> bool:
-        """Whether others have taken over what a statement renews."""
+        """Return whether another worker has taken over the lease that a statement renews."""
         return renewal is not None and renewal == self._lost
 
     def show_life(
@@ -69,16 +70,16 @@ class Lease:
         pause: float = 0.0,
         renewed_at: float = -inf,
     ) -> None:
-        """Have the lease renewed for its own length (3 seconds at least) and a pause, from now on.
+        """Report that the worker is alive.
 
-        Then it runs out: so long after the last sign of life, and once its own length, a worker
-        that hangs has lost it.
+        From now on the lease is renewed for its own length (at least 3 seconds) plus the pause. If
+        the worker does not report again, the lease then expires after its own length.
 
         Args:
-            renewal: the statement that renews it; None where nothing is held.
+            renewal: the statement that renews the lease; None if the worker holds nothing.
             seconds: the length of the lease.
-            pause: seconds until the worker means to show life again.
-            renewed_at: when the worker itself renewed it.
+            pause: seconds until the worker plans to report again.
+            renewed_at: the time when the worker itself renewed the lease.
         """
         if renewal is None:
             self._life = None
@@ -91,22 +92,22 @@ class Lease:
         try:
             self._control.wake_by(self._due_at)
         except DatabaseUnreachable as error:
-            _log.warning("%s is not renewed beside the work: %s", self._name, error)
+            _log.warning("%s cannot be renewed in the background: %s", self._name, error)
 
     def due_at(self) -> float:
-        """When it is to be renewed next."""
+        """Return when the lease must be renewed next."""
         return inf if self._life is None else self._due_at
 
     def renew(self, session: Session) -> None:
-        """Renew it, if its worker is alive."""
+        """Renew the lease if its worker is alive."""
         life, now = self._life, time.monotonic()
         if life is None:
             return
         if now >= life.until:
-            _log.warning("%s is no longer renewed: its worker shows no sign of life", self._name)
+            _log.warning("%s is no longer renewed: its worker does not respond", self._name)
             self._forget(life)
             return
-        self._due_at = now + life.seconds * _TRIED_AGAIN_AFTER  # if it fails
+        self._due_at = now + life.seconds * _TRIED_AGAIN_AFTER  # if the renewal fails
         is_held = session.run(_ask(life.renewal))
         self._due_at = now + life.seconds * _RENEWED_AFTER
         if not is_held:
@@ -130,10 +131,10 @@ class Leases:
         self._held: dict[int, Lease] = {}
 
     def hold(self, name: str) -> Lease:
-        """Get a lease for a worker, which shows life from now on, until it drops it.
+        """Make a lease for a worker, which must report that it is alive until it drops the lease.
 
         Args:
-            name: what is held, for messages.
+            name: the name of the lease, for messages.
         """
         self._control.check_origin()
         lease = Lease(name, self._control)
@@ -142,21 +143,21 @@ class Leases:
         return lease
 
     def drop(self, lease: Lease) -> None:
-        """Renew a lease no longer. Dropping it twice is allowed."""
+        """Stop renewing a lease. Dropping it twice is allowed."""
         if not self._control.is_here:
             return
         with self._control.guard:
             self._held.pop(id(lease), None)
 
     def due_at(self) -> float:
-        """When the next one is to be renewed."""
+        """Return when the next lease must be renewed."""
         return min((lease.due_at() for lease in self._all()), default=inf)
 
     def begin(self, session: Session) -> None:
-        """Need nothing of a new connection."""
+        """Do nothing: a new connection needs no preparation."""
 
     def act(self, session: Session) -> None:
-        """Renew those whose time has come."""
+        """Renew the leases that are due."""
         for lease in self._all():
             if lease.due_at() <= time.monotonic():
                 try:
@@ -164,13 +165,13 @@ class Leases:
                 except (ConnectionLost, DatabaseUnreachable):
                     raise
                 except IndelibleError as error:
-                    _log.warning("a lease was not renewed, and is tried again: %s", error)
+                    _log.warning("could not renew a lease, trying again: %s", error)
 
     def fail(self, problem: IndelibleError) -> None:
-        """Have nothing to learn: each failure was."""
+        """Do nothing: `act` has logged each failure."""
 
     def lose(self) -> None:
-        """Go on with the next connection."""
+        """Do nothing: renewals continue on the next connection."""
 
     def _all(self) -> list[Lease]:
         with self._control.guard:

@@ -1,4 +1,4 @@
-"""Find out whether there is a store, and what its role does beside it."""
+"""Check whether a store exists, and where its role creates objects."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from .settings import Settings
 
 
 def has_store(settings: Settings) -> bool:
-    """Whether the schema holds a store, of whatever version.
+    """Return whether the schema contains a store of any version.
 
-    A table `migrations` alone is no sign of one: other applications have such a table, too.
+    A table `migrations` alone is not enough: other applications have such a table too.
 
     Raises:
-        DatabaseUnreachable: no connection could be made.
+        DatabaseUnreachable: no connection could be opened.
     """
     with open_connection(settings) as connection:
         row = connection.execute(

@@ -1,8 +1,8 @@
 """Create, check and migrate the schema of a store.
 
-Its tables change by numbered migrations, each applied once, in order. Its functions, views and
-triggers are one set with a number: all of it is applied again, where a file of it has changed, when
-the library's set is newer than the store's. A library works beside a set newer than its own.
+Tables change by numbered migrations, each applied once and in order. Functions, views and triggers
+form one numbered set. If the set of the library is newer than that of the store, its changed files
+are applied again. A library also works with a store whose set is newer.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .statements import in_schema, statements
 
 
 def migrate_store(settings: Settings, *, roles: bool = False) -> list[str]:
-    """Bring a store up to date, making it where there is none.
+    """Create a store, or bring an existing one up to date.
 
     Args:
-        settings: how to reach it.
-        roles: whether to make its roles, too.
+        settings: the settings of the store.
+        roles: whether to create its roles too.
 
     Returns:
-        What was applied: migrations and functions, with their numbers.
+        The applied migrations and functions, with their numbers.
     """
     with open_connection(settings) as connection:
         try:
@@ -99,20 +99,21 @@ WHERE contype = 'f' AND conparentid = 0 AND NOT relispartition
 """The tables, views, sequences and foreign keys of a database. A partition goes with its table."""
 
 FUNCTION_SET = 1
-"""The number of the functions in `schema/functions`: a release that changes them raises it."""
+"""The number of the function set in `schema/functions`: a release that changes it raises it."""
 
 OLDEST_SERVER = 150000
-"""The oldest PostgreSQL that a store runs on, as `server_version_num` has it."""
+"""The oldest supported PostgreSQL version, as in `server_version_num`."""
 
 _PATIENCE = 30.0
-"""Seconds that work on the schema waits for others, in all."""
+"""Seconds that a schema change waits for locks in total."""
 _TRY = "3s"
-"""How long it waits for one lock: for that long appends queue up behind it."""
+"""The timeout for one lock: meanwhile appends queue up behind the waiting change."""
 _FUNCTIONS_TRY = "200ms"
-"""How long functions wait for one lock. Readers and appends lock views and tables in another order
-than these files: after a second (`deadlock_timeout`) one of them would fail, and not the files."""
+"""The timeout for one lock while functions are applied. Readers and appends lock views and tables
+in another order than these files. After a second (`deadlock_timeout`) a reader or an append would
+fail instead of the change."""
 _PAUSE = 1.0
-"""Seconds between two tries at most, in which the appends that have queued up go first."""
+"""The longest pause between two attempts, in seconds, in which queued appends run first."""
 
 _SCHEMA = files("indelible") / "postgres" / "schema"
 
@@ -135,7 +136,7 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """What tells it from another file of the same number."""
+        """The checksum that distinguishes the file from others of the same number."""
         return sha256(self.text.encode()).hexdigest()
 
 
@@ -144,8 +145,8 @@ class FunctionSet:
     """The files of `schema/functions`.
 
     Attributes:
-        number: which set it is.
-        texts: the files by their names, in the order in which they are applied.
+        number: the number of the set.
+        texts: the files by name, in the order in which they are applied.
     """
 
     number: int
@@ -153,13 +154,13 @@ class FunctionSet:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """What tells its files from others."""
+        """The checksums of the files, by name."""
         return {name: sha256(text.encode()).hexdigest() for name, text in self.texts.items()}
 
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """All migrations, in order."""
+    """Return all migrations in order."""
     return tuple(
         Migration(int(name[:4]), name[5:], text) for name, text in sorted(_texts("migrations"))
     )
@@ -167,8 +168,8 @@ def migrations() -> tuple[Migration, ...]:
 
 @cache
 def function_set() -> FunctionSet:
-    """The functions of this library."""
-    # Functions are of the rows of views.
+    """Return the function set of this library."""
+    # Views first: functions use their row types.
     texts = sorted(_texts("functions"), key=lambda item: (item[0] != "views", item[0]))
     return FunctionSet(FUNCTION_SET, dict(texts))
 
@@ -182,23 +183,23 @@ def _texts(folder: str) -> list[tuple[str, str]]:
 
 
 def newest_version() -> int:
-    """The schema version that this library works with."""
+    """Return the schema version that this library needs."""
     return migrations()[-1].version
 
 
 def check(schema: str) -> Operation[None]:
-    """Check that the database has a store that this library works with.
+    """Check that the database has a store that this library can use.
 
     Raises:
-        SchemaMissing, SchemaOutdated, SchemaTooNew: it has none, or an older or newer one.
-        SchemaError: a copy, or somebody's hand, has broken it.
+        SchemaMissing, SchemaOutdated, SchemaTooNew: there is no store, or an older or newer one.
+        SchemaError: the store was damaged by copying or by manual changes.
     """
     try:
         ((version, functions, problem, subject, number),) = yield Statement(
             "postgres.store_version"
         )
         if problem == "sequence behind":
-            # A new epoch, which a copy made by logical replication needs, mends it.
+            # A new epoch repairs it; a copy made by logical replication needs one anyway.
             yield Statement("streams.epoch")
             ((version, functions, problem, subject, number),) = yield Statement(
                 "postgres.store_version"
@@ -224,42 +225,42 @@ def check(schema: str) -> Operation[None]:
 def _broken(schema: str, problem: str, subject: str, number: int) -> SchemaError:
     init = f"run `indelible store init --schema {schema}`"
     message = {
-        "renamed": f"the functions of the store in schema {schema!r} work on {subject}: a schema"
-        " was renamed, or copied and renamed. Give it its name again; for a copy, put the new name"
+        "renamed": f"the functions of the store in schema {schema!r} use {subject}: the schema"
+        " was renamed, or copied and renamed. Restore its old name. For a copy, put the new name"
         " into the text of a dump (pg_dump --schema) before you restore it",
         "shared number": f"the store in schema {schema!r} is a copy of the one in schema"
-        f" {subject!r}, and still shares the number {number} of its locks: {init}, which gives it"
-        " another",
-        "sequence settings": f"the sequence {subject} was altered, and readers would miss events:"
+        f" {subject!r} and still uses the same lock number {number}: {init} to give it its own",
+        "sequence settings": f"the sequence {subject} was altered, so readers would miss events:"
         f" {init}, or ALTER SEQUENCE {subject} INCREMENT 1 CACHE 1 NO CYCLE",
-        "sequence behind": f"the sequence {subject} stands before {number}, which is in use already"
-        " (logical replication, for one, does not carry sequences):"
+        "sequence behind": f"the sequence {subject} is behind {number}, which is already in use"
+        " (for example, logical replication does not copy sequences):"
         f" {init}, or SELECT setval('{subject}', {number})",
     }[problem]
     return SchemaError(schema, message)
 
 
 def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
-    """Bring the store up to date, making it where there is none.
+    """Create the store, or bring it up to date.
 
-    All of it happens in one transaction under an advisory lock: a second process that does the
-    same waits, and then finds nothing left to do. No lock is waited for longer than three seconds,
-    since appends would queue up behind it: all is undone, and tried again for half a minute.
+    All changes run in one transaction under an advisory lock. A second process that migrates waits,
+    and then finds nothing to do. A change waits at most three seconds for a lock, since appends
+    queue up behind it. Then the transaction is rolled back and tried again, for up to half a
+    minute.
 
-    A set of functions newer than the library's own stays.
+    A function set that is newer than that of the library is kept.
 
     Args:
-        connection: a connection as the role that is to own the store, outside a transaction.
-        schema: where the store lives or is to live.
+        connection: a connection outside a transaction, as the role that owns or will own the store.
+        schema: the schema of the store.
 
     Returns:
-        What was applied: migrations and functions, with their numbers.
+        The applied migrations and functions, with their numbers.
 
     Raises:
-        SchemaTooNew: the tables are those of a newer library.
-        SchemaError: the server is too old, the database is not in UTF-8, the schema holds
-            something else, or a store that was made in another way; or others held the locks that
-            it needs.
+        SchemaTooNew: the tables belong to a newer library.
+        SchemaError: the server is too old, the database is not in UTF-8, or other sessions held the
+            locks that are needed. Or the schema contains other tables, or a store of an unreleased
+            version.
     """
     _check_server(connection, schema)
     return _retry_change(connection, schema, lambda cursor: _migrate(cursor, schema))
@@ -315,15 +316,15 @@ def _apply_functions(cursor: psycopg.Cursor, schema: str) -> bool:
         if checksums != library_set.checksums:
             raise _unreleased(schema)
         return False
-    # The functions name each other: not each can be the first.
+    # The functions call each other, so bodies cannot be checked in any order.
     cursor.execute(
         f"SET LOCAL check_function_bodies = off; SET LOCAL lock_timeout = '{_FUNCTIONS_TRY}'"
     )
     for name, checksum in library_set.checksums.items():
-        # A view or a trigger that is replaced locks out those who use it: not without need.
+        # Replacing a view or a trigger locks out its users, so unchanged files are skipped.
         if checksum != checksums.get(name):
             cursor.execute(in_schema(library_set.texts[name], schema))
-    # By default nobody but the owner may do anything; create_roles() grants what is needed.
+    # By default only the owner has rights; create_roles() grants the roles theirs.
     cursor.execute(in_schema("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indelible FROM PUBLIC", schema))
     cursor.execute(
         statements(schema)["postgres.insert_function_set"],
@@ -333,14 +334,14 @@ def _apply_functions(cursor: psycopg.Cursor, schema: str) -> bool:
 
 
 def create_roles(connection: psycopg.Connection, schema: str) -> None:
-    """Make the roles SCHEMA_reader, _writer and _maintainer, or bring their rights up to date.
+    """Create the roles SCHEMA_reader, _writer and _maintainer, or bring their rights up to date.
 
     Args:
-        connection: a connection as a role that may make roles, outside a transaction.
-        schema: where the store lives.
+        connection: a connection outside a transaction, as a role that may create roles.
+        schema: the schema of the store.
 
     Raises:
-        SchemaError: others held the locks that it needs.
+        SchemaError: other sessions held the locks that are needed.
     """
 
     def create(cursor: psycopg.Cursor) -> None:
@@ -353,8 +354,9 @@ def create_roles(connection: psycopg.Connection, schema: str) -> None:
 _PASSING = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
-    # Roles are of all databases, and advisory locks of one: the same may be done in another at this
-    # moment. (The server has no code of its own for "tuple concurrently updated".)
+    # All databases share the roles, but each has its own advisory locks: a migration of another
+    # database may create the same roles now. (The server has no error code for "tuple concurrently
+    # updated".)
     psycopg.errors.InternalError_,
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
@@ -364,7 +366,7 @@ _PASSING = (
 def _retry_change(
     connection: psycopg.Connection, schema: str, change: Callable[[psycopg.Cursor], T]
 ) -> T:
-    """Do work on the schema, in one transaction and with nobody else at it; again if need be."""
+    """Change the schema in one transaction under the migration lock; retry transient errors."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -391,8 +393,9 @@ def _locked_out(connection: psycopg.Connection, schema: str) -> SchemaError:
     )
     return SchemaError(
         schema,
-        f"nothing was changed in schema {schema!r}, since others held its locks for"
-        f" {_PATIENCE:g} s: {holders or 'nobody any more'}. Run it again when they have ended",
+        f"cannot change schema {schema!r}: other sessions held its locks for {_PATIENCE:g} s"
+        f" ({holders or 'all have ended now'}), and nothing was changed. Run it again when they"
+        " have ended",
     )
 
 
@@ -400,20 +403,20 @@ def _check_server(connection: psycopg.Connection, schema: str) -> None:
     if connection.info.server_version < OLDEST_SERVER:
         raise SchemaError(
             schema,
-            f"the server is PostgreSQL {connection.info.parameter_status('server_version')}, and"
+            f"the server is PostgreSQL {connection.info.parameter_status('server_version')}, but"
             " Indelible needs 15 or newer: use a newer server",
         )
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise SchemaError(
             schema,
-            f"the database {connection.info.dbname!r} is in {encoding}, and events are UTF-8:"
-            " use a database made with ENCODING 'UTF8'",
+            f"the encoding of the database {connection.info.dbname!r} is {encoding}, but events"
+            " are UTF-8: use a database that was created with ENCODING 'UTF8'",
         )
 
 
 def _applied(cursor: psycopg.Cursor, schema: str) -> dict[int, str]:
-    """The checksums of the migrations that were applied, by version."""
+    """Return the checksums of the applied migrations, by version."""
     if cursor.execute(statements(schema)["postgres.unreleased_store"]).fetchone() == (True,):
         raise _unreleased(schema)
     cursor.execute(
@@ -431,10 +434,10 @@ def _applied(cursor: psycopg.Cursor, schema: str) -> dict[int, str]:
 def _unreleased(schema: str) -> SchemaError:
     return SchemaError(
         schema,
-        f"the store in schema {schema!r} was made by a version of this library that was not"
-        " released, with other tables or functions: make a new store in another schema (--schema),"
-        " and move the events with `indelible log --json` of that version and"
-        " `indelible store import` of this one; if you do not need its events, delete it with"
+        f"the store in schema {schema!r} was created by a version of this library that was not"
+        " released, with other tables or functions. Create a new store in another schema"
+        " (--schema), and move the events with `indelible log --json` of that version and"
+        " `indelible store import` of this one. If you do not need its events, delete it with"
         f" `indelible store reset --schema {schema}`",
     )
 
@@ -442,6 +445,6 @@ def _unreleased(schema: str) -> SchemaError:
 def _occupied(schema: str, error: psycopg.Error) -> SchemaError:
     return SchemaError(
         schema,
-        f"schema {schema!r} holds something that is no store ({error.diag.message_primary}):"
+        f"schema {schema!r} contains objects that are not a store ({error.diag.message_primary}):"
         " choose another name with --schema",
     )

@@ -1,4 +1,4 @@
-"""The pool of connections of the threads."""
+"""The connection pool for threads."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .connection import PooledConnection
 from .forks import Origin
 
 _PATIENCE = 0.05
-"""Seconds after which whoever waits for a connection has the pool looked after again."""
+"""Seconds after which a thread that waits for a connection has the pool checked again."""
 
 
 class Loan:
-    """A connection that is lent, or waited for.
+    """A borrowed connection, or a request for one.
 
     Attributes:
-        alive: a lock that the borrower holds, by a `with` in a frame of its own, for as long as it
-            uses the loan. Such a block always ends: nobody holds the lock of one that is gone.
-        held: the connection, while it is lent.
+        alive: a lock. The borrower holds it in a `with` block of its own frame while it uses the
+            loan. Such a block always ends, so the lock is free once the borrower has stopped.
+        held: the connection, while it is borrowed.
     """
 
     __slots__ = ("_refusal", "_woken", "alive", "held")
@@ -38,7 +38,7 @@ class Loan:
         self._refusal: Exception | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait to be woken; tell whether that was so.
+        """Wait to be woken; return whether that happened in time.
 
         Raises:
             PoolClosed: the pool was closed.
@@ -49,14 +49,14 @@ class Loan:
         return is_woken
 
     def prepare_to_wait(self) -> None:
-        """Be ready to be woken."""
+        """Prepare to be woken."""
         self._woken = Lock()
         self._woken.acquire()
 
     def wake(self) -> None:
         """End the wait."""
         if self._woken is not None:
-            with suppress(RuntimeError):  # it is awake
+            with suppress(RuntimeError):  # it was woken before
                 self._woken.release()
 
     def fail(self, error: Exception) -> bool:
@@ -67,7 +67,10 @@ class Loan:
 
 
 class Pool(ConnectionPool[PooledConnection]):
-    """A pool of connections, the last one first; those not needed grow old, and are closed."""
+    """A connection pool that lends the last returned connection first.
+
+    Connections that are not needed stay idle, and are closed when they are too old.
+    """
 
     _tasks: Any
     _waiting: deque[Any]
@@ -77,25 +80,25 @@ class Pool(ConnectionPool[PooledConnection]):
         super().__init__(*args, **options)
 
     def __del__(self) -> None:
-        if self._origin.is_here:  # a child has neither its threads nor what frees its locks
+        if self._origin.is_here:  # a forked child lacks the threads that would release its locks
             super().__del__()
 
     def _start_workers(self) -> None:
         self._lent: set[Loan] = set()
-        # Not the queue of psycopg's, whose lock an interrupted thread would keep.
+        # Not psycopg's queue: an interrupted thread would keep its lock.
         self._tasks = SimpleQueue()
         super()._start_workers()
 
     def lend(self, loan: Loan, timeout: float) -> PooledConnection:
-        """Lend a connection, in order of request.
+        """Lend a connection; requests are served in order.
 
         Args:
-            loan: where it is noted; its borrower holds `loan.alive`.
-            timeout: seconds to wait for one.
+            loan: gets the connection; its borrower holds `loan.alive`.
+            timeout: seconds to wait for a connection.
 
         Raises:
             PoolClosed: the pool is closed.
-            PoolTimeout: there was none in time.
+            PoolTimeout: no connection was free in time.
         """
         if self._closed:
             self._check_open_getconn()
@@ -105,13 +108,13 @@ class Pool(ConnectionPool[PooledConnection]):
         return loan.held[0]
 
     def take_back(self, loan: Loan) -> None:
-        """Take back what was lent, if it was."""
+        """Take back the connection of a loan, if it has one."""
         for connection in loan.held:
             if not self._closed and not _is_fit(connection):
                 self.run_task(_Return(self, loan))
                 break
-            with suppress(IndexError):  # taken back already
-                # One step, as in `_take`.
+            with suppress(IndexError):  # it was taken back before
+                # One C call, as in `_take`.
                 self._pool.extend(map(list.pop, (loan.held,)))
             if self._closed:
                 self._close_idle()
@@ -121,11 +124,11 @@ class Pool(ConnectionPool[PooledConnection]):
             self._wake()
 
     def check(self) -> None:
-        """Have the idle connections tested, by a thread of the pool."""
+        """Have a thread of the pool test the idle connections."""
         self.run_task(_Check(self))
 
     def _take(self, loan: Loan) -> bool:
-        # Taken and noted in one step of the interpreter: no handler of a signal runs in between.
+        # One C call takes the connection and records it: no signal handler can run in between.
         try:
             loan.held.extend(map(deque.pop, (self._pool,)))
         except IndexError:
@@ -159,7 +162,7 @@ class Pool(ConnectionPool[PooledConnection]):
             return False
 
     def _wake(self) -> None:
-        """Wake the first of those who wait, where there is a connection."""
+        """Wake the first waiting thread if a connection is free."""
         if self._pool:
             with suppress(IndexError):
                 self._waiting[0].wake()
@@ -169,10 +172,10 @@ class Pool(ConnectionPool[PooledConnection]):
             while True:
                 self._pool.pop().close()
 
-    # In threads of the pool, which nobody interrupts -------------------------------------------
+    # In threads of the pool, which no signal interrupts ----------------------------------------
 
     def _attend(self) -> None:
-        """Take back what was lent to those who are gone; grow, where that is not enough."""
+        """Take back the connections of borrowers that have ended; if none is free, grow."""
         for loan in self._waiting.copy():
             if not loan.alive.locked():
                 with suppress(ValueError):
@@ -187,9 +190,9 @@ class Pool(ConnectionPool[PooledConnection]):
         self._wake()
 
     def _receive(self, loan: Loan) -> None:
-        """Take back what may have been left in the middle of something; another one is made then.
+        """Take back a connection; if it was left in the middle of work, replace it.
 
-        Nothing is logged: a thread that was interrupted may have kept the lock of the log.
+        This logs nothing: an interrupted thread may still hold the lock of a log handler.
         """
         with suppress(IndexError):
             connection = loan.held.pop()
@@ -214,7 +217,7 @@ class Pool(ConnectionPool[PooledConnection]):
         for _ in range(len(self._pool)):
             try:
                 connection = self._pool.popleft()
-            except IndexError:  # others have taken the rest meanwhile
+            except IndexError:  # other threads have borrowed the rest meanwhile
                 return
             try:
                 self.check_connection(connection)
@@ -226,10 +229,10 @@ class Pool(ConnectionPool[PooledConnection]):
 
 
 def _is_fit(connection: PooledConnection) -> bool:
-    """Whether the next borrower can have it as it is."""
+    """Return whether the next borrower can use the connection as it is."""
     return (
         connection.pgconn.transaction_status == TransactionStatus.IDLE
-        # The driver's own books of it, which an interruption may have left half written.
+        # The driver's own state, which an interruption may have left inconsistent.
         and not connection._num_transactions
         and not connection.lock.locked()
         and connection._expire_at > monotonic()

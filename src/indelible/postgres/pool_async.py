@@ -1,4 +1,4 @@
-"""The pool of connections of the tasks."""
+"""The connection pool for tasks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .connection_async import AsyncPooledConnection
 
 
 class AsyncPool(AsyncConnectionPool[AsyncPooledConnection]):
-    """The same, awaiting."""
+    """A connection pool that takes connections back without awaiting."""
 
     def put_back(self, connection: AsyncPooledConnection) -> bool:
-        """Put a connection back without awaiting, so that nobody can be cancelled meanwhile.
+        """Return a connection to the pool without awaiting, so that no cancellation can interrupt.
 
         Returns:
-            Whether it was done. Else somebody waits for it, or it is not to be used again: then
-            `putconn` knows what to do.
+            Whether the pool has taken it. If not, a task waits for it, or it must not be used
+            again: then call `putconn`.
         """
         if (
             self._waiting
@@ -27,7 +27,7 @@ class AsyncPool(AsyncConnectionPool[AsyncPooledConnection]):
             or connection._expire_at <= monotonic()
         ):
             return False
-        connection._pool = None  # as psycopg does with those that rest
+        connection._pool = None  # as psycopg does with idle connections
         self._pool.append(connection)
         return True
 

@@ -1,4 +1,4 @@
-"""What each session of the store needs, and how it is set up."""
+"""The settings that each session of the store needs, and how to apply them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _log = logging.getLogger("indelible")
 
 
 class StandbyWait:
-    """Notes that a commit waited for a synchronous standby in vain, as its session was told to.
+    """A notice handler that records a cancelled wait for a synchronous standby.
 
-    A handler of notices. PostgreSQL says no more than a warning then: the transaction is committed
-    on this server, and is lost where a standby takes over that does not have it.
+    PostgreSQL only sends a warning in this case. The transaction is committed on this server, but
+    is lost if a standby without it takes over.
     """
 
     __slots__ = ("is_cut_short",)
@@ -38,19 +38,19 @@ class StandbyWait:
         self.is_cut_short = False
 
     def __call__(self, notice: psycopg.errors.Diagnostic) -> None:
-        """Look at a notice: its text is in the language of the server, where it is from is not."""
+        """Check a notice by its source function: its text depends on the server's language."""
         if notice.source_function == "SyncRepWaitForLSN":
             self.is_cut_short = True
 
     def check(self) -> None:
-        """Raise `StandbyNotHeard` if it was so."""
+        """Raise `StandbyNotHeard` if the wait was cancelled."""
         if self.is_cut_short:
             raise StandbyNotHeard
 
 
 @contextmanager
 def standby_heard(connection: Connection | AsyncConnection) -> Iterator[None]:
-    """Raise `StandbyNotHeard` where a commit in the block was not waited for to its end."""
+    """Raise `StandbyNotHeard` if the wait of a commit in the block was cancelled."""
     waits = StandbyWait()
     connection.add_notice_handler(waits)
     try:
@@ -61,58 +61,62 @@ def standby_heard(connection: Connection | AsyncConnection) -> Iterator[None]:
 
 
 def is_direct_connection(backend_pid: int, row: tuple[Any, ...] | None) -> bool:
-    """Whether the session is the server's own, so that it keeps what is prepared in it.
+    """Return whether no pooler is in between, so that prepared statements last.
 
-    A pooler makes up the number of the process that it tells when a connection is made.
+    A pooler invents the process id that it sends when a connection is opened.
+
+    Args:
+        backend_pid: the process id that was sent when the connection was opened.
+        row: the process id that the server returns.
     """
     return row is not None and row[0] == backend_pid
 
 
 def tell_about_pooler() -> None:
-    """Say in the log that prepared statements are not used."""
-    _log.info("there is a pooler before the server: going on without prepared statements")
+    """Log that prepared statements are not used."""
+    _log.info("there is a pooler in front of the server: continuing without prepared statements")
 
 
 def check_encoding(connection: Connection | AsyncConnection) -> None:
-    """Check that a connection of the caller's gives all characters.
+    """Check that the caller's connection can transfer all characters.
 
     Raises:
-        InvalidInput: it has another encoding than UTF-8.
+        InvalidInput: its encoding is not UTF-8.
     """
     if not connection.closed:
         encoding = connection.pgconn.parameter_status(b"client_encoding")
         if encoding is None or encoding.upper() not in (b"UTF8", b"UTF-8"):
             raise InvalidInput(
-                f"the connection's client_encoding is {(encoding or b'not known').decode()}, in"
-                " which not all text of the store can be written: SET client_encoding = 'UTF8'"
+                f"the connection's client_encoding is {(encoding or b'not known').decode()}, which"
+                " cannot represent all text of the store: SET client_encoding = 'UTF8'"
             )
 
 
 def check_url(url: str) -> None:
-    """Check that a URL is one, without repeating its password.
+    """Check that a URL is valid; errors do not contain its password.
 
     Raises:
-        InvalidInput: it is none, or libpq would take part of a password for a host or a port.
+        InvalidInput: it is not valid, or libpq would read part of a password as a host or a port.
     """
     address, _, _ = url.partition("?")
     if "://" in address and (
         address.count("@") > 1 or "@" in address.partition("://")[2].partition("/")[2]
     ):
         raise InvalidInput(
-            "the URL has an @ or a / that may be part of its password: write %40 for @, %2F for /"
-            " and %3A for : in the user, the password and the name of the database"
+            "the URL has an @ or a / that may be part of its password: in the user, the password"
+            " and the database name, write %40 for @, %2F for / and %3A for :"
         )
     try:
         parameters = conninfo_to_dict(url)
         if not all(
             port.isdecimal() for port in str(parameters.get("port") or 0).split(",") if port
         ):
-            raise psycopg.ProgrammingError("the port is no number")
+            raise psycopg.ProgrammingError("the port is not a number")
     except (psycopg.ProgrammingError, UnicodeError) as error:
-        # The text of the error may repeat the URL, and so its password.
+        # The text of the error may contain the URL with its password.
         raise InvalidInput(
-            "the URL is neither a PostgreSQL URL (postgresql://user@host:5432/database), nor a"
-            " connection string (host=… dbname=…), nor embedded://"
+            "the URL must be a PostgreSQL URL (postgresql://user@host:5432/database), a connection"
+            " string (host=… dbname=…), or embedded://"
         ) from error
 
 
@@ -122,18 +126,18 @@ _LIVENESS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
-"""A silent network is found out in half a minute, and not in the two hours of the default."""
+"""A dead network connection is detected within half a minute; the default is two hours."""
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """What a connection is made with, where the URL does not say otherwise."""
+    """Return the options to open a connection with; those in the URL take precedence."""
     parameters = conninfo_to_dict(settings.url)
     return {
         **{name: parameters.get(name, value) for name, value in _LIVENESS.items()},
         "autocommit": True,
         "application_name": parameters.get("application_name", "indelible"),
         "connect_timeout": parameters.get("connect_timeout", max(2, round(settings.timeout))),
-        # Of several hosts the one that takes writes; the server says at the start what it is.
+        # Of several hosts, the one that accepts writes: each server reports that when it connects.
         "target_session_attrs": parameters.get("target_session_attrs", "primary"),
         "client_encoding": "UTF8",
     }
@@ -142,7 +146,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 def session_parameters(
     connection: Connection | AsyncConnection, settings: Settings
 ) -> dict[str, object]:
-    """The parameters of the statement that sets up a session."""
+    """Return the parameters of the statement that sets up a session."""
     parameters = conninfo_to_dict(settings.url)
     return {
         "told": connection.info.backend_pid,
@@ -152,10 +156,11 @@ def session_parameters(
 
 
 def session_options(rows: Rows) -> str | None:
-    """What a session has to be begun with to be as this one is; None where it is shared.
+    """Return the options that start a session like this one; None if a pooler shares it.
 
     Raises:
-        UnsupportedIsolationLevel: it is shared, and begins transactions that cannot read the log.
+        UnsupportedIsolationLevel: a pooler shares the session, and its default isolation level does
+            not allow reading the log.
     """
     if not any(is_shared for is_shared, *_ in rows):
         escaped = ((name, value.replace(" ", "\\ ")) for _, name, _, value in rows)
@@ -163,15 +168,15 @@ def session_options(rows: Rows) -> str | None:
     for _, name, before, _ in rows:
         if name == "default_transaction_isolation" and before != "read committed":
             raise UnsupportedIsolationLevel(
-                f"sessions behind this pooler begin with {name} = {before!r}, in which the log"
-                f" cannot be read: ALTER ROLE … SET {name} = 'read committed' for the role of the"
-                " store, or have the pooler set it"
+                f"sessions behind this pooler start with {name} = {before!r}, which does not allow"
+                f" reading the log: run ALTER ROLE … SET {name} = 'read committed' for the role of"
+                " the store, or have the pooler set it"
             )
     return None
 
 
 def options_of(settings: Settings, options: str | None) -> dict[str, str]:
-    """With what a connection is begun, after what the URL or the environment begin it with."""
+    """Return the `options` parameter of a connection, after that of the URL or `PGOPTIONS`."""
     if options is None:
         return {}
     own_options = conninfo_to_dict(settings.url).get("options") or os.environ.get("PGOPTIONS", "")
@@ -179,11 +184,11 @@ def options_of(settings: Settings, options: str | None) -> dict[str, str]:
 
 
 def commits_by_itself(connection: Connection | AsyncConnection) -> bool:
-    """Whether the next statement is a transaction of its own."""
+    """Return whether the next statement runs in a transaction of its own."""
     return connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE
 
 
 def begins_silently(connection: Connection | AsyncConnection) -> bool:
-    """Whether the next statement begins a transaction, which goes on until the caller ends it."""
+    """Return whether the next statement begins a transaction that the caller must end."""
     status = connection.info.transaction_status
     return not connection.autocommit and status == TransactionStatus.IDLE

@@ -1,4 +1,4 @@
-"""How to reach a store."""
+"""The settings of a store."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to reach a store.
+    """The settings of a store: where it is, and its limits.
 
     Attributes:
         url: a PostgreSQL URL or connection string.
-        schema: where the store lives.
-        pool_size: how many connections a store opens at most.
-        timeout: seconds that a call may wait for a connection, may wait for a lock, and may try
-            again after a lost connection.
+        schema: the schema of the store.
+        pool_size: the largest number of connections in the pool.
+        timeout: seconds that a call may wait for a connection, may wait for a lock, and may retry
+            after a lost connection.
     """
 
     url: str
@@ -23,5 +23,5 @@ class Settings:
     timeout: float = 30.0
 
     def with_timeout(self, seconds: float) -> Settings:
-        """Return the same with a timeout of so many seconds, if that is shorter."""
+        """Return the same settings with this timeout, if it is shorter."""
         return replace(self, timeout=min(self.timeout, seconds))

@@ -19,7 +19,7 @@ def check_schema_name(name: object) -> str:
     """Check the name of a schema.
 
     Raises:
-        InvalidInput: PostgreSQL would not take it, or would take it for something else.
+        InvalidInput: the name is not text, or is not allowed as the schema of a store.
     """
     if (
         not isinstance(name, str)
@@ -28,32 +28,32 @@ def check_schema_name(name: object) -> str:
         or name == "information_schema"
     ):
         raise InvalidInput(
-            "the name of a schema must have 1 to 48 characters of a-z, 0-9 and _, start with no"
-            f" digit and not with pg_; {name!r} does not"
+            "the name of a schema must have 1 to 48 characters of a-z, 0-9 and _, and must not"
+            f" start with a digit or pg_, nor be information_schema: {name!r} is not allowed"
         )
     return name
 
 
 def in_schema(text: str, schema: str) -> LiteralString:
-    """Put the name of a schema where the text of a statement says `indelible.`.
+    """Replace `indelible.` in the text of a statement by the name of a schema.
 
     Args:
         text: the text of a statement or of a schema file.
-        schema: a name that `check_schema_name` has passed.
+        schema: a name that `check_schema_name` has accepted.
     """
     quoted = sql.Identifier(schema).as_string(None)
     text = re.sub(r"\bSCHEMA (IF NOT EXISTS )?indelible\b", rf"SCHEMA \1{quoted}", text)
-    # As good as literal: it comes from the package's own files, and the name has been checked.
+    # As safe as a literal: the text comes from the package's files, and the name was checked.
     return re.sub(r"\bindelible\.", f"{quoted}.", text)
 
 
 @cache
 def statements(schema: str) -> Mapping[str, LiteralString]:
-    """The statements of all packages by their names, for one schema.
+    """Return the statements of all packages for one schema, by name.
 
     Each package has its statements in one file, `statements.sql`, as blocks that begin with a line
-    `-- name: NAME`; a statement is called `PACKAGE.NAME`. One that orders its rows with `ASC` is
-    also there as `PACKAGE.NAME.descending`.
+    `-- name: NAME`. The name of a statement is `PACKAGE.NAME`. If a statement orders its rows with
+    `ASC`, `PACKAGE.NAME.descending` is the same in descending order.
     """
     texts: dict[str, LiteralString] = {}
     for package in files("indelible").iterdir():

@@ -24,22 +24,22 @@ T = TypeVar("T")
 
 
 class OnAppend(Protocol):
-    """What takes part in the transaction of an append."""
+    """A hook in the transaction of an append."""
 
     def wants(self, statement: AppendStatement) -> bool:
-        """Whether it takes part in this one."""
+        """Return whether to call the hook for this append."""
 
     def __call__(self, engine: BoundEngine, statement: AppendStatement, rows: Rows) -> None:
-        """Do its part, after the statement and before the commit; an error undoes both."""
+        """Run after the statement and before the commit; an error rolls back both."""
 
 
 def participates(hook: OnAppend | None, statement: AppendStatement) -> TypeGuard[OnAppend]:
-    """Whether something is to be done in the transaction of an append."""
+    """Return whether a hook must be called in the transaction of an append."""
     return hook is not None and hook.wants(statement)
 
 
 class BoundEngine:
-    """Runs operations on one connection, whose transaction is the caller's. Nothing is repeated."""
+    """Runs operations on one connection, in the caller's transaction, without retries."""
 
     has_appended: bool
 
@@ -59,26 +59,26 @@ class BoundEngine:
         self._cursor = event_cursor(connection)
 
     def lend(self) -> Connection:
-        """Give the connection to the caller, for SQL of their own."""
+        """Return the connection to the caller, for their own SQL."""
         if isinstance(self.connection, PooledConnection):
             self.connection.is_lent = True
         return self.connection
 
     def run(self, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
+        """Run an operation to its end, and return its result."""
         return run(operation, self._execute)
 
     def run_best_effort(self, operation: Operation[None]) -> None:
-        """Run an operation that nothing depends on: its failure is undone and logged, no more."""
+        """Run an operation that may fail: a failure is rolled back and only logged."""
         with log_errors(), self.transaction():
             self.run(operation)
 
     def wait(self, seconds: float) -> None:
-        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
+        """Do not wait: a refused attempt keeps its locks until the transaction ends."""
 
     @contextmanager
     def transaction(self) -> Iterator[BoundEngine]:
-        """Open a transaction, or a savepoint inside the one that is open."""
+        """Open a transaction, or a savepoint if one is open."""
         self._origin.check()
         with (
             commit_errors(self._settings) as body,
@@ -90,9 +90,9 @@ class BoundEngine:
 
     @contextmanager
     def _block(self) -> Iterator[None]:
-        """Open a transaction where each statement is one of its own, and else a savepoint."""
+        """Open a transaction if each statement would have its own, and otherwise a savepoint."""
         if begins_silently(self.connection):
-            # psycopg would commit a transaction that this block begins, and it is the caller's.
+            # Begin the caller's transaction: psycopg would commit one that this block begins.
             self.connection.execute("SELECT")
         with self.connection.transaction():
             yield
@@ -108,7 +108,7 @@ class BoundEngine:
                     and participates(self._on_append, statement)
                 ):
                     return self._fetch(statement)
-                with self._block():  # what takes part is undone with the append
+                with self._block():  # the hook is rolled back with the append
                     rows = self._fetch(statement)
                     with unwrap_transient_errors(self._settings):
                         self._on_append(

@@ -24,26 +24,26 @@ T = TypeVar("T")
 
 
 class AsyncOnAppend(Protocol):
-    """What takes part in the transaction of an append."""
+    """A hook in the transaction of an append."""
 
     def wants(self, statement: AppendStatement) -> bool:
-        """Whether it takes part in this one."""
+        """Return whether to call the hook for this append."""
 
     async def __call__(
         self, engine: AsyncBoundEngine, statement: AppendStatement, rows: Rows
     ) -> None:
-        """Do its part, after the statement and before the commit; an error undoes both."""
+        """Run after the statement and before the commit; an error rolls back both."""
 
 
 def participates(
     hook: AsyncOnAppend | None, statement: AppendStatement
 ) -> TypeGuard[AsyncOnAppend]:
-    """Whether something is to be done in the transaction of an append."""
+    """Return whether a hook must be called in the transaction of an append."""
     return hook is not None and hook.wants(statement)
 
 
 class AsyncBoundEngine:
-    """Runs operations on one connection, whose transaction is the caller's. Nothing is repeated."""
+    """Runs operations on one connection, in the caller's transaction, without retries."""
 
     has_appended: bool
 
@@ -63,27 +63,27 @@ class AsyncBoundEngine:
         self._cursor = event_cursor_async(connection)
 
     def lend(self) -> AsyncConnection:
-        """Give the connection to the caller, for SQL of their own."""
+        """Return the connection to the caller, for their own SQL."""
         if isinstance(self.connection, AsyncPooledConnection):
             self.connection.is_lent = True
         return self.connection
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
+        """Run an operation to its end, and return its result."""
         return await run_async(operation, self._execute)
 
     async def run_best_effort(self, operation: Operation[None]) -> None:
-        """Run an operation that nothing depends on: its failure is undone and logged, no more."""
+        """Run an operation that may fail: a failure is rolled back and only logged."""
         with log_errors():
             async with self.transaction():
                 await self.run(operation)
 
     async def wait(self, seconds: float) -> None:
-        """Go on at once: what a refused attempt has locked is ours until the transaction ends."""
+        """Do not wait: a refused attempt keeps its locks until the transaction ends."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncBoundEngine]:
-        """Open a transaction, or a savepoint inside the one that is open."""
+        """Open a transaction, or a savepoint if one is open."""
         self._origin.check()
         with commit_errors(self._settings) as body, standby_heard(self.connection):
             async with self._block():
@@ -92,9 +92,9 @@ class AsyncBoundEngine:
 
     @asynccontextmanager
     async def _block(self) -> AsyncIterator[None]:
-        """Open a transaction where each statement is one of its own, and else a savepoint."""
+        """Open a transaction if each statement would have its own, and otherwise a savepoint."""
         if begins_silently(self.connection):
-            # psycopg would commit a transaction that this block begins, and it is the caller's.
+            # Begin the caller's transaction: psycopg would commit one that this block begins.
             await self.connection.execute("SELECT")
         async with self.connection.transaction():
             yield
@@ -110,7 +110,7 @@ class AsyncBoundEngine:
                     and participates(self._on_append, statement)
                 ):
                     return await self._fetch(statement)
-                async with self._block():  # what takes part is undone with the append
+                async with self._block():  # the hook is rolled back with the append
                     rows = await self._fetch(statement)
                     with unwrap_transient_errors(self._settings):
                         await self._on_append(

@@ -1,4 +1,4 @@
-"""Events as JSON: event classes, checks, upcasting."""
+"""Convert events to and from JSON: event classes, checks, upcasting."""
 
 from .upcasting import Upcaster
 

@@ -54,18 +54,19 @@ Decoder = Callable[[bytes], Any]
 
 
 class Codec:
-    """The registered event classes, and how their instances become JSON and back.
+    """Convert instances of the registered event classes to JSON and back.
 
     Args:
         events: classes, a union of classes, an iterable of these, or a mapping from type names to
-            classes; upcasters among them. The type of an event is its class's name, unless the
-            mapping or a class attribute `event_type` gives another.
-        unknown: what to do with a stored type that has no class: `raise` an `UnknownEventType`, or
-            `keep` its data as plain JSON. Without any class, plain data is always kept.
+            classes. An iterable may also contain upcasters. The event type is the name of the
+            class, unless the mapping or a class attribute `event_type` gives another.
+        unknown: how to read a stored type without a registered class. `raise` raises
+            `UnknownEventType`; `keep` returns the data as plain JSON. If no class is registered,
+            data is always returned as plain JSON.
 
     Raises:
-        InvalidInput: something that is no class, two classes for one type, a class that cannot be
-            read from JSON, or upcasters that contradict each other.
+        InvalidInput: a value is not an event class, two classes have the same type, a class cannot
+            be read from JSON, or upcasters contradict each other.
     """
 
     decoders: _Decoders
@@ -74,11 +75,11 @@ class Codec:
         if unknown not in ("raise", "keep"):
             raise InvalidInput(f'unknown must be "raise" or "keep", not {unknown!r}')
         self.known: dict[type, Known] = {}
-        """What is known of the registered classes, by class."""
+        """The registered classes with their type, tags and exactness."""
         self._unknown: set[type] = set()
         self._classes: dict[str, type] = {}
         self.decoders = _Decoders()
-        """What reads the data of a type: data is all it takes, and its errors are its own."""
+        """The decoder of each event type: it takes the data and raises its own errors."""
         upcasters: list[Upcaster] = []
         for event_type, registered in registrations(events):
             if isinstance(registered, Upcaster):
@@ -88,32 +89,35 @@ class Codec:
         self._known_classes = types.MappingProxyType(self._classes)
         self.decoders.keep_unknown = unknown == "keep" or not self._classes
         self.decode_metadata: Decoder = decode_metadata
-        """What reads the metadata of a stored event."""
+        """The decoder of the metadata of stored events."""
         self.upcasting: Upcasting = Upcasting(
             upcasters, self._classes, keep_unknown=self.decoders.keep_unknown
         )
-        """What stored events of earlier types and shapes are read as."""
+        """The upcasters, applied to stored events of earlier types and shapes."""
         self._is_suspicious = _search_for(self.known.values())
 
     def keep_as_stored(self) -> None:
-        """Read data and metadata as the JSON that they are: no number loses a digit."""
+        """Return data and metadata as unparsed JSON, so that no number loses a digit."""
         self.decoders = _AsStored()
         self.decode_metadata = _as_stored
 
     @property
     def classes(self) -> Mapping[str, type]:
-        """The registered classes by the type that they stand for."""
+        """The registered classes, by event type."""
         return self._known_classes
 
     def _register(self, event_type: str, event_class: type) -> bool:
-        """Register a class; return whether it is new, so that this is its own type."""
+        """Register a class under a type; return whether the class is new.
+
+        The first type of a class is the one that its instances are stored under.
+        """
         validate_new_name("event type", event_type)
         previous_class = self._classes.get(event_type, event_class)
         if previous_class is not event_class and not is_redefined(event_class, previous_class):
             raise InvalidInput(
-                f"event type {event_type!r} stands for two classes, {previous_class.__qualname__}"
-                f" of {previous_class.__module__} and {event_class.__qualname__} of"
-                f" {event_class.__module__}: give one of them a class attribute event_type"
+                f"two classes have the event type {event_type!r}: {previous_class.__qualname__} of"
+                f" {previous_class.__module__} and {event_class.__qualname__} of"
+                f" {event_class.__module__}; give one of them a class attribute event_type"
             )
         self.decoders[event_type] = decoder_of(event_class)
         self._classes[event_type] = event_class
@@ -124,12 +128,12 @@ class Codec:
         return True
 
     def known_as(self, event: object) -> Known:
-        """Say what is known of the class of an event.
+        """Return the type, tags and exactness of an event's class.
 
         Raises:
-            UnregisteredEventClass: its class is not registered.
+            UnregisteredEventClass: the class is not registered.
         """
-        # A class in the place of an instance may have a metaclass of its own.
+        # A class passed instead of an instance may have its own metaclass.
         return self._known_class(type if isinstance(event, type) else type(event))
 
     def _known_class(self, event_class: type) -> Known:
@@ -140,9 +144,9 @@ class Codec:
 
     def _look_up(self, event_class: type) -> Known | None:
         known = self.known.get(event_class)
-        # Plain data is asked for at each append: a class is looked for once.
+        # Each append of plain data comes here: each class is searched for once.
         if known is None and event_class not in self._unknown:
-            # Defined again, in a notebook or by a reload, it takes the place of the one before.
+            # A class that was defined again (notebook, reload) replaces the previous one.
             for event_type, previous_class in list(self._classes.items()):
                 if is_redefined(event_class, previous_class):
                     self._register(event_type, event_class)
@@ -153,36 +157,36 @@ class Codec:
         return known
 
     def type_of(self, event: object) -> str:
-        """Name the type of an instance of a registered class.
+        """Return the event type of an instance of a registered class.
 
         Raises:
-            UnregisteredEventClass: its class is not registered.
+            UnregisteredEventClass: the class is not registered.
         """
         return self.known_as(event).type
 
     def type_of_class(self, event_class: type) -> str:
-        """Name the type that a registered class stands for.
+        """Return the event type of a registered class.
 
         Raises:
-            UnregisteredEventClass: it is not registered.
+            UnregisteredEventClass: the class is not registered.
         """
         return self._known_class(event_class).type
 
     def registered_type(self, data: object) -> str | None:
-        """Name the type of an instance of a registered class; None for anything else."""
+        """Return the event type of an instance of a registered class, or else None."""
         known = self._look_up(type(data))
         return None if known is None else known.type
 
     def is_event(self, value: object) -> bool:
-        """Whether it is an instance of a registered class, or such a class."""
+        """Return whether a value is a registered class or an instance of one."""
         event_class = value if isinstance(value, type) else type(value)
         return event_class in self.known
 
     def types_of(self, kinds: Iterable[object]) -> list[str]:
-        """Name the event types that classes, unions and aliases of them, and names stand for.
+        """Return the event types of classes, of unions and aliases of classes, and of names.
 
         Raises:
-            InvalidInput: something else, or a name that is not known here.
+            InvalidInput: a value is something else, or a type name is not registered.
             UnregisteredEventClass: a class is not registered.
         """
         types: list[str] = []
@@ -195,10 +199,10 @@ class Codec:
         return types
 
     def check_known(self, event_type: str) -> str:
-        """Check that an event type is one of those that are registered, if any are.
+        """Check that an event type is registered; without any class, every type is accepted.
 
         Raises:
-            InvalidInput: it is not, and not said to be meant either.
+            InvalidInput: the type is not registered and not marked with `unregistered()`.
         """
         if self._classes and not isinstance(event_type, Unregistered):
             upcasting = self.upcasting
@@ -208,16 +212,16 @@ class Codec:
                     f"did you mean {matches[0]!r}?" if matches else "register its class in events=."
                 )
                 raise InvalidInput(
-                    f"event type {event_type!r} is not registered: {hint} If events without a class"
-                    f" are meant, say unregistered({event_type!r})"
+                    f"event type {event_type!r} is not registered: {hint} To match events without a"
+                    f" class, pass unregistered({event_type!r})"
                 )
         return event_type
 
     def check_query(self, query: Query) -> Query:
-        """Check that the types that a query names are known.
+        """Check that all event types in a query are registered.
 
         Raises:
-            InvalidInput: one is not, and not said to be meant either.
+            InvalidInput: a type is not registered and not marked with `unregistered()`.
         """
         if self._classes and isinstance(query, Query):
             for item in query.items:
@@ -226,15 +230,15 @@ class Codec:
         return query
 
     def encode(self, event_type: str, data: object, *, field: str = "data") -> bytes:
-        """Write data as JSON.
+        """Encode data as JSON.
 
         Args:
-            event_type: for the error.
-            data: what to write.
-            field: what the data is called in the error.
+            event_type: the event type, for the error.
+            data: the data to encode.
+            field: the name of the data in the error.
 
         Raises:
-            EncodingFailed: something has no JSON, or would not come back as it went in.
+            EncodingFailed: a value cannot be written as JSON, or would change when it is read back.
         """
         known = self.known.get(type(data))
         try:
@@ -252,7 +256,7 @@ class Codec:
                 if fault is not None:
                     raise EncodingFailed(event_type, *fault)
         except RecursionError as error:
-            reason = "is nested too deeply, or contains itself"
+            reason = "is nested too deeply or contains itself"
             raise EncodingFailed(event_type, field, reason) from error
         except EncodingFailed:
             raise
@@ -265,7 +269,7 @@ class Codec:
         return written
 
     def _loss(self, known: Known, data: object, written: bytes, field: str) -> Fault | None:
-        """Read back what was written, and say what would be lost."""
+        """Decode the written JSON, and return the first part that changed."""
         decoder = self.decoders[known.type]
         try:
             decoded = decoder(written)
@@ -273,17 +277,17 @@ class Codec:
             if succeeds(lambda: decoder(written)):
                 raise
             path, reason = reason_of(error)
-            return field + path, f"could not be read again: {reason}"
+            return field + path, f"could not be read back: {reason}"
         return difference(data, decoded, field, plain=known.exactness.holds_plain)
 
     def encode_together(self, values: Sequence[object]) -> bytes | None:
-        """Write many values as JSON, in a fraction of the time that it takes one by one.
+        """Encode many values as one JSON list, which is faster than one by one.
 
         Args:
-            values: them; of registered classes those only that come back as they are.
+            values: plain values, and instances of registered classes that JSON keeps unchanged.
 
         Returns:
-            The JSON of the list; None where one may be at fault, which `encode` says of each.
+            The JSON of the list. None if a value may be invalid: then call `encode` for each.
         """
         try:
             written = encode_ordered(values)
@@ -294,18 +298,18 @@ class Codec:
         return None if self._is_suspicious(written) else written
 
     def check(self, event_type: str, written: bytes, *, field: str = "data") -> Any:
-        """Check that JSON from elsewhere can be stored and read again, as it is.
+        """Check that JSON from the caller can be stored and read back unchanged.
 
         Args:
-            event_type: for the error.
+            event_type: the event type, for the error.
             written: the JSON.
-            field: what it is called in the error.
+            field: the name of the JSON in the error.
 
         Returns:
-            What it says.
+            The decoded value.
 
         Raises:
-            EncodingFailed: it is no JSON, or holds something that the store does not keep.
+            EncodingFailed: it is not valid JSON, or contains a value that the store cannot keep.
         """
         try:
             value = decode_plain(written)
@@ -314,12 +318,12 @@ class Codec:
         except RecursionError as error:
             raise EncodingFailed(event_type, field, "is nested too deeply") from error
         except (msgspec.MsgspecError, UnicodeError) as error:
-            reason = f"is no JSON that can be stored: {error}"
+            reason = f"is not JSON that can be stored: {error}"
             raise EncodingFailed(event_type, field, reason) from error
         return value
 
     def decode(self, event_type: str, data: bytes) -> Any:
-        """Read stored data: an instance of the type's class, or plain JSON data.
+        """Decode stored data to an instance of the type's class, or to plain JSON data.
 
         Raises:
             UnknownEventType: no class is registered for the type.
@@ -334,17 +338,17 @@ class Codec:
             raise self.failure(event_type, error) from cause_of(error)
 
     def upcast(self, event_type: str, data: bytes | None) -> list[tuple[str, bytes | None]]:
-        """Follow the upcasters of a stored event's type.
+        """Apply the upcasters of a stored event's type.
 
         Args:
-            event_type: the type, which has some.
-            data: the stored data; None where it was erased.
+            event_type: a type that has upcasters.
+            data: the stored data; None if it was erased.
 
         Returns:
-            The types and the data of the events that it is read as.
+            The type and the data of each resulting event.
 
         Raises:
-            UpcasterFailure: one of them failed, or gave what is no data.
+            UpcasterFailure: an upcaster failed, or returned invalid data.
         """
         if data is None:
             target_type = self.upcasting.type_of_erased(event_type)
@@ -358,28 +362,30 @@ class Codec:
                 self.decode(target, written)
             except (EncodingFailed, DecodingFailed) as error:
                 raise UpcasterFailure(
-                    last_upcaster, f"gave what is no data of its type: {error}"
+                    last_upcaster, f"returned data that does not fit its type: {error}"
                 ) from error
             upcast_events.append((target, written))
         return upcast_events
 
     def as_decoded(self, event_type: str, data: object) -> list[Any]:
-        """What data will be read as, once it is stored: plain data as an instance of its class.
+        """Return data as it will be read once it is stored.
+
+        Plain data becomes an instance of the class of its type, after the upcasters.
 
         Raises:
             UnknownEventType: no class is registered for the type.
-            EncodingFailed: it could not be read again.
+            EncodingFailed: the data could not be read back.
         """
         if self.registered_type(data) is not None:
             return [data]
         return self.decode_new(event_type, self.encode(event_type, data))
 
     def decode_new(self, event_type: str, written: bytes) -> list[Any]:
-        """What JSON will be read as, once it is stored.
+        """Return JSON as it will be read once it is stored.
 
         Raises:
             UnknownEventType: no class is registered for the type.
-            EncodingFailed: it could not be read again.
+            EncodingFailed: the JSON could not be read back.
         """
         upcast_events: list[tuple[str, Any]] = [(event_type, written)]
         try:
@@ -387,23 +393,23 @@ class Codec:
                 upcast_events = self.upcast(event_type, written)
             return [self.decode(read_type, read_data) for read_type, read_data in upcast_events]
         except UpcasterFailure as failure:
-            reason = f"could not be read again: the upcaster {failure.upcaster} {failure.reason}"
+            reason = f"could not be read back: the upcaster {failure.upcaster} {failure.reason}"
             raise EncodingFailed(event_type, "data", reason) from failure.__cause__
         except DecodingFailed as failure:
             event_class = failure.event_class.__qualname__
-            reason = f"could not be read again as {event_class}: {failure.reason}"
+            reason = f"could not be read back as {event_class}: {failure.reason}"
             raise EncodingFailed(event_type, f"data{failure.place}", reason) from failure.__cause__
 
     def tags_of(self, event_type: str, data: object, written: bytes) -> list[str]:
-        """Give the tags that the class of an event declares, however its data was given.
+        """Return the tags that the class of an event declares.
 
         Args:
-            event_type: its type.
-            data: its data: an instance of the class, or plain data.
-            written: its data as JSON.
+            event_type: the type of the event.
+            data: the data: an instance of the class, or plain data.
+            written: the data as JSON.
 
         Raises:
-            EncodingFailed: it could not be read as its class.
+            EncodingFailed: plain data could not be read as an instance of its class.
         """
         known = self.known.get(type(data))
         if known is not None:
@@ -418,16 +424,16 @@ class Codec:
         ]
 
     def failure(self, event_type: str, error: Exception) -> DecodingFailed:
-        """Say that stored data does not fit the class of its type."""
+        """Make the error for stored data that does not fit the class of its type."""
         path, reason = reason_of(error)
         return DecodingFailed(event_type, self._classes[event_type], reason, path)
 
 
 def succeeds(call: Callable[[], object]) -> bool:
-    """Whether something that failed goes well after all, so that it was not at fault.
+    """Return whether a call that failed succeeds when it is repeated.
 
-    A class of the application may raise anything when it is read, and so may the handler of a
-    signal, in the middle of that: a time limit, say. But only the class does so again.
+    A class of the application may raise any error when it is decoded. A signal handler, such as a
+    time limit, may raise during that call too. Only the class fails again.
     """
     try:
         call()
@@ -437,7 +443,7 @@ def succeeds(call: Callable[[], object]) -> bool:
 
 
 class _Decoders(dict[str, Decoder]):
-    """What reads the data of a type; plain data where no class is registered, if that is kept."""
+    """The decoder of each type; the plain one for types without a class, if those are kept."""
 
     keep_unknown = True
 
@@ -448,7 +454,7 @@ class _Decoders(dict[str, Decoder]):
 
 
 class _AsStored(_Decoders):
-    """What leaves the data of every type as it is."""
+    """Decoders that return the data of every type as unparsed JSON."""
 
     def __missing__(self, event_type: str) -> Decoder:
         return _as_stored
@@ -459,7 +465,10 @@ def _as_stored(data: bytes) -> msgspec.Raw:
 
 
 def _search_for(known_classes: Iterable[Known]) -> Callable[[bytes], object]:
-    """How to search the JSON of events of some classes, and of others that were searched alone."""
+    """Return the search for suspicious JSON that events of these classes need.
+
+    Values of other classes were searched on their own.
+    """
     return (
         has_nul
         if all(known_class.exactness.is_searched for known_class in known_classes)

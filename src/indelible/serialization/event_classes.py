@@ -18,18 +18,18 @@ from .upcasting import Upcaster
 
 Unknown = Literal["raise", "keep"]
 EventClasses = Any
-"""What `events=` takes: classes, a union of classes, or a mapping from type names to classes, and
+"""A value for `events=`: classes, a union of classes, or a mapping from type names to classes, and
 upcasters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a registered class.
+    """The properties of a registered class.
 
     Attributes:
-        type: the type that its instances are stored under.
+        type: the event type of its instances.
         tags: the templates of their tags.
-        exactness: whether they come back as they are.
+        exactness: whether JSON keeps its instances unchanged.
     """
 
     type: str
@@ -37,10 +37,10 @@ class Known:
     exactness: Exactness
 
     def tags_of(self, event: object) -> list[str]:
-        """Give the tags that the class declares, with the event's values.
+        """Return the tags that the class declares, filled in with the event's values.
 
-        `event_tags = ("course:{course}", "student:{student}")` on a registered class; one of
-        which a value is None is left out.
+        A registered class declares them as `event_tags = ("course:{course}", "student:{student}")`.
+        A tag with a value of None is left out.
         """
         values = _Values(event)
         tags = []
@@ -53,7 +53,7 @@ class Known:
 
 
 class _NoValue(Exception):
-    """A field that a tag needs is None."""
+    """A field that a tag uses is None."""
 
 
 class _Values(dict[str, Any]):
@@ -71,10 +71,10 @@ class _Values(dict[str, Any]):
 
 
 def registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]]:
-    """Go through what `events=` was given: types with their classes, and upcasters.
+    """Iterate over the classes, with their types, and the upcasters in the value of `events=`.
 
     Raises:
-        InvalidInput: something is neither.
+        InvalidInput: a value is neither a class nor an upcaster.
     """
     events = resolved(events)
     origin: Any = get_origin(events)
@@ -97,18 +97,18 @@ def registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]]
             yield from registrations(event_class)
     else:
         raise InvalidInput(
-            "events= takes classes, a union of classes, or a mapping from type names to classes,"
+            "events= must be classes, a union of classes, or a mapping from type names to classes,"
             f" and upcasters, not {events!r}"
         )
 
 
 def declared_upcasters(event_type: str, event_class: type) -> Iterator[Upcaster]:
-    """Go through the upcasters that a class declares.
+    """Iterate over the upcasters that a class declares.
 
     Raises:
-        InvalidInput: something is none.
+        InvalidInput: a value is not an upcaster.
     """
-    # Its own only: a class that inherits them is another event.
+    # Inherited upcasters are ignored: a derived class is a different event.
     declared = vars(event_class).get("event_upcasters", ())
     for upcaster in (declared,) if isinstance(declared, Upcaster) else declared:
         if not isinstance(upcaster, Upcaster):
@@ -123,7 +123,7 @@ def tag_templates(event_class: type) -> tuple[str, ...]:
     """Return the templates of the tags that a class declares.
 
     Raises:
-        InvalidInput: one is no template, or names no field.
+        InvalidInput: a value is not a template, or uses a field that the class does not have.
     """
     declared = getattr(event_class, "event_tags", ())
     templates = (declared,) if isinstance(declared, str) else tuple(declared)
@@ -139,17 +139,17 @@ def tag_templates(event_class: type) -> tuple[str, ...]:
         for name in names:
             if name not in fields:
                 raise InvalidInput(
-                    f"event_tags of {event_class.__qualname__}: {template!r} names {name!r}, which"
-                    f" is none of its fields ({', '.join(fields)})"
+                    f"event_tags of {event_class.__qualname__}: {template!r} uses {name!r}, which"
+                    f" is not one of its fields ({', '.join(fields)})"
                 )
     return templates
 
 
 def decoder_of(event_class: type) -> Callable[[bytes], Any]:
-    """Make what reads the data of a class.
+    """Make the decoder for the data of a class.
 
     Raises:
-        InvalidInput: it cannot be read from JSON.
+        InvalidInput: the class cannot be read from JSON.
     """
     if is_pydantic(event_class):
         validate: Callable[[bytes], Any] = event_class.model_validate_json  # type: ignore[attr-defined]
@@ -164,7 +164,7 @@ def decoder_of(event_class: type) -> Callable[[bytes], Any]:
 
 
 def _check_fields(event_class: type) -> None:
-    """Check that nothing of an instance is left out: msgspec skips private fields of attrs."""
+    """Check that every field is written: msgspec skips private fields of attrs classes."""
     for attribute in getattr(event_class, "__attrs_attrs__", ()):
         if attribute.name.startswith("_"):
             raise InvalidInput(
@@ -182,7 +182,7 @@ def _check_class(event_class: object) -> None:
 
 
 def is_redefined(event_class: type, previous_class: type) -> bool:
-    """Whether a class is another one, defined again."""
+    """Return whether a class is a new definition of a previous class."""
     return (event_class.__module__, event_class.__qualname__) == (
         previous_class.__module__,
         previous_class.__qualname__,
@@ -190,21 +190,21 @@ def is_redefined(event_class: type, previous_class: type) -> bool:
 
 
 def classes_of(kind: object) -> list[type]:
-    """The classes that are given: one, or a union of them, or an alias of one.
+    """Return the classes that a class, a union of classes, or an alias of one means.
 
     Raises:
-        InvalidInput: it is something else.
+        InvalidInput: the value is something else.
     """
     kind = resolved(kind)
     if get_origin(kind) in (types.UnionType, Union):
         return [event_class for member in get_args(kind) for event_class in classes_of(member)]
     if isinstance(kind, type):
         return [kind]
-    raise InvalidInput(f"{kind!r} is no event class, union of them, or name of an event type")
+    raise InvalidInput(f"{kind!r} is not an event class, a union of them, or an event type name")
 
 
 def is_event_class(event_class: object) -> bool:
-    """Whether it is a class of a kind whose instances can be events."""
+    """Return whether a value is a class of a kind whose instances can be events."""
     return isinstance(event_class, type) and (
         is_dataclass(event_class)
         or issubclass(event_class, msgspec.Struct)
@@ -214,6 +214,6 @@ def is_event_class(event_class: object) -> bool:
 
 
 def field_names(value: Any) -> list[str] | None:
-    """The names of an instance's fields that are written as JSON; None for what has no fields."""
+    """Return the names of an instance's fields in JSON; None if it has no fields."""
     names = names_of_fields(type(value))
     return names if names is None else [*names, *(getattr(value, "model_extra", None) or ())]

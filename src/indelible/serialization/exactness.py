@@ -1,9 +1,9 @@
-"""Whether what a class holds comes back from JSON as it went in: as far as the class says it.
+"""Decide whether JSON keeps the instances of a class unchanged, from the types of its fields.
 
-A class that cannot read its own JSON is refused. Of the others, dataclasses, attrs classes and
-Structs get a function, made once, that says of an instance whether each field holds exactly what
-its type says: that comes back. A pydantic model has looked at its fields itself. What neither
-settles is read back before it is stored.
+A class that cannot read its own JSON is rejected. For dataclasses, attrs classes and Structs, a
+function is generated once per class. It checks that the value of each field has exactly the type
+of the field: JSON keeps such values unchanged. Pydantic models validate their own fields. An
+instance that neither check settles is encoded and read back before it is stored.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from indelible.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """What a class says of its instances.
+    """How well JSON keeps the instances of a class.
 
     Attributes:
-        is_exact: whether an instance comes back as it is for certain; where it is not searched, but
-            for what a search of its JSON finds.
-        is_searched: whether this has looked at all that an instance holds.
-        holds_plain: whether some of it is plain data, which comes back as JSON has it.
+        is_exact: returns whether JSON certainly keeps an instance unchanged. If `is_searched` is
+            False, the caller must also search the JSON for suspicious values.
+        is_searched: whether `is_exact` checks every value of an instance.
+        holds_plain: whether a field holds plain data, which is read back as JSON represents it.
     """
 
     is_exact: Callable[[Any], bool]
@@ -53,10 +53,10 @@ class Exactness:
 
 
 def exactness_of(event_class: type) -> Exactness:
-    """Say whether instances of a class come back from their JSON as they are.
+    """Return how well JSON keeps the instances of a class.
 
     Raises:
-        InvalidInput: none would.
+        InvalidInput: no instance could be read back.
     """
     if is_pydantic(event_class):
         return _Model(event_class).exactness()
@@ -64,14 +64,14 @@ def exactness_of(event_class: type) -> Exactness:
 
 
 def is_pydantic(event_class: type) -> bool:
-    """Whether it is a pydantic model."""
+    """Return whether a class is a pydantic model."""
     return hasattr(event_class, "__pydantic_validator__") and hasattr(
         event_class, "model_validate_json"
     )
 
 
 def names_of_fields(event_class: type) -> list[str] | None:
-    """The names of a class's fields that are written as JSON; None for what has no fields."""
+    """Return the names of a class's fields in JSON; None if it has no fields."""
     if is_dataclass(event_class):
         return [field.name for field in fields(event_class)]
     if issubclass(event_class, msgspec.Struct):
@@ -85,7 +85,7 @@ def names_of_fields(event_class: type) -> list[str] | None:
 
 # JSON scalars that a class may derive from ------------------------------------------------------
 
-# By what is held here, since a library that sets the clock puts its own `datetime` into modules.
+# Looked up by the classes imported here: libraries that fake the clock replace `datetime`.
 _DATETIME = ("year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "fold")
 
 
@@ -110,12 +110,12 @@ _SCALARS: dict[type, Callable[[type, Any], Any]] = {
 
 
 def scalar_below(kind: type) -> type | None:
-    """The JSON scalar that a class is derived from; None where it is none."""
+    """Return the JSON scalar that a class is derived from; None if there is none."""
     return next((scalar for scalar in _SCALARS if scalar in kind.__mro__), None)
 
 
 def as_scalar(kind: type, value: Any) -> Any:
-    """Make a scalar, or an instance of a class derived from one, of a value of the same scalar."""
+    """Convert a value to a scalar class, or to a class derived from the same scalar."""
     scalar = scalar_below(kind)
     assert scalar is not None  # noqa: S101
     return _SCALARS[scalar](kind, value)
@@ -130,7 +130,7 @@ _NEVER = "False"
 
 
 def resolved(hint: Any) -> Any:
-    """What an alias of a type stands for; a type itself."""
+    """Resolve an alias of a type; return a type as it is."""
     while True:
         if isinstance(hint, NewType):
             hint = hint.__supertype__
@@ -143,13 +143,13 @@ def resolved(hint: Any) -> Any:
 
 
 def is_whole(value: datetime | time) -> bool:
-    """Whether it has an offset of whole minutes: JSON has no seconds there."""
+    """Return whether the UTC offset is in whole minutes: JSON has no seconds in offsets."""
     offset = value.utcoffset()
     return offset is not None and not offset.seconds % 60 and not offset.microseconds
 
 
 class _Fields:
-    """The code that looks at instances of a class: an expression for the type of each field."""
+    """Generates the function that checks instances of a class, with one expression per field."""
 
     def __init__(self, event_class: type) -> None:
         self._class = event_class
@@ -171,19 +171,19 @@ class _Fields:
         return Exactness(self._names[name], self._is_searched, self._holds_plain)
 
     def _name_for(self, value: object) -> str:
-        """Give a value that the code needs a name."""
+        """Make a value available to the generated code; return its name there."""
         name = f"value_{len(self._names)}"
         self._names[name] = value
         return name
 
     def _function_of(self, kind: type) -> str:
-        """Make the function that looks at the fields of a class, and give its name."""
+        """Generate the function that checks the fields of a class; return its name."""
         if kind in self._functions:
             return self._functions[kind]
         name = self._functions[kind] = f"fits_{len(self._functions)}"
         try:
             hints = get_type_hints(kind, include_extras=True)
-        except Exception:  # what cannot be looked up is read back
+        except Exception:  # unresolved hints: instances are read back instead
             hints = {}
         conditions = [_NEVER] if any(hasattr(kind, code) for code in _CODE) else []
         for field in names_of_fields(kind) or ():
@@ -195,7 +195,7 @@ class _Fields:
         return name
 
     def _condition(self, value: str, hint: Any) -> str:
-        """An expression that says whether a value is exactly what a type says."""
+        """Return an expression that checks whether a value has exactly a type."""
         hint = resolved(hint)
         origin, args = get_origin(hint), get_args(hint)
         if hint is Any:
@@ -236,7 +236,7 @@ class _Fields:
                 (f"type({value}) is tuple", f"len({value}) == {len(args)}", *conditions)
             )
         kind = _container_class(origin)
-        if kind is None:  # a class with parameters, say
+        if kind is None:  # for example, a generic class
             return _NEVER
         condition = self._loop("item", self._condition("item", args[0]))
         return f"type({value}) is {kind.__name__} and {condition}({value})"
@@ -259,7 +259,7 @@ class _Fields:
             return is_class
         if kind is float:
             number = f"{is_class} and (0.0 < {value} < inf or is_kept({value}))"
-            # A whole number comes back as the float that is equal to it.
+            # An integer is read back as the equal float.
             return f"({number} or type({value}) is int and {-(2**53)} <= {value} <= {2**53})"
         if kind is datetime:
             return f"{is_class} and ({value}.tzinfo is utc or is_whole({value}))"
@@ -284,18 +284,18 @@ class _Fields:
         ):
             raise InvalidInput(
                 f"{self._class.__qualname__} cannot be an event class: {self._field} could not be"
-                f" read again, since objects of type {kind.__qualname__} have no JSON"
+                f" read back, since objects of type {kind.__qualname__} cannot be written as JSON"
             )
         return _NEVER
 
 
 def is_kept(value: float) -> bool:
-    """Whether JSON and the database keep a number: it is finite, and no negative zero."""
+    """Return whether JSON and the database keep a number: finite, and not negative zero."""
     return math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0)
 
 
 def _container_class(origin: Any) -> type | None:
-    """What is read for a type of a container."""
+    """Return the class that a container type is decoded to."""
     if origin in _CONTAINERS:
         return origin  # type: ignore[no-any-return]
     for kind in (set, list):
@@ -306,7 +306,7 @@ def _container_class(origin: Any) -> type | None:
 
 # pydantic models ----------------------------------------------------------------------------------
 
-# The nodes of a core schema that read what they wrote; any other one may be code of its own.
+# The nodes of a core schema that read back what they wrote. Any other node may run custom code.
 _SYMMETRIC_NODES = {
     *("model", "model-fields", "model-field", "dataclass", "dataclass-args", "dataclass-field"),
     *("typed-dict", "typed-dict-field", "definitions", "definition-ref", "default", "nullable"),
@@ -318,7 +318,7 @@ _KEYS = {"str", "int", "uuid", "date", "datetime", "enum", "literal"}
 
 
 class _Model:
-    """What the core schema of a pydantic model says: how its JSON is written, and how read."""
+    """Checks the core schema of a pydantic model: how its JSON is written and read."""
 
     def __init__(self, event_class: type) -> None:
         self._class = event_class
@@ -331,7 +331,7 @@ class _Model:
             self._class.model_rebuild()  # type: ignore[attr-defined]
         schema = self._class.__pydantic_core_schema__  # type: ignore[attr-defined]
         self._visit(schema, {}, self._class.__qualname__, is_custom=False)
-        # An instance of itself is of this very class, unless it holds others.
+        # The outermost instance has exactly this class; nested ones may have a derived class.
         holds_itself = schema.get("type") == "definitions"
         nested = tuple(kind for kind in self._nested if holds_itself or kind is not self._class)
         if self._is_open:
@@ -343,13 +343,13 @@ class _Model:
     def _visit(
         self, node: Any, config: Mapping[str, Any], field_path: str, *, is_custom: bool
     ) -> None:
-        """Look at a node and those below it.
+        """Check a node and the nodes below it.
 
         Args:
-            node: a node, or something else in one.
-            config: that of the model.
-            field_path: the field.
-            is_custom: whether code of the application's writes what is here.
+            node: a node, or another value in a node.
+            config: the config of the model.
+            field_path: the path of the field, for errors.
+            is_custom: whether a serializer of the application writes this node.
         """
         if isinstance(node, list | tuple):
             for child in node:
@@ -377,7 +377,7 @@ class _Model:
         if kind in _FIELDS:
             self._check_names(node, config, field_path)
         if node.get("now_op") == "future":
-            raise self._error(field_path, "what is in the future now will not be then")
+            raise self._error(field_path, "a moment in the future will be in the past then")
         function = node.get("serialization", {}).get("function")
         if getattr(function, "__module__", "") == "pydantic.types" and "secret" in str(function):
             raise self._error(field_path, "a secret is written as asterisks")
@@ -414,21 +414,21 @@ class _Model:
     def _error(self, field_path: str, reason: str) -> InvalidInput:
         return InvalidInput(
             f"{self._class.__qualname__} cannot be an event class: {field_path} could not be read"
-            f" again, since {reason}"
+            f" back, since {reason}"
         )
 
 
 def _keys(paths: list[Any]) -> set[str]:
-    """Those of an alias's paths that are no more than a key."""
+    """Return the paths of an alias that are a single key."""
     alias_paths = paths if isinstance(paths[0], list) else [paths]
     return {path[0] for path in alias_paths if len(path) == 1}
 
 
 def _without_subclasses(nested: tuple[type, ...]) -> Callable[[Any], bool]:
-    """What says of an instance whether what it holds is of these classes, and not derived ones."""
+    """Make a check whether nested instances can only be of these classes, not of derived ones."""
     return lambda _: not (nested and any(map(type.__subclasses__, nested)))
 
 
 def _is_field(node: Any) -> bool:
-    """Whether a part of a core schema is that of a field."""
+    """Return whether a part of a core schema describes a field."""
     return isinstance(node, dict) and node.get("type") in _FIELDS

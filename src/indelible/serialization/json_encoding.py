@@ -1,4 +1,4 @@
-"""Write and read JSON as msgspec and pydantic do, without a check of what it holds."""
+"""Encode and decode JSON with msgspec and pydantic, without checking the values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _encode_other(value: object) -> Any:
 
 
 def _encode_model_as_is(value: object) -> Any:
-    """Write a model also where a field does not hold what its type says."""
+    """Encode a model even if a field holds a value of another type."""
     if is_pydantic(type(value)):
         return msgspec.Raw(_dump_model(value, warnings="none"))
     return _encode_scalar(value)
@@ -30,19 +30,19 @@ def _dump_model(model: Any, *, warnings: str) -> bytes:
 
 
 def _encode_scalar(value: object) -> Any:
-    """Write an instance of a class derived from a JSON scalar as what it is."""
+    """Convert an instance of a class derived from a JSON scalar to that scalar."""
     scalar = scalar_below(type(value))
     if scalar is None:
-        raise TypeError(f"objects of type {type(value).__qualname__} have no JSON")
+        raise TypeError(f"objects of type {type(value).__qualname__} cannot be written as JSON")
     return as_scalar(scalar, value)
 
 
 def decode_other(kind: type, value: Any) -> Any:
-    """Make an instance of a class that msgspec does not know from plain data."""
+    """Decode plain data to an instance of a class that msgspec does not support."""
     if is_pydantic(kind):
         try:
             return kind.model_validate_json(encode_as_is(value))  # type: ignore[attr-defined]
-        except ValueError as error:  # whose text has what it was given in it
+        except ValueError as error:  # its text contains the input
             path, reason = reason_of(error)
             raise ValueError(f"{kind.__qualname__}{path}: {reason}") from None
     scalar = scalar_below(kind)
@@ -51,41 +51,41 @@ def decode_other(kind: type, value: Any) -> Any:
     return as_scalar(kind, msgspec.convert(value, scalar, strict=True))
 
 
-# Sets in one order, so that the same event is the same JSON when it is appended again; but not
-# everything that stands in a set has an order, nor does a key that is no text.
+# Sets are sorted, so that a retried append sends the same JSON. Sorting fails for set members
+# without an order and for keys that are not text.
 encode_ordered: Callable[[object], bytes] = msgspec.json.Encoder(
     enc_hook=_encode_other, order="deterministic"
 ).encode
 encode_as_is: Callable[[object], bytes] = msgspec.json.Encoder(enc_hook=_encode_model_as_is).encode
-"""Write JSON of what is known to have some, with all that is in a dict in its order."""
+"""Encode a value that has JSON; dicts keep their order."""
 
 decode_plain: Callable[[bytes | str], Any] = msgspec.json.Decoder().decode
 decode_metadata: Callable[[bytes | str], dict[str, Any]] = msgspec.json.Decoder(
     dict[str, Any]
 ).decode
-"""Read the metadata of a stored event."""
+"""Decode the metadata of a stored event."""
 
 
 def encode(data: object) -> tuple[bytes, bool]:
-    """Write JSON; say also whether all keys were text, and all sets had an order."""
+    """Encode a value; return also whether all keys were text and all sets could be sorted."""
     try:
         return encode_ordered(data), True
-    except (TypeError, ValueError):  # or a model holds what it should not
+    except (TypeError, ValueError):  # or a model holds a value of another type
         return encode_as_is(data), False
 
 
 def to_plain(data: object) -> Any:
-    """Return data as JSON would hold it: dicts, lists, text, numbers, booleans and None."""
+    """Convert data to JSON types: dicts, lists, text, numbers, booleans and None."""
     return decode_plain(encode_as_is(data))
 
 
 def reason_of(error: Exception) -> tuple[str, str]:
-    """Say where data does not fit a class, and why, without what stands there.
+    """Return where and why data does not fit a class, without the data itself.
 
-    What pydantic and msgspec say of a value may hold it: it does not belong into errors and logs.
+    Messages of pydantic and msgspec may contain the value, which must not reach errors and logs.
 
     Returns:
-        The path of the field, `.items[2].price`, and the reason.
+        The path of the field, such as `.items[2].price`, and the reason.
     """
     if hasattr(error, "errors") and callable(error.errors) and hasattr(error, "error_count"):
         errors = error.errors(include_input=False, include_url=False, include_context=False)
@@ -100,7 +100,10 @@ def _path(steps: Iterable[object]) -> str:
 
 
 def cause_of(error: Exception) -> BaseException | None:
-    """What an error is raised from: not from one of pydantic or msgspec, whose text holds data."""
+    """Return the cause to raise an error from.
+
+    An error of pydantic or msgspec is not used: its text contains data.
+    """
     if isinstance(error, msgspec.ValidationError):
         return error.__cause__
     return None if hasattr(error, "error_count") else error

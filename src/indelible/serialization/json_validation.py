@@ -1,4 +1,4 @@
-"""Find what JSON or PostgreSQL cannot store in a value, and in which field it is."""
+"""Find the first field of a value that JSON or PostgreSQL cannot store."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from .exactness import is_kept, is_whole
 from .json_encoding import encode_as_is
 
 Fault = tuple[str, str]
-"""The path of a field, and what is wrong with it."""
+"""The path of a field, and the reason why it cannot be stored."""
 
-# What may hide something that JSON or the store cannot keep. Written JSON is searched, which is
-# fast; only if one of these is found is the value itself looked at. Each begins with literal
-# characters, which the search jumps to: a choice between two takes up to ten times as long.
+# Signs of values that JSON or the store may not keep. The encoded JSON is searched, which is fast.
+# The value itself is checked only if a search matches. Each pattern begins with literal
+# characters, so that the search can skip to them: an alternation is up to ten times slower.
 has_nul = re.compile(rb"\\u0000").search
-"""Search for a NUL character."""
+"""Search JSON for a NUL character."""
 _find_null = re.compile(rb"null").search
 _find_moment_not_in_utc = re.compile(rb'T\d\d:[\d:.]*["+-]').search
 _find_negative_zero = re.compile(rb"-0\.0(?!\d)").search
 
-# The same for JSON from elsewhere, in which null is nothing but null. The zero looks behind itself,
-# so that the search jumps to the minus: 0.3 µs for an event of 93 bytes; with the look-behind in
-# front 3.0 µs (CPython 3.11).
+# The same for JSON from the caller, in which null is only null. The look-behind comes after the
+# minus, so that the search can skip to the minus: 0.3 µs for an event of 93 bytes. With the
+# look-behind in front it takes 3.0 µs (CPython 3.11).
 _find_escape = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])").search
 _find_zero = re.compile(rb"-(?<!\w-)0(?!\d|\.\d*[1-9])").search
 
 
 def is_suspicious(written: bytes) -> object:
-    """Whether written JSON may hold something that would not come back as it is."""
+    """Return whether encoded JSON may contain a value that would be read back differently."""
     return (
         _find_null(written)
         or has_nul(written)
@@ -44,28 +44,29 @@ def is_suspicious(written: bytes) -> object:
 
 
 def is_suspicious_elsewhere(written: bytes) -> object:
-    """Whether JSON from elsewhere may hold something that the store does not keep."""
+    """Return whether JSON from the caller may contain a value that the store cannot keep."""
     return _find_escape(written) or _find_zero(written)
 
 
 def why_unwritable(data: object, field: str, error: Exception) -> Fault:
-    """Find the first part of data that has no JSON, after an attempt to write it failed."""
+    """Find the first part of data that cannot be written as JSON, after encoding it failed."""
     try:
         return first_fault(data, field) or (field, f"cannot be written as JSON: {error}")
     except RecursionError:
-        return field, "is nested too deeply, or contains itself"
+        return field, "is nested too deeply or contains itself"
 
 
 def first_fault(value: Any, path: str, *, is_written: bool = False) -> Fault | None:
-    """Find the first part of a value that cannot be kept.
+    """Find the first part of a value that cannot be stored.
 
     Args:
         value: the value.
-        path: what it is called.
-        is_written: whether all of it has JSON: a model may write what has none by itself.
+        path: the path of the value, for the error.
+        is_written: whether encoding the whole value succeeded: a model may encode parts that
+            cannot be encoded on their own.
 
     Returns:
-        The path of the part, and why.
+        The path of the part, and the reason.
     """
     if isinstance(value, Enum):
         return first_fault(value.value, path, is_written=is_written)
@@ -76,24 +77,24 @@ def first_fault(value: Any, path: str, *, is_written: bool = False) -> Fault | N
     if isinstance(value, float):
         if is_kept(value):
             return None
-        keeper = "the database does not keep" if value == 0 else "JSON does not have"
+        keeper = "the database cannot store" if value == 0 else "JSON cannot represent"
         return path, f"is {value}, which {keeper}"
     if isinstance(value, str):
         if "\x00" in value:
-            return path, "contains a NUL character, which PostgreSQL does not keep"
+            return path, "contains a NUL character, which PostgreSQL cannot store"
         if any("\ud800" <= character <= "\udfff" for character in value):
-            return path, "contains half of a surrogate pair, which is no text"
+            return path, "contains half of a surrogate pair, which is not valid text"
         return None
     if isinstance(value, datetime):
         offset = value.utcoffset()
         if offset is None:
-            return path, "is a datetime without a time zone: which moment it means is not known"
+            return path, "is a datetime without a time zone: use one with a time zone"
         if not is_whole(value):
-            return path, f"has the UTC offset {offset}, and JSON has no seconds there: use UTC"
+            return path, f"has the UTC offset {offset}, but JSON offsets have no seconds: use UTC"
         return None
     if isinstance(value, time):
         if value.tzinfo is not None and not is_whole(value):
-            return path, "has a time zone, which JSON does not have for a time of day"
+            return path, "has a time zone, which JSON cannot represent for a time of day"
         return None
     children = _children(value, path)
     if children is not None:
@@ -119,7 +120,7 @@ def _key_fault(value: dict[Any, Any], path: str, *, is_written: bool) -> Fault |
                 continue
             return f"{path} key {key!r}", f"cannot be written as JSON: {error}"
         if text in written:
-            return f"{path} key {key!r}", "is the same in JSON as another key"
+            return f"{path} key {key!r}", "is the same as another key in JSON"
         written.add(text)
     return None
 
@@ -142,7 +143,7 @@ def _children(value: Any, path: str) -> Iterator[tuple[Any, str]] | None:
 
 
 def difference(original: Any, decoded: Any, path: str, *, plain: bool) -> Fault | None:
-    """Find the first part of a value that did not come back as it was: its path, and why."""
+    """Find the first part of a value that changed when it was read back: its path, and why."""
     if type(original) is type(decoded):
         pairs = _pairs(original, decoded, path)
         if pairs is not None:
@@ -154,10 +155,11 @@ def difference(original: Any, decoded: Any, path: str, *, plain: bool) -> Fault 
     if plain and isinstance(decoded, _PLAIN) and encode_as_is(original) == encode_as_is(decoded):
         return None
     if type(original) is type(decoded):
-        return path, "would not come back as it is"
+        return path, "would change when it is read back"
     return (
         path,
-        f"is a {type(original).__qualname__} and would come back as a {type(decoded).__qualname__}",
+        f"is a {type(original).__qualname__} and would be read back as a"
+        f" {type(decoded).__qualname__}",
     )
 
 
@@ -165,7 +167,7 @@ _PLAIN = (str, int, float, list, dict)
 
 
 def _pairs(original: Any, decoded: Any, path: str) -> Iterator[tuple[Any, Any, str]] | None:
-    """The parts of two values of a class side by side; None where they have none, or others."""
+    """Pair up the parts of two values of a class; None if they have no parts or different ones."""
     if isinstance(original, dict):
         if original.keys() != decoded.keys():
             return None

@@ -1,7 +1,7 @@
-"""Upcasters: stored events of earlier types and shapes, read as those of today.
+"""Upcasters: read stored events of earlier types and shapes as current ones.
 
-Together the upcasters of a store are a graph from types to types without cycles. What is stored
-never changes: they are applied to what was read, before it becomes an instance of a class.
+The upcasters of a store form a graph from types to types without cycles. Stored data never changes:
+upcasters are applied after reading, before the data becomes an instance of a class.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ Change = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True, init=False)
 class Upcaster:
-    """How stored events of one type are read: under another type, changed, as several, as none.
+    """Read stored events of one type as another type, with changed data, as several, or as none.
 
-    It stands in the attribute `event_upcasters` of the class that such events are read as, or, for
-    what became several or none, beside the classes in `events=`. Chains are followed to their end.
+    Declare an upcaster in the attribute `event_upcasters` of the class that the events are read as.
+    If the events become several types or none, pass it next to the classes in `events=`. Upcasters
+    are chained until no further one applies.
 
     Args:
-        from_type: the type that the events are stored under. The same as `into` for data that
-            changed under one name: then `change` gets the new data as well, and leaves it as it is.
-        change: takes the plain JSON data of an event, and gives the data of the other type (which
-            may be the same dict, changed); where `into` is a tuple, it gives any number of pairs
-            of a type and data. None where the data stays as it is.
-        into: the type that they are read as. A tuple for several types, any of which `change` may
-            give or leave out; an empty one where nothing is left of them. By default the type of
-            the class that the upcaster stands in.
+        from_type: the stored type. Use the same type as `into` if the data changed under one name.
+            `change` then also gets data of the current shape, and must return it unchanged.
+        change: takes the plain JSON data of an event and returns the data of the other type. It may
+            change and return the same dict. If `into` is a tuple, it returns any number of pairs
+            of a type and data. None if the data stays the same.
+        into: the type that the events are read as. If `change` returns several types, a tuple of
+            all the types that it may return. An empty tuple drops the events. By default the type
+            of the class that declares the upcaster.
 
     Raises:
-        InvalidInput: a type is no name, or `change` does not go with `into`.
+        InvalidInput: a type is not a valid name, or `change` does not match `into`.
 
     Example:
         ```python
@@ -77,27 +78,27 @@ class Upcaster:
             )
         if targets == () and change is not None:
             raise InvalidInput(
-                f"the upcaster of {from_type!r} leaves nothing of an event, and has nothing to"
-                " change: leave change out, or name in into what it gives"
+                f"the upcaster of {from_type!r} has a change, but into=() drops the events: remove"
+                " change, or name in into the types that it returns"
             )
         if isinstance(targets, tuple) and targets and change is None:
             raise InvalidInput(
-                f"the upcaster of {from_type!r} needs a change that gives pairs of a type and data:"
-                f" into names {', '.join(targets)}"
+                f"the upcaster of {from_type!r} needs a change that returns pairs of a type and"
+                f" data, since into is a tuple: {', '.join(targets)}"
             )
         object.__setattr__(self, "from_type", from_type)
         object.__setattr__(self, "change", change)
         object.__setattr__(self, "into", targets)
 
     def declared_by(self, event_type: str) -> Upcaster:
-        """Give the same upcaster with the type of the class that it stands in."""
+        """Return this upcaster with the type of the class that declares it as `into`."""
         if self.into is not None:
             return self
         return Upcaster(self.from_type, self.change, into=event_type)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The types that it leads to."""
+        """The types that the events are read as."""
         return (self.into,) if isinstance(self.into, str) else self.into or ()
 
     def __str__(self) -> str:
@@ -107,7 +108,7 @@ class Upcaster:
 
 
 class UpcasterFailure(Exception):
-    """An upcaster raised an error, or gave something that is no data."""
+    """An upcaster raised an error or returned invalid data."""
 
     def __init__(self, upcaster: Upcaster, reason: str) -> None:
         self.upcaster = upcaster
@@ -119,25 +120,25 @@ class Upcasting:
     """All upcasters of a store.
 
     Args:
-        upcasters: them, in the order of their declaration: those that change a type's data in
-            place come one after the other.
+        upcasters: the upcasters, in the order of their declaration. Upcasters that keep the type
+            are applied in this order.
         classes: the registered classes by type.
         keep_unknown: whether events without a class are read as plain data.
 
     Raises:
-        InvalidInput: they contradict each other or the classes, or lead round in a circle.
+        InvalidInput: the upcasters contradict each other or the classes, or form a cycle.
     """
 
     def __init__(
         self, upcasters: Iterable[Upcaster], classes: Mapping[str, type], *, keep_unknown: bool
     ) -> None:
         self.steps: dict[str, list[Upcaster]] = {}
-        """The upcasters that lead from a type; empty where there are none."""
+        """The upcasters from each type; types without any are left out."""
         for upcaster in upcasters:
             if upcaster.into is None:
                 raise InvalidInput(
-                    f"the upcaster of {upcaster.from_type!r} stands in no class: say into= which"
-                    " type it leads, () for nothing"
+                    f"the upcaster of {upcaster.from_type!r} has no target type and no class"
+                    " declares it: pass into= with a type, or into=() to drop the events"
                 )
             self._add(upcaster)
         self._check_ends(classes, keep_unknown)
@@ -152,8 +153,8 @@ class Upcasting:
             raise InvalidInput(f"the upcaster {upcaster} changes nothing: give it a change")
         if steps and upcaster.from_type not in steps[-1].targets:
             raise InvalidInput(
-                f"two upcasters lead from type {upcaster.from_type!r} to others: {steps[-1]} and"
-                f" {upcaster}; let one lead on from where the other ends"
+                f"two upcasters lead from type {upcaster.from_type!r} to other types: {steps[-1]}"
+                f" and {upcaster}; chain them, so that one starts where the other ends"
             )
         steps.append(upcaster)
 
@@ -161,9 +162,9 @@ class Upcasting:
         for event_type, steps in self.steps.items():
             if event_type in classes and event_type not in steps[-1].targets:
                 raise InvalidInput(
-                    f"event type {event_type!r} is registered with"
-                    f" {classes[event_type].__qualname__} and led away from by the upcaster"
-                    f" {steps[-1]}: no event would be read as that class; leave one of them out"
+                    f"event type {event_type!r} has both the class"
+                    f" {classes[event_type].__qualname__} and the upcaster {steps[-1]}, so no event"
+                    " would be read as that class; remove one of them"
                 )
             for target in self._reachable(event_type, ()):
                 if not keep_unknown and target not in classes and target not in self.steps:
@@ -173,10 +174,10 @@ class Upcasting:
                     )
 
     def _reachable(self, event_type: str, path: tuple[str, ...]) -> set[str]:
-        """All types that events of a type may come to be, refusing circles."""
+        """Return all types that events of a type may be read as; reject cycles."""
         if event_type in path:
             circle = " -> ".join((*path[path.index(event_type) :], event_type))
-            raise InvalidInput(f"upcasters lead round in a circle: {circle}")
+            raise InvalidInput(f"upcasters form a cycle: {circle}")
         targets = set()
         for target in self._next_types(event_type):
             targets |= {target} | self._reachable(target, (*path, event_type))
@@ -191,21 +192,21 @@ class Upcasting:
         ]
 
     def knows(self, event_type: str) -> bool:
-        """Whether an upcaster leads from a type or to it."""
+        """Return whether an upcaster leads from or to a type."""
         return event_type in self.steps or event_type in self._sources
 
     def apply(self, event_type: str, data: Any) -> Iterator[tuple[str, Any, Upcaster]]:
-        """Follow the upcasters of a type to their end.
+        """Apply the upcasters of a type until no further one applies.
 
         Args:
-            event_type: the type that an event is stored under.
-            data: its plain data, which may be changed.
+            event_type: the stored type of an event.
+            data: its plain data, which upcasters may change.
 
         Returns:
-            What it is read as: for each event its type, its data and the last upcaster.
+            For each resulting event its type, its data and the last upcaster.
 
         Raises:
-            UpcasterFailure: one of them raised an error, or gave no data.
+            UpcasterFailure: an upcaster raised an error or returned no data.
         """
         return self._follow(event_type, data, 0, None)
 
@@ -223,10 +224,10 @@ class Upcasting:
             yield from self._follow(target, changed_data, next_step_count, step)
 
     def type_of_erased(self, event_type: str) -> str | None:
-        """Say as which type an event is read whose data was erased.
+        """Return the type that an event with erased data is read as.
 
-        What may have become several keeps its type, since nobody knows any more what it was; None
-        where nothing is left of such events.
+        A type that may become several is kept, since the choice depends on the erased data. None if
+        such events are dropped.
         """
         while self._is_replaced(event_type):
             step = self.steps[event_type][-1]
@@ -242,7 +243,10 @@ class Upcasting:
         return bool(steps) and event_type not in steps[-1].targets  # type: ignore[index]
 
     def current_types(self, event_type: str) -> set[str]:
-        """Say what that is called today; itself where it still is, and where nothing is left."""
+        """Return the types that a stored type is read as now.
+
+        A type without upcasters, or whose events are dropped, is returned itself.
+        """
         if not self._is_replaced(event_type):
             return {event_type}
         types: set[str] = set()
@@ -251,11 +255,11 @@ class Upcasting:
         return types or {event_type}
 
     def current(self, query: Query) -> Query:
-        """Give a query with the names that its types are read under today."""
+        """Return a query with the types that its types are read as now."""
         return query.with_types(self.current_types) if self.steps else query
 
     def stored(self, query: Query) -> Query:
-        """Give a query with all the types that the events that it asks for are stored under."""
+        """Return a query with all stored types that are read as the types of a query."""
         return query.with_types(self._stored_types) if self.steps else query
 
     def _stored_types(self, event_type: str) -> set[str]:
@@ -279,8 +283,10 @@ def _apply_step(step: Upcaster, data: Any) -> Iterator[tuple[str, Any]]:
     for index, (target, part_data) in enumerate(results):
         if target not in step.targets:
             named = ", ".join(step.targets)
-            raise UpcasterFailure(step, f"gave the type {target!r}, and its into names {named}")
+            raise UpcasterFailure(
+                step, f"returned the type {target!r}, but its into allows only {named}"
+            )
         if part_data is None:
-            raise UpcasterFailure(step, "gave None for data: it must return what it changed")
-        # Parts may share what they hold, and be changed further.
+            raise UpcasterFailure(step, "returned None for data: it must return the changed data")
+        # Parts may share values, and the next upcaster may change them.
         yield target, part_data if index == len(results) - 1 else deepcopy(part_data)

@@ -1,4 +1,4 @@
-"""Commands at once: the argument is in docs/explanation/aggregates.md."""
+"""Concurrent commands; docs/explanation/aggregates.md has the argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An import beside live appenders, readers, itself, and its own death."""
+"""An import next to appends, readers and another import, and an import that is killed."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ def test_an_import_killed_in_the_middle_is_taken_up_and_leaves_the_state_of_one_
     result = sync_store.import_events(lines, source=file.name)
 
     assert result.imported + result.skipped == len(lines)
-    # What was on its way when the client died may have been committed after we looked.
+    # A chunk that was sent when the client died may be committed after this query.
     assert result.skipped >= found
-    # A chunk that was under way has burned its positions.
+    # The positions of a chunk in progress are lost.
     assert [row[1:] for row in state(sync_store)] == [row[1:] for row in state(second_store)]
 
 
@@ -198,10 +198,10 @@ def test_a_chunk_that_has_not_been_committed_holds_the_head(
     sync_store: EventStore, url: str, schema: str
 ) -> None:
     """The chunk waits for a stream that another transaction has locked, or for the commit."""
-    # Left in this order, so that a failing test does not wait for what it blocks.
+    # The blocks end in this order, so that a failing test does not wait for its own locks.
     with ThreadPoolExecutor(1) as thread:
         with psycopg.connect(url) as blocking:
-            # The last thing that a chunk does is to write rows: stop it there.
+            # A chunk writes its rows last: stop it there.
             blocking.execute(f"LOCK TABLE {schema}.events IN SHARE ROW EXCLUSIVE MODE")
             running = thread.submit(sync_store.import_events, [line("s-1", 0)], source="file")
             with psycopg.connect(url, autocommit=True) as looking:
@@ -238,7 +238,7 @@ def test_imports_and_lists_over_the_same_streams_in_any_order_never_deadlock(
 
     def work(number: int) -> None:
         for round_ in range(8):
-            # Some streams are there, others are made by whoever comes first.
+            # Some streams exist; the first appender creates the others.
             names = [f"r{round_}-{n}" for n in range(12)] + [f"s-{n}" for n in range(12)]
             names = names[number * 3 :] + names[: number * 3]
             if number % 2:
@@ -251,7 +251,7 @@ def test_imports_and_lists_over_the_same_streams_in_any_order_never_deadlock(
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(work, range(6)))
 
-    time.sleep(1.1)  # the server counts deadlocks at most once a second
+    time.sleep(1.1)  # the server updates its count of deadlocks at most once a second
     assert deadlocks() == before
     assert sync_store.stats().events == 6 * 8 * 24
 

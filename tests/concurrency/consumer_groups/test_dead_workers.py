@@ -1,4 +1,4 @@
-"""Workers killed in the middle: others take over, and an event that kills them is found out."""
+"""Killed workers: others take over, and an event that kills its workers is parked."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_acks_above_an_event_that_is_long_in_progress_outlive_their_worker(
 
     wait_until(are_saved)
     assert first is not None
-    # As if it died: its lease is over, and nobody gives anything back.
+    # As if it died: its lease expires, and it gives nothing back.
     connection.execute(f"UPDATE {schema}.group_workers SET expires_at = '-infinity'")
     with group.consume() as consumer:
         delivery = consumer.take(20)

@@ -1,4 +1,4 @@
-"""Groups when connections break, processes stop and handlers are cancelled at the worst moment."""
+"""Groups when connections break, processes stop and handlers are cancelled."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_statement_that_comes_late_does_not_bring_a_finished_event_back(
     with joined(connection) as lease:
         finished = "SELECT group_ack(%s, %s, 1, slice_of('a-1'), false, NULL, 1, NULL, 0)"
         assert connection.execute(finished, lease).fetchone() == (True,)
-        # A later one of the stream is to be tried again: others would be queued behind it.
+        # A later event of the stream waits for its retry: others would be queued behind it.
         connection.execute(
             "SELECT group_record_failure(%s, %s, 2, slice_of('a-1'), 'a-1', false, 'retry', 1, 0,"
             " '', '',"
@@ -228,7 +228,7 @@ def test_a_process_stopped_before_its_commit_stops_nobody_for_longer_than_its_le
             assert time.monotonic() - begun < 3 * lease + 2
         told, _ = process.communicate("\n", LONG)
         assert told.startswith("ConnectionLost the connection to")
-        assert "nothing of it was stored" in told
+        assert "nothing was stored" in told
     finally:
         process.kill()
         process.communicate()
@@ -258,7 +258,7 @@ def test_a_worker_goes_on_while_a_commit_of_its_own_never_arrives(
             first.nack()
             for _ in others:
                 taken(consumer).ack()
-            # The event itself follows when the server has given the open transaction up.
+            # The event follows when the server has rolled the open transaction back.
             assert connection.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
                 " AND query LIKE '%group_ack%'"
@@ -286,7 +286,7 @@ def test_a_heartbeat_waits_for_no_handler_that_is_about_to_commit(
         connection.execute(
             f"SELECT group_heartbeat(%s, %s, 1, 0, NULL, 0, 1, NULL, 0, {given})", lease
         )
-        # Nor do the others of its slices, when it gives some back.
+        # Nor do the other events of its slices when it gives some back.
         connection.execute(
             f"SELECT group_rebalance(%s, %s, 1, {given}, ARRAY[slice_of('b-1')], 0)", lease
         )
@@ -296,7 +296,7 @@ def test_a_heartbeat_waits_for_no_handler_that_is_about_to_commit(
     assert connection.execute(stands, ["b-1"]).fetchone() == (1, True)
 
 
-# Said twice ------------------------------------------------------------------------------------
+# Acks sent twice -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_statement_whose_answer_is_lost_is_repeated_without_harm(
         }[statement]
     )
     with Proxy(url) as proxy, EventStore.connect(proxy.url, schema=schema, pool_size=4) as store:
-        # Prepared, a statement is sent in two messages, of which the first does nothing.
+        # A prepared statement is sent in two messages; the first does nothing.
         store._engine._prepares = False  # type: ignore[union-attr]
         proxy.cut_after(text.encode())
         told: list[tuple[int, int]] = []
@@ -406,7 +406,7 @@ def test_nothing_is_noted_of_an_event_that_is_erased_while_it_is_handled(
             act(delivery)
             wait_until(lambda: consumer.take(0.01) is None and group.info().queued == 0)
             append(store, "b-1", 3)
-            taken(consumer).ack()  # what was said of the first is carried out
+            taken(consumer).ack()  # the outcome of the first event is recorded
             append(store, "a-1", 4)
     assert connection.execute("SELECT 1 FROM group_events").fetchone() is None
 

@@ -1,4 +1,4 @@
-"""Conditions under concurrency (G9): the argument is in docs/explanation/dcb.md."""
+"""Concurrent conditional appends (G9); docs/explanation/dcb.md has the argument."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_rolled_back_decisions_leave_no_trace(wide_store: EventStore) -> None:
                         None, tagged("name:ann"), condition=AppendCondition(query, 0)
                     )
                     if chance.random() < 0.9:
-                        raise KeyError  # it gives up
+                        raise KeyError  # the append gives up
                 taken.append(number)
             except (AppendConditionFailed, KeyError):
                 pass
@@ -307,7 +307,7 @@ def test_an_append_with_very_many_tags_takes_one_lock_on_everything(
         assert locks_of(other) == (65, ["RowExclusiveLock"])
         other.rollback()
         bound.append("a-1", tagged(*(f"k:{number}" for number in range(65))), expected=ANY)
-        # That of the head, and the turn of those that exclude appends.
+        # The lock of the head, and the lock that serializes transactions that exclude appends.
         assert locks_of(other) == (2, ["ShareRowExclusiveLock"])
 
 
@@ -324,7 +324,7 @@ def test_a_transaction_of_very_many_appends_leaves_the_lock_table_to_others(
 
         append(0, 32)
         assert locks_of(other) == (257, ["RowExclusiveLock"])
-        # What a rollback to a savepoint undoes is not counted.
+        # Locks released by a rollback to a savepoint are not counted.
         with pytest.raises(KeyError), bound.transaction():
             append(32, 40)
             assert locks_of(other)[1] == ["RowExclusiveLock", "ShareRowExclusiveLock"]
@@ -347,7 +347,7 @@ def test_appends_go_on_while_a_condition_without_tags_waits_for_a_long_transacti
         ThreadPoolExecutor(2) as threads,
     ):
         wide_store.bind(other).append("slow-1", tagged(), expected=ANY)
-        # Two of them: only one at a time stands in the way of others.
+        # Two of them: only one at a time blocks other appends.
         waiting = [
             threads.submit(wide_store.append, None, tagged(), condition=condition) for _ in range(2)
         ]
@@ -378,7 +378,7 @@ def test_who_keeps_a_condition_without_tags_waiting_too_long_is_named(
         waiting.rollback()
         slow.rollback()
 
-        # Of those that exclude appends one waits for the other.
+        # Of two transactions that exclude appends, one waits for the other.
         wide_store.bind(slow).append(None, tagged(), condition=condition)
         third.execute("SET lock_timeout = '0.5s'")
         with pytest.raises(DatabaseError, match=rf"process {slow.info.backend_pid} "):

@@ -1,4 +1,4 @@
-"""Decisions at once: the rule of each example of dcb.events under 16 threads."""
+"""Concurrent decisions: the rule of each example of dcb.events with 16 threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancelled tasks: whatever they were at, the pool has all its connections afterwards."""
+"""Cancelled tasks: the pool has all its connections afterwards, wherever a task was cancelled."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_many_cancelled_tasks_leave_all_connections_in_the_pool(
             task.cancel()
             if chance.random() < 0.5:
                 await asyncio.sleep(0)
-                task.cancel()  # and once more while it tidies up
+                task.cancel()  # and cancel it again while it cleans up
             await asyncio.wait([task])
 
     async def main() -> None:

@@ -1,7 +1,7 @@
-"""Forks: a store that was opened before is refused in the child, and the parent goes on unharmed.
+"""Forks: a child process cannot use a store that its parent opened, and the parent is not affected.
 
-Each test is a program of its own, since what a forked child of the test runner does at its end is
-nobody's business here.
+Each test runs a program of its own, so that the exit of a child does not run the exit handlers of
+the test runner.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ threading.Event().wait(120)
         assert connection.execute(sessions, [name]).fetchone() != (0,)
         program.stdin.close()
         program.wait(30)
-        os.kill(child, 0)  # it lives
+        os.kill(child, 0)  # the process is alive
         wait_until(lambda: connection.execute(sessions, [name]).fetchone() == (0,))
     finally:
         os.kill(child, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A rolling deployment: libraries with older and newer functions start in turns, under load."""
+"""A rolling deployment: libraries with older and newer function sets start in turns, under load."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def library(folder: Path, number: int) -> Path:
     then it replaces views and triggers, too."""
     package = folder / str(number) / "indelible"
     shutil.copytree(str(files("indelible")), package, ignore=shutil.ignore_patterns("__pycache__"))
-    if number == FUNCTION_SET:  # the store's own
+    if number == FUNCTION_SET:  # the set of the store
         return package.parent
     module = package / "postgres" / "migrations.py"
     text, found = re.subn(

@@ -1,6 +1,6 @@
 """Group commit: appends of one process share a commit, and nothing else.
 
-The argument is in docs/explanation/appends.md; who goes with whom is in tests/unit.
+docs/explanation/appends.md has the argument; tests/unit tests which appends share a batch.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def test_who_waits_for_a_stream_that_others_hold_holds_up_nobody(
 
 
 def test_a_cancelled_append_harms_no_other(tasks: Tasks, held: psycopg.Connection) -> None:
-    # Two wait for what others hold, and so occupy the workers: what comes then waits in the line.
+    # Two appends wait for locks and occupy the workers, so later appends wait in the queue.
     waiting = [tasks.submit(f"held-{number}", event(), ANY) for number in range(3)]
     queued = [tasks.submit(f"a-{number}", event(), ANY) for number in range(40)]
     for number in range(0, 40, 2):
@@ -230,7 +230,7 @@ def test_a_cancelled_append_harms_no_other(tasks: Tasks, held: psycopg.Connectio
 def test_a_connection_lost_in_the_middle_of_a_batch_loses_and_doubles_nothing(
     writers: Writers, connection: psycopg.Connection, schema: str, sync_store: EventStore
 ) -> None:
-    # So that there is a middle.
+    # So that there is a middle append.
     connection.execute(
         f"CREATE FUNCTION {schema}.take_long() RETURNS trigger LANGUAGE plpgsql"
         " AS 'BEGIN PERFORM pg_sleep(0.02); RETURN NULL; END';"
@@ -272,7 +272,7 @@ def test_what_is_to_be_done_meanwhile_is_done_when_all_was_sent(
         with sync_store._engine._checkout() as connection:
             connection.execute("SET lock_timeout = '20s'")
             with connection.using_waits(let_go):
-                connection.execute("SELECT pg_advisory_lock(4711)")  # only it lets this end
+                connection.execute("SELECT pg_advisory_lock(4711)")  # ends only after `let_go`
             connection.execute("SELECT pg_advisory_unlock(4711)")
             connection.execute("RESET lock_timeout")
 

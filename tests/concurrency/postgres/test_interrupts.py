@@ -1,6 +1,6 @@
-"""Threads that are interrupted at any place: by Ctrl-C, by a time limit that a signal enforces.
+"""Threads that are interrupted anywhere: by Ctrl-C or by a time limit that a signal enforces.
 
-Nobody else waits for what they leave behind, and no connection is lost.
+Other threads never wait for an interrupted one, and no connection is lost.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def test_wherever_a_thread_is_interrupted_its_neighbours_go_on(
         futures = [neighbours.submit(append, small_store, stream) for stream in streams]
         futures.append(neighbours.submit(read, small_store))
         outcomes(futures, place)
-        place += 5 if work is append_in_a_transaction else 1  # it has very many places
+        place += (
+            5 if work is append_in_a_transaction else 1
+        )  # the call has very many interruption points
     assert place > 20
     all_connections_are_there(small_store)
 

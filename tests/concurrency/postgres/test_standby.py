@@ -1,7 +1,7 @@
-"""Commits that wait for a synchronous standby, and are told to wait no longer.
+"""Commits whose wait for a synchronous standby is cancelled.
 
-There is none on these servers, so that each commit waits until it is cancelled, or until the server
-is told that it needs none. PostgreSQL says no more than a warning when such a wait is cancelled.
+These servers have no standby. So each commit waits until it is cancelled, or until the setting is
+removed. PostgreSQL only sends a warning when such a wait is cancelled.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Standby:
         wait_until(lambda: self._setting() == name)
 
     def _setting(self) -> str:
-        # What new sessions have the processes that let others wait have, too.
+        # The processes that make others wait have the same setting as a new session.
         with psycopg.connect(self._url, autocommit=True) as connection:
             row = connection.execute("SHOW synchronous_standby_names").fetchone()
         assert row is not None
@@ -183,7 +183,7 @@ def test_a_wait_that_is_cancelled_is_no_success_and_the_append_is_repeated(
     with no_standby(standby):
         future = standby.start(lambda: write(store, given))
         standby.cancel()
-        # Stored here, as all can see; the repeated append waits anew.
+        # The event is stored and visible; the retried append waits again.
         wait_until(standby.waiting)
         assert not future.done()
     assert future.result(_SECONDS).idempotent
@@ -213,7 +213,9 @@ def test_appends_that_share_a_commit_are_each_repeated(
                 standby.start(lambda n=number: store.append(f"a-{n}", event(), expected=ANY))
                 for number in range(4)
             ]
-            wait_until(lambda: len(standby.waiting()) == 3)  # two alone, and a batch of two
+            wait_until(
+                lambda: len(standby.waiting()) == 3
+            )  # two single appends, and a batch of two
             standby.cancel()
             wait_until(lambda: len(standby.waiting()) == 3)
             assert not any(future.done() for future in futures)

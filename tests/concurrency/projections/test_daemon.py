@@ -1,4 +1,4 @@
-"""Daemons that are killed: others take over, and every sum is right."""
+"""Killed daemons: others take over, and every sum is right."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_killed_daemon_is_taken_over_within_its_lease_and_a_heartbeat_and_noth
         killed_at = time.monotonic()
         pay(sync_store, sums, 50)
         wait_until(lambda: owners(sync_store) == {"second": 4})
-        # Its lease, a heartbeat interval, and what a busy machine needs.
+        # The lease, a heartbeat interval, and a margin for a busy machine.
         assert time.monotonic() - killed_at < _LEASE + _LEASE / 3 + 1.5
         position = pay(sync_store, sums, 50)
         sync_store.wait_for("cents", position)
@@ -139,7 +139,7 @@ def test_a_daemon_that_is_stopped_is_taken_over_within_its_lease_and_counts_noth
                 place.release()
                 position = pay(sync_store, sums, 50)
                 wait_until(lambda: owners(sync_store) == {"second": 4})
-                # Its lease, a heartbeat interval, and what a busy machine needs.
+                # The lease, a heartbeat interval, and a margin for a busy machine.
                 assert time.monotonic() - paused_at < _LEASE + _LEASE / 3 + 3
                 sync_store.wait_for("cents", position)
         wait_until(lambda: owners(sync_store) == {"first": 2, "second": 2})
@@ -160,7 +160,7 @@ def test_a_daemon_that_is_stopped_in_the_transaction_of_a_table_is_taken_over(
             position = pay(sync_store, Counter(), 5)
             place.wait_until_reached()
             with paused(first.pid):
-                place.release()  # its session waits for it, and holds the partition
+                place.release()  # the session waits for the killed process, and holds the partition
                 daemon_process(stack, with_table, schema, "second", "Journal")
                 sync_store.wait_for("journal", position, timeout=30)
                 assert owners(sync_store, "journal") == {"second": 1}
@@ -188,7 +188,7 @@ def test_an_async_daemon_that_is_cancelled_in_the_middle_of_a_batch_gives_everyt
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert owners(sync_store) == {}
-            assert await store.head() == position  # its connections are of use
+            assert await store.head() == position  # its connections are usable
 
     sync_store.catch_up(Cents)
     position = pay(sync_store, sums, 20)
@@ -211,7 +211,7 @@ def test_a_daemon_that_is_told_to_stop_while_its_batches_have_all_connections_gi
             pay(sync_store, Counter(), 50)
             place.wait_until_reached(3)
             running.end()
-            # The fourth has tried to give its partition back, and found no connection.
+            # The fourth daemon could not give its partition back: it got no connection.
             wait_until(lambda: running.daemon.partitions == 3)
     finally:
         running.stop()

@@ -1,4 +1,4 @@
-"""Projections while processes are killed and paused, and while many append at once."""
+"""Projections while processes are killed or paused, and during concurrent appends."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_every_cent_is_counted_once_whenever_processes_are_killed(
                 until = time.monotonic() + rng.uniform(0, 0.2)
                 while time.monotonic() < until:
                     moved += move_some(store, rng, 40)
-            # both are killed here, in the middle of whatever they do
+            # both are killed here, at a random point
         head = store.head()
         for projection in (Movements, Journal):
             for partition in range(projection.partitions):
@@ -134,12 +134,12 @@ def test_a_process_paused_in_its_transaction_is_passed_by_and_commits_nothing(
         with runner_process(journal_url, schema, lease=1, pause=0.3) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            process.send_signal(signal.SIGSTOP)  # between its statements, the row locked
+            process.send_signal(signal.SIGSTOP)  # between its statements, with the row locked
             with store.projector(Journal, lease=5) as projector:
                 wait_until(projector.take_over, seconds=10)
                 projector.step()
                 process.send_signal(signal.SIGCONT)
-                # it goes on as soon as it has found out, or is refused: nothing is there twice
+                # it continues after it has found out, or is rejected: no event is counted twice
                 move_some(store, random.Random(2), 3)
                 while projector.position < store.head():
                     projector.step()
@@ -265,7 +265,7 @@ def test_a_transaction_of_very_many_inline_documents_needs_no_room_in_the_lock_t
                 "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'advisory'",
                 [transaction._engine.connection.info.backend_pid],
             ).fetchone()
-            assert held == (2,)  # that of the head, and that of the projection
+            assert held == (2,)  # the lock of the head, and that of the projection
         assert len(store.documents(Purses).find()) == 3 * 700
 
 
@@ -342,7 +342,7 @@ def test_an_event_that_comes_before_the_head_is_asked_for_is_in_the_documents_to
             if not inline:
                 projector.take_over()
                 while projector.position < position:
-                    projector._run.read_up_to(position)  # without asking for the head
+                    projector._run.read_up_to(position)  # without querying the head
                     projector.step()
             return position
 

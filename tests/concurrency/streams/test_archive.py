@@ -1,4 +1,4 @@
-"""Archives beside writers (G4): the argument is in docs/explanation/stream-lifecycle.md."""
+"""Archiving during appends (G4); docs/explanation/stream-lifecycle.md has the argument."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_id_that_is_appended_and_archived_after_an_append_has_looked_for_it_i
         archive(store, "old-1")
     event_id = uuid4()
     with ThreadPoolExecutor(1) as thread:
-        # Its row is made after the look for the ids.
+        # Its row is created after the check of the ids.
         with stopped_at(url, schema, "streams", "INSERT") as place:
             running = thread.submit(store.append, "b-1", fact(event_id), expected=NO_STREAM)
             place.wait_until_reached()
@@ -79,7 +79,7 @@ def test_an_id_that_is_appended_and_archived_after_a_batch_has_looked_for_it_is_
             with pytest.raises(psycopg.errors.SerializationFailure):
                 running.result()
         assert stored(store, event_id) == ["a-1"]
-        # Now the look finds it: that append is refused alone.
+        # Now the check finds the id: only that append is rejected.
         assert own.execute(statement, parameters).fetchone() == ("duplicate",)
     assert stored(store, event_id) == ["a-1"]
 
@@ -120,7 +120,7 @@ def test_a_transaction_with_an_older_snapshot_stores_no_id_that_was_archived_sin
         with pytest.raises(TransactionConflict):
             store.bind(own).append("b-1", fact(event_id), expected=NO_STREAM)
         own.rollback()
-        # One whose snapshot is younger knows the archive.
+        # An append with a later snapshot sees the archive.
         store.bind(own).append("c-1", fact(), expected=NO_STREAM)
         with pytest.raises(DuplicateEvent):
             store.bind(own).append("b-1", fact(event_id), expected=NO_STREAM)
@@ -136,7 +136,7 @@ def test_appends_do_not_wait_for_a_transaction_that_has_archived(
     for stream in ("a-1", "b-1"):
         store.append(stream, fact(), expected=NO_STREAM)
         store.close_stream(stream, expected=0)
-    store.archive_stream("a-1")  # from now on appends look into the archive
+    store.archive_stream("a-1")  # from now on appends check the archive
     statement, parameters = batch(schema, "d-1", uuid4())
     with store.transaction() as transaction:
         transaction.archive_stream("b-1")
@@ -171,7 +171,7 @@ def test_archives_of_several_streams_in_any_order_never_deadlock(
             running = threads.map(both, [["a-1", "b-1"], ["b-1", "a-1"]])
             wait_until(
                 are_waiting
-            )  # one with its first stream's row, the other for the append lock
+            )  # one at the row of its first stream, the other at the append lock
             place.release()
             list(running)
     assert [event.stream for event in store.read_all()] == ["a-1", "b-1"]

@@ -1,4 +1,4 @@
-"""One order, nothing missed (G5): the argument is in docs/explanation/ordering.md."""
+"""One order, and no missed events (G5); docs/explanation/ordering.md has the argument."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_what_a_session_noted_in_an_earlier_transaction_says_nothing_in_a_later_
         slow.execute("BEGIN")
         bound.append("slow-1", event(), expected=0)
         assert slow.execute("SHOW synchronous_commit").fetchone() == ("local",)
-        assert sync_store.head() == settled.position  # and not where it stood in the earlier one
+        assert sync_store.head() == settled.position  # and not at its place in the earlier one
 
 
 def test_a_lock_of_somebody_without_rights_holds_nobody_back(
@@ -372,7 +372,7 @@ def test_every_committed_event_is_read_once_in_order_under_load(sync_store: Even
             done: list[int] = []
             try:
                 with sync_store.transaction() as transaction:
-                    # Rows are locked in one order, so that nobody waits in a circle.
+                    # Rows are locked in one order, so that there is no deadlock.
                     for part, chosen in enumerate(sorted(random.sample(range(20), 2))):
                         stream = f"s-{chosen:02}"
                         result = transaction.append(stream, event(round_), expected=ANY)
@@ -449,7 +449,7 @@ def test_the_head_is_right_whatever_happens_between_its_two_looks(
     with psycopg.connect(url, autocommit=True) as admin, psycopg.connect(url) as slow:
         row = admin.execute(f"SELECT {schema}.store_lock_key()").fetchone()
         assert row is not None
-        # Above all positions, so that it is no writer's.
+        # Above all positions, so that no writer uses it.
         admin.execute(
             "SELECT pg_advisory_lock_shared(%s::bigint << 48 | ((1::bigint << 48) - 1))", row
         )

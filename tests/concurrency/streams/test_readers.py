@@ -1,4 +1,4 @@
-"""Readers under load, lost connections, restarted servers, poolers: nothing is missed."""
+"""Readers under load, with lost connections, restarted servers and poolers: no event is missed."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_slices_are_shared_evenly(sync_store: EventStore, monkeypatch: pytest.Mo
         wait_until(lambda: (one.slices, two.slices) == (512, 512))
 
 
-# Servers that go away ----------------------------------------------------------------------------
+# Lost servers ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["embedded", "system"])
@@ -265,7 +265,7 @@ def test_readers_go_on_by_themselves_after_the_server_was_stopped_and_started(
             stored = [(e.position, e.stream, e.version) for e in store.read_all()]
             assert committed <= {position for position, _, _ in stored}
             steps = [after[0] - before[0] for before, after in pairwise(stored)]
-            # What each of the writers was at, and what the sequence skips.
+            # The append in progress of each writer, and the gap of the sequence.
             assert max(steps) <= 1 + len(writing) + 32
             assert sum(step > 1 for step in steps) <= 2 * (1 + len(writing))
             wait_until(lambda: crew.is_well() and len(followed) >= len(stored), 60)

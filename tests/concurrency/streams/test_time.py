@@ -1,5 +1,6 @@
-"""As of a moment (G6, G8): the answer does not change; the argument is in
-docs/explanation/bitemporal.md."""
+"""Reads as of a moment (G6, G8): the answer never changes.
+
+docs/explanation/bitemporal.md has the argument."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ def test_a_moment_that_the_head_has_passed_is_answered_the_same_for_ever(
 
     def write(seed: int) -> None:
         random = Random(seed)
-        # Each has streams of its own: they take several in any order.
+        # Each writer has its own streams: an append to several takes them in any order.
         with psycopg.connect(url) as connection:
             store = sync_store.bind(connection)
             while not stopped.is_set():
@@ -85,7 +86,7 @@ def test_a_moment_that_the_head_has_passed_is_answered_the_same_for_ever(
             moment = datetime.now(UTC)
             wait_until(lambda moment=moment: sync_store.has_passed(moment))
             answer = [e.position for e in sync_store.read_all(as_of=moment)]
-            if sync_store.has_passed(moment):  # the head has not gone back for a moment
+            if sync_store.has_passed(moment):  # the head never decreases
                 answers[moment] = answer
     finally:
         stopped.set()

@@ -1,4 +1,4 @@
-"""Writers at once (G2, G3, G4): the argument is in docs/explanation/appends.md."""
+"""Concurrent writers (G2, G3, G4); docs/explanation/appends.md has the argument."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_stale_snapshot_is_refused_and_never_believed(sync_store: EventStore, 
     sync_store.append("a-1", event(0), expected=NO_STREAM)
     with psycopg.connect(url) as strict:
         strict.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        strict.execute("SELECT 1")  # the snapshot is taken
+        strict.execute("SELECT 1")  # the transaction takes its snapshot
         sync_store.append("a-1", event(1), expected=0)
         with pytest.raises(IndelibleError, match="again"):
             sync_store.bind(strict).append("a-1", event(2), expected=0)
@@ -249,7 +249,7 @@ def test_plans_made_on_small_tables_stay_right_when_these_have_grown(
             sync_store.bind(session).append_many([StreamAppend(f"u-{number}", event(), NO_STREAM)])
             with pytest.raises(WrongExpectedVersion):
                 sync_store.bind(session).append("s-1", event(), expected=NO_STREAM)
-            # Of streams of their own, and of one stream.
+            # Appends to different streams, and to one stream.
             for given in ((("t", 1), ("v", -1)), (("t", 2), ("t", 3))):
                 batch = [
                     {
@@ -266,5 +266,5 @@ def test_plans_made_on_small_tables_stay_right_when_these_have_grown(
 
         scanned_later, read_later = looked_at(session)
         assert scanned_later == scanned
-        # An index that is read from end to end is a scan as well.
+        # A full read of an index is a scan too.
         assert read_later - read < 100 * 30

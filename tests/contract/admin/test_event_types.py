@@ -1,4 +1,4 @@
-"""What types of events there are, and whether the code of today can read them."""
+"""List the event types of a store, and check whether the current code can read them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from indelible.bulk_import import ImportEvent
 from indelible.errors import EncodingFailed, ProjectionFailed
 from tests.conftest import Connect
 
-# What is tried here is in operations and client APIs; the statements are those of other reads.
+# This tests operations and client APIs; other tests cover the statements.
 pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 
@@ -179,7 +179,7 @@ def test_plain_data_that_its_class_cannot_read_is_refused(
         lambda: store.append("a-1", NewEvent(event_type, data), expected=ANY),
         lambda: store.import_events([ImportEvent("a-1", data, event_type)], source="file"),
     ):
-        with pytest.raises(EncodingFailed, match="could not be read again") as error:
+        with pytest.raises(EncodingFailed, match="could not be read back") as error:
             call()
         assert error.value.field == field
     assert store.stats().events == 0

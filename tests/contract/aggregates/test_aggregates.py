@@ -1,4 +1,4 @@
-"""Deciders and aggregates: loaded, changed by commands, and written."""
+"""Deciders and aggregates: load them, handle commands, and write."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_what_is_neither_decider_nor_aggregate_is_refused(
     with pytest.raises((InvalidInput, NotImplementedError)):
         store.load(stream, given)
         store.append(stream, Opened("Ann"), expected=NO_STREAM)
-        store.load(stream, given)  # Aggregate itself says nothing of its events
+        store.load(stream, given)  # Aggregate itself declares no events
 
 
 def test_an_aggregate_is_made_without_arguments(store: EventStore, stream: str) -> None:
@@ -479,7 +479,7 @@ def test_plain_data_that_was_decided_is_taken_in_as_it_will_be_read(
     assert handled.state == AccountState(None, 7)
     assert list(handled.events) == told(store, stream) == [Deposited(5), Deposited(3), Withdrawn(1)]
     for wrong, error, says in (
-        (NewEvent("Deposited", {"amount": "5"}), EncodingFailed, "read again as Deposited: Expec"),
+        (NewEvent("Deposited", {"amount": "5"}), EncodingFailed, "read back as Deposited: Expec"),
         (NewEvent("Paid", {}), EncodingFailed, r"the upcaster Paid -> .* failed: KeyError: 'in'"),
         (NewEvent("Lost", {}), UnknownEventType, "Lost"),
         ("Deposited", UnregisteredEventClass, "str"),
@@ -833,7 +833,7 @@ def test_the_ids_of_a_commands_events_never_change(store: EventStore, stream: st
     ]
 
 
-# What else may be asked for -----------------------------------------------------------------------
+# Other reads --------------------------------------------------------------------------------------
 
 
 def test_a_load_that_must_find_the_stream_says_so_where_it_was_never_written(
@@ -885,5 +885,5 @@ def test_a_command_is_refused_where_its_condition_does_not_hold(
         pytest.raises(AppendConditionFailed),
         store.writing(Account, stream, condition=none_yet),
     ):
-        pass  # nothing recorded: what the block has seen must still hold
+        pass  # nothing recorded: the version that the block has seen must still be current
     assert told(store, stream) == [Opened("Ann"), Deposited(1)]

@@ -1,4 +1,4 @@
-"""Snapshots: they save time, and what is loaded is the same without (41 and 42 of the record)."""
+"""Snapshots: they save time, and the loaded state is the same as without them."""
 
 from __future__ import annotations
 
@@ -488,7 +488,7 @@ def test_an_archived_stream_is_loaded_as_before(store: EventStore, stream: str) 
     assert read_by(store, stream, kept) == (1, 0)
 
 
-# Where none can be had ----------------------------------------------------------------------------
+# States without a snapshot ------------------------------------------------------------------------
 
 
 def test_a_snapshot_that_cannot_be_written_fails_no_command(
@@ -597,7 +597,7 @@ def test_what_would_come_back_otherwise_is_not_kept(
     assert "would not be read back equal" in caplog.text
 
 
-# What states may be -------------------------------------------------------------------------------
+# Kinds of states ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Running applications: what goes wrong around their handlers."""
+"""Running applications: errors outside their handlers."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_handler_that_returns_what_is_still_to_be_done_has_failed(
         running.stop()
 
     (parked,) = sync_store.group("mails").parked()
-    assert "returned a coroutine, which nobody waits for" in (parked.error or "")
+    assert "returned a coroutine, which is never run" in (parked.error or "")
 
 
 def test_what_a_handler_appends_brings_inline_projections_up_to_date(

@@ -1,4 +1,4 @@
-"""Bulk import: why it is safe is in docs/explanation/bulk-import.md."""
+"""Bulk import; docs/explanation/bulk-import.md explains why it is safe."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_something_that_gives_no_events_is_refused(store: EventStore, events: An
 def test_an_event_without_an_id_needs_a_source(store: EventStore) -> None:
     with pytest.raises(InvalidInput, match=r"^line 1: it has no id: .* source="):
         store.import_events([line()])
-    with pytest.raises(InvalidInput, match="a source must be text"):
+    with pytest.raises(InvalidInput, match="the source must be text"):
         store.import_events([line()], source=7)
 
 
@@ -384,7 +384,7 @@ def test_what_is_there_must_stand_at_the_beginning_and_in_order(store: EventStor
     a, b, c = event("a-1"), event("b-1", version=0), event("c-1")
     store.import_events([b])
 
-    # Found by its version, which is no longer the next one; and by the unique key of ids.
+    # Detected by its version, which is not the next one, and by the unique ids.
     for there in (b, replace(b, version=None)):
         with pytest.raises(DuplicateEvent, match=r"^event 2: "):
             store.import_events([a, there, c])
@@ -476,7 +476,7 @@ def test_an_import_takes_the_rights_of_the_owner(
 
 
 _text = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=8)
-_floats = st.floats(-1e9, 1e9).map(lambda number: number + 0.0)  # without -0.0, which is refused
+_floats = st.floats(-1e9, 1e9).map(lambda number: number + 0.0)  # without -0.0, which is rejected
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _floats | _text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3),
@@ -529,7 +529,7 @@ def test_imported_tags_are_found_and_conditions_see_them(
     store.append("a-1", NewEvent("Happened", {}, tags=["k:1"]), expected=ANY)
     lines = [
         f'{{"stream":"s-{n}","type":"T","data":{n},"id":"{uuid4()}","tags":["k:{n}","all:1"]}}'
-        for n in range(700)  # more tags than are locked one by one
+        for n in range(700)  # more tags than an append locks one by one
     ]
     assert store.import_events(lines).imported == 700
     assert [event.data for event in store.read_all(Query(tags="k:699"))] == [699]

@@ -1,4 +1,4 @@
-"""Consumer groups: in order within a stream, at least once, and what fails holds back its own."""
+"""Consumer groups: in order within a stream, at least once; failures block one stream."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indelible.consumer_groups.lease._LONGEST_HEARTBEAT_PAUSE", 0.1)
 
 
-# Create and look -------------------------------------------------------------------------------
+# Create and inspect ----------------------------------------------------------------------------
 
 
 def test_a_group_is_created_once(store: EventStore) -> None:
@@ -300,7 +300,7 @@ def test_a_consumer_that_is_forgotten_gives_back_what_it_held(sync_store: EventS
     consumer = group.consume()
     taken(consumer).ack()
     del consumer
-    # More than once: its thread may be in the middle of a step.
+    # Repeatedly: its thread may be in the middle of a step.
     wait_until(lambda: gc.collect() >= 0 and group.info().workers == ())
     with group.consume() as another:
         assert handled(another, 1) == [2]
@@ -459,7 +459,7 @@ def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(
     assert (told.group, told.position) == ("mails", parked.position)  # type: ignore[attr-defined]
 
 
-# Leave without a word ----------------------------------------------------------------------------
+# Workers that end --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("left_by", [KeyboardInterrupt, SystemExit, GeneratorExit])
@@ -561,7 +561,7 @@ def test_what_is_said_inside_a_transaction_undoes_it(store: EventStore) -> None:
         assert handled(consumer, 1) == [1]
 
 
-# Where it stands ---------------------------------------------------------------------------------
+# Progress ----------------------------------------------------------------------------------------
 
 
 def test_the_checkpoint_stays_below_what_is_not_finished(store: EventStore) -> None:
@@ -641,10 +641,10 @@ def test_a_worker_whose_group_is_reset_or_changed_is_told_so(
             group.reset(0)
         else:
             group.create(exists="change", max_attempts=3)
-        # The loop of an async store runs while it is asked.
+        # The loop of an async store runs during the call.
         wait_until(lambda: group.info().name and "was reset or changed" in caplog.text)
         append(store, "a-1", 2)
-        while handled(consumer, 1) != [2]:  # the first may come again
+        while handled(consumer, 1) != [2]:  # the first event may be delivered again
             pass
     assert "longer" not in caplog.text
 
@@ -817,15 +817,17 @@ def test_a_worker_does_not_expire_while_it_writes(
 def test_an_event_that_is_no_longer_in_the_log_stops_nobody(
     store: EventStore, connection: psycopg.Connection
 ) -> None:
-    """It was to be tried again when it was taken out of the log."""
+    """The event is deleted from the log while it waits for its retry."""
     append(store, "a-1", 1, 2, 3)
     group = store.group("mails")
-    group.create(retry_after=0.5)
+    group.create(retry_after=LONG)
     with group.consume() as consumer:
         taken(consumer).nack()
         wait_until(lambda: group.info().queued == 2)
-        connection.execute("ALTER TABLE events DISABLE TRIGGER ALL")
-        connection.execute("DELETE FROM events WHERE position = 1")
+    connection.execute("ALTER TABLE events DISABLE TRIGGER ALL")
+    connection.execute("DELETE FROM events WHERE position = 1")
+    connection.execute("UPDATE group_events SET not_before = '-infinity'")
+    with group.consume() as consumer:
         assert handled(consumer, 2) == [2, 3]
         assert group.wait_for(3, timeout=LONG) == 3
 

@@ -1,5 +1,6 @@
-"""Consumer groups that hand out each fact when its valid time comes; the argument is in
-docs/explanation/consumer-groups.md."""
+"""Consumer groups that deliver each event when its valid time comes.
+
+docs/explanation/consumer-groups.md has the argument."""
 
 from __future__ import annotations
 
@@ -122,7 +123,7 @@ def test_what_is_late_comes_at_once_and_what_is_ahead_when_its_time_comes(
         append(store, "a-1", (5, None))
         assert handled(consumer, 2) == [5, 1]
         assert consumer.take(SHORT) is None
-        # It slept since: what became due meanwhile is late.
+        # The worker slept: events that became due meanwhile are late.
         append(store, "a-1", (6, -SHORT / 2), (7, None))
         assert handled(consumer, 2) == [6, 7]
 
@@ -253,7 +254,7 @@ def test_one_due_later_that_kills_its_workers_is_parked(
         with group.consume() as consumer:
             delivery = taken(consumer)
             assert (number_of(delivery), delivery.attempt) == (1, attempt)
-            # As if it died: its lease is over, and it gives nothing back.
+            # As if it died: its lease expires, and it gives nothing back.
             connection.execute("UPDATE group_workers SET expires_at = '-infinity'")
             consumer.stop()
     with group.consume():
@@ -468,7 +469,7 @@ def test_what_was_handled_before_one_that_failed_does_not_come_again_behind_it(
     assert (crew.hands, info.retrying, info.queued) == ([], 1, 0)
 
 
-# Where it stands ---------------------------------------------------------------------------------
+# Progress ----------------------------------------------------------------------------------------
 
 
 def test_what_waits_is_set_aside_and_counts_once_it_is_due(

@@ -1,4 +1,4 @@
-"""Append conditions, tags and what is read for a decision (G9)."""
+"""Append conditions, tags, and reads for a decision (G9)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def streams(store: EventStore) -> list[str]:
     return [event.stream for event in store.read_all()]
 
 
-# What is read for a decision ---------------------------------------------------------------------
+# Reads for a decision ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_tag_that_names_no_field_is_refused(connect: Connect) -> None:
         connect(events=[Wrong])
 
 
-# Conditions that say less than their author meant -----------------------------------------------
+# Conditions that are probably mistakes ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("query", [COURSE, Query(types="Happened")], ids=["tags", "types"])

@@ -1,4 +1,4 @@
-"""Decisions across streams: models read together, and an append under their joint condition."""
+"""Decisions across streams: read several models, and append with their joint condition."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rival(sync_store: EventStore) -> EventStore:
     return sync_store
 
 
-# What the models say ------------------------------------------------------------------------------
+# Reading the models -------------------------------------------------------------------------------
 
 
 def test_the_states_of_models_are_read_without_a_decision(store: EventStore) -> None:
@@ -422,7 +422,7 @@ def test_a_coroutine_function_is_refused(store: EventStore) -> None:
     assert numbers(store) == []
 
 
-# What cannot be -----------------------------------------------------------------------------------
+# Rejected decisions -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("models", [(), ("Happened",), (Query(types="Happened"),), (None,)])

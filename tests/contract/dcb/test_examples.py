@@ -1,4 +1,4 @@
-"""The six examples of dcb.events, one by one; at once: tests/concurrency/dcb/test_decide.py."""
+"""The six examples of dcb.events; tests/concurrency/dcb/test_decide.py runs them concurrently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections: those that cannot be made, that break, and those of the caller."""
+"""Connections that cannot be opened, connections that break, and connections of the caller."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_unreachable_database_says_where_it_was_tried_and_no_password(connect
 
 
 def test_a_url_that_is_none_is_refused_without_repeating_it(connect: Connect) -> None:
-    with pytest.raises(InvalidInput, match="neither a PostgreSQL URL") as error:
+    with pytest.raises(InvalidInput, match="must be a PostgreSQL URL") as error:
         connect("postgres//me:secret@host")
 
     assert "secret" not in str(error.value)
@@ -78,7 +78,7 @@ def test_a_connection_lost_in_a_transaction_stores_nothing_and_says_so(
 ) -> None:
     name = f"lost_{schema}"
     store = connect(psycopg.conninfo.make_conninfo(connection.info.dsn, application_name=name))
-    with pytest.raises(ConnectionLost, match="nothing of it was stored") as error:
+    with pytest.raises(ConnectionLost, match="nothing was stored") as error:
         with store.transaction() as transaction:
             transaction.append("a-1", event(), expected=NO_STREAM)
             connection.execute(KILL, [name])
@@ -114,7 +114,7 @@ def test_all_connections_in_use_says_so(connect: Connect) -> None:
 
 
 def test_the_connection_that_came_back_last_is_used_again(connect: Connect) -> None:
-    # The server keeps caches and plans for each, which stay warm where one is used.
+    # Each server process has its own caches and plans, which stay warm if one is used.
     store = connect(pool_size=3)
     with store.transaction(), store.transaction(), store.transaction():
         pass
@@ -148,7 +148,7 @@ def test_a_connection_with_settings_of_its_own_serves_as_well(
         (stored,) = bound.read("a-1")
         assert (stored.data, stored.recorded_at) == ({"number": 7}, result.recorded_at)
         assert str(stored.recorded_at.tzinfo) == "UTC"
-        # What the caller reads is read as it was.
+        # Queries of the caller return the same types as before.
         assert own.execute("""SELECT '{"a": 1}'::jsonb AS j""").fetchone() == {"j": {"a": 1}}
 
 

@@ -1,4 +1,4 @@
-"""Sessions: as the store needs them, whatever others set, and as they were once they come back."""
+"""Sessions have the settings that the store needs, whatever the defaults or the caller set."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_a_connection_of_the_caller_s_in_another_encoding_is_refused(
             sync_store.bind(own)
 
 
-# What the caller leaves behind --------------------------------------------------------------------
+# Changes by the caller ----------------------------------------------------------------------------
 
 
 SyncOnly = pytest.mark.parametrize("connect", ["sync"], indirect=True)
@@ -260,7 +260,7 @@ def test_settings_of_the_caller_do_not_stay_in_either_variant(connect: Connect) 
             assert first(transaction, "SHOW synchronous_commit") == ("on",)
             first(transaction, "SET synchronous_commit = off")
 
-    assert len(sessions) == 1  # it is set right, and not made anew
+    assert len(sessions) == 1  # the session is reset, and not replaced
 
 
 # Bounds -------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_settings_of_the_caller_do_not_stay_in_either_variant(connect: Connect) 
 def test_the_server_looks_for_dead_clients_and_waits_for_no_lock_for_ever(
     connect: Connect, url: str, server_url: str
 ) -> None:
-    with Proxy(server_url) as proxy:  # over TCP, also to a server that listens in a folder
+    with Proxy(server_url) as proxy:  # over TCP, also to a server with a Unix socket
         store = connect(proxy.url, timeout=7)
         assert shown(store, "lock_timeout") == "7s"
         assert shown(store, "client_connection_check_interval") == "10s"
@@ -286,7 +286,7 @@ def test_an_append_that_waits_for_the_transaction_around_it_ends_and_says_who_ho
     with store.transaction() as transaction:
         transaction.append("a-1", event(), expected=NO_STREAM)
         pid = transaction.connection.info.backend_pid
-        with pytest.raises(LockTimeout, match="append with what that gives") as error:
+        with pytest.raises(LockTimeout, match="append with the object that it returns") as error:
             store.append("a-1", event(), expected=ANY)
     assert isinstance(error.value, ServerBusy)
     (holder,) = error.value.holders
@@ -310,7 +310,7 @@ def test_an_append_in_a_transaction_that_waits_for_another_says_who_holds_it(
     assert f"process {connection.info.backend_pid}" in error.value.holders[0]
 
 
-# Servers that take no writes ----------------------------------------------------------------------
+# Read-only servers --------------------------------------------------------------------------------
 
 
 def test_a_session_that_takes_no_writes_is_closed_and_the_append_made_on_another(
@@ -319,7 +319,7 @@ def test_a_session_that_takes_no_writes_is_closed_and_the_append_made_on_another
     store = connect(pool_size=1)
     with store.transaction() as transaction:
         stale = transaction.connection
-        # As of a server that has become a standby: it says so to all that write.
+        # Like a server that has become a standby: it rejects all writes.
         first(transaction, "SET default_transaction_read_only = on")
         unlend(transaction)
 
@@ -335,7 +335,7 @@ def test_a_transaction_that_meets_such_a_session_closes_it(connect: Connect) -> 
         first(transaction, "SET default_transaction_read_only = on")
         unlend(transaction)
 
-    with pytest.raises(DatabaseUnreachable, match="takes no writes"):
+    with pytest.raises(DatabaseUnreachable, match="does not accept writes"):
         with store.transaction() as transaction:
             transaction.append("a-1", event(), expected=NO_STREAM)
     with store.transaction() as transaction:

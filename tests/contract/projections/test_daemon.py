@@ -1,4 +1,4 @@
-"""The daemon: keeps projections up to date, shares the work, and bears code that fails."""
+"""The daemon keeps projections up to date, shares the work, and survives failing code."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_an_event_at_which_a_projection_fails_is_left_out_and_noted(
     assert projection.discard() == 1
     assert projection.parked() == []
     assert projection.status()[0].parked == 0
-    # Why the state is not what all events say is still known.
+    # The parked event is still recorded as the reason for the gap.
     assert len(connection.execute(f"SELECT FROM {schema}.projection_parked").fetchall()) == 2
 
 
@@ -175,7 +175,7 @@ def test_a_projection_that_fails_stops_and_others_go_on_until_it_is_restarted(
     assert (part.error_position, part.position) == (position, position - 1)
     assert status.lag_events == 1
     assert part.error.startswith("projection 'fragile' failed at position")
-    # The other partitions go on, and nobody works on this one.
+    # The other partitions continue, and no worker runs this one.
     wait_until(lambda: owners(sync_store, "fragile").count(None) == 1)
     documents = sync_store.documents(FragileInPart)
     wait_until(lambda: set(documents.find()) == set("abcdef"))
@@ -235,7 +235,7 @@ def test_an_event_that_cannot_be_read_stops_its_partition_alone(
         assert [(event.position, event.partition) for event in parked] == [
             (position, partition_of("a", 4))
         ]
-        # Neither what was left out nor what stands beyond a checkpoint is in the way.
+        # Neither parked events nor events after a checkpoint are in the way.
         for projection in (Typed, TypedForgiving):
             assert store.verify(projection).holds
         assert store.documents(TypedForgiving).read("a") == {"sum": 3}

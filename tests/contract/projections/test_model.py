@@ -1,4 +1,4 @@
-"""The same projection in all three lifecycles says the same, whatever happens in whatever order."""
+"""A projection has the same state in all three lifecycles, for any sequence of operations."""
 
 from __future__ import annotations
 

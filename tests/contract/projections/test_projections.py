@@ -1,4 +1,4 @@
-"""Projections: what is kept up to date from events, inline, async and live."""
+"""Projections with the lifecycles inline, async and live."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_documents_can_be_read_with_sql(
     assert rows == [("account-1", "ann"), ("account-2", "cid")]
 
 
-# Inline: on whatever way it is appended ------------------------------------------------------
+# Inline: with every kind of append -----------------------------------------------------------
 
 
 def test_whatever_appends_brings_inline_projections_up_to_date(connect: Connect) -> None:
@@ -618,7 +618,7 @@ def test_an_async_projector_follows_the_log_until_it_is_stopped(
     asyncio.run(follow())
 
 
-# Tables, elsewhere, looking up -----------------------------------------------------------------
+# Tables, external state, lookups ---------------------------------------------------------------
 
 
 class Ledger(TableProjection):
@@ -795,7 +795,7 @@ def test_a_table_is_written_in_the_transaction_of_the_append(
     assert ledger_of(connection, schema) == [1]
 
 
-# The answer to a commit is lost ---------------------------------------------------------------
+# Lost answers to commits ----------------------------------------------------------------------
 
 
 def waits_for_a_row(connection: psycopg.Connection) -> bool:
@@ -1063,7 +1063,7 @@ def test_an_inline_projection_is_what_its_events_say(connect: Connect) -> None:
     assert store.verify(Accounts).holds
 
 
-# What is refused -------------------------------------------------------------------------------
+# Errors ----------------------------------------------------------------------------------------
 
 
 def test_another_projection_under_the_same_version_is_refused(connect: Connect) -> None:
@@ -1084,7 +1084,7 @@ def test_another_projection_under_the_same_version_is_refused(connect: Connect) 
     projector.close()
     assert [build.state for build in store.projections("receipts")] == ["serving", "building"]
     store.append("a-1", Paid(1, "x"), expected=ANY)
-    assert store.catch_up(Newer) == store.head()  # though the older one is not as far
+    assert store.catch_up(Newer) == store.head()  # although the older one has not caught up
 
 
 def test_a_projection_that_is_none_is_refused(sync_store: EventStore, connect: Connect) -> None:

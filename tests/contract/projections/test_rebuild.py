@@ -1,4 +1,4 @@
-"""Rebuilds: beside what serves, swapped in one transaction; old and new versions side by side."""
+"""Rebuilds run next to the serving version and cut over in one transaction."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_projection_is_rebuilt_in_place_of_the_one_before(
         **dict.fromkeys(("s-0", "s-1"), 2),
         **dict.fromkeys(("s-2", "s-3", "s-4"), 1),
     }
-    # Nothing is left of the one before.
+    # The previous build is deleted.
     children = "SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass"
     parent = [f"{schema}.projection_documents"]
     assert len(connection.execute(children, parent).fetchall()) == 1
@@ -165,7 +165,7 @@ def test_at_the_swap_nothing_is_missing_or_doubled_while_appends_go_on(
             sync_store.rebuild(Total, report=look)
             look()
             assert build_ids(sync_store, "total") != before
-        # The daemon has gone over to the one that serves now.
+        # The daemon has switched to the serving build.
         position = sync_store.append("s-9", happened(5), expected=ANY).position
         sync_store.wait_for("total", position)
         look()
@@ -223,7 +223,7 @@ def test_appends_do_not_wait_for_a_swap_that_waits_for_an_open_transaction(
         def append_beside() -> None:
             with ThreadPoolExecutor(1) as thread, held_open(writing, "s-1"):
                 is_open.set()
-                for number in range(3):  # tries of the swap
+                for number in range(3):  # attempts to cut over
                     wait_until(lambda: connection.execute(swap_waits).fetchone())
                     appending = thread.submit(
                         writing.append, f"s-2-{number}", happened(10), expected=ANY
@@ -379,7 +379,7 @@ def test_what_one_sweep_drops_another_leaves_alone(
     sync_store.catch_up(Total)
     retire = f"UPDATE {schema}.projections SET state = 'retired', retired_at = now() RETURNING id"
     retired = connection.execute(retire).fetchall()
-    # One is between the two: it has dropped what the first has left, and not yet committed.
+    # One is between the two: it has deleted the previous build, and not committed yet.
     connection.execute(
         f"CREATE FUNCTION {schema}.linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " WHILE current_setting('application_name') = 'slow'"
@@ -459,7 +459,7 @@ def test_an_interrupted_rebuild_goes_on_from_its_checkpoint(
     for module in ("rebuild", "assignment"):
         monkeypatch.setattr(
             f"indelible.projections.{module}.CUT_OVER_DISTANCE", -1_000
-        )  # it never takes the place
+        )  # it never cuts over
     with pytest.raises(KeyboardInterrupt):
         store.rebuild(Total, report=interrupt)
     serving, building = store.projections("total")

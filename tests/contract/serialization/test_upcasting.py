@@ -1,4 +1,4 @@
-"""Stored events of earlier types and shapes are read as those of today, by every kind of reader."""
+"""Every kind of reader returns stored events of earlier types and shapes as current ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import Connect
 
 LONG = 20.0
 
-# What is tried here is in operations and client APIs; the statements are those of other reads.
+# This tests operations and client APIs; other tests cover the statements.
 pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 
@@ -75,6 +75,11 @@ def append(store: EventStore, stream: str, *types: str, **facts: Any) -> list[in
     return found
 
 
+def before(moment: datetime, store: EventStore) -> Checkpoint:
+    """A start from which events of a valid time come when due, even if that time has passed."""
+    return Checkpoint(0, store.epoch(), due=(moment - timedelta(seconds=1), 0))
+
+
 @pytest.fixture
 def upcasting(connect: Connect) -> EventStore:
     """A store that has the upcasters; append what is old with `store`."""
@@ -107,7 +112,7 @@ def test_events_are_read_as_what_they_are_today_and_stay_as_they_are_stored(
     ]
     assert connection.execute(written).fetchall() == before
 
-    # What was decided on all of it may expect the version that was come to.
+    # A decision on the whole stream may expect the version after its last event.
     assert upcasting.append("order-1", Placed(9), expected=reading.version).version == 5
 
 
@@ -155,8 +160,10 @@ def test_a_subscription_to_what_is_due_knows_old_names(
     store: EventStore, upcasting: EventStore
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
+    start = before(soon, upcasting)
     append(store, "order-1", "Heartbeat", "Closed", "Stopped", valid_at=soon)
-    with upcasting.subscribe(Query(types="Canceled"), deliver_when_valid=True) as subscription:
+    query = Query(types="Canceled")
+    with upcasting.subscribe(query, deliver_when_valid=True, after=start) as subscription:
         assert next(subscription).data == Canceled(1, "closed")
         assert next(subscription).data == Canceled(2, "unknown")
 
@@ -174,7 +181,7 @@ def test_conditions_and_decisions_see_old_names(store: EventStore, upcasting: Ev
 
     with upcasting.decide(count("Refunded"), count("Aborted"), count("Heartbeat")) as decision:
         assert decision.states == (1, 1, 0)
-        # Of what is read nothing is left, and yet it was not seen.
+        # The upcaster drops the event, but the decision has not seen it: it conflicts.
         append(store, "order-1", "Heartbeat", tags=["order:1"])
         decision.append(None, NewEvent("Placed", Placed(1), tags=["order:1"]))
         with pytest.raises(AppendConditionFailed):
@@ -195,7 +202,7 @@ def test_what_was_seen_is_not_in_the_way_though_nothing_of_it_is_left(
         upcasting.append(None, Placed(1), condition=condition)
 
 
-# Readers that go on ----------------------------------------------------------------------------
+# Readers that follow the log -------------------------------------------------------------------
 
 
 def test_a_checkpoint_moves_past_a_split_event_with_its_last_part_and_past_what_is_gone(
@@ -223,7 +230,8 @@ def test_the_checkpoint_of_what_is_due_stands_before_a_split_event_until_its_las
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
     _, position = append(store, "order-1", "Placed", "Closed", valid_at=soon)
-    with upcasting.subscribe(deliver_when_valid=True) as subscription:
+    start = before(soon, upcasting)
+    with upcasting.subscribe(deliver_when_valid=True, after=start) as subscription:
         assert next(subscription).data == Placed(0)
         assert next(subscription).data == Canceled(1, "closed")
         between = Checkpoint.parse(str(subscription.checkpoint))

@@ -1,4 +1,4 @@
-"""The function append_batch: appends sent together have the outcomes that they have one by one."""
+"""The function append_batch: appends in a batch have the same outcomes as one by one."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def as_decision(decision: dict[str, Any]) -> dict[str, Any]:
     )
 )
 @example([[a_decision("a-1", "k:1", by="k:1"), a_decision("b", "k:1", by="k:1")]])
-# The log has what comes first in the list first, whatever order the streams are looked at in.
+# The log has the order of the list, although streams are processed in another order.
 @example([[a_decision("b", "k:1"), a_decision("a-1", "k:2", by="k:1")]])
 @example([[a_decision("a-1", "k:1"), a_decision("b", "k:2", by="k:1")]])
 @example([[a_decision("b", "k:2", by="k:1"), a_decision("a-1", "k:1")]])

@@ -1,4 +1,4 @@
-"""Append to several streams: all or none, in the order of the list."""
+"""Append to several streams: all or nothing, in the order of the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epochs: what readers learn when the log was cut back. With real servers: tests/failover."""
+"""Epochs: the errors that readers get if the log lost events. tests/failover uses real servers."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_checkpoint_is_good_up_to_what_every_epoch_since_vouches_for(
 
     assert [is_good(position, first) for position in (3, 4)] == [True, False]
     assert [is_good(position, second) for position in (3, 4)] == [True, False]
-    # Without an event it is believed in its own epoch.
+    # Without an anchor event, a checkpoint is accepted in its own epoch.
     assert numbers(store, Checkpoint(4, third), 1) == [4]
     with pytest.raises(EpochMismatch) as failure:
         numbers(store, Checkpoint(5, first), 1)
@@ -384,7 +384,7 @@ def test_the_retry_of_a_conditional_append_is_a_success_after_a_fail_over(
     assert again.position == first.position
 
 
-# Who begins an epoch -----------------------------------------------------------------------------
+# New epochs --------------------------------------------------------------------------------------
 
 
 def test_an_append_begins_the_epoch_before_it_takes_a_position(

@@ -1,4 +1,4 @@
-"""Typed events: what goes in comes out, through the database, exactly."""
+"""Typed events: the database returns exactly the values that were appended."""
 
 from __future__ import annotations
 
@@ -488,7 +488,7 @@ def test_metadata_is_plain_json(store: EventStore) -> None:
     }
 
 
-# What cannot be kept --------------------------------------------------------------------------
+# Values that cannot be stored -----------------------------------------------------------------
 
 
 @dataclass

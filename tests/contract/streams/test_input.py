@@ -1,4 +1,4 @@
-"""Bad input gets a clear error of the right class, and stores nothing."""
+"""Bad input raises a clear error of the right class, and stores nothing."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ BAD_NAMES: list[tuple[Any, str]] = [
 def test_bad_names_of_streams(store: EventStore) -> None:
     for name, match in BAD_NAMES:
         for call in (
-            # No stream is a stream of its own; of a list's parts each needs its name.
+            # None means no stream; but each part of a list needs a stream name.
             lambda name=name: store.append([] if name is None else name, happened(), expected=ANY),
             lambda name=name: store.append_many([StreamAppend(name, happened(), ANY)]),
             lambda name=name: store.append_many([StreamAppend(name, [], ANY)]),

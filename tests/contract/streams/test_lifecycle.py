@@ -1,4 +1,4 @@
-"""The life of a stream: closed, reopened, archived, erased (G1, G2, G3, G5)."""
+"""The life cycle of a stream: close, reopen, archive, erase (G1, G2, G3, G5)."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_every_expected_version_means_the_same_in_every_state(
                     with pytest.raises(outcome):
                         append(bound, part)
                     assert [event.position for event in bound.read("a-1")] == before
-        # A pure check asks for the version only.
+        # An append without events only checks the version.
         check = StreamAppend("a-1", [], EXPECTED[expected])
         with undone(store) as bound:
             state(bound)
@@ -534,7 +534,7 @@ def test_groups_pass_over_what_was_erased(store: EventStore) -> None:
         for stream in ("retried-1", "parked-1", "ahead-1"):
             store.erase_stream(stream, reason="asked to")
         assert group.parked() == []
-        # Its worker holds it still, and says that it failed.
+        # Its worker still holds the event, and reports a failure.
         taken["retried-1"].nack()
         taken["ahead-1"].ack()
         taken["kept-1"].ack()
@@ -577,7 +577,7 @@ def test_a_group_that_comes_after_an_erasure_never_sees_it(store: EventStore) ->
         delivery.ack()
 
 
-# What the database refuses ---------------------------------------------------------------------
+# Rejected by the database ----------------------------------------------------------------------
 
 
 def test_no_change_passes_without_its_record(
@@ -611,7 +611,7 @@ def test_no_change_passes_without_its_record(
                 connection.execute(recorded)
                 connection.execute(change)
         assert refusal.value.sqlstate == "IND01"
-    # In another transaction than its record it does not pass, either.
+    # It is also rejected in another transaction than its record.
     connection.execute(recording.format("erase", "a-1"))
     with pytest.raises(psycopg.Error, match="what is stored is immutable"):
         connection.execute(erase + " AND position = 1")

@@ -1,4 +1,4 @@
-"""Random operations against the store and against a model in plain Python, compared."""
+"""Compare random operations on the store with a model in plain Python."""
 
 from __future__ import annotations
 

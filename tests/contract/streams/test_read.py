@@ -1,4 +1,4 @@
-"""Read a stream, and ask what streams there are."""
+"""Read a stream, and list streams."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_wrong_bounds_are_refused_at_once(store: EventStore) -> None:
             store.read("a-1", **options)
 
 
-# What streams there are -----------------------------------------------------------------------
+# List streams ---------------------------------------------------------------------------------
 
 
 def test_what_is_known_of_a_stream(ten: EventStore) -> None:

@@ -1,4 +1,4 @@
-"""Reading the events of some classes, whose data a type checker then knows."""
+"""Read events by class, so that a type checker knows the type of their data."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Unknown:
 @pytest.fixture
 def store(connect: Connect) -> EventStore:
     """A store with events of three classes, one of them stored under an earlier name."""
-    # What another version of the application stored.
+    # Stored by another version of the application.
     earlier = connect()
     earlier.append(
         "account-1",

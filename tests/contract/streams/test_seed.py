@@ -1,4 +1,4 @@
-"""The six behaviours that the seed article's own integration test checks, by their names."""
+"""The six behaviours that the integration test of the seed article checks, by their names."""
 
 from __future__ import annotations
 

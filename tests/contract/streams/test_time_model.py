@@ -1,4 +1,4 @@
-"""The two times against a model in plain Python: any order of recorded and of valid times."""
+"""Compare reads by recorded and valid time with a model in plain Python."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_reads_by_time_agree_with_a_plain_model(
     ) -> None:
         with connection.transaction(force_rollback=True):
             positions = store_facts(connection, schema, given)
-            # The clock of the log: what is put back counts from the latest time shown before.
+            # The clock of the log: if the clock is put back, recorded times stay at the latest one.
             clock = list(accumulate((fact.recorded for fact in given), max))
             rows = list(zip(given, positions, clock, strict=True))
 

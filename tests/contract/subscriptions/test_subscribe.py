@@ -1,4 +1,4 @@
-"""Subscriptions: what is there, then what comes, once and in order, until somebody stops them."""
+"""Subscriptions return stored events, then new ones, once and in order, until they are stopped."""
 
 from __future__ import annotations
 

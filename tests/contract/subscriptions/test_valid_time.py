@@ -1,5 +1,6 @@
-"""Subscriptions that hand out each fact when its valid time comes; the argument is in
-docs/explanation/bitemporal.md."""
+"""Subscriptions that return each event when its valid time comes.
+
+docs/explanation/bitemporal.md has the argument."""
 
 from __future__ import annotations
 
@@ -34,6 +35,11 @@ def fact(number: int, valid_at: datetime | None = None, event_type: str = "Happe
 def soon(seconds: float) -> datetime:
     """A moment to come. Servers of the tests are on this machine: its clock is theirs."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def before(moment: datetime, store: EventStore) -> Checkpoint:
+    """A start from which events of a valid time come when due, even if that time has passed."""
+    return Checkpoint(0, store.epoch(), due=(moment - timedelta(seconds=1), 0))
 
 
 def numbers(events: list[RecordedEvent]) -> list[int]:
@@ -71,7 +77,7 @@ def test_what_is_ahead_comes_in_order_of_valid_time_then_of_position(store: Even
     at = soon(0.4)
     store.append("b-1", [fact(1, at + timedelta(seconds=0.1)), fact(2, at)], expected=NO_STREAM)
     store.append("a-1", [fact(3, at), fact(4, at - timedelta(seconds=0.1))], expected=NO_STREAM)
-    with store.subscribe(deliver_when_valid=True) as subscription:
+    with store.subscribe(deliver_when_valid=True, after=before(at, store)) as subscription:
         assert numbers(take(subscription, 4)) == [4, 2, 3, 1]
 
 
@@ -89,7 +95,7 @@ def test_a_query_holds_for_what_is_due(store: EventStore) -> None:
         "a-1", [fact(1, at), fact(2, at, "Other"), fact(3), fact(4, at)], expected=NO_STREAM
     )
     query = Query(types="Happened") | Query(types="Nothing")
-    with store.subscribe(query, deliver_when_valid=True) as subscription:
+    with store.subscribe(query, deliver_when_valid=True, after=before(at, store)) as subscription:
         assert numbers(take(subscription, 3)) == [3, 1, 4]
 
 

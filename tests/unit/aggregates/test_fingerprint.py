@@ -1,4 +1,4 @@
-"""The fingerprint of a state differs if the code that computes it does, however it is reached."""
+"""The fingerprint of a state differs if any code that computes the state differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Applications: what they take, before anything runs."""
+"""Applications: arguments and handlers that are checked before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moments as people write them on the command line."""
+"""Timestamps as people write them on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long those wait who try again."""
+"""The delays of a backoff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a statement is repeated, and what is told when it is given up."""
+"""When a statement is retried, and which error is raised after the last attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETTINGS = Settings("postgresql://nowhere/store")
 
 def test_who_waits_for_a_row_in_vain_is_told_at_once() -> None:
     error = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
-    with pytest.raises(LockTimeout, match="others held a lock"):
+    with pytest.raises(LockTimeout, match="another transaction held a lock"):
         ConnectionAttempts(SETTINGS, Statement("any")).pause_after(
             translate(error, SETTINGS), error
         )

@@ -1,4 +1,4 @@
-"""What errors of the driver mean."""
+"""The translation of driver errors."""
 
 from __future__ import annotations
 

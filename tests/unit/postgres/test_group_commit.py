@@ -1,4 +1,4 @@
-"""Group commit: who goes with whom. What the database answers is made up here."""
+"""Group commit: which appends share a batch. The answers of the database are simulated."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_half_of_many_go_so_that_the_next_are_got_ready_meanwhile() -> None:
         line.enter(entry(f"a-{number}"))
     (batch,) = line.settle(work, [APPENDED])
     assert len(batch.entries) == 50
-    # Those that were told come again meanwhile, and all that waits then is half of them.
+    # Callers with an outcome append again meanwhile; the waiting appends are half of all.
     for number in range(49):
         line.enter(entry(f"b-{number}"))
     (batch,) = line.settle(batch, appended(batch))
@@ -299,7 +299,7 @@ class LineModel(RuleBasedStateMachine):
             assert work.entries
             self.running.append(work)
             for stream in {given.ordering_key for given in work.entries}:
-                # Those of a stream that have no outcome yet are the first ones that came.
+                # The pending appends of a stream are in order of arrival.
                 own = [given for given in work.entries if given.ordering_key == stream]
                 assert own == self.unsettled[stream][: len(own)]
 

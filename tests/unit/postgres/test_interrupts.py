@@ -1,4 +1,4 @@
-"""Interrupted callers of the group commit: their neighbours never wait for them."""
+"""Interrupted callers of the group commit: other callers never wait for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which worker is to hold which partition."""
+"""The assignment of partitions to workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Event classes to type names and JSON, and back."""
+"""Convert events to type names and JSON, and back."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ def texts() -> st.SearchStrategy[str]:
     return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
 
 
-# A negative zero is refused: the database does not keep it.
+# A negative zero is rejected: the database cannot store it.
 FLOATS = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 MOMENTS = st.datetimes(
@@ -548,7 +548,7 @@ def test_moments_at_the_ends_of_time_come_back() -> None:
         assert codec.decode("At", codec.encode("At", At(at))) == At(at)
 
 
-# Handlers of signals, which raise in the middle of it --------------------------------------------
+# Signal handlers that raise during a call --------------------------------------------------------
 
 
 class TimeLimit(Exception):

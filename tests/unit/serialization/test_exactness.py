@@ -1,4 +1,4 @@
-"""What cannot come back as it went in is refused: by its class, or else by its value."""
+"""Values that JSON would change are rejected: by their class, or else by their value."""
 
 from __future__ import annotations
 
@@ -515,7 +515,7 @@ def test_of_two_classes_with_one_name_in_a_list_the_last_counts() -> None:
     assert dict(Codec([first, second]).classes) == {"Noted": second}
 
 
-# What is said of data that does not fit ---------------------------------------------------------
+# Errors for data that does not fit --------------------------------------------------------------
 
 
 class Address(pydantic.BaseModel):

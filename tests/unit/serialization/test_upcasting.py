@@ -1,4 +1,4 @@
-"""Upcasters: what is refused, which types a query stands for, and what chains of them give."""
+"""Upcasters: rejected declarations, the types of a query, and the results of chains."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Canceled:
     reason: str = ""
 
 
-# What is declared ------------------------------------------------------------------------------
+# Declarations ----------------------------------------------------------------------------------
 
 
 class CanceledStruct(msgspec.Struct, frozen=True):
@@ -84,12 +84,12 @@ def no_change(data: Any) -> Any:
         (lambda: Upcaster(7), "must be text, not 7"),
         (lambda: Upcaster("A", into=["B", ""]), "must have 1 to"),
         (lambda: Upcaster("A", "B"), "must be a function"),
-        (lambda: Upcaster("A", no_change, into=()), "nothing to change"),
+        (lambda: Upcaster("A", no_change, into=()), "drops the events"),
         (lambda: Upcaster("A", into=("B", "C")), "needs a change"),
-        (lambda: Codec([Upcaster("A")]), "stands in no class"),
+        (lambda: Codec([Upcaster("A")]), "no class declares it"),
         (lambda: Codec([Upcaster("A", into="A")]), "changes nothing"),
         (lambda: Codec([Upcaster("A", into="B"), Upcaster("A", into="C")]), "two upcasters lead"),
-        (lambda: Codec([Canceled, Upcaster("Canceled", into=())]), "led away from"),
+        (lambda: Codec([Canceled, Upcaster("Canceled", into=())]), "has both the class"),
         (lambda: Codec([Canceled, Upcaster("A", into="Cancelled")]), "has no registered class"),
         (
             lambda: Codec(
@@ -119,7 +119,7 @@ def test_an_attribute_that_holds_no_upcasters_is_refused() -> None:
         Codec(Wrong)
 
 
-# What goes wrong -------------------------------------------------------------------------------
+# Errors ----------------------------------------------------------------------------------------
 
 
 def fails(data: dict) -> dict:
@@ -130,11 +130,11 @@ def fails(data: dict) -> dict:
     ("change", "into", "says"),
     [
         (fails, "Canceled", "failed: KeyError: 'amount'"),
-        (lambda data: None, "Canceled", "gave None"),
-        (lambda data: {"reason": float("nan")}, "Canceled", "no data of its type"),
+        (lambda data: None, "Canceled", "returned None"),
+        (lambda data: {"reason": float("nan")}, "Canceled", "data that does not fit its type"),
         (lambda data: {"reason": 7}, "Canceled", "does not fit Canceled"),
         (lambda data: 7, ("Canceled",), "failed: TypeError"),
-        (lambda data: [("Aborted", data)], ("Canceled",), "gave the type 'Aborted'"),
+        (lambda data: [("Aborted", data)], ("Canceled",), "returned the type 'Aborted'"),
     ],
 )
 def test_an_upcaster_that_fails_is_named_with_the_event(
@@ -148,7 +148,7 @@ def test_an_upcaster_that_fails_is_named_with_the_event(
     assert "event 7 of stream 'a-1', stored as 'Old'" in str(error.value)
 
 
-# Which types a query stands for ----------------------------------------------------------------
+# The types of a query --------------------------------------------------------------------------
 
 
 UPCASTERS = [
@@ -221,7 +221,7 @@ def chains(draw: st.DrawFn) -> list[Upcaster]:
 
 def _marks(mark: str) -> Callable[[dict], dict]:
     def change(data: dict) -> dict:
-        data["marks"].append(mark)  # in place: parts must not see each other's
+        data["marks"].append(mark)  # in place: parts must not share the change
         return data
 
     return change

@@ -1,4 +1,4 @@
-"""Plans, fed by hand with the rows that a database would give: no database, no mocks."""
+"""Operations, run with the rows that a database would return: no database, no mocks."""
 
 from __future__ import annotations
 

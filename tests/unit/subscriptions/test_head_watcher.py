@@ -1,4 +1,4 @@
-"""How often a watch looks at the head, on a clock of the test's own."""
+"""How often a watch queries the head, on a clock of the test."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Session:
         self.looks: list[float] = []
 
     def run(self, plan: Operation[Any]) -> HeadState | None:
-        if getattr(plan, "__name__", "") != head_state.__name__:  # it is noted once a second
+        if getattr(plan, "__name__", "") != head_state.__name__:  # it is recorded once a second
             return None
         self.looks.append(self._clock.now)
         found = self._head(self._clock.now)

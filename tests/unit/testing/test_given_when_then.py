@@ -1,4 +1,4 @@
-"""Given, when, then: what is shown where something else came of a command."""
+"""Given, when, then: the message if a command had another result."""
 
 from __future__ import annotations
 
