@@ -245,7 +245,7 @@ def test_what_an_erased_event_holds_is_refused(command: Command) -> None:
     for wrong in ('"data":1', '"data":null,"metadata":{"by":"ann"}'):
         line = f'{{"stream":"a-1","type":"A","erased":true,{wrong}}}\n'
         done = command("store", "import", "-", "--source", "x", given=line.encode())
-        assert (done.code, "is erased, and has data" in done.err) == (2, True)
+        assert (done.code, "is erased, so it must not have data" in done.err) == (2, True)
 
 
 def test_a_stream_that_was_archived_elsewhere_is_archived_here(
