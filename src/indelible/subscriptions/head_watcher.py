@@ -239,7 +239,7 @@ def _warn_if_held(session: Session) -> None:
     info = session.run(head_info())
     if info.waiting and info.holders:
         _log.warning(
-            "open transactions hold the head at position %d, and %d events wait behind it: %s",
+            "open transactions hold the head at position %d, events wait behind it (%d): %s",
             info.head,
             info.waiting,
             "; ".join(map(str, info.holders)),
