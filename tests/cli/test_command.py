@@ -279,7 +279,7 @@ def test_an_import_past_inline_projections_says_what_to_build_anew(
     line = b'{"stream":"order-1","type":"OrderTipped","data":2}\n'
     refused = command("store", "import", "-", "--source", "x", given=line)
     assert (refused.code, refused.out) == (2, "")
-    assert "line 1: inline projection 'tips' takes 'OrderTipped'" in refused.err
+    assert "line 1: inline projection 'tips' handles 'OrderTipped'" in refused.err
     assert "--past-inline" in refused.err
 
     done = command("store", "import", "-", "--source", "x", "--past-inline", given=line)

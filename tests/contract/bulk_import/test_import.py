@@ -266,7 +266,7 @@ def test_a_bad_line_is_named_and_the_chunks_before_it_stay(store: EventStore) ->
         ('{"stream": "a", "type": "A", "data": ' + "[" * 9999 + "]" * 9999 + "}", InvalidInput, ""),
         (line(data="x" * 2_000), EventTooLarge, "over the limit"),
         (7, InvalidInput, "not 7"),
-        (NewEvent("A", {}), InvalidInput, "import_events takes lines"),
+        (NewEvent("A", {}), InvalidInput, "must be a line of NDJSON"),
         (ImportEvent("a", {}, "A", id="x"), InvalidInput, "must be a UUID"),
         (ImportEvent("a", {}, "A", id=uuid4(), version=True), InvalidInput, "version must be"),
         (ImportEvent(None, {}, "A", id=uuid4()), InvalidInput, "stream must be text"),
