@@ -37,7 +37,7 @@ class Progress(NamedTuple):
         return Progress(max(self.position, other.position), max(self.due, other.due))
 
     def covers(self, item: InFlightEvent) -> bool:
-        """Whether the progress includes an event."""
+        """Return whether the progress includes an event."""
         return item.position <= self.position and item.due <= self.due
 
     @classmethod

@@ -66,7 +66,7 @@ class ProjectionDefinition:
         return self.name
 
     def takes(self, event: RecordedEvent) -> bool:
-        """Whether the projection handles an event. It skips erased events."""
+        """Return whether the projection handles an event. It skips erased events."""
         return (
             event.type in self.handlers
             and event.data is not ERASED

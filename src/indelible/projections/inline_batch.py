@@ -37,7 +37,7 @@ class InlineProjections:
         self._types = {name for item in stored.items for name in item.types}
 
     def wants(self, statement: AppendStatement) -> bool:
-        """Whether an append has an event that one of the projections handles."""
+        """Return whether an append has an event that one of the projections handles."""
         return any(event.type in self._types for part in statement.writes for event in part.events)
 
     def _taken(

@@ -170,7 +170,7 @@ class PartitionProcessor:
         return known is not None and self.position >= known
 
     def has_more(self, state: HeadState | None) -> bool:
-        """Whether a head is beyond the events read so far, or of another epoch."""
+        """Return whether a head is beyond the events read so far, or of another epoch."""
         return self._reading.has_more(state)
 
     def extend(self, state: HeadState | None) -> None:

@@ -131,7 +131,7 @@ def _insist(engine: PoolEngine, make: Callable[[], Operation[T]]) -> T:
 
 
 def _is_enough(found: RebuildProgress, upto: int, *, is_inline: bool) -> bool:
-    """Whether the daemon has done its part.
+    """Return whether the daemon has done its part.
 
     Its part is the events that were in the log at the beginning. Its error policy may skip events.
     A build may serve early if the build that it replaces is far behind.

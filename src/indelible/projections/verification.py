@@ -198,7 +198,7 @@ class ProjectionVerifier:
         )
 
     def _is_taken(self, event: RecordedEvent) -> bool:
-        """Whether any partition may have handled an event, without knowing its key."""
+        """Return whether any partition may have handled an event, without knowing its key."""
         return any(self._was_taken(event, part) for part in partitions_of(self.definition, event))
 
     def _was_taken(self, event: RecordedEvent, partition: int) -> bool:

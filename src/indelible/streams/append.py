@@ -51,8 +51,8 @@ def append(
     write = check_append(settings, stream, events, expected, channel, metadata)
     if not write.events:
         raise InvalidInput(
-            f"no events to append to stream {stream!r}: pass at least one; to only check a version,"
-            " use append_many with a StreamAppend without events"
+            f"no events to append to stream {stream!r}: pass at least one event; to only check a"
+            " version, use append_many with a StreamAppend without events"
         )
     return (yield from _append_write(settings, write, condition))
 
@@ -115,7 +115,7 @@ def _append_alone(
         )
     event_list = events if isinstance(events, list | tuple) else [events]
     if not event_list:
-        raise InvalidInput("no events to append: pass at least one")
+        raise InvalidInput("no events to append: pass at least one event")
     writes: list[StreamWrite] = []
     for event in event_list:
         try:

@@ -171,7 +171,7 @@ class LogReading(BoundedLogReading):
         return self._after if self._follows else self._upto
 
     def has_more(self, state: HeadState | None) -> bool:
-        """Whether a head is beyond the events read so far, or of another epoch."""
+        """Return whether a head is beyond the events read so far, or of another epoch."""
         return state is not None and (
             state.position > self._after
             or (self._state is not None and state.epoch != self._state.epoch)

@@ -33,8 +33,8 @@ FROM indelible.append_many(%(appends)s::jsonb)
 ORDER BY ordinal
 
 -- name: append_many_conditional
--- One row per entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details; or
--- one row with ordinal 0 and the positions of conflicting events.
+-- One row per entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details;
+-- or one row with ordinal 0 and the positions of conflicting events.
 SELECT ordinal, outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_conditional(%(appends)s::jsonb, %(conditions)s::jsonb)
 ORDER BY ordinal
@@ -61,8 +61,8 @@ WHERE streams.stream = %(stream)s
 ORDER BY changes.number
 
 -- name: check_checkpoint
--- One row: whether a reader may continue from a checkpoint, the current epoch, up to where the log is
--- the same as the reader's (null if that is not known), and the last assigned position.
+-- One row: whether a reader may continue from a checkpoint, the current epoch, up to where the log
+-- is the same as the reader's (null if that is not known), and the last assigned position.
 SELECT is_valid, epoch, safe_through, last_position
 FROM indelible.check_checkpoint(
     %(epoch)s::uuid, %(position)s, %(anchor_position)s::bigint, %(anchor_id)s::uuid
@@ -107,8 +107,8 @@ FROM indelible.head_state()
 SELECT indelible.index_recorded_times(%(max_rows)s)
 
 -- name: info
--- One row; no row for a stream that was never written: stream, channel, version, position of the last
--- event, the times of the first and the last, and when it was closed, archived and erased.
+-- One row: stream, channel, version, position of the last event, the times of the first and the last,
+-- and when it was closed, archived and erased. No row for a stream that was never written.
 SELECT
     streams.stream,
     streams.channel,
@@ -212,8 +212,8 @@ ORDER BY streams.stream
 SELECT indelible.record_settled_position()
 
 -- name: position_at
--- One row: the position of a moment, at or below a settled position, and whether it is final because
--- an event recorded later is settled.
+-- One row: the position of a moment, at or below a settled position, and whether it is final
+-- because an event recorded later is settled.
 SELECT position, is_final
 FROM indelible.position_at(%(moment)s, %(head)s)
 
@@ -490,8 +490,8 @@ ORDER BY version ASC
 LIMIT %(limit)s
 
 -- name: read_stream_by_valid_time
--- One row per event of one stream between two keys of valid time and position, in order of valid time,
--- then of position.
+-- One row per event of one stream between two keys of valid time and position, in order of valid
+-- time, then of position.
 SELECT
     position, NULL AS stream, version, id, type, data, metadata, tags,
     (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
@@ -554,7 +554,8 @@ WHERE stream_id = (
     AND (valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
 
 -- name: valid_time_window
--- One row: the moment up to which the given number of further periods is recorded; null if fewer are.
+-- One row: the moment up to which the given number of further periods is recorded; null if fewer
+-- are.
 SELECT (
     SELECT latest_so_far
     FROM indelible.recorded_time_index

@@ -111,7 +111,7 @@ class LogFollower:
         return self._has_begun and self._reading.is_caught_up
 
     def has_more(self, state: HeadState | None) -> bool:
-        """Whether a head is beyond the events read so far, or of another epoch."""
+        """Return whether a head is beyond the events read so far, or of another epoch."""
         return self._reading.has_more(state)
 
     def extend(self, state: HeadState) -> None:

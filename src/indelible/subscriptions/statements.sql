@@ -1,6 +1,6 @@
 -- name: due
--- One row per event that is due, in order of valid time, then of position. Events whose valid time is
--- their recorded time are excluded: they were due when they were recorded.
+-- One row per event that is due, in order of valid time, then of position. Events whose valid time
+-- is their recorded time are excluded: they were due when they were recorded.
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at,
     given_valid_at AS valid_at

@@ -163,7 +163,7 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
 
 
 def _has_more(event: RecordedEvent | None, rest: deque[RecordedEvent]) -> bool:
-    """Whether upcasters made several events of a stored one, and more of them follow."""
+    """Return whether upcasters made several events of a stored one, and more of them follow."""
     return event is not None and bool(rest) and rest[0].position == event.position
 
 

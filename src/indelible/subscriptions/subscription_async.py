@@ -162,7 +162,7 @@ class AsyncSubscription(AsyncIterator[RecordedEvent[Data_co]], AsyncBegun, Gener
 
 
 def _has_more(event: RecordedEvent | None, rest: deque[RecordedEvent]) -> bool:
-    """Whether upcasters made several events of a stored one, and more of them follow."""
+    """Return whether upcasters made several events of a stored one, and more of them follow."""
     return event is not None and bool(rest) and rest[0].position == event.position
 
 
