@@ -577,7 +577,7 @@ def test_standard_input_is_imported_and_needs_a_source_where_ids_are_missing(mad
 
     done = made("store", "import", "-", given=line)
     assert done.returncode == 2
-    assert done.stderr.startswith("indelible: line 1: it has no id: give it one, or")
+    assert done.stderr.startswith("indelible: line 1: the event has no id: add one, or")
     assert made("store", "import", "-", "--source", "x", given=line).stdout == "1 event imported\n"
 
 
@@ -587,7 +587,7 @@ def test_a_check_writes_nothing_and_needs_no_database(run: Run, tmp_path: Path) 
 
     done = run("store", "import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")
     assert done.returncode == 2
-    assert "line 3: it is not the JSON that is wanted" in done.stderr
+    assert "line 3: not a valid event in JSON" in done.stderr
 
     file.write_text('{"stream": "a-1", "type": "A", "data": {}}\n', "utf-8")
     done = run("store", "import", "--check", str(file), "--url", "postgresql://127.0.0.1:1/nowhere")

@@ -246,7 +246,7 @@ def test_what_an_erased_event_holds_is_refused(command: Command) -> None:
     for wrong in ('"data":1', '"data":null,"metadata":{"by":"ann"}'):
         line = f'{{"stream":"a-1","type":"A","erased":true,{wrong}}}\n'
         done = command("store", "import", "-", "--source", "x", given=line.encode())
-        assert (done.code, "is erased, and has data" in done.err) == (2, True)
+        assert (done.code, "is erased, so it must not have data" in done.err) == (2, True)
 
 
 def test_a_stream_that_was_archived_elsewhere_is_archived_here(
@@ -280,7 +280,7 @@ def test_an_import_past_inline_projections_says_what_to_build_anew(
     line = b'{"stream":"order-1","type":"OrderTipped","data":2}\n'
     refused = command("store", "import", "-", "--source", "x", given=line)
     assert (refused.code, refused.out) == (2, "")
-    assert "line 1: inline projection 'tips' takes 'OrderTipped'" in refused.err
+    assert "line 1: inline projection 'tips' handles 'OrderTipped'" in refused.err
     assert "--past-inline" in refused.err
 
     done = command("store", "import", "-", "--source", "x", "--past-inline", given=line)

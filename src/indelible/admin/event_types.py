@@ -1,7 +1,7 @@
-"""Operations: what types of events a store holds, and whether the code of today can read them.
+"""Operations: list the event types of a store, and check that the current code can read them.
 
-No index leads from types to events: it would cost every append some bytes and some time. The log is
-counted through instead, in windows of positions, so that no statement takes long.
+There is no index on event types, because it would make every append slower and larger. Instead the
+whole log is counted, in windows of positions, so that no statement takes long.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _PAGE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TypeInfo:
-    """A type of the events that a store holds.
+    """An event type of a store.
 
     Attributes:
         type: its name, as it is stored.
-        events: how many events have it, up to the head.
-        first_position, first_recorded_at: where and when the first of them stands.
-        last_position, last_recorded_at: the same of the last.
+        events: how many events have this type, up to the head.
+        first_position, first_recorded_at: position and recorded time of the first of them.
+        last_position, last_recorded_at: position and recorded time of the last of them.
         is_registered: whether a class is registered for it.
-        upcasters: those that lead from it, in their order, as text.
+        upcasters: the upcasters that start from it, in order, as text.
     """
 
     type: str
@@ -49,8 +49,8 @@ class UnreadableEvent:
     """A stored event that cannot be read.
 
     Attributes:
-        stream, version, position: where it stands.
-        reason: why.
+        stream, version, position: the place of the event.
+        reason: why it cannot be read.
     """
 
     stream: str
@@ -65,9 +65,9 @@ class TypeCheck:
 
     Attributes:
         type: its name, as it is stored.
-        events: how many events have it.
+        events: how many events have this type.
         checked: how many of them were read: the first, the last and some at random.
-        failures: those that could not be.
+        failures: the events that could not be read.
     """
 
     type: str
@@ -85,7 +85,7 @@ class _Found:
 
 
 def types(codec: Codec) -> Operation[list[TypeInfo]]:
-    """What types there are; see `EventStore.types`."""
+    """List the event types; see `EventStore.types`."""
     found = yield from _count(samples=0)
     ends = {position for one in found.values() for position in (one.first, one.last)}
     times = {}
@@ -107,10 +107,10 @@ def types(codec: Codec) -> Operation[list[TypeInfo]]:
 
 
 def check_types(codec: Codec, *, samples: int) -> Operation[list[TypeCheck]]:
-    """Whether all types can be read; see `EventStore.check_types`."""
+    """Check that all event types can be read; see `EventStore.check_types`."""
     if not codec.classes and not codec.upcasting.steps:
         raise InvalidInput(
-            "without registered classes everything can be read: connect with events=[…]"
+            "no event classes are registered, so there is nothing to check: connect with events=[…]"
         )
     found = yield from _count(samples=validate_integer("samples", samples))
     checks = []
@@ -122,7 +122,7 @@ def check_types(codec: Codec, *, samples: int) -> Operation[list[TypeCheck]]:
             try:
                 decode_rows(codec, [row])
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
-                # Where it stands is told apart, so that what fails alike is told once.
+                # The location is reported separately, so that equal failures are reported once.
                 reason = str(error).removeprefix(f"{event_location(*row[:3])}: ")
                 failures.append(UnreadableEvent(row[1], row[2], row[0], reason))
         checks.append(TypeCheck(name, one.events, len(positions), tuple(failures)))

@@ -1,13 +1,13 @@
 -- name: channels
--- A row a channel, in order of name: channel, its streams, its events.
+-- One row per channel, in order of name: channel, number of streams, number of events.
 SELECT channel, count(*), sum(version + 1)::bigint
 FROM indelible.recorded_streams
 GROUP BY channel
 ORDER BY channel
 
 -- name: event_types
--- A row a type of the events in a range of positions: how many they are, the first and the last
--- position, and positions taken at random (null where none are wanted).
+-- One row per event type in a range of positions: how many events it has, the first and the last
+-- position, and random positions (null if none are requested).
 SELECT
     type,
     count(*),
@@ -24,6 +24,6 @@ GROUP BY type
 SELECT indelible.renew_epoch()
 
 -- name: statistics
--- One row: the last position handed out, and the bytes on disk of tables and indexes.
+-- One row: the last assigned position, and the bytes on disk of tables and indexes.
 SELECT last_position, bytes
 FROM indelible.size()

@@ -25,9 +25,9 @@ class StoreStats:
         streams: how many streams there are.
         events: how many events they hold.
         head: the settled position.
-        last_position: the last position handed out, settled or not.
-        bytes: what the store's tables and indexes take on disk.
-        channels: the same per channel, in order of name.
+        last_position: the last assigned position, settled or not.
+        bytes: the size of the store's tables and indexes on disk.
+        channels: the streams and events per channel, in order of name.
     """
 
     streams: int
@@ -39,7 +39,7 @@ class StoreStats:
 
 
 def stats() -> Operation[StoreStats]:
-    """The size of the store."""
+    """Return the size of the store."""
     settled = yield from head()
     ((last_position, size),) = yield Statement("admin.statistics")
     channels = tuple(ChannelStats(*row) for row in (yield Statement("admin.channels")))

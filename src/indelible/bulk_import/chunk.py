@@ -1,7 +1,8 @@
-"""A chunk of an import: events that are stored together, as the database takes them.
+"""A chunk of an import: events that are stored together, in the form that the database takes.
 
-Its keys tell the database for which streams and ids places are to be secured; its rows are copied
-to the places that are. docs/explanation/bulk-import.md says why nothing is lost or doubled.
+The keys of a chunk name the streams and ids for which the database reserves positions. Its rows are
+copied to the reserved positions. docs/explanation/bulk-import.md explains why no event is lost or
+duplicated.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from indelible.postgres.binary import COPY_END, COPY_HEAD, NULL, array, column, 
 from indelible.streams.info import StreamChange
 
 STEP = 100
-"""How many events are made, or sent, in one go."""
+"""How many events are prepared or sent in one step."""
 
 
 class LifeCycle(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """What was done to a stream as a whole, as an export has it on the line of its last event.
+    """The life cycle of a stream, as an export has it on the line of the stream's last event.
 
     Attributes:
-        closed_at, archived_at, erased_at: those of the stream.
-        changes: who did it, when and why, in order.
+        closed_at, archived_at, erased_at: when the stream was closed, archived and erased.
+        changes: the life cycle changes of the stream, in order.
     """
 
     closed_at: datetime | None = None
@@ -38,15 +39,15 @@ class LifeCycle(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True)
 class ImportStream:
-    """What a chunk knows of one of its streams.
+    """A stream with events in a chunk.
 
     Attributes:
-        given_channel: the channel that its first event gave.
-        channel: the channel that is meant; None for that of its name.
-        count: how many events of it the chunk has.
-        before: the version that it must have before the first of them; None for any.
+        given_channel: the channel that its first event names.
+        channel: the channel to use; None for the channel in its name.
+        count: how many events of the stream the chunk has.
+        before: the version that the stream must have before the first of them; None for any.
         is_erased: whether any of them is erased.
-        life_cycle: what was done to the stream as a whole after the last of them, if that is known.
+        life_cycle: the life cycle of the stream after the last of them, if known.
     """
 
     given_channel: str | None
@@ -57,7 +58,7 @@ class ImportStream:
     life_cycle: LifeCycle | None = None
 
     def add(self, stream: str, version: int | None) -> None:
-        """Note one event more, and check that its version follows the one before it."""
+        """Count one more event, and check that its version follows the previous one."""
         if version is not None:
             before = version - self.count - 1
             if self.before is None:
@@ -65,15 +66,15 @@ class ImportStream:
             elif self.before != before:
                 raise InvalidInput(
                     f"version {version} of stream {stream!r} does not follow version"
-                    f" {self.before + self.count} before it: versions have no gaps"
+                    f" {self.before + self.count}, the one before it: versions must have no gaps"
                 )
         self.count += 1
 
 
 class ChunkEvent(msgspec.Struct, gc=False):
-    """An event that has been checked, field by field.
+    """A checked event, field by field.
 
-    Unknown to Python's garbage collection, which would look through thousands of them in vain.
+    Python's garbage collector does not track it: scanning thousands of them would be in vain.
     """
 
     place: int
@@ -90,14 +91,14 @@ class ChunkEvent(msgspec.Struct, gc=False):
 
 
 class Chunk:
-    """Events that are stored together, or none of them.
+    """Events that are stored in one transaction, all or none.
 
     Attributes:
-        events: in the order of the input.
-        of_streams: what it knows of their streams, by name.
-        names: those of the streams, in order of their bytes, which is that of code points.
-        keys: what tells the places of its events.
-        was_refused: whether to look for each of its ids: mostly the first tells enough.
+        events: the events, in the order of the input.
+        of_streams: the streams of the events, by name.
+        names: the names of the streams in byte order, which is the order of code points.
+        keys: the parameters with which positions are reserved.
+        was_refused: whether to look for each of its ids. Before that, only the first id is checked.
     """
 
     def __init__(self) -> None:
@@ -111,7 +112,7 @@ class Chunk:
         return len(self.events)
 
     def after(self, count: int) -> Chunk:
-        """Give it without the events at its beginning."""
+        """Return the chunk without the first `count` events."""
         remaining = Chunk()
         remaining.events = self.events[count:]
         for event in remaining.events:
@@ -125,7 +126,7 @@ class Chunk:
         return remaining.seal()
 
     def seal(self) -> Chunk:
-        """Give it with its names and keys, when all its events are there."""
+        """Set the names and keys after all events were added, and return the chunk."""
         names = self.names = sorted(self.of_streams)
         of_streams = [self.of_streams[name] for name in names]
         self.keys = {
@@ -142,12 +143,12 @@ class Chunk:
         return self
 
     def ids(self) -> dict[str, object]:
-        """Give the ids that are looked for."""
+        """Return the parameters with the ids to look for."""
         events = self.events if self.was_refused else self.events[:1]
         return {"ids": column("uuid", [event.id for event in events])}
 
     def archived(self, stream_ids: Sequence[int]) -> list[int]:
-        """Give those of the streams whose events are to be moved out of the way."""
+        """Return the ids of the streams whose events are to be archived."""
         life_cycles = (self.of_streams[name].life_cycle for name in self.names)
         return [
             stream_id
@@ -158,7 +159,7 @@ class Chunk:
         ]
 
     def _life_cycles(self, of_streams: Sequence[ImportStream]) -> str | None:
-        """Give what is to be noted of the streams; mostly nothing."""
+        """Return the life cycles of the streams to store; None without any."""
         life_cycles = [
             {
                 "ordinal": number,
@@ -183,7 +184,7 @@ class Chunk:
         }
 
     def contents(self) -> dict[str, object]:
-        """Give all that the events say."""
+        """Return the contents of the events as parameters."""
         names, events = self.names, self.events
         numbers = {name: number for number, name in enumerate(names, start=1)}
         return {
@@ -206,7 +207,7 @@ class Chunk:
         last_versions: Sequence[int],
         positions: Sequence[int],
     ) -> Iterator[bytes]:
-        """Give the events as a binary COPY takes them, at the places that are secured for them."""
+        """Return the events at their reserved positions, in the format of a binary COPY."""
         ids = dict(zip(self.names, stream_ids, strict=True))
         versions = dict(zip(self.names, last_versions, strict=True))
         types: dict[str, bytes] = {}
@@ -238,7 +239,7 @@ class Chunk:
 
 
 def _optional_fields(event: ChunkEvent, recorded: int) -> bytes:
-    """The fields of a row that most events do not have."""
+    """Return the fields of a row that most events do not have."""
     metadata, tags, valid_at = event.metadata, event.tags, event.valid_at
     if metadata is None and tags is None and valid_at is None and not event.is_erased:
         return _NO_OPTIONAL_FIELDS
@@ -256,7 +257,7 @@ def _optional_fields(event: ChunkEvent, recorded: int) -> bytes:
 
 
 _NO_OPTIONAL_FIELDS = NULL * 4
-_ERASED_BEFORE = Struct(">iq").pack(8, 0)  # erased before it came here, by no change of this store
+_ERASED_BEFORE = Struct(">iq").pack(8, 0)  # erased before the import, not by a change in this store
 _row = Struct(">hiqiqiqiqi16s").pack
 _json = Struct(">ib").pack  # its length, and the version of the format
 _moment = Struct(">iq").pack

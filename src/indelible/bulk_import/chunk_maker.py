@@ -1,4 +1,4 @@
-"""Make a chunk step by step, while the database is waited for."""
+"""Prepare a chunk step by step, while the import waits for the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .operations import Importing
 
 
 class ChunkMaker:
-    """A chunk in the making: step by step, while the database is waited for."""
+    """Prepares a chunk step by step, while the import waits for the database."""
 
     def __init__(self, importing: Importing, events: list[Any]) -> None:
         self._importing = importing
@@ -22,10 +22,10 @@ class ChunkMaker:
         self._error: Exception | None = None
 
     def step(self) -> bool:
-        """Make some of it, or note what is wrong: that does not concern the chunk before.
+        """Prepare some events. An error is kept for `chunk`: it does not concern earlier chunks.
 
         Returns:
-            Whether there is more to be made.
+            Whether more events are left to prepare.
         """
         if self._chunk is None and self._error is None:
             try:
@@ -38,7 +38,7 @@ class ChunkMaker:
         return self._chunk is None and self._error is None
 
     def chunk(self) -> Chunk:
-        """Give all of it, or say what is wrong with it."""
+        """Prepare the rest, and return the chunk or raise its error."""
         while self.step():
             pass
         if self._error is not None:
@@ -51,11 +51,11 @@ def check_events(events: Any) -> Iterable[Any]:
     """Check that events can be iterated over one by one.
 
     Raises:
-        InvalidInput: they cannot.
+        InvalidInput: they cannot be.
     """
     if isinstance(events, str | bytes) or not isinstance(events, Iterable):
         raise InvalidInput(
-            "import_events takes an iterable of lines or events, such as an open file, not"
+            "events must be an iterable of lines or events, such as an open file, not"
             f" {type(events).__name__}"
         )
     return events

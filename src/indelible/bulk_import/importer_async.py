@@ -17,7 +17,7 @@ from .operations import AsyncImportable, Importing, is_full, size_of, take_chunk
 async def import_events_async(
     engine: AsyncPoolEngine, importing: Importing, events: AsyncImportable
 ) -> None:
-    """Import all events, awaiting."""
+    """Import all events."""
     remaining = _batches(events)
     batch: list[Any] = await anext(remaining, [])
     maker = ChunkMaker(importing, batch)
@@ -45,7 +45,7 @@ async def import_events_async(
 
 
 async def _batches(events: AsyncImportable) -> AsyncIterator[list[Any]]:
-    """Take the events of a chunk at a time. To take them may wait, as for a file."""
+    """Take the events of one chunk at a time. This may block, for example on a file."""
     if isinstance(events, AsyncIterable):
         pending: list[Any] = []
         size = 0
@@ -63,6 +63,6 @@ async def _batches(events: AsyncImportable) -> AsyncIterator[list[Any]]:
 
 
 async def _make(maker: ChunkMaker) -> None:
-    """Make a chunk, with time for other tasks between the steps."""
+    """Prepare a chunk, and let other tasks run between the steps."""
     for _ in iter(maker.step, False):
         await asyncio.sleep(0)

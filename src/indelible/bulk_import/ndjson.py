@@ -15,7 +15,7 @@ NO_METADATA = msgspec.Raw(b"{}")
 
 
 class ImportLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One line of NDJSON: what `indelible log --json` writes, or as little as three fields."""
+    """One line of NDJSON, as `indelible log --json` writes it; three fields are enough."""
 
     stream: str
     type: str
@@ -30,7 +30,7 @@ class ImportLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     erased: bool = False
     life: LifeCycle | None = None
     position: Any = None
-    """Where it stood in the other store: not kept."""
+    """The position in the other store; it is not kept."""
 
 
 read_line: Callable[[bytes | str], ImportLine] = msgspec.json.Decoder(ImportLine).decode

@@ -45,17 +45,17 @@ from .ndjson import NO_METADATA, ImportLine, read_line
 from .types import ImportEvent, ImportResult
 
 Importable = Iterable[bytes | str | ImportEvent | RecordedEvent]
-"""What `import_events` takes."""
+"""The input of `import_events`."""
 
 AsyncImportable = Importable | AsyncIterable[bytes | str | ImportEvent | RecordedEvent]
-"""What its async variant takes."""
+"""The input of the async `import_events`."""
 
 CHUNK_EVENTS = 10_000
 CHUNK_BYTES = 8 * 1024 * 1024
-"""How many events, or bytes of lines, fill a chunk: readers of the log wait for its transaction."""
+"""How many events, or bytes of lines, fill a chunk. Readers of the log wait for its transaction."""
 
 _SHOWN = 10
-"""How many duplicates an error names at most."""
+"""The most duplicates that an error names."""
 
 _TYPES_REMEMBERED = 10_000
 
@@ -63,7 +63,7 @@ _LINES = (bytes, str)
 
 
 def take_chunk(events: Iterator[Any]) -> list[Any]:
-    """Take as many events as a chunk has; none at the end."""
+    """Take the events of one chunk; an empty list at the end."""
     batch: list[Any] = []
     size = 0
     while step := list(islice(events, min(STEP, CHUNK_EVENTS - len(batch)))):
@@ -75,24 +75,24 @@ def take_chunk(events: Iterator[Any]) -> list[Any]:
 
 
 def size_of(events: Sequence[Any]) -> int:
-    """How much events count towards the size of a chunk: lines their length, others nothing."""
+    """Return how much events add to the size of a chunk: the length of lines, 0 for others."""
     return sum(len(event) for event in events if isinstance(event, _LINES))
 
 
 def is_full(count: int, size: int) -> bool:
-    """Whether so many events of such a size fill a chunk."""
+    """Return whether this number of events, or this size, fills a chunk."""
     return count >= CHUNK_EVENTS or size >= CHUNK_BYTES
 
 
 class Importing:
-    """One run of an import: takes events, gives chunks, and writes them.
+    """One run of an import: takes events, makes chunks, and writes them.
 
     Args:
         settings: the store's codec and settings.
-        source: what the events come from; ids are made from it where an event has none.
-        keep_recorded_at: whether to keep the time at which an event was recorded first.
-        inline: the inline projections that serve, and the types that they take (None for all).
-        past_inline: whether to import what they take all the same.
+        source: the source of the events. Ids are derived from it for events without an id.
+        keep_recorded_at: whether to keep the original recorded time of events.
+        inline: the serving inline projections, and the event types of each (None for all).
+        past_inline: whether to import events of these types without updating the projections.
     """
 
     result: ImportResult
@@ -118,10 +118,10 @@ class Importing:
         self.result = ImportResult(imported=0, skipped=0, position=0)
 
     def add(self, events: Iterable[Any]) -> None:
-        """Check events, and add them to the chunk that is being made.
+        """Check events, and add them to the current chunk.
 
         Raises:
-            InvalidInput: one of them cannot be stored.
+            InvalidInput: an event cannot be stored.
         """
         try:
             for event in events:
@@ -137,27 +137,27 @@ class Importing:
             raise
 
     def finish(self) -> Chunk:
-        """Give the chunk that was being made; the next one begins.
+        """Return the current chunk, and begin the next one.
 
         Raises:
-            InvalidInput: an id stands in it twice.
+            InvalidInput: an id is used twice in the chunk.
         """
         chunk, self._chunk = self._chunk, Chunk()
         ids: set[bytes] = set()
         for event in chunk.events:
             if event.id in ids:
                 raise InvalidInput(
-                    f"{self._unit} {event.place:,}: event id {UUID(bytes=event.id)} stands twice:"
-                    " give each event its own"
+                    f"{self._unit} {event.place:,}: event id {UUID(bytes=event.id)} is used twice:"
+                    " give each event its own id"
                 )
             ids.add(event.id)
         return chunk.seal()
 
     def begin(self, chunk: Chunk) -> Statement:
-        """Give the statement that secures the places of the events.
+        """Return the statement that reserves the positions of the events.
 
-        That an id is there is mostly told by the first one, or else by the unique key and the
-        check: then the chunk is tried once more, and each id is looked for.
+        The first try looks for the first id only. If another id exists, the unique key or the
+        check rejects the chunk. The chunk is then retried, and each id is looked for.
         """
         return AppendStatement(
             "bulk_import.reserve",
@@ -166,10 +166,10 @@ class Importing:
         )
 
     def retry(self, chunk: Chunk, conflict: TransactionConflict | None = None) -> Chunk:
-        """Give a chunk that was refused, so that it is tried once more.
+        """Return a rejected chunk for a second try.
 
         Raises:
-            TransactionConflict: it was already.
+            TransactionConflict: it was rejected twice.
         """
         if conflict is not None and chunk.was_refused:
             raise conflict
@@ -177,7 +177,7 @@ class Importing:
         return chunk
 
     def rows(self, chunk: Chunk, reserved: Rows) -> Iterator[bytes] | None:
-        """Give the rows to be copied; None where the transaction is to be undone."""
+        """Return the rows to copy; None if the transaction must be rolled back."""
         ((outcome, _, taken_at, stream_ids, versions, first, positions),) = reserved
         if outcome != "ready":
             return None
@@ -186,21 +186,21 @@ class Importing:
         return chunk.rows(taken_at, stream_ids, versions, positions)
 
     def check(self, chunk: Chunk, reserved: Rows) -> Statement:
-        """Give the statement that looks for the ids of the copied rows in the archive."""
+        """Return the statement that looks for the ids of the copied rows in the archive."""
         ((_, _, _, stream_ids, _, first, positions),) = reserved
         last = _last(chunk, first, positions)
         archived = chunk.archived(stream_ids)
         return Statement("bulk_import.check", {"first": first, "last": last, "archived": archived})
 
     def finish_chunk(self, chunk: Chunk, reserved: Rows) -> Operation[Chunk]:
-        """Note what became of a chunk.
+        """Record the outcome of a chunk.
 
         Returns:
-            What is left of it: nothing where it was imported or was there, or else what comes
-            after the events at its beginning that were there.
+            The rest of the chunk. It is empty if the chunk was imported or existed before.
+            Otherwise it starts after the first events, which existed before.
 
         Raises:
-            DuplicateEvent, WrongExpectedVersion, ChannelMismatch, InvalidInput: nothing of the
+            DuplicateEvent, WrongExpectedVersion, ChannelMismatch, InvalidInput: no event of the
                 chunk was stored.
         """
         ((outcome, facts, _, _, _, first, positions),) = reserved
@@ -219,18 +219,18 @@ class Importing:
                 self.result = replace(self.result, skipped=skipped, position=position)
                 return chunk.after(skipped_count)
         elif outcome != "in_future" and not chunk.was_refused:
-            return self.retry(chunk)  # an id that is there tells more than a version
+            return self.retry(chunk)  # an existing id explains more than a wrong version
         index, error = _refusal(outcome, facts, chunk)
         raise error.add_location(f"{self._unit} {chunk.events[index].place:,}")
 
     def connection_lost(self, chunk: Chunk, loss: ConnectionLost) -> ConnectionLost:
-        """Say what to do where it is not known whether a chunk was stored."""
+        """Return the error to raise if it is unknown whether a chunk was stored."""
         return ConnectionLost(
-            f"{loss}; or run the import again, which skips what is there",
+            f"{loss}; or run the import again: it skips the events that exist",
             [UUID(bytes=event.id) for event in chunk.events],
         )
 
-    # Events of every form -----------------------------------------------------------------
+    # The forms of events ------------------------------------------------------------------
 
     def _add_value(self, event: object) -> None:
         if isinstance(event, ImportEvent):
@@ -241,8 +241,8 @@ class Importing:
             event_type = event.type
         else:
             raise InvalidInput(
-                "import_events takes lines of NDJSON, ImportEvent or RecordedEvent values, not"
-                f" {event!r}"
+                "an event to import must be a line of NDJSON, an ImportEvent or a RecordedEvent,"
+                f" not {event!r}"
             )
         of_stream = self._stream(event.stream, event.channel)
         self._check_type(event_type)
@@ -268,12 +268,12 @@ class Importing:
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             if not text.strip():
                 return
-            raise InvalidInput(f"it is not the JSON that is wanted: {error}") from error
+            raise InvalidInput(f"not a valid event in JSON: {error}") from error
         event_type = line.type
         of_stream = self._stream(line.stream, line.channel)
         self._check_type(event_type)
         codec = self._append_settings.codec
-        # Read whole, and then kept as it is: to write it again would take longer.
+        # Parsed to check it, then stored as it is: encoding it again would take longer.
         data, metadata = bytes(line.data), None
         codec.check(event_type, data)
         if line.metadata is not NO_METADATA:
@@ -283,7 +283,9 @@ class Importing:
             elif not isinstance(codec.check(event_type, metadata, field="metadata"), dict):
                 raise InvalidInput(f"the metadata of event {event_type!r} must be a JSON object")
         if line.erased and (data != b"null" or metadata is not None):
-            raise InvalidInput(f"event {event_type!r} is erased, and has data or metadata")
+            raise InvalidInput(
+                f"event {event_type!r} is erased, so it must not have data or metadata"
+            )
         check_size(self._append_settings, event_type, len(data) + len(metadata or b""))
         tags = () if line.erased else codec.tags_of(event_type, line.data, data)
         self._append(
@@ -315,8 +317,8 @@ class Importing:
             recorded_at = validate_timestamp("recorded_at", recorded_at)
         if of_stream.life_cycle is not None and of_stream.life_cycle.closed_at is not None:
             raise InvalidInput(
-                f"stream {event.stream!r} was closed after its event before this one: what was done"
-                " to a stream stands on the line of its last event"
+                f"stream {event.stream!r} was closed after the event before this one: put the life"
+                " cycle of a stream on the line of its last event"
             )
         of_stream.add(event.stream, version)
         self._chunk.events.append(
@@ -345,9 +347,8 @@ class Importing:
             of_stream = of_streams[stream] = ImportStream(given_channel, channel)
         elif given_channel != of_stream.given_channel:
             raise InvalidInput(
-                f"stream {stream!r} is given channel {given_channel!r} here and"
-                f" {of_stream.given_channel!r} shortly before: a stream belongs to one"
-                " channel for ever"
+                f"stream {stream!r} has channel {given_channel!r} here and"
+                f" {of_stream.given_channel!r} shortly before: a stream belongs to one channel"
             )
         return of_stream
 
@@ -360,9 +361,9 @@ class Importing:
         ]
         if stale and not self._past_inline:
             raise InvalidInput(
-                f"inline projection {stale[0]!r} takes {event_type!r}, and an import does not bring"
-                " inline projections up to date: import past them (--past-inline,"
-                f" past_inline=True), and then build them anew: {rebuild_command(stale[0])}"
+                f"inline projection {stale[0]!r} handles {event_type!r}, but an import does not"
+                " update inline projections: import without them (--past-inline, past_inline=True),"
+                f" then rebuild them: {rebuild_command(stale[0])}"
             )
         if missing := set(stale).difference(self.result.stale):
             self.result = replace(self.result, stale=tuple(sorted((*self.result.stale, *missing))))
@@ -371,15 +372,15 @@ class Importing:
         self._types.add(event_type)
 
     def _derived_id(self) -> bytes:
-        """The id of an event that has none: the same in each run of the import.
+        """Return the id for an event without one: the same in each run of the import.
 
-        A UUID of version 8 that begins with the event's place in its source, so that ids of a
-        source stand together in their index, in order.
+        It is a UUID of version 8 that begins with the event's place in its source. So the ids of a
+        source are next to each other in their index, in order.
         """
         if self._source is None:
             raise InvalidInput(
-                "it has no id: give it one, or give the import a source=… that ids are made from,"
-                " so that it can be run again"
+                "the event has no id: add one, or pass source=… to derive ids from, so that the"
+                " import can be run again"
             )
         digest = blake2b(b"%d %b" % (self._count, self._source), digest_size=10).digest()
         hashed = int.from_bytes(digest, "big")
@@ -388,7 +389,7 @@ class Importing:
 
 
 def _last(chunk: Chunk, first: int, positions: list[int] | None) -> int:
-    """The position of the last event of a chunk."""
+    """Return the position of the last event of a chunk."""
     return positions[-1] if positions else first + len(chunk) - 1
 
 
@@ -399,7 +400,7 @@ def _version(version: object) -> int:
 
 
 class _Refused(msgspec.Struct):
-    """Why a chunk was refused: the matter with one of its events or streams, counted from 1."""
+    """Why a chunk was rejected: the error of one of its events or streams, counted from 1."""
 
     ordinal: int
     id: UUID | None = None
@@ -412,12 +413,12 @@ class _Refused(msgspec.Struct):
 
 
 def _refusal(outcome: str, facts: bytes, chunk: Chunk) -> tuple[int, IndelibleError]:
-    """The index of the event that the chunk was refused for, and the error that says why."""
+    """Return the index of the event for which the chunk was rejected, and the error."""
     if outcome == "in_future":
         recorded_at = [event.recorded_at for event in chunk.events]
         latest = max(filter(None, recorded_at))
         return recorded_at.index(latest), InvalidInput(
-            f"recorded_at {latest} is in the future: an event is recorded when it has happened"
+            f"recorded_at {latest} is in the future: it must be a past time"
         )
     if outcome == "known":
         duplicates = msgspec.json.decode(facts, type=list[_Refused])

@@ -11,18 +11,19 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class ImportEvent:
-    """An event to be imported.
+    """An event to import.
 
     Attributes:
-        stream: the stream that it goes to.
-        data: the fact: an instance of a registered class, or anything that can be written as JSON.
-        type: what kind of fact it is; by default that of the data's class.
-        id: its identity; by default made from the `source` and place of the import.
+        stream: the stream to append to.
+        data: the event's data: an instance of a registered class, or anything that can be written
+            as JSON.
+        type: the event type; by default that of the data's class.
+        id: its id; by default derived from the `source` of the import and its place in it.
         version: the version that it must get; by default the next one of its stream.
-        metadata: what is known about it.
-        tags: labels `key:value`.
-        valid_at: when the fact holds in the world; by default when it is recorded.
-        recorded_at: when it was recorded first; counts only with `keep_recorded_at`.
+        metadata: the event's metadata.
+        tags: tags in the form `key:value`.
+        valid_at: the valid time; by default the recorded time.
+        recorded_at: the original recorded time; used only with `keep_recorded_at`.
         channel: the stream's channel, as for `append`.
     """
 
@@ -40,14 +41,13 @@ class ImportEvent:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import did.
+    """The result of an import.
 
     Attributes:
         imported: how many events it stored.
-        skipped: how many were there already, from an earlier run.
+        skipped: how many events it skipped, because an earlier run stored them.
         position: the position of the last event; 0 without any.
-        stale: the inline projections that take events of the import and have not seen them: they
-            are to be built anew.
+        stale: the inline projections that missed events of the import. Rebuild them.
     """
 
     imported: int

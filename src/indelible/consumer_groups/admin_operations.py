@@ -22,7 +22,7 @@ from .types import GroupInfo, GroupSettings, GroupStart, GroupWorker, ParkedEven
 def create(
     name: str, settings: GroupSettings, *, start: GroupStart, exists: Literal["raise", "change"]
 ) -> Operation[bool]:
-    """Create a group, or change the settings of the one that is there."""
+    """Create a group, or change the settings of an existing one."""
     validate_name("group", name)
     if exists not in ("raise", "change"):
         raise InvalidInput(f'exists must be "raise" or "change", not {exists!r}')
@@ -42,7 +42,7 @@ def create(
 
 
 def settings_of(name: str) -> Operation[GroupSettings]:
-    """What a group reads, and how."""
+    """Return the settings of a group."""
     rows = yield Statement("consumer_groups.get", {"group": validate_name("group", name)})
     if not rows:
         yield from not_found(name)
@@ -50,7 +50,7 @@ def settings_of(name: str) -> Operation[GroupSettings]:
 
 
 def info(codec: Codec, name: str) -> Operation[GroupInfo]:
-    """How a group stands."""
+    """Return the status of a group."""
     rows = yield Statement("consumer_groups.get", {"group": validate_name("group", name)})
     if not rows:
         yield from not_found(name)
@@ -95,23 +95,23 @@ def info(codec: Codec, name: str) -> Operation[GroupInfo]:
 
 
 def names() -> Operation[list[str]]:
-    """What groups there are, in order of name."""
+    """List the names of all groups, in order of name."""
     return [name for (name,) in (yield Statement("consumer_groups.list"))]
 
 
 def infos(codec: Codec) -> Operation[list[GroupInfo]]:
-    """How all groups stand, in order of name."""
+    """Return the status of all groups, in order of name."""
     groups = []
     for name in (yield from names()):
         try:
             groups.append((yield from info(codec, name)))
         except GroupNotFound:
-            continue  # deleted since
+            continue  # deleted in the meantime
     return groups
 
 
 def checkpoint(name: str) -> Operation[int]:
-    """Up to where a group is done."""
+    """Return the checkpoint of a group."""
     rows = yield Statement("consumer_groups.checkpoint", {"group": validate_name("group", name)})
     if not rows:
         yield from not_found(name)
@@ -119,7 +119,7 @@ def checkpoint(name: str) -> Operation[int]:
 
 
 def reset(name: str, to: GroupStart) -> Operation[int]:
-    """Send a group to another position."""
+    """Move a group to another position, and return that position."""
     validate_name("group", name)
     ((position,),) = yield Statement(
         "consumer_groups.reset", {"group": name, **(yield from _start(to))}
@@ -139,7 +139,7 @@ def delete(name: str) -> Operation[None]:
 
 
 def parked(name: str, *, key: str | None, limit: int | None) -> Operation[list[ParkedEvent]]:
-    """The events that a group has set aside, in order of position."""
+    """List the parked events of a group, in order of position."""
     yield from settings_of(name)
     rows = yield Statement(
         "consumer_groups.parked",
@@ -155,7 +155,7 @@ def parked(name: str, *, key: str | None, limit: int | None) -> Operation[list[P
 def act_on_parked(
     name: str, action: Literal["replay", "discard"], *, position: int | None, key: str | None
 ) -> Operation[int]:
-    """Have parked events tried again, or give them up; return how many."""
+    """Replay or discard parked events, and return their number."""
     yield from settings_of(name)
     ((count,),) = yield Statement(
         "consumer_groups.replay" if action == "replay" else "consumer_groups.discard",
@@ -169,7 +169,7 @@ def act_on_parked(
 
 
 def not_found(name: str) -> Operation[NoReturn]:
-    """Raise that there is no such group, naming those that there are."""
+    """Raise GroupNotFound with the names of the existing groups."""
     raise GroupNotFound(name, (yield from names()))
 
 
@@ -188,8 +188,8 @@ def _start(start: object) -> Operation[dict[str, object]]:
             after = start
         case _:
             raise InvalidInput(
-                'a group begins at "beginning", at "head", after a position or at a moment, not'
-                f" at {start!r}"
+                'the start of a group must be "beginning", "head", a position or a datetime, not'
+                f" {start!r}"
             )
     return {"after": after, "since": since}
 
@@ -207,7 +207,9 @@ def _settings_parameters(settings: GroupSettings) -> dict[str, object]:
         ("lease", settings.lease, 0.2),
     ):
         if not _is_number(value) or not least <= value < 1e6:
-            raise InvalidInput(f"{what} must be {least} seconds or more, not {value!r}")
+            raise InvalidInput(
+                f"{what} must be at least {least} and less than 1,000,000 seconds, not {value!r}"
+            )
     return {
         "items": items_json(check_query(settings.query)),
         "partition_by": None if settings.partition_by == "stream" else settings.partition_by,

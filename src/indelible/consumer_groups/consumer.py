@@ -1,4 +1,4 @@
-"""A consumer: the thread of one worker, which hands out deliveries."""
+"""Consumer: runs one worker in a thread and hands out deliveries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .progress import InFlightEvent
 from .worker import Worker
 
 AHEAD = 16
-"""How many events wait ready for whoever takes the next one."""
+"""How many events a consumer holds ready for `take`."""
 
 _log = logging.getLogger("indelible")
 
@@ -33,8 +33,9 @@ _log = logging.getLogger("indelible")
 class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
     """A worker of a consumer group; see `Group.consume`.
 
-    A context manager: at its end what was not acked is given back at once. Any number of threads
-    may take from it, each its own events; events of one stream come in order, one at a time.
+    A consumer is a context manager. At the end of the block, events without an outcome are given
+    back at once. Any number of threads may take events; each event goes to one thread. Events of
+    one stream are handed out in order, one at a time.
     """
 
     def __init__(
@@ -72,17 +73,17 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
 
     @property
     def slices(self) -> int:
-        """How many of the group's 1,024 slices this worker has."""
+        """The number of the group's 1,024 slices that this worker owns."""
         return self._worker.slices
 
     def take(self, timeout: float | None = None) -> Delivery[Any, Bound] | None:
         """Take the next event.
 
         Args:
-            timeout: seconds to wait at most; None for no bound.
+            timeout: seconds to wait at most; None to wait without a limit.
 
         Returns:
-            It; None when the time is over or the consumer was stopped.
+            The event; None if the time is over or the consumer was stopped.
 
         Raises:
             GroupNotFound: the group was deleted.
@@ -106,15 +107,18 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
                 self._takers -= 1
 
     def stop(self) -> None:
-        """Hand out nothing more, at once; what is in hands may still be acked until `close`."""
+        """Stop handing out events. Events already handed out can be acked until `close`."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
         self._woken.set()
 
     def close(self) -> None:
-        """Stop, give back what was not acked, and end the lease. Closing twice is allowed."""
-        if not self._origin.is_here:  # it is another process's, which goes on with it
+        """Stop, give back events without an outcome, and end the lease.
+
+        Closing twice is allowed.
+        """
+        if not self._origin.is_here:  # another process owns this consumer and still uses it
             return
         self.stop()
         self._is_closed = True
@@ -144,7 +148,7 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         self._woken.set()
 
     def _step(self) -> float | None:
-        """Do what there is to do; return how long to rest then, or None where it has ended."""
+        """Run one turn; return the seconds to wait after it, or None if the worker has ended."""
         show_life(self._lease, self._worker, 0)
         pause = 0.0
         try:
@@ -203,7 +207,7 @@ def _work(
     woken: threading.Event,
 ) -> None:
     try:
-        # Holding no consumer while it rests: one that is forgotten gives back what it held.
+        # The thread holds no reference while it waits, so a dropped consumer gives back its events.
         while (consumer := reference()) is not None and not consumer._is_closed:
             woken.clear()
             pause = consumer._step()
@@ -216,8 +220,11 @@ def _work(
         watch.leases.drop(lease)
     try:
         engine.run(worker.leave())
-    except IndelibleError as error:  # the lease ends by itself
-        _log.warning("a worker could not give back what it held: %s", error)
+    except IndelibleError as error:
+        _log.warning(
+            "a worker could not give back its events; they are free when its lease expires: %s",
+            error,
+        )
 
 
 def _leave(watch: HeadWatcher, lease: Lease, woken: threading.Event) -> None:
@@ -227,12 +234,18 @@ def _leave(watch: HeadWatcher, lease: Lease, woken: threading.Event) -> None:
 
 
 def hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:
-    """Hold the lease of a worker, which `show_life` renews."""
+    """Create the lease of a worker. `show_life` has it renewed."""
     return watch.leases.hold(f"the lease of a worker of group {worker.group!r}")
 
 
 def show_life(lease: Lease, worker: Worker, pause: float) -> None:
-    """Show that a worker is alive; it shows so again after so many seconds at most."""
+    """Have the lease of a worker renewed.
+
+    Args:
+        lease: the lease.
+        worker: the worker.
+        pause: seconds until the worker calls this again, at most.
+    """
     lease.show_life(
         worker.renewal(),
         seconds=worker.settings.lease,
@@ -243,6 +256,6 @@ def show_life(lease: Lease, worker: Worker, pause: float) -> None:
 
 def event_of(item: InFlightEvent) -> RecordedEvent:
     """Return the event of an item that the worker has handed out."""
-    if item.event is None:  # the worker hands out only what could be read
+    if item.event is None:  # the worker hands out only events that it could decode
         raise AssertionError(item)
     return item.event

@@ -1,4 +1,4 @@
-"""A consumer: the task of one worker, which hands out deliveries."""
+"""Consumer: runs one worker in a task and hands out deliveries."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ _log = logging.getLogger("indelible")
 class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
     """A worker of a consumer group; see `AsyncGroup.consume`.
 
-    A context manager: at its end what was not acked is given back at once. Any number of tasks may
-    take from it, each its own events; events of one stream come in order, one at a time.
+    A consumer is a context manager. At the end of the block, events without an outcome are given
+    back at once. Any number of tasks may take events; each event goes to one task. Events of one
+    stream are handed out in order, one at a time.
     """
 
     def __init__(
@@ -59,17 +60,17 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
 
     @property
     def slices(self) -> int:
-        """How many of the group's 1,024 slices this worker has."""
+        """The number of the group's 1,024 slices that this worker owns."""
         return self._worker.slices
 
     async def take(self, timeout: float | None = None) -> AsyncDelivery[Any, Bound] | None:
         """Take the next event.
 
         Args:
-            timeout: seconds to wait at most; None for no bound.
+            timeout: seconds to wait at most; None to wait without a limit.
 
         Returns:
-            It; None when the time is over or the consumer was stopped.
+            The event; None if the time is over or the consumer was stopped.
 
         Raises:
             GroupNotFound: the group was deleted.
@@ -99,15 +100,18 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
                 self._takers -= 1
 
     async def stop(self) -> None:
-        """Hand out nothing more, at once; what is in hands may still be acked until `close`."""
+        """Stop handing out events. Events already handed out can be acked until `close`."""
         async with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
         self._woken.set()
 
     async def close(self) -> None:
-        """Stop, give back what was not acked, and end the lease. Closing twice is allowed."""
-        if not self._origin.is_here:  # it is another process's, which goes on with it
+        """Stop, give back events without an outcome, and end the lease.
+
+        Closing twice is allowed.
+        """
+        if not self._origin.is_here:  # another process owns this consumer and still uses it
             return
         await self.stop()
         self._is_closed = True
@@ -152,11 +156,14 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
             self._watch.leases.drop(self._lease)
         try:
             await self._engine.run(self._worker.leave())
-        except IndelibleError as error:  # the lease ends by itself
-            _log.warning("a worker could not give back what it held: %s", error)
+        except IndelibleError as error:
+            _log.warning(
+                "a worker could not give back its events; they are free when its lease expires: %s",
+                error,
+            )
 
     async def _work_on(self) -> bool:
-        """Do what there is to do until it is closed; say whether it is."""
+        """Run turns until the consumer is closed; return whether it is closed."""
         supervisor = StepSupervisor("a worker waits", _log)
         pause = 0.0
         while not self._is_closed:

@@ -1,4 +1,4 @@
-"""An event that a consumer group has delivered, and how it went."""
+"""A delivered event of a consumer group, and the outcome of its handling."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ _log = logging.getLogger("indelible")
 
 
 class DeliveredEvent(Generic[Data_co]):
-    """An event of a consumer group, in the hands of one handler.
+    """An event of a consumer group that one handler handles.
 
-    Say how it went with `ack`, `nack`, `skip` or `park`; or enter it with `with`: the end of the
-    block acks it, an error nacks it and is logged, and the loop goes on. Until then no other event
-    of its stream is handed out.
+    Report the outcome with `ack`, `nack`, `skip` or `park`, or enter the event with `with`. The end
+    of the block acks the event. An error in the block is logged and nacks the event, and the loop
+    continues. Until the outcome is reported, no other event of its stream is handed out.
 
-    An event that is left without a word is given back: it is delivered again after the group's
-    `retry_after`, and no attempt is counted. That is so where the block is cancelled (the task that
-    it runs in is, also by a timeout around it), interrupted or left for good, and where the object
-    is dropped. A timeout inside the block is a failure as any other, and so is a cancellation of
-    something else that the block waits for.
+    An event without an outcome is given back: it is delivered again after the group's
+    `retry_after`, and no attempt is counted. An event is given back in these cases:
+
+    - The task that runs the block is cancelled, also by a timeout around the block.
+    - The block is interrupted or left for good.
+    - The object is dropped.
+
+    A timeout inside the block is a failure like any other. The same is true if something else that
+    the block waits for is cancelled.
     """
 
     _is_taken = _is_told = False
@@ -44,9 +48,12 @@ class DeliveredEvent(Generic[Data_co]):
         self._tell = tell
         self._verdicts = verdicts
         self.event: RecordedEvent[Data_co] = event
-        """The event as it stands in the store."""
+        """The event as it is stored."""
         self.attempt: int = item.attempt
-        """Which attempt this is: 1 for the first. A higher one may have run before, in part."""
+        """The number of this attempt: 1 for the first.
+
+        If it is higher, an earlier attempt may have run in part.
+        """
 
     @property
     def position(self) -> int:
@@ -65,60 +72,65 @@ class DeliveredEvent(Generic[Data_co]):
 
     @property
     def data(self) -> Data_co:
-        """The event's data: an instance of its class where one is registered."""
+        """The event's data: an instance of its class if one is registered."""
         return self.event.data
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What is known about the event."""
+        """The event's metadata."""
         return self.event.metadata
 
     def ack(self) -> None:
-        """Say that it is handled.
+        """Acknowledge the event: it was handled.
 
         Raises:
-            InvalidInput: something was said of it before.
+            InvalidInput: the event already has an outcome.
         """
         self._say("finished")
 
     def nack(self, error: object = None) -> None:
-        """Say that it failed: it is tried again later, and parked after too many attempts.
+        """Report a failure: the event is retried later, and parked after too many attempts.
 
         Args:
-            error: why; kept with the event.
+            error: why it failed; stored with the event.
 
         Raises:
-            InvalidInput: something was said of it before.
+            InvalidInput: the event already has an outcome.
         """
         self._item.error = None if error is None else describe(error)
-        self._item.reason = "its handler failed"
+        self._item.reason = "the handler failed"
         self._say("retry")
 
     def skip(self, reason: str = "") -> None:
-        """Say that it needs no handling: as `ack`, with a line in the log.
+        """Acknowledge an event that needs no handling, and log it.
+
+        Args:
+            reason: why it needs none, for the log.
 
         Raises:
-            InvalidInput: something was said of it before.
+            InvalidInput: the event already has an outcome.
         """
         _log.info("skipped event %d of stream %r: %s", self.position, self.stream, reason)
         self._say("finished")
 
     def park(self, reason: str = "parked by its handler", error: object = None) -> None:
-        """Set it aside for an operator; later events of its stream wait behind it.
+        """Park the event (dead letter) for an operator.
+
+        Later events of its stream wait behind it, unless the group's `park_blocks_stream` is off.
 
         Args:
-            reason: why; kept with the event.
-            error: the error, if there was one; kept with the event.
+            reason: why it is parked; stored with the event.
+            error: the error, if there was one; stored with the event.
 
         Raises:
-            InvalidInput: something was said of it before.
+            InvalidInput: the event already has an outcome.
         """
         self._item.error = None if error is None else describe(error)
         self._item.reason = describe(reason)
         self._say("park")
 
     def facts(self) -> dict[str, object]:
-        """Give what names it in a log: its stream, version, position, type and attempt."""
+        """Return what identifies it in a log: its stream, version, position, type and attempt."""
         return {
             "stream": self.stream,
             "version": self.version,
@@ -136,14 +148,16 @@ class DeliveredEvent(Generic[Data_co]):
     def _check_unsaid(self) -> None:
         if self._item.outcome is not None:
             raise InvalidInput(
-                f"event {self.position} was {self._item.outcome} already: say how it went once"
+                f"event {self.position} already has the outcome {self._item.outcome!r}: report one"
+                " outcome per event"
             )
 
     def __del__(self) -> None:
-        # Anywhere, in any thread: no lock may be taken here. The worker finds it at its next turn.
+        # This runs anywhere, in any thread, so it must not take a lock. The worker finds the event
+        # at its next turn.
         if self._is_taken and not self._is_told:
             if self._item.outcome is None:
-                self._item.reason = "it was dropped, and nothing was said of it"
+                self._item.reason = "the delivery was dropped without an outcome"
                 self._item.outcome = "given back"
             self._verdicts.append(self._item)
 
@@ -166,12 +180,12 @@ class DeliveredEvent(Generic[Data_co]):
                 note_failure(self, error)
             return said in (None, "retry")
         if said is None:
-            # Cancelled or interrupted: whoever did that may go on for long, or end the process.
-            self._item.reason = f"its handler was left by {type(error).__name__}"
+            # Cancelled or interrupted: the caller may run on for long, or end the process.
+            self._item.reason = f"{type(error).__name__} ended the handler"
             self._say("given back")
         return False
 
-    # After the annotations that say type, which it would hide.
+    # Defined after the annotations that use `type`: it would shadow the builtin.
     @property
     def type(self) -> str:
         """The event's type."""
@@ -179,7 +193,7 @@ class DeliveredEvent(Generic[Data_co]):
 
 
 def note_failure(delivery: DeliveredEvent, error: BaseException) -> None:
-    """Log that the handler of an event failed, and nack it unless something was said of it."""
+    """Log that the handler of an event failed, and nack the event unless it has an outcome."""
     _log.error("a handler failed", exc_info=error, extra=delivery.facts())
     if delivery._item.outcome is None:
         delivery.nack(error)

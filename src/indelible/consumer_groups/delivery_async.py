@@ -1,4 +1,4 @@
-"""An event that a consumer group has delivered, with a transaction for what comes of it."""
+"""A delivered event of a consumer group, with a transaction to handle it exactly once."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .delivered_event import DeliveredEvent
 from .progress import InFlightEvent
 from .worker import Worker, finish
 
-if TYPE_CHECKING:  # the store is in a higher layer, and makes the deliveries
+if TYPE_CHECKING:  # the store is in a higher layer, and creates the deliveries
     from indelible.store.transaction_store_async import AsyncTransactionStore
 
 Bound = TypeVar("Bound", default="AsyncTransactionStore")
 
 
 class AsyncDelivery(DeliveredEvent[Data_co], Generic[Data_co, Bound]):
-    """An event of a consumer group; see `DeliveredEvent` for what to say of it.
+    """An event of a consumer group; see `DeliveredEvent` for its outcomes.
 
-    Name the class of its data for type checkers: `AsyncDelivery[OrderPlaced]`. Without one,
-    `data` is `Any`.
+    For type checkers, name the class of its data: `AsyncDelivery[OrderPlaced]`. Without one, `data`
+    is `Any`.
     """
 
     def __init__(
@@ -47,18 +47,19 @@ class AsyncDelivery(DeliveredEvent[Data_co], Generic[Data_co, Bound]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Bound]:
-        """Handle it exactly once: what is written and that it is handled commit together.
+        """Handle the event exactly once: its ack and the block's writes commit together.
 
-        The end of the block acks the event. An error undoes the block's work and nacks nothing.
+        The end of the block acks the event. An error rolls the block back and does not nack the
+        event.
 
         Returns:
-            A context manager that gives a store bound to the transaction, as
-            `AsyncEventStore.transaction` does.
+            A context manager that returns a store bound to the transaction, like
+            `AsyncEventStore.transaction`.
 
         Raises:
-            LeaseLost: others have taken the event over, or an earlier transaction has finished it;
-                the block's work is undone.
-            InvalidInput: something was said of it before; the block's work is undone.
+            LeaseLost: another worker has taken over the event, or an earlier transaction has
+                finished it; the block is rolled back.
+            InvalidInput: the event already has an outcome; the block is rolled back.
 
         Example:
             ```python
@@ -71,7 +72,7 @@ class AsyncDelivery(DeliveredEvent[Data_co], Generic[Data_co, Bound]):
         async with self._engine.transaction() as engine:
             yield self._bind(engine)
             self._check_unsaid()
-            # Last, so that it holds its rows as short as can be: from here on the server ends the
-            # session of a client that is silent for longer than the lease.
+            # Run this last, so that it locks its rows as briefly as possible. From here on the
+            # server ends the session of a client that is silent for longer than the lease.
             await engine.run(finish(self._worker, self._item))
         self._say("settled")

@@ -18,18 +18,18 @@ _log = logging.getLogger("indelible")
 
 
 class Dispatcher:
-    """What a worker hands out, each event as the only one of its slice, and what came of it.
+    """Hands out events, at most one per slice at a time, and records their outcomes.
 
     Args:
         group: the group's name.
-        settings: those of the group.
+        settings: the settings of the group.
         lease: the worker's lease.
         slices: the worker's slices.
-        outcomes: events with outcomes, to be recorded; any thread may append to it.
+        outcomes: events whose outcomes are to be recorded; any thread may append to it.
 
     Attributes:
-        waiting: how many events in memory no handler has.
-        retries: the events to be tried again that are due, in order.
+        waiting: the number of events in memory that are not handed out yet.
+        retries: the events that are due for a retry, in order.
         retries_at: when to look for more of them.
     """
 
@@ -71,13 +71,13 @@ class Dispatcher:
         self._knows_blocked_keys = False
 
     def next_at(self) -> float:
-        """Return when there is something to do: to look for retries, or to record an outcome."""
-        # What is due already waits for somebody who takes it.
+        """Return when to look for retries or record an outcome next."""
+        # Retries that are due wait until a handler takes them.
         soonest = inf if self.retries else self.retries_at
         return min(soonest, self._contended_until) if self._contended else soonest
 
     def learn_blocked_keys(self) -> Operation[None]:
-        """Ask once, after a rebalance, which keys are blocked by events that failed."""
+        """Read the keys that failed events block, once after each rebalance."""
         if not self._knows_blocked_keys:
             rows = yield Statement(
                 "consumer_groups.blocked_keys",
@@ -92,10 +92,10 @@ class Dispatcher:
     # Outcomes --------------------------------------------------------------------------------
 
     def apply_outcomes(self, now: float) -> Operation[None]:
-        """Record what handlers said.
+        """Record the outcomes that handlers reported.
 
         Args:
-            now: the time; infinity when the worker leaves, which gives back by itself.
+            now: the time; infinity when the worker leaves: `give_back` then handles the rest.
         """
         outcomes = self._outcomes
         if self._contended and now >= self._contended_until:
@@ -104,7 +104,7 @@ class Dispatcher:
         while outcomes:
             item = outcomes[0]
             part = self._slices.by_number.get(item.slice)
-            # After a lost lease other workers handle it.
+            # After the lease was lost, another worker handles the event.
             if item.token == self._lease.token and part is not None and part.busy is item:
                 if item.rest and item.outcome in ("finished", "settled"):
                     self._hand_out_rest(item, part)
@@ -112,8 +112,8 @@ class Dispatcher:
                     try:
                         yield from self._apply(item)
                     except CONTENTION:
-                        # Its handler's transaction, of which it only heard that the connection was
-                        # lost, may still commit. What else there is continues, the lease first.
+                        # The handler lost its connection, but its transaction may still commit.
+                        # Set the outcome aside and continue, with the lease first.
                         self._contended.append(outcomes.popleft())
                         self._contended_until = now + CONTENTION_PAUSE
                         if now < inf:
@@ -123,7 +123,7 @@ class Dispatcher:
             outcomes.popleft()
 
     def give_back(self) -> Operation[None]:
-        """Record that the tracked events that handlers still have were not tried."""
+        """Record a retry for the tracked events that handlers still have, without an attempt."""
         for part in self._slices.by_number.values():
             if part.busy is not None and part.busy.is_tracked:
                 yield from self.record_failure(part.busy, "retry", part.busy.attempt - 1, 0)
@@ -152,7 +152,7 @@ class Dispatcher:
             _log.warning(
                 "group %r: event %d is given back: %s", self._group, item.position, item.reason
             )
-            # Not at once, so that what is given back each time keeps nobody busy.
+            # Wait first: an event that is given back every time must not keep the workers busy.
             delay = self.settings.retry_after
             yield from self.record_failure(item, "retry", item.attempt - 1, delay)
 
@@ -166,7 +166,7 @@ class Dispatcher:
         if part.pending:
             self._ready.append(item.slice)
         if item.is_tracked or item.outcome in ("retry", "park", "given back"):
-            self.retries_at = 0.0  # the next of its key may be due, and this one will be
+            self.retries_at = 0.0  # the next event of its key may be due, and this one will be
 
     # One event -------------------------------------------------------------------------------
 
@@ -178,13 +178,13 @@ class Dispatcher:
 
     def park_unreadable(self, item: InFlightEvent, attempts: int = 0) -> Operation[None]:
         """Park an event that cannot be decoded."""
-        item.reason, item.error = "it cannot be read", item.failure
+        item.reason, item.error = "the event cannot be decoded", item.failure
         yield from self.record_failure(item, "parked", attempts)
 
     def record_failure(
         self, item: InFlightEvent, state: State, attempts: int, delay: float = 0
     ) -> Operation[None]:
-        """Record that an event is to be tried again, or is parked."""
+        """Record that an event is to be retried, or is parked."""
         ((recorded,),) = yield Statement(
             "consumer_groups.record_failure",
             {
@@ -199,7 +199,7 @@ class Dispatcher:
         )
         if recorded and state == "parked":
             _log.error(
-                "a group parks an event: %s",
+                "a group parked an event: %s",
                 ": ".join(filter(None, (item.reason, item.error))),
                 extra={"group": self._group, "position": item.position, "attempts": attempts},
             )
@@ -207,14 +207,14 @@ class Dispatcher:
             self._blocked_keys.add(item.key)
 
     def record_attempt(self, item: InFlightEvent, attempt: int) -> Operation[bool]:
-        """Count an attempt; return whether there is anything left to be handled."""
+        """Count an attempt; return whether the event still has to be handled."""
         ((is_left,),) = yield Statement(
             "consumer_groups.record_attempt",
             {**self._lease.parameters(), **event_parameters(item), "attempt": attempt},
         )
         return bool(is_left)
 
-    # What goes out ---------------------------------------------------------------------------
+    # Handing out -----------------------------------------------------------------------------
 
     def add(self, item: InFlightEvent) -> None:
         """Add the next event of a slice."""
@@ -225,7 +225,7 @@ class Dispatcher:
             self._ready.append(item.slice)
 
     def add_retry(self, item: InFlightEvent) -> None:
-        """Add a tracked event that is due to be tried again."""
+        """Add a tracked event that is due for a retry."""
         self._blocked_keys.add(item.key)
         self.retries.append(item)
 
@@ -234,14 +234,14 @@ class Dispatcher:
 
         Args:
             limit: how many at most.
-            tracked_limit: how many of them may be counted before a handler has them.
+            tracked_limit: how many of them may have an attempt counted before a handler gets them.
         """
-        # In memory step by step, so that a lost connection in between loses nothing.
+        # Memory changes step by step, so that a connection lost in between loses no event.
         handed_out = self._handed_out
         while self.retries and len(handed_out) < min(limit, tracked_limit):
             item = self.retries[0]
             part = self._slices.by_number[item.slice]
-            # If another event of the slice is in progress, its row is found again.
+            # If another event of the slice is in progress, the next look finds the row again.
             if part.busy is None and (yield from self.record_attempt(item, item.attempt)):
                 part.busy = item
                 handed_out.append(item)
@@ -258,7 +258,7 @@ class Dispatcher:
         return handed_out
 
     def _next_of(self, part: Slice, may_track: bool) -> Operation[InFlightEvent | None]:
-        """Take the next event of a slice that has any, unless it has to wait."""
+        """Take the next event of a slice, unless it has to wait."""
         while part.busy is None and part.pending:
             item = part.pending[0]
             if item.key in self._blocked_keys:
@@ -271,11 +271,11 @@ class Dispatcher:
                 self._drop_first(part)
                 continue
             if part.suspect.covers(item):
-                # One at a time, so that the one that kills its worker is identified.
+                # One at a time, so that an event that kills its worker is identified.
                 if self._probe is not None or not may_track:
                     self._ready.append(item.slice)
                     return None
-                # The first attempt is the one that its worker may have died of.
+                # The first attempt may have killed the worker that made it.
                 if not (yield from self.record_attempt(item, 2)):
                     self._drop_first(part)
                     continue
@@ -287,7 +287,7 @@ class Dispatcher:
         return None
 
     def _enqueue(self, item: InFlightEvent) -> Operation[bool]:
-        """Record that an event waits behind those of its key; return whether there are any."""
+        """Record that an event waits behind earlier ones of its key; return whether it waits."""
         ((queued,),) = yield Statement(
             "consumer_groups.enqueue", {**self._lease.parameters(), **event_parameters(item)}
         )
@@ -299,8 +299,8 @@ class Dispatcher:
 
 
 def event_parameters(item: InFlightEvent) -> dict[str, object]:
-    """Return what statements about one event are told of it."""
-    # Nulls if its row says that it comes again: its slice has passed it.
+    """Return the parameters of an event for statements about it."""
+    # Null if the event has a row of its own: its slice has already passed it.
     upto = {"upto": None, "upto_due_at": None, "upto_due_position": None}
     return {
         "position": item.position,

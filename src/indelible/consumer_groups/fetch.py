@@ -20,27 +20,27 @@ from .progress import IMMEDIATE, DueKey, InFlightEvent, OwnedSlices, Progress
 from .types import GroupSettings
 
 _ROOM = 1_000
-"""How many events a worker holds that no handler has."""
+"""The most events that a worker holds in memory and has not handed out."""
 _PAGE = 500
 _SMALLEST_WINDOW = 1_000
 _LARGEST_WINDOW = 200_000
 _DELIVERED_AHEAD = 500
-"""How many positions in advance a worker announces that it hands out, to write that seldom."""
+"""How many positions ahead a worker announces what it will hand out, so that it writes seldom."""
 _RETRIES_PAUSE = 1.0
-"""Seconds between two looks for what an operator replayed, and for what others left behind."""
+"""Seconds between two looks for replayed events, and for those that other workers left behind."""
 _DUE_PAUSE = 60.0
-"""Seconds to the next look at what is due, if nothing is known to become due."""
+"""Seconds until the next look for due events, if no event is known to become due."""
 
 
 class Fetcher:
     """Reads events for a worker, and gives them to its dispatcher.
 
     Args:
-        codec: reads the events.
-        settings: those of the group.
+        codec: decodes the events.
+        settings: the settings of the group.
         lease: the worker's lease.
         slices: the worker's slices.
-        dispatcher: takes what was read.
+        dispatcher: takes the events that were read.
 
     Attributes:
         due_at: when to look for events that have become due, on the clock of `Worker.turn`.
@@ -63,7 +63,7 @@ class Fetcher:
         self._lease = lease
         self._slices = slices
         self._dispatcher = dispatcher
-        self._head: HeadState | None = None  # the highest that it has read up to
+        self._head: HeadState | None = None  # the highest head that it has read up to
         self._window = _SMALLEST_WINDOW
 
     @property
@@ -72,10 +72,10 @@ class Fetcher:
         return bool(self._slices.by_number) and self._dispatcher.waiting < _ROOM
 
     def head_of(self, state: HeadState | None) -> int:
-        """Return the head up to which it may read: of a log of another epoch nothing is known."""
+        """Return the head up to which the worker may read: 0 if the epoch is another one."""
         if state is None or state.epoch != self._lease.epoch:
             return 0
-        # The head may go back for a moment; reads name the highest that the worker has seen.
+        # The head may go back for a moment. Reads name the highest one that the worker has seen.
         if self._head is None or state.position >= self._head.position:
             self._head = state
         return state.position
@@ -85,7 +85,7 @@ class Fetcher:
         self.due_at = 0.0
 
     def fetch_retries(self, now: float) -> Operation[None]:
-        """Read the events that are to be tried again, if it is time to."""
+        """Read the events that are due for a retry, if it is time to look for them."""
         dispatcher = self._dispatcher
         if now < dispatcher.retries_at or dispatcher.retries:
             return
@@ -98,43 +98,43 @@ class Fetcher:
             state, attempts, seconds = row[13:]
             if seconds > 0:
                 dispatcher.retries_at = min(dispatcher.retries_at, now + seconds)
-                break  # in order of time
+                break  # rows are in order of time
             item = self._item(row)
             item.is_tracked, item.attempt = True, attempts + 1
             part = self._slices.by_number.get(item.slice)
             if part is None or part.busy is not None:
                 continue
-            if item.is_nothing:  # nobody can handle it, and others wait for it
+            if item.is_nothing:  # no event is left to handle, and later ones wait for this row
                 yield from self._finish(item)
             elif state == "in_progress" and attempts >= self._settings.max_attempts:
-                item.reason = f"its worker died at attempt {attempts}"
+                item.reason = f"the worker died at attempt {attempts}"
                 yield from dispatcher.record_failure(item, "parked", attempts)
             elif item.failure is not None:
                 yield from dispatcher.park_unreadable(item, attempts)
             elif item.event is not None and item.event.is_erased:
-                # Since it failed: nobody is to handle it any more.
+                # It was erased after it failed, so it must not be handled any more.
                 yield from self._finish(item)
             else:
                 dispatcher.add_retry(item)
 
     def fetch_next(self, now: float, head: int) -> Operation[None]:
-        """Read on, if there is room: what has become due, and the log.
+        """Read the events that have become due and the next ones of the log, if there is room.
 
         Raises:
-            EpochMismatch: it is another log.
+            EpochMismatch: the log has another epoch.
         """
         if not self.has_room:
             return
         has_more = self._slices.cursor.position < head
         if self._settings.deliver_when_valid and (has_more or now >= self.due_at):
-            # First, so that what is late comes with the log, in its order.
+            # Read due events first: backdated ones then come from the log, in its order.
             is_whole = yield from self._fetch_due(now)
             has_more = has_more and is_whole
         if has_more:
             yield from self._fetch_log(head)
 
     def _fetch_log(self, head: int) -> Operation[None]:
-        """Read on in the log, without what is yet to become due."""
+        """Read the next events of the log, except those that are not due yet."""
         cursor = self._slices.cursor
         upto = min(head, cursor.position + self._window)
         rows = yield Statement(
@@ -145,12 +145,12 @@ class Fetcher:
         )
         is_full = len(rows) == _PAGE
         reached = rows[-1][0] if is_full else upto
-        # So many positions as a page is likely to need: no statement looks at many in vain, and
-        # none at all of a log in which little matches.
+        # The window is about as many positions as a page is likely to need. So no statement scans
+        # many in vain, nor all of a log in which few events match.
         self._window = 2 * (reached - cursor.position) if is_full else 2 * self._window
         self._window = max(_SMALLEST_WINDOW, min(self._window, _LARGEST_WINDOW))
-        # If nothing is found the lease may be over: that comes to light at the next heartbeat,
-        # which is what moves the checkpoint.
+        # An empty result may mean that the lease has expired. The next heartbeat, which moves the
+        # checkpoint, then raises LeaseLost.
         items = []
         for row in rows:
             item = self._item(row, row[13])
@@ -158,7 +158,7 @@ class Fetcher:
             if item.is_nothing or item.position <= taken.position:
                 continue
             if item.due > max(cursor.due, taken.due):
-                self.due_at = 0.0  # to learn when it is due
+                self.due_at = 0.0  # look at once, to learn when it is due
                 continue
             before, after = item.position - 1, item.position
             item.set_bounds(Progress(before, cursor.due), Progress(after, cursor.due), taken)
@@ -166,14 +166,18 @@ class Fetcher:
         yield from self._advance_to(Progress(reached, cursor.due), items, _DELIVERED_AHEAD)
 
     def _fetch_due(self, now: float) -> Operation[bool]:
-        """Read what has become due of what was passed in the log; return whether that was all."""
+        """Read the events that the worker has passed in the log and that have become due.
+
+        Returns:
+            Whether these were all of them.
+        """
         cursor = self._slices.cursor
         above = {"above_valid_at": cursor.due[0], "above_position": cursor.due[1]}
         upto = max(cursor.position, self._slices.furthest)
         ((moment, next_due),) = yield Statement(
             "subscriptions.next_due", {**above, **self._log(), "upto": upto}
         )
-        # Never back, if the server's clock was put back.
+        # Do not go back if the server's clock was set back.
         reached = max(cursor.due, (moment, LAST_POSITION))
         if next_due is None or next_due > moment:
             self.due_at = now + (
@@ -181,7 +185,7 @@ class Fetcher:
             )
             self._slices.cursor = Progress(cursor.position, reached)
             return True
-        # So many at most, whoever they fall to: thousands may have become due since.
+        # Read a page at most, counting the events of all workers: thousands may have become due.
         window = yield Statement(
             "consumer_groups.due_window", {**above, "count": _PAGE}, prepared=False
         )
@@ -239,7 +243,7 @@ class Fetcher:
         self._dispatcher.retries_at = 0.0
 
     def _log(self) -> dict[str, object]:
-        """Name the log that it reads."""
+        """Return the parameters that identify the log that the worker reads."""
         head = self._head
         if head is None or head.event_id is None:
             return {"epoch": self._lease.epoch, "anchor": None, "anchor_id": None}

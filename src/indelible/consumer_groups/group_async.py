@@ -22,9 +22,9 @@ from .worker import Worker
 
 
 class AsyncGroup(Generic[Bound]):
-    """A consumer group: a durable, named reader that any number of workers share.
+    """A consumer group: a durable, named subscription that any number of workers share.
 
-    Get one with `AsyncEventStore.group`; whether it is there shows only when it is used.
+    Get one with `AsyncEventStore.group`. The group need not exist until you use it.
 
     Example:
         ```python
@@ -68,29 +68,30 @@ class AsyncGroup(Generic[Bound]):
         """Create the group. Creating it again with the same settings changes nothing.
 
         Args:
-            query: which events; None for all.
-            start: where it begins: `"beginning"`, `"head"` (fixed at this moment), after a
-                position, or with what was recorded at a time or later. Counts for a new group.
-                With `deliver_when_valid`, what was recorded before and becomes due after it comes
-                too; a position stands for the time when it was the last.
-            partition_by: what is kept in order, one event at a time: `"stream"`, or events with
-                the same tag `"tag:KEY"` or the same value of `"metadata:FIELD"`; an event without
-                it is kept in order with its stream. Fixed for ever.
+            query: which events to deliver; None for all.
+            start: where a new group begins: `"beginning"`, `"head"` (the head at this moment),
+                after a position, or with the first event recorded at a time or later. With
+                `deliver_when_valid`, events recorded before the start that become due after it are
+                delivered too. A position then means the time at which it was the last one.
+            partition_by: which events are delivered in order, one at a time: those of a
+                `"stream"`, with the same tag `"tag:KEY"`, or with the same value of
+                `"metadata:FIELD"`. An event without the tag or field is kept in order with its
+                stream. It cannot be changed later.
             max_attempts: after how many attempts an event is parked.
-            retry_after: seconds that the first retry waits; each later one waits twice as long.
-            lease: seconds without a sign of life after which a worker loses what it held.
+            retry_after: seconds before the first retry; the delay doubles with each further retry.
+            lease: seconds without a heartbeat after which a worker loses its slices.
             park_blocks_stream: whether the later events of a stream wait behind a parked one.
-            deliver_when_valid: hand out each event when its valid time comes, what is late at once;
-                other events of the stream do not wait for it. Fixed for ever.
-            exists: what to do where there is a group of that name with other settings: `"raise"`,
-                or `"change"` them from where it stands.
+            deliver_when_valid: deliver each event at its valid time, and backdated events at once.
+                Other events of the stream do not wait for it. It cannot be changed later.
+            exists: what to do if the group exists with other settings: `"raise"`, or `"change"`
+                the settings and keep the progress.
 
         Returns:
-            Whether it was created; False where it was there.
+            True if the group was created; False if it existed.
 
         Raises:
-            GroupExists: it is there with other settings.
-            InvalidInput: an argument is wrong.
+            GroupExists: the group exists with other settings.
+            InvalidInput: an argument is invalid.
         """
         settings = GroupSettings(
             query=query and self._codec.check_query(query),
@@ -106,10 +107,10 @@ class AsyncGroup(Generic[Bound]):
         )
 
     async def info(self) -> GroupInfo:
-        """Ask how the group stands: checkpoint, lag, workers, what is retried and parked.
+        """Return the status of the group: checkpoint, lag, workers, retries and parked events.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
         """
         return await self._engine.run(admin_operations.info(self._codec, self.name))
 
@@ -117,13 +118,14 @@ class AsyncGroup(Generic[Bound]):
         """Join the group as a worker. Workers in any number of processes share its events.
 
         Args:
-            name: the worker's name, for people; by default host and process.
+            name: the worker's display name; by default host and process.
 
         Returns:
-            An iterator over the events that fall to it, and a context manager that leaves.
+            A consumer. Iterate over it to get the worker's events. It is a context manager; the
+            worker leaves the group at the end of the block.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
 
         Example:
             ```python
@@ -137,81 +139,82 @@ class AsyncGroup(Generic[Bound]):
         return AsyncConsumer(self._engine, self._watch, worker, self._bind)
 
     async def reset(self, to: GroupStart) -> int:
-        """Send the group back or forward. What its workers are at does not count any more.
+        """Move the group back or forward. Its workers lose their leases.
 
-        What is parked or to be retried at or below the new position stays; what is above it comes
-        again. So does, in a group that waits for valid times, what became due after it.
+        Acks of events that handlers still have are ignored. Parked events and retries at or below
+        the new position stay. Events above it are delivered again. In a group with
+        `deliver_when_valid`, events that became due after that time are delivered again too.
 
         Args:
-            to: as `start` of `create`.
+            to: the new start, as for `create`.
 
         Returns:
-            The position that it goes on after.
+            The position after which the group continues.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
         """
         return await self._engine.run(admin_operations.reset(self.name, to))
 
     async def delete(self) -> None:
-        """Delete the group with all that is noted for it; events stay as they are.
+        """Delete the group with its progress and parked events. The events of the log stay.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
         """
         await self._engine.run(admin_operations.delete(self.name))
 
     async def parked(
         self, *, stream: str | None = None, limit: int | None = None
     ) -> list[ParkedEvent]:
-        """List what is parked, in order of position.
+        """List the parked events, in order of position.
 
         Args:
-            stream: only what is kept in order with this: a stream, or the tag or field that the
+            stream: only the events with this key: a stream, or the tag or metadata value that the
                 group is partitioned by.
             limit: how many at most.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
         """
         return await self._engine.run(admin_operations.parked(self.name, key=stream, limit=limit))
 
     async def replay(self, *, position: int | None = None, stream: str | None = None) -> int:
-        """Have parked events tried again, from the first attempt on; what waits behind follows.
+        """Retry parked events, counting attempts from 1. The events queued behind them follow.
 
         Args:
             position: only this event.
-            stream: only those of this stream, as in `parked`.
+            stream: only the events with this key, as in `parked`.
 
         Returns:
-            How many.
+            The number of events replayed.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
         """
         return await self._engine.run(
             admin_operations.act_on_parked(self.name, "replay", position=position, key=stream)
         )
 
     async def discard(self, *, position: int | None = None, stream: str | None = None) -> int:
-        """Give parked events up; what waits behind follows.
+        """Discard parked events. The events queued behind them follow.
 
         Args:
             position: only this event.
-            stream: only those of this stream, as in `parked`.
+            stream: only the events with this key, as in `parked`.
 
         Returns:
-            How many.
+            The number of events discarded.
 
         Raises:
-            GroupNotFound: there is no such group.
+            GroupNotFound: the group does not exist.
         """
         return await self._engine.run(
             admin_operations.act_on_parked(self.name, "discard", position=position, key=stream)
         )
 
     async def wait_for(self, position: int, *, timeout: float = 10.0) -> int:
-        """Wait until the group is done up to a position, so that you can read what you wrote.
+        """Wait until the group's checkpoint reaches a position, so that you read your own writes.
 
         Args:
             position: such as that of an `AppendResult`.
@@ -221,8 +224,8 @@ class AsyncGroup(Generic[Bound]):
             The group's checkpoint.
 
         Raises:
-            GroupNotFound: there is no such group.
-            WaitTimeout: it did not come that far in time.
+            GroupNotFound: the group does not exist.
+            WaitTimeout: the checkpoint did not reach the position in time.
         """
         return await wait_for_async(
             self._engine,

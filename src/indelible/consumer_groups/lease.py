@@ -12,9 +12,9 @@ from .progress import START, OwnedSlices, Progress, in_columns
 from .types import GroupSettings
 
 CONTENTION = (LockTimeout, TransactionConflict)
-"""Errors if another transaction, of a handler say, holds what a statement needs."""
+"""Errors if another transaction, such as a handler's, locks what a statement needs."""
 CONTENTION_PAUSE = 0.5
-"""Seconds to the next attempt after one of them."""
+"""Seconds before the next attempt after one of them."""
 _LONGEST_HEARTBEAT_PAUSE = 1.0
 _SAVE_PAUSE = 0.05
 """Seconds after which progress is written, long before the next heartbeat."""
@@ -25,17 +25,17 @@ class Lease:
 
     Args:
         group: the group's name.
-        name: the worker's name, for people.
+        name: the worker's display name.
         instance: identifies the worker.
-        settings: those of the group.
+        settings: the settings of the group.
         slices: the worker's slices.
 
     Attributes:
         group_id: identifies the group; 0 before the worker has joined.
         token: the fencing token; 0 before the worker has joined.
-        epoch: that of the log, when the worker joined.
+        epoch: the epoch of the log when the worker joined.
         saved: the checkpoint in the database.
-        delivered: up to where events may be handed out, according to the database.
+        delivered: the announced progress in the database: up to here events may be handed out.
         heartbeat_at: when the next heartbeat is due, on the clock of `Worker.turn`.
         renewed_at: when the lease was renewed last.
     """
@@ -67,22 +67,22 @@ class Lease:
         self.heartbeat_at = self.renewed_at = 0.0
         self._share, self._unowned = 0, 0
         self._round = 0
-        self._rebalance: dict[str, object] | None = None  # one whose answer has not come
+        self._rebalance: dict[str, object] | None = None  # one whose result has not arrived
         self._rebalance_at = 0.0
 
     def parameters(self) -> dict[str, object]:
-        """Return what statements are told of the lease."""
+        """Return the parameters of the lease for statements."""
         return {"group_id": self.group_id, "token": self.token}
 
     def renewal(self) -> Statement | None:
-        """Return the statement that only renews the lease; None if there is none."""
+        """Return the statement that only renews the lease; None without a lease."""
         return Statement("consumer_groups.renew_lease", self.parameters()) if self.token else None
 
     def join(self, now: float) -> Operation[None]:
         """Join the group.
 
         Raises:
-            GroupNotFound: it was deleted.
+            GroupNotFound: the group was deleted.
         """
         ((group_id, token, epoch),) = yield Statement(
             "consumer_groups.join",
@@ -97,7 +97,7 @@ class Lease:
         """Send a heartbeat if it is due, and rebalance if the worker owns too many or too few.
 
         Returns:
-            Whether the worker owns other slices now.
+            Whether the worker's slices have changed.
         """
         since = now - (self.heartbeat_at - self._heartbeat_pause)
         if now >= self.heartbeat_at or (since >= _SAVE_PAUSE and self._has_progress()):
@@ -117,20 +117,23 @@ class Lease:
         return False
 
     def next_at(self) -> float:
-        """Return when there is something to write."""
+        """Return when to write the next heartbeat or progress."""
         if self._has_progress():
             return self.heartbeat_at - self._heartbeat_pause + _SAVE_PAUSE
         return self.heartbeat_at
 
     def announce(self, delivered: Progress) -> Operation[None]:
-        """Write up to where events will be handed out, so that the next worker is careful."""
+        """Write up to where events will be handed out.
+
+        If this worker dies, the next one counts an attempt before it hands out these events.
+        """
         yield from self._write(self.saved, delivered)
 
     def finish_rebalance(self) -> Operation[bool]:
-        """Complete a rebalance that was begun: once more in the same way if the answer was lost.
+        """Complete a rebalance that has begun. Repeat it unchanged if its result was lost.
 
         Returns:
-            Whether there was one: then the worker owns other slices now.
+            True if there was one: the worker's slices have changed.
         """
         if self._rebalance is None:
             return False
@@ -178,6 +181,6 @@ class Lease:
         self.saved, self.delivered = checkpoint, delivered
 
     def _has_progress(self) -> bool:
-        # That time has passed in which nothing became due need not be written.
+        # If only time has passed and no event became due, there is no progress to write.
         slices = self._slices
         return bool(slices.finished) or slices.checkpoint().position > self.saved.position

@@ -1,9 +1,9 @@
-"""Values: what a worker of a group has in memory: its slices, their events and their progress.
+"""Values: the state of a worker in memory: its slices, their events and their progress.
 
-What was handed out of a slice is a rectangle, as for a subscription: the events up to a position
-that are due up to a key. For a group that does not wait for valid times every event is due, and a
-place is its position. Why nothing is lost or doubled between workers is told in
-docs/explanation/consumer-groups.md.
+The events handed out of a slice form a rectangle, as for a subscription: those up to a position
+that are due up to a key. In a group without `deliver_when_valid` every event is due, and progress
+is a position only. docs/explanation/consumer-groups.md explains why no event is lost or duplicated
+between workers.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from indelible.core.operation import Rows
 from indelible.events import RecordedEvent
 
 DueKey = tuple[datetime, int]
-"""A valid time, and a position for events of the same."""
+"""A valid time, and a position that orders events with the same valid time."""
 
 IMMEDIATE: DueKey = (datetime.min.replace(tzinfo=UTC), 0)
-"""The key of an event that was due when it came."""
+"""The key of an event that was due when it was recorded."""
 
 Outcome = Literal["finished", "settled", "retry", "park", "given back"]
 
 
 class Progress(NamedTuple):
-    """Up to where events were handed out: those up to a position, that are due up to a key."""
+    """Progress: the events up to a position that are due up to a key."""
 
     position: int = 0
     due: DueKey = IMMEDIATE
 
     def merged_with(self, other: Progress) -> Progress:
-        """Return the progress that is as far as both."""
+        """Return the smallest progress that covers both."""
         return Progress(max(self.position, other.position), max(self.due, other.due))
 
     def covers(self, item: InFlightEvent) -> bool:
-        """Whether an event is not beyond."""
+        """Return whether the progress includes an event."""
         return item.position <= self.position and item.due <= self.due
 
     @classmethod
     def at(cls, position: int, moment: datetime | None, place: int | None) -> Progress:
-        """Give the place that columns of the database tell."""
+        """Return the progress that three columns of the database hold."""
         return cls(position, IMMEDIATE if moment is None or place is None else (moment, place))
 
     def named(self, name: str) -> dict[str, object]:
-        """Give it as the three parameters of a statement."""
+        """Return it as the three parameters of a statement."""
         due_at, position = (None, None) if self.due == IMMEDIATE else self.due
         return {name: self.position, f"{name}_due_at": due_at, f"{name}_due_position": position}
 
@@ -57,24 +57,24 @@ START = Progress()
 
 @dataclass(slots=True, eq=False)
 class InFlightEvent:
-    """An event that falls to this worker.
+    """An event of one of the worker's slices.
 
     Attributes:
-        event: the event; None where it does not fit the registered classes, and where upcasters
-            leave nothing of it that the group reads.
-        position, key, slice: where it stands, and what it is kept in order with.
+        event: the event; None if it does not fit the registered classes, or if upcasters leave
+            nothing of it that the group reads.
+        position, key, slice: its position, its partition key, and the slice of that key.
         due: when it becomes due.
-        rest: what else upcasters made of it, to be handed out after it. The place is finished with
-            the last of them.
-        is_tracked: whether it has a row of its own: it was tried before, or waited for another.
-        attempt: which attempt this is.
-        token: the lease under which it was handed out.
+        rest: the other events that upcasters made of it, handed out after it. The position is
+            finished with the last of them.
+        is_tracked: whether it has a row in group_events: it was tried before, or was queued.
+        attempt: the number of this attempt.
+        token: the token of the lease under which it was handed out.
         failure: why it cannot be decoded.
-        before, after: up to where its slice came just before it and with it; None where its row
-            says that it comes again.
-        low_watermark: up to where the worker had read before it.
-        outcome: what its handler said.
-        reason, error: why, where it is to be tried again, parked or given back.
+        before, after: the progress of its slice just before it and with it; None if it has a row
+            in group_events.
+        low_watermark: the progress of the worker before it.
+        outcome: the outcome that its handler reported.
+        reason, error: why it is to be retried, parked or given back.
     """
 
     event: RecordedEvent | None
@@ -96,11 +96,17 @@ class InFlightEvent:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether there is nothing of it to be handled."""
+        """Whether no event is left to be handled."""
         return self.event is None and self.failure is None
 
     def set_bounds(self, before: Progress, after: Progress, taken: Progress) -> None:
-        """Set up to where the worker comes before it and with it, and its slice had come before."""
+        """Set the progress before and after the event.
+
+        Args:
+            before: the worker's progress before the event.
+            after: the worker's progress with the event.
+            taken: up to where the slice's events need not be read again; see `Slice.taken`.
+        """
         self.low_watermark = before
         self.before, self.after = before.merged_with(taken), after.merged_with(taken)
 
@@ -110,11 +116,11 @@ class Slice:
     """One of the slices of a worker.
 
     Attributes:
-        finished: up to here its events are finished, or have rows of their own.
-        suspect: up to here an event may have been under way when a worker died.
-        taken: up to here its events came into memory before the worker's place of today counted.
+        finished: up to here its events are finished, or have rows in group_events.
+        suspect: up to here an event may have been in progress when a worker died.
+        taken: up to here its events need not be read again, although the worker's cursor is lower.
         busy: the event that a handler has.
-        pending: those that come after it, in order.
+        pending: the events after it, in order.
     """
 
     finished: Progress
@@ -125,16 +131,16 @@ class Slice:
 
     @property
     def first(self) -> InFlightEvent | None:
-        """The first event that neither is finished nor has a row of its own."""
+        """The first event that is not finished and has no row in group_events."""
         if self.busy is not None and not self.busy.is_tracked:
             return self.busy
         return self.pending[0] if self.pending else None
 
     def place(self, cursor: Progress) -> Progress:
-        """Up to here its events are finished, or have rows of their own.
+        """Return up to where its events are finished, or have rows in group_events.
 
         Args:
-            cursor: up to where its worker came.
+            cursor: the progress of its worker.
         """
         first = self.first
         if first is None:
@@ -148,9 +154,9 @@ class OwnedSlices:
 
     Attributes:
         by_number: the slices.
-        cursor: up to where it has read the log, and what was due.
+        cursor: up to where the worker has read the log and the due events.
         furthest: the furthest position at which one of the slices began.
-        finished: the slices that have progress which is not written yet.
+        finished: the slices whose progress is not written yet.
     """
 
     cursor: Progress
@@ -164,8 +170,8 @@ class OwnedSlices:
         self.finished: set[int] = set()
 
     def checkpoint(self) -> Progress:
-        """Return up to where the events of all of them are finished, or have rows of their own."""
-        # One after the other, low watermarks grow on both sides.
+        """Return up to where the events of all slices are finished or have rows in group_events."""
+        # Low watermarks grow in both parts over time, so `min` is the lowest in both.
         checkpoint = self.cursor
         for part in self.by_number.values():
             if (part.busy is not None or part.pending) and (item := part.first) is not None:
@@ -173,7 +179,7 @@ class OwnedSlices:
         return checkpoint
 
     def finished_above(self, checkpoint: Progress) -> dict[int, Progress]:
-        """Return the unwritten progress of slices that is not covered by a checkpoint."""
+        """Return the unwritten progress of the slices that a checkpoint does not cover."""
         slices = self.by_number
         return {
             number: slices[number].finished
@@ -186,13 +192,13 @@ class OwnedSlices:
         return {number: part.place(self.cursor) for number, part in self.by_number.items()}
 
     def surplus(self, count: int) -> list[int]:
-        """Choose slices to give back: idle ones first, none that a handler has an event of."""
+        """Choose slices to release: idle ones first, and none with an event in progress."""
         free = [number for number, part in self.by_number.items() if part.busy is None]
         free.sort(key=lambda number: len(self.by_number[number].pending))
         return free[:count]
 
     def replace(self, rows: Rows) -> None:
-        """Take over the slices of a rebalance, and keep what is in memory of those owned before."""
+        """Replace the slices after a rebalance; those owned before keep their events in memory."""
         before, self.by_number = self.by_number, {}
         for number, *finished, position, moment, place in rows:
             part = before.get(number)
@@ -209,7 +215,7 @@ class OwnedSlices:
             min((part.finished.due for part in parts), default=IMMEDIATE),
         )
         self.furthest = max((part.taken.position for part in parts), default=0)
-        # The cursor went back: what is in memory was read before it.
+        # The cursor went back, so the low watermarks of events in memory go back with it.
         for part in parts:
             for item in (part.busy, *part.pending):
                 if item is not None:
@@ -217,7 +223,7 @@ class OwnedSlices:
 
 
 def in_columns(places: Mapping[int, Progress]) -> dict[str, object]:
-    """Give the places of slices as the four parameters of a statement."""
+    """Return the progress of slices as the four parameters of a statement."""
     dues = [(None, None) if place.due == IMMEDIATE else place.due for place in places.values()]
     return {
         "slices": list(places),

@@ -64,7 +64,7 @@ OFFSET %(count)s - 1
 LIMIT 1
 
 -- name: enqueue
--- One row: true if the event is queued, or finished; false if there is none to wait for.
+-- One row: true if the event is queued, or finished; false if it has no earlier event to wait for.
 SELECT indelible.group_enqueue(
     group_id => %(group_id)s,
     token => %(token)s,

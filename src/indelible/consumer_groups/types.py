@@ -10,23 +10,24 @@ from indelible.query import Query
 
 GroupStart = int | datetime | Literal["beginning", "head"]
 """Where a group begins: after a position, with the first event recorded at a time or later, with
-the first event of all, or with what comes from now on."""
+the first event of the log, or after the current head."""
 
 State = Literal["in_progress", "retry", "queued", "parked"]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """What a consumer group reads, and how.
+    """The settings of a consumer group.
 
     Attributes:
-        query: which events; None for all.
-        partition_by: what is kept in order: `"stream"`, `"tag:KEY"` or `"metadata:FIELD"`.
+        query: which events to deliver; None for all.
+        partition_by: the key within which events are delivered in order: `"stream"`, `"tag:KEY"` or
+            `"metadata:FIELD"`.
         max_attempts: after how many attempts an event is parked.
-        retry_after: seconds that the first retry waits; each later one waits twice as long.
-        lease: seconds without a sign of life after which a worker loses what it held.
+        retry_after: seconds before the first retry; the delay doubles with each further retry.
+        lease: seconds without a heartbeat after which a worker loses its slices.
         park_blocks_stream: whether the later events of a stream wait behind a parked one.
-        deliver_when_valid: whether each event is handed out when its valid time comes.
+        deliver_when_valid: whether each event is delivered at its valid time.
     """
 
     query: Query | None = None
@@ -43,11 +44,11 @@ class GroupWorker:
     """A worker of a group.
 
     Attributes:
-        token: its fencing token: higher than those of all workers before it.
-        name: its host and process.
-        slices: how many of the 1,024 slices it holds.
+        token: its fencing token, higher than those of all earlier workers.
+        name: its display name; by default host and process.
+        slices: how many of the 1,024 slices it owns.
         joined_at: when it joined.
-        expires_at: when it is taken for dead, unless it gives a sign of life before.
+        expires_at: when its lease expires, unless a heartbeat renews it.
     """
 
     token: int
@@ -59,25 +60,25 @@ class GroupWorker:
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """How a consumer group stands.
+    """The status of a consumer group.
 
     Attributes:
         name: its name.
-        settings: what it reads, and how.
-        start: the position that it began after.
-        checkpoint: below the lowest position that is not finished, counting what is in flight,
-            retried or replayed; parked events, and what waits behind them, are set aside. In a
-            group that waits for valid times, so is what is not due yet.
-        lag_events: how many events that match, and are due, are not finished, but for what is set
-            aside; where more than 100,000 positions are yet to be looked at, how many positions.
-        lag_seconds: how long ago the first of them was recorded, or became due; 0 where there is
-            none.
-        waiting: how many events wait for their valid time; 0 in a group that does not wait for
-            it. Counted up to 100,000.
-        retrying: how many events wait to be tried again.
-        queued: how many wait behind an earlier one of their stream.
-        parked: how many wait for an operator.
-        workers: who works for it.
+        settings: its settings.
+        start: the position after which it began.
+        checkpoint: below the lowest position that is not finished. Events in progress, retried or
+            replayed count. Parked events and those queued behind them do not. With
+            `deliver_when_valid`, events that are not due yet do not count either.
+        lag_events: how many matching, due events are not finished; parked events and those queued
+            behind them are not counted. If more than 100,000 positions are unread, the number of
+            these positions.
+        lag_seconds: how long ago the first of them was recorded or became due; 0 without any.
+        waiting: how many events wait for their valid time, counted up to 100,000; 0 without
+            `deliver_when_valid`.
+        retrying: how many events wait for a retry or are being retried.
+        queued: how many events wait behind an earlier one of their stream.
+        parked: how many events are parked and wait for an operator.
+        workers: the workers of the group.
         created_at: when it was created.
     """
 
@@ -97,14 +98,14 @@ class GroupInfo:
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
-    """An event that a group has set aside.
+    """A parked event (dead letter) of a consumer group.
 
     Attributes:
         position: the event's position.
         stream: its stream.
         version: its version.
         type: its type.
-        key: what it is kept in order with: its stream, or a tag or field of its metadata.
+        key: its partition key: its stream, or a tag or field of its metadata.
         attempts: how often it was handed to a handler.
         reason: why it was parked.
         error: the text of the last error.

@@ -1,8 +1,8 @@
 """Operations: one turn of a worker of a consumer group.
 
-One thread or task runs the operations of a worker; nothing here is shared. What it holds in memory
-may vanish at any moment: the rows say what is finished, and docs/explanation/consumer-groups.md
-why that is enough.
+One thread or task runs the operations of a worker; they share no state with others. The state in
+memory may be lost at any moment. The rows in the database record what is finished;
+docs/explanation/consumer-groups.md explains why that is enough.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Worker:
     """One worker of a group.
 
     Args:
-        codec: reads the events.
+        codec: decodes the events.
         group: the group's name.
-        name: the worker's name, for people.
+        name: the worker's display name.
 
     Attributes:
         group: the group's name.
-        settings: those of the group, when the worker joined.
-        outcomes: events with outcomes, to be recorded; any thread may append to it.
+        settings: the settings of the group when the worker joined.
+        outcomes: events whose outcomes are to be recorded; any thread may append to it.
     """
 
     def __init__(self, codec: Codec, group: str, name: str) -> None:
@@ -47,7 +47,7 @@ class Worker:
         self._begin(GroupSettings())
 
     def _begin(self, settings: GroupSettings) -> None:
-        """Forget everything, as before the worker joins."""
+        """Return to the state before the worker joins."""
         self.settings = settings
         self._slices = slices = OwnedSlices()
         self._lease = lease = Lease(self.group, self._name, self._instance, settings, slices)
@@ -56,12 +56,12 @@ class Worker:
 
     @property
     def slices(self) -> int:
-        """How many slices it has."""
+        """How many slices the worker owns."""
         return len(self._slices.by_number)
 
     @property
     def group_id(self) -> int:
-        """Identifies the group; 0 before the worker has joined."""
+        """The id of the group; 0 before the worker has joined."""
         return self._lease.group_id
 
     @property
@@ -71,37 +71,37 @@ class Worker:
 
     @property
     def renewed_at(self) -> float:
-        """When the lease was renewed last, on the clock of `turn`."""
+        """When the lease was last renewed, on the clock of `turn`."""
         return self._lease.renewed_at
 
     def renewal(self) -> Statement | None:
-        """Return the statement that only renews the lease; None if there is none."""
+        """Return the statement that only renews the lease; None without a lease."""
         return self._lease.renewal()
 
     def check(self) -> Operation[None]:
-        """Check that there is such a group.
+        """Check that the group exists.
 
         Raises:
-            GroupNotFound: there is none.
+            GroupNotFound: the group does not exist.
         """
         yield from admin_operations.settings_of(self.group)
 
     def turn(
         self, now: float, head: int, limit: int, tracked_limit: int
     ) -> Operation[list[InFlightEvent]]:
-        """Record outcomes, keep the lease, read on, and hand out what is ready.
+        """Record outcomes, renew the lease, read the next events, and hand out the ready ones.
 
         Args:
-            now: the time on a clock that never goes back, in seconds.
+            now: the time on a monotonic clock, in seconds.
             head: the settled position.
             limit: how many events to hand out at most.
-            tracked_limit: how many of them may be counted before a handler has them.
+            tracked_limit: how many of them may have an attempt counted before a handler gets them.
 
         Returns:
-            The events for handlers, each the only one of its slice.
+            The events for handlers, at most one per slice.
 
         Raises:
-            LeaseLost: others have taken over.
+            LeaseLost: the lease expired, and other workers have taken over.
             GroupNotFound: the group was deleted.
         """
         if not self.token:
@@ -116,16 +116,16 @@ class Worker:
         yield from self._fetcher.fetch_retries(now)
         try:
             yield from self._fetcher.fetch_next(now, head)
-        except EpochMismatch as error:  # what is in memory may be of events that are gone
+        except EpochMismatch as error:  # the events in memory may no longer exist
             raise LeaseLost from error
         return (yield from self._dispatcher.hand_out(limit, tracked_limit))
 
     def head_of(self, state: HeadState | None) -> int:
-        """Return the head up to which it may read: of a log of another epoch nothing is known."""
+        """Return the head up to which the worker may read: 0 if the epoch is another one."""
         return self._fetcher.head_of(state)
 
     def pause(self, now: float, head: int) -> float:
-        """Return for how many seconds there is nothing to do unless something happens."""
+        """Return how many seconds to wait for the next turn if nothing wakes the worker."""
         has_room = self._fetcher.has_room
         if self.outcomes or (has_room and self._slices.cursor.position < head):
             return 0
@@ -133,12 +133,12 @@ class Worker:
         return max(min(self._lease.next_at(), self._dispatcher.next_at(), due_at) - now, 0)
 
     def lose(self) -> None:
-        """Forget everything: the lease is over. What handlers still say does not count."""
+        """Clear the state after the lease was lost. Later outcomes of handlers are ignored."""
         self.outcomes.clear()
         self._begin(self.settings)
 
     def leave(self) -> Operation[None]:
-        """Record outcomes, and give everything back for others to continue with."""
+        """Record outcomes, and release all slices so that other workers continue with them."""
         if not self.token:
             return
         yield from self._dispatcher.apply_outcomes(inf)
@@ -154,10 +154,10 @@ class Worker:
 def finish(worker: Worker, item: InFlightEvent) -> Operation[None]:
     """Finish an event in the transaction that the operation runs in.
 
-    Of several that upcasters made of a stored one, the last finishes them all.
+    If upcasters made several events of a stored one, the last of them finishes the stored event.
 
     Raises:
-        LeaseLost: the event belongs to another worker now, or was finished before.
+        LeaseLost: another worker owns the event now, or it was finished before.
     """
     if item.token != worker.token:
         raise LeaseLost
@@ -169,6 +169,6 @@ def finish(worker: Worker, item: InFlightEvent) -> Operation[None]:
     )
     if not finished:
         raise LeaseLost(
-            f"event {item.position} is finished already: an earlier transaction of its handler was"
-            " committed, and nothing of this one was stored"
+            f"event {item.position} is already finished: an earlier transaction of its handler was"
+            " committed; this one was rolled back"
         )

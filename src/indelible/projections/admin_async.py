@@ -11,7 +11,7 @@ from .types import ProjectionStatus, SkippedEvent
 
 
 class AsyncProjectionAdmin:
-    """A projection as an operator sees it, by its name: its code is not needed.
+    """Administer a projection by its name. Its code is not needed.
 
     Get one with `AsyncEventStore.projection`.
 
@@ -28,57 +28,57 @@ class AsyncProjectionAdmin:
         self._engine = engine
 
     async def status(self) -> list[ProjectionStatus]:
-        """Ask how it stands: one for each of its builds that is not retired.
+        """Return the status of the projection: one for each build that is not retired.
 
         Raises:
-            ProjectionNotFound: there is none of the name.
+            ProjectionNotFound: no projection has this name.
         """
         return await self._engine.run(admin_operations.statuses(self.name))
 
     async def parked(self) -> list[SkippedEvent]:
-        """Ask which events it leaves out, in order of position.
+        """List the parked events that the projection skips, in order of position.
 
-        A rebuild tries them again, in their order; nothing else could, since what came after them
-        is in the state already.
+        Only a rebuild retries them, in their order: the current state already contains later
+        events.
 
         Raises:
-            ProjectionNotFound: there is none of the name.
+            ProjectionNotFound: no projection has this name.
         """
         return await self._engine.run(admin_operations.left_out(self.name))
 
     async def discard(self, position: int | None = None) -> int:
-        """Take events that it left out off the list: they stay out.
+        """Remove parked events from the list. They stay missing from the current state.
 
         Args:
             position: only this event; None for all.
 
         Returns:
-            How many.
+            The number of events discarded.
 
         Raises:
-            ProjectionNotFound: there is none of the name.
+            ProjectionNotFound: no projection has this name.
         """
         return await self._engine.run(admin_operations.discard(self.name, position))
 
     async def restart(self) -> int:
-        """Have what is stopped tried again, from where it stands.
+        """Restart the stopped partitions from their checkpoints.
 
         Returns:
             How many partitions were stopped.
 
         Raises:
-            ProjectionNotFound: there is none of the name.
+            ProjectionNotFound: no projection has this name.
         """
         return await self._engine.run(admin_operations.restart(self.name))
 
     async def drop(self, version: int) -> None:
-        """End a version, once nothing uses it any more, and drop its documents.
+        """Drop a version that is no longer in use, with its documents.
 
         Args:
-            version: which one. Code of that version cannot read it any more; where it is run
-                again, it begins anew.
+            version: the version to drop. Code of this version can no longer read it. If that code
+                runs again, it starts from the beginning.
 
         Raises:
-            ProjectionNotFound: there is none of the name, or no such version.
+            ProjectionNotFound: no projection has this name, or it has no such version.
         """
         await self._engine.run(admin_operations.drop(self.name, version))

@@ -12,17 +12,17 @@ from .types import ProjectionStatus, SkippedEvent
 
 
 def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
-    """How the builds of a projection, or of all, stand.
+    """Return the status of the builds of one projection, or of all.
 
     Raises:
-        ProjectionNotFound: there is none of the name.
+        ProjectionNotFound: no projection has this name.
     """
     all_builds = yield from registry.builds(name)
     more = {row[0]: row[1:] for row in (yield Statement("projections.status", {"name": name}))}
     settled = yield from head()
     result = []
     for build in all_builds:
-        if build.id not in more:  # it was retired between the two
+        if build.id not in more:  # it was retired between the two statements
             continue
         query, rate, workers, parked = more[build.id]
         lag_events, lag_seconds = 0, 0.0
@@ -54,10 +54,10 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
 
 
 def left_out(name: str) -> Operation[list[SkippedEvent]]:
-    """The events that a projection leaves out.
+    """List the events that a projection skips.
 
     Raises:
-        ProjectionNotFound: there is none of the name.
+        ProjectionNotFound: no projection has this name.
     """
     yield from registry.builds(validate_name("projection", name))
     return [
@@ -66,10 +66,10 @@ def left_out(name: str) -> Operation[list[SkippedEvent]]:
 
 
 def restart(name: str) -> Operation[int]:
-    """Let what is stopped be tried again; say how many partitions.
+    """Restart the stopped partitions, and return their number.
 
     Raises:
-        ProjectionNotFound: there is none of the name.
+        ProjectionNotFound: no projection has this name.
     """
     yield from registry.builds(validate_name("projection", name))
     ((count,),) = yield Statement("projections.restart", {"name": name})
@@ -77,10 +77,10 @@ def restart(name: str) -> Operation[int]:
 
 
 def discard(name: str, position: int | None) -> Operation[int]:
-    """Give up what was left out, one event or all; say how many.
+    """Discard parked events, one or all, and return their number.
 
     Raises:
-        ProjectionNotFound: there is none of the name.
+        ProjectionNotFound: no projection has this name.
     """
     if position is not None:
         validate_integer("position", position)
@@ -90,10 +90,10 @@ def discard(name: str, position: int | None) -> Operation[int]:
 
 
 def drop(name: str, version: int) -> Operation[None]:
-    """End a version of a projection, and drop its documents.
+    """Drop a version of a projection with its documents.
 
     Raises:
-        ProjectionNotFound: there is none of the name, or no such version.
+        ProjectionNotFound: no projection has this name, or it has no such version.
     """
     validate_integer("version", version)
     found = yield from registry.builds(validate_name("projection", name))

@@ -22,7 +22,7 @@ _log = logging.getLogger("indelible.projections")
 
 
 class PartitionKey(NamedTuple):
-    """One partition of one build: what is dealt out."""
+    """One partition of one build: the unit that is assigned to a process."""
 
     build_id: int
     partition: int
@@ -30,13 +30,13 @@ class PartitionKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a process is to do now.
+    """What a process has to do in this turn.
 
     Attributes:
-        take: partitions to take, and the projections that they are of.
-        give_back: partitions to give back, since others have fewer.
-        ready: builds that may be as far as the one in whose place they are to serve.
-        has_retired: whether something is left of builds that are retired.
+        take: the partitions to take, with their projections.
+        give_back: the partitions to give back, because other processes have fewer.
+        ready: the builds that may be close enough to the serving build to cut over.
+        has_retired: whether documents of retired builds remain.
     """
 
     take: Mapping[PartitionKey, ProjectionDefinition]
@@ -48,15 +48,15 @@ class Assignment:
 def assign_partitions(
     workers: Mapping[str, Collection[int]], owners: Mapping[PartitionKey, str | None]
 ) -> dict[PartitionKey, str]:
-    """Say who is to hold which partition: as evenly as can be, with as few moves as can be.
+    """Assign partitions to workers as evenly as possible, with as few moves as possible.
 
     Args:
-        workers: who is alive, and the builds that each has the code for.
-        owners: the partitions, and who holds each now; None for nobody.
+        workers: the live workers, and the builds that each has the code for.
+        owners: the partitions, and the current owner of each; None without an owner.
 
     Returns:
-        Who is to hold each; without those that nobody alive has the code for, and those of owners
-        who are none of the workers.
+        The worker for each partition. Partitions that no live worker has the code for are missing,
+        and so are those whose owner is not one of the workers.
     """
     able = {
         part: sorted(name for name, can_run in workers.items() if part.build_id in can_run)
@@ -70,7 +70,8 @@ def assign_partitions(
     def least(part: PartitionKey) -> str:
         return min(able[part], key=lambda name: (loads[name], name))
 
-    # First what few have the code for: in a rolling deployment the rest is dealt around it.
+    # Start with partitions that few workers have the code for, as in a rolling deployment. The
+    # other partitions then fill the gaps.
     free = [part for part, owner in owners.items() if owner is None and able[part]]
     for part in sorted(free, key=lambda part: (len(able[part]), part)):
         dealt[part] = least(part)
@@ -90,16 +91,16 @@ def assign_partitions(
 
 
 class PartitionCoordinator:
-    """What one process does for projections.
+    """Decides which partitions of projections one process works on.
 
     Args:
-        given: the projections that it has the code for.
-        owner: its name; no other process has the same.
-        lease: seconds without a sign of life after which it is taken for dead.
-        only: only this build, for a rebuild; by default all of the projections' versions.
+        given: the projections that the process has the code for.
+        owner: the name of the process, which must be unique.
+        lease: seconds without a heartbeat after which the process loses its partitions.
+        only: only this build, for a rebuild; by default all builds of the projections' versions.
 
     Raises:
-        InvalidInput: a projection is given twice, or the lease is none.
+        InvalidInput: a projection is given twice, or the lease is not above 0.
     """
 
     def __init__(
@@ -115,15 +116,15 @@ class PartitionCoordinator:
             if names.count(name) > 1:
                 raise InvalidInput(f"projection {name!r} is given twice")
         if not lease > 0:
-            raise InvalidInput(f"lease must be a number of seconds above 0, not {lease!r}")
+            raise InvalidInput(f"lease must be more than 0 seconds, not {lease!r}")
         self.owner = owner
         self.lease = lease
         self.held: Collection[PartitionKey] = ()
-        """What it works on at this moment."""
+        """The partitions that it works on now."""
         self.refused: dict[int, Exception] = {}
-        """The builds that it cannot run, and why: for reasons that do not pass by themselves."""
+        """The builds that it cannot run, and the error of each. Retrying does not help."""
         self.live_after: dict[int, int] = {}
-        """Above which position events are live, of the newest versions that serve."""
+        """The position above which events are live, for the newest serving versions."""
         self._given = {(definition.name, definition.version): definition for definition in given}
         self._only = only
         self._able: dict[int, ProjectionDefinition] = {}
@@ -134,17 +135,18 @@ class PartitionCoordinator:
         return min(_LONGEST_INTERVAL, self.lease / 3)
 
     def begin(self) -> Operation[None]:
-        """Make the projections known to the store.
+        """Register the projections.
 
         Raises:
-            ProjectionDefinitionChanged: one was begun in another way under its version.
+            ProjectionDefinitionChanged: a projection is registered with another definition under
+                the same version.
         """
         if self._only is None:
             for definition in self._given.values():
                 yield from registry.register(definition, "async")
 
     def turn(self) -> Operation[Assignment]:
-        """Give a sign of life, look around, and say what to do."""
+        """Send a heartbeat, read the work and the live workers, and return what to do."""
         work = yield Statement("projections.work")
         self._learn(work)
         yield Statement(
@@ -180,7 +182,7 @@ class PartitionCoordinator:
         )
 
     def renewal(self) -> Statement:
-        """Give the statement that only renews what it holds."""
+        """Return the statement that only renews the lease and those of the held partitions."""
         return Statement(
             "projections.worker_renew_lease",
             {"worker": self.owner, "lease": float(self.lease), **self._holding()},
@@ -194,11 +196,11 @@ class PartitionCoordinator:
         }
 
     def end(self) -> None:
-        """Take nothing more: what is given back from now on falls to others."""
+        """Take no more partitions: other processes get those that are given back from now on."""
         self._given = {}
 
     def leave(self) -> Operation[None]:
-        """Be there no more, having given everything back."""
+        """Leave, after all partitions were given back."""
         yield Statement("projections.worker_leave", {"worker": self.owner})
 
     def _learn(self, work: Sequence[tuple[object, ...]]) -> None:
@@ -214,17 +216,17 @@ class PartitionCoordinator:
                 or build_id in self.refused
                 or state == "retired"
                 or (self._only is not None and build_id != self._only)
-                # What serves is brought on by appends.
+                # Appends keep the serving build of an inline projection up to date.
                 or (lifecycle == "inline" and (self._only is None or state == "serving"))
             ):
                 continue
             self._able[int(str(build_id))] = definition
-            # Where old and new versions serve side by side one of them speaks.
+            # If old and new versions serve at the same time, only the newest calls `on_live`.
             if state == "serving" and newest[str(name)] == version:
                 self.live_after[int(str(build_id))] = int(str(live_after))
 
     def _ready(self, work: Sequence[tuple[object, ...]]) -> list[int]:
-        """The builds of its own that are nearly as far as what serves, of their projection."""
+        """Return its builds that are close enough to the serving build of their projection."""
         serving: dict[tuple[str, int], int] = {}
         building: dict[int, tuple[str, int, int]] = {}
         for row in work:
@@ -241,7 +243,7 @@ class PartitionCoordinator:
                 building[build_id] = (name, version, min(lowest, position))
 
         def target(name: str, version: int) -> int:
-            # The one whose place it takes; for a new version the newest that serves.
+            # The build that it replaces; for a new version, the newest version that serves.
             if (name, version) in serving:
                 return serving[name, version]
             newest = max((other for of, other in serving if of == name), default=None)
@@ -255,16 +257,16 @@ class PartitionCoordinator:
 
 
 def check_concurrency(concurrency: object) -> int:
-    """Check how much is to be done at once: a whole number, 1 or more.
+    """Check how many partitions may run at once: a whole number, 1 or more.
 
     Raises:
-        InvalidInput: it is something else.
+        InvalidInput: it is not.
     """
     return validate_integer("concurrency", concurrency, 1)
 
 
 def sweep() -> Operation[int]:
-    """Drop what retired builds have left; say how many are kept, since somebody is still at it."""
+    """Drop the retired builds; return how many remain because they are still in use."""
     ((kept,),) = yield Statement("projections.drop_retired")
     return int(kept)
 
@@ -272,12 +274,12 @@ def sweep() -> Operation[int]:
 def live_events(
     processor: partition.PartitionProcessor, events: Sequence[RecordedEvent], live_after: int | None
 ) -> list[RecordedEvent]:
-    """The events of a batch that `on_live` is to be called for.
+    """Return the events of a batch for which `on_live` is to be called.
 
     Args:
-        processor: whose batch it is.
+        processor: the partition that the batch belongs to.
         events: the events of the batch.
-        live_after: above which position; None where the build does not serve.
+        live_after: the position above which events are live; None if the build does not serve.
     """
     if live_after is None or not processor.definition.has_live_effects:
         return []
@@ -285,7 +287,7 @@ def live_events(
     return [
         event
         for event in events
-        # Where the key is not the stream each partition has all events: one of them speaks.
+        # If the key is not the stream, each partition has all events, but only one calls `on_live`.
         if event.position > live_after
         and partition_of(event.stream, partitions) == processor.partition
     ]

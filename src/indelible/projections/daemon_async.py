@@ -37,13 +37,13 @@ from .processor_async import AsyncProjector
 _log = logging.getLogger("indelible.projections")
 
 _LONGEST_LOOK = 0.5
-"""Seconds between two looks at the head, where nobody says that it has moved."""
+"""Seconds between two looks at the head if no notification arrives."""
 _REFUSED = (EpochMismatch, ProjectionDefinitionChanged)
-"""Errors for which a build is left to others: they do not pass by themselves."""
+"""Errors for which a daemon leaves a build to other processes: retrying does not help."""
 
 
 def _hold_lease(watch: HeadWatcher, duty: PartitionCoordinator) -> Lease:
-    return watch.leases.hold(f"what {duty.owner} holds")
+    return watch.leases.hold(f"the leases of daemon {duty.owner}")
 
 
 def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = -inf) -> None:
@@ -53,14 +53,14 @@ def _show_life(lease: Lease, duty: PartitionCoordinator, *, renewed_at: float = 
 
 
 class _AsyncPartitionRunner(AsyncProjector):
-    """A projector in a task of the daemon, which retries, parks or stops at errors.
+    """A projector in a task of the daemon. At errors it retries, parks the event or stops.
 
     Args:
         engine: the engine.
         watch: the watch on the log.
         run: the partition.
         duty: the coordinator of the daemon, which renews the lease.
-        slots: bounds how many partitions take in a batch at once.
+        slots: limits how many partitions process a batch at once.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class _AsyncPartitionRunner(AsyncProjector):
 
     @property
     def is_running(self) -> bool:
-        """Whether its task has not ended."""
+        """Whether its task is still running."""
         return self.background.is_running
 
     def end(self) -> None:
-        """Have the task end after the batch at work."""
+        """Request that the task ends after the current batch."""
         self._stop.set()
         self._woken.set()
 
     async def _keep(self) -> None:
-        """Keep one partition up to date: the task of it."""
+        """Keep one partition up to date; the task runs this."""
         supervisor = StepSupervisor("a projection waits", _log)
         try:
             self._watch.join(id(self), self._woken.set)
@@ -106,17 +106,21 @@ class _AsyncPartitionRunner(AsyncProjector):
         except StoreClosed:
             return
         except Exception:
-            _log.exception("a partition of %s is given back", self._run.definition)
+            _log.exception("a partition of %s failed and is given back", self._run.definition)
         finally:
             self._watch.leave(id(self))
 
     async def _make_ready(self) -> bool:
-        """Take the partition over, and go on where the one before has left off."""
+        """Take over the partition, and continue where the previous owner stopped."""
         try:
             if not self.is_holding and not await self.take_over():
                 return False
         except _REFUSED as error:
-            _log.error("projection %s is left to others: %s", self._run.definition, error)
+            _log.error(
+                "this daemon cannot run projection %s and leaves it to other processes: %s",
+                self._run.definition,
+                error,
+            )
             self._duty.refused[self._run.build_id or 0] = error
             return False
         wait = await self._engine.run(self._failing.resume())
@@ -127,7 +131,7 @@ class _AsyncPartitionRunner(AsyncProjector):
         return True
 
     async def _take_batch(self) -> bool:
-        """Take a batch in, or wait for one; return whether to go on."""
+        """Process a batch, or wait for one; return whether to continue."""
         run = self._run
         if not self._is_ready:
             return await self._make_ready()
@@ -159,7 +163,7 @@ class _AsyncPartitionRunner(AsyncProjector):
 
 
 class AsyncDaemon:
-    """Keeps projections up to date, side by side with other processes that do the same.
+    """Keeps projections up to date, and shares the work with other processes.
 
     Get one with `AsyncEventStore.daemon`; `indelible run` runs one for an application.
 
@@ -187,23 +191,25 @@ class AsyncDaemon:
 
     @property
     def name(self) -> str:
-        """Its name, as the owner of the partitions that it holds."""
+        """The name of the daemon, as the owner of its partitions."""
         return self._duty.owner
 
     @property
     def partitions(self) -> int:
-        """How many partitions it works on."""
+        """How many partitions the daemon works on."""
         return len(self._kept)
 
     async def run(self, stop: asyncio.Event, *, shutdown_timeout: float = 30.0) -> None:
-        """Keep up to date what falls to this process, until told to stop.
+        """Keep the partitions of this process up to date until `stop` is set.
 
         Args:
-            stop: ends it when set: no new batch is begun, what it holds is given back.
+            stop: ends the run when set: the daemon starts no new batch and gives its partitions
+                back.
             shutdown_timeout: seconds that handlers have to finish their batch.
 
         Raises:
-            ProjectionDefinitionChanged: a projection was begun in another way under its version.
+            ProjectionDefinitionChanged: a projection is registered with another definition under
+                the same version.
         """
         supervisor = StepSupervisor(
             "projections wait", _log, Backoff(longest=self._duty.heartbeat_interval)
@@ -253,8 +259,8 @@ class AsyncDaemon:
                     self._engine, self._watch, run, self._duty, self._slots
                 )
             except RuntimeError as error:
-                # Of a process with too many threads: at the next turn it is tried again.
-                _log.warning("a partition of %s is left to others: %s", described, error)
+                # The process has too many threads. The next turn tries again.
+                _log.warning("cannot start a partition of %s: %s", described, error)
         for build_id in turn.ready:
             await self._engine.run(registry.cut_over(build_id))
         if turn.has_retired:
@@ -270,7 +276,7 @@ class AsyncDaemon:
             with suppress(IndelibleError):
                 await self._turn_in_passing()
                 while self._kept and time.monotonic() < deadline:
-                    # Batches in progress keep their leases meanwhile.
+                    # Batches in progress keep their leases in the meantime.
                     heartbeat_at = time.monotonic() + self._duty.heartbeat_interval
                     for kept in self._kept.values():
                         left = min(heartbeat_at, deadline) - time.monotonic()

@@ -1,4 +1,4 @@
-"""A projection checked against the event classes of the store."""
+"""Projection definition: a projection checked against the event classes of the store."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MOST_PARTITIONS = 1_024
 
 
 class ProjectionDefinition:
-    """A projection with what a store knows of its event classes, checked as a whole.
+    """A checked projection, with its event types as the store has registered them.
 
     Args:
-        projection: an instance, or a class that can be made without arguments.
-        codec: the store's.
+        projection: an instance, or a class that takes no arguments.
+        codec: the codec of the store.
 
     Raises:
-        InvalidInput: something of it is wrong.
-        UnregisteredEventClass: it handles a class that the store was not told of.
+        InvalidInput: the projection is not valid.
+        UnregisteredEventClass: it handles a class that is not registered with the store.
     """
 
     def __init__(self, projection: object, codec: Codec) -> None:
@@ -37,7 +37,7 @@ class ProjectionDefinition:
             projection = projection()
         if not isinstance(projection, Projection) or not hasattr(projection, "_kind"):
             raise InvalidInput(
-                "a projection is a DocumentProjection, a TableProjection or an"
+                "a projection must be a DocumentProjection, a TableProjection or an"
                 f" ExternalProjection, not {projection!r}"
             )
         self.projection: Any = projection
@@ -70,16 +70,16 @@ class ProjectionDefinition:
         return self.name
 
     def takes(self, event: RecordedEvent) -> bool:
-        """Whether there is anything to do for an event: not for one that was erased."""
+        """Return whether the projection handles an event. It skips erased events."""
         return (
             event.type in self.handlers
             and event.data is not ERASED
-            # A query of its own types would say the same, at more than the handler's cost.
+            # Without `query` the event type decides. Matching would cost more than the handler.
             and (self._class.query is None or self.query.matches(event))
         )
 
     def keys(self, event: RecordedEvent) -> Sequence[str]:
-        """The keys of the documents that an event is about."""
+        """Return the keys of the documents that an event changes."""
         if self.is_by_stream:
             return (event.stream,)
         keys = self.projection.key(event)
@@ -93,53 +93,53 @@ class ProjectionDefinition:
         """Read a stored document.
 
         Raises:
-            InvalidInput: it does not fit the class any more.
+            InvalidInput: it no longer fits the class.
         """
         try:
             return self._documents.decoders[self.name](document)
         except Exception as error:
             raise InvalidInput(
                 f"a stored document of projection {self.name!r} does not fit its class ({error}):"
-                " give the projection a new version, so that it is built anew"
+                " increase the version of the projection, so that it is rebuilt"
             ) from error
 
     def write(self, document: Any) -> bytes:
         """Write a document as JSON.
 
         Raises:
-            InvalidInput: it is no document of the projection.
-            EncodingFailed: something has no JSON, or would not come back as it went in.
+            InvalidInput: it is not a document of the projection.
+            EncodingFailed: a value cannot be written as JSON, or would be read back differently.
         """
         wanted = self._documents.classes.get(self.name)
         if wanted is not None and self._documents.registered_type(document) is None:
             raise InvalidInput(
                 f"a handler of projection {self.name!r} returned a {type(document).__qualname__}:"
-                f" return the document, a {wanted.__qualname__}, or None for none"
+                f" return the document, a {wanted.__qualname__}, or None to remove it"
             )
         return self._documents.encode(self.name, document, field="document")
 
     def failure(self, event: RecordedEvent | None, error: BaseException) -> IndelibleError:
-        """Say at which event it failed."""
+        """Return the error to raise for a failure at an event."""
         if event is None:
             return ProjectionFailed(self.name, None, None, error)
         return ProjectionFailed(self.name, event.position, event.type, error)
 
     def check_kind(self, kind: Kind) -> None:
-        """Check where its state is.
+        """Check that the projection is of a kind.
 
         Raises:
-            InvalidInput: elsewhere.
+            InvalidInput: it is of another kind.
         """
         if self.kind != kind:
             raise InvalidInput(
-                f"projection {self.name!r} keeps no documents here: it is no DocumentProjection"
+                f"projection {self.name!r} has no documents: it is not a DocumentProjection"
             )
 
     def check_variant(self, *, is_async: bool) -> None:
-        """Check that what does I/O is sync or async as the store is.
+        """Check that the methods that do I/O are sync for a sync store, async for an async one.
 
         Raises:
-            InvalidInput: it is not.
+            InvalidInput: they are not.
         """
         methods = list(self.handlers.values()) if self.kind != "documents" else []
         methods += [self.projection.project] if self.takes_batches else []
@@ -163,12 +163,12 @@ class ProjectionDefinition:
             handlers[event_type] = getattr(self.projection, name)
         if not handlers:
             raise InvalidInput(
-                f"projection {self.name!r} handles nothing: mark its methods with @handles(…)"
+                f"projection {self.name!r} has no handlers: mark its methods with @handles(…)"
             )
         return handlers
 
     def _check_handlers(self) -> None:
-        """Check that the methods take what they are called with."""
+        """Check that the methods take the arguments that they are called with."""
         parameters = {
             "documents": ("document", "event"),
             "tables": ("event", "connection"),
@@ -189,8 +189,8 @@ class ProjectionDefinition:
     def _check_policy(self) -> None:
         if isinstance(self.retry_after, bool) or not 0 <= self.retry_after <= LONGEST_DELAY:
             raise InvalidInput(
-                f"retry_after of projection {self.name!r} must be a number of seconds from 0 to"
-                f" {LONGEST_DELAY:,}, not {self.retry_after!r}"
+                f"retry_after of projection {self.name!r} must be from 0 to {LONGEST_DELAY:,}"
+                f" seconds, not {self.retry_after!r}"
             )
         if self.on_error not in get_args(OnError):
             raise InvalidInput(
@@ -230,13 +230,13 @@ class ProjectionDefinition:
                     if isinstance(document, type):
                         return Codec({self.name: document})
         raise InvalidInput(
-            f"what are the documents of projection {self.name!r}? Say it in the class:"
-            f" class {self._class.__name__}(DocumentProjection[Order]), or of dict for plain JSON"
+            f"projection {self.name!r} does not name the class of its documents: write"
+            f" class {self._class.__name__}(DocumentProjection[Order]), or [dict] for plain JSON"
         )
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """The partition that a key or a stream falls to: the same in every process, for ever."""
+    """Return the partition of a key or a stream: the same in every process and at any time."""
     return crc32(key.encode()) % partitions
 
 

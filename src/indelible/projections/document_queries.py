@@ -1,4 +1,4 @@
-"""Operations: read and find the documents that projections keep."""
+"""Operations: read and find the documents of projections."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage(Mapping[str, D]):
-    """Documents by key, in order of key, and how fresh they are.
+    """Documents by key, in order of key, and how current they are.
 
     Attributes:
-        checkpoint: up to this position all events are in them.
-        head: the settled position a moment before they were read.
+        checkpoint: the documents include all events up to this position.
+        head: the settled position just before they were read.
     """
 
     documents: Mapping[str, D]
@@ -35,7 +35,7 @@ class DocumentPage(Mapping[str, D]):
 
     @property
     def is_current(self) -> bool:
-        """Whether everything that was settled is in them."""
+        """Whether the documents include all events up to `head`."""
         return self.checkpoint >= self.head
 
     def __getitem__(self, key: str) -> D:
@@ -75,7 +75,9 @@ def find_documents(
         value = _encode(fields[field]).decode()
         written = _encode(fields).decode()
     except (TypeError, msgspec.MsgspecError) as error:
-        raise InvalidInput(f"a value to find has no JSON: {error}") from error
+        raise InvalidInput(
+            f"fields must have values that can be written as JSON: {error}"
+        ) from error
     parameters = {
         **page,
         "field": field,

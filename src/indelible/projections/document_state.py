@@ -1,4 +1,4 @@
-"""Documents in memory, and what events make of them."""
+"""Documents in memory, and the folding of events into them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from indelible.events import RecordedEvent
 from .definition import ProjectionDefinition, partition_of
 
 _ENTRY_BYTES = 100
-"""What a document takes beside itself."""
+"""The memory that a document takes in addition to its JSON, in bytes."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class DocumentState:
-    """Documents in memory, and what events make of them.
+    """Documents in memory, into which events are folded.
 
     Args:
-        definition: whose documents they are.
-        partition: which of the projection's partitions; documents of others are passed over.
-        partitions: how many there are here; 1 for all documents.
+        definition: the projection.
+        partition: the partition; documents of other partitions are skipped.
+        partitions: the number of partitions; 1 for all documents.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class DocumentState:
         self._partition = partition
         self._partitions = partitions
         self.documents: dict[str, Any] = {}
-        """The documents by key; None for one that is not there."""
+        """The documents by key; None if a document does not exist."""
         self.changed: dict[str, int] = {}
-        """The keys of what has changed, and the positions of the last events that did it."""
+        """The keys of the changed documents, and the position of the last event of each."""
 
         self._seen = self._seen_bytes = 0
 
     def note_size(self, documents: int, size: int) -> None:
-        """Note how many bytes some documents have together."""
+        """Record how many bytes some documents have in total."""
         self._seen += documents
         self._seen_bytes += size
 
     @property
     def size(self) -> int:
-        """About how many bytes the documents here have as JSON: as many as those seen so far."""
+        """Estimate how many bytes the documents have as JSON, from the sizes seen so far."""
         each = self._seen_bytes // self._seen if self._seen else 0
         return len(self.documents) * (each + _ENTRY_BYTES)
 
@@ -55,7 +55,7 @@ class DocumentState:
         """Return which event is to be folded into which document, in order.
 
         Args:
-            events: events that the projection takes.
+            events: events that the projection handles.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
@@ -76,11 +76,11 @@ class DocumentState:
         return self._partitions == 1 or partition_of(key, self._partitions) == self._partition
 
     def fold(self, steps: Iterable[tuple[RecordedEvent, str]], known: Sequence[Any] = ()) -> None:
-        """Fold events into documents, all of which are here.
+        """Fold events into documents, all of which must be in memory.
 
         Args:
-            steps: what `route` returned.
-            known: what the projection's `enrich` has found, as handlers take it.
+            steps: the result of `route`.
+            known: the result of the projection's `enrich`, as arguments for handlers.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
@@ -100,16 +100,16 @@ def bring(
     keys: Iterable[str],
     rows: Iterable[tuple[Any, ...]],
 ) -> None:
-    """Bring documents into memory; None for those that are not there.
+    """Put documents into memory; None for those that do not exist.
 
     Args:
-        definition: whose documents they are.
-        folding: where to.
-        keys: which were asked for.
-        rows: keys and documents, as the database has them.
+        definition: the projection.
+        folding: the documents in memory.
+        keys: the requested keys.
+        rows: keys and documents from the database.
 
     Raises:
-        ProjectionFailed: a document does not fit its class any more.
+        ProjectionFailed: a document no longer fits its class.
     """
     folding.documents.update(dict.fromkeys(keys))
     for key, document in rows:
@@ -121,7 +121,7 @@ def bring(
 
 
 def changes(definition: ProjectionDefinition, folding: DocumentState) -> tuple[str, list[str]]:
-    """What is to be stored: the changed documents as JSON, and the keys of the removed ones.
+    """Return the changes to store: the changed documents as JSON, and the keys of removed ones.
 
     Raises:
         ProjectionFailed: a document cannot be written as JSON.

@@ -21,7 +21,7 @@ D = TypeVar("D")
 
 
 class Documents(Generic[D]):
-    """The documents of a projection, as its code of this version has made them.
+    """The documents of a projection, for the version of the code that runs.
 
     Get them with `EventStore.documents`.
 
@@ -42,10 +42,10 @@ class Documents(Generic[D]):
         """Read one document.
 
         Args:
-            key: its key: the name of the stream, unless the projection says otherwise.
+            key: its key: the name of the stream, unless the projection overrides `key`.
 
         Returns:
-            The document; None where there is none.
+            The document; None if it does not exist.
 
         Raises:
             ProjectionNotFound: the projection never ran.
@@ -61,7 +61,7 @@ class Documents(Generic[D]):
             keys: their keys.
 
         Returns:
-            Those that are there, by key, and how fresh they are.
+            The documents that exist, by key, and how current they are.
 
         Raises:
             ProjectionNotFound, ProjectionNotReady: as for `read`.
@@ -77,19 +77,19 @@ class Documents(Generic[D]):
     ) -> DocumentPage[D]:
         """Find documents whose fields have given values.
 
-        It is quick for a field that the projection names in `indexes`; without one it looks at
-        every document.
+        A field that the projection names in `indexes` is found by index. Other fields need a scan
+        of all documents.
 
         Args:
-            fields: values by the names of fields, all of which must hold; None for all documents.
-            after: only keys after this one: the last of the page before.
+            fields: values by field name, all of which must match; None for all documents.
+            after: only keys after this one, such as the last key of the previous page.
             limit: how many at most.
 
         Returns:
-            The documents by key, in order of key, and how fresh they are.
+            The documents by key, in order of key, and how current they are.
 
         Raises:
-            InvalidInput: a value has no JSON.
+            InvalidInput: a value cannot be written as JSON.
             ProjectionNotFound, ProjectionNotReady: as for `read`.
         """
         return self._engine.run(
@@ -98,7 +98,7 @@ class Documents(Generic[D]):
 
 
 def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
-    """Fold a projection anew, and compare."""
+    """Fold a projection from scratch, and compare the result with the stored documents."""
     described = verifying.definition
     described.check_variant(is_async=IS_ASYNC)
     with engine.snapshot() as bound:
@@ -109,7 +109,7 @@ def verify(engine: PoolEngine, verifying: ProjectionVerifier) -> Verification:
 
 
 def fold_live(engine: PoolEngine | BoundEngine, live: Live[Any]) -> None:
-    """Fold all that a live projection reads."""
+    """Fold all events of a live projection."""
     described = live.definition
     described.check_variant(is_async=IS_ASYNC)
     while page := engine.run(live.next_page()):

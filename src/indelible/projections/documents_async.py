@@ -20,7 +20,7 @@ D = TypeVar("D")
 
 
 class AsyncDocuments(Generic[D]):
-    """The documents of a projection, as its code of this version has made them.
+    """The documents of a projection, for the version of the code that runs.
 
     Get them with `AsyncEventStore.documents`.
 
@@ -43,10 +43,10 @@ class AsyncDocuments(Generic[D]):
         """Read one document.
 
         Args:
-            key: its key: the name of the stream, unless the projection says otherwise.
+            key: its key: the name of the stream, unless the projection overrides `key`.
 
         Returns:
-            The document; None where there is none.
+            The document; None if it does not exist.
 
         Raises:
             ProjectionNotFound: the projection never ran.
@@ -62,7 +62,7 @@ class AsyncDocuments(Generic[D]):
             keys: their keys.
 
         Returns:
-            Those that are there, by key, and how fresh they are.
+            The documents that exist, by key, and how current they are.
 
         Raises:
             ProjectionNotFound, ProjectionNotReady: as for `read`.
@@ -78,19 +78,19 @@ class AsyncDocuments(Generic[D]):
     ) -> DocumentPage[D]:
         """Find documents whose fields have given values.
 
-        It is quick for a field that the projection names in `indexes`; without one it looks at
-        every document.
+        A field that the projection names in `indexes` is found by index. Other fields need a scan
+        of all documents.
 
         Args:
-            fields: values by the names of fields, all of which must hold; None for all documents.
-            after: only keys after this one: the last of the page before.
+            fields: values by field name, all of which must match; None for all documents.
+            after: only keys after this one, such as the last key of the previous page.
             limit: how many at most.
 
         Returns:
-            The documents by key, in order of key, and how fresh they are.
+            The documents by key, in order of key, and how current they are.
 
         Raises:
-            InvalidInput: a value has no JSON.
+            InvalidInput: a value cannot be written as JSON.
             ProjectionNotFound, ProjectionNotReady: as for `read`.
         """
         return await self._engine.run(
@@ -99,7 +99,7 @@ class AsyncDocuments(Generic[D]):
 
 
 async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -> Verification:
-    """Fold a projection anew, and compare."""
+    """Fold a projection from scratch, and compare the result with the stored documents."""
     described = verifying.definition
     described.check_variant(is_async=IS_ASYNC)
     async with engine.snapshot() as bound:
@@ -110,7 +110,7 @@ async def verify_async(engine: AsyncPoolEngine, verifying: ProjectionVerifier) -
 
 
 async def fold_live_async(engine: AsyncPoolEngine | AsyncBoundEngine, live: Live[Any]) -> None:
-    """Fold all that a live projection reads."""
+    """Fold all events of a live projection."""
     described = live.definition
     described.check_variant(is_async=IS_ASYNC)
     while page := await engine.run(live.next_page()):

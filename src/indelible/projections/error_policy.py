@@ -16,7 +16,7 @@ _log = logging.getLogger("indelible.projections")
 
 @dataclass(slots=True)
 class ErrorPolicy:
-    """What a partition does at errors: it tries again, later each time; then parks, or stops.
+    """Handles the errors of a partition: retries with a backoff, then parks the event or stops.
 
     Args:
         processor: the partition.
@@ -26,33 +26,33 @@ class ErrorPolicy:
     attempts: int = field(default=0, init=False)
 
     def resume(self) -> Operation[float | None]:
-        """Go on where the one before has left off.
+        """Continue with the retry state that the previous owner left.
 
         Returns:
-            Seconds to wait first; None where the partition is stopped.
+            Seconds to wait first; None if the partition is stopped.
         """
         rows = yield Statement(
             "projections.retry_state",
             {"projection_id": self.processor.build_id, "partition": self.processor.partition},
         )
-        if not rows:  # it was retired meanwhile
+        if not rows:  # the build was retired in the meantime
             return None
         ((self.attempts, wait, is_stopped, parked),) = rows
         self.processor.parked = set(parked)
         return None if is_stopped else float(wait)
 
     def succeed(self) -> None:
-        """A batch was stored, which has cleared what was noted."""
+        """Reset the attempts after a batch was stored; the store has cleared the error."""
         self.attempts = 0
 
     def fail(self, error: BaseException) -> Operation[float | None]:
-        """Note that a batch has failed.
+        """Record that a batch has failed.
 
         Returns:
-            Seconds to wait; None where the partition is stopped.
+            Seconds to wait; None if the partition is stopped.
 
         Raises:
-            LeaseLost: others have taken over.
+            LeaseLost: another worker has taken over.
         """
         processor = self.processor
         definition = processor.definition
@@ -62,7 +62,7 @@ class ErrorPolicy:
             and processor.position < position - 1
             and processor.isolate_position != position
         ):
-            # First what stands before it: it is not to wait for one that may never succeed.
+            # First process the events before it: the event that failed may never succeed.
             processor.isolate_position = position
             processor.forget()
             return 0.0
@@ -78,7 +78,7 @@ class ErrorPolicy:
         is_final = self.attempts >= definition.max_attempts
         if is_final and definition.on_error == "park" and position is not None:
             yield Statement("projections.park", noted)
-            _log.error("a projection leaves an event out: %s", error, extra=facts)
+            _log.error("a projection parked an event and skips it: %s", error, extra=facts)
             processor.parked.add(position)
             self.attempts = 0
             return 0.0
@@ -89,7 +89,9 @@ class ErrorPolicy:
             {**noted, "attempts": self.attempts, "delay": wait, "is_final": is_final},
         )
         if is_final:
-            _log.error("a projection is stopped: %s", error, extra=facts)
+            _log.error(
+                "a projection is stopped; fix the cause, then restart it: %s", error, extra=facts
+            )
             return None
-        _log.warning("a projection failed, and tries again in %g s: %s", wait, error, extra=facts)
+        _log.warning("a projection failed and retries in %g s: %s", wait, error, extra=facts)
         return wait

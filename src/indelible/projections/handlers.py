@@ -17,7 +17,7 @@ from .definition import ProjectionDefinition
 
 @contextmanager
 def _failing(described: ProjectionDefinition, event: RecordedEvent | None) -> Iterator[None]:
-    """Say of which projection the code in the block is, and at which event it fails."""
+    """Raise errors of the block as ProjectionFailed, with the projection and the event."""
     try:
         yield
     except BaseException as error:
@@ -29,7 +29,7 @@ def _failing(described: ProjectionDefinition, event: RecordedEvent | None) -> It
 def enrich(
     described: ProjectionDefinition, events: Sequence[RecordedEvent], engine: BoundEngine
 ) -> Sequence[Any]:
-    """Look up what a batch needs, as handlers take it.
+    """Call `enrich` for a batch, and return its result as arguments for handlers.
 
     Raises:
         ProjectionFailed: the projection failed.

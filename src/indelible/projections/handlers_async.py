@@ -16,7 +16,7 @@ from .definition import ProjectionDefinition
 
 @contextmanager
 def _failing(described: ProjectionDefinition, event: RecordedEvent | None) -> Iterator[None]:
-    """Say of which projection the code in the block is, and at which event it fails."""
+    """Raise errors of the block as ProjectionFailed, with the projection and the event."""
     try:
         yield
     except BaseException as error:
@@ -28,7 +28,7 @@ def _failing(described: ProjectionDefinition, event: RecordedEvent | None) -> It
 async def enrich_async(
     described: ProjectionDefinition, events: Sequence[RecordedEvent], engine: AsyncBoundEngine
 ) -> Sequence[Any]:
-    """Look up what a batch needs, as handlers take it.
+    """Call `enrich` for a batch, and return its result as arguments for handlers.
 
     Raises:
         ProjectionFailed: the projection failed.

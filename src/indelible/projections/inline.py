@@ -17,10 +17,10 @@ from .inline_batch import InlineProjections
 
 
 class Inline(InlineProjections):
-    """The projections that an `EventStore` keeps up to date with its appends.
+    """The projections that an `EventStore` updates with its appends.
 
     Args:
-        codec: reads what was appended.
+        codec: decodes the appended events.
         given: the projections.
     """
 
@@ -28,7 +28,7 @@ class Inline(InlineProjections):
         super().__init__(codec, given, is_async=IS_ASYNC)
 
     def __call__(self, engine: BoundEngine, statement: AppendStatement, rows: Rows) -> None:
-        """Bring them up to date, in the transaction of an append that has just been made."""
+        """Update the projections in the transaction of an append that was just made."""
         ids = appended_ids(statement, rows)
         if not ids:
             return

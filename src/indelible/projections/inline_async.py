@@ -16,10 +16,10 @@ from .inline_batch import InlineProjections
 
 
 class AsyncInline(InlineProjections):
-    """The projections that an `AsyncEventStore` keeps up to date with its appends.
+    """The projections that an `AsyncEventStore` updates with its appends.
 
     Args:
-        codec: reads what was appended.
+        codec: decodes the appended events.
         given: the projections.
     """
 
@@ -29,7 +29,7 @@ class AsyncInline(InlineProjections):
     async def __call__(
         self, engine: AsyncBoundEngine, statement: AppendStatement, rows: Rows
     ) -> None:
-        """Bring them up to date, in the transaction of an append that has just been made."""
+        """Update the projections in the transaction of an append that was just made."""
         ids = appended_ids(statement, rows)
         if not ids:
             return

@@ -17,7 +17,7 @@ from .document_state import DocumentState, bring, changes
 
 
 class InlineProjections:
-    """The projections that a store keeps up to date with its appends."""
+    """The projections that a store updates with its appends."""
 
     def __init__(self, codec: Codec, given: Iterable[object], *, is_async: bool) -> None:
         self._codec = codec
@@ -29,8 +29,8 @@ class InlineProjections:
             definition.check_variant(is_async=is_async)
             if definition.kind == "external":
                 raise InvalidInput(
-                    f"projection {definition.name!r} cannot be inline: its state is elsewhere, and"
-                    " no transaction here holds it"
+                    f"projection {definition.name!r} cannot be inline: its state is outside this"
+                    " database, so an append cannot update it in its transaction"
                 )
             if names.count(definition.name) > 1:
                 raise InvalidInput(f"projection {definition.name!r} is given twice")
@@ -39,7 +39,7 @@ class InlineProjections:
         self._types = {name for item in stored.items for name in item.types}
 
     def wants(self, statement: AppendStatement) -> bool:
-        """Whether an append has an event that one of them takes."""
+        """Return whether an append has an event that one of the projections handles."""
         return any(event.type in self._types for part in statement.writes for event in part.events)
 
     def _taken(
@@ -52,10 +52,10 @@ class InlineProjections:
 
 
 def hold(definition: ProjectionDefinition) -> Operation[int | None]:
-    """Keep the build of an inline projection that serves in its place until the transaction ends.
+    """Lock the serving build of an inline projection until the transaction ends.
 
     Returns:
-        Which one; None where it is not built yet.
+        The id of the build; None if the projection is not built yet.
     """
     rows = yield Statement(
         "projections.lock_inline_build", {"name": definition.name, "version": definition.version}
@@ -64,7 +64,7 @@ def hold(definition: ProjectionDefinition) -> Operation[int | None]:
 
 
 def appended(codec: Codec, ids: Sequence[str]) -> Operation[list[RecordedEvent]]:
-    """Read what was appended in this transaction, in order of position."""
+    """Read the events that this transaction appended, in order of position."""
     rows = yield Statement("streams.appended_events", {"ids": list(ids)})
     return decode_rows(codec, rows)[0]
 
@@ -74,12 +74,12 @@ def fold_inline(
 ) -> Operation[None]:
     """Fold events into the documents of an inline projection, in the transaction of their append.
 
-    If it is not built yet nothing happens.
+    If the projection is not built yet, nothing happens.
 
     Args:
         definition: the projection.
-        events: those of the append that it takes.
-        known: what its `enrich` has found, as handlers take it.
+        events: the events of the append that it handles.
+        known: the result of its `enrich`, as arguments for handlers.
 
     Raises:
         ProjectionFailed: the projection failed.

@@ -1,4 +1,4 @@
-"""Operations: a projection folded as it is read."""
+"""Operations: a live projection, folded when it is read."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ D = TypeVar("D")
 
 
 class Live(Generic[D]):
-    """A projection folded as it is read; see `EventStore.project`.
+    """A live projection, folded when it is read; see `EventStore.project`.
 
     Args:
-        codec: reads the events.
+        codec: decodes the events.
         definition: the projection.
         key: only this document; None for all.
         as_of, valid_at: as for `EventStore.read_all`.
 
     Raises:
-        InvalidInput: it has no documents, or an argument is wrong.
+        InvalidInput: it has no documents, or an argument is invalid.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Live(Generic[D]):
     ) -> None:
         if definition.kind != "documents":
             raise InvalidInput(
-                f"projection {definition.name!r} cannot be live: what its handlers make is not in"
-                " memory; write it as a DocumentProjection"
+                f"projection {definition.name!r} cannot be live: its handlers write outside memory;"
+                " write it as a DocumentProjection"
             )
         self.definition = definition
         self._key = None if key is None else validate_name("key", key)
@@ -71,7 +71,7 @@ class Live(Generic[D]):
 
     @property
     def documents(self) -> dict[str, D]:
-        """The documents by key, once everything was taken."""
+        """Return the documents by key, after all pages were folded."""
         return {
             key: document
             for key, document in self._folding.documents.items()
@@ -80,11 +80,11 @@ class Live(Generic[D]):
 
     @property
     def document(self) -> D | None:
-        """The document of the key; None where there is none."""
+        """Return the document of the key; None if it does not exist."""
         return self._folding.documents.get(self._key or "")
 
     def next_page(self) -> Operation[list[RecordedEvent]]:
-        """Bring the next events; none at the end."""
+        """Read the next events; an empty list at the end."""
         return (yield from self._reading.next_page())
 
     def take(self, events: Sequence[RecordedEvent], known: Sequence[Any] = ()) -> None:

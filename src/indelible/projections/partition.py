@@ -32,30 +32,34 @@ from .document_state import DocumentState, bring, changes
 from .registry import register
 
 _KEPT_BYTES = 16 * 1024 * 1024
-"""How many bytes of documents, as JSON, a run keeps in memory from one batch to the next."""
+"""How many bytes of documents, as JSON, a partition keeps in memory between batches."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class PartitionProcessor:
-    """One partition of a build, for whoever keeps it up to date: one thread or task.
+    """Processes one partition of a build. One thread or task uses it.
 
-    `acquire`, then batch after batch: `project` for documents, or `next_batch`, `lock`, the
-    handlers and `advance` in one transaction for tables (`next_batch`, the handlers, `advance` for
-    what is elsewhere). After an error other than `LeaseLost`: `forget`, or `reload_checkpoint` if
-    it is not known whether the batch was stored.
+    First call `acquire`, then for each batch:
+
+    - For documents: `project`.
+    - For tables: `next_batch`, `lock`, the handlers and `advance`, in one transaction.
+    - For external state: `next_batch`, the handlers and `advance`.
+
+    After an error other than `LeaseLost` call `forget`. Call `reload_checkpoint` instead if it is
+    not known whether the batch was stored.
 
     Args:
-        codec: reads the events.
+        codec: decodes the events.
         definition: the projection.
-        partition: which of its partitions.
-        owner: who runs it, for people.
-        lease: seconds without a sign of life after which others take over.
-        build_id: which build of it, `Build.id`; by default the one that serves, and where none
-            does the one that is built.
+        partition: the number of the partition.
+        owner: the display name of the worker.
+        lease: seconds without a heartbeat after which other workers take over.
+        build_id: the build, as `Build.id`; by default the serving build, or the one that is being
+            built if none serves.
 
     Raises:
-        InvalidInput: there is no such partition, or no lease so short.
+        InvalidInput: the partition does not exist, or the lease is not above 0.
     """
 
     def __init__(
@@ -70,11 +74,11 @@ class PartitionProcessor:
     ) -> None:
         if validate_integer("partition", partition) >= definition.partitions:
             raise InvalidInput(
-                f"projection {definition.name!r} has {definition.partitions} partitions, and the"
-                f" first is 0: there is no partition {partition}"
+                f"partition must be from 0 to {definition.partitions - 1} for projection"
+                f" {definition.name!r}, not {partition}"
             )
         if not lease > 0:
-            raise InvalidInput(f"lease must be a number of seconds above 0, not {lease!r}")
+            raise InvalidInput(f"lease must be more than 0 seconds, not {lease!r}")
         self.definition = definition
         self.build_id = build_id
         self.partition = partition
@@ -82,17 +86,17 @@ class PartitionProcessor:
         self.lease = lease
         self.token: int = 0
         self.position: int = 0
-        """The checkpoint: up to here its events are in its state."""
+        """The checkpoint: the state includes the partition's events up to here."""
         self.parked: set[int] = set()
-        """The positions of events that are left out."""
+        """The positions of parked events, which are skipped."""
         self.isolate_position = 0
-        """An event that failed: what stands before it is a batch of its own."""
+        """The position of an event that failed: the events before it form a batch of their own."""
         self._codec = codec
         self._epoch: UUID | None = None
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is in memory beyond the checkpoint: begin anew from there."""
+        """Discard the state in memory, and start again from the checkpoint."""
         self._reading = LogReading(
             self._codec, self.definition.query, LogReadOptions(after=self.position), follows=True
         )
@@ -103,11 +107,12 @@ class PartitionProcessor:
         )
 
     def acquire(self) -> Operation[bool]:
-        """Take the partition, unless somebody else holds it; say whether it was taken.
+        """Take the partition, unless another worker holds it; return whether it was taken.
 
         Raises:
-            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
-            ProjectionDefinitionChanged: it was begun in another way under its version.
+            EpochMismatch: the store failed over or was restored, and the state is external.
+            ProjectionDefinitionChanged: the projection is registered with another definition under
+                the same version.
         """
         if self.build_id is None:
             self.build_id = (yield from register(self.definition, "async"))[0].id
@@ -126,59 +131,59 @@ class PartitionProcessor:
         self._epoch = yield from epoch()
         self.forget()
         if self._epoch != begun_in and self.definition.kind == "external":
-            # State in this database is of the same log as its checkpoint; what is elsewhere may
-            # have been made of events that are gone.
+            # State in this database belongs to the same log as its checkpoint. External state may
+            # include events that no longer exist.
             yield from self.release()
             raise EpochMismatch(self.position, None, (), begun_in, self._epoch)
         return True
 
     def renew_lease(self) -> Operation[None]:
-        """Renew the lease. Each batch does so, too.
+        """Renew the lease. Each batch renews it, too.
 
         Raises:
-            LeaseLost: others have taken over.
+            LeaseLost: another worker has taken over.
         """
         yield Statement("projections.heartbeat", self._lease())
 
     def renewal(self) -> Statement | None:
-        """Give the statement that only renews the lease; None where it has none."""
+        """Return the statement that only renews the lease; None without a lease."""
         return Statement("projections.renew_lease", self._lease()) if self.token else None
 
     def reload_checkpoint(self) -> Operation[None]:
-        """Begin anew from the checkpoint, wherever it stands: after an error in the middle.
+        """Read the checkpoint and start again from there, after an error with unknown outcome.
 
         Raises:
-            LeaseLost: others have taken over.
+            LeaseLost: another worker has taken over.
         """
         ((self.position,),) = yield Statement("projections.heartbeat", self._lease())
         self.forget()
 
     def release(self) -> Operation[None]:
-        """Give the partition back, for others to take at once."""
+        """Give the partition back; other workers can take it at once."""
         yield Statement("projections.release", self._lease())
         self.token = 0
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all that was settled at the last look is in the state."""
+        """Whether the state includes all events up to the last known head."""
         known = self._reading.known_head
         return known is not None and self.position >= known
 
     def has_more(self, state: HeadState | None) -> bool:
-        """Whether a head that was found is beyond what was read, or of another epoch."""
+        """Return whether a head is beyond the events read so far, or of another epoch."""
         return self._reading.has_more(state)
 
     def extend(self, state: HeadState | None) -> None:
-        """Go on up to a head that was found since."""
+        """Read up to a newer head."""
         if state is not None:
             self._reading.extend(state)
 
     def read_up_to(self, position: int) -> None:
-        """Read up to a position, settled or not, that the caller vouches for."""
+        """Read up to a position that need not be settled; the caller ensures that this is safe."""
         self._reading.read_up_to(position)
 
     def next_batch(self) -> Operation[Batch]:
-        """Bring the next events that this partition is to handle, maybe none.
+        """Read the next events that this partition handles, maybe none.
 
         Raises:
             ProjectionFailed: an event cannot be read.
@@ -191,7 +196,7 @@ class PartitionProcessor:
         if not reading.is_caught_up:
             try:
                 events = yield from self._next_events(reading)
-            except EpochMismatch as error:  # its checkpoint is of the log of today
+            except EpochMismatch as error:  # its checkpoint belongs to the current log
                 raise LeaseLost from error
         position = self._reading.position
         return Batch(
@@ -207,10 +212,10 @@ class PartitionProcessor:
             return (yield from self._next_one_by_one(reading))
 
     def project(self) -> Operation[Batch]:
-        """Take the next batch into the documents, and move the checkpoint.
+        """Fold the next batch into the documents, and move the checkpoint.
 
         Raises:
-            LeaseLost: others have taken over; nothing was stored.
+            LeaseLost: another worker has taken over; nothing was stored.
             ProjectionFailed: the projection failed; nothing was stored.
         """
         batch = yield from self.next_batch()
@@ -221,11 +226,11 @@ class PartitionProcessor:
         """Fold a batch into the documents, and store them together with the checkpoint.
 
         Args:
-            batch: the last one that `next_batch` gave.
-            known: what the projection's `enrich` has found, as handlers take it.
+            batch: the last result of `next_batch`.
+            known: the result of the projection's `enrich`, as arguments for handlers.
 
         Raises:
-            LeaseLost: others have taken over; nothing was stored.
+            LeaseLost: another worker has taken over; nothing was stored.
             ProjectionFailed: the projection failed; nothing was stored.
         """
         if batch.position == self.position:
@@ -255,27 +260,27 @@ class PartitionProcessor:
         self.moved(batch)
 
     def lock(self) -> Operation[None]:
-        """Keep others from taking over until the transaction ends that the operation runs in.
+        """Lock the partition until the transaction ends: no other worker can take over.
 
         Raises:
-            LeaseLost: others have taken over.
+            LeaseLost: another worker has taken over.
         """
         yield Statement("projections.lock", self._lease())
 
     def advance(self, batch: Batch) -> Operation[None]:
-        """Move the checkpoint, in the transaction that the operation runs in; then call `moved`.
+        """Move the checkpoint in the current transaction. Call `moved` after its commit.
 
         Raises:
-            LeaseLost: others have taken over.
+            LeaseLost: another worker has taken over.
         """
         ((is_first,),) = yield Statement(
             "projections.advance", {**self._lease(), **self._step(batch)}
         )
         if not is_first and batch.events and self.definition.kind == "tables":
-            raise LeaseLost  # what the handlers have just written is there already
+            raise LeaseLost  # another run has already stored what the handlers just wrote
 
     def moved(self, batch: Batch) -> None:
-        """Note that a batch is in the state: its transaction was committed."""
+        """Record in memory that the transaction of a batch was committed."""
         self.position = batch.position
         self._folding.changed.clear()
 
@@ -302,7 +307,7 @@ class PartitionProcessor:
         )
 
     def _next_one_by_one(self, reading: LogReading) -> Operation[list[RecordedEvent]]:
-        """Read the window in which an event does not fit its class; leave out what is parked."""
+        """Read the window in which an event does not fit its class, and skip parked events."""
 
         def is_wanted(stored: RecordedEvent) -> bool:
             return stored.position not in self.parked and self.partition in partitions_of(
@@ -316,7 +321,7 @@ class PartitionProcessor:
 
 
 def partitions_of(definition: ProjectionDefinition, event: RecordedEvent) -> Sequence[int]:
-    """The partitions that an event may fall to, as far as can be said without its data."""
+    """Return the partitions that may handle an event, without decoding its data."""
     if definition.is_by_stream:
         return (partition_of(event.stream, definition.partitions),)
     return range(definition.partitions)
@@ -328,10 +333,10 @@ def read_one_by_one(
     reading: LogReading,
     is_wanted: Callable[[RecordedEvent], bool],
 ) -> Operation[tuple[LogReading, list[RecordedEvent]]]:
-    """Read the window in which an event does not fit its class, without what is not wanted.
+    """Read the window in which an event does not fit its class, without unwanted events.
 
     Returns:
-        A reading that goes on after the window, and the events.
+        A reading that continues after the window, and the events.
 
     Raises:
         ProjectionFailed: a wanted event cannot be read.
@@ -350,7 +355,7 @@ def read_one_by_one(
 
 
 def _row(stored: RecordedEvent) -> tuple[Any, ...]:
-    """The row that an event with plain data was read from."""
+    """Return the row from which an event with plain data was read."""
     data = None if stored.is_erased else _encode(stored.data)
     row = msgspec.structs.replace(stored, data=data, metadata=_encode(stored.metadata))
     return msgspec.structs.astuple(row)

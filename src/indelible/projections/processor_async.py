@@ -23,7 +23,7 @@ from .handlers_async import enrich_async, handle_async
 _log = logging.getLogger("indelible.projections")
 
 _LONGEST_LOOK = 1.0
-"""Seconds between two looks at a partition that somebody else holds."""
+"""Seconds between two attempts to take a partition that another worker holds."""
 
 
 class AsyncProjector:
@@ -47,50 +47,51 @@ class AsyncProjector:
         self._engine = engine
         self._watch = watch
         self._run = run
-        self._is_unsure = False  # whether the last batch may have been stored after all
+        self._is_unsure = False  # whether it is unknown if the last batch was stored
         self._woken = AsyncEvent()
         run.definition.check_variant(is_async=IS_ASYNC)
 
     @property
     def position(self) -> int:
-        """The checkpoint: up to here its events are in the state."""
+        """The checkpoint: the state includes the partition's events up to here."""
         return self._run.position
 
     @property
     def is_holding(self) -> bool:
-        """Whether the partition is its own, as far as it knows."""
+        """Whether the projector holds the partition, as far as it knows."""
         return self._run.token > 0
 
     async def take_over(self) -> bool:
-        """Take the partition, unless somebody else holds it.
+        """Take the partition, unless another worker holds it.
 
         Returns:
             Whether it was taken.
 
         Raises:
-            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
-            ProjectionDefinitionChanged: the projection was begun in another way under its version.
+            EpochMismatch: the store failed over or was restored, and the state is external.
+            ProjectionDefinitionChanged: the projection is registered with another definition under
+                the same version.
         """
         return await self._engine.run(self._run.acquire())
 
     async def heartbeat(self) -> None:
-        """Renew the lease; each `step` does so, too. Another task may call it meanwhile.
+        """Renew the lease. Each `step` renews it, too. Another task may call it during a step.
 
         Raises:
-            LeaseLost: others have taken over.
+            LeaseLost: another worker has taken over.
         """
         await self._engine.run(self._run.renew_lease())
 
     async def step(self) -> Batch:
-        """Take the next batch in, and move the checkpoint with it.
+        """Process the next batch, and move the checkpoint with it.
 
         Returns:
-            The batch; without events where there was nothing to do.
+            The batch; without events if there was nothing to do.
 
         Raises:
-            LeaseLost: others have taken over; nothing was stored.
+            LeaseLost: another worker has taken over; nothing was stored.
             ProjectionFailed: the projection failed at an event; nothing was stored, and the next
-                step begins with the same events again.
+                step starts again with the same events.
         """
         try:
             if self._is_unsure:
@@ -132,14 +133,16 @@ class AsyncProjector:
         return batch
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the partition up to date until told to stop, waiting for it while others hold it.
+        """Keep the partition up to date until `stop` is set.
+
+        While another worker holds the partition, this waits for it.
 
         Args:
-            stop: ends it when set, after the current batch.
+            stop: ends the run when set, after the current batch.
 
         Raises:
             ProjectionFailed: the projection failed at an event.
-            EpochMismatch: the store failed over or was restored, and the state is elsewhere.
+            EpochMismatch: the store failed over or was restored, and the state is external.
         """
         supervisor = StepSupervisor("a projection waits", _log)
         self._watch.join(id(self._woken), self._woken.set)
@@ -168,7 +171,7 @@ class AsyncProjector:
     async def _wait_for_more(
         self, stop: asyncio.Event | AsyncEvent, pause: float, lease: Lease | None = None
     ) -> None:
-        """Wait until there is more to read, and look every `pause` seconds; renew a lease."""
+        """Wait until there are more events; check every `pause` seconds, and renew the lease."""
         while not stop.is_set() and not self._run.has_more(self._watch.state):
             self._watch.raise_what_ended()
             if lease is not None:
@@ -207,7 +210,7 @@ def _show_life(lease: Lease, run: partition.PartitionProcessor, pause: float) ->
 
 
 def _check_lease(lease: Lease, run: partition.PartitionProcessor) -> None:
-    """Raise LeaseLost where others have taken over."""
+    """Raise LeaseLost if another worker has taken over."""
     if lease.is_lost(run.renewal()):
         run.token = 0
         raise LeaseLost

@@ -1,4 +1,4 @@
-"""Projections as an application writes them."""
+"""The base classes of the projections that an application writes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["documents", "tables", "external"]
 OnError = Literal["stop", "park"]
 Keys = str | Iterable[str] | None
-"""What an event is about: a key, several, or nothing."""
+"""The documents that an event changes: a key, several keys, or None."""
 
 
 def handles(*types: Any) -> Callable[[F], F]:
-    """Say which event types a method of a projection handles.
+    """Mark a method of a projection as the handler of event types.
 
     Args:
         types: event classes, unions of them, or names of event types.
 
     Returns:
-        A decorator that gives the method back as it is.
+        A decorator that returns the method unchanged.
 
     Raises:
-        InvalidInput: no types, or something else.
+        InvalidInput: no types are given, or an argument is not an event type.
 
     Example:
         ```python
@@ -42,7 +42,7 @@ def handles(*types: Any) -> Callable[[F], F]:
         ```
     """
     if not types:
-        raise InvalidInput("handles() needs the event types: @handles(OrderCreated)")
+        raise InvalidInput("handles() needs event types, as in @handles(OrderCreated)")
 
     marked = [
         found for one in types for found in ([one] if isinstance(one, str) else classes_of(one))
@@ -56,29 +56,29 @@ def handles(*types: Any) -> Callable[[F], F]:
 
 
 class Projection:
-    """A read model kept up to date from events: the root of the three kinds.
+    """A read model kept up to date from events: the base class of the three kinds.
 
     Derive from `DocumentProjection`, `TableProjection` or `ExternalProjection`.
 
     Attributes:
-        name: its name, under which its state and checkpoint are kept.
-        version: the version of its code. Raise it when the same events are to make another state:
-            the new one is built beside the old one.
-        query: which events; None for all of the types that it handles. Events of other types are
-            passed over.
-        partitions: into how many parts it is split, which are kept up to date side by side. Fixed
-            for a version.
-        max_attempts: how often a `Daemon` tries a batch at which the code fails.
-        retry_after: seconds before the first retry; each later one waits twice as long.
-        on_error: what a `Daemon` does then: `"stop"` the partition until an operator restarts it,
-            or `"park"` the event: leave it out, note it, and go on. An error that no single event
-            is to blame for stops it.
+        name: its name, under which its state and checkpoint are stored.
+        version: the version of its code. Increase it when the same events must produce another
+            state. The new version is built next to the old one.
+        query: which events to read; None for all events of the types that it handles. Events of
+            other types are skipped.
+        partitions: the number of parts that are kept up to date in parallel. It is fixed for a
+            version.
+        max_attempts: how often a `Daemon` tries a batch that fails.
+        retry_after: seconds before the first retry; the delay doubles with each further retry.
+        on_error: what a `Daemon` does after the last attempt: `"stop"` the partition until an
+            operator restarts it, or `"park"` the event and continue without it. An error that does
+            not belong to a single event always stops the partition.
 
-    A projection that a `Daemon` runs may have a method `on_live(event)`, for what others are to
-    notice: it is called after the event's batch was committed, for events that came since the
-    projection was begun, by the newest version that serves; never for those that a new projection
-    or a rebuild goes through, and at most once, so that it may be missing after a crash. What has
-    to happen belongs to a consumer group.
+    A projection that a `Daemon` runs may have a method `on_live(event)`, for example to notify
+    clients. The newest version that serves calls it after the event's batch was committed. It is
+    called only for events appended after the projection was first registered, never during the
+    catch-up of a new projection or a rebuild. It is called at most once per event, so a crash may
+    lose a call. If an effect must happen, use a consumer group.
     """
 
     name: ClassVar[str]
@@ -101,24 +101,24 @@ class Projection:
                 if event_type in own:
                     raise InvalidInput(
                         f"{cls.__qualname__} has two methods for {event_type!r}, {own[event_type]}"
-                        f" and {name}: one of them must handle both"
+                        f" and {name}: handle the event type in one of them"
                     )
                 own[event_type] = name
         cls._methods = methods | own
 
 
 class DocumentProjection(Projection, Generic[D]):
-    """A projection whose state is a document per key, kept by Indelible as JSONB.
+    """A projection whose state is one document per key, stored by Indelible as JSONB.
 
-    A handler takes the document as it is (None where there is none), and the event; it returns the
-    document as it is then, or None where there is to be none any more. It must say the same for
-    the same events whenever it is called: no clock, no I/O.
+    A handler takes the current document (None if it does not exist) and the event. It returns the
+    new document, or None to remove it. A handler must be deterministic: it must not use a clock or
+    do I/O.
 
-    The document is a dataclass, an attrs class, a msgspec Struct or a pydantic model; or a `dict`,
-    for plain JSON data.
+    The document is a dataclass, an attrs class, a msgspec Struct or a pydantic model. For plain
+    JSON data it is a `dict`.
 
     Attributes:
-        indexes: fields of the document that `Documents.find` is to find quickly.
+        indexes: the fields of the document that `Documents.find` finds by index.
 
     Example:
         ```python
@@ -146,25 +146,25 @@ class DocumentProjection(Projection, Generic[D]):
     _kind = "documents"
 
     def key(self, event: RecordedEvent) -> Keys:
-        """Say which documents an event is about: by default the one of its stream.
+        """Return the keys of the documents that an event changes: by default its stream's name.
 
         Args:
             event: an event of a type that is handled.
 
         Returns:
-            A key, several, or None where it is about none.
+            A key, several keys, or None for no document.
         """
         return event.stream
 
 
 class TableProjection(Projection):
-    """A projection whose state is in tables of yours, written by SQL of yours.
+    """A projection whose state is in your own tables, written by your own SQL.
 
-    A handler takes the event and the connection whose transaction is to hold what it writes; the
-    checkpoint moves in the same one. For an `AsyncEventStore` handlers are coroutines. Write
-    `project` instead of handlers to have a whole batch at once.
+    A handler takes the event and a connection. What it writes on this connection commits together
+    with the checkpoint, in one transaction. For an `AsyncEventStore` handlers are coroutines. To
+    handle a whole batch at once, write `project` instead of handlers.
 
-    With several `partitions` an event falls to one by its stream.
+    With several `partitions`, the stream of an event decides its partition.
 
     Example:
         ```python
@@ -181,10 +181,11 @@ class TableProjection(Projection):
 
 
 class ExternalProjection(Projection):
-    """A projection whose state is elsewhere: at least once, with the checkpoint here.
+    """A projection whose state is outside the database; delivery is at-least-once.
 
-    A handler takes the event. After a crash the last batch comes again: what it does must bear
-    that (write with the event's id or position). For an `AsyncEventStore` handlers are coroutines.
+    The checkpoint is in the store. A handler takes the event. After a crash the last batch is
+    handled again, so a handler must be idempotent: write with the event's id or position. For an
+    `AsyncEventStore` handlers are coroutines.
 
     Example:
         ```python

@@ -1,4 +1,4 @@
-"""Operations: build a projection anew beside the one that serves, and put it in its place."""
+"""Operations: rebuild a projection next to the serving build, and cut over."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .types import CUT_OVER_DISTANCE, BuildInfo, Lifecycle
 
 @dataclass(frozen=True, slots=True)
 class RebuildProgress:
-    """How far a rebuild is.
+    """The progress of a rebuild.
 
     Attributes:
-        build: the build that is to serve, `BuildInfo.id`.
-        position: up to here all events are in its state.
+        build: the new build, as `BuildInfo.id`.
+        position: its state includes all events up to this position.
         head: the settled position at this moment.
-        events: how many events it has taken in, all partitions together.
-        left_out: how many events its code failed at, which it leaves out (`on_error="park"`).
+        events: how many events it has handled, in all partitions together.
+        left_out: how many events it skips because its code failed at them (`on_error="park"`).
         is_done: whether it serves.
     """
 
@@ -38,16 +38,17 @@ class RebuildProgress:
 
     @property
     def is_near(self) -> bool:
-        """Whether it is so far that the rest can be done while others wait."""
+        """Whether it is close enough to the head to process the rest while appends wait."""
         return self.position >= self.head - CUT_OVER_DISTANCE
 
 
 def begin(definition: ProjectionDefinition) -> Operation[BuildInfo]:
-    """Begin to build a projection anew, or go on with what was begun before.
+    """Begin a rebuild, or continue one that has begun.
 
     Raises:
-        InvalidInput: its state is not kept here, and another would be mixed up with it.
-        ProjectionDefinitionChanged: it was begun in another way under its version.
+        InvalidInput: its state is not in documents, so two builds would write to the same place.
+        ProjectionDefinitionChanged: it is registered with another definition under the same
+            version.
     """
     try:
         earlier = yield from registry.builds(definition.name)
@@ -57,10 +58,11 @@ def begin(definition: ProjectionDefinition) -> Operation[BuildInfo]:
     builds = yield from registry.register(definition, lifecycle)
     if definition.kind != "documents" and builds[-1].state == "serving":
         raise InvalidInput(
-            f"version {definition.version} of projection {definition.name!r} keeps its state in"
-            f" {'tables of yours' if definition.kind == 'tables' else 'another place'}, where a"
-            " second one would be mixed up with it: raise its version and write to a place that"
-            " has the version in its name, and it is built beside this one"
+            f"projection {definition.name!r} version {definition.version} cannot be rebuilt in"
+            " place: its state is in"
+            f" {'your own tables' if definition.kind == 'tables' else 'an external system'}, where"
+            " two builds would overwrite each other; increase its version, and write to a place"
+            " with the version in its name"
         )
     ((build_id,),) = yield Statement(
         "projections.start_rebuild", {"name": definition.name, "version": definition.version}
@@ -69,11 +71,11 @@ def begin(definition: ProjectionDefinition) -> Operation[BuildInfo]:
 
 
 def look(definition: ProjectionDefinition, build_id: int) -> Operation[RebuildProgress]:
-    """How far a rebuild is.
+    """Return the progress of a rebuild.
 
     Raises:
         ProjectionStopped: its code fails at an event.
-        ProjectionNotFound: it was dropped meanwhile.
+        ProjectionNotFound: it was dropped in the meantime.
     """
     build = yield from _build(definition, build_id)
     for part in build.partitions:
@@ -95,30 +97,29 @@ def look(definition: ProjectionDefinition, build_id: int) -> Operation[RebuildPr
 def seize(
     codec: Codec, definition: ProjectionDefinition, build_id: int, *, is_last: bool
 ) -> Operation[tuple[list[PartitionProcessor], int] | None]:
-    """Hold up the appends that an inline projection takes part in, until the transaction ends.
+    """Block the appends that update an inline projection until the transaction ends.
 
-    It waits for those under way for a fifth of a second at most: others queue up behind it.
+    It waits for open appends for 0.2 seconds at most, because other appends queue up behind it.
 
     Args:
-        codec: reads the events.
+        codec: decodes the events.
         definition: the projection.
         build_id: the build that is to serve.
-        is_last: whether to raise what is in the way and not to return None.
+        is_last: whether this is the last try: raise an error instead of returning None.
 
     Returns:
-        Its partitions, which are to be brought up to a position: the last that was handed out.
-        None where appends under way have not ended.
+        The partitions of the build, and the position up to which to process them: the last one that
+        was assigned. None if open appends have not ended.
 
     Raises:
-        DatabaseError: at the last try appends under way have not ended; it names their
-            transactions.
+        DatabaseError: open appends have not ended at the last try; it names their transactions.
     """
     if not is_last:
         ((is_locked,),) = yield Statement("projections.try_lock", {"name": definition.name})
         if not is_locked:
             return None
     rows = yield Statement("projections.force_acquire", {"projection_id": build_id})
-    # Not the head: what other transactions hold up is none of this projection's.
+    # Not the head: the open transactions that hold it back do not concern this projection.
     upto = (yield from head_info()).last_position
     parked = yield Statement("projections.parked_positions", {"projection_id": build_id})
     processors = []
@@ -142,8 +143,8 @@ def _build(definition: ProjectionDefinition, build_id: int) -> Operation[BuildIn
 
 
 Report = Callable[[RebuildProgress], None]
-"""What is told how far a rebuild is."""
+"""A function that is called with the progress of a rebuild."""
 
 
 def report_nothing(_: RebuildProgress) -> None:
-    """Do nothing with a report."""
+    """Ignore the progress of a rebuild."""

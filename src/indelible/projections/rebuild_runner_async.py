@@ -1,4 +1,4 @@
-"""Run a rebuild of a projection beside the build that serves."""
+"""Run a rebuild of a projection next to the serving build."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _LOOK_PAUSE = 0.1
 _LEASE = 10.0
 _SWEEPS = 20
 _PATIENCE = 30.0
-"""Seconds that a swap of an inline projection is tried for."""
+"""Seconds during which the cut over of an inline projection is tried."""
 _CUT_OVER_PAUSE = 1.0
-"""Seconds between two tries, in which the appends that have queued up go first."""
+"""Seconds between two tries, in which the appends that have queued up run."""
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ async def rebuild_projection_async(
     report: Report,
     concurrency: int,
 ) -> None:
-    """Build a projection anew, side by side with all that have its code, until it serves."""
+    """Rebuild a projection until the new build serves; daemons that have its code help."""
     described.check_variant(is_async=IS_ASYNC)
     build = await engine.run(rebuild.begin(described))
     deadline = float("inf")
@@ -76,9 +76,9 @@ async def _serve_async(
     *,
     is_last: bool,
 ) -> bool:
-    """Bring a build to where it can serve, and have it serve; say whether it does.
+    """Catch up a build and cut over; return whether it serves.
 
-    It does not where other transactions keep it from the swap; at the last try that is an error.
+    It does not serve if other transactions block the cut over. At the last try that is an error.
     """
     is_inline = build.lifecycle == "inline"
     duty = PartitionCoordinator([described], owner=daemon_name(), lease=_LEASE, only=build.id)
@@ -121,7 +121,7 @@ async def _serve_async(
 
 
 async def _insist_async(engine: AsyncPoolEngine, make: Callable[[], Operation[T]]) -> T:
-    """Run an operation, again and again where it fails for a reason that passes."""
+    """Run an operation, and retry it after transient errors."""
     supervisor = StepSupervisor("a rebuild waits", _log)
     while True:
         with supervisor:
@@ -130,10 +130,10 @@ async def _insist_async(engine: AsyncPoolEngine, make: Callable[[], Operation[T]
 
 
 def _is_enough(found: RebuildProgress, upto: int, *, is_inline: bool) -> bool:
-    """Whether the daemon has done its part.
+    """Return whether the daemon has done its part.
 
-    What stood in the log at the beginning is its work: by its policy events are left out, and a
-    build may serve early, in the place of one that is far behind.
+    Its part is the events that were in the log at the beginning. Its error policy may skip events.
+    A build may serve early if the build that it replaces is far behind.
     """
     if is_inline:
         return found.is_done or (found.is_near and found.position >= upto)

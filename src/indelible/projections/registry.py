@@ -32,11 +32,11 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One build of a projection: one that serves, or one that is built beside it.
+    """One build of a projection: the serving one, or one that is built next to it.
 
     Attributes:
-        id: its row in `projections`.
-        state: `"serving"`: what is read; `"building"`: not to be read yet.
+        id: the id of its row in `projections`.
+        state: `"serving"` if it can be read; `"building"` if it cannot be read yet.
     """
 
     id: int
@@ -44,13 +44,13 @@ class Build:
 
 
 def register(definition: ProjectionDefinition, lifecycle: Lifecycle) -> Operation[list[Build]]:
-    """Make a projection known to the store, and say which builds it has: what serves comes first.
+    """Register a projection, and return its builds, the serving one first.
 
-    One that is new to the store serves at once, from the beginning of the log. It is `"building"`
-    where another version of it serves, or where it is inline and there are events already.
+    A projection that is new to the store serves at once, from the beginning of the log. It is
+    `"building"` if another version of it serves, or if it is inline and the log has events.
 
     Raises:
-        ProjectionDefinitionChanged: it was begun in another way under this version.
+        ProjectionDefinitionChanged: it is registered with another definition under this version.
     """
     rows = yield Statement(
         "projections.register",
@@ -73,10 +73,11 @@ def register(definition: ProjectionDefinition, lifecycle: Lifecycle) -> Operatio
 
 
 def register_inline(definitions: Iterable[ProjectionDefinition]) -> Operation[None]:
-    """Make inline projections known to the store; say so where others serve that are not given.
+    """Register inline projections, and log a warning if others serve that are not given.
 
     Raises:
-        ProjectionDefinitionChanged: one was begun in another way under its version.
+        ProjectionDefinitionChanged: a projection is registered with another definition under the
+            same version.
     """
     kept = set()
     for definition in definitions:
@@ -91,19 +92,19 @@ def register_inline(definitions: Iterable[ProjectionDefinition]) -> Operation[No
     ]
     if passed_by:
         _inline_log.warning(
-            "appends of this store pass by inline projections, which then miss its events: %s;"
-            " name them in connect(inline=[…]), or drop what no code uses any more; to build what"
-            " missed events: %s",
+            "appends of this store do not update these inline projections, which miss its events:"
+            " %s; name them in connect(inline=[…]), or drop those that no code uses; to rebuild"
+            " those that missed events: %s",
             ", ".join(f"{build.name} (version {build.version})" for build in passed_by),
             "; ".join(rebuild_command(build.name) for build in passed_by),
         )
 
 
 def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
-    """Ask which builds there are that are not retired, of one projection or of all.
+    """List the builds of one projection, or of all, without retired ones.
 
     Raises:
-        ProjectionNotFound: there is none of the name.
+        ProjectionNotFound: no projection has this name.
     """
     by_id: dict[int, BuildInfo] = {}
     for build_id, of, version, kind, lifecycle, state, query, *part in (
@@ -127,7 +128,7 @@ def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
 
 
 def inline_types(found: Iterable[BuildInfo]) -> dict[str, frozenset[str] | None]:
-    """Give the inline projections that serve, and the types that they take (None for all)."""
+    """Return the serving inline projections, and the event types of each (None for all)."""
     return {build.name: build.types for build in found if build.serves_inline}
 
 
@@ -137,15 +138,16 @@ def _types(query: str) -> frozenset[str] | None:
 
 
 def checkpoint(name: str, position: int) -> Operation[int]:
-    """How far a projection is, of its newest version that serves.
+    """Return the checkpoint of the newest serving version of a projection.
 
     Args:
         name: its name.
-        position: what is waited for; an inline projection is always as far.
+        position: the position to wait for. It is returned for an inline projection, which is always
+            up to date.
 
     Raises:
-        ProjectionNotFound: there is none of the name.
-        ProjectionNotReady: it does not serve yet.
+        ProjectionNotFound: no projection has this name.
+        ProjectionNotReady: the projection does not serve yet.
     """
     all_builds = yield from builds(name)
     serving = [build for build in all_builds if build.state == "serving"]
@@ -156,7 +158,7 @@ def checkpoint(name: str, position: int) -> Operation[int]:
 
 
 def version_checkpoint(definition: ProjectionDefinition) -> Operation[int]:
-    """How far the version of a projection is that its code has, serving or not yet.
+    """Return the checkpoint of the version in the code, whether it serves or not.
 
     Raises:
         ProjectionNotFound: it never ran.
@@ -173,8 +175,8 @@ def version_checkpoint(definition: ProjectionDefinition) -> Operation[int]:
 
 
 def cut_over(build_id: int) -> Operation[bool]:
-    """Have a build serve in the place of the one before; say whether it does."""
+    """Cut over to a build; return whether it serves."""
     ((serves,),) = yield Statement("projections.cut_over", {"projection_id": build_id})
     if serves:
-        _log.info("a build of a projection serves", extra={"build": build_id})
+        _log.info("a build of a projection now serves", extra={"build": build_id})
     return bool(serves)

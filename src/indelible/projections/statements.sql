@@ -62,8 +62,8 @@ FROM indelible.documents_list(
 SELECT indelible.projection_drop_retired()
 
 -- name: find_documents
--- One row per document with the given field values, of one version, in order of key; columns and empty
--- rows as in get_documents.
+-- One row per document with the given field values, of one version, in order of key; columns and
+-- empty rows as in get_documents.
 SELECT checkpoint, head, key, document
 FROM indelible.documents_find(
     name => %(name)s,
@@ -82,8 +82,8 @@ FROM indelible.projection_force_lease(%(projection_id)s)
 ORDER BY partition
 
 -- name: get_documents
--- One row per document of these keys, of one version, in order of key: checkpoint, head, key, document.
--- One row without a document if there is none; no row if the version does not serve.
+-- One row per document of these keys, of one version, in order of key: checkpoint, head, key,
+-- document. One row without a document if none exists; no row if the version does not serve.
 SELECT checkpoint, head, key, document
 FROM indelible.documents_get(%(name)s, %(version)s::integer, %(keys)s::text[])
 
@@ -127,8 +127,8 @@ WHERE projection_id = %(projection_id)s
 SELECT indelible.projection_fence(%(projection_id)s, %(partition)s::smallint, %(token)s)
 
 -- name: lock_documents
--- Locks documents. One row per existing document of these keys; one row without a document if there is
--- none, no row if the projection is not built yet.
+-- Locks documents. One row per existing document of these keys; one row without a document if there
+-- is none, no row if the projection is not built yet.
 SELECT build.id, locked.key, locked.document
 FROM indelible.projection_lock_build(%(name)s, %(version)s::integer) AS build
 LEFT JOIN LATERAL indelible.projection_lock_documents(build.id, %(keys)s::text[]) AS locked ON true
@@ -149,8 +149,8 @@ SELECT indelible.projection_park(
 )
 
 -- name: parked_events
--- One row per event that a projection skips, in order of position: the event, the projection's version,
--- and the error. OFFSET 0 makes the planner look up each event by index.
+-- One row per event that a projection skips, in order of position: the event, the projection's
+-- version, and the error. OFFSET 0 makes the planner look up each event by index.
 SELECT
     projections.version, parked.position, recorded.stream, recorded.type, parked.partition,
     parked.error, parked.parked_at
@@ -241,8 +241,8 @@ WHERE parts.projection_id = %(projection_id)s
 SELECT indelible.projection_start_rebuild(%(name)s, %(version)s::integer)
 
 -- name: status
--- One row per build that is not retired: its query, events per second, how many processes work on it,
--- and how many events it skips.
+-- One row per build that is not retired: its query, events per second, how many processes work on
+-- it, and how many events it skips.
 SELECT
     projections.id,
     projections.query::text,

@@ -1,4 +1,4 @@
-"""The values that report on projections."""
+"""Values: the status of projections, their builds and partitions."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Literal
 from .projection import Kind
 
 CUT_OVER_DISTANCE = 2_000
-"""How many positions a build may be behind the head when it may begin to serve."""
+"""How many positions a build may be behind the head, or the build that it replaces, to cut over."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectionStatus:
-    """How a build of a projection stands, and how fast it is.
+    """The status of a build of a projection, with its lag and speed.
 
     Attributes:
-        build: which one, and its partitions.
-        lag_events: how many events that it takes stand between its checkpoint and the head; where
-            more than 100,000 positions lie between, how many positions. 0 for an inline one that
-            serves.
-        lag_seconds: how long ago the first of them was recorded; 0 where there is none.
-        events_per_second: how many events it takes in, by the last signs of life of its workers.
-        parked: how many events it leaves out.
-        workers: how many processes that are alive work on it.
+        build: the build and its partitions.
+        lag_events: how many of its events are between its checkpoint and the head. If more than
+            100,000 positions are between them, the number of positions. 0 for a serving inline
+            build.
+        lag_seconds: how long ago the first of them was recorded; 0 without any.
+        events_per_second: how many events it handles, by the last heartbeats of its workers.
+        parked: how many parked events it skips.
+        workers: how many live processes work on it.
         errors: how many of its partitions have failed at their next batch.
-        stopped: how many of its partitions wait for an operator.
+        stopped: how many of its partitions are stopped and wait for an operator.
     """
 
     build: BuildInfo
@@ -41,14 +41,14 @@ class ProjectionStatus:
 
 @dataclass(frozen=True, slots=True)
 class SkippedEvent:
-    """An event that a projection leaves out, since its code failed at it.
+    """An event that a projection skips because its code failed at it.
 
     Attributes:
-        version: of the projection.
+        version: the version of the projection.
         position: the event's position.
         stream: its stream.
         type: its type.
-        partition: the part of the projection that leaves it out.
+        partition: the partition that skips it.
         error: the text of the error.
         parked_at: when it was parked.
     """
@@ -72,13 +72,13 @@ class PartitionInfo:
 
     Attributes:
         partition: its number.
-        position: its checkpoint: up to here its events are in its state.
-        owner: who keeps it up to date, host and process; None for nobody.
-        expires_at: when its owner is taken for dead; None for nobody.
-        handled: how many events it has taken in.
-        is_stopped: whether it waits for an operator.
+        position: its checkpoint: its state includes its events up to here.
+        owner: the worker that keeps it up to date, as host and process; None without an owner.
+        expires_at: when the lease of its owner expires; None without an owner.
+        handled: how many events it has handled.
+        is_stopped: whether it is stopped and waits for an operator.
         error: the text of the last error, until a batch succeeds.
-        error_position: the event that it failed at.
+        error_position: the position of the event at which it failed.
     """
 
     partition: int
@@ -93,13 +93,13 @@ class PartitionInfo:
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
-    """How a build of a projection stands.
+    """A build of a projection.
 
     Attributes:
-        id: its row in `projections`.
-        name, version, kind, lifecycle, state: which one it is.
-        types: the types of events that it takes; None where its query names none.
-        partitions: its parts.
+        id: the id of its row in `projections`.
+        name, version, kind, lifecycle, state: the definition and the state of the build.
+        types: the event types that it handles; None if its query names none.
+        partitions: its partitions.
     """
 
     id: int
@@ -113,10 +113,10 @@ class BuildInfo:
 
     @property
     def serves_inline(self) -> bool:
-        """Whether appends are to bring it up to date."""
+        """Whether appends keep it up to date."""
         return self.lifecycle == "inline" and self.state == "serving"
 
     @property
     def checkpoint(self) -> int:
-        """Up to here the events of all its partitions are in its state."""
+        """The lowest checkpoint of its partitions: its state includes all events up to here."""
         return min(part.position for part in self.partitions)

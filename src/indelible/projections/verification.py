@@ -1,6 +1,6 @@
-"""Operations: fold a projection up to its checkpoint, and compare with the documents it keeps.
+"""Operations: fold a projection up to its checkpoint, and compare with its stored documents.
 
-All of it happens in one snapshot, in which events, checkpoints and documents are of one moment.
+All statements run in one database snapshot, so events, checkpoints and documents are consistent.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .registry import builds
 
 _PAGE = 5_000
 _SHOWN = 100
-"""How many differences are told one by one."""
+"""How many differences a verification reports one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A document that is not what its events say.
+    """A stored document that differs from its events.
 
     Attributes:
         key: its key.
-        kept: what is stored, as plain JSON data; None for nothing.
-        folded: what its events say, as plain JSON data; None for nothing.
+        kept: the stored document, as plain JSON data; None if none is stored.
+        folded: the document folded from the events, as plain JSON data; None if none results.
     """
 
     key: str
@@ -45,16 +45,16 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What came out of folding a projection anew.
+    """The result of folding a projection from scratch.
 
     Attributes:
         projection: its name.
         version: the version of its code.
-        checkpoint: up to here it was folded; the lowest of its partitions.
+        checkpoint: the position up to which it was folded; the lowest of its partitions.
         events: how many events were folded.
-        documents: how many documents there are to be.
-        differing: how many are not what their events say.
-        differences: the first hundred of them, in order of key.
+        documents: how many documents result from the events.
+        differing: how many documents differ from their events.
+        differences: the first 100 differences, in order of key.
     """
 
     projection: str
@@ -67,7 +67,7 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether every document is what its events say."""
+        """Whether every stored document equals the one folded from its events."""
         return self.differing == 0
 
 
@@ -75,7 +75,7 @@ class ProjectionVerifier:
     """A projection being verified; see `EventStore.verify`. Its operations run in one snapshot.
 
     Args:
-        codec: reads the events.
+        codec: decodes the events.
         definition: the projection.
 
     Raises:
@@ -94,14 +94,14 @@ class ProjectionVerifier:
         self._events = 0
 
     def begin(self) -> Operation[None]:
-        """Find out what it is to be folded up to.
+        """Determine up to where to fold.
 
         Raises:
             ProjectionNotFound: the projection never ran.
             ProjectionNotReady: this version of it does not serve yet.
         """
         definition = self.definition
-        # Locks the table until the end: a rebuild that swaps meanwhile drops nothing of it.
+        # This locks the table until the end: a rebuild that cuts over cannot drop its documents.
         yield Statement(
             "projections.stored_documents", {"projection_id": 0, "after": "", "limit": 0}
         )
@@ -117,7 +117,7 @@ class ProjectionVerifier:
         if build.lifecycle == "inline":
             ((last_position, _),) = yield Statement(
                 "admin.statistics"
-            )  # all that is visible is in it
+            )  # the projection includes all visible events
             self._checkpoints = [last_position] * definition.partitions
         else:
             self._checkpoints = [part.position for part in build.partitions]
@@ -126,7 +126,7 @@ class ProjectionVerifier:
         self._reading.read_up_to(max(self._checkpoints))
 
     def next_page(self) -> Operation[list[RecordedEvent]]:
-        """Bring the next events; none at the end.
+        """Read the next events; an empty list at the end.
 
         Raises:
             ProjectionFailed: an event cannot be read.
@@ -134,8 +134,8 @@ class ProjectionVerifier:
         try:
             return (yield from self._reading.next_page())
         except (UnknownEventType, DecodingFailed, UpcastingFailed):
-            # Passed over where it was left out, or never taken. Those before it may be none, which
-            # would be the end.
+            # The event is skipped if it is parked or was never handled. The list of events before
+            # it may be empty, which would mean the end.
             while self._reading.position < max(self._checkpoints):
                 self._reading, events = yield from read_one_by_one(
                     self._codec, self.definition, self._reading, self._is_taken
@@ -152,7 +152,7 @@ class ProjectionVerifier:
         """
         steps = [
             (event, key)
-            # Of one that was left out the key may be what fails.
+            # Filter first: for a parked event, the key itself may be what fails.
             for event, key in self._folding.route(
                 filter(self.definition.takes, filter(self._is_taken, events))
             )
@@ -162,7 +162,7 @@ class ProjectionVerifier:
         self._events += len({event.position for event, _ in steps})
 
     def finish(self) -> Operation[Verification]:
-        """Compare with what is kept."""
+        """Compare with the stored documents."""
         expected = {
             key: document
             for key, document in self._folding.documents.items()
@@ -198,7 +198,7 @@ class ProjectionVerifier:
         )
 
     def _is_taken(self, event: RecordedEvent) -> bool:
-        """Whether any partition may have taken an event in, as far as its key is not known."""
+        """Return whether any partition may have handled an event, without knowing its key."""
         return any(self._was_taken(event, part) for part in partitions_of(self.definition, event))
 
     def _was_taken(self, event: RecordedEvent, partition: int) -> bool:

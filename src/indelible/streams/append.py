@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 _MOST_SHARED_TAGS = 8
-"""Each is a lock until the batch is committed, and a batch may be of hundreds of appends."""
+"""Each tag is a lock until the batch is committed, and a batch may have hundreds of appends."""
 
 Conditions = AppendCondition | Sequence[AppendCondition] | None
 
@@ -51,15 +51,15 @@ def append(
     if expected is None:
         if condition is None:
             raise InvalidInput(
-                f"expected must be said of stream {stream!r}: the version that you read, NO_STREAM,"
-                " STREAM_EXISTS or ANY; only a condition may stand in its place"
+                f"expected is required for stream {stream!r}: pass the version that you read,"
+                " NO_STREAM, STREAM_EXISTS or ANY, or pass a condition"
             )
         expected = ExpectedVersion.ANY
     write = check_append(settings, stream, events, expected, channel, metadata)
     if not write.events:
         raise InvalidInput(
-            f"there is nothing to append to stream {stream!r}: pass at least one event; a pure"
-            " check of a version is append_many with a StreamAppend without events"
+            f"no events to append to stream {stream!r}: pass at least one event; to only check a"
+            " version, use append_many with a StreamAppend without events"
         )
     return (yield from _append_write(settings, write, condition))
 
@@ -67,7 +67,7 @@ def append(
 def _append_write(
     settings: AppendSettings, write: StreamWrite, condition: Conditions, *, is_alone: bool = False
 ) -> Operation[AppendResult]:
-    """Append to one stream, together with others that do so now, where that is possible."""
+    """Append to one stream, in one batch with concurrent appends if possible."""
     check_ids([write])
     conditions = _conditions(settings.codec, condition)
     parameters: dict[str, object] = {
@@ -89,17 +89,20 @@ def _append_write(
 def _ordering_key(
     write: StreamWrite, conditions: Sequence[Mapping[str, Any]], *, is_alone: bool
 ) -> str | None:
-    """The ordering key of an append: its stream, or the tag that an event alone decides by.
+    """Return the ordering key of an append: its stream, or the first tag of its condition.
 
-    None where it must not go with others: an item without tags waits for every appender, and the
-    server's table of locks is finite.
+    The tag is the key of an event without a stream that has a condition.
+
+    Returns:
+        The key. None if the append must not join a batch: an item without tags waits for every
+        appender, and the server's lock table is finite.
     """
     condition_tags = [item["tags"] for condition in conditions for item in condition["items"]]
     tag_count = sum(len(event.tags) for event in write.events if event.tags)
     if not all(condition_tags) or len(condition_tags) + tag_count > _MOST_SHARED_TAGS:
         return None
     if is_alone and condition_tags:
-        return f"\x00{condition_tags[0][0]}"  # the name of no stream
+        return f"\x00{condition_tags[0][0]}"  # never the name of a stream
     return write.stream
 
 
@@ -111,15 +114,15 @@ def _append_alone(
     channel: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> Operation[AppendResult]:
-    """Append events that belong to no stream: each gets one of its own, named by its id."""
+    """Append events without a stream: each gets its own stream, named by its id."""
     if expected not in (None, ExpectedVersion.ANY):
         raise InvalidInput(
-            f"events without a stream have no version to expect, and {expected!r} was given: leave"
-            " expected out, or name the stream"
+            f"expected={expected!r} needs a stream: events without a stream have no version; omit"
+            " expected, or name the stream"
         )
     event_list = events if isinstance(events, list | tuple) else [events]
     if not event_list:
-        raise InvalidInput("there is nothing to append: pass at least one event")
+        raise InvalidInput("no events to append: pass at least one event")
     writes: list[StreamWrite] = []
     for event in event_list:
         try:
@@ -191,7 +194,8 @@ def _conditions(codec: Codec, condition: object) -> list[dict[str, Any]]:
             continue
         if not isinstance(append_condition, AppendCondition):
             raise InvalidInput(
-                f"condition must be an AppendCondition or several, not {append_condition!r}"
+                "condition must be an AppendCondition or a sequence of them, not"
+                f" {append_condition!r}"
             )
         marker = append_condition.marker
         encoded: dict[str, Any] = {
@@ -199,7 +203,7 @@ def _conditions(codec: Codec, condition: object) -> list[dict[str, Any]]:
             "after": marker.head,
             "seen": sorted(marker.seen),
         }
-        if marker.epoch is not None and marker.head > 0:  # before the first event nothing is lost
+        if marker.epoch is not None and marker.head > 0:  # an empty log has no events to lose
             encoded |= {"epoch": marker.epoch, "at": marker.event_id}
         parameters.append(encoded)
     return parameters
@@ -222,14 +226,14 @@ def _write(
 
 
 def appended_ids(statement: AppendStatement, rows: Rows) -> list[str]:
-    """The ids of the events that an append has just stored.
+    """Return the ids of the events that an append has just stored.
 
     Args:
         statement: the append.
-        rows: what the database answered.
+        rows: the result rows of the statement.
 
     Returns:
-        None where nothing was written, for it was refused, or stored before.
+        The ids; none if no event was written, because the append was rejected or stored before.
     """
     if statement.name in ("streams.append", "streams.append_conditional"):
         outcomes = [(0, rows[0][0])]
@@ -244,12 +248,12 @@ def appended_ids(statement: AppendStatement, rows: Rows) -> list[str]:
 
 
 def _json(settings: AppendSettings, values: Sequence[object], writes: Sequence[StreamWrite]) -> str:
-    """Write appends, or the events of one, as the database takes them.
+    """Encode appends, or the events of one append, as JSON for the database.
 
     Args:
-        settings: what all appends have in common.
-        values: what to write.
-        writes: the appends that these are, or are of.
+        settings: the settings of all appends.
+        values: the values to encode.
+        writes: the appends that the values are, or belong to.
 
     Raises:
         InvalidInput: an event cannot be stored, or is too large.

@@ -44,13 +44,17 @@ def check_append(
     channel: str | None,
     metadata: Mapping[str, Any] | None,
 ) -> StreamWrite:
-    """Turn an append to one stream into what the database takes, or say what is wrong with it."""
+    """Check an append to one stream, and turn it into the form that the database takes.
+
+    Raises:
+        InvalidInput: an argument is invalid.
+    """
     stream = validate_new_name("stream", stream)
     if settings.metadata is not None:
         metadata = merge_metadata(settings.metadata(), metadata)
     if not isinstance(events, list | tuple):
         events = [events]
-    if events or channel is not None:  # a pure check may look at another service's stream
+    if events or channel is not None:  # a version check may name another service's stream
         channel = check_channel(settings, stream, channel)
     write = StreamWrite(stream, channel, check_expected(expected), [])
     ids = uuid7_hexes()
@@ -79,39 +83,39 @@ def merge_metadata(*parts: Mapping[str, Any] | None) -> Mapping[str, Any] | None
 
 
 def check_channel(settings: AppendSettings, stream: str, channel: str | None) -> str | None:
-    """Check the channel that a stream is appended to under; None for that of its name.
+    """Return the channel for an append to a stream; None for the channel in the stream's name.
 
     Raises:
-        InvalidInput: it is no name, or the stream's name says none.
+        InvalidInput: it is not a valid name, or the stream's name has no channel.
     """
     channel = settings.channel if channel is None else channel
     if channel is not None:
         return validate_name("channel", channel)
     if stream.startswith("-"):
         raise InvalidInput(
-            f"stream {stream!r} has nothing before its first '-' that could be its channel:"
-            " pass channel=…"
+            f"stream {stream!r} has no channel: there is nothing before its first '-'; pass"
+            " channel=…"
         )
     return None
 
 
 def to_expected_version(expected: int) -> int | ExpectedVersion:
-    """An expected version as the caller gives it, of what the functions in the database take."""
+    """Return an expected version as callers write it, from the number that the database takes."""
     return expected if expected >= 0 else ExpectedVersion(expected)
 
 
 def check_expected(expected: object) -> int:
-    """Check an expected version, and give it as the functions in the database take it.
+    """Check an expected version, and return it as the number that the database takes.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: it is not an expected version.
     """
     if isinstance(expected, ExpectedVersion):
         return expected.value
     if is_integer(expected, -1):
         return expected
     raise InvalidInput(
-        "expected must be a version (a whole number from -1 on), NO_STREAM, STREAM_EXISTS or ANY,"
+        "expected must be a version (a whole number, -1 or more), NO_STREAM, STREAM_EXISTS or ANY,"
         f" not {expected!r}"
     )
 
@@ -136,7 +140,7 @@ def _event(
         known_class = codec.known.get(type(value)) or codec.known_as(value)
         event = EventPayload(
             next(ids), known_class.type, value
-        )  # written together with its neighbours
+        )  # encoded together with the other events
         tags = known_class.tags_of(value) if known_class.tags else []
         metadata = None
         if common_metadata is not None or not known_class.exactness.is_exact(value):
@@ -150,7 +154,7 @@ def _event(
 
 
 def locate(error: InvalidInput, location: str, count: int) -> None:
-    """Note where in a list it went wrong; of one there is nothing to say."""
+    """Add the location in a list to an error, unless the list has one element only."""
     if count > 1:
         error.add_location(location)
 
@@ -162,7 +166,7 @@ def encode_event(
     metadata: object,
     common_metadata: Mapping[str, Any] | None = None,
 ) -> tuple[bytes, bytes | None]:
-    """Write an event's data and metadata as JSON.
+    """Encode an event's data and metadata as JSON.
 
     Raises:
         InvalidInput: one of them cannot be stored, or both are too large.
@@ -171,8 +175,8 @@ def encode_event(
     registered = codec.registered_type(data)
     if registered is not None and codec.classes.get(event_type) is not type(data):
         raise InvalidInput(
-            f"a {type(data).__qualname__} is registered as {registered!r} and cannot be"
-            f" appended as {event_type!r}"
+            f"{type(data).__qualname__} is registered as {registered!r}, so it cannot be appended"
+            f" as {event_type!r}"
         )
     data_json = codec.encode(event_type, data)
     all_metadata = _metadata(event_type, metadata, common_metadata)
@@ -187,7 +191,7 @@ def check_size(settings: AppendSettings, event_type: str, size: int) -> None:
     """Check that an event is not too large.
 
     Raises:
-        EventTooLarge: it is.
+        EventTooLarge: it is too large.
     """
     if size > settings.max_event_bytes:
         raise EventTooLarge(event_type, size, settings.max_event_bytes)
@@ -197,7 +201,7 @@ def check_id(event_type: str, event_id: object) -> UUID:
     """Check that the id of an event is a UUID.
 
     Raises:
-        InvalidInput: it is something else.
+        InvalidInput: it is not.
     """
     if not isinstance(event_id, UUID):
         raise InvalidInput(f"the id of event {event_type!r} must be a UUID, not {event_id!r}")
@@ -216,13 +220,13 @@ def _metadata(
 
 
 def check_tag_list(tags: object) -> Iterable[str]:
-    """Check that the tags that an event was given are a sequence.
+    """Check that the tags of an event are a sequence.
 
     Raises:
-        InvalidInput: they are something else.
+        InvalidInput: they are not.
     """
     if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise InvalidInput(f"tags must be a sequence of texts key:value, not {tags!r}")
+        raise InvalidInput(f"tags must be a sequence of strings key:value, not {tags!r}")
     return tags
 
 
@@ -230,23 +234,23 @@ def check_tags(tags: object) -> list[str]:
     """Check the tags of an event.
 
     Returns:
-        Them in order, each once.
+        The tags, sorted and without duplicates.
 
     Raises:
-        InvalidInput: they are no sequence of tags.
+        InvalidInput: they are not a sequence of tags.
     """
     return sorted({validate_name("tag", tag) for tag in check_tag_list(tags)})
 
 
 def check_ids(writes: Iterable[StreamWrite]) -> None:
-    """Check that no event id comes twice.
+    """Check that no event id is given twice.
 
     Raises:
-        InvalidInput: one does.
+        InvalidInput: an id is given twice.
     """
     ids = [event.id for write in writes for event in write.events]
     if len(set(ids)) < len(ids):
         duplicate = next(event_id for event_id in ids if ids.count(event_id) > 1)
         raise InvalidInput(
-            f"event id {UUID(duplicate)} stands twice in one call: give each event its own"
+            f"event id {UUID(duplicate)} is used twice in one call: give each event its own id"
         )

@@ -30,7 +30,7 @@ from .read_log import read_positions
 def check_outcomes(
     settings: AppendSettings, writes: Sequence[StreamWrite], outcomes: Sequence[AppendOutcome]
 ) -> Operation[None]:
-    """Raise the error that tells of a refusal, if there is one."""
+    """Raise the error of a rejected append, if any was rejected."""
     refusals = [outcome for outcome in outcomes if outcome.is_refusal]
     if not refusals:
         return
@@ -43,7 +43,7 @@ def check_outcomes(
 
 
 class _LostMarker(msgspec.Struct):
-    """A marker of a log that was cut back."""
+    """A marker of a log that has lost events."""
 
     position: int
     epoch: UUID
@@ -71,11 +71,11 @@ class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether nothing was stored."""
+        """Whether the append was rejected."""
         return self.outcome not in ("appended", "checked", "idempotent")
 
     def result(self, write: StreamWrite) -> AppendResult:
-        """Give the result of an append that was not rejected."""
+        """Return the result of an append that was not rejected."""
         return AppendResult(
             stream=write.stream,
             version=-1 if self.last_version is None else self.last_version,
@@ -86,14 +86,14 @@ class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class LastEvent(msgspec.Struct):
-    """What a wrong expected version is reported with."""
+    """The last event of a stream, for the report of a wrong expected version."""
 
     id: UUID | None = None
     recorded_at: datetime | None = None
 
 
 def _refusal(writes: Sequence[StreamWrite], refusals: Sequence[AppendOutcome]) -> IndelibleError:
-    """The error that says why an append was refused: what no retry can mend comes first."""
+    """Return the error of a rejected append. Errors that no retry can fix come first."""
     for outcome in refusals:
         write = writes[outcome.index]
         facts = outcome.facts or b"{}"

@@ -11,16 +11,16 @@ from indelible.events import Checkpoint, HeadHolder, HeadInfo
 from .recorded_time import RecordedTimeRange, check_checkpoint
 
 LAG_WINDOW = 100_000
-"""How many positions are looked through to count a lag; beyond, positions stand for events."""
+"""How many positions are scanned to count a lag. Beyond that, positions are counted instead."""
 
 
 class HeadState(NamedTuple):
-    """What a look at the head brings.
+    """The state of the head.
 
     Attributes:
         position: the settled position.
         epoch: the epoch of the log.
-        event_id: the id of the event at that position; None if there is none.
+        event_id: the id of the event at that position; None without such an event.
     """
 
     position: int
@@ -31,16 +31,16 @@ class HeadState(NamedTuple):
 def check_same_log(
     state: HeadState | None, position: int, anchor: tuple[int, UUID] | None, brought_to: int
 ) -> Operation[HeadState]:
-    """Check that the log is the one that a reader has read; give the head of today.
+    """Check that the log is the one that a reader has read; return the current head.
 
     Args:
         state: the head that the reader knows.
         position: up to where the log must be the same.
         anchor: an event at this position or after it.
-        brought_to: up to where the reader has brought all events.
+        brought_to: up to where the reader has returned all events.
 
     Raises:
-        EpochMismatch: it is another one.
+        EpochMismatch: the log differs.
     """
     assert state is not None  # noqa: S101 - else nothing was read
     yield from check_checkpoint(
@@ -52,27 +52,30 @@ def check_same_log(
 def epoch_parameters(
     state: HeadState | None, anchor: tuple[int, UUID] | None = None
 ) -> dict[str, object]:
-    """The parameters of a statement that name the log it reads: nulls for whatever log there is."""
+    """Return the parameters that identify the log that a statement reads; nulls for any log."""
     position, event_id = anchor or (None, None)
     epoch = None if state is None else state.epoch
     return {"epoch": epoch, "anchor": position, "anchor_id": event_id}
 
 
 def head_state() -> Operation[HeadState]:
-    """Look at the head."""
+    """Return the state of the head."""
     ((position, epoch, event_id),) = yield Statement("streams.head_state")
     return HeadState(position, epoch, event_id)
 
 
 def note_settled() -> Operation[None]:
-    """Note the settled position for a server that takes over."""
+    """Store the settled position for a server that takes over."""
     yield Statement("streams.note_settled")
 
 
 def log_bounds(
     after: int, recorded_time: RecordedTimeRange
 ) -> Operation[tuple[int, int, HeadState]]:
-    """The positions to read: after the first, up to the second, which is the head at most."""
+    """Return the positions to read, after the first and up to the second, and the head.
+
+    The second position is the head at most.
+    """
     state = yield from head_state()
     lowest, highest = yield from recorded_time.positions()
     if not recorded_time.is_settled:
@@ -81,19 +84,19 @@ def log_bounds(
 
 
 def head() -> Operation[int]:
-    """The settled position."""
+    """Return the settled position."""
     ((position,),) = yield Statement("streams.head")
     return int(position)
 
 
 def epoch() -> Operation[UUID]:
-    """The store's epoch."""
+    """Return the store's epoch."""
     ((epoch_id,),) = yield Statement("streams.epoch")
     return UUID(str(epoch_id))
 
 
 def head_info() -> Operation[HeadInfo]:
-    """The settled position, what waits behind it, and who holds it."""
+    """Return the settled position, the events behind it, and the transactions that hold it."""
     settled = yield from head()
     ((last_position, waiting),) = yield Statement("streams.head_info", {"head": settled})
     holders = tuple(HeadHolder(*row) for row in (yield Statement("streams.head_holders")))

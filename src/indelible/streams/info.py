@@ -1,4 +1,4 @@
-"""Read what is known of one stream, and list streams."""
+"""Read the information about one stream, and list streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from indelible.core.validation import validate_name
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What the store knows of a stream.
+    """Information about a stream.
 
     Attributes:
         stream: its name.
@@ -22,8 +22,8 @@ class StreamInfo:
         created_at: when its first event was recorded.
         recorded_at: when its last event was recorded.
         closed_at: when it was closed; None for an open stream.
-        archived_at: when its events were moved out of the way last; None for never.
-        erased_at: when the data of its events was erased last; None for never.
+        archived_at: when its events were last archived; None if never.
+        erased_at: when the data of its events was last erased; None if never.
     """
 
     stream: str
@@ -39,14 +39,14 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class StreamChange:
-    """Something done to a stream as a whole.
+    """A life cycle change of a stream.
 
     Attributes:
         operation: `close`, `reopen`, `archive` or `erase`.
-        events: how many events were moved or erased; None where none is touched.
+        events: how many events were archived or erased; None for `close` and `reopen`.
         changed_by: the database role that was logged in.
-        changed_at: when.
-        reason: why; None where nothing was said.
+        changed_at: when the change was made.
+        reason: the reason; None if none was given.
     """
 
     operation: Literal["close", "reopen", "archive", "erase"]
@@ -60,7 +60,7 @@ _STREAMS_PAGE = 1_000
 
 
 class StreamsReading:
-    """A reading of what streams there are; see `EventStore.streams`."""
+    """A reading of the list of streams; see `EventStore.streams`."""
 
     def __init__(self, *, channel: str | None, prefix: str | None) -> None:
         self._channel = None if channel is None else validate_name("channel", channel)
@@ -69,7 +69,7 @@ class StreamsReading:
         self._done = False
 
     def next_page(self) -> Operation[list[StreamInfo]]:
-        """Bring the next streams, in order of name; none at the end."""
+        """Read the next streams, in order of name; an empty list at the end."""
         if self._done:
             return []
         rows = yield Statement(
@@ -90,6 +90,6 @@ class StreamsReading:
 
 
 def stream_info(stream: str) -> Operation[StreamInfo | None]:
-    """What the store knows of one stream."""
+    """Return the information about one stream; None if it was never written."""
     rows = yield Statement("streams.info", {"stream": validate_name("stream", stream)})
     return StreamInfo(*rows[0]) if rows else None

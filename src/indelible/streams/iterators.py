@@ -22,7 +22,7 @@ class _Reading(Protocol[T_co]):
 
 
 class StreamEvents(Iterator[RecordedEvent[Data_co]], Generic[Data_co]):
-    """The events of a reading of a stream, and the version that it has come to."""
+    """The events of a reading of a stream, and the version that it has reached."""
 
     def __init__(
         self,
@@ -34,10 +34,11 @@ class StreamEvents(Iterator[RecordedEvent[Data_co]], Generic[Data_co]):
 
     @property
     def version(self) -> int:
-        """Once the events are taken, the highest version read: what an append may expect; else -1.
+        """The highest version read after all events are taken; -1 before.
 
-        It counts what upcasters leave nothing of, and so may be higher than that of the last event.
-        A reading of some event classes counts these alone.
+        Pass it as `expected` to an append. It counts events that upcasters drop, so it may be
+        higher than the version of the last event. A reading of some event classes counts only
+        events of these classes.
         """
         return self._reading.version
 
@@ -49,6 +50,6 @@ class StreamEvents(Iterator[RecordedEvent[Data_co]], Generic[Data_co]):
 
 
 def pages(engine: PoolEngine | BoundEngine, reading: _Reading[T]) -> Iterator[T]:
-    """Give what a reading brings, page by page."""
+    """Iterate over the results of a reading, page by page."""
     while page := engine.run(reading.next_page()):
         yield from page

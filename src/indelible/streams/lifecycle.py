@@ -1,4 +1,4 @@
-"""Operations: the life of a stream: close and reopen it, archive and erase its events."""
+"""Operations: the life cycle of a stream: close and reopen it, archive and erase its events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .info import StreamChange, StreamInfo, stream_info
 def close_stream(
     stream: str, *, expected: int | ExpectedVersion, reason: str | None
 ) -> Operation[StreamInfo]:
-    """Take no more events for a stream; see `EventStore.close_stream`."""
+    """Close a stream for new events; see `EventStore.close_stream`."""
     validate_name("stream", stream)
     expected_version = check_expected(expected)
     ((outcome, version, facts),) = yield Statement(
@@ -62,7 +62,9 @@ def change_stream(
     """Reopen, archive or erase a stream; see `EventStore.reopen_stream` and so on."""
     validate_name("stream", stream)
     if operation == "erase" and reason is None:
-        raise InvalidInput("nothing is erased without a reason: say why, it is all that stays")
+        raise InvalidInput(
+            "reason is required to erase a stream: it is the only record of the erasure"
+        )
     ((outcome,),) = yield Statement(
         _CHANGES[operation], {"stream": stream, "reason": _check_reason(reason)}
     )
@@ -70,16 +72,17 @@ def change_stream(
 
 
 def stream_changes(stream: str) -> Operation[list[StreamChange]]:
-    """What was done to a stream, in order."""
+    """Return the life cycle changes of a stream, in order."""
     rows = yield Statement("streams.changes", {"stream": validate_name("stream", stream)})
     return [StreamChange(*row) for row in rows]
 
 
 def life_cycles(streams: Iterable[str]) -> Operation[dict[str, tuple[int, bytes]]]:
-    """Tell what was done to some streams as a whole, as an export has it.
+    """Return the life cycle changes of some streams, as an export has them.
 
     Returns:
-        The version of the last event and the JSON, of those of the streams to which anything was.
+        The version of the last event and the JSON of the changes, by stream. Streams without
+        changes are missing.
     """
     rows = yield Statement("streams.life_cycles", {"streams": list(streams)})
     return {stream: (version, life_cycle) for stream, version, life_cycle in rows}

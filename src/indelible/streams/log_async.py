@@ -15,7 +15,7 @@ from .read_log import BoundedLogReading
 
 
 class AsyncLog(AsyncIterator[RecordedEvent[Data_co]], Generic[Data_co]):
-    """The events of a reading of the log, and the position that it is complete up to.
+    """The events of a reading of the log, and the position up to which it is complete.
 
     `await` it to begin the reading before the first event is taken.
     """
@@ -31,10 +31,10 @@ class AsyncLog(AsyncIterator[RecordedEvent[Data_co]], Generic[Data_co]):
 
     @property
     def head(self) -> int:
-        """The position that the reading is complete up to: the `after` of the next one.
+        """The position up to which the reading is complete. Pass it as `after` to the next one.
 
-        The settled position when it began, or a lower one that stands for the recorded time asked
-        for.
+        It is the settled position when the reading began, or the lower position of the requested
+        recorded time.
         """
         if self._reading.known_head is None:
             raise InvalidInput(

@@ -16,7 +16,7 @@ _PAGE_BYTES = 4 * 1024 * 1024
 
 
 class Pages:
-    """How many events to ask for next: few at first, then as many as a page's bytes hold."""
+    """Computes the page size: few events at first, then as many as the bytes of a page hold."""
 
     asked: int
 
@@ -29,20 +29,20 @@ class Pages:
         self._has_holes = False
 
     def next_limit(self) -> int:
-        """Say how many events to ask for."""
-        # Where upcasters leave nothing of some, more than are wanted: else it is one by one.
+        """Return how many events to request."""
+        # If upcasters drop some events, request more than wanted, so as not to read one by one.
         is_bounded = self.left is not None and not self._has_holes
         self.asked = min(self.size, self.left or 0) if is_bounded else self.size
         return self.asked
 
     def add(self, received: int, received_bytes: int, events: list[RecordedEvent]) -> bool:
-        """Note a page; return whether it was full, so that more may stand behind it.
+        """Record a page; return whether it was full, so that more events may follow.
 
         Args:
             received: how many stored events it had.
-            received_bytes: how many bytes of data.
-            events: what they were read as, which are cut at the limit. What became several counts
-                once, and what became none not at all.
+            received_bytes: how many bytes of data they had.
+            events: the events made from them; the list is cut at the limit. A stored event that
+                became several counts once, and one that became none does not count.
         """
         if self.left is not None:
             kept = list(dict.fromkeys(event.position for event in events))
@@ -61,8 +61,8 @@ class PagedReading(ABC):
     """A reading of a stream or of the log, in any order.
 
     Args:
-        codec: reads the events.
-        options: what is asked for.
+        codec: decodes the events.
+        options: the read options.
     """
 
     def __init__(self, codec: Codec, options: ReadOptions) -> None:
@@ -73,7 +73,7 @@ class PagedReading(ABC):
         self._is_done = options.valid_time.is_nothing
 
     def next_page(self) -> Operation[list[RecordedEvent]]:
-        """Bring the next events; none at the end."""
+        """Read the next events; an empty list at the end."""
         if not self._has_begun:
             yield from self._begin()
             self._has_begun = True
@@ -91,8 +91,8 @@ class PagedReading(ABC):
 
     @abstractmethod
     def next_window(self) -> Operation[list[RecordedEvent]]:
-        """Look at what comes next; bring the events that match, maybe none."""
+        """Read the next window; return the matching events, maybe none."""
 
     def _ordered(self, statement: str) -> str:
-        """The name of a statement in the order of the reading."""
+        """Return the name of a statement for the order of the reading."""
         return f"{statement}.descending" if self._backwards else statement

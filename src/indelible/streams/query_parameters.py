@@ -15,7 +15,7 @@ def check_query(query: object) -> Query | None:
     """Check a query: a `Query`, or None for every event.
 
     Raises:
-        InvalidInput: it is something else.
+        InvalidInput: it is neither.
     """
     if query is None or isinstance(query, Query):
         return query
@@ -23,14 +23,14 @@ def check_query(query: object) -> Query | None:
 
 
 def current_query(codec: Codec, query: object) -> Query | None:
-    """Check a query, and give it with the names that its types are read under today.
+    """Check a query, and return it with the current names of its types.
 
     Args:
-        codec: knows the types.
-        query: a `Query`; a registered event class, or a union of some; or None for every event.
+        codec: the codec with the registered types.
+        query: a `Query`; a registered event class, or a union of classes; or None for every event.
 
     Raises:
-        InvalidInput: it is something else, or names a type that is not known.
+        InvalidInput: it is none of these, or names an unknown type.
         UnregisteredEventClass: a class is not registered.
     """
     if query is None:
@@ -41,10 +41,10 @@ def current_query(codec: Codec, query: object) -> Query | None:
 
 
 def types_query(codec: Codec, kind: object, must: str) -> Query:
-    """The query for the events of a class, or of a union of some.
+    """Return the query for the events of a class, or of a union of classes.
 
     Raises:
-        InvalidInput: it is something else; the text begins with what it `must` be.
+        InvalidInput: it is neither; the message begins with `must`.
         UnregisteredEventClass: a class is not registered.
     """
     try:
@@ -57,7 +57,7 @@ def types_query(codec: Codec, kind: object, must: str) -> Query:
 
 
 def stored_types(codec: Codec, query: Query | None) -> list[str] | None:
-    """The names under which the types of a query of types alone are stored; None for all."""
+    """Return the stored names of the types of a query that has only types; None for all."""
     if query is None:
         return None
     (item,) = codec.upcasting.stored(query).items
@@ -65,14 +65,14 @@ def stored_types(codec: Codec, query: Query | None) -> list[str] | None:
 
 
 def items_json(query: Query | None) -> str | None:
-    """The items of a query as JSON; None where every event matches."""
+    """Return the items of a query as JSON; None if every event matches."""
     if query is None or query.matches_everything:
         return None
     return json.dumps(items(query))
 
 
 def items(query: Query) -> list[dict[str, Any]]:
-    """The items of a query as the functions in the database take them."""
+    """Return the items of a query as the functions in the database take them."""
     return [
         {
             "types": list(map(str, item.types)) or None,
@@ -86,7 +86,7 @@ def items(query: Query) -> list[dict[str, Any]]:
 
 
 def filter_parameters(query: Query | None) -> tuple[str, dict[str, Any]]:
-    """The statement for a query, and its parameters."""
+    """Return the name of the statement for a query, and its parameters."""
     if query is None or query.matches_everything:
         return "streams.read_log", {}
     if all(item.tags for item in query.items):

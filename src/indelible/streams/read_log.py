@@ -1,9 +1,9 @@
 """Read the log, by position or by valid time.
 
-Facts with a valid time of their own stand in an index of their own, in that order. The others hold
-from when they were recorded, and stand in order of position, which is nearly that of time; the
-table `recorded_time_index` says where it is not. To read by valid time, both are read window by
-window of time, and merged.
+Events with their own valid time are in an index ordered by it. The others are valid from their
+recorded time. They are read in order of position, which is nearly the order of time; the table
+`recorded_time_index` shows where it is not. To read by valid time, both are read in windows of
+time, and merged.
 """
 
 from __future__ import annotations
@@ -29,31 +29,30 @@ from .valid_time import Key, key_of, key_parameters
 _LARGEST_PAGE = 5_000
 _FIRST_WINDOW = 20_000
 _UNFILTERED_WINDOW = 8 * _LARGEST_PAGE
-"""Without filters: so many that the planner goes by the index and does not sort the window, and so
-few that little is sorted where it does not know yet how large the table has become."""
+"""The window without filters. It is large enough that the planner uses the index and does not sort
+the window. It is small enough that little is sorted while the planner has no table statistics."""
 _LARGEST_WINDOW = 200_000
 _LARGEST_TAGGED_WINDOW = 50_000_000
-"""How many positions one statement looks at; far more where an index leads to those with a tag."""
+"""How many positions one statement scans; far more if an index finds the events with a tag."""
 _LARGEST_TIME_WINDOW = 200
-"""How many periods, of a thousand positions each, a statement by valid time looks through: one at
-first."""
+"""How many periods of 1,000 positions a statement by valid time scans: one at first."""
 
 
 def log_reading(
     codec: Codec, query: Query | None, options: LogReadOptions
 ) -> LogReading | ValidTimeLogReading:
-    """A reading of the log: in order of valid time where that is asked for, else of position."""
+    """Create a reading of the log: in order of valid time if that is bounded, else of position."""
     kind = LogReading if options.valid_time.is_everything else ValidTimeLogReading
     return kind(codec, query, options)
 
 
 class BoundedLogReading(PagedReading):
-    """What the readings of the log have in common: they end at the head.
+    """A reading of the log that ends at the head.
 
     Args:
-        codec: reads the events.
+        codec: decodes the events.
         query: which events; None for all.
-        options: what is asked for.
+        options: the read options.
     """
 
     def __init__(self, codec: Codec, query: Query | None, options: LogReadOptions) -> None:
@@ -68,7 +67,7 @@ class BoundedLogReading(PagedReading):
         self._has_moved = False
 
     def start(self) -> Operation[int]:
-        """Find the position which the reading goes up to; the same at every further call."""
+        """Return the position at which the reading ends. Further calls return the same."""
         if self.known_head is None:
             self._after, self._upto, self._state = yield from log_bounds(
                 self._after, self._recorded_time
@@ -77,12 +76,12 @@ class BoundedLogReading(PagedReading):
         return self.known_head
 
     def _begin(self) -> Operation[None]:
-        # The head is asked for in a statement before the one that reads up to it, which
-        # therefore sees all that is settled (docs/explanation/ordering.md).
+        # Read the head in a statement before the one that reads up to it. The second statement then
+        # sees all settled events (docs/explanation/ordering.md).
         yield from self.start()
 
     def anchor(self, position: int) -> tuple[int, UUID] | None:
-        """An event at a position that was reached, or after it, that was settled then."""
+        """Return an event at a position that was read, or a settled event after it."""
         if self._last is not None and self._last[0] == position:
             return self._last
         state = self._state
@@ -92,14 +91,14 @@ class BoundedLogReading(PagedReading):
 
     @property
     def _needed(self) -> int:
-        """Up to where the log must be the one that was read."""
+        """Up to where the log must be the same as when it was read."""
         return self._upto
 
     def next_window(self) -> Operation[list[RecordedEvent]]:
-        """Look at what comes next; bring the events that match, maybe none.
+        """Read the next window; return the matching events, maybe none.
 
         Raises:
-            EpochMismatch: the log has lost events, by a fail-over or a restore.
+            EpochMismatch: the log has lost events in a failover or a restore.
         """
         if not self._has_moved:
             try:
@@ -113,10 +112,10 @@ class BoundedLogReading(PagedReading):
     def _read_window(self) -> Operation[list[RecordedEvent]]: ...
 
     def confirm(self) -> Operation[None]:
-        """Check that nothing is lost that this reading has brought, and continue in today's log.
+        """Check that the log still has the events read so far, and continue in the current log.
 
         Raises:
-            EpochMismatch: the log has lost events, by a fail-over or a restore.
+            EpochMismatch: the log has lost events in a failover or a restore.
         """
         position = self._needed
         self._state = yield from check_same_log(
@@ -129,11 +128,12 @@ class LogReading(BoundedLogReading):
     """A reading of the log in order of position; see `EventStore.read_all`.
 
     Args:
-        codec: reads the events.
+        codec: decodes the events.
         query: which events; None for all.
-        options: what is asked for.
-        follows: whether it follows the log: then it is extended, and continues after a fail-over
-            if nothing that it has read is lost. Any other needs all up to the head it began with.
+        options: the read options.
+        follows: whether it follows the log. It is then extended, and continues after a failover if
+            the log still has the events that it has read. Other readings need the log up to the
+            head at which they began.
     """
 
     def __init__(
@@ -143,27 +143,27 @@ class LogReading(BoundedLogReading):
         self._follows = follows
         statement, self._filters = filter_parameters(self._stored_query)
         self._statement = self._ordered(statement)
-        # The bounds of a window end a page where its limit does not, so that no single statement
-        # scans the whole log for the few events that match, or sorts all that is left of it where
-        # the planner does not know yet how large the table has become.
+        # A window bounds a page in addition to the limit. So no statement scans the whole log for a
+        # few matching events. Nor does it sort the rest of the log while the planner has no
+        # statistics for the table.
         self._window = _FIRST_WINDOW if self._filters else _UNFILTERED_WINDOW
         is_tagged = statement == "streams.read_log_tagged"
         self._largest_window = _LARGEST_TAGGED_WINDOW if is_tagged else _LARGEST_WINDOW
 
     @property
     def position(self) -> int:
-        """Forwards: up to here everything that matches was brought."""
+        """In a forward reading, all matching events up to here were returned."""
         return self._after
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that was settled at the last look was brought."""
+        """Whether all matching events up to the last known head were returned."""
         head = self.known_head
         return head is not None and self._after >= head and not self._has_moved
 
     @property
     def state(self) -> HeadState | None:
-        """The head up to which it reads, and the epoch of the log; None before it has begun."""
+        """The head up to which it reads, with the epoch of the log; None before it has begun."""
         return self._state
 
     @property
@@ -171,26 +171,26 @@ class LogReading(BoundedLogReading):
         return self._after if self._follows else self._upto
 
     def has_more(self, state: HeadState | None) -> bool:
-        """Whether a head that was found is beyond what was brought, or of another epoch."""
+        """Return whether a head is beyond the events read so far, or of another epoch."""
         return state is not None and (
             state.position > self._after
             or (self._state is not None and state.epoch != self._state.epoch)
         )
 
     def extend(self, state: HeadState) -> None:
-        """Go on, forwards, up to a head found by somebody else. A lower one changes nothing."""
+        """Continue a forward reading up to a newer head. A lower head changes nothing."""
         if self._state is not None and state.epoch != self._state.epoch:
-            self._has_moved = True  # it is checked before anything more is read
+            self._has_moved = True  # the log is checked before the next read
         elif state.position >= self._upto:
             self.known_head = self._upto = state.position
             self._state = state
 
     def read_up_to(self, position: int) -> None:
-        """Read up to a position, settled or not, that the caller vouches for."""
+        """Read up to a position that need not be settled; the caller ensures that this is safe."""
         self.known_head = self._upto = max(position, self._upto)
 
     def continue_with(self, codec: Codec, query: Query | None, *, after: int) -> LogReading:
-        """Give a reading up to the same head, with another codec and query."""
+        """Return a reading up to the same head, with another codec and query."""
         reading = LogReading(codec, query, LogReadOptions(after=after), follows=self._follows)
         if self._state is not None:
             reading.extend(self._state)
@@ -199,10 +199,10 @@ class LogReading(BoundedLogReading):
         return reading
 
     def confirm(self) -> Operation[None]:
-        """Check that nothing is lost that this reading has brought, and continue in today's log.
+        """Check that the log still has the events read so far, and continue in the current log.
 
         Raises:
-            EpochMismatch: the log has lost events, by a fail-over or a restore.
+            EpochMismatch: the log has lost events in a failover or a restore.
         """
         yield from super().confirm()
         if self._follows and self._state is not None:
@@ -222,7 +222,7 @@ class LogReading(BoundedLogReading):
                 "upto": high,
                 "limit": self._pages.next_limit(),
             },
-            # The best plan depends on how many rows are asked for, and on the filters.
+            # The best plan depends on the limit and on the filters.
             prepared=False,
         )
         events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
@@ -238,7 +238,7 @@ class LogReading(BoundedLogReading):
         return events
 
     def _bounds(self) -> tuple[int, int]:
-        """The positions to look at next: after the first, up to the second."""
+        """Return the positions to read next: after the first, up to the second."""
         if self._backwards:
             return max(self._after, self._upto - self._window), self._upto
         return self._after, min(self._upto, self._after + self._window)
@@ -259,7 +259,7 @@ class ValidTimeLogReading(BoundedLogReading):
         yield from index_recorded_times()
 
     def _read_window(self) -> Operation[list[RecordedEvent]]:
-        """Bring the next events of a window of time, and go on to the next at its end."""
+        """Read the next events of a window of time; at its end, move to the next window."""
         edge = yield from self._window_edge()
         above, below = (edge, self._below) if self._backwards else (self._above, edge)
         rows = yield Statement(
@@ -291,7 +291,7 @@ class ValidTimeLogReading(BoundedLogReading):
         self._is_done = self._above == self._below
 
     def _window_edge(self) -> Operation[Key]:
-        """The end of the window: so much time as some thousand positions were recorded in."""
+        """Return the end of the window: the time in which some thousand positions were recorded."""
         if self._edge is None:
             ((moment,),) = yield Statement(
                 self._ordered("streams.valid_time_window"),
@@ -309,7 +309,7 @@ class ValidTimeLogReading(BoundedLogReading):
 
 
 def read_positions(codec: Codec, positions: Sequence[int]) -> Operation[list[RecordedEvent]]:
-    """Read the events at some positions, as plain data where they do not fit the classes."""
+    """Read the events at some positions; those that do not fit their classes as plain data."""
     rows = yield Statement("streams.read_positions", {"positions": list(positions)})
     try:
         return decode_rows(codec, rows)[0]

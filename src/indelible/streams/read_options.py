@@ -16,13 +16,13 @@ class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options that both readings have.
 
     Attributes:
-        backwards: begin at the end.
+        backwards: whether to read from the end to the beginning.
         limit: how many events to read at most; None for no limit.
         recorded_time: the part of the log by recorded time.
-        valid_time: the facts by valid time. With a bound they come in order of valid time.
+        valid_time: the range of valid time. With a bound, events are in order of valid time.
 
     Raises:
-        InvalidInput: a number is wrong.
+        InvalidInput: a number is invalid.
     """
 
     backwards: bool = False
@@ -39,8 +39,8 @@ class StreamReadOptions(ReadOptions, frozen=True, kw_only=True):
 
     Attributes:
         from_version: the lowest version to read.
-        to_version: the highest version to read; None for no bound.
-        must_exist: whether a stream never written is an error.
+        to_version: the highest version to read; None for no limit.
+        must_exist: whether to raise an error if the stream was never written.
         types: the event classes to read; None for all.
     """
 

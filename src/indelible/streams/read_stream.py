@@ -22,7 +22,7 @@ from .valid_time import key_of, key_parameters
 
 
 def stream_reading(codec: Codec, stream: str, options: StreamReadOptions) -> StreamReading:
-    """A reading of a stream: in order of valid time where that is asked for, else of version."""
+    """Create a reading of a stream: in order of valid time if that is bounded, else of version."""
     kind = StreamReading if options.valid_time.is_everything else ValidTimeStreamReading
     return kind(codec, stream, options)
 
@@ -44,7 +44,7 @@ class StreamReading(PagedReading):
         )
         self._types = stored_types(codec, self._query)
         self.version = -1
-        """The highest version that was read, also of what upcasters leave nothing of."""
+        """The highest version that was read, including events that upcasters drop."""
 
     def _begin(self) -> Operation[None]:
         if not self._is_at_end():
@@ -53,7 +53,7 @@ class StreamReading(PagedReading):
             yield from check_exists(self._stream)
 
     def next_window(self) -> Operation[list[RecordedEvent]]:
-        """Bring the next events; none at the end, and where upcasters leave nothing of them."""
+        """Read the next events; an empty list at the end, or if upcasters drop all of them."""
         rows = yield self._next_rows(self._pages.next_limit())
         if not rows and self._must_exist:
             yield from check_exists(self._stream)
@@ -79,7 +79,7 @@ class StreamReading(PagedReading):
         )
 
     def _advance(self, rows: Rows, events: list[RecordedEvent]) -> None:
-        """Go on to what comes after the rows."""
+        """Continue after the rows."""
         first, last = rows[0][2], rows[-1][2]
         is_cut = self._pages.left == 0
         self.version = max(self.version, first, events[-1].version if is_cut else last)
@@ -92,8 +92,8 @@ class StreamReading(PagedReading):
 class ValidTimeStreamReading(StreamReading):
     """A reading of one stream in order of valid time; see `EventStore.read`.
 
-    The first page is sorted by the database. A stream that is longer is sorted once more, without
-    its data, and read in that order.
+    The database sorts the first page. A longer stream is sorted once more, without its data, and
+    read in that order.
     """
 
     def __init__(self, codec: Codec, stream: str, options: StreamReadOptions) -> None:
@@ -105,7 +105,7 @@ class ValidTimeStreamReading(StreamReading):
         self._brought = 0
 
     def next_window(self) -> Operation[list[RecordedEvent]]:
-        """Bring the next events; none at the end, and where upcasters leave nothing of them."""
+        """Read the next events; an empty list at the end, or if upcasters drop all of them."""
         events = yield from super().next_window()
         if self._order is None and not self._is_at_end():
             ((versions,),) = yield Statement(
@@ -148,7 +148,7 @@ class ValidTimeStreamReading(StreamReading):
 
 
 def version_bounds(stream: str, options: StreamReadOptions) -> Operation[tuple[int, int]]:
-    """The lowest and the highest version to read: of those asked for, what was recorded then."""
+    """Return the lowest and the highest version to read, within the requested recorded time."""
     highest = LAST_POSITION if options.to_version is None else options.to_version
     if options.recorded_time.is_everything:
         return options.from_version, highest
@@ -162,7 +162,7 @@ def check_exists(stream: str) -> Operation[None]:
     """Check that a stream was written.
 
     Raises:
-        StreamNotFound: it never was.
+        StreamNotFound: it was never written.
     """
     if (yield from stream_info(stream)) is None:
         raise StreamNotFound(stream)

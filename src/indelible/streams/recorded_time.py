@@ -1,4 +1,4 @@
-"""Operations: which positions a recorded time stands for (docs/explanation/bitemporal.md)."""
+"""Operations: map recorded times to positions (docs/explanation/bitemporal.md)."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ from indelible.errors import EpochMismatch, InvalidInput
 from indelible.events import Checkpoint
 
 LAST_POSITION = 2**63 - 1
-"""No position or version is as high."""
+"""A position and version that is higher than any that exists."""
 
 _INDEXED_AT_ONCE = 200_000
-"""How many positions one statement looks at for what readers keep of them."""
+"""How many positions one statement indexes by recorded time."""
 
 
 class RecordedTimeRange:
     """A part of the log by recorded time, for one reading.
 
     Args:
-        as_of: what was recorded up to a moment, or up to the position or checkpoint that stands
-            for one; None for everything.
-        recorded_between: what was recorded from a moment on and before another.
+        as_of: events recorded up to a moment, a position or a checkpoint; None for all.
+        recorded_between: events recorded from a moment on and before another.
 
     Raises:
-        InvalidInput: it is something else, or both are given.
+        InvalidInput: an argument is invalid, or both are given.
     """
 
     def __init__(
         self, as_of: AsOf | None = None, recorded_between: TimeRange | None = None
     ) -> None:
         if as_of is not None and recorded_between is not None:
-            raise InvalidInput("as_of and recorded_between both bound the recorded time: give one")
+            raise InvalidInput(
+                "as_of and recorded_between cannot be combined: both bound the recorded time"
+            )
         self._as_of = _check_as_of(as_of)
         self._between = validate_time_range("recorded_between", recorded_between)
 
     @property
     def is_everything(self) -> bool:
-        """Whether nothing was asked for."""
+        """Whether the range has no bounds."""
         return self._as_of is None and self._between is None
 
     @property
     def is_settled(self) -> bool:
-        """Whether its positions are found below the head: those that stand for moments are."""
+        """Whether its positions are at or below the head. Positions found for moments are."""
         return self._between is not None or isinstance(self._as_of, datetime)
 
     def positions(self) -> Operation[tuple[int, int]]:
-        """The positions: after the first, up to the second.
+        """Return the positions of the range: after the first, up to the second.
 
         Raises:
             EpochMismatch: the log has lost events below a checkpoint.
@@ -76,13 +77,13 @@ class RecordedTimeRange:
 
 
 def position_at(moment: datetime) -> Operation[int]:
-    """The position that stands for a moment; see `EventStore.position_at`."""
+    """Return the position of a moment; see `EventStore.position_at`."""
     position, _ = yield from _look_up(moment)
     return position
 
 
 def has_passed(moment: datetime) -> Operation[bool]:
-    """Whether the position that stands for a moment never changes; see `EventStore.has_passed`."""
+    """Return whether the position of a moment is final; see `EventStore.has_passed`."""
     _, passed = yield from _look_up(moment)
     return passed
 
@@ -96,13 +97,13 @@ def _look_up(moment: datetime) -> Operation[tuple[int, bool]]:
 
 
 def position_before(moment: datetime) -> Operation[int]:
-    """The position after which begins what was recorded at a moment or later."""
+    """Return the position before the first event recorded at a moment or later."""
     last_moment = previous_instant(moment)
     return 0 if last_moment is None else (yield from position_at(last_moment))
 
 
 def index_recorded_times() -> Operation[None]:
-    """Note in which time settled positions were recorded, as far as it is not noted yet."""
+    """Index the recorded times of settled positions that are not indexed yet."""
     has_more = True
     while has_more:
         ((has_more,),) = yield Statement(
@@ -111,15 +112,15 @@ def index_recorded_times() -> Operation[None]:
 
 
 def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION) -> Operation[UUID]:
-    """Check that a reader may continue from a checkpoint; return today's epoch.
+    """Check that a reader may continue from a checkpoint; return the current epoch.
 
     Args:
         checkpoint: the checkpoint.
-        brought_to: up to where the reader has brought events, if that is not the checkpoint.
+        brought_to: up to where the reader has returned events, if that is not the checkpoint.
 
     Raises:
         EpochMismatch: the log may have lost events that the reader has seen.
-        InvalidInput: the position was never handed out.
+        InvalidInput: the position was never assigned.
     """
     position, epoch, anchor = checkpoint.position, checkpoint.epoch, checkpoint.anchor
     anchor_position, anchor_id = anchor or (None, None)
@@ -143,11 +144,11 @@ def check_checkpoint(checkpoint: Checkpoint, *, brought_to: int = LAST_POSITION)
 
 
 def beyond_last(position: int, last_position: int) -> InvalidInput:
-    """Say that a position was never handed out."""
+    """Return the error for a position that was never assigned."""
     return InvalidInput(
-        f"after={position} is beyond the last position, {last_position}: the position is another"
-        " store's, or this store was restored to an earlier time; begin after a position that both"
-        " have"
+        f"after={position} is beyond the last position, {last_position}: the position is from"
+        " another store, or this store was restored to an earlier time; pass a position up to"
+        f" {last_position}"
     )
 
 
@@ -159,6 +160,5 @@ def _check_as_of(as_of: object) -> AsOf | None:
     if is_integer(as_of):
         return as_of
     raise InvalidInput(
-        "as_of must be a datetime with a time zone, or a position or checkpoint that stands for a"
-        f" moment, not {as_of!r}"
+        f"as_of must be a datetime with a time zone, a position or a checkpoint, not {as_of!r}"
     )

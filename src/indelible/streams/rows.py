@@ -22,15 +22,16 @@ def decode_rows(
     query: Query | None = None,
     backwards: bool = False,
 ) -> tuple[list[RecordedEvent], int]:
-    """Make events of rows, and count the bytes of their data.
+    """Turn rows into events, and count the bytes of their data.
 
     Args:
-        codec: the classes and the upcasters. By these a row may become several events, or none:
-            who counts, or goes on from where it is, goes by the rows.
+        codec: the event classes and the upcasters. Upcasters may turn a row into several events, or
+            into none. So count rows, and continue after rows, not after events.
         rows: the stored events.
-        stream: their stream, where the rows do not name it.
-        query: what was asked for, in the names of today: of that which a row became, only this.
-        backwards: whether what became several comes in reverse.
+        stream: their stream, if the rows do not name it.
+        query: the query with the current names of types. Of the events that a row became, only
+            matching ones are returned.
+        backwards: whether to reverse the events that one row became.
 
     Raises:
         UnknownEventType, DecodingFailed, UpcastingFailed: a row does not fit the registered
@@ -78,14 +79,14 @@ def decode_rows(
 
 
 def event_location(position: int, stream: str, version: int) -> str:
-    """Say where an event stands: errors that say what is wrong with it begin so."""
+    """Return the location of an event. Errors about an event begin with it."""
     return f"event {version} of stream {stream!r}, at position {position}"
 
 
 def _upcast(
     codec: Codec, rows: Rows, stream: str | None, query: Query | None, *, backwards: bool
 ) -> Rows:
-    """Put what upcasters make of them in the place of the rows whose types have any."""
+    """Replace the rows whose types have upcasters by the rows that the upcasters make of them."""
     upcast_rows: Rows = []
     for row in rows:
         if row[4] not in codec.upcasting.steps:

@@ -6,13 +6,13 @@ FROM indelible.append(
 )
 
 -- name: append_batch
--- A row an entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details.
+-- One row per entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details.
 SELECT ordinal, outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_batch(%(appends)s::jsonb)
 
 -- name: append_conditional
--- One row: outcome, last_version, last_position, recorded_at, details; where the condition fails the details
--- are the positions of events in the way.
+-- One row: outcome, last_version, last_position, recorded_at, details. If the condition fails, the
+-- details are the positions of conflicting events.
 SELECT outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_conditional(
     jsonb_build_array(
@@ -27,20 +27,20 @@ FROM indelible.append_conditional(
 )
 
 -- name: append_many
--- A row an entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details.
+-- One row per entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details.
 SELECT ordinal, outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_many(%(appends)s::jsonb)
 ORDER BY ordinal
 
 -- name: append_many_conditional
--- A row an entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details; or one row
--- with ordinal 0 and the positions of events in the way.
+-- One row per entry: ordinal (from 1), outcome, last_version, last_position, recorded_at, details;
+-- or one row with ordinal 0 and the positions of conflicting events.
 SELECT ordinal, outcome, last_version, last_position, recorded_at, details
 FROM indelible.append_conditional(%(appends)s::jsonb, %(conditions)s::jsonb)
 ORDER BY ordinal
 
 -- name: appended_events
--- A row an event of those with some ids, in order of position.
+-- One row per event with one of these ids, in order of position.
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
 FROM indelible.recorded_events
@@ -48,11 +48,11 @@ WHERE id = ANY(%(ids)s::uuid[])
 ORDER BY position
 
 -- name: archive
--- One row: the outcome, done, missing or open.
+-- One row: the outcome: done, missing or open.
 SELECT indelible.archive_stream(%(stream)s::text, %(reason)s::text)
 
 -- name: changes
--- A row a change of a stream's life, in order.
+-- One row per life cycle change of a stream, in order.
 SELECT
     changes.operation, changes.events, changes.changed_by, changes.changed_at, changes.reason
 FROM indelible.stream_changes AS changes
@@ -61,8 +61,8 @@ WHERE streams.stream = %(stream)s
 ORDER BY changes.number
 
 -- name: check_checkpoint
--- One row: whether a reader may go on from a checkpoint, today's epoch, up to where the log is the same as
--- the reader's (null where that is not known), and the last position handed out.
+-- One row: whether a reader may continue from a checkpoint, the current epoch, up to where the log
+-- is the same as the reader's (null if that is not known), and the last assigned position.
 SELECT is_valid, epoch, safe_through, last_position
 FROM indelible.check_checkpoint(
     %(epoch)s::uuid, %(position)s, %(anchor_position)s::bigint, %(anchor_id)s::uuid
@@ -78,7 +78,7 @@ FROM indelible.close_stream(%(stream)s::text, %(expected)s::bigint, %(reason)s::
 SELECT indelible.epoch()
 
 -- name: erase
--- One row: the outcome, done or missing.
+-- One row: the outcome: done or missing.
 SELECT indelible.erase_stream(%(stream)s::text, %(reason)s::text)
 
 -- name: head
@@ -86,13 +86,13 @@ SELECT indelible.erase_stream(%(stream)s::text, %(reason)s::text)
 SELECT indelible.head()
 
 -- name: head_holders
--- A row a transaction that holds the head back, the oldest first.
+-- One row per transaction that holds the head back, the oldest first.
 SELECT
     pid, application, state, seconds, query
 FROM indelible.head_holders()
 
 -- name: head_info
--- One row: the last position handed out, and how many committed events stand behind the head.
+-- One row: the last assigned position, and how many committed events are beyond the head.
 SELECT
     (SELECT last_position FROM indelible.size()),
     (SELECT count(*) FROM indelible.recorded_events WHERE position > %(head)s)
@@ -103,12 +103,12 @@ SELECT head, epoch, event_id
 FROM indelible.head_state()
 
 -- name: index_recorded_times
--- One row: whether there is more to learn.
+-- One row: whether more positions can be indexed.
 SELECT indelible.index_recorded_times(%(max_rows)s)
 
 -- name: info
--- One row, or none for a stream never written: stream, channel, version, position of the last
--- event, the times of the first and the last, and when it was closed, archived and erased.
+-- One row: stream, channel, version, position of the last event, the times of the first and the last,
+-- and when it was closed, archived and erased. No row for a stream that was never written.
 SELECT
     streams.stream,
     streams.channel,
@@ -135,7 +135,8 @@ CROSS JOIN LATERAL (
 WHERE streams.stream = %(stream)s
 
 -- name: life_cycles
--- A row a stream of these names that was closed, reopened, archived or erased: stream, version, life.
+-- One row per stream of these names that was closed, reopened, archived or erased: stream, version,
+-- life cycle.
 SELECT
     streams.stream,
     streams.version,
@@ -168,9 +169,9 @@ WHERE streams.stream = ANY(%(streams)s::text[])
     )
 
 -- name: list
--- A row a stream, in order of name: stream, channel, version, position of the last event, the
+-- One row per stream, in order of name: stream, channel, version, position of the last event, the
 -- times of the first and the last, and when it was closed, archived and erased.
--- OFFSET 0 holds the planner to one look-up an event, by index.
+-- OFFSET 0 makes the planner look up each event by index.
 SELECT
     streams.stream,
     streams.channel,
@@ -187,7 +188,7 @@ FROM (
     WHERE stream > %(after)s
         AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
         AND (%(prefix)s::text IS NULL OR starts_with(stream, %(prefix)s::text))
-        -- Names are in byte order: all that start with the prefix stand together, after it.
+        -- Names are in byte order: those that start with the prefix follow it without a gap.
         AND (%(prefix)s::text IS NULL OR stream >= %(prefix)s::text)
     ORDER BY stream
     LIMIT %(limit)s
@@ -207,17 +208,17 @@ CROSS JOIN LATERAL (
 ORDER BY streams.stream
 
 -- name: note_settled
--- One row without meaning: the settled position is noted for servers that take over.
+-- One row without content: the settled position is stored for servers that take over.
 SELECT indelible.record_settled_position()
 
 -- name: position_at
--- One row: the position that stands for a moment, at or below a settled position, and whether an
--- event recorded later is settled, so that it never changes.
+-- One row: the position of a moment, at or below a settled position, and whether it is final
+-- because an event recorded later is settled.
 SELECT position, is_final
 FROM indelible.position_at(%(moment)s, %(head)s)
 
 -- name: read_log
--- A row an event of the log, in order of position.
+-- One row per event of the log, in order of position.
 (
     SELECT
         position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
@@ -239,8 +240,8 @@ UNION ALL
 )
 ORDER BY position ASC
 LIMIT %(limit)s
--- Asked once, before the first row. As a condition of a part it would keep the planner from remembering
--- streams that it has looked up.
+-- Evaluated once, before the first row. As a condition of a branch it would keep the planner from
+-- memoizing streams.
 OFFSET (
     SELECT CASE
         WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
@@ -248,7 +249,7 @@ OFFSET (
 )
 
 -- name: read_log_any
--- A row an event of the log that matches any of the items, in order of position.
+-- One row per event of the log that matches any of the items, in order of position.
 WITH items AS MATERIALIZED (
     SELECT types, tags, channel, stream, stream_prefix
     FROM jsonb_to_recordset(%(items)s::jsonb)
@@ -293,8 +294,8 @@ UNION ALL
 )
 ORDER BY position ASC
 LIMIT %(limit)s
--- Asked once, before the first row. As a condition of a part it would keep the planner from remembering
--- streams that it has looked up.
+-- Evaluated once, before the first row. As a condition of a branch it would keep the planner from
+-- memoizing streams.
 OFFSET (
     SELECT CASE
         WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
@@ -302,9 +303,9 @@ OFFSET (
 )
 
 -- name: read_log_by_valid_time
--- A row an event of the log, in order of valid time, then of position: between two
--- keys of valid time and position. First come those with a valid time of their own, by its index;
--- then those that hold from when they were recorded, by the positions that may be of that time.
+-- One row per event of the log between two keys of valid time and position, in order of valid time,
+-- then of position. The first branch reads the events with their own valid time, by its index. The
+-- second reads those valid from their recorded time, by the positions that may be of that time.
 WITH parts AS MATERIALIZED (
     SELECT position - 1000 AS after, position AS upto
     FROM indelible.recorded_time_index
@@ -384,7 +385,7 @@ ORDER BY valid_at ASC, position ASC
 LIMIT %(limit)s
 
 -- name: read_log_filtered
--- A row an event of the log that matches all that is given, in order of position.
+-- One row per event of the log that matches all given filters, in order of position.
 (
     SELECT
         position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
@@ -416,8 +417,8 @@ UNION ALL
 )
 ORDER BY position ASC
 LIMIT %(limit)s
--- Asked once, before the first row. As a condition of a part it would keep the planner from remembering
--- streams that it has looked up.
+-- Evaluated once, before the first row. As a condition of a branch it would keep the planner from
+-- memoizing streams.
 OFFSET (
     SELECT CASE
         WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
@@ -425,8 +426,8 @@ OFFSET (
 )
 
 -- name: read_log_tagged
--- A row an event of the log that matches any of the items, each of which names tags, in order of position.
--- OFFSET 0 holds the planner to one look-up an event, by index.
+-- One row per event of the log that matches any of the items, in order of position. Each item names
+-- tags. OFFSET 0 makes the planner look up each event by index.
 SELECT
     recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type, recorded.data,
     recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at, recorded.valid_at
@@ -467,7 +468,7 @@ WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, 
 ORDER BY recorded.position ASC
 
 -- name: read_positions
--- A row an event that stands at one of the positions, in order of position.
+-- One row per event at one of the positions, in order of position.
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
 FROM indelible.recorded_events
@@ -475,7 +476,7 @@ WHERE position = ANY(%(positions)s::bigint[])
 ORDER BY position
 
 -- name: read_stream
--- A row an event of one stream, in order of version.
+-- One row per event of one stream, in order of version.
 SELECT
     position, NULL AS stream, version, id, type, data, metadata, tags,
     (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
@@ -494,8 +495,8 @@ ORDER BY version ASC
 LIMIT %(limit)s
 
 -- name: read_stream_by_valid_time
--- A row an event of one stream, in order of valid time, then of position: between
--- two keys of valid time and position.
+-- One row per event of one stream between two keys of valid time and position, in order of valid
+-- time, then of position.
 SELECT
     position, NULL AS stream, version, id, type, data, metadata, tags,
     (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
@@ -517,7 +518,7 @@ ORDER BY valid_at ASC, position ASC
 LIMIT %(limit)s
 
 -- name: read_versions
--- A row an event of one stream, in the order in which their versions are given.
+-- One row per event of one stream, in the order of the given versions.
 SELECT
     recorded.position, NULL AS stream, recorded.version, recorded.id, recorded.type, recorded.data,
     recorded.metadata, recorded.tags,
@@ -536,12 +537,12 @@ JOIN indelible.recorded_events AS recorded
 ORDER BY requested.ordinal
 
 -- name: reopen
--- One row: the outcome, done or missing.
+-- One row: the outcome: done or missing.
 SELECT indelible.reopen_stream(%(stream)s::text, %(reason)s::text)
 
 -- name: valid_time_order
--- One row: the versions of the events of one stream in order of valid time, then of position, between
--- two keys of valid time and position; null where there is none.
+-- One row: the versions of the events of one stream between two keys of valid time and position, in
+-- order of valid time, then of position; null without such events.
 SELECT array_agg(version ORDER BY valid_at, position)
 FROM indelible.recorded_events
 WHERE stream_id = (
@@ -558,7 +559,8 @@ WHERE stream_id = (
     AND (valid_at, position) < (%(below_valid_at)s::timestamptz, %(below_position)s)
 
 -- name: valid_time_window
--- One row: the moment up to which so many periods more are recorded; null where fewer are.
+-- One row: the moment up to which the given number of further periods is recorded; null if fewer
+-- are.
 SELECT (
     SELECT latest_so_far
     FROM indelible.recorded_time_index
@@ -571,9 +573,9 @@ SELECT (
 )
 
 -- name: version_at
--- One row: the version that a stream had at a position; -1 where it had none.
+-- One row: the version that a stream had at a position; -1 if it had no events.
 SELECT indelible.version_at(%(stream)s, %(position)s)
 
 -- name: wait_at_commit
--- One row without meaning: the commit waits for the disk and for synchronous standbys.
+-- One row without content: the commit waits for the disk and for synchronous standbys.
 SELECT indelible.wait_at_commit()

@@ -1,4 +1,4 @@
-"""Which facts a valid time stands for, and their order (docs/explanation/bitemporal.md)."""
+"""Ranges of valid time, and the order of events in them (docs/explanation/bitemporal.md)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from indelible.errors import InvalidInput
 from .recorded_time import LAST_POSITION
 
 Key = tuple[datetime | None, int]
-"""A place in the order: a valid time (None is before all) and a position."""
+"""A key in the order of valid time: a valid time (None is before all others) and a position."""
 
 
 class ValidTimeRange:
-    """A part of the facts by valid time, as keys: after the first, before the second.
+    """A range of valid time, as two keys: after the first, before the second.
 
     Args:
-        valid_at: the facts that hold at a moment: those with this valid time or an earlier one.
-        valid_between: the facts with a valid time from a moment on and before another.
+        valid_at: events that are valid at a moment: their valid time is this moment or earlier.
+        valid_between: events with a valid time from a moment on and before another.
 
     Raises:
-        InvalidInput: it is something else, or both are given.
+        InvalidInput: an argument is invalid, or both are given.
     """
 
     is_everything: bool
@@ -38,7 +38,9 @@ class ValidTimeRange:
         self, valid_at: datetime | None = None, valid_between: TimeRange | None = None
     ) -> None:
         if valid_at is not None and valid_between is not None:
-            raise InvalidInput("valid_at and valid_between both bound the valid time: give one")
+            raise InvalidInput(
+                "valid_at and valid_between cannot be combined: both bound the valid time"
+            )
         self.above: Key = (None, LAST_POSITION)
         self.below: Key = (None, LAST_POSITION)
         self.is_everything = False
@@ -57,12 +59,12 @@ class ValidTimeRange:
 
 
 def key_of(row: tuple[Any, ...]) -> Key:
-    """The place of a stored event in the order of valid time."""
+    """Return the key of a stored event in the order of valid time."""
     return row[10], row[0]
 
 
 def key_parameters(above: Key, below: Key) -> dict[str, object]:
-    """The parameters of a statement that reads after one key, up to another."""
+    """Return the parameters of a statement that reads after one key, up to another."""
     return {
         "above_valid_at": above[0],
         "above_position": above[1],

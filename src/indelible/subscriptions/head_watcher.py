@@ -1,4 +1,4 @@
-"""Watch the head (LISTEN and polling), and wake who waits for it."""
+"""Watch the head (LISTEN and polling), and wake the readers that wait for it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .notifier import CommitNotifier, notification_channel
 _SHORTEST_POLL = 0.005
 _LONGEST_POLL = 0.5
 _LONGEST_POLL_ALONE = 0.1
-"""Seconds between two looks at the head without a notification: after one that brought nothing, and
-at most with and without LISTEN."""
+"""Seconds between two polls of the head without a notification: after the first poll in vain, and
+at most, with and without LISTEN."""
 _POLL_AFTER_MOVE = 0.02
-"""The same after a look that found something: later commits mostly send a notification."""
+"""The same after a poll that found a new head: later commits mostly send a notification."""
 _SHORTEST_GAP = 0.001
 _LONGEST_GAP = 0.05
-"""Seconds between two looks at the head despite notifications: at first, and after some in vain."""
+"""Seconds between two polls despite notifications: at first, and after several polls in vain."""
 _COST = 3
-"""How many times as long as a look took the watch waits before the next one."""
+"""The pause before the next poll, as a multiple of the time that the last poll took."""
 _LISTEN_TEST = 1.0
 _LINGER = 5.0
-"""Seconds after the last reader for which the watch listens on."""
+"""Seconds for which the watch continues to listen after the last reader has left."""
 _NOTE_PAUSE = 1.0
-"""Seconds between two notes of the settled position, while the log grows."""
+"""Seconds between two writes of the settled position while the log grows."""
 _HELD_TOO_LONG = 10.0
-"""After how many seconds of a head that is held back a warning is logged."""
+"""Seconds after which a warning about a head that does not advance is logged."""
 
 _BACKOFF = Backoff()
 
@@ -43,14 +43,14 @@ _log = logging.getLogger("indelible")
 
 
 class Listener(Protocol):
-    """Who is to be woken when the head has moved; called in the thread of the watch."""
+    """A callback for when the head has moved; called in the thread of the watch."""
 
     def __call__(self) -> None:
-        """Wake up. Must return at once."""
+        """Wake the reader. It must return at once."""
 
 
 class HeadWatcher:
-    """Looks at the head on behalf of all readers of a store, and wakes them when it has moved.
+    """Polls the head for all readers of a store, and wakes them when it has moved.
 
     Args:
         control: the control connection.
@@ -61,10 +61,10 @@ class HeadWatcher:
         self._control = control
         self._channel = notification_channel(settings.schema)
         self.leases: Leases = Leases(control)
-        """The leases of those that it wakes."""
+        """The leases of the workers that it wakes."""
         self._sleepers: dict[object, Listener] = {}
         self._needed_at = 0.0
-        self._session: Session | None = None  # where it listens
+        self._session: Session | None = None  # the session that listens
         self._token = ""
         self._hears_itself = False
         self._longest = _LONGEST_POLL
@@ -75,10 +75,10 @@ class HeadWatcher:
         self._cost = _SHORTEST_GAP
         self._failures = 0
         self.state: HeadState | None = None
-        """The highest head seen so far in the epoch of today; None before the first look."""
+        """The highest head seen so far in the current epoch; None before the first poll."""
         self._noted, self._noted_at = 0, -inf
         self.problem: IndelibleError | None = None
-        """Why nobody looks any more, where that does not pass by itself."""
+        """The permanent error that ended the watch; None while it runs."""
 
     @property
     def is_closed(self) -> bool:
@@ -86,17 +86,17 @@ class HeadWatcher:
         return self._control.is_closed
 
     def raise_what_ended(self) -> None:
-        """Raise why nobody looks any more, where that is so."""
+        """Raise the error that ended the watch, if one did."""
         if self.is_closed:
             raise StoreClosed
         if self.problem is not None:
             raise self.problem
 
     def join(self, key: object, sleeper: Listener) -> None:
-        """Wake somebody from now on, whenever the head has moved.
+        """Add a reader: wake it whenever the head has moved.
 
         Raises:
-            DatabaseUnreachable: the thread that looks cannot be started.
+            DatabaseUnreachable: the thread of the watch cannot be started.
             StoreForked: the store was opened before a fork.
         """
         self._control.check_origin()
@@ -112,8 +112,8 @@ class HeadWatcher:
             raise
 
     def leave(self, key: object) -> None:
-        """Wake somebody no longer."""
-        if not self._control.is_here:  # nobody is woken, and nobody would give back the guard
+        """Remove a reader."""
+        if not self._control.is_here:  # in a forked child the guard may never be released
             return
         with self._control.guard:
             self._sleepers.pop(key, None)
@@ -130,7 +130,7 @@ class HeadWatcher:
                 _log.exception("a reader could not be woken")
 
     def due_at(self) -> float:
-        """When to look, or to listen no longer."""
+        """Return when to poll, or to stop listening."""
         if not self._sleepers:
             return self._needed_at + _LINGER if self._session is not None else inf
         if self.problem is not None:
@@ -138,17 +138,17 @@ class HeadWatcher:
         return self._looked_at + (self._gap if self._is_notified else self._pause)
 
     def begin(self, session: Session) -> None:
-        """Need nothing of a new connection before there is a reader."""
+        """Do nothing on a new connection until a reader joins."""
         self._session = None
 
     def lose(self) -> None:
-        """Look, and listen, on the next connection: it may lead to another server."""
+        """Poll and listen again on the next connection: it may be to another server."""
         self._session = None
         self._looked_at = -inf
         self._noted = 0
 
     def act(self, session: Session) -> None:
-        """Look at the head, and wake all if it has moved."""
+        """Poll the head, and wake all readers if it has moved."""
         if not self._sleepers:
             self._end_listening(session)
             return
@@ -162,7 +162,7 @@ class HeadWatcher:
         state = session.run(head_state())
         self._failures = 0
         self._looked_at = time.monotonic()
-        # What a look costs, and not for how long the machine was busy with other things.
+        # Bounds the growth: the cost of a poll counts, and not the time that the machine was busy.
         self._cost = min(self._looked_at - begun_at, 1.25 * self._cost)
         if self._is_news(state):
             self.state, self._moved_at = state, self._looked_at
@@ -170,7 +170,7 @@ class HeadWatcher:
             self._pause = _POLL_AFTER_MOVE
             self.wake()
         elif was_notified:
-            # The commit may be behind a slower writer: it is soon settled.
+            # The commit may wait behind a slower writer. It will be settled soon.
             self._gap = min(max(2 * self._gap, _SHORTEST_GAP), _LONGEST_GAP)
             self._pause = max(_SHORTEST_POLL, self._gap)
         else:
@@ -188,14 +188,12 @@ class HeadWatcher:
         return before is None or state.position > before.position or state.epoch != before.epoch
 
     def fail(self, problem: IndelibleError) -> None:
-        """Look later where it passes by itself; else end all readers."""
+        """Poll later after a transient error; otherwise end all readers."""
         if isinstance(problem, TRANSIENT_ERRORS):
             self._looked_at = time.monotonic()
             self._failures += 1
             self._gap = self._pause = _BACKOFF.delay(self._failures)
-            _log.warning(
-                "the log cannot be watched (%s); trying again in %.2f s", problem, self._pause
-            )
+            _log.warning("the log cannot be watched (%s); retrying in %.2f s", problem, self._pause)
         else:
             self.problem = problem
             self.wake()
@@ -206,8 +204,8 @@ class HeadWatcher:
         if not (session.listens or self._told_about_listen):
             self._told_about_listen = True
             _log.warning(
-                "LISTEN brings nothing here (a pooler in transaction mode?): readers look for new"
-                " events every %g ms instead",
+                "LISTEN does not work on this connection (a pooler in transaction mode?): readers"
+                " poll for new events every %g ms instead",
                 _LONGEST_POLL_ALONE * 1000,
             )
         self._session = session
@@ -241,7 +239,7 @@ def _warn_if_held(session: Session) -> None:
     info = session.run(head_info())
     if info.waiting and info.holders:
         _log.warning(
-            "the head stands at position %d, and events wait behind it (%d): %s",
+            "open transactions hold the head at position %d, events wait behind it (%d): %s",
             info.head,
             info.waiting,
             "; ".join(map(str, info.holders)),
@@ -262,7 +260,7 @@ class Wakeup:
         self._control.serve(self.watch.leases, self.notifier, self.watch)
 
     def close(self) -> None:
-        """Send a pending notification, wake all, and end. Closing twice is allowed."""
+        """Send a pending notification, wake all readers, and end. Closing twice is allowed."""
         if not self._control.is_here:
             return
         self.notifier.hurry()

@@ -1,4 +1,4 @@
-"""Operations: follow the log, first what is there, then what comes."""
+"""Operations: follow the log: catch up first, then live."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from indelible.streams.recorded_time import beyond_last, check_checkpoint, posit
 
 Start = int | Checkpoint | datetime | Literal["head"]
 """Where a subscription begins: after a position or checkpoint, with the first event recorded after
-a moment, or with what comes after now."""
+a moment, or after the current head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Data_co]):
-    """What a subscription brought at once.
+    """A batch of events of a subscription.
 
     Attributes:
         events: the events, in order of position; maybe none.
-        position: up to here everything that matches was brought: the checkpoint once the events
+        position: all matching events up to here were returned. It is the checkpoint when the events
             are handled.
-        is_caught_up: whether nothing more was settled when it was read.
+        is_caught_up: whether no more events were settled when the batch was read.
     """
 
     events: tuple[RecordedEvent[Data_co], ...]
@@ -41,7 +41,7 @@ class Batch(Generic[Data_co]):
 
 
 class LogFollower:
-    """A reading of the log that goes on; see `EventStore.subscribe`."""
+    """A reading of the log that continues with new events; see `EventStore.subscribe`."""
 
     _is_by_valid_time = False
 
@@ -50,12 +50,12 @@ class LogFollower:
         self._query = current_query(codec, query)
         if isinstance(after, str) and after != "head":
             raise InvalidInput(
-                f'after must be a position, a checkpoint, a moment or "head", not {after!r}'
+                f'after must be a position, a checkpoint, a datetime or "head", not {after!r}'
             )
         if isinstance(after, Checkpoint) and after.due is not None and not self._is_by_valid_time:
             raise InvalidInput(
-                f"{after} is a checkpoint of a subscription to what is due: subscribe with"
-                " deliver_when_valid=True"
+                f"{after} is a checkpoint of a subscription with deliver_when_valid=True: pass"
+                " deliver_when_valid=True here, too"
             )
         self._begins = validate_timestamp("after", after) if isinstance(after, datetime) else after
         position = after.position if isinstance(after, Checkpoint) else after
@@ -67,21 +67,21 @@ class LogFollower:
 
     @property
     def position(self) -> int:
-        """Up to here everything that matches was brought."""
+        """All matching events up to here were returned."""
         return self._reading.position
 
     def position_after(self, event: RecordedEvent | None, *, has_more: bool) -> int:
-        """Where it is once an event of the last batch, or (None) the whole of it is handled.
+        """Return the position of the subscription after an event of the last batch is handled.
 
         Args:
-            event: the event.
-            has_more: whether what is stored at its position became several events, and more of
-                them come: then a later reader has to begin before it.
+            event: the event; None for the whole batch.
+            has_more: whether upcasters made several events of the stored one, and more of them
+                follow. A later reader must then begin before it.
         """
         return self.position if event is None else event.position - has_more
 
     def checkpoint_after(self, event: RecordedEvent | None, *, has_more: bool) -> Checkpoint:
-        """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
+        """Return the checkpoint after an event of the last batch is handled, or all (None)."""
         return self._checkpoint(self.position_after(event, has_more=has_more), event)
 
     def _checkpoint(self, position: int, event: RecordedEvent | None) -> Checkpoint:
@@ -99,31 +99,31 @@ class LogFollower:
 
     @property
     def wait_seconds(self) -> float | None:
-        """After how many seconds to look again, though no head was found; None for never."""
+        """Seconds after which to look again even if the head has not moved; None for never."""
         return None
 
     def look_again(self) -> None:
-        """Look again at the next batch."""
+        """Look for due events again in the next batch."""
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that was settled at the last look was brought."""
+        """Whether all matching events up to the last known head were returned."""
         return self._has_begun and self._reading.is_caught_up
 
     def has_more(self, state: HeadState | None) -> bool:
-        """Whether a head that was found is beyond what was brought, or of another epoch."""
+        """Return whether a head is beyond the events read so far, or of another epoch."""
         return self._reading.has_more(state)
 
     def extend(self, state: HeadState) -> None:
-        """Go on up to a head that was found since."""
+        """Read up to a newer head."""
         self._reading.extend(state)
 
     def begin(self) -> Operation[None]:
-        """Find the head for a start; the same at every further call.
+        """Find the head when the subscription starts; further calls keep it.
 
         Raises:
             EpochMismatch: the log has lost events below the checkpoint.
-            InvalidInput: the start is a position that was never handed out.
+            InvalidInput: the start is a position that was never assigned.
         """
         if self._has_begun:
             return
@@ -135,7 +135,7 @@ class LogFollower:
             self._reading = self._reading_after((yield from head_state()).position)
         known_head = yield from self._reading.start()
         if self.position > known_head:
-            # Another reader may have seen a later head than we do; nobody saw more than this.
+            # Another reader may have seen a later head, but never one beyond the last position.
             last_position = (yield from head_info()).last_position
             if self.position > last_position:
                 raise beyond_last(self.position, last_position)
@@ -145,7 +145,7 @@ class LogFollower:
         self._has_begun = True
 
     def next_batch(self) -> Operation[Batch]:
-        """Look at the next positions up to the known head."""
+        """Read the next positions, up to the known head."""
         yield from self.begin()
         events = [] if self.is_caught_up else (yield from self._reading.next_window())
         return Batch(tuple(events), self.position, self.is_caught_up)

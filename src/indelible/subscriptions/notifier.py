@@ -19,12 +19,12 @@ _log = logging.getLogger("indelible")
 
 
 def notification_channel(schema: str) -> str:
-    """The NOTIFY channel of a store."""
+    """Return the NOTIFY channel of a store."""
     return f"indelible_{schema}"
 
 
 class CommitNotifier:
-    """Notifies the watches of all processes of a commit.
+    """Notifies the watches of all processes after a commit.
 
     Args:
         control: the control connection.
@@ -39,8 +39,8 @@ class CommitNotifier:
         self._quiet_until = 0.0
 
     def notify(self) -> None:
-        """Notify soon. Returns at once, and never fails: a lost notification costs latency only."""
-        # Not forever: a signal may have interrupted an earlier call before it woke the thread.
+        """Notify soon. Return at once and never fail: a lost notification only adds latency."""
+        # Check the time, too: a signal may have interrupted a call before it woke the thread.
         if self._is_pending and time.monotonic() - self._notified_at < _UNHEARD_PAUSE:
             return
         self._is_pending, self._notified_at = True, time.monotonic()
@@ -54,32 +54,32 @@ class CommitNotifier:
         self._quiet_until = 0.0
 
     def due_at(self) -> float:
-        """When to notify."""
-        # Also if nothing is pending: so a call in the pause need not wake the thread.
+        """Return when to notify."""
+        # Also without a pending notification, so that a call in the pause need not wake the thread.
         if self._is_pending or time.monotonic() < self._quiet_until:
             return self._quiet_until
         return inf
 
     def begin(self, session: Session) -> None:
-        """Need nothing of a new connection."""
+        """Do nothing on a new connection."""
 
     def act(self, session: Session) -> None:
         """Notify the other watches, if there are any."""
         if not self._is_pending:
             return
-        # Cleared before it is sent: a later commit notifies again.
+        # Clear the flag before sending, so that a later commit notifies again.
         self._is_pending = False
         is_heard = session.run(self._tell(listens=session.listens))
         self._quiet_until = time.monotonic() + (_PAUSE if is_heard else _UNHEARD_PAUSE)
 
     def fail(self, problem: IndelibleError) -> None:
-        """Leave it: readers poll."""
+        """Drop the pending notification and log the problem. Readers poll."""
         self._is_pending = False
         self._quiet_until = time.monotonic() + _UNHEARD_PAUSE
         _log.debug("the notification of a commit was not sent (%s): readers poll", problem)
 
     def lose(self) -> None:
-        """Leave it: readers poll."""
+        """Drop the pending notification. Readers poll."""
         self._is_pending = False
 
     def _tell(self, *, listens: bool) -> Operation[bool]:

@@ -1,6 +1,6 @@
 -- name: due
--- One row per event whose valid time has come, in order of valid time, then of position; without
--- those whose valid time is their recorded time: they were due when they were recorded.
+-- One row per event that is due, in order of valid time, then of position. Events whose valid time
+-- is their recorded time are excluded: they were due when they were recorded.
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at,
     given_valid_at AS valid_at
@@ -25,8 +25,8 @@ ORDER BY given_valid_at, position
 LIMIT %(limit)s
 
 -- name: next_due
--- One row: the time of the database, and the next valid time of an event up to a position; null if
--- there is none.
+-- One row: the time of the database, and the next valid time of an event up to a position; null
+-- without such an event.
 SELECT
     clock_timestamp(),
     (
@@ -42,9 +42,9 @@ SELECT
     )
 
 -- name: notify
--- One row if a session listens, this one or another (see `HeadWatcher`); otherwise none, since a
--- NOTIFY without a listener would slow down all writers. Its commit does not wait for the disk, and
--- waits 100 ms at most for the cluster-wide lock of NOTIFY.
+-- One row if a session listens, this one or another (see `HeadWatcher`). Otherwise no row: a NOTIFY
+-- without a listener would slow down all writers. Its commit does not wait for the disk. It waits
+-- 100 ms at most for the cluster-wide lock of NOTIFY.
 SELECT
     set_config('synchronous_commit', 'off', true),
     set_config('lock_timeout', '100ms', true),

@@ -23,13 +23,13 @@ _log = logging.getLogger("indelible")
 
 
 class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
-    """The events of the log: those that are there and those that come.
+    """The events of the log: first the stored ones (catch-up), then new ones (live).
 
-    `EventStore.subscribe` makes it. It begins at once; an async one begins when it is awaited
-    or entered, or when its first event is taken.
+    Get one with `EventStore.subscribe`. It begins at once. An async one begins when it is
+    awaited or entered, or when its first event is taken.
 
-    Iterate over it for events, or over `batches()` for events with the checkpoint to keep. One
-    thread or task takes from it; any thread may stop it.
+    Iterate over it for events, or over `batches()` for events with the checkpoint to store. One
+    thread or task takes events from it. Any thread may stop it.
     """
 
     def __init__(self, engine: PoolEngine, watch: HeadWatcher, following: LogFollower) -> None:
@@ -42,7 +42,7 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
         self._woken = Event()
         self._stopped = Event()
         self._has_caught_up = False
-        self._settled = Event()  # it has caught up, or never will
+        self._settled = Event()  # set when it has caught up, or never will
         self._supervisor = StepSupervisor("a subscription waits", _log)
         self._finalizer = weakref.finalize(self, watch.leave, id(self._woken))
         super().__init__()
@@ -52,52 +52,54 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
 
     @property
     def position(self) -> int:
-        """Up to here everything that matches was handed out: the `after` of a later reader."""
+        """All matching events up to here were returned. Pass it as `after` to a later reader."""
         has_more = _has_more(self._handed_out, self._events)
         return self._following.position_after(self._handed_out, has_more=has_more)
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The same with the store's epoch: keep this, and a restored store is noticed.
+        """The position with the store's epoch. If you store it, a restored store is detected.
 
         Raises:
-            InvalidInput: an awaited subscription has not begun.
+            InvalidInput: an async subscription has not begun.
         """
         has_more = _has_more(self._handed_out, self._events)
         return self._following.checkpoint_after(self._handed_out, has_more=has_more)
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that was settled at the last look was handed out."""
+        """Whether all matching events up to the last known head were returned."""
         return self._following.is_caught_up and not self._events
 
     def wait_until_caught_up(self, timeout: float | None = None) -> bool:
-        """Wait, in another thread or task than the one that takes, for the first time it is so.
+        """Wait until the subscription has caught up for the first time.
+
+        Call it in another thread or task than the one that takes events.
 
         Args:
-            timeout: seconds to wait at most; None for no bound.
+            timeout: seconds to wait at most; None to wait without a limit.
 
         Returns:
-            Whether it has caught up; False when the time is over, or it was stopped before.
+            Whether it has caught up; False if the time is over, or if it was stopped before.
         """
         self._settled.wait(timeout)
         return self._has_caught_up
 
     def batches(self) -> Iterator[Batch[Data_co]]:
-        """Take what comes in batches.
+        """Iterate over the events in batches.
 
-        A batch may be empty: then nothing matched up to its `position`, which is worth keeping all
-        the same, since a later reader need not look there again.
+        A batch may be empty if no events matched up to its `position`. Store this position, too: a
+        later reader then need not look there again.
 
         Returns:
-            An iterator over them, which ends when the subscription is stopped.
+            An iterator over the batches. It ends when the subscription is stopped.
         """
         while (batch := self._next_batch()) is not None:
             self._handed_out = None
             yield batch
 
     def stop(self) -> None:
-        """End the iteration at once. Any thread or task may call it, and more than once."""
+        """End the iteration at once. Any thread or task may call it, any number of times."""
         self._stopped.set()
         self._woken.set()
         self._settled.set()
@@ -131,7 +133,7 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
         return None
 
     def _wait_for_more(self) -> bool:
-        """Wait until there is more to read; return whether there is, or it was stopped."""
+        """Wait until there are more events; return False if the subscription was stopped."""
         self._watch.join(id(self._woken), self._woken.set)
         deadline = _deadline(self._following)
         while not self._stopped.is_set():
@@ -161,7 +163,7 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
 
 
 def _has_more(event: RecordedEvent | None, rest: deque[RecordedEvent]) -> bool:
-    """Whether upcasters made several of a stored event, and some of them are still to come."""
+    """Return whether upcasters made several events of a stored one, and more of them follow."""
     return event is not None and bool(rest) and rest[0].position == event.position
 
 

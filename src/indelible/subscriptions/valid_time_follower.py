@@ -1,8 +1,8 @@
-"""Operations: follow the log, and have each fact when its valid time comes.
+"""Operations: follow the log, and return each event at its valid time.
 
-What was handed out is always the events up to a position whose valid time is up to a moment; a look
-at the log raises the position, a look at the index of valid times raises the moment. Why each event
-is in exactly one of these looks is told in docs/explanation/bitemporal.md.
+The events returned so far are always those up to a position whose valid time is up to a moment.
+Reading the log raises the position. Reading the index of valid times raises the moment.
+docs/explanation/bitemporal.md explains why each event is returned exactly once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 60.0
 
 
 def seconds_until(due: datetime, now: datetime) -> float:
-    """Return how long to wait for what is due next: a clock that is put forward is noticed."""
+    """Return how long to wait for the next due event; short enough to notice a changed clock."""
     return min(max((due - now).total_seconds(), _SHORTEST_WAIT), _LONGEST_WAIT)
 
 
 class ValidTimeFollower(LogFollower):
-    """A reading of the log by valid time that goes on; see `EventStore.subscribe`."""
+    """A reading of the log by valid time that continues; see `EventStore.subscribe`."""
 
     _is_by_valid_time = True
 
@@ -44,7 +44,7 @@ class ValidTimeFollower(LogFollower):
         self._seconds: float | None = None
 
     def checkpoint_after(self, event: RecordedEvent | None, *, has_more: bool) -> Checkpoint:
-        """The checkpoint once an event of the last batch, or (None) the whole of it is handled."""
+        """Return the checkpoint after an event of the last batch is handled, or all (None)."""
         position, reached = self.position, self._reached
         if event is not None and self._comes_from_index:
             reached = event.valid_at, event.position - has_more
@@ -53,34 +53,34 @@ class ValidTimeFollower(LogFollower):
         return replace(self._checkpoint(position, event), due=reached)
 
     def position_after(self, event: RecordedEvent | None, *, has_more: bool) -> int:
-        """Up to here the log was looked at."""
+        """Return up to where the log was read."""
         if self._comes_from_index:
             return self.position
         return super().position_after(event, has_more=has_more)
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether everything that was settled and due at the last look was brought."""
+        """Whether all matching events that were settled and due at the last read were returned."""
         return self._has_looked and super().is_caught_up
 
     @property
     def wait_seconds(self) -> float | None:
-        """In how many seconds the next event that is known is due; None where there is none."""
+        """Seconds until the next known event is due; None if no event is known."""
         return self._seconds
 
     def look_again(self) -> None:
-        """Look what is due by now."""
+        """Look for due events in the next batch."""
         self._has_looked = False
 
     def begin(self) -> Operation[None]:
-        """Find the head, and the time, for a start; the same at every further call."""
+        """Find the head and the time when the subscription starts; further calls keep them."""
         yield from super().begin()
         if self._reached is None:
             now, _ = yield from self._next_due((datetime.max.replace(tzinfo=UTC), LAST_POSITION))
             self._reached = now, LAST_POSITION
 
     def next_batch(self) -> Operation[Batch]:
-        """Look at the next positions up to the known head; at the end, at what is due by now."""
+        """Read the next positions up to the known head; at the end, the events due by now."""
         yield from self.begin()
         try:
             return (yield from self._next_batch())
@@ -99,7 +99,7 @@ class ValidTimeFollower(LogFollower):
         now, next_due = yield from self._next_due(self._reached)
         if next_due is None or next_due > now:
             self._seconds = None if next_due is None else seconds_until(next_due, now)
-            # Never back, where the server's clock was put back.
+            # Do not go back if the server's clock was set back.
             self._reached = max(self._reached, (now, LAST_POSITION))
             self._has_looked = True
             return self._batch([])
@@ -126,7 +126,7 @@ class ValidTimeFollower(LogFollower):
         return Batch(tuple(events), self.position, self.is_caught_up)
 
     def _is_yet_to_come(self, event: RecordedEvent) -> bool:
-        # What holds from when it was recorded is due at once, whatever a clock says.
+        # An event whose valid time is its recorded time is due at once, whatever the clock shows.
         assert self._reached is not None  # noqa: S101
         return (
             event.valid_at != event.recorded_at and (event.valid_at, event.position) > self._reached
@@ -135,7 +135,7 @@ class ValidTimeFollower(LogFollower):
     def _next_due(
         self, reached: tuple[datetime, int]
     ) -> Operation[tuple[datetime, datetime | None]]:
-        """The time of the database, and the next valid time after the one that was reached."""
+        """Return the time of the database, and the next valid time after the one reached."""
         ((now, next_due),) = yield Statement(
             "subscriptions.next_due",
             {

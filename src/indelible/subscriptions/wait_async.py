@@ -22,10 +22,10 @@ async def wait_for_async(
     position: int,
     timeout: float,
 ) -> int:
-    """Wait until a reader's checkpoint has come as far as a position; return the checkpoint.
+    """Wait until a reader's checkpoint reaches a position; return the checkpoint.
 
     Raises:
-        WaitTimeout: it did not come that far in time.
+        WaitTimeout: the checkpoint did not reach the position in time.
     """
     validate_integer("position", position)
     deadline, looks = time.monotonic() + timeout, 0

@@ -147,7 +147,7 @@ def test_an_event_that_kills_its_workers_is_parked_and_the_others_are_handled(
 
     (parked,) = group.parked()
     assert (parked.stream, parked.version) == ("s-4", 0)
-    assert parked.reason == "its worker died at attempt 3"
+    assert parked.reason == "the worker died at attempt 3"
     assert deaths == 3
     with group.consume() as consumer:
 

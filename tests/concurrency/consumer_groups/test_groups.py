@@ -138,7 +138,7 @@ def test_a_handler_that_runs_its_transaction_again_after_a_commit_in_doubt_is_re
                 append(transaction, "out-1", delivery.data["number"])
                 transaction._engine.run(finish(consumer._worker, delivery._item))
             with (
-                pytest.raises(LeaseLost, match="finished already"),
+                pytest.raises(LeaseLost, match="already finished"),
                 delivery.transaction() as transaction,
             ):
                 append(transaction, "out-1", 99)

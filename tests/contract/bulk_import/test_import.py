@@ -266,7 +266,7 @@ def test_a_bad_line_is_named_and_the_chunks_before_it_stay(store: EventStore) ->
         ('{"stream": "a", "type": "A", "data": ' + "[" * 9999 + "]" * 9999 + "}", InvalidInput, ""),
         (line(data="x" * 2_000), EventTooLarge, "over the limit"),
         (7, InvalidInput, "not 7"),
-        (NewEvent("A", {}), InvalidInput, "import_events takes lines"),
+        (NewEvent("A", {}), InvalidInput, "must be a line of NDJSON"),
         (ImportEvent("a", {}, "A", id="x"), InvalidInput, "must be a UUID"),
         (ImportEvent("a", {}, "A", id=uuid4(), version=True), InvalidInput, "version must be"),
         (ImportEvent(None, {}, "A", id=uuid4()), InvalidInput, "stream must be text"),
@@ -299,7 +299,7 @@ def test_something_that_gives_no_events_is_refused(store: EventStore, events: An
 
 
 def test_an_event_without_an_id_needs_a_source(store: EventStore) -> None:
-    with pytest.raises(InvalidInput, match=r"^line 1: it has no id: .* source="):
+    with pytest.raises(InvalidInput, match=r"^line 1: the event has no id: .* source="):
         store.import_events([line()])
     with pytest.raises(InvalidInput, match="the source must be text"):
         store.import_events([line()], source=7)
@@ -346,7 +346,7 @@ def test_another_channel_is_refused(store: EventStore) -> None:
     with pytest.raises(ChannelMismatch, match=r"^event 2: ") as refusal:
         store.import_events([event("b-1"), event("a-1", channel="other")])
     assert (refusal.value.channel, refusal.value.actual) == ("other", "a")
-    with pytest.raises(InvalidInput, match="belongs to one channel for ever"):
+    with pytest.raises(InvalidInput, match="belongs to one channel"):
         store.import_events([event("c-1", channel="x"), event("c-1", channel="y")])
 
     assert store.stats().events == 1

@@ -267,7 +267,7 @@ def test_saying_twice_how_it_went_is_refused(store: EventStore) -> None:
     with store.group("mails").consume() as consumer:
         delivery = taken(consumer)
         delivery.ack()
-        with pytest.raises(InvalidInput, match="once"):
+        with pytest.raises(InvalidInput, match="report one outcome"):
             delivery.nack()
 
 
@@ -341,7 +341,7 @@ def test_a_failed_event_is_tried_again_and_then_parked_and_holds_back_only_its_s
         (parked,) = group.parked()
         assert (parked.stream, parked.version, parked.attempts, parked.queued) == ("a-1", 0, 3, 1)
         assert parked.error == "ValueError: no"
-        assert parked.reason == "failed 3 times: its handler failed"
+        assert parked.reason == "failed 3 times: the handler failed"
         info = group.info()
         assert (info.parked, info.queued, info.retrying) == (1, 1, 0)
 
@@ -452,10 +452,12 @@ def test_an_event_that_cannot_be_read_is_parked_and_its_text_kept(
         with taken(consumer) as delivery:
             assert delivery.data == Happened(2)
         (parked,) = group.parked()
-        assert parked.reason == "it cannot be read"
+        assert parked.reason == "the event cannot be decoded"
         assert "does not fit" in (parked.error or "")
     (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert told.getMessage() == f"a group parks an event: it cannot be read: {parked.error}"
+    assert (
+        told.getMessage() == f"a group parked an event: the event cannot be decoded: {parked.error}"
+    )
     assert (told.group, told.position) == ("mails", parked.position)  # type: ignore[attr-defined]
 
 
@@ -514,7 +516,7 @@ def test_an_event_that_is_dropped_without_a_word_comes_again(
         assert (again.data["number"], again.attempt) == (1, 1)
         again.ack()
         assert handled(consumer, 1) == [2]
-    assert "event 1 is given back: it was dropped" in caplog.text
+    assert "event 1 is given back: the delivery was dropped" in caplog.text
 
 
 def test_a_handler_whose_time_is_over_keeps_nothing(url: str, schema: str) -> None:
@@ -552,7 +554,7 @@ def test_what_is_said_inside_a_transaction_undoes_it(store: EventStore) -> None:
     with group.consume() as consumer:
         delivery = taken(consumer)
         with (
-            pytest.raises(InvalidInput, match="was retry already"),
+            pytest.raises(InvalidInput, match="already has the outcome"),
             delivery.transaction() as transaction,
         ):
             transaction.append("out-1", event(1), expected=ANY)

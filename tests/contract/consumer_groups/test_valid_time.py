@@ -259,7 +259,7 @@ def test_one_due_later_that_kills_its_workers_is_parked(
             consumer.stop()
     with group.consume():
         wait_until(lambda: len(group.parked()) == 1)
-        assert group.parked()[0].reason == "its worker died at attempt 3"
+        assert group.parked()[0].reason == "the worker died at attempt 3"
 
 
 # Workers come and go -----------------------------------------------------------------------------

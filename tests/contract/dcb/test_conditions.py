@@ -277,9 +277,9 @@ def test_events_without_a_stream_each_get_one_of_their_own(store: EventStore) ->
 
 
 def test_what_makes_no_sense_is_refused(store: EventStore) -> None:
-    with pytest.raises(InvalidInput, match="expected must be said"):
+    with pytest.raises(InvalidInput, match="expected is required"):
         store.append("a-1", tagged())
-    with pytest.raises(InvalidInput, match="no version to expect"):
+    with pytest.raises(InvalidInput, match="without a stream have no version"):
         store.append(None, tagged(), expected=3)
     with pytest.raises(InvalidInput, match="at least one event"):
         store.append(None, [])

@@ -1106,9 +1106,9 @@ def test_a_projection_that_is_none_is_refused(sync_store: EventStore, connect: C
     store = connect(events=EVENTS)
     for wrong, told in (
         (Nameless, "projection must be text"),
-        (Idle, "handles nothing"),
-        (Untold, "what are the documents"),
-        (object(), "a projection is a DocumentProjection"),
+        (Idle, "has no handlers"),
+        (Untold, "does not name the class of its documents"),
+        (object(), "a projection must be a DocumentProjection"),
     ):
         with pytest.raises(InvalidInput, match=told):
             store.project(wrong)
@@ -1118,7 +1118,7 @@ def test_a_projection_that_is_none_is_refused(sync_store: EventStore, connect: C
         store.documents(of_variant(store, Ledger, AsyncLedger))
     with pytest.raises(InvalidInput, match=r"must be a (coroutine|plain)"):
         store.projector(of_variant(store, AsyncLedger, Ledger))
-    with pytest.raises(InvalidInput, match="there is no partition 1"):
+    with pytest.raises(InvalidInput, match="partition must be from 0 to 0"):
         store.projector(Receipts, partition=1)
     with pytest.raises(InvalidInput, match="lease"):
         store.projector(Receipts, lease=0)
@@ -1152,8 +1152,8 @@ def test_a_document_that_does_not_fit_its_class_says_what_to_do(connect_sync: Co
     store = connect_sync(events=EVENTS)
     write_some(store)
     store.catch_up(Accounts)
-    with pytest.raises(InvalidInput, match="give the projection a new version"):
+    with pytest.raises(InvalidInput, match="increase the version of the projection"):
         store.documents(Moved).read("account-1")
     store.append("account-1", Paid(1, "x"), expected=ANY)
-    with pytest.raises(ProjectionFailed, match="give the projection a new version"):
+    with pytest.raises(ProjectionFailed, match="increase the version of the projection"):
         store.catch_up(Moved)

@@ -691,7 +691,7 @@ def test_what_is_kept_elsewhere_is_rebuilt_in_a_new_version(sync_store: EventSto
 
     sync_store.append("s-0", happened(1), expected=ANY)
     sync_store.catch_up(Log)
-    with pytest.raises(InvalidInput, match="raise its version"):
+    with pytest.raises(InvalidInput, match="increase its version"):
         sync_store.rebuild(Log)
     sync_store.rebuild(type("Log", (Log,), {"version": 2}))
     assert taken == [(1, 1), (2, 1)]
@@ -726,7 +726,7 @@ def test_a_table_projection_is_built_beside_by_its_new_version(
     sync_store.append("s-0", [happened(1), happened(2)], expected=ANY)
     if lifecycle == "async":
         sync_store.catch_up(Numbers)
-        with pytest.raises(InvalidInput, match="raise its version"):
+        with pytest.raises(InvalidInput, match="increase its version"):
             sync_store.rebuild(Numbers)
         sync_store.rebuild(NewNumbers)
     else:

@@ -207,7 +207,7 @@ def test_names_that_differ_in_case_or_composition_are_different_streams(store: E
 
 
 def test_the_expected_version_has_no_default(store: EventStore) -> None:
-    with pytest.raises(InvalidInput, match="expected must be said"):
+    with pytest.raises(InvalidInput, match="expected is required"):
         store.append("a-1", happened())
     assert numbers(store, "a-1") == []
 

@@ -1,4 +1,5 @@
--- Makes the roles of a store, which log in through others: GRANT … TO your_login_role.
+-- Creates the roles of a store. They cannot log in; grant them to a login role: GRANT … TO
+-- your_login_role.
 DO $do$
 DECLARE
     reader constant text := current_schema || '_reader';

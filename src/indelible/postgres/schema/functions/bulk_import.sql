@@ -118,8 +118,8 @@ BEGIN
         FROM unnest(stream_names, stream_names[2:]) AS given (name, next_name)
         WHERE given.name >= given.next_name COLLATE "C"
     ) THEN
-        RAISE EXCEPTION 'the names of streams must be in order, each once'
-        USING ERRCODE = 'IND04', HINT = 'Sort them by their bytes.';
+        RAISE EXCEPTION 'the names of streams must be sorted and unique'
+        USING ERRCODE = 'IND04', HINT = 'Sort them by their bytes, and pass each name once.';
     END IF;
     IF latest > clock_timestamp() THEN
         outcome := 'in_future';
@@ -215,7 +215,8 @@ BEGIN
         FROM unnest(tags, tag_events) AS given (tag, ordinal);
     END IF;
     first_position := positions[1];
-    -- Mostly nobody else took one in between, and the first tells the others.
+    -- Usually no other transaction took a position in between, so the first one determines the
+    -- others.
     IF positions[cardinality(positions)] - first_position = cardinality(positions) - 1 THEN
         positions := NULL;
     END IF;
@@ -223,7 +224,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.reserve_import IS
-    'Secures the places of events that the same transaction then copies into the table: moves their streams on by the counts, from the versions where these are given, and gives the streams'' ids and the versions before, in order of the streams; a position for each event, or the first of them where none lies between. Outcome: ready; or known, wrong_version, channel_mismatch, in_future, and the transaction must be undone. For the owner, who may write the table.';
+    'Reserves versions and positions for events that the same transaction then copies into the table. It increases the versions of their streams by the counts, and checks expected versions if given. Returns the streams'' ids and their versions before, in order of the streams, and a position for each event; only the first position if they follow each other. Outcome: ready; or known, wrong_version, channel_mismatch or in_future: then the transaction must be rolled back. For the owner, who may write the table.';
 
 CREATE OR REPLACE FUNCTION indelible.import_stream_changes(stream_ids bigint[], life_cycles jsonb)
 RETURNS void

@@ -1,8 +1,8 @@
 -- Conditions that cross streams (Dynamic Consistency Boundary, dcb.events).
 -- docs/explanation/dcb.md explains the locks, and why a condition holds.
 
--- The predicate of a query, in one place. The planner inlines it, which needs a STABLE function without
--- SET and SECURITY DEFINER.
+-- The predicate of a query, in one place. The planner inlines it, which needs a STABLE function
+-- without SET and SECURITY DEFINER.
 CREATE OR REPLACE FUNCTION indelible.matching_items(
     items jsonb, type text, tags text[], channel text, stream text
 )
@@ -189,7 +189,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.invalid_markers(jsonb) IS
-    'The conditions whose markers belong to a log that was truncated by a restore; null if there is none. A condition may name the epoch of its marker and the id of the event there: {after, epoch, at, …}.';
+    'The conditions whose markers belong to a log that was truncated by a restore; null without such a marker. A condition may name the epoch of its marker and the id of the event there: {after, epoch, at, …}.';
 
 CREATE OR REPLACE FUNCTION indelible.check_isolation()
 RETURNS void

@@ -1,4 +1,4 @@
--- Epochs: which history of the log this is (docs/explanation/what-happens-when.md).
+-- Epochs: the histories of the log (docs/explanation/what-happens-when.md).
 
 CREATE OR REPLACE FUNCTION indelible.log_identity(
     OUT timeline integer,
@@ -10,20 +10,21 @@ LANGUAGE plpgsql
 STABLE
 AS $$
 BEGIN
-    -- A file is in the folder of its database. The catalog of databases would be locked.
+    -- A file path contains the oid of its database. Reading the catalog of databases would lock it.
     database_oid := split_part(pg_relation_filepath('indelible.events'), '/', -2);
     events_oid := 'indelible.events'::regclass;
     BEGIN
         timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
         system_identifier := (SELECT control.system_identifier FROM pg_control_system() AS control);
     EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
-        -- Some managed services do not say: then the ids of events alone tell histories apart.
+        -- Some managed services do not report it. Then only the ids of events distinguish
+        -- histories.
         NULL;
     END;
 END
 $$;
 COMMENT ON FUNCTION indelible.log_identity() IS
-    'What tells this copy of the log from another one.';
+    'The values that distinguish this copy of the log from other copies.';
 
 INSERT INTO indelible.epochs (
     number, last_position, safe_through, timeline, system_identifier, database_oid, events_oid
@@ -37,7 +38,7 @@ RETURNS boolean
 LANGUAGE sql
 STABLE
 AS $$
-    -- What is not recorded on either side proves nothing.
+    -- A value that is missing on either side proves nothing.
     SELECT coalesce(recorded.timeline = today.timeline, true)
         AND coalesce(recorded.system_identifier = today.system_identifier, true)
         AND coalesce(recorded.database_oid = today.database_oid, true)
@@ -45,12 +46,12 @@ AS $$
     FROM indelible.log_identity() AS today
 $$;
 COMMENT ON FUNCTION indelible.is_same_log(indelible.epochs) IS
-    'Whether an epoch is of this copy of the log.';
+    'Whether an epoch belongs to this copy of the log.';
 
 CREATE OR REPLACE FUNCTION indelible.begin_epoch(by_operator boolean)
 RETURNS uuid
 LANGUAGE plpgsql
--- Whoever comes at the same time waits for the one that begins it, and not without end.
+-- A concurrent session waits for the one that begins the epoch, but not without a limit.
 SET lock_timeout = '5s'
 AS $$
 DECLARE
@@ -63,12 +64,12 @@ BEGIN
     SELECT * INTO latest FROM indelible.epochs ORDER BY number DESC LIMIT 1;
     is_same := indelible.is_same_log(latest);
     IF is_same AND latest.server_started_at = pg_postmaster_start_time() AND NOT by_operator THEN
-        RETURN latest.epoch;  -- somebody else was first
+        RETURN latest.epoch;  -- another session was first
     END IF;
-    -- What workers have in memory may be of another history, also if only a disk was copied back: they
-    -- begin again from their rows, whenever another server runs than the one that they have met.
-    -- In a strict transaction, whose snapshot may be older than an epoch that others have new_epoch, the
-    -- server refuses this.
+    -- The state of workers in memory may belong to another history, also if only a disk was copied
+    -- back. So they start again from their rows whenever the server is not the one that granted
+    -- their leases. In a strict transaction, whose snapshot may be older than a concurrent new
+    -- epoch, the server rejects this.
     UPDATE indelible.epochs
     SET server_started_at = pg_postmaster_start_time()
     WHERE number = latest.number;
@@ -77,7 +78,7 @@ BEGIN
     UPDATE indelible.projection_partitions
     SET token = token + 1, owner = NULL, expires_at = '-infinity'
     WHERE owner IS NOT NULL;
-    -- Where the clock of this server is behind, nothing waits for longer than it was meant to.
+    -- If the clock of this server is behind, no retry waits longer than its delay.
     UPDATE indelible.group_events
     SET not_before = clock_timestamp() + greatest(not_before - updated_at, interval '0'),
         updated_at = clock_timestamp()
@@ -89,7 +90,7 @@ BEGIN
     IF is_same AND NOT by_operator THEN
         RETURN latest.epoch;
     END IF;
-    -- Logical replication does not carry sequences. Nobody takes anything of them before this.
+    -- Logical replication does not copy sequences. No value is taken from them before this.
     LOOP
         behind := indelible.store_problem('indelible.events');
         EXIT WHEN behind.problem IS DISTINCT FROM 'sequence behind';
@@ -101,8 +102,8 @@ BEGIN
     SELECT
         latest.number + 1,
         coalesce(pg_sequence_last_value('indelible.events_position'), 0),
-        -- The row was written by the history before, and came here with all that it vouches for.
-        -- Of what an operator has restored nobody knows which history wrote it.
+        -- The previous history wrote the row, and this copy has all events up to its position. If
+        -- an operator restored the store, it is not known which history wrote the row.
         CASE WHEN by_operator THEN 0 ELSE coalesce((SELECT position FROM indelible.settled), 0)
         END,
         today.timeline,
@@ -115,14 +116,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.begin_epoch(boolean) IS
-    'Begins an epoch, unless the last one is of this copy of the log; or in any case, for an operator. All leases end, also if the server was only started again.';
+    'Begins an epoch, unless the last one belongs to this copy of the log. For an operator it always begins one. All leases end, also if the server was only restarted.';
 
 CREATE OR REPLACE FUNCTION indelible.is_current_epoch()
 RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    -- A session ends before its server can become another one: it asks once.
+    -- A session cannot outlive a change of its server, so it checks once.
     setting constant text := 'indelible_epoch.known_' || indelible.store_lock_key();
     latest indelible.epochs;
 BEGIN
@@ -139,7 +140,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.is_current_epoch() IS
-    'Whether the last epoch is of this copy of the log, and the leases of this run of the server.';
+    'Whether the last epoch belongs to this copy of the log, and the leases to this run of the server.';
 
 CREATE OR REPLACE FUNCTION indelible.ensure_epoch()
 RETURNS boolean
@@ -153,7 +154,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.ensure_epoch() IS
-    'Begins an epoch where this is another copy of the log. Called before the first position is taken, and before the head is told.';
+    'Begins an epoch if this is another copy of the log. Called before the first position is taken, and before the head is returned.';
 
 CREATE OR REPLACE FUNCTION indelible.epoch()
 RETURNS uuid
@@ -168,7 +169,7 @@ BEGIN
     RETURN (SELECT epoch FROM indelible.epochs ORDER BY number DESC LIMIT 1);
 END
 $$;
-COMMENT ON FUNCTION indelible.epoch() IS 'The epoch of today.';
+COMMENT ON FUNCTION indelible.epoch() IS 'The current epoch.';
 
 CREATE OR REPLACE FUNCTION indelible.renew_epoch()
 RETURNS uuid
@@ -177,7 +178,7 @@ AS $$
     SELECT indelible.begin_epoch(true)
 $$;
 COMMENT ON FUNCTION indelible.renew_epoch() IS
-    'Begins a new epoch: after a restore that neither timeline nor system identifier tells.';
+    'Begins a new epoch, after a restore that neither the timeline nor the system identifier shows.';
 
 CREATE OR REPLACE FUNCTION indelible.head_state(
     OUT head bigint, OUT epoch uuid, OUT event_id uuid
@@ -193,7 +194,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.head_state() IS
-    'The settled position, the epoch that it is of, and the id of the event there.';
+    'The settled position, its epoch, and the id of the event at that position.';
 
 CREATE OR REPLACE FUNCTION indelible.check_reader_epoch(
     epoch uuid, anchor_position bigint, anchor_id uuid
@@ -207,7 +208,7 @@ AS $$
 #variable_conflict use_column
 BEGIN
     IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'the log is not read on a standby, which may lag behind the head'
+        RAISE EXCEPTION 'the log cannot be read on a standby, which may lag behind the head'
         USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
     END IF;
     IF check_reader_epoch.epoch IS NOT NULL AND NOT (
@@ -224,14 +225,14 @@ BEGIN
             )
         )
     ) THEN
-        RAISE EXCEPTION 'the log is of another epoch than the one that was read'
+        RAISE EXCEPTION 'the log has another epoch than the one that the reader has read'
         USING ERRCODE = 'IND06';
     END IF;
     RETURN true;
 END
 $$;
 COMMENT ON FUNCTION indelible.check_reader_epoch(uuid, bigint, uuid) IS
-    'Raises IND06 if the epoch is no longer the last one, or an event that the reader knows is not at its position; IND03 on a standby. So a page is read from the log that the reader has read.';
+    'Raises IND06 if the epoch is no longer the current one, or if an event that the reader knows is not at its position. Raises IND03 on a standby. This ensures that a page is from the log that the reader has read.';
 
 CREATE OR REPLACE FUNCTION indelible.record_settled_position()
 RETURNS void
@@ -246,7 +247,7 @@ BEGIN
         RETURN;
     END IF;
     settled_position := indelible.head();
-    -- The order in the write-ahead log is what counts, and not when it reaches the disk.
+    -- Only the order in the write-ahead log matters, not when it reaches the disk.
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO indelible.settled AS stored (position, noted_at)
     VALUES (settled_position, clock_timestamp())
@@ -256,7 +257,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.record_settled_position() IS
-    'Notes the settled position in the table settled. Readers call it about once a second while the log grows.';
+    'Writes the settled position into the table settled. Readers call it about once a second while the log grows.';
 
 CREATE OR REPLACE FUNCTION indelible.check_checkpoint(
     checkpoint_epoch uuid,
@@ -282,7 +283,7 @@ BEGIN
     FROM indelible.epochs ORDER BY epochs.number DESC LIMIT 1;
     last_position := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
     SELECT epochs.number INTO own FROM indelible.epochs WHERE epochs.epoch = checkpoint_epoch;
-    -- Of an epoch that this log does not know it says nothing: it was restored to before it.
+    -- Null if this log does not know the epoch: it was restored to a time before the epoch began.
     IF own < today THEN
         SELECT min(epochs.safe_through) INTO safe_through
         FROM indelible.epochs WHERE epochs.number > own;
@@ -292,11 +293,11 @@ BEGIN
     );
     IF NOT is_valid THEN
         is_valid := coalesce(check_checkpoint.position <= safe_through, false)
-            -- Of this epoch, and without an event that could be missing.
+            -- The checkpoint is of the current epoch, and carries no event that could be missing.
             OR coalesce(own = today, false) AND anchor_id IS NULL
                 AND check_checkpoint.position <= last_position;
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.check_checkpoint(uuid, bigint, bigint, uuid) IS
-    'Whether a reader that came to a position in an epoch may go on from there: the log is the same up to it, by what each epoch since vouches for, or since the event that it carries is where it was. Else the position up to which the reader is safe; null where none is known.';
+    'Whether a reader may continue from a checkpoint, a position in an epoch. It may if the event that the checkpoint carries is still at its position, or if safe_through of every later epoch covers the position. safe_through is the position up to which the log is the same; null if it is not known.';

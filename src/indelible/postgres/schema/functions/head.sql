@@ -1,20 +1,20 @@
--- The settled position (docs/explanation/ordering.md), and who holds it back.
+-- The settled position (docs/explanation/ordering.md), and the transactions that hold it back.
 
 CREATE OR REPLACE FUNCTION indelible.lock_head()
 RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    -- The setting is local to the transaction and is undone by a rollback to a savepoint, as the
-    -- lock is. It names the transaction: what was set before it, by whomever, says nothing.
+    -- The setting is local to the transaction. Like the lock, a rollback to a savepoint undoes it.
+    -- It contains the transaction id, so a value that was set before the transaction is ignored.
     setting constant text := 'indelible_holds.head_' || indelible.store_lock_key()::text;
     prefix constant text := pg_current_xact_id()::text || ' ';
     key bigint;
     ignored text;
 BEGIN
     IF starts_with(current_setting(setting, true), prefix) THEN
-        -- The lock is held already, and to take it again costs next to nothing: so whoever made the
-        -- note up in the middle of its transaction holds a lock as well, that is old enough.
+        -- The lock is already held, and taking it again is cheap. So a client that forged the
+        -- setting in its transaction holds a lock, too, with a key that is low enough.
         key := least(
             coalesce(pg_sequence_last_value('indelible.events_position'), 0),
             greatest(0, substr(current_setting(setting), length(prefix) + 1)::bigint)
@@ -27,13 +27,13 @@ BEGIN
     THEN
         PERFORM indelible.ensure_epoch();
     END IF;
-    -- What is acknowledged is on this server's disk, whatever role and database are set to.
+    -- A confirmed commit is on this server's disk, whatever the settings of role and database are.
     IF current_setting('synchronous_commit') = 'off' THEN
         ignored := set_config('synchronous_commit', 'local', true);
     END IF;
-    -- An expression: the statement that reads the sequence as a table takes three times as long.
-    -- Null where the sequence was restarted: nothing was handed out. A key that is too old loses
-    -- nothing, but takes the head back to it: so it is read last.
+    -- An expression: a statement that reads the sequence as a table takes three times as long. Null
+    -- if the sequence was restarted: no position is assigned. A key that is too low is safe, but it
+    -- holds the head back further. So the key is read last.
     key := coalesce(pg_sequence_last_value('indelible.events_position'), 0);
     ignored := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text
         || set_config(setting, prefix || key, true);
@@ -41,7 +41,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.lock_head() IS
-    'Says, until the transaction ends, that positions after the last one handed out may still appear. Called after the lock on append_lock, before a transaction takes its first position; false where it has said so before.';
+    'Holds the head, until the transaction ends, at the last assigned position: events after it may still appear. Called after the lock on append_lock, before a transaction takes its first position. False if the transaction already holds it.';
 
 CREATE OR REPLACE FUNCTION indelible.head()
 RETURNS bigint
@@ -54,27 +54,27 @@ DECLARE
     lowest_held bigint;
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        RAISE EXCEPTION 'the head is of no use in a % transaction: its snapshot may be older',
+        RAISE EXCEPTION 'the head cannot be used in a % transaction: its snapshot may be older than the head',
             current_setting('transaction_isolation')
         USING ERRCODE = 'IND02', HINT = 'Read the log in a READ COMMITTED transaction.';
     END IF;
     IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'the head is not known on a standby: the locks of writers are not there'
+        RAISE EXCEPTION 'the head is not known on a standby, which does not have the locks of writers'
         USING ERRCODE = 'IND03', HINT = 'Read the log from the primary server.';
     END IF;
     PERFORM indelible.ensure_epoch();
     -- The order of these two statements is the guarantee; see docs/explanation/ordering.md.
     SELECT last_value INTO last_position FROM indelible.events_position;
     SELECT min(position) INTO lowest_held FROM indelible.head_locks;
-    -- Not beyond the last event that stands: positions taken by a transaction that was undone are
-    -- not safe on disk, and after a crash they are handed out anew.
+    -- Not beyond the last stored event: positions of a transaction that was rolled back are not
+    -- safe on disk, and may be assigned again after a crash.
     RETURN coalesce((
         SELECT max(position) FROM indelible.all_events WHERE position <= least(last_position, lowest_held)
     ), 0);
 END
 $$;
 COMMENT ON FUNCTION indelible.head() IS
-    'The settled position: at and below it nothing can appear any more. Read up to it in a later statement.';
+    'The settled position (high-water mark): no more events can appear at or below it. Read up to it in a later statement.';
 
 CREATE OR REPLACE FUNCTION indelible.describe_transaction(pid integer)
 RETURNS text
@@ -102,7 +102,7 @@ AS $$
     )
 $$;
 COMMENT ON FUNCTION indelible.describe_transaction(integer) IS
-    'For messages: a session''s process, application, state, age of its transaction and last statement; null stands for a prepared transaction.';
+    'Describes a transaction for messages: the session''s process, application and state, the age of its transaction and its last statement. Null means a prepared transaction.';
 
 CREATE OR REPLACE FUNCTION indelible.head_holders()
 RETURNS TABLE (
@@ -128,9 +128,10 @@ AS $$
     ORDER BY activity.xact_start
 $$;
 COMMENT ON FUNCTION indelible.head_holders() IS
-    'The transactions that appended and have not ended, the oldest first: the head stands before what they took.';
+    'The open transactions that have appended, the oldest first. The head stays below the positions that they took.';
 
--- For errors: what others wait for is held by one of these. Only reading takes no lock that counts.
+-- For error messages: one of these transactions holds the lock that another one waits for.
+-- Transactions that only read are not among them, because their locks block no others.
 CREATE OR REPLACE FUNCTION indelible.lock_holders()
 RETURNS TABLE (
     pid integer,

@@ -2,8 +2,8 @@
 -- (docs/explanation/dcb.md).
 
 -- Advisory locks share one space per database, so each store has a number of its own in the top
--- bits of its keys, written into a function as a constant. Two stores must not share one: each would
--- hold back the other's head.
+-- bits of its keys, written into a function as a constant. Two stores must not share one: each
+-- would hold back the other's head.
 CREATE OR REPLACE VIEW indelible.store_lock_keys AS
 SELECT
     functions.pronamespace AS schema_id,
@@ -19,7 +19,8 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    -- Each store starts elsewhere, so that a new one does not soon reuse the number of a dropped store.
+    -- Each store starts elsewhere, so that a new one does not soon reuse the number of a dropped
+    -- store.
     first_choice constant bigint := 'indelible.events'::regclass::oid::bigint % 32767;
     free bigint;
 BEGIN
@@ -61,9 +62,10 @@ $do$;
 COMMENT ON FUNCTION indelible.store_lock_key() IS
     'This store''s number in the keys of its advisory locks: key = number << 48 | position.';
 
--- Any login may take advisory locks. Those of whoever may not lock append_lock count for
--- nothing: an appender locks that first. (It is looked for in the same look, which begins after
--- the reader knows the last position handed out: who takes it later takes later positions.)
+-- Any login may take advisory locks. They are ignored if the session does not lock append_lock,
+-- which an append locks first and which needs a privilege. (Both locks are read in one scan. It
+-- begins after the reader has read the last assigned position, so a later lock belongs to later
+-- positions.)
 CREATE OR REPLACE VIEW indelible.head_locks AS
 WITH locks AS MATERIALIZED (
     SELECT
@@ -86,12 +88,13 @@ FROM locks
 WHERE is_key
     AND (
         pid IN (SELECT pid FROM locks WHERE NOT is_key)
-        -- PREPARE TRANSACTION hands over the two locks one after the other, to nobody's process.
+        -- PREPARE TRANSACTION transfers the two locks one after the other, to no process (pid is
+        -- null).
         OR pid IS NULL
         OR EXISTS (SELECT FROM locks WHERE NOT is_key AND pid IS NULL)
     );
 COMMENT ON VIEW indelible.head_locks IS
-    'The transactions that hold the head back: their processes (null where prepared), and the last position handed out before theirs.';
+    'The transactions that hold the head back: their processes (null if prepared), and the last assigned position before theirs.';
 
 CREATE OR REPLACE FUNCTION indelible.tag_lock_key(tag text)
 RETURNS integer
@@ -118,8 +121,9 @@ CREATE OR REPLACE FUNCTION indelible.exceeds_lock_budget(lock_count integer)
 RETURNS boolean
 LANGUAGE sql  -- so that the planner inlines it
 AS $$
-    -- As many as the server has room for in each of its connections. The count is a setting local to
-    -- the transaction, undone by a rollback to a savepoint as the locks are; empty after its end.
+    -- As many as the server has room for in each of its connections. The count is a setting local
+    -- to the transaction, undone by a rollback to a savepoint as the locks are; empty after its
+    -- end.
     SELECT lock_count > current_setting('max_locks_per_transaction')::integer
         OR set_config(
             'indelible_holds.locks_' || indelible.store_lock_key()::text,

@@ -10,7 +10,7 @@ AS $$
     SELECT max(version) FROM indelible.migrations
 $$;
 COMMENT ON FUNCTION indelible.last_migration() IS
-    'The number of the last migration applied: what a library compares with its own.';
+    'The number of the last applied migration. A library compares it with its own.';
 
 CREATE OR REPLACE FUNCTION indelible.last_function_set()
 RETURNS integer
@@ -22,7 +22,7 @@ AS $$
     SELECT max(number) FROM indelible.function_sets
 $$;
 COMMENT ON FUNCTION indelible.last_function_set() IS
-    'The number of the set of functions that the store has: what a library compares with its own.';
+    'The number of the store''s function set. A library compares it with its own.';
 
 CREATE OR REPLACE FUNCTION indelible.size(OUT last_position bigint, OUT bytes bigint)
 LANGUAGE sql
@@ -36,7 +36,7 @@ AS $$
             + pg_total_relation_size('indelible.streams')
 $$;
 COMMENT ON FUNCTION indelible.size() IS
-    'The last position handed out, and what tables and indexes take on disk.';
+    'The last assigned position, and the size of tables and indexes on disk.';
 
 CREATE OR REPLACE FUNCTION indelible.store_problem(
     events_table regclass, OUT problem text, OUT subject text, OUT number bigint
@@ -47,13 +47,14 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- Functions name their tables by the name that the schema had when the store was made.
+    -- Functions contain the name that the schema had when the store was created.
     IF events_table IS DISTINCT FROM to_regclass('indelible.events') THEN
         problem := 'renamed';
         subject := 'indelible.events';
         RETURN;
     END IF;
-    -- Of two the one that was made later, which is the copy: the other goes on undisturbed.
+    -- Of two stores, only the one that was created later has the problem: it is the copy. The other
+    -- one continues without interruption.
     SELECT 'shared number', others.schema_id::regnamespace::text, mine.number
     INTO problem, subject, number
     FROM indelible.store_lock_keys AS mine
@@ -65,7 +66,8 @@ BEGIN
     IF FOUND THEN
         RETURN;
     END IF;
-    -- Positions that a session keeps for later are below those that others have taken by then.
+    -- With a sequence cache, a session would use positions below those that others have already
+    -- taken.
     SELECT 'sequence settings', 'indelible.events_position'
     INTO problem, subject
     FROM pg_sequence
@@ -121,7 +123,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.store_problem(regclass) IS
-    'Why the store must not be used: renamed, shared number (with the schema), sequence settings, or sequence behind (a number in use); null for nothing. The argument is the table of events in the schema that the caller means.';
+    'Why the store must not be used: renamed, shared number (with the schema), sequence settings, or sequence behind (a number in use); null if there is no problem. The argument is the table of events in the schema that the caller uses.';
 
 CREATE OR REPLACE FUNCTION indelible.repair_store()
 RETURNS void
@@ -133,7 +135,7 @@ BEGIN
     LOOP
         SELECT * INTO broken FROM indelible.store_problem('indelible.events'::regclass);
         EXIT WHEN broken.problem IS NULL;
-        -- No other session may use the store meanwhile.
+        -- No other session may use the store during the repair.
         LOCK TABLE indelible.append_lock, indelible.events IN ACCESS EXCLUSIVE MODE;
         CASE broken.problem
             WHEN 'shared number' THEN
@@ -147,4 +149,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.repair_store() IS
-    'Repairs what store_problem() finds, except for a schema that was renamed. For the owner.';
+    'Repairs the problems that store_problem() finds, except a renamed schema. For the owner.';

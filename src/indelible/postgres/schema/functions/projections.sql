@@ -1,5 +1,5 @@
--- Projections: read models kept up to date from events. docs/explanation/projections.md explains why
--- state and checkpoint always agree, even after a crash.
+-- Projections: read models kept up to date from events. docs/explanation/projections.md explains
+-- why state and checkpoint always agree, even after a crash.
 
 CREATE OR REPLACE FUNCTION indelible.projection_lock_key(name text)
 RETURNS integer
@@ -98,7 +98,8 @@ BEGIN
     SELECT build_id, number, indelible.epoch()
     FROM generate_series(0, projection_create_build.partitions - 1) AS parts (number);
     IF projection_create_build.kind = 'documents' THEN
-        -- Created first and then attached, so that readers and writers of other builds are not blocked.
+        -- Created first and then attached, so that readers and writers of other builds are not
+        -- blocked.
         EXECUTE format(
             'CREATE TABLE indelible.%I (LIKE indelible.projection_documents INCLUDING ALL)'
             ' WITH (fillfactor = 70)',
@@ -152,7 +153,8 @@ BEGIN
             AND builds.version = projection_register.version
             AND builds.state <> 'retired'
     ) THEN
-        -- Before the lock: this reads the whole log if nothing matches, and nobody has to wait for it.
+        -- Before the lock: this reads the whole log if no event matches, and no other session has
+        -- to wait for it.
         has_events := declared_lifecycle = 'inline' AND EXISTS (
             SELECT
             FROM indelible.recorded_events AS recorded
@@ -238,7 +240,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_serving_build(text, integer, bigint) IS
-    'The serving build of a projection and its checkpoint, given a head that was read before; no row if there is none.';
+    'The serving build of a projection and its checkpoint, given a head that was read before; no row without a serving build.';
 
 -- The head is read in an earlier statement than the documents, so all events up to it are visible.
 -- In the other order a reader could get a checkpoint that is newer than its documents.
@@ -264,7 +266,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.documents_get(text, integer, text[]) IS
-    'Documents of a version by their keys, its checkpoint and the head. One row without a document if there is none; no row if the version does not serve.';
+    'Documents of a version by their keys, its checkpoint and the head. One row without a document if none exists; no row if the version does not serve.';
 
 CREATE OR REPLACE FUNCTION indelible.documents_list(
     name text, version integer, after_key text, max_rows bigint
@@ -348,8 +350,9 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM indelible.ensure_epoch();
-    -- Appends update a serving inline build: a worker would apply its events twice. The build cannot
-    -- start to serve between this check and the lease; if it is about to, it is not leased now.
+    -- Appends update a serving inline build: a worker would apply its events twice. The build
+    -- cannot start to serve between this check and the lease; if it is about to, it is not leased
+    -- now.
     IF (
         SELECT lifecycle FROM indelible.projections
         WHERE projections.id = projection_acquire.projection_id
@@ -642,8 +645,8 @@ AS $$
 #variable_conflict use_column
 BEGIN
     -- Locks the rows in one order, to prevent deadlocks. A document that does not exist yet gets an
-    -- empty row at position 0, which projection_write_documents() fills or deletes before the commit.
-    -- Rows, and not advisory locks: the server's lock table is limited.
+    -- empty row at position 0, which projection_write_documents() fills or deletes before the
+    -- commit. Rows, and not advisory locks: the server's lock table is limited.
     INSERT INTO indelible.projection_documents AS stored (projection_id, key, document, position)
     SELECT projection_lock_documents.projection_id, requested.key, 'null', 0
     FROM (SELECT DISTINCT keys.key FROM unnest(keys) AS keys (key)) AS requested
@@ -1099,8 +1102,8 @@ AS $$
 DECLARE
     retired indelible.projections;
 BEGIN
-    -- One at a time: another session that drops the same table would find its name but no longer its
-    -- parent, which PostgreSQL reports as an internal error.
+    -- One at a time: another session that drops the same table would find its name but no longer
+    -- its parent, which PostgreSQL reports as an internal error.
     FOR retired IN
         SELECT * FROM indelible.projections WHERE state = 'retired' FOR UPDATE SKIP LOCKED
     LOOP

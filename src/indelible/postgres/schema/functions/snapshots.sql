@@ -1,5 +1,6 @@
--- States of domain objects as they were at a version, and the events after it.
--- docs/explanation/aggregates.md tells why what is loaded is the same with them and without.
+-- Snapshots: states of domain objects at a version. The functions also load the events after it.
+-- docs/explanation/aggregates.md explains why the loaded state is the same with and without
+-- snapshots.
 
 CREATE OR REPLACE FUNCTION indelible.has_backdated_event(
     stream_id bigint, after_version bigint, to_version bigint, upto timestamptz
@@ -18,7 +19,7 @@ AS $$
     )
 $$;
 COMMENT ON FUNCTION indelible.has_backdated_event(bigint, bigint, bigint, timestamptz) IS
-    'Whether a fact that was recorded after a version holds from a valid time on or before it: it voids a snapshot by valid time.';
+    'Whether a backdated event invalidates a snapshot by valid time: it was recorded after a version, and is valid from a time or earlier.';
 
 CREATE OR REPLACE FUNCTION indelible.load(
     stream_name text,
@@ -100,7 +101,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.load(text, text, text, bigint, bigint, uuid, bigint) IS
-    'Nothing for a stream never written; else a row without a position that tells of the stream, and a row an event, in order of version. The first: version and data of the snapshot to go on from, null where there is none; metadata: the stream''s version, and where the event with the id asked for stands; recorded_at: when it was erased.';
+    'No row for a stream that was never written. Otherwise a first row without a position, which describes the stream, and one row per event, in order of version. First row: version and data are those of the snapshot to continue from, null without one; metadata has the stream''s version, and the version of the event with the given id; recorded_at is when the stream was erased.';
 
 CREATE OR REPLACE FUNCTION indelible.load_by_valid_time(
     stream_name text,
@@ -183,7 +184,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.load_by_valid_time(text, text, text, timestamptz, bigint, timestamptz, bigint, bigint) IS
-    'The same of the events that hold at a moment, after a key of valid time and position, in that order; the first row has the valid_at of the snapshot.';
+    'The same for the events that are valid at a moment, after a key of valid time and position, in that order. The first row has the valid_at of the snapshot.';
 
 CREATE OR REPLACE FUNCTION indelible.save_snapshot(
     stream_name text,
@@ -198,7 +199,7 @@ RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- A snapshot only saves time: it must not wait long.
+-- A snapshot is only an optimization, so it must not wait long.
 SET lock_timeout = '100ms'
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -208,8 +209,8 @@ AS $$
 DECLARE
     target_id bigint;
 BEGIN
-    -- What was erased since it was read must not come back. This lock keeps an erasure waiting, and
-    -- nobody who appends.
+    -- Data that was erased after the read must not be stored again. This lock blocks erasures, but
+    -- not appends.
     SELECT streams.id INTO target_id
     FROM indelible.streams
     WHERE streams.name = stream_name
@@ -259,4 +260,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.save_snapshot(text, text, text, bigint, timestamptz, timestamptz, jsonb) IS
-    'Keeps a state, unless a later one is kept, or events were erased since it was read. Whether it was kept.';
+    'Stores a state, unless a later one is stored, or events were erased after the read. Returns whether it was stored.';

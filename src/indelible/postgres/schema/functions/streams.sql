@@ -1,4 +1,4 @@
--- The life of a stream: closed, reopened, archived, erased (docs/explanation/stream-lifecycle.md).
+-- The life cycle of a stream: close, reopen, archive, erase (docs/explanation/stream-lifecycle.md).
 
 CREATE OR REPLACE FUNCTION indelible.record_change(
     stream_id bigint, operation text, events bigint, reason text
@@ -11,7 +11,7 @@ AS $$
     RETURNING number
 $$;
 COMMENT ON FUNCTION indelible.record_change(bigint, text, bigint, text) IS
-    'Says who changes a stream, when and why: without it the change is refused.';
+    'Records a life cycle change of a stream: the role, the time and the reason. Without this record, triggers reject the change.';
 
 CREATE OR REPLACE FUNCTION indelible.close_stream(
     stream_name text,
@@ -28,7 +28,7 @@ AS $$
 DECLARE
     stream record;
 BEGIN
-    -- The row lock lets the writers before it end, and those after it find it closed.
+    -- The row lock waits for earlier writers. Later writers find the stream closed.
     SELECT streams.id, streams.version, streams.closed_at INTO stream
     FROM indelible.streams
     WHERE streams.name = stream_name AND streams.version >= 0
@@ -49,7 +49,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.close_stream(text, bigint, text) IS
-    'Closes a stream at an expected version, -2 or -4 for any: appends are refused from then on. Outcome: done, missing or wrong_version.';
+    'Closes a stream at an expected version, -2 or -4 for any. Later appends are rejected. Outcome: done, missing or wrong_version.';
 
 CREATE OR REPLACE FUNCTION indelible.reopen_stream(stream_name text, reason text)
 RETURNS text
@@ -75,7 +75,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.reopen_stream(text, text) IS
-    'Opens a closed stream again, at the version where it stands. Outcome: done or missing.';
+    'Opens a closed stream again, at its current version. Outcome: done or missing.';
 
 CREATE OR REPLACE FUNCTION indelible.archived_ids(ids uuid[])
 RETURNS uuid[]
@@ -88,7 +88,7 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION indelible.archived_ids(uuid[]) IS 'Those of the ids that archived events have.';
+COMMENT ON FUNCTION indelible.archived_ids(uuid[]) IS 'Those of the given ids that belong to archived events.';
 
 CREATE OR REPLACE FUNCTION indelible.check_archived_ids(ids uuid[])
 RETURNS void
@@ -96,23 +96,23 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-        -- The server refuses it where something was archived that this snapshot does not show.
+        -- The server rejects this if an event was archived that this snapshot does not show.
         PERFORM FROM indelible.archive_lock FOR SHARE;
     END IF;
     IF EXISTS (
         SELECT
         FROM indelible.archived_events AS archived
         WHERE archived.id = ANY(ids)
-            -- Not EXISTS, which might be joined the other way round.
+            -- Not EXISTS, which the planner might join in the other direction.
             AND (SELECT true FROM indelible.events WHERE events.id = archived.id)
     ) THEN
-        RAISE EXCEPTION 'an event with the same id was appended and archived at the same moment'
-        USING ERRCODE = '40001', HINT = 'Run the transaction again to learn where it stands.';
+        RAISE EXCEPTION 'another transaction appended and archived an event with the same id'
+        USING ERRCODE = '40001', HINT = 'Run the transaction again: it then reports the event as stored or as a duplicate.';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.check_archived_ids(uuid[]) IS
-    'Raises 40001 if one of the ids stands in events and in the archive. Called after these events were inserted, if there is an archive.';
+    'Raises 40001 if one of the ids is in events and in the archive. Called after these events were inserted, if an archive exists.';
 
 CREATE OR REPLACE FUNCTION indelible.archive_stream(stream_name text, reason text)
 RETURNS text
@@ -124,7 +124,7 @@ DECLARE
     stream record;
     to_move bigint;
 BEGIN
-    -- Before the stream's row: one archives at a time, and nobody waits in a circle.
+    -- Before the stream's row: only one transaction archives at a time, so that no deadlock occurs.
     UPDATE indelible.archive_lock SET is_only = is_only;
     SELECT streams.id, streams.closed_at INTO stream
     FROM indelible.streams
@@ -145,7 +145,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.archive_stream(text, text) IS
-    'Moves the events of a closed stream to archived_events; they keep their places. Outcome: done, missing or open.';
+    'Moves the events of a closed stream to archived_events. They keep their versions and positions. Outcome: done, missing or open.';
 
 CREATE OR REPLACE FUNCTION indelible.erase_stream(stream_name text, reason text)
 RETURNS text
@@ -159,13 +159,13 @@ DECLARE
     change bigint;
 BEGIN
     IF coalesce(reason, '') = '' THEN
-        RAISE EXCEPTION 'nothing is erased without a reason'
-        USING ERRCODE = 'IND04', HINT = 'Say why: it is all that stays.';
+        RAISE EXCEPTION 'a stream cannot be erased without a reason'
+        USING ERRCODE = 'IND04', HINT = 'Pass a reason: it is the only record of the erasure.';
     END IF;
     SELECT streams.id INTO target_id
     FROM indelible.streams
     WHERE streams.name = stream_name AND streams.version >= 0
-    -- Nobody takes a snapshot meanwhile of what was read before.
+    -- Meanwhile no other transaction can store a snapshot of data that it read before.
     FOR UPDATE;
     IF target_id IS NULL THEN
         RETURN 'missing';
@@ -180,12 +180,12 @@ BEGIN
         UPDATE indelible.archived_events
         SET data = 'null', metadata = NULL, erasure = change
         WHERE stream_id = target_id AND erasure IS NULL;
-        -- What consumer groups noted of them: the texts of errors may repeat what they held.
+        -- The recorded errors of consumer groups may repeat data of the events.
         DELETE FROM indelible.group_events
         USING indelible.all_events AS events
         WHERE events.stream_id = target_id AND group_events.position = events.position
             AND events.erasure = change;
-        -- And projections, the same.
+        -- So may the recorded errors of projections.
         UPDATE indelible.projection_parked AS parked SET error = 'the event was erased'
         FROM indelible.all_events AS events
         WHERE events.stream_id = target_id AND parked.position = events.position
@@ -201,4 +201,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.erase_stream(text, text) IS
-    'Destroys the data and metadata of a stream''s events; their places stay. Outcome: done or missing.';
+    'Destroys the data and metadata of a stream''s events. They keep their versions and positions. Outcome: done or missing.';

@@ -1,6 +1,6 @@
--- What may be read: the log and the streams, archived or not, and the documents of projections.
+-- Views for readers: the log and the streams, archived or not, and the documents of projections.
 
--- Both parts have an index in each order that is read, so that the planner merges them.
+-- Both branches have an index for each order of reading, so that the planner merges them.
 CREATE OR REPLACE VIEW indelible.all_events AS
 SELECT
     position, stream_id, version, recorded_at, id, type, data, metadata, tags, valid_at, erasure,
@@ -12,7 +12,7 @@ SELECT
     true AS is_archived
 FROM indelible.archived_events;
 COMMENT ON VIEW indelible.all_events IS
-    'The log, archived or not. is_archived is a constant of each part: a condition on it leaves a part out.';
+    'The log, archived or not. is_archived is a constant in each branch, so a condition on it excludes a branch.';
 
 CREATE OR REPLACE VIEW indelible.recorded_events AS
 SELECT
@@ -31,13 +31,14 @@ SELECT
     events.valid_at AS given_valid_at,
     events.is_archived
 FROM indelible.all_events AS events
--- LEFT: where neither name nor channel is asked for, the planner leaves the join out.
+-- LEFT: if a query uses neither name nor channel, the planner omits the join.
 LEFT JOIN indelible.streams ON streams.id = events.stream_id;
 COMMENT ON VIEW indelible.recorded_events IS
-    'Every event with its stream''s name and channel. To follow the log, read up to head().';
+    'Each event with its stream''s name and channel. To follow the log, read up to head().';
 
--- Its two parts, each with the statistics of its tables: what reads the log in pages merges pages of
--- both. Of a union the planner does not know how many streams it is of, and would not remember them.
+-- Its two branches, each with the statistics of its tables. Statements that read the log in pages
+-- merge pages of both. For a union the planner does not know the number of streams, so it would not
+-- memoize them.
 CREATE OR REPLACE VIEW indelible.recorded_unarchived AS
 SELECT
     events.position,
@@ -55,7 +56,7 @@ SELECT
     events.valid_at AS given_valid_at
 FROM indelible.events
 LEFT JOIN indelible.streams ON streams.id = events.stream_id;
-COMMENT ON VIEW indelible.recorded_unarchived IS 'Those of recorded_events that are not archived.';
+COMMENT ON VIEW indelible.recorded_unarchived IS 'The recorded_events that are not archived.';
 
 CREATE OR REPLACE VIEW indelible.recorded_archived AS
 SELECT
@@ -74,7 +75,7 @@ SELECT
     events.valid_at AS given_valid_at
 FROM indelible.archived_events AS events
 LEFT JOIN indelible.streams ON streams.id = events.stream_id;
-COMMENT ON VIEW indelible.recorded_archived IS 'Those of recorded_events that are archived.';
+COMMENT ON VIEW indelible.recorded_archived IS 'The recorded_events that are archived.';
 
 CREATE OR REPLACE VIEW indelible.recorded_streams AS
 SELECT
@@ -87,7 +88,7 @@ SELECT
     streams.erased_at
 FROM indelible.streams;
 COMMENT ON VIEW indelible.recorded_streams IS
-    'Every stream with its channel and the version of its last event.';
+    'Each stream with its channel and the version of its last event.';
 
 CREATE OR REPLACE VIEW indelible.documents AS
 SELECT
@@ -104,4 +105,4 @@ FROM (
 ) AS served
 JOIN indelible.projection_documents AS documents ON documents.projection_id = served.id;
 COMMENT ON VIEW indelible.documents IS
-    'The documents of every projection, of the newest version that serves: WHERE projection = ''orders''.';
+    'The documents of each projection, in the newest version that serves: WHERE projection = ''orders''.';

@@ -1,5 +1,5 @@
--- The tables of a store. What is written into them, and read, goes through schema/functions.
--- "indelible." stands for the store's schema: `indelible store init --schema NAME` puts NAME in its place.
+-- The tables of a store. Programs write and read them through schema/functions. "indelible." is a
+-- placeholder for the store's schema: `indelible store init --schema NAME` replaces it.
 
 CREATE SCHEMA IF NOT EXISTS indelible;
 
@@ -10,9 +10,9 @@ CREATE TABLE indelible.migrations (
     checksum text NOT NULL,
     CONSTRAINT migrations_pkey PRIMARY KEY (version)
 );
-COMMENT ON TABLE indelible.migrations IS 'The migrations applied to this store, in order.';
-COMMENT ON COLUMN indelible.migrations.version IS 'The number that the file''s name starts with.';
-COMMENT ON COLUMN indelible.migrations.name IS 'The file''s name without its number.';
+COMMENT ON TABLE indelible.migrations IS 'The migrations that were applied to this store, in order.';
+COMMENT ON COLUMN indelible.migrations.version IS 'The number at the start of the file name.';
+COMMENT ON COLUMN indelible.migrations.name IS 'The file name without the number.';
 COMMENT ON COLUMN indelible.migrations.applied_at IS 'When it was applied.';
 COMMENT ON COLUMN indelible.migrations.checksum IS 'SHA-256 of the file.';
 
@@ -23,20 +23,20 @@ CREATE TABLE indelible.function_sets (
     CONSTRAINT function_sets_pkey PRIMARY KEY (number)
 );
 COMMENT ON TABLE indelible.function_sets IS
-    'The sets of functions applied to this store: the one with the highest number is there.';
-COMMENT ON COLUMN indelible.function_sets.number IS 'The number of the set, which only grows.';
+    'The function sets that were applied to this store. The one with the highest number is current.';
+COMMENT ON COLUMN indelible.function_sets.number IS 'The number of the set; later sets have higher numbers.';
 COMMENT ON COLUMN indelible.function_sets.applied_at IS 'When it was applied.';
 COMMENT ON COLUMN indelible.function_sets.checksums IS 'SHA-256 of each of its files.';
 
 
 -- Streams and events ------------------------------------------------------------------------------
 
--- A type of its own, and not a CHECK in each table: that is read from its text again by every
--- statement that writes a row, and appends paid more for it than for any of their indexes.
+-- A domain, and not a CHECK in each table: every statement that writes a row parses a CHECK again,
+-- which cost appends more than any of their indexes.
 CREATE DOMAIN indelible.name AS text COLLATE "C"
 CONSTRAINT name_length CHECK (length(value) BETWEEN 1 AND 255);
 COMMENT ON DOMAIN indelible.name IS
-    'What a stream, a channel or a type of events is called: 1 to 255 characters.';
+    'The name of a stream, a channel or an event type: 1 to 255 characters.';
 
 CREATE TABLE indelible.streams (
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -49,33 +49,34 @@ CREATE TABLE indelible.streams (
     CONSTRAINT streams_pkey PRIMARY KEY (id),
     CONSTRAINT streams_name_key UNIQUE (name)
 )
--- Every append updates one row in place: half-empty pages keep that a heap-only update, and vacuum
--- comes soon enough that there is room.
+-- Every append updates one row in place. Half-empty pages keep this a heap-only update, and vacuum
+-- runs often enough to free room.
 WITH (
     fillfactor = 50,
     autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_scale_factor = 0.02
 );
 COMMENT ON TABLE indelible.streams IS
-    'One row a stream. Its row lock serialises the writers of that stream and of no other.';
-COMMENT ON SEQUENCE indelible.streams_id_seq IS 'Hands out streams.id.';
-COMMENT ON COLUMN indelible.streams.id IS 'A short name for the stream inside the database.';
+    'One row per stream. Its row lock serializes the writers of that stream only.';
+COMMENT ON SEQUENCE indelible.streams_id_seq IS 'Assigns streams.id.';
+COMMENT ON COLUMN indelible.streams.id IS 'The id of the stream inside the database.';
 COMMENT ON COLUMN indelible.streams.version IS 'The version of the stream''s last event.';
 COMMENT ON COLUMN indelible.streams.name IS 'The stream''s name: delivery-7f3c…';
 COMMENT ON COLUMN indelible.streams.channel IS
     'The service that owns the stream; fixed by the stream''s first append.';
 COMMENT ON COLUMN indelible.streams.closed_at IS 'When it was closed; null for an open stream.';
 COMMENT ON COLUMN indelible.streams.archived_at IS
-    'When its events were moved to archived_events last; null for never.';
+    'When its events were last moved to archived_events; null if never.';
 COMMENT ON COLUMN indelible.streams.erased_at IS
-    'When the data of its events was erased last; null for never.';
+    'When the data of its events was last erased; null if never.';
 
--- MINVALUE 0 and a first value taken here: "handed out so far" is last_value from the start.
+-- MINVALUE 0, and the first value is taken here: so last_value is the last assigned position from
+-- the start.
 CREATE SEQUENCE indelible.events_position MINVALUE 0 START 0;
-COMMENT ON SEQUENCE indelible.events_position IS 'Hands out positions. It never goes back.';
+COMMENT ON SEQUENCE indelible.events_position IS 'Assigns positions. It never goes back.';
 SELECT nextval('indelible.events_position');
 
--- In a migration, and not with the other functions: a constraint calls it.
+-- In a migration, and not with the other functions, because a constraint calls it.
 CREATE FUNCTION indelible.is_valid_timestamp(value timestamptz)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -86,7 +87,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.is_valid_timestamp(timestamptz) IS
-    'Whether it is in the years 1 to 9999 of UTC: no reader in Python has any other.';
+    'Whether a time is in the years 1 to 9999 of UTC: Python supports no others.';
 
 CREATE TABLE indelible.events (
     position bigint NOT NULL,
@@ -99,18 +100,18 @@ CREATE TABLE indelible.events (
     metadata jsonb,
     tags text[] COLLATE "C",
     valid_at timestamptz,
-    -- A column that is null takes no room.
+    -- A column that is null takes no space.
     erasure bigint,
     CONSTRAINT events_pkey PRIMARY KEY (position),
     CONSTRAINT events_stream_version_key UNIQUE (stream_id, version),
     CONSTRAINT events_id_key UNIQUE (id),
-    -- Not a type of its own, as names have: its index would not be found for rows (valid_at, position).
-    -- A function, since every statement that writes a row reads the CHECK from its text again.
+    -- Not a domain, as for names: then row comparisons (valid_at, position) would not use its
+    -- index. A function, because every statement that writes a row parses the CHECK again.
     CONSTRAINT events_valid_at_range CHECK (indelible.is_valid_timestamp(valid_at))
 )
--- What is written once and never changes is frozen with the first vacuum that comes by, a little at
--- a time, and not all at once when transaction ids run short; small parts keep the visibility map
--- fresh.
+-- Rows never change, so the first vacuum freezes them, a few at a time. Otherwise a late vacuum
+-- would freeze all of them at once, when transaction ids run short. Frequent vacuums also keep the
+-- visibility map current.
 WITH (
     autovacuum_freeze_min_age = 0,
     autovacuum_vacuum_insert_threshold = 100000,
@@ -118,26 +119,26 @@ WITH (
     autovacuum_analyze_threshold = 10000,
     autovacuum_analyze_scale_factor = 0.02
 );
--- Nothing for the events whose valid time is their recorded time.
+-- Events whose valid time is their recorded time are not in this index.
 CREATE INDEX events_valid_at_index ON indelible.events (valid_at, position)
 WHERE valid_at IS NOT NULL;
 COMMENT ON TABLE indelible.events IS
-    'The log: append-only. UPDATE, DELETE and TRUNCATE are refused by triggers.';
+    'The log: append-only. Triggers reject UPDATE, DELETE and TRUNCATE.';
 COMMENT ON COLUMN indelible.events.position IS
-    'The event''s place in the whole log: grows, may have gaps.';
+    'The event''s place in the whole log. Positions grow and may have gaps.';
 COMMENT ON COLUMN indelible.events.stream_id IS 'The stream: streams.id.';
 COMMENT ON COLUMN indelible.events.version IS
     'The event''s place in its stream: 0, 1, 2, … without gaps.';
-COMMENT ON COLUMN indelible.events.recorded_at IS 'When the store took the event.';
-COMMENT ON COLUMN indelible.events.id IS 'The event''s identity, unique in the store.';
-COMMENT ON COLUMN indelible.events.type IS 'What kind of fact it is: DeliveryCanceled.';
-COMMENT ON COLUMN indelible.events.data IS 'The fact itself; JSON''s null where it was erased.';
-COMMENT ON COLUMN indelible.events.metadata IS 'What is known about the event; null for nothing.';
-COMMENT ON COLUMN indelible.events.tags IS 'Labels key:value; null for none.';
+COMMENT ON COLUMN indelible.events.recorded_at IS 'The recorded time: when the event was appended.';
+COMMENT ON COLUMN indelible.events.id IS 'The event''s id, unique in the store.';
+COMMENT ON COLUMN indelible.events.type IS 'The event type, such as DeliveryCanceled.';
+COMMENT ON COLUMN indelible.events.data IS 'The event''s data; JSON null if it was erased.';
+COMMENT ON COLUMN indelible.events.metadata IS 'The event''s metadata; null if empty.';
+COMMENT ON COLUMN indelible.events.tags IS 'The event''s tags, key:value; null if it has none.';
 COMMENT ON COLUMN indelible.events.valid_at IS
-    'When the fact holds in the world; null where that is recorded_at.';
+    'The valid time; null if it is recorded_at.';
 COMMENT ON COLUMN indelible.events.erasure IS
-    'By which change it was erased: stream_changes.number; 0 where it was erased before it was imported; null where it was not.';
+    'The change that erased it: stream_changes.number; 0 if it was erased before it was imported; null if it was not erased.';
 
 CREATE TABLE indelible.event_tags (
     tag text COLLATE "C" NOT NULL,
@@ -150,15 +151,15 @@ WITH (
     autovacuum_vacuum_insert_scale_factor = 0.01
 );
 COMMENT ON TABLE indelible.event_tags IS
-    'Which events have a tag: narrow, so that "after a position" is a range of its index.';
-COMMENT ON COLUMN indelible.event_tags.tag IS 'A label key:value.';
+    'The events of each tag. The table is narrow: "after a position" is a range of its index.';
+COMMENT ON COLUMN indelible.event_tags.tag IS 'The tag, key:value.';
 COMMENT ON COLUMN indelible.event_tags.position IS 'The event: events.position.';
 
--- Every appender holds this one, and a weak lock on a table costs next to nothing: the server keeps
--- it with the session. It is a table of its own because vacuum locks tables that hold something.
+-- Every append locks this table in a weak mode. That is cheap, because the server keeps such a lock
+-- with the session. It is a separate, empty table, because vacuum locks tables that have rows.
 CREATE TABLE indelible.append_lock ();
 COMMENT ON TABLE indelible.append_lock IS
-    'Holds nothing. Whoever appends locks it, weakly; a condition without tags locks it against them.';
+    'Always empty. Each append locks it in a shared mode; a condition without tags locks it exclusively.';
 
 
 -- Closed, archived and erased streams -------------------------------------------------------------
@@ -180,23 +181,23 @@ CREATE TABLE indelible.stream_changes (
 CREATE INDEX stream_changes_stream_index ON indelible.stream_changes (stream_id, number);
 CREATE INDEX stream_changes_transaction_index ON indelible.stream_changes (transaction_id);
 COMMENT ON TABLE indelible.stream_changes IS
-    'Who closed, reopened, archived or erased a stream, when and why. Append-only: a row is what lets its transaction do it.';
-COMMENT ON SEQUENCE indelible.stream_changes_number_seq IS 'Hands out stream_changes.number.';
-COMMENT ON COLUMN indelible.stream_changes.number IS 'The changes in order.';
+    'The life cycle changes of streams (close, reopen, archive, erase): the role, the time and the reason. Append-only. A change is allowed only in the transaction that adds its row.';
+COMMENT ON SEQUENCE indelible.stream_changes_number_seq IS 'Assigns stream_changes.number.';
+COMMENT ON COLUMN indelible.stream_changes.number IS 'The order of the changes.';
 COMMENT ON COLUMN indelible.stream_changes.stream_id IS 'The stream: streams.id.';
 COMMENT ON COLUMN indelible.stream_changes.operation IS 'close, reopen, archive or erase.';
 COMMENT ON COLUMN indelible.stream_changes.events IS
-    'How many events were moved or erased; null where none is touched.';
+    'How many events were archived or erased; null for close and reopen.';
 COMMENT ON COLUMN indelible.stream_changes.changed_by IS 'The role that was logged in.';
 COMMENT ON COLUMN indelible.stream_changes.changed_at IS 'When its transaction began.';
-COMMENT ON COLUMN indelible.stream_changes.reason IS 'Why; null where nothing was said.';
+COMMENT ON COLUMN indelible.stream_changes.reason IS 'The reason; null if none was given.';
 COMMENT ON COLUMN indelible.stream_changes.transaction_id IS
-    'The transaction that did it, or imported it.';
+    'The transaction that made the change, or imported it.';
 COMMENT ON COLUMN indelible.stream_changes.noted_at IS
-    'When that transaction began: later than changed_at where it was imported.';
+    'When that transaction began; later than changed_at if the change was imported.';
 
--- Not a child of events: appends would lock it, and no index is of both. What reads all events reads
--- the view. Columns that events are given later come here too, in the same order.
+-- Not a child of events: appends would lock it, and no index covers both tables. Readers of all
+-- events use the view. Columns that are added to events must be added here, too, in the same order.
 CREATE TABLE indelible.archived_events (
     LIKE indelible.events INCLUDING COMMENTS INCLUDING CONSTRAINTS,
     CONSTRAINT archived_events_pkey PRIMARY KEY (position),
@@ -206,26 +207,27 @@ CREATE TABLE indelible.archived_events (
 CREATE INDEX archived_events_valid_at_index ON indelible.archived_events (valid_at, position)
 WHERE valid_at IS NOT NULL;
 COMMENT ON TABLE indelible.archived_events IS
-    'The events of archived streams: they are no longer written to.';
+    'The events of archived streams, which take no more events.';
 
--- Appends ask whether there is an archive: a sequence is read in an expression, and what it says holds
--- at once, whatever the snapshot, before the first event is moved.
+-- Appends check whether an archive exists. A sequence is read in an expression, and its value is
+-- visible at once in every snapshot, before the first event is moved.
 CREATE SEQUENCE indelible.archive_count;
 COMMENT ON SEQUENCE indelible.archive_count IS
-    'How often streams were archived, at least; no value yet in a store without archived events.';
+    'At least how often streams were archived; without a value if no event was ever archived.';
 
 CREATE TABLE indelible.archive_lock (
     is_only boolean NOT NULL
 );
 COMMENT ON TABLE indelible.archive_lock IS
-    'One row, which archive_stream() updates: a transaction with an older snapshot fails to lock it.';
+    'One row, which archive_stream() updates, so that a transaction with an older snapshot cannot lock it.';
 COMMENT ON COLUMN indelible.archive_lock.is_only IS 'Always true: there is one row.';
 INSERT INTO indelible.archive_lock (is_only) VALUES (true);
 
 
--- Epochs: which history of the log this is --------------------------------------------------------
+-- Epochs: the histories of the log ----------------------------------------------------------------
 
--- Without an index: a few rows, and the first append of a session would lock each index as well.
+-- Without an index: it has a few rows, and the first append of a session would lock each index,
+-- too.
 CREATE TABLE indelible.epochs (
     number integer NOT NULL,
     epoch uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -239,24 +241,24 @@ CREATE TABLE indelible.epochs (
     server_started_at timestamptz NOT NULL DEFAULT pg_postmaster_start_time()
 );
 COMMENT ON TABLE indelible.epochs IS
-    'The histories of this store: a new one begins when the log may have lost its last events, by a fail-over or a restore.';
-COMMENT ON COLUMN indelible.epochs.number IS 'The epochs in order.';
+    'The histories of this store. A new one begins when the log may have lost its last events in a failover or a restore.';
+COMMENT ON COLUMN indelible.epochs.number IS 'The order of the epochs.';
 COMMENT ON COLUMN indelible.epochs.epoch IS 'The random id that checkpoints carry.';
 COMMENT ON COLUMN indelible.epochs.began_at IS 'When it began.';
 COMMENT ON COLUMN indelible.epochs.last_position IS
-    'The last position that had been handed out when it began.';
+    'The last assigned position when it began.';
 COMMENT ON COLUMN indelible.epochs.safe_through IS
-    'Up to this position the log is the same as in the epoch before.';
+    'Up to this position the log is the same as in the previous epoch.';
 COMMENT ON COLUMN indelible.epochs.timeline IS
-    'The timeline of the server: another one after each promotion and point-in-time recovery. Null if the server does not say.';
+    'The timeline of the server. It changes with each promotion and point-in-time recovery. Null if the server does not report it.';
 COMMENT ON COLUMN indelible.epochs.system_identifier IS
-    'The identifier of the cluster: another one after initdb. Null if the server does not say.';
+    'The identifier of the cluster. It changes with initdb. Null if the server does not report it.';
 COMMENT ON COLUMN indelible.epochs.database_oid IS
-    'The database: another one in a copy of it. Null for an epoch that an operator began.';
+    'The oid of the database. A copy has another one. Null for an epoch that an operator began.';
 COMMENT ON COLUMN indelible.epochs.events_oid IS
-    'The table events: another one after a dump was restored.';
+    'The oid of the table events. It changes when a dump is restored.';
 COMMENT ON COLUMN indelible.epochs.server_started_at IS
-    'Since when the server runs that the leases of workers are of.';
+    'The start time of the server that granted the leases of workers.';
 
 CREATE TABLE indelible.settled (
     is_only boolean NOT NULL DEFAULT true,
@@ -265,13 +267,13 @@ CREATE TABLE indelible.settled (
     CONSTRAINT settled_pkey PRIMARY KEY (is_only),
     CONSTRAINT settled_is_one_row CHECK (is_only)
 )
--- The row is updated in place.
+-- Readers update the row in place.
 WITH (fillfactor = 10);
 COMMENT ON TABLE indelible.settled IS
-    'One row at most: a position up to which the log was settled when the row was written. A server that has the row has all these events: they come before it in the write-ahead log.';
+    'One row at most: a position up to which the log was settled when the row was written. A server with this row has all events up to the position, because they are before the row in the write-ahead log.';
 COMMENT ON COLUMN indelible.settled.is_only IS 'Always true: there is one row.';
 COMMENT ON COLUMN indelible.settled.position IS 'The position.';
-COMMENT ON COLUMN indelible.settled.noted_at IS 'When it was noted.';
+COMMENT ON COLUMN indelible.settled.noted_at IS 'When the row was written.';
 
 
 -- Recorded time -----------------------------------------------------------------------------------
@@ -289,9 +291,9 @@ COMMENT ON TABLE indelible.recorded_time_index IS
     'One row per 1,000 settled positions: when they were recorded. Readers add rows; appends do not.';
 COMMENT ON COLUMN indelible.recorded_time_index.position IS 'The last of its positions: a multiple of 1,000.';
 COMMENT ON COLUMN indelible.recorded_time_index.earliest IS
-    'The earliest recorded_at of its events; null where there is none.';
+    'The earliest recorded_at of its events; null without events.';
 COMMENT ON COLUMN indelible.recorded_time_index.latest IS
-    'The latest recorded_at of its events; null where there is none.';
+    'The latest recorded_at of its events; null without events.';
 COMMENT ON COLUMN indelible.recorded_time_index.latest_so_far IS
     'The latest recorded_at of all events up to here.';
 
@@ -314,19 +316,19 @@ CREATE TABLE indelible.snapshots (
     )
 );
 COMMENT ON TABLE indelible.snapshots IS
-    'States made of a stream''s events up to a version: the latest of each kind. They may be deleted.';
+    'States computed from a stream''s events up to a version: the latest of each kind. Rows may be deleted.';
 COMMENT ON COLUMN indelible.snapshots.stream_id IS 'The stream: streams.id.';
-COMMENT ON COLUMN indelible.snapshots.version IS 'The version of the last event that it knows of.';
+COMMENT ON COLUMN indelible.snapshots.version IS 'The version of the last event that was known when it was taken.';
 COMMENT ON COLUMN indelible.snapshots.by_valid_time IS
-    'Whether the events were taken in order of valid time, or of version.';
+    'Whether the events were applied in order of valid time; otherwise in order of version.';
 COMMENT ON COLUMN indelible.snapshots.valid_at IS
-    'By valid time: the valid time of the last event that went into it.';
+    'By valid time: the valid time of the last event in the state.';
 COMMENT ON COLUMN indelible.snapshots.from_version IS
-    'By valid time: the lowest version of which the event is not in it, such as a fact of the future.';
+    'By valid time: the lowest version whose event is not in the state, for example because it is not valid yet.';
 COMMENT ON COLUMN indelible.snapshots.taken_at IS 'When it was taken.';
 COMMENT ON COLUMN indelible.snapshots.state IS 'The name of the state''s class.';
 COMMENT ON COLUMN indelible.snapshots.fingerprint IS
-    'A hash of what the state is like and of the code that makes it: another one, another state.';
+    'A hash of the schemas of state and events and of the code. A snapshot is used only if its fingerprint matches the current code.';
 COMMENT ON COLUMN indelible.snapshots.data IS 'The state.';
 
 
@@ -355,26 +357,26 @@ CREATE TABLE indelible.groups (
     CONSTRAINT groups_name_key UNIQUE (name),
     CONSTRAINT groups_name_length CHECK (length(name) BETWEEN 1 AND 255)
 );
-COMMENT ON TABLE indelible.groups IS 'One row a consumer group: what it reads, and how it retries.';
-COMMENT ON SEQUENCE indelible.groups_id_seq IS 'Hands out groups.id.';
-COMMENT ON COLUMN indelible.groups.id IS 'A short name for the group inside the database.';
+COMMENT ON TABLE indelible.groups IS 'One row per consumer group, with its query and settings.';
+COMMENT ON SEQUENCE indelible.groups_id_seq IS 'Assigns groups.id.';
+COMMENT ON COLUMN indelible.groups.id IS 'The id of the group inside the database.';
 COMMENT ON COLUMN indelible.groups.name IS 'The group''s name.';
 COMMENT ON COLUMN indelible.groups.query IS 'The items of its query; null for every event.';
 COMMENT ON COLUMN indelible.groups.partition_by IS
-    'What is kept in order: null for the stream, tag:KEY or metadata:FIELD.';
-COMMENT ON COLUMN indelible.groups.start_position IS 'The position that it began after.';
+    'The key within which events are delivered in order: tag:KEY or metadata:FIELD; null for the stream.';
+COMMENT ON COLUMN indelible.groups.start_position IS 'The position after which it began.';
 COMMENT ON COLUMN indelible.groups.max_attempts IS 'After how many attempts an event is parked.';
 COMMENT ON COLUMN indelible.groups.retry_seconds IS
-    'How long the first retry waits; each one after it twice as long.';
+    'The delay before the first retry; it doubles with each further retry.';
 COMMENT ON COLUMN indelible.groups.lease_seconds IS
-    'After how long without a heartbeat the lease of a worker expires.';
+    'How long the lease of a worker lasts without a heartbeat.';
 COMMENT ON COLUMN indelible.groups.park_blocks_stream IS
     'Whether the later events of a stream wait behind a parked one.';
 COMMENT ON COLUMN indelible.groups.deliver_when_valid IS
-    'Whether each event is handed out when its valid time comes.';
-COMMENT ON COLUMN indelible.groups.last_token IS 'The last fencing token: they only grow.';
+    'Whether each event is delivered at its valid time.';
+COMMENT ON COLUMN indelible.groups.last_token IS 'The last fencing token; later tokens are higher.';
 COMMENT ON COLUMN indelible.groups.ended_token IS
-    'Workers up to this token begin anew: the group was reset or changed, or the server was started.';
+    'Workers up to this token must join again, because the group was reset or changed, or the server was restarted.';
 COMMENT ON COLUMN indelible.groups.created_at IS 'When it was created.';
 
 CREATE TABLE indelible.group_workers (
@@ -393,27 +395,27 @@ CREATE TABLE indelible.group_workers (
     CONSTRAINT group_workers_group_fkey
         FOREIGN KEY (group_id) REFERENCES indelible.groups ON DELETE CASCADE
 )
--- Every heartbeat updates one row in place.
+-- Each heartbeat updates one row in place.
 WITH (fillfactor = 50);
-COMMENT ON TABLE indelible.group_workers IS 'One row a worker that holds a lease.';
+COMMENT ON TABLE indelible.group_workers IS 'One row per worker that holds a lease.';
 COMMENT ON COLUMN indelible.group_workers.group_id IS 'The group: groups.id.';
 COMMENT ON COLUMN indelible.group_workers.token IS
-    'The fencing token: what a worker writes counts only while this row stands.';
-COMMENT ON COLUMN indelible.group_workers.name IS 'Host and process, for people.';
+    'The fencing token. Writes of a worker are accepted only while this row exists.';
+COMMENT ON COLUMN indelible.group_workers.name IS 'The display name: by default host and process.';
 COMMENT ON COLUMN indelible.group_workers.instance IS
-    'The random id of the worker: when it joins anew, what it had under an older token is freed.';
+    'The random id of the worker. When it joins again, its slices under an older token are released.';
 COMMENT ON COLUMN indelible.group_workers.round IS
-    'How often its slices were rebalanced: a heartbeat of an earlier round does not count.';
+    'How often its slices were rebalanced. The progress of a heartbeat from an earlier round is ignored.';
 COMMENT ON COLUMN indelible.group_workers.checkpoint IS
-    'Up to here the events of all its slices are finished, or stand in group_events.';
+    'Up to here the events of all its slices are finished, or have rows in group_events.';
 COMMENT ON COLUMN indelible.group_workers.checkpoint_due IS
-    'Of the events up to its checkpoint, those due up to here; null where all of them.';
+    'Of the events up to its checkpoint, those due up to here; null for all of them.';
 COMMENT ON COLUMN indelible.group_workers.delivered IS
-    'No event beyond was handed to a handler.';
+    'No event beyond this position was given to a handler.';
 COMMENT ON COLUMN indelible.group_workers.delivered_due IS
-    'No event due later was handed to a handler; null where none had a time of its own.';
+    'No event due later was given to a handler; null if none had its own valid time.';
 COMMENT ON COLUMN indelible.group_workers.joined_at IS 'When it joined.';
-COMMENT ON COLUMN indelible.group_workers.expires_at IS 'When it is taken for dead.';
+COMMENT ON COLUMN indelible.group_workers.expires_at IS 'When its lease expires.';
 
 CREATE TABLE indelible.group_slices (
     group_id bigint NOT NULL,
@@ -429,18 +431,18 @@ CREATE TABLE indelible.group_slices (
 )
 WITH (fillfactor = 50);
 COMMENT ON TABLE indelible.group_slices IS
-    'The 1,024 slices of a group: an event falls into one by the hash of its key.';
+    'The 1,024 slices of a group. The hash of its key decides the slice of an event.';
 COMMENT ON COLUMN indelible.group_slices.group_id IS 'The group: groups.id.';
 COMMENT ON COLUMN indelible.group_slices.slice IS 'The number of the slice.';
-COMMENT ON COLUMN indelible.group_slices.token IS 'The worker that it belongs to; null for none.';
+COMMENT ON COLUMN indelible.group_slices.token IS 'The worker that owns the slice; null without an owner.';
 COMMENT ON COLUMN indelible.group_slices.position IS
-    'Up to here, or its worker''s checkpoint if that is higher, its events are finished.';
+    'Its events are finished up to here, or up to its worker''s checkpoint if that is higher.';
 COMMENT ON COLUMN indelible.group_slices.due IS
-    'Of the events up to its position, those due up to here, or its worker''s; null where all of them.';
+    'Of the events up to its position, those due up to here, or up to its worker''s checkpoint; null for all of them.';
 COMMENT ON COLUMN indelible.group_slices.suspect IS
-    'Up to here an event may have been under way when a worker died: attempts are counted first.';
+    'Up to here an event may have been in progress when a worker died. An attempt is counted before such an event is delivered.';
 COMMENT ON COLUMN indelible.group_slices.suspect_due IS
-    'As suspect, in order of valid time; null where none with a time of its own may have been.';
+    'The same in order of valid time; null if no event with its own valid time may have been in progress.';
 
 CREATE TABLE indelible.group_events (
     group_id bigint NOT NULL,
@@ -462,21 +464,21 @@ CREATE TABLE indelible.group_events (
 CREATE INDEX group_events_key_index ON indelible.group_events (group_id, key, number);
 CREATE INDEX group_events_position_index ON indelible.group_events (group_id, key, position);
 COMMENT ON TABLE indelible.group_events IS
-    'The events that a group has not simply finished: retried, parked, and queued behind those.';
-COMMENT ON SEQUENCE indelible.group_events_number_seq IS 'Hands out group_events.number.';
+    'The events of a group that are in progress again, to be retried, parked, or queued behind one of these.';
+COMMENT ON SEQUENCE indelible.group_events_number_seq IS 'Assigns group_events.number.';
 COMMENT ON COLUMN indelible.group_events.group_id IS 'The group: groups.id.';
 COMMENT ON COLUMN indelible.group_events.number IS
-    'The order of those of a key: the one in which they are handed out.';
+    'The order in which the events of a key are delivered.';
 COMMENT ON COLUMN indelible.group_events.position IS 'The event: events.position.';
-COMMENT ON COLUMN indelible.group_events.slice IS 'The slice that it falls into.';
-COMMENT ON COLUMN indelible.group_events.key IS 'What is kept in order: its stream, tag or field.';
+COMMENT ON COLUMN indelible.group_events.slice IS 'The slice of its key.';
+COMMENT ON COLUMN indelible.group_events.key IS 'Its partition key: its stream, tag or metadata field.';
 COMMENT ON COLUMN indelible.group_events.state IS
-    'in_progress: a handler has it, or had it when its worker died; retry: waits for its next attempt; queued: waits behind an earlier event of its key; parked: waits for an operator.';
-COMMENT ON COLUMN indelible.group_events.attempts IS 'How often it was handed to a handler.';
-COMMENT ON COLUMN indelible.group_events.not_before IS 'When it may be tried again.';
-COMMENT ON COLUMN indelible.group_events.reason IS 'Why it was parked or is tried again.';
+    'in_progress: a handler has it, or had it when its worker died; retry: it waits for its next attempt; queued: it waits behind an earlier event of its key; parked: it waits for an operator.';
+COMMENT ON COLUMN indelible.group_events.attempts IS 'How often it was given to a handler.';
+COMMENT ON COLUMN indelible.group_events.not_before IS 'When it may be retried.';
+COMMENT ON COLUMN indelible.group_events.reason IS 'Why it was parked or is retried.';
 COMMENT ON COLUMN indelible.group_events.error IS 'The text of the last error.';
-COMMENT ON COLUMN indelible.group_events.updated_at IS 'When this row was written last.';
+COMMENT ON COLUMN indelible.group_events.updated_at IS 'When this row was last written.';
 
 
 -- Projections -------------------------------------------------------------------------------------
@@ -507,26 +509,26 @@ WHERE state = 'serving';
 CREATE UNIQUE INDEX projections_building_index ON indelible.projections (name, version)
 WHERE state = 'building';
 COMMENT ON TABLE indelible.projections IS
-    'One row a build of a projection: one that serves, and one beside it while it is built anew.';
-COMMENT ON SEQUENCE indelible.projections_id_seq IS 'Hands out projections.id.';
-COMMENT ON COLUMN indelible.projections.id IS 'A short name for the build inside the database.';
+    'One row per build of a projection: the serving one, and one next to it during a rebuild.';
+COMMENT ON SEQUENCE indelible.projections_id_seq IS 'Assigns projections.id.';
+COMMENT ON COLUMN indelible.projections.id IS 'The id of the build inside the database.';
 COMMENT ON COLUMN indelible.projections.name IS 'The projection''s name.';
 COMMENT ON COLUMN indelible.projections.version IS
-    'The version of its code: another one is another state.';
+    'The version of its code. Each version has its own state.';
 COMMENT ON COLUMN indelible.projections.kind IS
-    'Where its state is: documents: in projection_documents; tables: in tables of the application; external: elsewhere.';
+    'Where its state is: documents: in projection_documents; tables: in tables of the application; external: outside the database.';
 COMMENT ON COLUMN indelible.projections.lifecycle IS
-    'inline: brought up to date by each append; async: by processes that follow the log.';
+    'inline: appends update it; async: daemons that follow the log update it.';
 COMMENT ON COLUMN indelible.projections.state IS
-    'building: not to be read yet; serving: what is read; retired: read no more.';
+    'building: it cannot be read yet; serving: readers use it; retired: readers no longer use it.';
 COMMENT ON COLUMN indelible.projections.query IS 'The items of its query.';
-COMMENT ON COLUMN indelible.projections.partitions IS 'How many parts are kept up to date side by side.';
+COMMENT ON COLUMN indelible.projections.partitions IS 'How many partitions are kept up to date in parallel.';
 COMMENT ON COLUMN indelible.projections.indexes IS 'The fields of its documents that have an index.';
-COMMENT ON COLUMN indelible.projections.created_at IS 'When it was begun.';
+COMMENT ON COLUMN indelible.projections.created_at IS 'When it was created.';
 COMMENT ON COLUMN indelible.projections.served_at IS 'When it began to serve.';
-COMMENT ON COLUMN indelible.projections.retired_at IS 'When it ceased to serve.';
+COMMENT ON COLUMN indelible.projections.retired_at IS 'When it stopped serving.';
 COMMENT ON COLUMN indelible.projections.live_after IS
-    'Events above this position are new to its readers: on_live is called for them.';
+    'on_live is called for events above this position, which are new to its readers.';
 
 CREATE TABLE indelible.projection_partitions (
     projection_id bigint NOT NULL,
@@ -551,40 +553,40 @@ CREATE TABLE indelible.projection_partitions (
     CONSTRAINT projection_partitions_projection_fkey
         FOREIGN KEY (projection_id) REFERENCES indelible.projections ON DELETE CASCADE
 )
--- Every batch updates one row in place.
+-- Each batch updates one row in place.
 WITH (fillfactor = 50);
 COMMENT ON TABLE indelible.projection_partitions IS
-    'The parts of a projection: how far each is, and whose it is.';
+    'The partitions of a projection, with the checkpoint and the owner of each.';
 COMMENT ON COLUMN indelible.projection_partitions.projection_id IS 'The build: projections.id.';
 COMMENT ON COLUMN indelible.projection_partitions.partition IS
-    'The number of the part: 0 to projections.partitions - 1.';
+    'The number of the partition: 0 to projections.partitions - 1.';
 COMMENT ON COLUMN indelible.projection_partitions.position IS
-    'The checkpoint: up to here its events are in its state.';
+    'The checkpoint: its state includes its events up to here.';
 COMMENT ON COLUMN indelible.projection_partitions.epoch IS
-    'The history of the store that the checkpoint is of.';
+    'The epoch of the log that the checkpoint belongs to.';
 COMMENT ON COLUMN indelible.projection_partitions.token IS
-    'The fencing token: what is written under an older one does not count. Grows with each lease.';
+    'The fencing token, which grows with each lease. Writes under an older token are rejected.';
 COMMENT ON COLUMN indelible.projection_partitions.owner IS
-    'Who keeps it up to date: host and process, for people; null for nobody.';
+    'The worker that keeps it up to date: host and process; null without an owner.';
 COMMENT ON COLUMN indelible.projection_partitions.lease_seconds IS
-    'How long its owner''s lease lasts from each sign of life.';
+    'How long its owner''s lease lasts without a heartbeat.';
 COMMENT ON COLUMN indelible.projection_partitions.expires_at IS
-    'When its owner is taken for dead.';
-COMMENT ON COLUMN indelible.projection_partitions.handled IS 'How many events it has taken in.';
+    'When the lease of its owner expires.';
+COMMENT ON COLUMN indelible.projection_partitions.handled IS 'How many events it has handled.';
 COMMENT ON COLUMN indelible.projection_partitions.attempts IS
     'How often the next batch has failed.';
-COMMENT ON COLUMN indelible.projection_partitions.not_before IS 'When it may be tried again.';
+COMMENT ON COLUMN indelible.projection_partitions.not_before IS 'When it may be retried.';
 COMMENT ON COLUMN indelible.projection_partitions.is_stopped IS
-    'Whether it waits for an operator.';
+    'Whether it is stopped and waits for an operator.';
 COMMENT ON COLUMN indelible.projection_partitions.error IS 'The text of the last error.';
 COMMENT ON COLUMN indelible.projection_partitions.error_position IS
-    'The event that it failed at; null where no single one is to blame.';
-COMMENT ON COLUMN indelible.projection_partitions.updated_at IS 'When this row was written last.';
+    'The position of the event at which it failed; null if the error does not belong to a single event.';
+COMMENT ON COLUMN indelible.projection_partitions.updated_at IS 'When this row was last written.';
 COMMENT ON COLUMN indelible.projection_partitions.events_per_second IS
-    'How many events it took in per second between the last two signs of life of its owner.';
+    'How many events it handled per second between the last two heartbeats of its owner.';
 COMMENT ON COLUMN indelible.projection_partitions.rated_handled IS
-    'How many events it had taken in at the last of them.';
-COMMENT ON COLUMN indelible.projection_partitions.rated_at IS 'When that was.';
+    'How many events it had handled at the last of these heartbeats.';
+COMMENT ON COLUMN indelible.projection_partitions.rated_at IS 'The time of that heartbeat.';
 
 CREATE TABLE indelible.projection_parked (
     projection_id bigint NOT NULL,
@@ -598,14 +600,14 @@ CREATE TABLE indelible.projection_parked (
         FOREIGN KEY (projection_id) REFERENCES indelible.projections ON DELETE CASCADE
 );
 COMMENT ON TABLE indelible.projection_parked IS
-    'The events that a projection leaves out, since its code failed at them.';
+    'The parked events of projections: a projection skips them because its code failed at them.';
 COMMENT ON COLUMN indelible.projection_parked.projection_id IS 'The build: projections.id.';
 COMMENT ON COLUMN indelible.projection_parked.position IS 'The event: events.position.';
-COMMENT ON COLUMN indelible.projection_parked.partition IS 'The part that leaves it out.';
+COMMENT ON COLUMN indelible.projection_parked.partition IS 'The partition that skips it.';
 COMMENT ON COLUMN indelible.projection_parked.error IS 'The text of the error.';
 COMMENT ON COLUMN indelible.projection_parked.parked_at IS 'When it was parked.';
 COMMENT ON COLUMN indelible.projection_parked.discarded_at IS
-    'When an operator gave it up. The row stays: it tells why the state is not what all events say.';
+    'When an operator discarded it. The row stays, because it explains why the state lacks the event.';
 
 CREATE TABLE indelible.projection_documents (
     projection_id bigint NOT NULL,
@@ -616,12 +618,12 @@ CREATE TABLE indelible.projection_documents (
 )
 PARTITION BY LIST (projection_id);
 COMMENT ON TABLE indelible.projection_documents IS
-    'The documents of projections; each build has a table of its own, documents_ID, that is attached here.';
+    'The documents of projections. Each build has its own table documents_ID, which is a partition of this one.';
 COMMENT ON COLUMN indelible.projection_documents.projection_id IS 'The build: projections.id.';
-COMMENT ON COLUMN indelible.projection_documents.key IS 'What the document is about.';
+COMMENT ON COLUMN indelible.projection_documents.key IS 'The key of the document.';
 COMMENT ON COLUMN indelible.projection_documents.document IS 'The document.';
 COMMENT ON COLUMN indelible.projection_documents.position IS
-    'The last event that changed it: events.position.';
+    'The position of the last event that changed it: events.position.';
 
 CREATE TABLE indelible.projection_workers (
     name text COLLATE "C" NOT NULL,
@@ -630,10 +632,10 @@ CREATE TABLE indelible.projection_workers (
     CONSTRAINT projection_workers_pkey PRIMARY KEY (name)
 );
 COMMENT ON TABLE indelible.projection_workers IS
-    'The processes that keep projections up to date: what each could do, so that the work is dealt out evenly.';
+    'The processes that keep projections up to date, and the builds that each can run, so that the partitions are assigned evenly.';
 COMMENT ON COLUMN indelible.projection_workers.name IS
-    'Host, process and a random part: the owner of the partitions that it holds.';
+    'Host, process and a random part; its partitions have this owner.';
 COMMENT ON COLUMN indelible.projection_workers.projections IS
     'The builds that it has the code for: projections.id.';
 COMMENT ON COLUMN indelible.projection_workers.expires_at IS
-    'When it is taken for dead.';
+    'When its lease expires.';
