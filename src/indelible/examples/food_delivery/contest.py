@@ -25,7 +25,7 @@ def cancel_and_pick_up(store: EventStore, delivery_id: UUID, reason: str) -> int
         appends.
     """
     both_have_loaded = Barrier(2, timeout=60)
-    met = []
+    met: list[Callable[[Delivery], None]] = []
 
     def contend(act: Callable[[Delivery], None]) -> None:
         is_first = True
@@ -45,6 +45,9 @@ def cancel_and_pick_up(store: EventStore, delivery_id: UUID, reason: str) -> int
             store.handle(stream_of(delivery_id), Delivery, command)
 
     with ThreadPoolExecutor(2) as threads:
-        acts = [lambda delivery: delivery.cancel(reason), Delivery.pick_up]
+        acts: list[Callable[[Delivery], None]] = [
+            lambda delivery: delivery.cancel(reason),
+            Delivery.pick_up,
+        ]
         list(threads.map(contend, acts))
     return len(met)
