@@ -107,8 +107,8 @@ FROM indelible.head_state()
 SELECT indelible.index_recorded_times(%(max_rows)s)
 
 -- name: info
--- One row: stream, channel, version, position of the last event, the times of the first and the last,
--- and when it was closed, archived and erased. No row for a stream that was never written.
+-- One row: stream, channel, version, position of the last event, the times of the first and the
+-- last, and when it was closed, archived and erased. No row for a stream that was never written.
 SELECT
     streams.stream,
     streams.channel,

@@ -473,7 +473,7 @@ def test_an_import_of_what_an_inline_projection_takes_is_refused_or_told(connect
 
     with pytest.raises(InvalidInput, match="projections rebuild receipts --app") as refused:
         store.import_events(events)
-    assert str(refused.value).startswith("event 2: inline projection 'receipts' takes 'Paid'")
+    assert str(refused.value).startswith("event 2: inline projection 'receipts' handles 'Paid'")
     assert store.stats().events == 2
 
     assert store.import_events(events, past_inline=True).stale == ("receipts",)
