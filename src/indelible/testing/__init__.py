@@ -1,7 +1,6 @@
-"""What tests of an application need: given-when-then, fresh stores, a clock, failures.
+"""Tools to test an application: given-when-then, fresh stores, a clock, fault injection.
 
-The fixtures of the plugin for pytest are told in docs/howto/testing.md. Nothing here
-needs pytest but the plugin itself.
+docs/howto/testing.md describes the fixtures of the pytest plugin. Only the plugin needs pytest.
 """
 
 from .clock import Clock

@@ -1,4 +1,4 @@
-"""A clock that tests set: the time at which their history was recorded."""
+"""A clock for tests: it sets the recorded time of their events."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from indelible.store import AsyncEventStore, EventStore
 
 
 class Clock:
-    """The time of a test, which stands still until it is moved.
+    """A test clock that changes only when you move it.
 
-    It is what code that asks for the time is given (`now=clock.now`), and what `append` records:
-    events of a past that never was, each recorded when the clock said so. The database's own clock
-    cannot be set: what is appended in any other way is recorded at the real time, and what waits
-    for a time (due events, retries, leases) waits for the real one. So begin in the past, and let
-    what is to be due have come to be so.
+    Pass `clock.now` to code that takes the time as a function. Append events with `clock.append`
+    to record them at the time of the clock. The clock of the database does not change. Events
+    appended in any other way get the real time. Due events, retries and leases also use the real
+    time. Therefore start the clock in the past, so that the events are already due.
 
     Args:
-        start: when it begins, a moment with a time zone; by default the first of January 2020.
+        start: the initial time, with a time zone; by default January 1, 2020.
 
     Example:
         ```python
@@ -39,36 +38,42 @@ class Clock:
         self._now = validate_timestamp("start", start)
 
     def now(self) -> datetime:
-        """Tell the time."""
+        """Return the time of the clock."""
         return self._now
 
     def set(self, moment: datetime) -> None:
-        """Move the clock to a moment, also an earlier one."""
+        """Set the clock to a time, which may be earlier.
+
+        Args:
+            moment: the new time, with a time zone.
+        """
         self._now = validate_timestamp("moment", moment)
 
     def advance(self, **by: float) -> datetime:
-        """Move the clock on.
+        """Move the clock forward.
 
         Args:
-            by: by how much, as the arguments of `timedelta`: `days=1`, `seconds=0.5`.
+            by: the arguments of `timedelta`, such as `days=1` or `seconds=0.5`.
 
         Returns:
             The new time.
 
         Raises:
-            InvalidInput: it would go back; `set` does that.
+            InvalidInput: the step is negative. Use `set` to go back.
         """
         step = timedelta(**by)
         if step < timedelta(0):
-            raise InvalidInput(f"a clock advances, and {step} goes back: use set for that")
+            raise InvalidInput(f"a clock cannot advance by {step}, which goes back: use set()")
         self._now += step
         return self._now
 
     def append(self, store: EventStore, stream: str, *events: Any) -> None:
-        """Append events as recorded now, by this clock; they are imported, whatever was expected.
+        """Append events with the time of this clock as their recorded time.
+
+        The events are imported, without a check of the stream's version.
 
         Args:
-            store: the store, of which the connection's role must be the owner.
+            store: the store. The database role must be the owner of the store.
             stream: the stream.
             events: instances of registered classes, or `NewEvent`.
 
@@ -78,7 +83,7 @@ class Clock:
         store.import_events(self._imports(stream, events), keep_recorded_at=True)
 
     async def append_async(self, store: AsyncEventStore, stream: str, *events: Any) -> None:
-        """Append events as `append` does."""
+        """Append events to an async store; see `append`."""
         await store.import_events(self._imports(stream, events), keep_recorded_at=True)
 
     def _imports(self, stream: str, events: tuple[Any, ...]) -> list[ImportEvent]:

@@ -1,4 +1,4 @@
-"""How expected and actual events differ, field by field."""
+"""Compare expected and actual events field by field."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from indelible.serialization.event_classes import field_names
 
 
 def difference(expected: Sequence[Any], actual: Sequence[Any]) -> str:
-    """Show how two lists of events differ, as a unified diff; empty where they do not.
+    """Return the unified diff of two lists of events; empty if they are equal.
 
-    A `NewEvent` is as another if all but the id is; and as its data, where that is expected.
+    Two `NewEvent` values are equal if all but their ids are equal. A `NewEvent` also equals its
+    data, if plain data is expected.
     """
     actual = [
         event.data if isinstance(event, NewEvent) and not isinstance(wanted, NewEvent) else event
@@ -32,11 +33,11 @@ def difference(expected: Sequence[Any], actual: Sequence[Any]) -> str:
     shown_lines = [line for line in lines if not line.startswith("@@")]
     if shown_lines:
         return "\n".join(shown_lines)
-    return "They look the same and are not equal: do their classes say when they are (__eq__)?"
+    return "They look the same but are not equal: define __eq__ in their classes"
 
 
 def shown(value: object) -> str:
-    """Show an event or an error in a line."""
+    """Return an event or an error as one line of text."""
     return f"{type(value).__qualname__}: {value}" if isinstance(value, Exception) else repr(value)
 
 
@@ -52,7 +53,7 @@ def _comparable(event: Any) -> Any:
 
 
 def _lines(value: Any, name: str = "", depth: int = 0) -> Iterator[str]:
-    """A value as lines: what it is, then what is in it, further in."""
+    """Yield a value as lines: its type, then its parts with a deeper indentation."""
     before = "    " * depth + (f"{name} = " if name else "")
     parts: list[tuple[str, Any]]
     if isinstance(value, NewEvent):

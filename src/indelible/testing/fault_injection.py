@@ -1,7 +1,7 @@
-"""What goes wrong between an application and its store, brought about on purpose.
+"""Fault injection: version conflicts and lost connections in tests.
 
-Nothing is made up: the rival's events are really appended, and so is what a lost connection leaves
-unknown. The engine of the store sends each statement through a hook.
+The faults are real: the events of the rival are appended to the store, and so are the events whose
+result is lost. A hook of the store's engine sees each statement.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ Interference = Callable[[AppendSettings, Statement], Operation[Rows]]
 
 
 def with_rival(store: S, *events: Any, at: int = 1) -> S:
-    """Give the same store with somebody who is faster once: an append meets a conflict.
+    """Return a store in which another writer appends first, once.
 
-    Just before an append is sent, these events are appended to its stream. If a version was
-    expected, the append is refused with `WrongExpectedVersion`, as by a writer of another process.
+    Just before an append is sent, the events are appended to its stream. If the append expects a
+    version, it fails with `WrongExpectedVersion`, as with a writer in another process.
 
     Args:
-        store: the store; it stays as it is. It must not be in a transaction.
-        events: what the other writer appends, instances of registered classes or `NewEvent`.
-        at: before which append, counted from 1; whether it succeeds or not, and repetitions too.
-            Those in a `transaction()` are not counted.
+        store: the store, which is not changed. It must not be in a transaction.
+        events: the events of the other writer: instances of registered classes, or `NewEvent`.
+        at: the number of the append that meets the conflict, counted from 1. Failed appends and
+            retries count. Appends in a `transaction()` do not count.
 
     Returns:
         A store of the same variant (sync or async), on the same connections. Do not close it.
 
     Raises:
-        InvalidInput: no event, or `at` is no number from 1 on.
+        InvalidInput: no event was passed, or `at` is less than 1.
 
     Example:
         ```python
         store = with_rival(event_store, DeliveryPickedUp())
-        handle(store, Cancel("late"))              # has to decide anew
+        handle(store, Cancel("late"))  # meets a conflict and must decide again
         ```
     """
     if not events:
-        raise InvalidInput("with_rival needs an event that the rival appends")
+        raise InvalidInput("with_rival needs an event for the other writer to append: pass one")
 
     def interfere(writing: AppendSettings, statement: Statement) -> Operation[Rows]:
         yield from append(
@@ -59,32 +59,40 @@ def with_rival(store: S, *events: Any, at: int = 1) -> S:
 
 
 def with_lost_connection(store: S, *, at: int = 1) -> S:
-    """Give the same store with a connection that is lost once, after an append was committed.
+    """Return a store whose connection is lost once, after an append was committed.
 
-    The append is stored, and `ConnectionLost` is raised in place of its result, with the ids of its
-    events: so that it can be seen whether the caller's repetition stores them twice.
+    The append is stored, but the caller gets `ConnectionLost` with the event ids instead of the
+    result. Use it to test that a retry of the caller stores nothing twice.
 
     Args:
-        store: the store; it stays as it is. It must not be in a transaction.
-        at: after which append, counted as for `with_rival`.
+        store: the store, which is not changed. It must not be in a transaction.
+        at: the number of the append after which the connection is lost, counted as for
+            `with_rival`.
 
     Returns:
         A store of the same variant (sync or async), on the same connections. Do not close it.
 
     Raises:
-        InvalidInput: `at` is no number from 1 on.
+        InvalidInput: `at` is less than 1.
+
+    Example:
+        ```python
+        store = with_lost_connection(event_store)
+        place_order(store, "order-17")  # retries with the same event ids
+        assert len(list(event_store.read("order-17"))) == 1
+        ```
     """
 
     def interfere(writing: AppendSettings, statement: Statement) -> Operation[Rows]:
         yield statement
-        raise ConnectionLost("the connection was lost after the commit, as the test wanted")
+        raise ConnectionLost("the connection was lost after the commit, as this test requested")
 
     return _interfered(store, interfere, at)
 
 
 def _interfered(store: S, interfere: Interference, at: int) -> S:
     if at < 1:
-        raise InvalidInput(f"at counts appends from 1 on, and is {at!r}")
+        raise InvalidInput(f"at must be at least 1, the number of an append, not {at!r}")
     left = at
 
     def hook(statement: Statement) -> Operation[Rows]:

@@ -1,4 +1,4 @@
-"""Given, when, then: the rules of a domain object, tried without a store."""
+"""Given, when, then: test the rules of a domain object without a store."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ Order = TypeVar("Order")
 
 
 class DeciderLike(Protocol[Command, State]):
-    """What a decider is: `indelible.Decider`, or any object with these three functions."""
+    """The protocol of a decider: `indelible.Decider`, or any object with these functions."""
 
     @property
     def decide(self) -> Callable[[Command, State], Any]:
-        """Take a command and the state, and return the events that follow."""
+        """Take a command and the state; return the new events."""
 
     @property
     def evolve(self) -> Callable[[State, Any], State]:
-        """Take the state and an event, and return the state after it."""
+        """Take the state and an event; return the new state."""
 
     @property
     def initial_state(self) -> Callable[[], State]:
-        """Make the state before the first event."""
+        """Return the state before the first event."""
 
 
 class AggregateLike(Protocol):
-    """What an aggregate is: a subclass of `indelible.Aggregate`, or a class with these members."""
+    """The protocol of an aggregate: `indelible.Aggregate`, or a class with these members."""
 
     version: int
 
     @property
     def changes(self) -> Sequence[Any]:
-        """The events that were recorded, in order."""
+        """The recorded events, in order."""
 
     def evolve(self, event: Any, /) -> Any:
-        """Take in an event."""
+        """Apply an event to the state."""
 
 
 class Given(Generic[Order]):
-    """A domain object to which something has happened; see `given`."""
+    """A domain object with a history of events; see `given`."""
 
     def __init__(
         self, begin: Callable[[], Any], decide: Callable[[Order, Any], tuple[list[Any], Any]]
@@ -60,12 +60,15 @@ class Given(Generic[Order]):
         self._decide = decide
 
     def when(self, command: Order, /) -> Outcome:
-        """Say what is done now.
+        """Run a command.
 
         Args:
             command: for a decider a command; for an aggregate a function that calls its methods.
+
+        Returns:
+            The outcome. Check it with `then` or `raises`.
         """
-        # Outside of what is caught: an error that the history raises is none of the command's.
+        # Outside the try: an error in the history is not an error of the command.
         state = self._begin()
         try:
             events, state = self._decide(command, state)
@@ -75,11 +78,11 @@ class Given(Generic[Order]):
 
 
 class Outcome:
-    """What came of a command: check it with `then` or `raises`.
+    """The outcome of a command. Check it with `then` or `raises`.
 
     Attributes:
-        events: the events that followed.
-        state: the state after them; of an aggregate itself. None where an error was raised.
+        events: the new events.
+        state: the state after them, or the aggregate; None if an error was raised.
         error: the error that was raised, or None.
     """
 
@@ -89,45 +92,54 @@ class Outcome:
         self.error = error
 
     def then(self, *events: Any) -> Outcome:
-        """Check that exactly these events followed, in this order; without any, that none did.
+        """Check that the command gave exactly these events, in this order.
 
-        A `NewEvent` around an event that followed counts only where one is expected.
+        Without arguments, check that it gave no events. If a new event is wrapped in `NewEvent`
+        but plain data is expected, only the data is compared.
+
+        Args:
+            events: the expected events.
+
+        Returns:
+            The outcome itself, for further checks.
 
         Raises:
-            AssertionError: others did, or an error was raised; it shows the fields that differ.
+            AssertionError: the events differ, or an error was raised. The message shows the
+                fields that differ.
         """
         if self.error is not None:
             raise AssertionError(
-                f"expected {_count(events)}, and {shown(self.error)} was raised"
+                f"expected {_count(events)}, but {shown(self.error)} was raised"
             ) from self.error
         if found := difference(events, self.events):
             raise AssertionError(
-                f"expected {_count(events)}, and {_count(self.events)} followed:\n{found}"
+                f"the new events differ: expected {_count(events)}, got {_count(self.events)}:\n"
+                + found
             )
         return self
 
     def raises(self, error: type[Raised], *, match: str | None = None) -> Raised:
-        """Check that an error of a class was raised.
+        """Check that the command raised an error of a class.
 
         Args:
             error: the class.
-            match: a regular expression that stands in the error's text.
+            match: a regular expression to search for in the text of the error.
 
         Returns:
             The error.
 
         Raises:
-            AssertionError: events followed, or another error was raised, or it says something else.
+            AssertionError: no error or another error was raised, or its text does not match.
         """
-        expected = error.__qualname__ + (f" that says {match!r}" if match else "")
+        expected = error.__qualname__ + (f" that matches {match!r}" if match else "")
         if self.error is None:
             events = "\n".join(shown(event) for event in self.events)
             raise AssertionError(
-                f"expected {expected}, and {_count(self.events)} followed:\n{events}".rstrip(":\n")
+                f"expected {expected}, but got {_count(self.events)}:\n{events}".rstrip(":\n")
             )
         if not isinstance(self.error, error) or (match and not re.search(match, str(self.error))):
             raise AssertionError(
-                f"expected {expected}, and {shown(self.error)} was raised"
+                f"expected {expected}, but {shown(self.error)} was raised"
             ) from self.error
         return self.error
 
@@ -137,14 +149,17 @@ def given(subject: DeciderLike[Order, State], /, *events: Any) -> Given[Order]: 
 @overload
 def given(subject: type[Subject], /, *events: Any) -> Given[Callable[[Subject], object]]: ...
 def given(subject: Any, /, *events: Any) -> Given[Any]:
-    """Say what has happened to a domain object, to try what it makes of a command.
+    """Set up a domain object with a history of events, to test a command.
 
     Args:
-        subject: a decider; or the class of an aggregate, which is made without arguments.
-        events: what has happened, in order.
+        subject: a decider, or an aggregate class, which is called without arguments.
+        events: the events of the history, in order.
+
+    Returns:
+        The domain object. Run a command on it with `when`.
 
     Raises:
-        InvalidInput: it is neither, or one that a store would refuse.
+        InvalidInput: `subject` is neither, or a store would reject it.
 
     Example:
         ```python
@@ -158,7 +173,7 @@ def given(subject: Any, /, *events: Any) -> Given[Any]:
     if isinstance(subject, Decider) or (
         isinstance(subject, type) and issubclass(subject, Aggregate)
     ):
-        adapter_of(subject)  # refuses what a store does
+        adapter_of(subject)  # rejects what a store rejects
     if all(callable(getattr(subject, name, None)) for name in _OF_A_DECIDER):
         return Given(
             lambda: _folded(subject, events),
@@ -167,8 +182,8 @@ def given(subject: Any, /, *events: Any) -> Given[Any]:
     if isinstance(subject, type) and callable(getattr(subject, "evolve", None)):
         return Given(lambda: _made(subject, events), _act)
     raise InvalidInput(
-        "given() takes a decider (with decide, evolve and initial_state) or the class of an"
-        f" aggregate (with evolve), not {subject!r}"
+        "given() takes a decider (with decide, evolve and initial_state) or an aggregate class"
+        f" (with evolve), not {subject!r}"
     )
 
 
@@ -186,7 +201,7 @@ def _decide(decider: DeciderLike[Any, Any], state: Any, command: Any) -> tuple[l
     decided = at_once(decider.decide(command, state))
     if isinstance(decider, Decider) and not isinstance(decided, list | tuple):
         raise InvalidInput(  # as handle does
-            f"decide must return a list of events, an empty one for none, not {decided!r}"
+            f"decide must return a list of events (empty for no events), not {decided!r}"
         )
     followed = list(decided) if isinstance(decided, list | tuple) else [decided]
     for event in followed:

@@ -1,7 +1,7 @@
-"""The plugin for pytest: fixtures for tests that need a store.
+"""The pytest plugin: fixtures for tests that need a store.
 
-pytest finds it by itself where Indelible is installed; nothing is started until a test asks for one
-of the fixtures.
+pytest loads it automatically if Indelible is installed. No server is started until a test uses
+one of the fixtures.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from .temporary_stores import FreshStore, FreshStores, fresh_stores
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that says on which database the stores of tests are made."""
+    """Add the option for the database of the test stores."""
     parser.getgroup("indelible").addoption(
         "--indelible-url",
         metavar="URL",
-        help="the database in which stores for tests are made, each in a schema of its own: a"
-        f" postgresql:// or embedded:// URL (default: ${URL_VARIABLE}, else an embedded PostgreSQL"
-        " that is gone afterwards)",
+        help="the database of the test stores, each in its own schema: a postgresql:// or"
+        f" embedded:// URL (default: ${URL_VARIABLE}, else a temporary embedded PostgreSQL)",
     )
 
 
 @pytest.fixture(scope="session")
 def indelible_url(request: pytest.FixtureRequest) -> str | None:
-    """The database in which stores are made; None for an embedded one that is gone afterwards.
+    """The URL of the database for test stores; None for a temporary embedded PostgreSQL.
 
-    Override it for another way to find it.
+    Override this fixture to choose the database in another way.
     """
     given: str | None = request.config.getoption("--indelible-url")
     return given or os.environ.get(URL_VARIABLE) or None
@@ -42,27 +41,27 @@ def indelible_url(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="session")
 def indelible_events() -> Any:
-    """The event classes of `event_store` and `async_event_store`: override it with yours."""
+    """The event classes of `event_store` and `async_event_store`. Override it with your own."""
     return ()
 
 
 @pytest.fixture(scope="session")
 def indelible_stores(indelible_url: str | None) -> Iterator[FreshStores]:
-    """What makes the stores of this run, and keeps them from one test to the next."""
+    """The factory of the stores of this test run. It reuses stores between tests."""
     with fresh_stores(indelible_url) as stores:
         yield stores
 
 
 @pytest.fixture
 def fresh_store(indelible_stores: FreshStores) -> Iterator[FreshStore]:
-    """Where an empty store of this test's own is, for those who open it themselves."""
+    """The URL and schema of an empty store, for tests that open it themselves."""
     with indelible_stores.store() as store:
         yield store
 
 
 @pytest.fixture
 def event_store(fresh_store: FreshStore, indelible_events: Any) -> Iterator[EventStore]:
-    """An empty store of this test's own."""
+    """An open, empty store that only this test uses."""
     with fresh_store.connect(events=indelible_events) as store:
         yield store
 
@@ -71,8 +70,8 @@ def event_store(fresh_store: FreshStore, indelible_events: Any) -> Iterator[Even
 def async_event_store(
     fresh_store: FreshStore, indelible_events: Any
 ) -> AsyncOpening[AsyncEventStore]:
-    """The same for `async` code, to be entered: `async with async_event_store as store:`.
+    """An empty async store. Open it with `async with async_event_store as store:`.
 
-    It is opened on the event loop of the test, whatever runs that.
+    It is opened in the event loop of the test.
     """
     return fresh_store.connect_async(events=indelible_events)

@@ -1,5 +1,5 @@
--- One row: a hash of what a schema is made of: tables with their columns, constraints and triggers,
--- functions, and who may do what with them.
+-- One row: a hash of the definition of a schema: tables with their columns, constraints and
+-- triggers, functions, and their privileges.
 SELECT md5(string_agg(part.text, E'\n' ORDER BY part.text))
 FROM (
     SELECT format('%%s %%s %%s', relations.relname, relations.relkind, relations.relacl) AS text

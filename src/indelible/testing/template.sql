@@ -1,5 +1,5 @@
--- One row: of a new store, the names of the tables that hold rows, and the values of the sequences
--- that belong to none of those (null where one gave none yet), both as JSON.
+-- One row about a new store, as JSON: the names of the tables that have rows, and the values of the
+-- sequences that belong to none of these tables (null if a sequence was never used).
 SELECT
     (
         SELECT coalesce(jsonb_agg(tables.relname), '[]')::text

@@ -1,6 +1,6 @@
-"""Fresh stores for tests, on one server: made once, and emptied before each test.
+"""Fresh stores for tests, on one server. They are created once and emptied before each test.
 
-A new schema costs the database all its definitions; to empty one costs what was written to it.
+Emptying a store is cheaper than creating a schema with all its objects.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from indelible.store.connect import locate
 
 @dataclass(frozen=True, slots=True)
 class FreshStore:
-    """Where the store of a test is: empty when the test begins, and nobody else's.
+    """The URL and schema of an empty store that only one test uses.
 
     Attributes:
         url: the URL of the database.
@@ -48,16 +48,16 @@ class FreshStore:
     schema: str
 
     def connect(self, **options: Any) -> EventStore:
-        """Open it, with the options of `EventStore.connect`."""
+        """Open the store, with the options of `EventStore.connect`."""
         return EventStore.connect(self.url, schema=self.schema, **options)
 
     def connect_async(self, **options: Any) -> AsyncOpening[AsyncEventStore]:
-        """Open it for `async` code, with the options of `AsyncEventStore.connect`."""
+        """Open the store for async code, with the options of `AsyncEventStore.connect`."""
         return AsyncEventStore.connect(self.url, schema=self.schema, **options)
 
 
 class FreshStores:
-    """Makes fresh stores in a database, and hands out each again when its test is over."""
+    """Creates fresh stores in a database, and reuses each one when its test is over."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -67,20 +67,20 @@ class FreshStores:
 
     @contextmanager
     def store(self) -> Iterator[FreshStore]:
-        """Lend an empty store, for a test."""
+        """Return a context manager that lends an empty store to a test."""
         made = self._emptied() or self._make()
         yield FreshStore(self._url, made.schema)
         self._idle.append(made)
 
     def close(self, *, drop: bool) -> None:
-        """End it.
+        """Close the connection.
 
         Args:
-            drop: whether to drop all that was made.
+            drop: whether to drop the schemas that were created.
         """
         if drop:
             if self._connection is not None:
-                self._connection.close()  # a test may have ended it, which only its use would tell
+                self._connection.close()  # a test may have broken it unnoticed
             self._run("SET client_min_messages = warning")
             for schema in self._schemas:
                 name = sql.Identifier(schema)
@@ -91,7 +91,7 @@ class FreshStores:
     def _run(self, statement: Any, parameters: Any = None) -> psycopg.Cursor[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = open_connection(Settings(self._url, "public"))
-            # What a crash leaves of a test's store is of no use to anybody.
+            # Test stores need not survive a crash.
             self._connection.execute("SET synchronous_commit = off; SET lock_timeout = '1s'")
         return self._connection.execute(statement, parameters)
 
@@ -105,7 +105,7 @@ class FreshStores:
         return _Made(schema, tables, sequences, self._shape(schema, tables))
 
     def _emptied(self) -> _Made | None:
-        """Empty one that was used; None where there is none, or tests have done more to it."""
+        """Return an emptied store; None if none is idle, or if a test changed its schema."""
         if not self._idle:
             return None
         made = self._idle.pop()
@@ -124,7 +124,7 @@ class FreshStores:
         return made
 
     def _shape(self, schema: str, tables: str) -> list[Any]:
-        """What a store is made of, and what stands in the tables that are not emptied."""
+        """Return the definition of a store, and the rows of the tables that are not emptied."""
         found = [self._run(_statement("schema_dump"), {"schema": schema}).fetchone()]
         for table in json.loads(tables):
             rows = sql.SQL("SELECT kept::text FROM {} AS kept").format(
@@ -136,7 +136,7 @@ class FreshStores:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A store, and what it was when it was new, as `template.sql` and `schema_dump.sql` say."""
+    """A store and its original definition, from `template.sql` and `schema_dump.sql`."""
 
     schema: str
     tables: str
@@ -146,10 +146,20 @@ class _Made:
 
 @contextmanager
 def fresh_stores(url: str | None) -> Iterator[FreshStores]:
-    """Make stores for tests in a database.
+    """Create stores for tests in a database.
 
     Args:
-        url: the database; None for an embedded PostgreSQL that is gone afterwards.
+        url: the database; None for a temporary embedded PostgreSQL.
+
+    Returns:
+        A context manager that yields the `FreshStores`, and removes the stores at its end.
+
+    Example:
+        ```python
+        with fresh_stores("postgresql://localhost/test") as stores, stores.store() as fresh:
+            with fresh.connect(events=[OrderCreated]) as store:
+                ...
+        ```
     """
     if url is not None:
         found, release = locate(url)
@@ -161,7 +171,7 @@ def fresh_stores(url: str | None) -> Iterator[FreshStores]:
             release()
         return
     folder = Path(tempfile.mkdtemp(prefix="indelible-tests-"))
-    folder.chmod(0o755)  # the server may run under another account, which has to reach it
+    folder.chmod(0o755)  # the server may run under another account and must reach the folder
     try:
         found, release = locate(f"embedded://{folder}/server")
         stores = FreshStores(found)

@@ -1,7 +1,7 @@
--- Nothing. Makes a store that tests have used as it was when it was new: of the settings of this
--- session, testing.schema names it, testing.tables and testing.sequences say what template.sql did.
--- Tables that held something then stay as they are. The owner of a store may switch off what
--- refuses this; no other role can.
+-- No rows. Resets a store that tests have used. The session setting testing.schema names the store;
+-- testing.tables and testing.sequences hold the results of template.sql. Tables that had rows in
+-- the new store are not changed. Only the owner of a store may disable the triggers that reject
+-- TRUNCATE.
 DO $$
 DECLARE
     schema constant text := current_setting('testing.schema');

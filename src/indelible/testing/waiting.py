@@ -1,4 +1,4 @@
-"""Wait until readers have caught up, without sleeping."""
+"""Wait until consumer groups have caught up, without sleeping."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from indelible.store import AsyncEventStore, EventStore
 
 
 def wait_until_caught_up(store: EventStore, *groups: str, timeout: float = 10.0) -> None:
-    """Wait until consumer groups have handled all that is in the log now.
+    """Wait until consumer groups have processed all events that are in the log now.
 
     Args:
         store: the store.
-        groups: their names; without any, all that there are.
-        timeout: seconds to wait at most.
+        groups: the names of the groups; without names, all groups.
+        timeout: the longest wait in seconds.
 
     Raises:
-        GroupNotFound: there is no such group.
-        WaitTimeout: one did not come as far: nobody works for it, or an event holds it back.
+        GroupNotFound: a group does not exist.
+        WaitTimeout: a group did not catch up in time: it has no worker, or an event blocks it.
 
     Example:
         ```python
@@ -37,7 +37,7 @@ async def wait_until_caught_up_async(
     *groups: str,
     timeout: float = 10.0,  # noqa: ASYNC109 - the same as in the other variant
 ) -> None:
-    """Wait until consumer groups have handled what is there; see `wait_until_caught_up`."""
+    """Wait until consumer groups have caught up; see `wait_until_caught_up`."""
     deadline = time.monotonic() + timeout
     position = await store.head()
     for name in groups or [group.name for group in await store.groups()]:

@@ -117,7 +117,7 @@ def test_the_fields_that_differ_are_shown() -> None:
     with pytest.raises(AssertionError) as shown:
         given(opening).when(None).then(Opened(1, (Line("soup", 8), Line("bread", 2))), Canceled(""))
     assert str(shown.value).splitlines() == [
-        "expected 2 events, and one event followed:",
+        "the new events differ: expected 2 events, got one event:",
         "--- expected",
         "+++ actual",
         " Opened",
@@ -144,8 +144,8 @@ def test_an_error_in_the_place_of_events_is_shown_with_its_cause() -> None:
 @pytest.mark.parametrize(
     ("error", "match", "says"),
     [
-        (ValueError, None, "expected ValueError, and NotOpen: an order"),
-        (NotOpen, "delivered", "expected NotOpen that says 'delivered', and NotOpen: an order"),
+        (ValueError, None, "expected ValueError, but NotOpen: an order"),
+        (NotOpen, "delivered", "expected NotOpen that matches 'delivered', but NotOpen: an order"),
     ],
 )
 def test_another_error_than_expected_is_shown(
@@ -156,7 +156,7 @@ def test_another_error_than_expected_is_shown(
 
 
 def test_events_in_the_place_of_an_error_are_shown() -> None:
-    with pytest.raises(AssertionError, match=r"one event followed:\nCanceled\(reason='late'\)"):
+    with pytest.raises(AssertionError, match=r"but got one event:\nCanceled\(reason='late'\)"):
         given(orders, Opened(1)).when(Cancel("late")).raises(NotOpen)
 
 
@@ -233,5 +233,5 @@ def test_what_a_store_would_refuse_is_refused() -> None:
     class Shared(Aggregate[Opened]):
         orders: list[int] = []  # noqa: RUF012 - as it should not be
 
-    with pytest.raises(InvalidInput, match="all its aggregates would share"):
+    with pytest.raises(InvalidInput, match="all aggregates would share"):
         given(Shared)
