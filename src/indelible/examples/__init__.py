@@ -1,1 +1,1 @@
-"""Complete programs: `indelible demo` runs one of them."""
+"""Complete example programs. `indelible demo` runs one of them."""

@@ -1,9 +1,16 @@
-"""Food delivery: two services, ordering and delivery, on one store.
+"""Food delivery: two services, ordering and delivery, on one event store.
 
-Read it in this order: `ordering` (the rules of an order, as a decider) and `delivery` (those of a
-delivery, as an aggregate), `generator` (the file of orders), `business` (what the services do with
-it), `dispatch` (one reacts to the other), `contest` (two threads after the same delivery),
-`pricing` and `hindsight` (what is known ahead, and late), `report` (the tables at the end).
+Read the modules in this order:
+
+- `ordering`: the rules of an order, as a decider.
+- `delivery`: the rules of a delivery, as an aggregate.
+- `generator`: the file of orders.
+- `business`: the two services process the orders.
+- `dispatch`: a consumer group; the delivery service reacts to orders.
+- `contest`: optimistic concurrency; two threads change the same delivery.
+- `projections`: three read models.
+- `pricing` and `hindsight`: facts recorded in advance, and late corrections.
+- `report`: the tables at the end.
 """
 
 from .program import main

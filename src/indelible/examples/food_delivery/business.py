@@ -1,4 +1,4 @@
-"""What the two services do with the orders of a file: each order lives through its course."""
+"""The two services: they process the orders of a file from creation to delivery."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .generator import OrderLine
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one order."""
+    """The result of one order."""
 
     order_id: UUID
     delivery_id: UUID
@@ -30,13 +30,13 @@ class Outcome:
 
 
 class Business(AbstractContextManager["Business"]):
-    """The services: each has its channel and its events, all have the one store."""
+    """The services. Each has its own channel and event classes; all share one store."""
 
     def __init__(self, url: str | None, schema: str, workers: int) -> None:
         self._workers = workers
         open_orders = projections.OpenOrders(schema)
         with ExitStack() as stack:
-            # Nothing is lost or invented where threads outnumber connections: they wait.
+            # If there are more threads than connections, threads wait for a free connection.
             options = {"url": url, "schema": schema, "migrate": True, "pool_size": workers}
             self.orders = stack.enter_context(
                 EventStore.connect(
@@ -50,7 +50,7 @@ class Business(AbstractContextManager["Business"]):
             self.deliveries = stack.enter_context(
                 EventStore.connect(
                     **options,  # type: ignore[arg-type]
-                    # Its own events, and the one of the other service that it reacts to.
+                    # Its own events, and the event of the other service that it reacts to.
                     events=delivery.DeliveryEvent | ordering.OrderCreated,
                     channel=delivery.CHANNEL,
                     inline=[open_orders],
@@ -78,13 +78,13 @@ class Business(AbstractContextManager["Business"]):
         self._open.close()
 
     def live_through(self, lines: Sequence[OrderLine]) -> Iterator[Outcome]:
-        """Let each order live through its course, several at once; yield what became of it."""
+        """Process the orders, several at once, and yield the result of each."""
         with ThreadPoolExecutor(self._workers) as threads:
             placed = list(threads.map(self.place, lines))
             if not placed:
                 return
-            # Meanwhile the delivery service has created deliveries; here we wait for the last one,
-            # so that we read what our own writes have led to.
+            # The delivery service creates deliveries in the background. Wait for the last one, to
+            # read our own writes.
             self.deliveries.wait_for(GROUP, max(position for _, position in placed), timeout=300)
             courses = [
                 threads.submit(self.take_course, order_id, line)
@@ -99,7 +99,7 @@ class Business(AbstractContextManager["Business"]):
         command = ordering.CreateOrder(
             order_id, line.customer, line.address, line.restaurant, line.items, line.ordered_at
         )
-        # With an id of its own the command is safe to send again: it is carried out once.
+        # command_id makes the command idempotent: a retry returns the first result.
         handled = self.orders.handle(
             ordering.stream_of(order_id), ordering.orders, command, command_id=order_id
         )
@@ -107,7 +107,7 @@ class Business(AbstractContextManager["Business"]):
         return order_id, handled.result.position
 
     def take_course(self, order_id: UUID, line: OrderLine) -> Outcome:
-        """Let the delivery of a placed order live through its course."""
+        """Process the delivery of a placed order."""
         delivery_id = delivery.id_for(order_id)
         conflicts = 0
 

@@ -1,7 +1,7 @@
-"""Two threads after the same delivery: one cancels it, the other picks it up.
+"""Optimistic concurrency: one thread cancels a delivery while another picks it up.
 
-Both load it, and both decide on the version that they see. One append wins; the other is refused,
-and `handle` reads what happened meanwhile and decides anew.
+Both threads load the delivery and decide based on the same version. One append succeeds; the other
+is rejected. `handle` then reads the newer events and decides again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from .delivery import Delivery, DeliveryRule, stream_of
 
 
 def cancel_and_pick_up(store: EventStore, delivery_id: UUID, reason: str) -> int:
-    """Cancel a delivery and pick it up at once, on two threads.
+    """Cancel a delivery and pick it up at the same time, in two threads.
 
     Returns:
-        How many conflicts were met. At least one: both threads load before either appends.
+        The number of conflicts. It is at least one, because both threads load before either
+        appends.
     """
     both_have_loaded = Barrier(2, timeout=60)
     met = []
@@ -34,12 +35,12 @@ def cancel_and_pick_up(store: EventStore, delivery_id: UUID, reason: str) -> int
             if is_first:
                 both_have_loaded.wait()
             else:
-                met.append(act)  # this thread was refused, and decides on what it sees now
+                met.append(act)  # the append of this thread was rejected, and it decides again
             is_first = False
             act(delivery)
 
-        # What is right at first may be against the rules by now: a canceled delivery is not
-        # picked up. One that was picked up can still be canceled.
+        # The second decision may break a rule: a canceled delivery cannot be picked up. A
+        # delivery that was picked up can still be canceled.
         with suppress(DeliveryRule):
             store.handle(stream_of(delivery_id), Delivery, command)
 

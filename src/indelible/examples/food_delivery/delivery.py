@@ -42,7 +42,7 @@ class DeliveryDelivered:
 
 @dataclass(frozen=True)
 class DeliveryTimeCorrected:
-    """It was delivered at the valid time of this event, and not when it was told."""
+    """A correction: the valid time of this event is the true time of delivery."""
 
     reason: str
 
@@ -72,11 +72,11 @@ class State(Enum):
 
 
 class DeliveryRule(Exception):
-    """What was asked for is against the rules of a delivery."""
+    """A command breaks a rule of deliveries."""
 
 
 class Delivery(Aggregate[DeliveryEvent]):
-    """A delivery, as its events tell it: methods check the rules and record what happens."""
+    """A delivery. Its methods check the rules and record events."""
 
     state: State = State.MISSING
     courier: str | None = None
@@ -84,7 +84,7 @@ class Delivery(Aggregate[DeliveryEvent]):
 
     def create(self, delivery_id: UUID, order_id: UUID, address: str) -> None:
         if self.state is not State.MISSING:
-            raise DeliveryRule("a delivery is created once")
+            raise DeliveryRule("the delivery already exists")
         self.record(DeliveryCreated(delivery_id, order_id, address))
 
     def assign(self, courier: str) -> None:
@@ -94,13 +94,13 @@ class Delivery(Aggregate[DeliveryEvent]):
     def prepare(self, kitchen: str) -> None:
         self._must_be(State.OPEN, "be prepared")
         if self.is_prepared:
-            raise DeliveryRule("the food is prepared already")
+            raise DeliveryRule("the food is already prepared")
         self.record(DeliveryPrepared(kitchen))
 
     def pick_up(self) -> None:
         self._must_be(State.OPEN, "be picked up")
         if self.courier is None:
-            raise DeliveryRule("nobody is assigned to pick it up")
+            raise DeliveryRule("a delivery without a courier cannot be picked up")
         if not self.is_prepared:
             raise DeliveryRule("the food is not prepared yet")
         self.record(DeliveryPickedUp(self.courier))
@@ -111,12 +111,12 @@ class Delivery(Aggregate[DeliveryEvent]):
 
     def correct_time(self, moment: datetime, reason: str) -> None:
         if self.state is not State.DELIVERED:
-            raise DeliveryRule("only what was delivered has a time of delivery")
+            raise DeliveryRule("only a completed delivery has a time of delivery")
         self.record(DeliveryTimeCorrected(reason), valid_at=moment)
 
     def cancel(self, reason: str) -> None:
         if self.state is State.DELIVERED:
-            raise DeliveryRule("nobody cancels a delivered delivery")
+            raise DeliveryRule("a completed delivery cannot be canceled")
         if self.state is not State.PICKED_UP:
             self._must_be(State.OPEN, "be canceled")
         self.record(DeliveryCanceled(reason))
@@ -144,7 +144,7 @@ class Delivery(Aggregate[DeliveryEvent]):
 
 
 def id_for(order_id: UUID) -> UUID:
-    """The id of the delivery of an order: the same whoever asks, and however often."""
+    """Return the id of the delivery of an order. The same order always gives the same id."""
     return uuid5(order_id, "delivery")
 
 
@@ -155,9 +155,9 @@ def stream_of(delivery_id: UUID) -> str:
 def delivered_at(
     store: EventStore, delivery_id: UUID, known: datetime | None = None
 ) -> datetime | None:
-    """When it was delivered, by what was known at a moment; None where it was not yet told."""
+    """Return the time of delivery, as known at a time; None if it was not recorded by then."""
     found = None
     for event in store.read(stream_of(delivery_id), as_of=known):
         if isinstance(event.data, DeliveryDelivered | DeliveryTimeCorrected):
-            found = event.valid_at  # of two that tell, the one recorded later knows better
+            found = event.valid_at  # a later correction replaces it
     return found

@@ -1,8 +1,8 @@
 """The delivery service reacts to the orders of the ordering service, through a consumer group.
 
-No event bus stands in between: the group follows the log that both services share. A delivery is
-created in the transaction that finishes the event, so that each order gets exactly one, whoever
-crashes when.
+There is no event bus: the group follows the log that both services share. The delivery is created
+in the transaction that acks the event. Therefore each order gets exactly one delivery, even after
+a crash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GROUP = "delivery"
 
 
 class Dispatch:
-    """A worker of the group, with several threads; a context manager that stops it."""
+    """A worker of the group, with several threads. Use it as a context manager to stop it."""
 
     def __init__(self, store: EventStore, threads: int) -> None:
         group = store.group(GROUP)

@@ -1,4 +1,4 @@
-"""The file of orders that the demo lives through: made from a seed, the same every time."""
+"""Generate the file of orders for the demo. The same seed gives the same file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 from .ordering import Item
 
 Course = Literal["delivered", "canceled", "contested"]
-"""What is to become of an order: contested ones are canceled and picked up at once."""
+"""The planned course of an order. Contested orders are canceled and picked up at the same time."""
 
 _COURSES: tuple[Course, ...] = ("delivered", "canceled", "contested")
 _NAMES = ("Ann", "Boris", "Chiara", "Deniz", "Emil", "Fatima", "Goran", "Hanna", "Ivo", "Jamila")
@@ -45,7 +45,7 @@ class OrderLine(msgspec.Struct, frozen=True):
 
 
 def write_orders(path: Path, *, orders: int, seed: int) -> None:
-    """Write a file of orders, one JSON object a line."""
+    """Write a file of orders, one JSON object per line."""
     random = Random(seed)
     with path.open("wb") as file:
         for number in range(orders):

@@ -1,4 +1,4 @@
-"""The same questions, as of three moments: what was believed, and what turned out since."""
+"""Bitemporal queries: the same questions, with the knowledge of three different times."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .business import Business
 
 
 def tell(console: Console, business: Business, delivery_id: UUID) -> None:
-    """Announce a discount, correct the time of a delivery, and ask as of before and after each.
+    """Announce a discount and correct a delivery time, then query as of before and after each.
 
     Args:
         console: where to print.
         business: the services.
-        delivery_id: a delivery that was delivered.
+        delivery_id: a completed delivery.
     """
     stream = f"dish-{uuid4()}"
     with business.prices.writing(pricing.Dish, stream) as dish:

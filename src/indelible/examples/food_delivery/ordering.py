@@ -1,7 +1,7 @@
 """The ordering service: the rules of an order, as a decider.
 
-A command is what is asked for, an event what happened. `decide` says which events follow from a
-command, `evolve` what an event makes of the order; both are plain functions, tried without a store.
+A command is a request; an event is a fact. `decide` returns the events that follow from a command.
+`evolve` applies an event to the order. Both are plain functions, so tests need no store.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Item:
     price: Decimal
 
 
-# What is asked for
+# Commands
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CancelOrder:
 OrderCommand = CreateOrder | TipCourier | CancelOrder
 
 
-# What happened
+# Events
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class OrderCanceled:
 OrderEvent = OrderCreated | OrderTipped | OrderCanceled
 
 
-# What is
+# State
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,26 @@ class Order:
 
 
 class OrderRule(Exception):
-    """What was asked for is against the rules of an order."""
+    """A command breaks a rule of orders."""
 
 
 def decide(command: OrderCommand, order: Order) -> list[OrderEvent]:
     match command:
         case CreateOrder() if order.is_created:
-            raise OrderRule("an order is created once")
+            raise OrderRule("the order already exists")
         case CreateOrder(items=()):
-            raise OrderRule("an order has at least one item")
+            raise OrderRule("an order must have at least one item")
         case CreateOrder(order_id, customer, address, restaurant, items, ordered_at):
             total = sum((item.price * item.quantity for item in items), Decimal(0))
             return [OrderCreated(order_id, customer, address, restaurant, items, total, ordered_at)]
         case TipCourier() if order.is_canceled:
-            raise OrderRule("nobody tips for a canceled order")
+            raise OrderRule("a canceled order cannot be tipped")
         case TipCourier(amount) if amount <= 0:
-            raise OrderRule("a tip is more than nothing")
+            raise OrderRule("a tip must be more than 0")
         case TipCourier(amount):
             return [OrderTipped(amount)]
         case CancelOrder() if order.is_canceled:
-            raise OrderRule("the order is canceled already")
+            raise OrderRule("the order is already canceled")
         case CancelOrder(reason):
             return [OrderCanceled(reason)]
         case _:

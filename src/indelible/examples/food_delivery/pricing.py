@@ -1,7 +1,7 @@
-"""The pricing service: what a dish costs, known ahead; and what was believed of it when.
+"""The pricing service: prices with a valid time, recorded in advance.
 
-A price is a fact with a valid time: the Black Friday discount is recorded weeks before it holds,
-and its end with it. Nobody has to remember to switch it on.
+A price is a fact with a valid time. The Black Friday discount and its end are recorded weeks
+before they hold, so that no job has to switch them on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PriceEvent = DishPriced | DiscountSet
 
 
 class Dish(Aggregate[PriceEvent]):
-    """A dish, and what it costs."""
+    """A dish and its price."""
 
     full_price: Decimal | None = None
     percent: int = 0
@@ -44,7 +44,7 @@ class Dish(Aggregate[PriceEvent]):
         self.record(DishPriced(price))
 
     def announce(self, discount: DiscountSet, begins: datetime) -> None:
-        """Set a discount for the day that begins then."""
+        """Record a discount for the day that starts at `begins`."""
         self.record(discount, valid_at=begins)
         ends = DiscountSet(f"end of {discount.name}", 0)
         self.record(ends, valid_at=begins + timedelta(days=1))
@@ -62,12 +62,12 @@ class Dish(Aggregate[PriceEvent]):
 def price_at(
     store: EventStore, stream: str, moment: datetime, known: datetime | None = None
 ) -> Decimal | None:
-    """What a dish costs at a moment, by what was known at another; None where nothing was."""
+    """Return the price of a dish at a time, as known at another time; None if it had no price."""
     return store.load(stream, Dish, valid_at=moment, as_of=known).price
 
 
 def black_friday(after: datetime) -> datetime:
-    """The first Black Friday (the day after the fourth Thursday of November) after a moment."""
+    """Return the first Black Friday (the day after November's fourth Thursday) after a time."""
     for year in (after.year, after.year + 1):
         november = datetime(year, 11, 1, tzinfo=UTC)
         fourth_thursday = november + timedelta(days=(3 - november.weekday()) % 7 + 21)

@@ -1,4 +1,4 @@
-"""The demo from beginning to end."""
+"""Run the demo."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def main(
     schema: str = "indelible_demo",
     file: Path | None = None,
 ) -> None:
-    """Run the demo, and print what came of it.
+    """Run the demo and print the results.
 
-    It may be run again: new orders come beside those of earlier runs.
+    Each run adds new orders to those of earlier runs.
 
     Args:
-        orders: how many orders to make.
-        seed: what they are made from.
-        workers: how many threads work on them.
-        url: where the database is; by default `$INDELIBLE_URL`, else an embedded PostgreSQL.
-        schema: where the demo's store lives, made where it is missing.
-        file: a file of orders to use instead of making one.
+        orders: the number of orders to generate.
+        seed: the seed of the random generator.
+        workers: the number of threads.
+        url: the database; by default `$INDELIBLE_URL`, else the embedded PostgreSQL.
+        schema: the schema of the demo's store. It is created if it does not exist.
+        file: a file of orders to use instead of generated ones.
 
     Raises:
-        IndelibleError: what was stored is not what was done.
+        IndelibleError: the stored events do not match the results.
     """
     console = Console()
     with (
@@ -76,7 +76,7 @@ def main(
         soft_wrap=True,
     )
     if not agrees:
-        raise IndelibleError("the store does not agree with what was done: please report it")
+        raise IndelibleError("the stored events do not match the results: please report this bug")
 
 
 def _progress(console: Console) -> Progress:

@@ -1,4 +1,4 @@
-"""Three read models: one kept by each append, one that follows the log, one folded when asked."""
+"""Three read models: an inline, an async and a live projection."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from . import delivery, ordering
 
 
 class OpenOrders(TableProjection):
-    """Inline, in a table of the example's own: orders that are neither delivered nor canceled.
+    """Inline, in its own table: orders that are neither delivered nor canceled.
 
-    Its events are named and not given as classes, since it is kept by both services. What a service
-    has no class for is `unregistered` there.
+    Both services update it, and neither has the classes of all its events. Therefore it names the
+    event types; types without a class are marked with `unregistered`.
     """
 
     name = "open-orders"
@@ -38,7 +38,7 @@ class OpenOrders(TableProjection):
         self._schema = schema
 
     def prepare(self, store: EventStore) -> None:
-        """Make the table, if it is not there."""
+        """Create the table if it does not exist."""
         with store.transaction() as transaction:
             self._execute(
                 transaction.connection,
@@ -46,7 +46,7 @@ class OpenOrders(TableProjection):
             )
 
     def count(self, store: EventStore) -> int:
-        """Ask how many there are."""
+        """Return the number of open orders."""
         with store.transaction() as transaction:
             rows = self._execute(transaction.connection, "SELECT count(*) FROM open_orders")
             return int(rows.fetchone()[0])
@@ -73,7 +73,7 @@ class OpenOrders(TableProjection):
         self._execute(connection, "DELETE FROM open_orders WHERE delivery_id = %s", delivery_id)
 
     def _execute(self, connection: Any, statement: str, *parameters: object) -> Any:
-        # The store's connections know no schema of ours; until the transaction ends they do.
+        # Set the search_path of the store's connection until the transaction ends.
         connection.execute("SELECT set_config('search_path', %s, true)", [self._schema])
         return connection.execute(statement, parameters)
 
@@ -85,7 +85,7 @@ class Score:
 
 
 class CourierLeaderboard(DocumentProjection[Score]):
-    """Async: a document for each courier, of the events of many streams."""
+    """Async: one document per courier, from the events of many streams."""
 
     name = "courier-leaderboard"
 
@@ -110,7 +110,7 @@ class TakenOut:
 
 
 class Baskets(DocumentProjection[dict[str, int]]):
-    """Live: how many of each dish are in a basket, now or as of any time; nothing is kept."""
+    """Live: the dishes in a basket, now or as of any time. Nothing is stored."""
 
     name = "baskets"
 
@@ -126,16 +126,16 @@ class Baskets(DocumentProjection[dict[str, int]]):
 
 
 def tell(console: Console, deliveries: EventStore, url: str | None, schema: str) -> bool:
-    """Ask all three.
+    """Query all three read models and print the results.
 
     Args:
         console: where to print.
         deliveries: the store of the delivery service.
-        url: where the database is.
-        schema: where the store lives.
+        url: the database.
+        schema: the schema of the store.
 
     Returns:
-        Whether what the first two say is what the log says.
+        Whether the first two read models agree with the log.
     """
     still_open = OpenOrders(schema).count(deliveries)
     counts = {
@@ -150,7 +150,7 @@ def tell(console: Console, deliveries: EventStore, url: str | None, schema: str)
 
     with EventStore.connect(url, schema=schema, events=PutIn | TakenOut) as store:
         basket, yesterday = f"basket-{uuid4()}", datetime.now(UTC) - timedelta(days=1)
-        # Filled the day before yesterday on a phone that was offline, and told only now.
+        # Filled the day before yesterday on a phone that was offline, but recorded only now.
         filled = [
             NewEvent("PutIn", PutIn(dish), valid_at=yesterday - timedelta(days=1))
             for dish in ("Margherita", "Tiramisu")

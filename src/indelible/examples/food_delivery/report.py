@@ -1,4 +1,4 @@
-"""The tables at the end, and whether the store agrees with the file."""
+"""Print the tables at the end, and check the store against the file of orders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(console: Console, outcomes: Sequence[Outcome], events: int, seconds: flo
     table.add_row("deliveries contested by two threads", f"{len(contested):,}")
     conflicts = sum(outcome.conflicts for outcome in contested)
     table.add_row("conflicts met (WrongExpectedVersion)", f"{conflicts:,}")
-    table.add_row("conflicts resolved (loaded, decided anew)", f"{conflicts:,}")
+    table.add_row("conflicts resolved (loaded, decided again)", f"{conflicts:,}")
     table.add_row("orders canceled", f"{sum(outcome.is_canceled for outcome in outcomes):,}")
     console.print(table)
 
@@ -80,7 +80,7 @@ def check(
     lines: Sequence[OrderLine],
     outcomes: Sequence[Outcome],
 ) -> bool:
-    """Read all that was stored, and compare it with the file and with what the services said."""
+    """Load all orders and deliveries, and compare them with the file and with the results."""
     total = tips = Decimal(0)
     wrong = 0
     for outcome in outcomes:
@@ -98,7 +98,7 @@ def check(
     console.print(
         f"Rebuilt from events: {len(outcomes):,} orders over {total:,.2f} and {tips:,.2f} of tips"
         f" (the file: {of_file:,.2f} and {tips_of_file:,.2f}), {wrong} contradictions: "
-        + ("all as told." if agrees else "NOT as told."),
+        + ("all results match." if agrees else "the results do NOT match."),
         highlight=False,
         soft_wrap=True,
     )
