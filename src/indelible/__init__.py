@@ -1,8 +1,19 @@
 """Indelible: an event store for Python on PostgreSQL.
 
-Start with `EventStore.connect` or `AsyncEventStore.connect`. What most programs need is here; the
-rest is in its package: `indelible.errors`, `.streams`, `.subscriptions`, `.consumer_groups`,
-`.projections`, `.aggregates`, `.dcb`, `.bulk_import`, `.admin`, `.testing`.
+Start with `EventStore.connect` or `AsyncEventStore.connect`. This module exports the names that
+most programs need. The other names are in the packages `indelible.errors`, `.streams`,
+`.subscriptions`, `.consumer_groups`, `.projections`, `.aggregates`, `.dcb`, `.bulk_import`,
+`.admin` and `.testing`.
+
+Example:
+    ```python
+    from indelible import NO_STREAM, EventStore
+
+    with EventStore.connect(events=[OrderCreated]) as store:
+        store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
+        for event in store.read("order-17"):
+            print(event.version, event.type, event.data)
+    ```
 """
 
 from importlib.metadata import version as _version

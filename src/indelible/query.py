@@ -1,4 +1,4 @@
-"""Values: which events to read."""
+"""Values: queries, and conditions for appends."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .events import RecordedEvent
 
 
 class Unregistered(str):
-    """The name of an event type that needs no class; see `unregistered`."""
+    """The name of an event type that needs no registered class; see `unregistered`."""
 
     __slots__ = ()
 
 
 def unregistered(event_type: str) -> str:
-    """Say that the events of a type are meant although no class is registered for it.
+    """Mark the name of an event type that has no registered class.
 
-    Where event classes are registered, a name of a type that is none of theirs is refused: most
-    often it is misspelt. What is said in this way is let through.
+    A store with event classes rejects names of types without a class, because most of them are
+    misspelt. A marked name is accepted.
 
     Args:
-        event_type: the name.
+        event_type: the name of the event type.
 
     Returns:
-        The name, for `Query(types=…)`, `@handles(…)` and `@app.on(…)`.
+        The marked name, for `Query(types=…)`, `@handles(…)` and `@app.on(…)`.
 
     Raises:
-        InvalidInput: it is no name.
+        InvalidInput: the name is empty, or not valid text.
 
     Example:
         ```python
@@ -43,7 +43,14 @@ def unregistered(event_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QueryItem:
-    """One alternative of a query: all that it names must hold."""
+    """One alternative of a query. An event must satisfy all its criteria.
+
+    Attributes:
+        types: the event must have one of these types; empty for any type.
+        tags: the event must have all of these tags.
+        channel: the event must be in a stream of this channel; None for any.
+        stream_prefix: the name of the stream must start with this text; None for any.
+    """
 
     types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -51,7 +58,7 @@ class QueryItem:
     stream_prefix: str | None = None
 
     def matches(self, event: RecordedEvent) -> bool:
-        """Whether all that is named holds for an event."""
+        """Return whether an event satisfies all criteria."""
         return (
             (not self.types or event.type in self.types)
             and all(tag in event.tags for tag in self.tags)
@@ -62,18 +69,19 @@ class QueryItem:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Query:
-    """Which events: any of the types, all of the tags, the channel and the stream's prefix.
+    """Select events by type, tags, channel and stream prefix.
 
-    Queries joined by `|` match what any of them matches. `Query()` matches every event.
+    An event must satisfy all arguments. Join queries with `|` to match events that satisfy any of
+    them. `Query()` matches every event.
 
     Args:
-        types: names of event types, or one name; any of them.
-        tags: labels `key:value`, or one; all of them.
-        channel: the service that owns the stream.
-        stream_prefix: what the stream's name starts with.
+        types: one or more names of event types. The event must have one of them.
+        tags: one or more tags `key:value`. The event must have all of them.
+        channel: the channel of the stream.
+        stream_prefix: the start of the stream's name.
 
     Raises:
-        InvalidInput: something that is no text, or empty.
+        InvalidInput: an argument is empty, or not text.
 
     Example:
         ```python
@@ -99,13 +107,17 @@ class Query:
         object.__setattr__(self, "items", (item,))
 
     def __or__(self, other: Query) -> Query:
-        """Match what either of the two matches."""
+        """Return a query that matches the events of either query."""
         if not isinstance(other, Query):
             return NotImplemented
         return _of_items(self.items + other.items)
 
     def with_types(self, also_called: Callable[[str], Iterable[str]]) -> Query:
-        """Give the same query with other names in the place of each type; at least one for each."""
+        """Return the query with each type replaced by other names.
+
+        Args:
+            also_called: returns the names for a type; at least one.
+        """
         return _of_items(
             replace(item, types=tuple(sorted({n for t in item.types for n in also_called(t)})))
             for item in self.items
@@ -113,26 +125,26 @@ class Query:
 
     @property
     def matches_everything(self) -> bool:
-        """Whether some alternative names nothing, so that every event matches."""
+        """Whether the query matches every event, because an alternative has no criteria."""
         return QueryItem() in self.items
 
     def matches(self, event: RecordedEvent) -> bool:
-        """Whether an event is among those that the query names, as the store would say."""
+        """Return whether the query matches an event, by the same rules as in the store."""
         return any(item.matches(event) for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyMarker:
-    """What a decision has seen of the log: the `after` of an `AppendCondition`.
+    """The events that a decision has seen. Pass it as `after` to an `AppendCondition`.
 
-    Everything up to the head was settled when it read; above it some events were there already,
-    and those are not held against it, while anything else that stands there is.
+    The decision has seen all matching events up to `head`, and those after it that are in `seen`.
+    Any other matching event after `head` makes the condition fail.
 
     Attributes:
-        head: the settled position before it read.
-        seen: the positions above the head of the matching events that it read.
-        epoch: the epoch of the log that it read; None if that is not known.
-        event_id: the id of the event at the head; None if there is none, or it is not known.
+        head: the settled position before the read.
+        seen: the positions of the matching events after `head` that were read.
+        epoch: the epoch of the log that was read; None if it is not known.
+        event_id: the id of the event at `head`; None if there is none or it is not known.
     """
 
     head: int
@@ -143,19 +155,19 @@ class ConsistencyMarker:
 
 @dataclass(frozen=True, slots=True)
 class AppendCondition:
-    """Append only if no event that matches a query stands after what was seen.
+    """Append only if no event after `after` matches a query.
 
-    The rule of a Dynamic Consistency Boundary (https://dcb.events). It holds under any
-    concurrency; only decisions whose queries and events share tags wait for each other.
+    This is the append condition of a Dynamic Consistency Boundary (https://dcb.events). It holds
+    under any concurrency. Only decisions whose queries and events share tags wait for each other.
 
     Args:
-        query: which events would change the decision. Name tags in it: an item without tags makes
-            all appends wait for this one.
-        after: the marker of `read_matching`, or a position that was a head (0: no such event at
-            all).
+        query: the events that would change the decision. Use tags: an alternative without tags
+            makes all other appends wait for this one.
+        after: the marker of `read_matching`, or a position that was a head. With 0, no event in
+            the whole log may match.
 
     Raises:
-        InvalidInput: the query is none, or `after` is neither marker nor position.
+        InvalidInput: `query` is not a `Query`, or `after` is neither a marker nor a position.
 
     Example:
         ```python
@@ -172,13 +184,13 @@ class AppendCondition:
         after: object = self.after
         if not isinstance(after, ConsistencyMarker) and not is_integer(after):
             raise InvalidInput(
-                "after of a condition must be a marker, or a position that was a head, not"
-                f" {after!r}"
+                "after of a condition must be a ConsistencyMarker, or a position that was a head,"
+                f" not {after!r}"
             )
 
     @property
     def marker(self) -> ConsistencyMarker:
-        """What was seen, as a marker."""
+        """The value of `after` as a marker."""
         return (
             self.after
             if isinstance(self.after, ConsistencyMarker)
@@ -194,7 +206,7 @@ def _of_items(items: Iterable[QueryItem]) -> Query:
 
 def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:
     if not isinstance(value, Iterable):
-        raise InvalidInput(f"{field} of a query must be text or a list of it, not {value!r}")
+        raise InvalidInput(f"{field} of a query must be text or a list of text, not {value!r}")
     values = (value,) if isinstance(value, str) else tuple(value)
     return tuple(sorted({_name(field, name) for name in values}))
 
@@ -202,7 +214,7 @@ def _names(field: str, value: str | Sequence[str]) -> tuple[str, ...]:
 def _name(field: str, value: object) -> str:
     if not isinstance(value, str) or not value or UNSTORABLE.search(value):
         raise InvalidInput(
-            f"{field} of a query must be text that is not empty, without NUL and half surrogate"
-            f" pairs, not {value!r}"
+            f"{field} of a query must be non-empty text without NUL and lone surrogates, not"
+            f" {value!r}"
         )
     return value

@@ -1,4 +1,4 @@
-"""Append: methods of the store."""
+"""Store methods that append."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base_async import AsyncStoreBase
 
 
 class AsyncAppendMethods(AsyncStoreBase):
-    """The part of an `AsyncEventStore` that appends."""
+    """The methods of an `AsyncEventStore` that append."""
 
     async def append(
         self,
@@ -25,34 +25,35 @@ class AsyncAppendMethods(AsyncStoreBase):
         channel: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AppendResult:
-        """Append events to the end of a stream: all of them, or none.
+        """Append events to the end of a stream, all or none.
 
-        A retry with the same event ids (`NewEvent.id`) is safe: it stores nothing twice and
-        returns the first result with `idempotent=True`.
+        Appends are idempotent: a retry with the same event ids (`NewEvent.id`) stores nothing
+        twice and returns the first result with `idempotent=True`.
 
         Args:
-            stream: the stream, 1 to 255 characters. None for events that belong to no stream, for
-                those who work with tags alone: each gets one of its own, `event-<id>`.
-            events: one or many, in order: instances of registered classes, or `NewEvent`.
-            expected: what you believe the stream's last version to be: the version you read (-1
-                for a stream never written), `NO_STREAM`, `STREAM_EXISTS` or `ANY`. It may be left
-                out only where there is a condition, or no stream.
-            condition: what must not stand in the log, one or several; see `AppendCondition`.
-            channel: the service that owns the stream; fixed by the first append. By default the
-                store's channel, else the stream's name up to the first `-`.
-            metadata: what is known about all of these events; an event's own wins.
+            stream: the stream, 1 to 255 characters. With None, each event gets its own stream,
+                `event-<id>`; use it for events that you only find by their tags.
+            events: one or many events, in order: instances of registered classes, or `NewEvent`.
+            expected: the version that you expect the stream to have (optimistic concurrency): the
+                version you read (-1 if the stream does not exist), `NO_STREAM`, `STREAM_EXISTS` or
+                `ANY`. You may omit it only with a `condition` or without a stream.
+            condition: one or several append conditions; see `AppendCondition`.
+            channel: the channel of the stream, usually the service that owns it. The first append
+                fixes it. By default the channel of the store, else the stream's name up to the
+                first `-`.
+            metadata: metadata for all of these events. The metadata of an event takes precedence.
 
         Returns:
-            The facts of the last event.
+            The result. For several events it describes the last one.
 
         Raises:
             WrongExpectedVersion: the stream is at another version.
-            AppendConditionFailed: an event stands in the way of the condition.
-            StreamClosed: the stream takes no more events.
+            AppendConditionFailed: an event conflicts with the condition.
+            StreamClosed: the stream is closed.
             ChannelMismatch: the stream belongs to another channel.
-            DuplicateEvent: an event id is in the store already, and this is no exact retry.
+            DuplicateEvent: an event id is already stored, and this is not an exact retry.
             InvalidInput: an argument is wrong; nothing was sent.
-            ConnectionLost: the connection broke and could not be made again in time.
+            ConnectionLost: the connection broke and could not be restored in time.
 
         Example:
             ```python
@@ -78,18 +79,19 @@ class AsyncAppendMethods(AsyncStoreBase):
         *,
         condition: AppendCondition | Sequence[AppendCondition] | None = None,
     ) -> list[AppendResult]:
-        """Append to several streams in one transaction: all of it, or nothing.
+        """Append to several streams in one transaction: all events or none.
 
         Args:
-            appends: the parts; their order is the order in the log. A part without events is a
-                pure check of its stream's version.
-            condition: what must not stand in the log, one or several; see `AppendCondition`.
+            appends: one `StreamAppend` per stream. Their order is the order in the log. One
+                without events only checks the version of its stream.
+            condition: one or several append conditions; see `AppendCondition`.
 
         Returns:
-            A result for each part.
+            One result per `StreamAppend`, in order.
 
         Raises:
-            WrongExpectedVersion: with every check that failed in `conflicts`.
+            WrongExpectedVersion: a stream is at another version. `conflicts` has all failed
+                checks.
             AppendConditionFailed, StreamClosed, ChannelMismatch, DuplicateEvent, InvalidInput,
                 ConnectionLost: as for `append`.
 

@@ -1,5 +1,5 @@
 # Generated from dcb_async.py; do not edit.
-"""Decide across streams: methods of the store."""
+"""Store methods that decide across streams (Dynamic Consistency Boundary)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ Deciding: TypeAlias = AbstractContextManager[Decision[States]]
 
 
 class DecisionMethods(StoreBase):
-    """The part of an `EventStore` that decides across streams."""
+    """The methods of an `EventStore` that decide across streams."""
 
     def read_matching(self, query: Query) -> MatchingEvents:
-        """Read what a decision is made on: every visible event that matches a query.
+        """Read all visible events that match a query, as the basis of a decision.
 
-        Not only up to the head: the append condition that takes the result's `marker` holds all
-        against the decision that was not read. All comes at once, in one round trip; name tags in
-        the query, which an index leads to.
+        The result includes events after the head. An append condition with the `marker` of the
+        result fails if any other matching event exists. All events are read in one round trip.
+        Use tags in the query, because tags have an index.
 
         Args:
-            query: which events.
+            query: the events to read.
 
         Returns:
             The events, in order of position, and the marker.
 
         Raises:
-            InvalidInput: the query is none.
+            InvalidInput: `query` is not a `Query`.
             UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
@@ -78,19 +78,19 @@ class DecisionMethods(StoreBase):
     def read_states(self, *models: DecisionModel[Any]) -> tuple[Any, ...]: ...
 
     def read_states(self, *models: DecisionModel[Any]) -> tuple[Any, ...]:
-        """Read the states of decision models, without a decision: for a form, or a report.
+        """Read the states of decision models without a decision, for example for a form.
 
         Args:
-            models: the models. All of them are read at once, in one round trip.
+            models: the models. All are read in one round trip.
 
         Returns:
-            Their states, in order.
+            The states of the models, in order.
 
         Raises:
             UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
-            InvalidInput: no models.
+            InvalidInput: no model was passed.
 
         Example:
             ```python
@@ -132,22 +132,22 @@ class DecisionMethods(StoreBase):
 
     @contextmanager
     def decide(self, *models: DecisionModel[Any]) -> Iterator[Decision[Any]]:
-        """Decide on what several models say, across streams.
+        """Decide across streams, based on the states of several models.
 
-        All of them are read at once. What the block notes with `decision.append` is appended when
-        it ends, all or none, if no event that any of the models would have seen has come
-        meanwhile. Nothing is sent where nothing was noted, or an error leaves the block. Nothing is
+        All models are read at once. The events that the block passes to `decision.append` are
+        appended when it ends, all or none. The append fails if a new event matches the query of
+        any model. Nothing is sent if the block appends nothing or raises an error. Nothing is
         locked while you decide.
 
         Args:
-            models: what the decision must know.
+            models: the models that the decision needs.
 
         Returns:
-            A context manager that gives the `Decision`.
+            A context manager that yields the `Decision`.
 
         Raises:
-            AppendConditionFailed: such an event has come; it is in the error's `events`. A block
-                cannot be run again; `decide_with` can.
+            AppendConditionFailed: a new event matches the query of a model; see `events` of the
+                error. The block cannot be repeated; use `decide_with` for automatic retries.
             UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
@@ -170,22 +170,22 @@ class DecisionMethods(StoreBase):
     def decide_with(
         self, decide: Callable[..., Any], *models: DecisionModel[Any], attempts: int = 10
     ) -> list[AppendResult]:
-        """Decide with a function, and anew where somebody was faster.
+        """Decide with a function, and retry if another writer appended a conflicting event.
 
         Args:
-            decide: takes what the models say, in their order, and returns what to append: nothing
-                (None), an event, a `StreamAppend`, or a list of these. An event gets a stream of
-                its own. Called at each attempt, so it should do nothing else; a plain function,
-                also of an async store.
-            models: what the decision must know.
-            attempts: how often to decide at most. Between two attempts it waits for a moment of
-                random length.
+            decide: a function that takes the states of the models, in their order. It returns
+                None, an event, a `StreamAppend`, or a list of these. An event gets its own stream.
+                The function runs once per attempt, so it must have no side effects. It is a plain
+                function, also with an async store.
+            models: the models that the decision needs.
+            attempts: the largest number of attempts. Before each retry the call waits for a short
+                random time.
 
         Returns:
             A result for each event without a stream and each `StreamAppend`, in their order.
 
         Raises:
-            AppendConditionFailed: somebody was faster at every attempt.
+            AppendConditionFailed: another writer appended a conflicting event at every attempt.
             UnsupportedIsolationLevel: in a transaction whose snapshot may be older than the head.
             UnknownEventType, DecodingFailed, UpcastingFailed: an event does not fit the registered
                 classes, or an upcaster fails on it.
