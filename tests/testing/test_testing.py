@@ -255,7 +255,7 @@ def test_a_rival_meets_conditions_and_appends_to_several_streams(sync_store: Eve
         with_rival(sync_store, event()).append_many([StreamAppend("b-1", event(), NO_STREAM)])
     with pytest.raises(InvalidInput, match="needs an event"):
         with_rival(sync_store)
-    with pytest.raises(InvalidInput, match="from 1 on"):
+    with pytest.raises(InvalidInput, match="at least 1"):
         with_rival(sync_store, event(), at=0)
 
 
