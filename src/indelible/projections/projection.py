@@ -114,8 +114,8 @@ class DocumentProjection(Projection, Generic[D]):
     document as it is then, or None where there is to be none any more. It must say the same for
     the same events whenever it is called: no clock, no I/O.
 
-    The document is a dataclass, an attrs class, a msgspec Struct or a pydantic model; or a `dict`,
-    for plain JSON data.
+    The document is a dataclass, an attrs class, a msgspec Struct or a pydantic model. Or it is
+    plain JSON data: `dict`, `int`, `float`, `str`, `bool`, or a list of these (`list[str]`).
 
     Attributes:
         indexes: fields of the document that `Documents.find` is to find quickly.
