@@ -19,7 +19,7 @@ from .upcasting import Upcaster
 Unknown = Literal["raise", "keep"]
 EventClasses = Any
 """What `events=` takes: classes, a union of classes, or a mapping from type names to classes, and
-upcasters."""
+upcasters. An aggregate class stands for the event classes that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ def registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]]
         yield from registrations(get_args(events))
     elif origin is not None:
         raise InvalidInput(f"{events!r} cannot be an event class: give it without parameters")
+    elif hasattr(events, "_event_classes"):
+        yield from registrations(events._event_classes())
     elif isinstance(events, type):
         _check_class(events)
         event_type = getattr(events, "event_type", events.__name__)
@@ -198,6 +200,8 @@ def classes_of(kind: object) -> list[type]:
     kind = resolved(kind)
     if get_origin(kind) in (types.UnionType, Union):
         return [event_class for member in get_args(kind) for event_class in classes_of(member)]
+    if hasattr(kind, "_event_classes"):
+        return classes_of(kind._event_classes())
     if isinstance(kind, type):
         return [kind]
     raise InvalidInput(f"{kind!r} is no event class, union of them, or name of an event type")

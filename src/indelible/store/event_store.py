@@ -72,8 +72,9 @@ class EventStore(
                 `$INDELIBLE_SCHEMA`, else `indelible`; several stores may share a
                 database.
             events: the event classes: classes, a union of classes, or a mapping from type names to
-                classes; and `Upcaster` values for what was stored in earlier shapes. Without any,
-                the data of every event is plain JSON data.
+                classes; and `Upcaster` values for what was stored in earlier shapes. An aggregate
+                class stands for the event classes that it names: `Account(Aggregate[Opened |
+                Closed])`. Without any, the data of every event is plain JSON data.
             unknown: what to do with a stored type that has no class: `"raise"` an
                 `UnknownEventType`, or `"keep"` its data as plain JSON data.
             channel: the channel of every stream that this store appends to. By default a stream's
