@@ -160,9 +160,17 @@ def decoder_of(event_class: type) -> Callable[[bytes], Any]:
     try:
         return msgspec.json.Decoder(event_class, dec_hook=decode_other).decode
     except Exception as error:
+        way_out = _UNION if "type union" in str(error).lower() else ""
         raise InvalidInput(
-            f"{event_class.__qualname__} cannot be an event class: {error}"
+            f"{event_class.__qualname__} cannot be an event class: {error}{way_out}"
         ) from error
+
+
+_UNION = (
+    ". JSON does not say which class of a union a value is of: use one class with optional fields,"
+    " or msgspec Structs with tag=True, or make the event a pydantic model with a discriminated"
+    " union"
+)
 
 
 def _check_fields(event_class: type) -> None:
