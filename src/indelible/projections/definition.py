@@ -59,6 +59,7 @@ class ProjectionDefinition:
         self.handlers: dict[str, Callable[..., Any]] = self._find_handlers(codec)
         self.query: Query = codec.check_query(self._check_query())
         self.indexes: list[str] = self._check_indexes()
+        self.ddl: str = self._check_ddl()
         self._plain: Any = None  # the type of documents that are values or lists
         self._documents = self._document_codec()
         self.takes_batches: bool = hasattr(projection, "project")
@@ -227,6 +228,15 @@ class ProjectionDefinition:
                 f"indexes of projection {self.name!r} must be names of fields, not {indexes!r}"
             )
         return sorted(set(indexes))
+
+    def _check_ddl(self) -> str:
+        ddl = self.projection.ddl if self.kind == "tables" else ""
+        if not isinstance(ddl, str):
+            raise InvalidInput(
+                f"ddl of projection {self.name!r} must be text: SQL that creates its tables, not"
+                f" {ddl!r}"
+            )
+        return ddl
 
     def _document_codec(self) -> Codec:
         if not isinstance(self.projection, DocumentProjection):

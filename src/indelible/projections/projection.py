@@ -166,16 +166,25 @@ class TableProjection(Projection):
 
     With several `partitions` an event falls to one by its stream.
 
+    Attributes:
+        ddl: SQL that creates the tables. It runs once, in the transaction that registers this
+            version of the projection: when a process first connects with it inline, or first runs
+            it. It runs again if the projection was dropped. The role that registers needs the right
+            to create the tables, and owns them.
+
     Example:
         ```python
         class OpenOrders(TableProjection):
             name = "open-orders"
+            ddl = "CREATE TABLE open_orders (id text PRIMARY KEY)"
 
             @handles(OrderCreated)
             def created(self, event: RecordedEvent, connection: Connection) -> None:
                 connection.execute("INSERT INTO open_orders VALUES (%s)", [event.stream])
         ```
     """
+
+    ddl: ClassVar[str] = ""
 
     _kind = "tables"
 

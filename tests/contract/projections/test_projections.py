@@ -38,6 +38,7 @@ from indelible import (
 from indelible.bulk_import import ImportEvent, ImportResult
 from indelible.core.operation import Rows, Statement
 from indelible.errors import (
+    DatabaseError,
     EpochMismatch,
     GroupNotFound,
     ProjectionDefinitionChanged,
@@ -763,6 +764,76 @@ def test_a_table_is_written_in_the_transaction_of_the_checkpoint(
     with pytest.raises(ProjectionFailed):
         store.catch_up(projection)
     assert ledger_of(connection, schema) == [1, 2]
+
+
+class Made(Ledger):
+    name = "made"
+    ddl = "CREATE TABLE ledger (cents int); CREATE INDEX ON ledger (cents)"
+
+
+class AsyncMade(AsyncLedger):
+    name = "made"
+    ddl = Made.ddl
+
+
+@pytest.mark.parametrize("lifecycle", ["async", "inline"])
+def test_the_tables_of_a_projection_are_created_once_with_its_version(
+    connect: Connect, connection: psycopg.Connection, url: str, schema: str, lifecycle: str
+) -> None:
+    found = psycopg.conninfo.make_conninfo(url, options=f"-csearch_path={schema}")
+    projection = Made if connect.variant == "sync" else AsyncMade
+    inline = [projection] if lifecycle == "inline" else []
+    for cents in (1, 2):
+        store = connect(found, events=EVENTS, inline=inline)
+        store.append("a-1", Paid(cents, "x"), expected=ANY)
+        if lifecycle == "async":
+            store.catch_up(projection)
+    assert ledger_of(connection, schema) == [1, 2]
+    (index,) = connection.execute(
+        "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND tablename = 'ledger'", [schema]
+    )
+    assert index == ("ledger_cents_idx",)
+
+
+def test_a_projection_whose_tables_cannot_be_created_is_not_registered(
+    connect: Connect, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    """A table of an earlier life would add its rows to those of this one."""
+    store = connect(ledger, events=EVENTS)
+    projection = Made if connect.variant == "sync" else AsyncMade
+    store.append("a-1", Paid(1, "x"), expected=ANY)
+    with pytest.raises(DatabaseError, match='"ledger" already exists'):
+        store.catch_up(projection)
+    assert store.projections() == []
+    connection.execute(f"DROP TABLE {schema}.ledger")
+    store.catch_up(projection)
+    assert ledger_of(connection, schema) == [1]
+
+
+def test_processes_that_start_together_create_tables_once(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    found = psycopg.conninfo.make_conninfo(url, options=f"-csearch_path={schema}")
+    with ExitStack() as opened:
+        stores = [
+            opened.enter_context(EventStore.connect(found, schema=schema, events=EVENTS))
+            for _ in range(4)
+        ]
+        stores[0].append("a-1", Paid(1, "x"), expected=ANY)
+        pool = opened.enter_context(ThreadPoolExecutor(4))
+        projectors = [opened.enter_context(store.projector(Made)) for store in stores]
+        taken = list(pool.map(lambda projector: projector.take_over(), projectors))
+        assert sorted(taken) == [False, False, False, True]
+        projectors[taken.index(True)].step()
+    assert ledger_of(connection, schema) == [1]
+
+
+def test_ddl_is_text(connect_sync: Connect) -> None:
+    class Odd(Ledger):
+        ddl = b"CREATE TABLE ledger ()"  # type: ignore[assignment]
+
+    with pytest.raises(InvalidInput, match="ddl of projection 'ledger' must be text"):
+        connect_sync(events=EVENTS).projector(Odd)
 
 
 def test_what_was_written_under_a_lease_that_ended_meanwhile_is_undone(
