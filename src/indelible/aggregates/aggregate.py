@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, get_args, get_origin
 
 from indelible.core.timestamps import validate_timestamp
+from indelible.errors import InvalidInput
 from indelible.events import AppendResult
 
 from .snapshots import Snapshots
@@ -57,6 +58,24 @@ class Aggregate(Generic[Event]):
     version: int = -1
     stored: AppendResult | None = None
     _recorded: tuple[tuple[Event, datetime | None], ...] = ()
+
+    @classmethod
+    def _event_classes(cls) -> Any:
+        """The event classes that it names, `Aggregate[Opened | Closed]`; what `events=` asks for.
+
+        Raises:
+            InvalidInput: it names none.
+        """
+        for base in cls.__mro__:
+            for hint in vars(base).get("__orig_bases__", ()):
+                if get_origin(hint) is Aggregate:
+                    (event_classes,) = get_args(hint)
+                    if not isinstance(event_classes, TypeVar | ForwardRef):
+                        return event_classes
+        raise InvalidInput(
+            f"{cls.__qualname__} does not name its event classes: derive it from"
+            " Aggregate[Opened | Closed], or give the event classes themselves"
+        )
 
     @property
     def changes(self) -> list[Event]:

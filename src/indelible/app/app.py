@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Concatenate, TypeAlias
 
 from indelible.consumer_groups.consumer import Consumer
 from indelible.consumer_groups.delivered_event import note_failure
@@ -22,7 +22,10 @@ from .registry import HandlerGroup, HandlerRegistry
 _log = logging.getLogger("indelible.app")
 
 
-class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
+_Handler: TypeAlias = Callable[Concatenate[Delivery[Any, TransactionStore], ...], None]
+
+
+class App(HandlerRegistry[_Handler]):
     """An application of event handlers and projections. Run it with `indelible run module:app`.
 
     Handlers are plain functions. Each consumer group of the application delivers at least once;
@@ -40,6 +43,9 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
             share their partitions.
         inline: the inline projections that appends of the handlers update, as for
             `EventStore.connect`.
+        resources: what handlers take besides the event: functions without parameters by name, each
+            of which returns a context manager. `run` enters it when it starts and leaves it at its
+            end. A handler gets what was entered by a parameter of that name. All threads share it.
 
     Example:
         ```python
@@ -102,6 +108,7 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
             running: list[tuple[Consumer[TransactionStore], list[threading.Thread]]] = []
             failures: list[BaseException] = []
             self._tell_start(url or self.url, schema or self.schema, parts)
+            resources = {name: opened.enter_context(self._made(name)) for name in self.resources}
             for part in parts:
                 group = store.group(part.name)
                 group.create(part.query, exists="change", **part.options)
@@ -111,7 +118,7 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
                 threads = [
                     threading.Thread(
                         target=self._handle,
-                        args=(part, consumer, failures, stop),
+                        args=(part, part.calls(resources), consumer, failures, stop),
                         name=f"{part.name}-{number}",
                         daemon=True,
                     )
@@ -178,7 +185,8 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
 
     def _handle(
         self,
-        part: HandlerGroup[Callable[[Delivery[Any, TransactionStore]], None]],
+        part: HandlerGroup[_Handler],
+        calls: Mapping[str, Callable[[Any], object]],
         consumer: Consumer[TransactionStore],
         failures: list[BaseException],
         stop: threading.Event,
@@ -188,8 +196,8 @@ class App(HandlerRegistry[Callable[[Delivery[Any, TransactionStore]], None]]):
                 begun = time.monotonic()
                 with event:
                     try:
-                        handler = part.handlers[event.type]
-                        check_outcome(handler, handler(event))
+                        call = calls[event.type]
+                        check_outcome(part.handlers[event.type], call(event))
                     except BaseException as error:
                         part.failed += 1
                         note_failure(event, error)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, TypeAlias
+from typing import Any, Concatenate, TypeAlias
 
 from indelible.consumer_groups.consumer_async import AsyncConsumer
 from indelible.consumer_groups.delivered_event import note_failure
@@ -23,7 +24,7 @@ from .registry import HandlerGroup, HandlerRegistry
 
 _log = logging.getLogger("indelible.app")
 
-_Handler: TypeAlias = Callable[[AsyncDelivery[Any]], Awaitable[None]]
+_Handler: TypeAlias = Callable[Concatenate[AsyncDelivery[Any], ...], Awaitable[None] | None]
 
 
 class AsyncApp(HandlerRegistry[_Handler]):
@@ -31,6 +32,9 @@ class AsyncApp(HandlerRegistry[_Handler]):
 
     Handlers are coroutine functions. Each consumer group of the application delivers at least
     once; use `AsyncDelivery.transaction` for exactly-once effects in the database.
+
+    A handler can also be a plain function. It runs in the event loop, so it must not block: while
+    it waits, nothing else of the application runs.
 
     Args:
         group: the default consumer group of the handlers.
@@ -44,6 +48,9 @@ class AsyncApp(HandlerRegistry[_Handler]):
             share their partitions.
         inline: the inline projections that appends of the handlers update, as for
             `EventStore.connect`.
+        resources: what handlers take besides the event: functions without parameters by name, each
+            of which returns a context manager, asynchronous or not. `run` enters it when it starts
+            and leaves it at its end. A handler gets what was entered by a parameter of that name.
 
     Example:
         ```python
@@ -108,14 +115,16 @@ class AsyncApp(HandlerRegistry[_Handler]):
             ] = []
             failures: list[BaseException] = []
             self._tell_start(url or self.url, schema or self.schema, parts)
+            resources = {name: await _enter(opened, self._made(name)) for name in self.resources}
             for part in parts:
                 group = store.group(part.name)
                 await group.create(part.query, exists="change", **part.options)
                 with self._asking(part):
                     self._report(part, await group.info())
                 consumer = await opened.enter_async_context(group.consume())
+                calls = part.calls(resources)
                 tasks = [
-                    asyncio.create_task(self._handle(part, consumer, failures, stop))
+                    asyncio.create_task(self._handle(part, calls, consumer, failures, stop))
                     for _ in range(self.concurrency)
                 ]
                 running.append((consumer, tasks))
@@ -170,6 +179,7 @@ class AsyncApp(HandlerRegistry[_Handler]):
     async def _handle(
         self,
         part: HandlerGroup[_Handler],
+        calls: Mapping[str, Callable[[Any], object]],
         consumer: AsyncConsumer[AsyncTransactionStore],
         failures: list[BaseException],
         stop: asyncio.Event,
@@ -179,8 +189,11 @@ class AsyncApp(HandlerRegistry[_Handler]):
                 begun = time.monotonic()
                 with event:
                     try:
-                        handler = part.handlers[event.type]
-                        check_outcome(handler, await handler(event))  # type: ignore[func-returns-value]
+                        call = calls[event.type]
+                        outcome = call(event)
+                        if inspect.isawaitable(outcome):
+                            outcome = await outcome
+                        check_outcome(part.handlers[event.type], outcome)
                     except BaseException as error:
                         part.failed += 1
                         if ends_task(error):
@@ -197,3 +210,10 @@ class AsyncApp(HandlerRegistry[_Handler]):
                 raise
             failures.append(error)
             stop.set()
+
+
+async def _enter(opened: AsyncExitStack, made: Any) -> Any:
+    """Enter a context manager, asynchronous or not."""
+    if hasattr(made, "__aexit__"):
+        return await opened.enter_async_context(made)
+    return opened.enter_context(made)

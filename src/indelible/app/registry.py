@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from indelible.consumer_groups.types import GroupInfo, GroupStart
-from indelible.core.handlers import check_handler
+from indelible.core.handlers import check_handler, name_of
 from indelible.core.validation import validate_integer, validate_name
 from indelible.errors import IndelibleError, InvalidInput
 from indelible.projections.projection import Projection
@@ -25,6 +26,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 _MOST_BATCHES = 8
 """The largest number of projection batches that an application processes at once."""
 
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 _log = logging.getLogger("indelible.app")
 
 
@@ -35,6 +38,8 @@ class HandlerGroup(Generic[Handler]):
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     handlers: dict[str, Handler] = field(default_factory=dict)
+    resources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By event type, the names of the resources that its handler takes."""
     handled: int = 0
     failed: int = 0
 
@@ -42,6 +47,15 @@ class HandlerGroup(Generic[Handler]):
     def query(self) -> Query:
         """The query for all event types that have a handler."""
         return Query(types=sorted(self.handlers))
+
+    def calls(self, opened: Mapping[str, object]) -> dict[str, Callable[[Any], object]]:
+        """Return the handlers by event type, with the resources that they take."""
+        return {
+            name: partial(handler, **{taken: opened[taken] for taken in self.resources[name]})
+            if self.resources[name]
+            else handler
+            for name, handler in self.handlers.items()
+        }
 
 
 class HandlerRegistry(Generic[Handler]):
@@ -60,6 +74,7 @@ class HandlerRegistry(Generic[Handler]):
         concurrency: int = 4,
         projections: Iterable[Projection | type[Projection]] = (),
         inline: Iterable[Projection | type[Projection]] = (),
+        resources: Mapping[str, Callable[[], Any]] = {},
     ) -> None:
         validate_integer("concurrency", concurrency, 1)
         self.group_name: str = validate_name("group", group)
@@ -70,6 +85,10 @@ class HandlerRegistry(Generic[Handler]):
         self.concurrency = concurrency
         self.projections: tuple[Projection | type[Projection], ...] = tuple(projections)
         self.inline: tuple[Projection | type[Projection], ...] = tuple(inline)
+        self.resources: dict[str, Any] = dict(resources)
+        for name, factory in self.resources.items():
+            if not callable(factory) or inspect.iscoroutinefunction(factory):
+                raise InvalidInput(_not_a_resource(name, factory))
         self._parts: dict[str, HandlerGroup[Handler]] = {}
 
     def group(
@@ -123,8 +142,11 @@ class HandlerRegistry(Generic[Handler]):
         The handler gets the delivered event; `event.data` is the instance of the class. If it
         returns, the event is acked. If it raises an error, the event is retried later.
 
+        A further parameter with the name of one of the application's `resources` gets that
+        resource.
+
         Args:
-            types: event classes, unions of classes, or names of event types.
+            types: event classes, unions of classes, aggregate classes, or names of event types.
             group: the consumer group of the handler; by default the application's.
 
         Returns:
@@ -133,8 +155,8 @@ class HandlerRegistry(Generic[Handler]):
         Raises:
             InvalidInput: one of these: no types were passed; a name has no registered class and is
                 not marked with `unregistered`; the type already has a handler in this group; an
-                upcaster replaces the type; the handler is a coroutine function in `App` or a plain
-                function in `AsyncApp`; or it does not take exactly the event.
+                upcaster replaces the type; the handler is a coroutine function in `App`; or it does
+                not take the event and resources of the application.
 
         Example:
             ```python
@@ -156,13 +178,12 @@ class HandlerRegistry(Generic[Handler]):
         part = self._part(group or self.group_name)
 
         def register(handler: Handler) -> Handler:
-            if inspect.iscoroutinefunction(handler) != self._is_async:
+            if inspect.iscoroutinefunction(handler) and not self._is_async:
                 raise InvalidInput(
-                    f"{type(self).__name__} takes {'coroutine' if self._is_async else 'plain'}"
-                    f" functions, not {handler!r}: use"
-                    f" {'App' if self._is_async else 'AsyncApp'} for it"
+                    f"App takes plain functions, not {handler!r}: use AsyncApp for it"
                 )
-            check_handler(handler, "event")
+            taken = self._resources_of(handler)
+            check_handler(handler, "event", **dict.fromkeys(taken))
             for name in names:
                 if name in part.handlers:
                     raise InvalidInput(
@@ -170,9 +191,41 @@ class HandlerRegistry(Generic[Handler]):
                         " register this one in a group of its own, on(…, group=…)"
                     )
             part.handlers.update(dict.fromkeys(names, handler))
+            part.resources.update(dict.fromkeys(names, taken))
             return handler
 
         return register
+
+    def _resources_of(self, handler: Handler) -> tuple[str, ...]:
+        """Return the names of the resources that a handler takes, after the event.
+
+        Raises:
+            InvalidInput: it takes something that is no resource of the application.
+        """
+        try:
+            _, *parameters = inspect.signature(handler).parameters.values()
+        except (TypeError, ValueError):  # it takes nothing, or is built in and does not say
+            return ()
+        named = [found for found in parameters if found.kind in _BY_NAME]
+        for found in named:
+            if found.name not in self.resources and found.default is found.empty:
+                raise InvalidInput(
+                    f"handler {name_of(handler)} takes {found.name!r}, which is no resource of"
+                    f" the application: {type(self).__name__}(…,"
+                    f" resources={{{found.name!r}: …}}) names a function that opens it"
+                )
+        return tuple(found.name for found in named if found.name in self.resources)
+
+    def _made(self, name: str) -> Any:
+        """Return the context manager of a resource.
+
+        Raises:
+            InvalidInput: its function returned something else.
+        """
+        made = self.resources[name]()
+        if hasattr(made, "__exit__") or (self._is_async and hasattr(made, "__aexit__")):
+            return made
+        raise InvalidInput(_not_a_resource(name, made))
 
     def _part(self, name: str) -> HandlerGroup[Handler]:
         return self._parts.setdefault(name, HandlerGroup(validate_name("group", name)))
@@ -250,3 +303,11 @@ class HandlerRegistry(Generic[Handler]):
                 "workers": len(info.workers),
             },
         )
+
+
+def _not_a_resource(name: str, found: object) -> str:
+    return (
+        f"resource {name!r} must be a function that returns a context manager, not {found!r}:"
+        " decorate a generator function with contextlib.contextmanager, or return"
+        " contextlib.nullcontext(value)"
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self
+from uuid import UUID
 
 from indelible.core.cancellation import left_block
 from indelible.errors import InvalidInput, describe
@@ -56,6 +58,11 @@ class DeliveredEvent(Generic[Data_co]):
         """
 
     @property
+    def id(self) -> UUID:
+        """The event's id. It is the same at each attempt: use it as an idempotency key."""
+        return self.event.id
+
+    @property
     def position(self) -> int:
         """The event's place in the log."""
         return self.event.position
@@ -79,6 +86,26 @@ class DeliveredEvent(Generic[Data_co]):
     def metadata(self) -> dict[str, Any]:
         """The event's metadata."""
         return self.event.metadata
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The event's tags, `key:value`."""
+        return self.event.tags
+
+    @property
+    def channel(self) -> str:
+        """The channel of the event's stream."""
+        return self.event.channel
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the store recorded the event (UTC)."""
+        return self.event.recorded_at
+
+    @property
+    def valid_at(self) -> datetime:
+        """When the fact is valid in the world (UTC)."""
+        return self.event.valid_at
 
     def ack(self) -> None:
         """Acknowledge the event: it was handled.

@@ -9,28 +9,29 @@ from typing import Any
 from indelible.errors import InvalidInput
 
 
-def check_handler(handler: Callable[..., Any], *parameters: str) -> None:
+def check_handler(handler: Callable[..., Any], *parameters: str, **named: object) -> None:
     """Check that a handler accepts the arguments of a call, and is not a generator.
 
     Args:
         handler: the function.
-        parameters: the names of the arguments, for the error.
+        parameters: the names of the positional arguments, for the error.
+        named: the arguments that are passed by name.
 
     Raises:
         InvalidInput: the handler has other parameters, or is a generator, which would not run.
     """
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
-        raise InvalidInput(f"{_name(handler)} contains a yield, so calling it would do nothing")
+        raise InvalidInput(f"{name_of(handler)} contains a yield, so calling it would do nothing")
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):  # some built-in functions have no signature
         return
     try:
-        signature.bind(*parameters)
+        signature.bind(*parameters, **named)
     except TypeError as error:
         raise InvalidInput(
-            f"{_name(handler)} is called with ({', '.join(parameters)}) but has the signature"
-            f" {signature}: {error}"
+            f"{name_of(handler)} is called with ({', '.join((*parameters, *named))}) but has the"
+            f" signature {signature}: {error}"
         ) from None
 
 
@@ -46,10 +47,11 @@ def check_outcome(handler: Callable[..., Any], outcome: object) -> None:
         if inspect.iscoroutine(outcome):
             outcome.close()
         raise InvalidInput(
-            f"{_name(handler)} returned a {type(outcome).__name__}, which is never run: do the work"
+            f"{name_of(handler)} returned a {type(outcome).__name__}, which is never run: do the work"
             " in the function itself"
         )
 
 
-def _name(handler: Callable[..., Any]) -> str:
+def name_of(handler: Callable[..., Any]) -> str:
+    """Return the name of a function, for errors."""
     return getattr(handler, "__qualname__", repr(handler))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin
 from zlib import crc32
 
+import msgspec
+
 from indelible.core.handlers import check_handler
 from indelible.core.retry import LONGEST_DELAY
 from indelible.core.validation import validate_integer, validate_name
@@ -57,6 +59,8 @@ class ProjectionDefinition:
         self.handlers: dict[str, Callable[..., Any]] = self._find_handlers(codec)
         self.query: Query = codec.check_query(self._check_query())
         self.indexes: list[str] = self._check_indexes()
+        self.ddl: str = self._check_ddl()
+        self._plain: Any = None  # the type of documents that are values or lists
         self._documents = self._document_codec()
         self.takes_batches: bool = hasattr(projection, "project")
         self.enriches: bool = hasattr(projection, "enrich")
@@ -112,11 +116,18 @@ class ProjectionDefinition:
         """
         wanted = self._documents.classes.get(self.name)
         if wanted is not None and self._documents.registered_type(document) is None:
-            raise InvalidInput(
-                f"a handler of projection {self.name!r} returned a {type(document).__qualname__}:"
-                f" return the document, a {wanted.__qualname__}, or None to remove it"
-            )
-        return self._documents.encode(self.name, document, field="document")
+            raise self._is_no_document(document, wanted)
+        written = self._documents.encode(self.name, document, field="document")
+        if self._plain is not None and not _is_of(document, self._plain):
+            raise self._is_no_document(document, self._plain)
+        return written
+
+    def _is_no_document(self, found: object, wanted: Any) -> InvalidInput:
+        return InvalidInput(
+            f"a handler of projection {self.name!r} returned a {type(found).__qualname__}: return"
+            f" the document, a {wanted.__qualname__ if isinstance(wanted, type) else wanted}, or"
+            " None to remove it"
+        )
 
     def failure(self, event: RecordedEvent | None, error: BaseException) -> IndelibleError:
         """Return the error to raise for a failure at an event."""
@@ -218,6 +229,15 @@ class ProjectionDefinition:
             )
         return sorted(set(indexes))
 
+    def _check_ddl(self) -> str:
+        ddl = self.projection.ddl if self.kind == "tables" else ""
+        if not isinstance(ddl, str):
+            raise InvalidInput(
+                f"ddl of projection {self.name!r} must be text: SQL that creates its tables, not"
+                f" {ddl!r}"
+            )
+        return ddl
+
     def _document_codec(self) -> Codec:
         if not isinstance(self.projection, DocumentProjection):
             return Codec()
@@ -227,12 +247,44 @@ class ProjectionDefinition:
                     (document,) = get_args(origin)
                     if document is dict or get_origin(document) is dict:
                         return Codec()
+                    if _is_plain(document):
+                        return self._plain_codec(document)
                     if isinstance(document, type):
                         return Codec({self.name: document})
         raise InvalidInput(
             f"projection {self.name!r} does not name the class of its documents: write"
-            f" class {self._class.__name__}(DocumentProjection[Order]), or [dict] for plain JSON"
+            f" class {self._class.__name__}(DocumentProjection[Order]). Plain JSON is dict, int,"
+            " float, str, bool, or a list of these; put a list of instances into a field of a class"
         )
+
+    def _plain_codec(self, document: Any) -> Codec:
+        if self.indexes:
+            raise InvalidInput(
+                f"indexes of projection {self.name!r} must be names of fields, and its documents"
+                " have none"
+            )
+        self._plain = document
+        codec = Codec()
+        codec.decoders[self.name] = msgspec.json.Decoder(document).decode
+        return codec
+
+
+def _is_plain(document: Any) -> bool:
+    """Whether a type is a JSON scalar, or a list of plain JSON."""
+    if document in (int, float, str, bool, list):
+        return True
+    return get_origin(document) is list and all(
+        item in (Any, dict) or get_origin(item) is dict or _is_plain(item)
+        for item in get_args(document)
+    )
+
+
+def _is_of(document: object, kind: Any) -> bool:
+    """Whether plain JSON is what a type says, so that it comes back as it is."""
+    try:
+        return bool(msgspec.convert(document, kind) == document)
+    except msgspec.ValidationError:
+        return False
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -114,8 +114,8 @@ class DocumentProjection(Projection, Generic[D]):
     new document, or None to remove it. A handler must be deterministic: it must not use a clock or
     do I/O.
 
-    The document is a dataclass, an attrs class, a msgspec Struct or a pydantic model. For plain
-    JSON data it is a `dict`.
+    The document is a dataclass, an attrs class, a msgspec Struct or a pydantic model. Or it is
+    plain JSON data: `dict`, `int`, `float`, `str`, `bool`, or a list of these (`list[str]`).
 
     Attributes:
         indexes: the fields of the document that `Documents.find` finds by index.
@@ -166,16 +166,25 @@ class TableProjection(Projection):
 
     With several `partitions`, the stream of an event decides its partition.
 
+    Attributes:
+        ddl: SQL that creates the tables. It runs once, in the transaction that registers this
+            version of the projection: when a process first connects with it inline, or first runs
+            it. It runs again if the projection was dropped. The role that registers needs the right
+            to create the tables, and owns them.
+
     Example:
         ```python
         class OpenOrders(TableProjection):
             name = "open-orders"
+            ddl = "CREATE TABLE open_orders (id text PRIMARY KEY)"
 
             @handles(OrderCreated)
             def created(self, event: RecordedEvent, connection: Connection) -> None:
                 connection.execute("INSERT INTO open_orders VALUES (%s)", [event.stream])
         ```
     """
+
+    ddl: ClassVar[str] = ""
 
     _kind = "tables"
 

@@ -52,18 +52,19 @@ def register(definition: ProjectionDefinition, lifecycle: Lifecycle) -> Operatio
     Raises:
         ProjectionDefinitionChanged: it is registered with another definition under this version.
     """
-    rows = yield Statement(
-        "projections.register",
-        {
-            "name": definition.name,
-            "version": definition.version,
-            "kind": definition.kind,
-            "lifecycle": lifecycle,
-            "items": _encode(items(definition.query)).decode(),
-            "partitions": definition.partitions,
-            "indexes": definition.indexes,
-        },
-    )
+    described: dict[str, object] = {
+        "name": definition.name,
+        "version": definition.version,
+        "kind": definition.kind,
+        "lifecycle": lifecycle,
+        "items": _encode(items(definition.query)).decode(),
+        "partitions": definition.partitions,
+        "indexes": definition.indexes,
+    }
+    if definition.ddl:
+        rows = yield Statement("projections.register_tables", {**described, "ddl": definition.ddl})
+    else:
+        rows = yield Statement("projections.register", described)
     for _, _, found, fits in rows:
         if found != lifecycle:
             raise ProjectionDefinitionChanged(definition.name, definition.version, found)

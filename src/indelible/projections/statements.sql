@@ -199,6 +199,20 @@ FROM indelible.projection_register(
     index_fields => %(indexes)s::text[]
 )
 
+-- name: register_tables
+-- As register; executes the DDL if the projection is new.
+SELECT id, state, lifecycle, matches
+FROM indelible.projection_register_tables(
+    name => %(name)s,
+    version => %(version)s::integer,
+    kind => %(kind)s,
+    declared_lifecycle => %(lifecycle)s,
+    items => %(items)s::jsonb,
+    partitions => %(partitions)s::smallint,
+    index_fields => %(indexes)s::text[],
+    ddl => %(ddl)s
+)
+
 -- name: release
 -- One row without content.
 SELECT indelible.projection_release(%(projection_id)s, %(partition)s::smallint, %(token)s)

@@ -19,7 +19,7 @@ from .upcasting import Upcaster
 Unknown = Literal["raise", "keep"]
 EventClasses = Any
 """A value for `events=`: classes, a union of classes, or a mapping from type names to classes, and
-upcasters."""
+upcasters. An aggregate class stands for the event classes that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ def registrations(events: EventClasses) -> Iterator[tuple[str, type | Upcaster]]
         yield from registrations(get_args(events))
     elif origin is not None:
         raise InvalidInput(f"{events!r} cannot be an event class: give it without parameters")
+    elif hasattr(events, "_event_classes"):
+        yield from registrations(events._event_classes())
     elif isinstance(events, type):
         _check_class(events)
         event_type = getattr(events, "event_type", events.__name__)
@@ -158,9 +160,17 @@ def decoder_of(event_class: type) -> Callable[[bytes], Any]:
     try:
         return msgspec.json.Decoder(event_class, dec_hook=decode_other).decode
     except Exception as error:
+        way_out = _UNION if "type union" in str(error).lower() else ""
         raise InvalidInput(
-            f"{event_class.__qualname__} cannot be an event class: {error}"
+            f"{event_class.__qualname__} cannot be an event class: {error}{way_out}"
         ) from error
+
+
+_UNION = (
+    ". JSON does not say which class of a union a value is of: use one class with optional fields,"
+    " or msgspec Structs with tag=True, or make the event a pydantic model with a discriminated"
+    " union"
+)
 
 
 def _check_fields(event_class: type) -> None:
@@ -198,6 +208,8 @@ def classes_of(kind: object) -> list[type]:
     kind = resolved(kind)
     if get_origin(kind) in (types.UnionType, Union):
         return [event_class for member in get_args(kind) for event_class in classes_of(member)]
+    if hasattr(kind, "_event_classes"):
+        return classes_of(kind._event_classes())
     if isinstance(kind, type):
         return [kind]
     raise InvalidInput(f"{kind!r} is not an event class, a union of them, or an event type name")

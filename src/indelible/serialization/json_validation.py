@@ -152,7 +152,7 @@ def difference(original: Any, decoded: Any, path: str, *, plain: bool) -> Fault 
             )
     if repr(original) == repr(decoded) or original == decoded:
         return None
-    if plain and isinstance(decoded, _PLAIN) and encode_as_is(original) == encode_as_is(decoded):
+    if plain and isinstance(decoded, _PLAIN) and _is_same_json(original, decoded):
         return None
     if type(original) is type(decoded):
         return path, "would change when it is read back"
@@ -164,6 +164,13 @@ def difference(original: Any, decoded: Any, path: str, *, plain: bool) -> Fault 
 
 
 _PLAIN = (str, int, float, list, dict)
+
+
+def _is_same_json(original: object, decoded: object) -> bool:
+    try:
+        return encode_as_is(original) == encode_as_is(decoded)
+    except (TypeError, ValueError):  # the original has no JSON of its own; its field wrote it
+        return False
 
 
 def _pairs(original: Any, decoded: Any, path: str) -> Iterator[tuple[Any, Any, str]] | None:

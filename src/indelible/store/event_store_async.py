@@ -70,8 +70,10 @@ class AsyncEventStore(
             schema: the PostgreSQL schema of the store, by default `$INDELIBLE_SCHEMA`, else
                 `indelible`. Several stores can share a database.
             events: the event classes: classes, a union of classes, or a mapping from type names to
-                classes. Add `Upcaster` values for events stored with an earlier schema. Without
-                classes, the data of every event is plain JSON data.
+                classes. Add `Upcaster` values for events stored with an earlier schema. An
+                aggregate class stands for the event classes that it names:
+                `Account(Aggregate[Opened | Closed])`. Without classes, the data of every event is
+                plain JSON data.
             unknown: how to read a stored type without a class. `"raise"` raises
                 `UnknownEventType`; `"keep"` returns plain JSON data.
             channel: the channel of all streams that this store appends to. By default a stream's

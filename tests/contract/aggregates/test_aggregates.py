@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import Any, Generic, TypeVar, assert_type
 from uuid import uuid4, uuid5
 
 import pytest
@@ -149,6 +149,36 @@ def test_of_an_erased_stream_there_is_no_state(store: EventStore, stream: str) -
         store.handle(stream, accounts, Deposit(1))
     with pytest.raises(StreamErased), store.writing(Account, stream):
         pass
+
+
+def test_an_aggregate_class_registers_the_events_that_it_names(
+    connect: Connect, stream: str
+) -> None:
+    @dataclass
+    class Savings(Account):  # a dataclass, as events are
+        rate: int = 0
+
+    store = connect(events=[Savings])
+    store.append(stream, [Opened("ann"), Deposited(5)], expected=NO_STREAM)
+    assert store.load(stream, Savings).balance == 5
+    assert [event.data for event in store.read(stream, Savings)] == [Opened("ann"), Deposited(5)]
+    with pytest.raises(UnregisteredEventClass):
+        store.append(stream, Savings(), expected=ANY)
+
+
+Any_ = TypeVar("Any_")
+
+
+class Unnamed(Aggregate[Any_], Generic[Any_]):
+    pass
+
+
+@pytest.mark.parametrize(
+    "aggregate", [Aggregate, Unnamed, Unnamed[Opened]], ids=["itself", "unnamed", "parameter"]
+)
+def test_an_aggregate_class_that_names_no_events_registers_none(aggregate: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"does not name its event classes|without parameters"):
+        EventStore.connect("postgresql://nowhere", events=aggregate)
 
 
 @pytest.mark.parametrize("given", [None, AccountState, Account(), Aggregate, int, decide])

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
@@ -30,8 +31,12 @@ from tests.support.waiting import wait_until
 class Running:
     """An application of one variant, running in a thread."""
 
-    def __init__(self, variant: str, url: str, schema: str, **options: Any) -> None:
-        self.app: Any = (App if variant == "sync" else AsyncApp)("mails", url=url, schema=schema)
+    def __init__(
+        self, variant: str, url: str, schema: str, resources: Any = (), **options: Any
+    ) -> None:
+        self.app: Any = (App if variant == "sync" else AsyncApp)(
+            "mails", url=url, schema=schema, resources=resources
+        )
         self.seen: list[int] = []
         self.work: Callable[[Any], None] = lambda event: None
         self.failure: BaseException | None = None
@@ -176,6 +181,91 @@ def test_an_error_after_a_word_leaves_the_word(running: Running, sync_store: Eve
     running.stop()
     assert running.failure is None
     assert sync_store.group("mails").info().checkpoint == positions[-1]
+
+
+@pytest.mark.parametrize("variant", ["sync", "async", "async with"])
+def test_handlers_take_resources_that_are_open_while_the_application_runs(
+    url: str, schema: str, sync_store: EventStore, variant: str
+) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def mailer() -> Iterator[list[str]]:
+        seen.append("opened")
+        yield seen
+        seen.append("closed")
+
+    @asynccontextmanager
+    async def async_mailer() -> AsyncIterator[list[str]]:
+        with mailer() as opened:
+            yield opened
+
+    def send(event: Any, mailer: list[str], *, sign: str = "!") -> None:
+        mailer.append(event.type + sign)
+
+    async def send_async(event: Any, *, mailer: list[str]) -> None:
+        send(event, mailer)
+
+    factory = async_mailer if variant == "async with" else mailer
+    running = Running(variant.split()[0], url, schema, resources={"mailer": factory})
+    handler = send if variant == "sync" else send_async
+    running.app.on("Noted")(handler)
+    running.app.on("Noted", group="other")(handler)
+    for kind in ("Noted", "Happened"):
+        sync_store.append("a-1", NewEvent(kind, {}), expected=ANY)
+    running.start()
+    try:
+        wait_until(lambda: len(seen) == 3 and running.seen)
+    finally:
+        running.stop()
+
+    assert (running.failure, seen) == (None, ["opened", "Noted!", "Noted!", "closed"])
+
+
+@pytest.mark.parametrize("variant", ["sync", "async"])
+def test_an_application_whose_resource_cannot_be_opened_does_not_run(
+    url: str, schema: str, sync_store: EventStore, variant: str
+) -> None:
+    running = Running(variant, url, schema, resources={"mailer": list})
+    running.start()
+    running.join()
+    assert isinstance(running.failure, InvalidInput)
+    assert "'mailer' must be a function that returns a context manager" in str(running.failure)
+    assert sync_store.groups() == []
+
+
+class Holder:
+    """Something that is called, and whose outcome is to be awaited."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    async def __call__(self, event: Any) -> None:
+        await asyncio.sleep(0)
+        self.seen.append("awaited")
+
+
+def test_an_async_application_takes_whatever_can_be_called(
+    url: str, schema: str, sync_store: EventStore
+) -> None:
+    running = Running("async", url, schema)
+    seen: list[str] = []
+
+    def plain(event: Any) -> None:
+        seen.append("plain")
+
+    running.app.on("Noted")(plain)
+    running.app.on("Held")(Holder(seen))
+    for kind in ("Noted", "Held"):
+        last = sync_store.append("a-1", NewEvent(kind, {}), expected=ANY).position
+    running.start()
+    try:
+        wait_until(lambda: len(seen) == 2)
+        wait_until(lambda: sync_store.group("mails").info().checkpoint == last)
+    finally:
+        running.stop()
+
+    assert (running.failure, seen) == (None, ["plain", "awaited"])
 
 
 class Mails(DocumentProjection[dict]):

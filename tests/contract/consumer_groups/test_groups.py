@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import Any
 
@@ -21,6 +21,7 @@ from indelible import (
     InvalidInput,
     NewEvent,
     Query,
+    RecordedEvent,
     WaitTimeout,
 )
 from indelible.consumer_groups import Consumer
@@ -94,6 +95,17 @@ def test_settings_come_back_as_they_were_given(store: EventStore) -> None:
     assert (settings.partition_by, settings.max_attempts, settings.retry_after) == ("tag:a", 7, 2)
     assert (settings.lease, settings.park_blocks_stream) == (3, False)
     assert [found.name for found in store.groups()] == ["mails"]
+
+
+def test_a_delivery_has_the_facts_of_its_event(store: EventStore) -> None:
+    valid_at = datetime(2026, 5, 1, tzinfo=UTC)
+    store.append("a-1", event(1, tags=["course:1"], valid_at=valid_at), expected=ANY, channel="c")
+    (stored,) = store.read("a-1")
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer, taken(consumer) as delivery:
+        for name in RecordedEvent.__struct_fields__:
+            assert getattr(delivery, name) == getattr(stored, name), name
 
 
 def test_settings_are_changed_from_where_the_group_stands(store: EventStore) -> None:

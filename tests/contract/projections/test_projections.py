@@ -38,6 +38,7 @@ from indelible import (
 from indelible.bulk_import import ImportEvent, ImportResult
 from indelible.core.operation import Rows, Statement
 from indelible.errors import (
+    DatabaseError,
     EpochMismatch,
     GroupNotFound,
     ProjectionDefinitionChanged,
@@ -210,6 +211,106 @@ def test_documents_are_read_by_key_and_found_by_their_fields(connect_sync: Conne
     assert list(accounts.find({"owner": None})) == []
     assert list(accounts.find(limit=1)) == ["account-1"]
     assert list(accounts.find(after="account-1", limit=1)) == ["account-2"]
+
+
+class Total(DocumentProjection[int]):
+    name = "total"
+
+    def key(self, event: RecordedEvent) -> str:
+        return "all"
+
+    @handles(Paid)
+    def paid(self, total: int | None, event: RecordedEvent) -> int:
+        return (total or 0) + event.data.cents
+
+
+class Notes(DocumentProjection[list[str]]):
+    name = "notes"
+
+    @handles(Paid)
+    def paid(self, notes: list[str] | None, event: RecordedEvent) -> list[str]:
+        return [*(notes or []), event.data.to]
+
+
+class Mean(DocumentProjection[float]):
+    name = "mean"
+
+    @handles(Paid)
+    def paid(self, mean: float | None, event: RecordedEvent) -> float:
+        return 1e16 * event.data.cents
+
+
+def test_documents_may_be_numbers_and_lists(connect: Connect) -> None:
+    store = connect(events=EVENTS, inline=[Notes])
+    store.append("a-1", [Paid(0, "x"), Paid(0, "y")], expected=ANY)
+    store.append("a-1", Paid(2, "z"), expected=ANY)
+    for projection, key, document in (
+        (Total, "all", 2),
+        (Notes, "a-1", ["x", "y", "z"]),
+        (Mean, "a-1", 2e16),
+    ):
+        if projection is not Notes:
+            store.catch_up(projection)
+        found = store.documents(projection).read(key)
+        assert (found, type(found)) == (document, type(document))
+        assert dict(store.documents(projection).find()) == {key: document}
+        assert dict(store.documents(projection).find({"note": "x"})) == {}
+        assert store.verify(projection).holds
+        assert store.project(projection, key).document == document
+
+
+def test_a_number_of_zero_is_a_document(connect: Connect) -> None:
+    store = connect(events=EVENTS)
+    store.append("a-1", Paid(0, "x"), expected=ANY)
+    store.catch_up(Total)
+    assert store.documents(Total).read("all") == 0
+
+
+@pytest.mark.parametrize(
+    "returned", ["text", True, 1.5, float("nan"), [1]], ids=["text", "bool", "float", "nan", "list"]
+)
+def test_a_document_that_is_not_of_its_type_is_refused(
+    connect_sync: Connect, returned: Any
+) -> None:
+    class Wrong(Total):
+        @handles(Paid)
+        def paid(self, total: int | None, event: RecordedEvent) -> int:
+            return returned  # type: ignore[no-any-return]
+
+    store = connect_sync(events=EVENTS)
+    store.append("a-1", Paid(1, "x"), expected=ANY)
+    with pytest.raises(ProjectionFailed, match=r"an? int, or None|is nan"):
+        store.catch_up(Wrong)
+
+
+def test_a_tuple_is_no_list(connect_sync: Connect) -> None:
+    class Wrong(Notes):
+        @handles(Paid)
+        def paid(self, notes: list[str] | None, event: RecordedEvent) -> list[str]:
+            return ("x",)  # type: ignore[return-value]
+
+    store = connect_sync(events=EVENTS)
+    store.append("a-1", Paid(1, "x"), expected=ANY)
+    with pytest.raises(ProjectionFailed, match=r"returned a tuple: return the document, a list"):
+        store.catch_up(Wrong)
+
+
+def test_lists_of_instances_and_indexes_of_numbers_are_refused(connect_sync: Connect) -> None:
+    class Lists(DocumentProjection[list[Account]]):
+        name = "lists"
+
+        @handles(Paid)
+        def paid(self, document: object, event: RecordedEvent) -> list[Account]:
+            return []
+
+    class Indexed(Total):
+        indexes = ("amount",)
+
+    store = connect_sync(events=EVENTS)
+    with pytest.raises(InvalidInput, match="put a list of instances into a field"):
+        store.project(Lists)
+    with pytest.raises(InvalidInput, match="its documents have none"):
+        store.project(Indexed)
 
 
 def test_an_index_that_was_chosen_is_used(
@@ -663,6 +764,76 @@ def test_a_table_is_written_in_the_transaction_of_the_checkpoint(
     with pytest.raises(ProjectionFailed):
         store.catch_up(projection)
     assert ledger_of(connection, schema) == [1, 2]
+
+
+class Made(Ledger):
+    name = "made"
+    ddl = "CREATE TABLE ledger (cents int); CREATE INDEX ON ledger (cents)"
+
+
+class AsyncMade(AsyncLedger):
+    name = "made"
+    ddl = Made.ddl
+
+
+@pytest.mark.parametrize("lifecycle", ["async", "inline"])
+def test_the_tables_of_a_projection_are_created_once_with_its_version(
+    connect: Connect, connection: psycopg.Connection, url: str, schema: str, lifecycle: str
+) -> None:
+    found = psycopg.conninfo.make_conninfo(url, options=f"-csearch_path={schema}")
+    projection = Made if connect.variant == "sync" else AsyncMade
+    inline = [projection] if lifecycle == "inline" else []
+    for cents in (1, 2):
+        store = connect(found, events=EVENTS, inline=inline)
+        store.append("a-1", Paid(cents, "x"), expected=ANY)
+        if lifecycle == "async":
+            store.catch_up(projection)
+    assert ledger_of(connection, schema) == [1, 2]
+    (index,) = connection.execute(
+        "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND tablename = 'ledger'", [schema]
+    )
+    assert index == ("ledger_cents_idx",)
+
+
+def test_a_projection_whose_tables_cannot_be_created_is_not_registered(
+    connect: Connect, ledger: str, connection: psycopg.Connection, schema: str
+) -> None:
+    """A table of an earlier life would add its rows to those of this one."""
+    store = connect(ledger, events=EVENTS)
+    projection = Made if connect.variant == "sync" else AsyncMade
+    store.append("a-1", Paid(1, "x"), expected=ANY)
+    with pytest.raises(DatabaseError, match='"ledger" already exists'):
+        store.catch_up(projection)
+    assert store.projections() == []
+    connection.execute(f"DROP TABLE {schema}.ledger")
+    store.catch_up(projection)
+    assert ledger_of(connection, schema) == [1]
+
+
+def test_processes_that_start_together_create_tables_once(
+    url: str, schema: str, connection: psycopg.Connection
+) -> None:
+    found = psycopg.conninfo.make_conninfo(url, options=f"-csearch_path={schema}")
+    with ExitStack() as opened:
+        stores = [
+            opened.enter_context(EventStore.connect(found, schema=schema, events=EVENTS))
+            for _ in range(4)
+        ]
+        stores[0].append("a-1", Paid(1, "x"), expected=ANY)
+        pool = opened.enter_context(ThreadPoolExecutor(4))
+        projectors = [opened.enter_context(store.projector(Made)) for store in stores]
+        taken = list(pool.map(lambda projector: projector.take_over(), projectors))
+        assert sorted(taken) == [False, False, False, True]
+        projectors[taken.index(True)].step()
+    assert ledger_of(connection, schema) == [1]
+
+
+def test_ddl_is_text(connect_sync: Connect) -> None:
+    class Odd(Ledger):
+        ddl = b"CREATE TABLE ledger ()"  # type: ignore[assignment]
+
+    with pytest.raises(InvalidInput, match="ddl of projection 'ledger' must be text"):
+        connect_sync(events=EVENTS).projector(Odd)
 
 
 def test_what_was_written_under_a_lease_that_ended_meanwhile_is_undone(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID, uuid4
 
 import attrs
@@ -660,3 +660,109 @@ def test_every_event_has_the_bytes_that_were_stored(
     assert data["item"]["price"] == "7.90"
     assert data["item"]["weight"] == {"grams": 450}
     assert sorted(data["item"]["variants"]) == ["blue", "red"]
+
+
+# Values of a class without a JSON form ------------------------------------------------------------
+
+
+class Money:
+    """A class of another library, say."""
+
+    def __init__(self, text: str) -> None:
+        self.amount, self.currency = text.split()
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.currency}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Money) and str(self) == str(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+StoredMoney = Annotated[
+    Money,
+    pydantic.PlainValidator(lambda found: found if isinstance(found, Money) else Money(found)),
+    pydantic.PlainSerializer(str),
+]
+
+
+class Priced(pydantic.BaseModel):
+    price: StoredMoney
+    parts: list[StoredMoney] = []
+
+
+class Rounded(pydantic.BaseModel):
+    price: Annotated[
+        Money, pydantic.PlainValidator(lambda found: found), pydantic.PlainSerializer(str)
+    ]
+
+
+def test_a_model_says_how_a_value_without_json_is_stored(connect: Connect) -> None:
+    store = connect(events=[Priced, Rounded])
+    event = Priced(price=Money("5 EUR"), parts=[Money("2 EUR")])
+    store.append("order-1", event, expected=NO_STREAM)
+    (found,) = store.read("order-1")
+    assert found.data == event
+    assert found.to_dict()["data"] == {"price": "5 EUR", "parts": ["2 EUR"]}
+    with pytest.raises(EncodingFailed, match="price is a Money and would come back as a str"):
+        store.append("order-1", Rounded(price=Money("5 EUR")), expected=ANY)
+
+
+# Unions of value objects --------------------------------------------------------------------------
+
+
+class Card(msgspec.Struct, frozen=True, tag=True):
+    number: str
+
+
+class BankTransfer(msgspec.Struct, frozen=True, tag="bank"):
+    number: str
+
+
+@dataclass(frozen=True)
+class PaidBy:
+    by: Card | BankTransfer
+    earlier: list[Card | BankTransfer] = field(default_factory=list)
+
+
+class CardModel(pydantic.BaseModel):
+    kind: Literal["card"] = "card"
+    number: str
+
+
+class BankModel(pydantic.BaseModel):
+    kind: Literal["bank"] = "bank"
+    number: str
+
+
+class PaidByModel(pydantic.BaseModel):
+    by: Annotated[CardModel | BankModel, pydantic.Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class PaidByOne:
+    """One class with optional fields."""
+
+    card: str | None = None
+    bank: str | None = None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        PaidBy(Card("1"), [BankTransfer("2"), Card("3")]),
+        PaidBy(BankTransfer("1")),
+        PaidByModel(by=CardModel(number="1")),
+        PaidByModel(by=BankModel(number="1")),
+        PaidByOne(bank="1"),
+    ],
+    ids=["card", "bank", "model card", "model bank", "optional"],
+)
+def test_a_value_of_several_classes_comes_back_as_its_own(connect: Connect, event: Any) -> None:
+    store = connect(events=[PaidBy, PaidByModel, PaidByOne])
+    store.append("order-1", event, expected=NO_STREAM)
+    (found,) = store.read("order-1")
+    assert found.data == event
+    if not isinstance(event, PaidByOne):
+        assert type(found.data.by) is type(event.by)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
 
-from indelible import App, AsyncApp, InvalidInput, unregistered
+from indelible import Aggregate, App, AsyncApp, InvalidInput, unregistered
 from indelible.errors import UnregisteredEventClass
 
 
@@ -39,11 +40,21 @@ def test_a_class_that_is_not_registered_is_refused() -> None:
         App("shop").on(Happened)
 
 
-def test_a_handler_of_the_other_variant_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="AsyncApp"):
-        App("shop").on("A")(coroutine)  # type: ignore[type-var]
-    with pytest.raises(InvalidInput, match="use App"):
-        AsyncApp("shop").on("A")(plain)  # type: ignore[type-var]
+def test_a_coroutine_is_refused_where_nothing_can_await_it() -> None:
+    with pytest.raises(InvalidInput, match="use AsyncApp"):
+        App("shop").on("A")(coroutine)  # type: ignore[arg-type]
+    assert AsyncApp("shop").on("A")(coroutine) is coroutine
+    assert AsyncApp("shop").on("A")(plain) is plain
+
+
+def test_an_aggregate_class_stands_for_its_events() -> None:
+    class Thing(Aggregate[Happened | Other]):
+        pass
+
+    app = App("shop", events=Thing)
+    app.on(Thing)(plain)
+    with pytest.raises(InvalidInput, match="'Other' has a handler"):
+        app.on(Other)(plain)
 
 
 def test_a_second_handler_of_a_type_needs_a_group_of_its_own() -> None:
@@ -86,3 +97,29 @@ def test_a_handler_must_take_an_event() -> None:
     for wrong, match in ((lambda: None, "takes"), (of_two, "takes"), (yielding, "yield")):
         with pytest.raises(InvalidInput, match=match):
             App("shop").on("A")(wrong)
+
+
+def test_what_a_handler_takes_besides_the_event_is_a_resource() -> None:
+    def send(event: object, mailer: object, retries: int = 3) -> None: ...
+
+    app = App("shop", resources={"mailer": nullcontext})
+    assert app.on("A")(send) is send
+    with pytest.raises(InvalidInput, match=r"send takes 'mailer', which is no resource"):
+        App("shop").on("A")(send)
+
+
+def test_a_resource_is_passed_by_name() -> None:
+    def send(event: object, mailer: object, /) -> None: ...
+
+    with pytest.raises(InvalidInput, match="takes"):
+        App("shop", resources={"mailer": nullcontext}).on("A")(send)
+
+
+async def open_mailer() -> None: ...
+
+
+@pytest.mark.parametrize("factory", [None, "mailer", nullcontext(), open_mailer])
+def test_a_resource_that_nothing_opens_is_refused(factory: object) -> None:
+    for app in (App, AsyncApp):
+        with pytest.raises(InvalidInput, match="'mailer' must be a function that returns"):
+            app("shop", resources={"mailer": factory})  # type: ignore[dict-item]

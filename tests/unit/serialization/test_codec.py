@@ -204,13 +204,49 @@ def test_two_classes_for_one_type_are_refused_by_name() -> None:
 
 
 def test_a_class_with_a_field_that_has_no_json_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="OfBoth"):
-        Codec(OfBoth)
+    with pytest.raises(InvalidInput, match=r"OfNone\.value .* have no JSON: make that a dataclass"):
+        Codec(OfNone)
+
+
+@dataclass
+class OfNone:
+    value: object
 
 
 @dataclass
 class OfBoth:
     value: Created | Canceled
+
+
+@dataclass
+class OfMany:
+    values: list[Shipped | Paged] | None
+
+
+class Paged(pydantic.BaseModel):
+    page: int
+
+
+class Untagged(msgspec.Struct):
+    page: int
+
+
+class OtherUntagged(msgspec.Struct):
+    line: int
+
+
+@attrs.define
+class OfUntagged:
+    value: Untagged | OtherUntagged
+
+
+@pytest.mark.parametrize("event_class", [OfBoth, OfMany, OfUntagged])
+def test_a_union_that_json_cannot_tell_apart_is_refused_with_the_ways_out(
+    event_class: type,
+) -> None:
+    ways_out = r"one class with optional fields, or msgspec Structs with tag=True, or .* pydantic"
+    with pytest.raises(InvalidInput, match=f"{event_class.__name__} cannot be .*{ways_out}"):
+        Codec(event_class)
 
 
 @dataclass

@@ -136,7 +136,7 @@ CREATE OR REPLACE FUNCTION indelible.projection_register(
     partitions smallint,
     index_fields text[]
 )
-RETURNS TABLE (id bigint, state text, lifecycle text, matches boolean)
+RETURNS TABLE (id bigint, state text, lifecycle text, matches boolean, is_new boolean)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -145,6 +145,7 @@ AS $$
 DECLARE
     has_events boolean;
     initial_state text;
+    created_id bigint;
 BEGIN
     -- Not the lock of appends, which would queue behind it; and no lock at all if the build exists.
     IF NOT EXISTS (
@@ -188,7 +189,7 @@ BEGIN
             WHEN declared_lifecycle = 'inline' AND has_events IS DISTINCT FROM false THEN 'building'
             ELSE 'serving'
         END;
-        PERFORM indelible.projection_create_build(
+        created_id := indelible.projection_create_build(
             name, version, kind, declared_lifecycle, initial_state, items, partitions,
             index_fields
         );
@@ -198,7 +199,8 @@ BEGIN
             builds.kind = projection_register.kind
                 AND builds.query = items
                 AND builds.partitions = projection_register.partitions
-                AND builds.indexes = index_fields
+                AND builds.indexes = index_fields,
+            builds.id IS NOT DISTINCT FROM created_id
         FROM indelible.projections AS builds
         WHERE builds.name = projection_register.name
             AND builds.version = projection_register.version
@@ -207,7 +209,46 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION indelible.projection_register(text, integer, text, text, jsonb, smallint, text[]) IS
-    'Creates a projection that does not exist, and returns its builds, the serving one first, and whether each matches the definition.';
+    'Creates a projection that does not exist, and returns its builds, the serving one first, whether each matches the definition, and whether it was created now.';
+
+CREATE OR REPLACE FUNCTION indelible.projection_register_tables(
+    name text,
+    version integer,
+    kind text,
+    declared_lifecycle text,
+    items jsonb,
+    partitions smallint,
+    index_fields text[],
+    ddl text
+)
+RETURNS TABLE (id bigint, state text, lifecycle text, matches boolean)
+LANGUAGE plpgsql
+-- With the rights and the search_path of the caller, who owns the tables.
+AS $$
+DECLARE
+    is_new boolean;
+BEGIN
+    FOR id, state, lifecycle, matches, is_new IN
+        SELECT builds.id, builds.state, builds.lifecycle, builds.matches, builds.is_new
+        FROM indelible.projection_register(
+            name => projection_register_tables.name,
+            version => projection_register_tables.version,
+            kind => projection_register_tables.kind,
+            declared_lifecycle => projection_register_tables.declared_lifecycle,
+            items => projection_register_tables.items,
+            partitions => projection_register_tables.partitions,
+            index_fields => projection_register_tables.index_fields
+        ) AS builds
+    LOOP
+        IF is_new THEN
+            EXECUTE ddl;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION indelible.projection_register_tables(text, integer, text, text, jsonb, smallint, text[], text) IS
+    'Calls projection_register(), and executes DDL as the caller if that created the projection.';
 
 CREATE OR REPLACE FUNCTION indelible.projection_serving_build(
     name text, version integer, settled bigint
