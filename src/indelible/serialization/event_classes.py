@@ -184,7 +184,7 @@ def _check_fields(event_class: type) -> None:
 
 
 def _check_class(event_class: object) -> None:
-    if not is_event_class(event_class):
+    if not is_event_class(event_class) or hasattr(event_class, "_event_classes"):
         raise InvalidInput(
             f"{event_class!r} cannot be an event class: use a dataclass, an attrs class, a msgspec"
             " Struct or a pydantic model"

@@ -164,6 +164,8 @@ def test_an_aggregate_class_registers_the_events_that_it_names(
     assert [event.data for event in store.read(stream, Savings)] == [Opened("ann"), Deposited(5)]
     with pytest.raises(UnregisteredEventClass):
         store.append(stream, Savings(), expected=ANY)
+    with pytest.raises(InvalidInput, match="cannot be an event class"):
+        connect(events={"Savings": Savings})
 
 
 Any_ = TypeVar("Any_")

@@ -103,9 +103,11 @@ def test_a_delivery_has_the_facts_of_its_event(store: EventStore) -> None:
     (stored,) = store.read("a-1")
     group = store.group("mails")
     group.create()
-    with group.consume() as consumer, taken(consumer) as delivery:
+    with group.consume() as consumer:
+        delivery = taken(consumer)  # in its own block an error would be a failed attempt
         for name in RecordedEvent.__struct_fields__:
             assert getattr(delivery, name) == getattr(stored, name), name
+        delivery.ack()
 
 
 def test_settings_are_changed_from_where_the_group_stands(store: EventStore) -> None:
