@@ -47,8 +47,8 @@ def check_outcome(handler: Callable[..., Any], outcome: object) -> None:
         if inspect.iscoroutine(outcome):
             outcome.close()
         raise InvalidInput(
-            f"{name_of(handler)} returned a {type(outcome).__name__}, which is never run: do the work"
-            " in the function itself"
+            f"{name_of(handler)} returned a {type(outcome).__name__}, which is never run: do the"
+            " work in the function itself"
         )
 
 
