@@ -81,7 +81,10 @@ def describe(error: object) -> str:
 
 
 class IndelibleError(Exception):
-    """The root of all errors that the library raises on purpose."""
+    """The root of all errors that the library raises on purpose.
+
+    What to do: Catch it to handle every error of the library in one place.
+    """
 
     location: str = ""
     """Where in the input or in the store it happened: `line 17`, `event 3`; its text begins so."""
@@ -108,11 +111,17 @@ def _made_again(kind: type[E], args: tuple[Any, ...], facts: dict[str, Any]) -> 
 
 
 class InvalidInput(IndelibleError, ValueError):
-    """The arguments of a call are wrong. Nothing was sent to the database."""
+    """The arguments of a call are wrong. Nothing was sent to the database.
+
+    What to do: Correct the argument that the message names.
+    """
 
 
 class EncodingFailed(InvalidInput):
     """The data of an event cannot be written as JSON.
+
+    What to do: Store a value that JSON can hold in the field that the message names, or change
+    its type.
 
     Attributes:
         field: the path of the field at fault: `data.items[2].price`.
@@ -126,6 +135,8 @@ class EncodingFailed(InvalidInput):
 
 class EventTooLarge(InvalidInput):
     """An event is larger than the store takes.
+
+    What to do: Store a reference to the large part, or connect with a larger `max_event_bytes`.
 
     Attributes:
         size: bytes of the event's data and metadata as JSON.
@@ -144,7 +155,10 @@ class EventTooLarge(InvalidInput):
 
 
 class UnregisteredEventClass(InvalidInput):
-    """An event is an instance of a class that the store was not told of."""
+    """An event is an instance of a class that the store was not told of.
+
+    What to do: Name the class in `events=` of `connect`, or append a `NewEvent`.
+    """
 
     def __init__(self, event_class: type) -> None:
         self.event_class = event_class
@@ -160,7 +174,11 @@ class UnregisteredEventClass(InvalidInput):
 
 
 class AppendRejected(IndelibleError):
-    """An append was refused as a whole. Nothing was stored."""
+    """An append was refused as a whole. Nothing was stored.
+
+    What to do: Catch it if your code handles all rejected appends alike, otherwise one of its
+    subclasses.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +213,8 @@ class VersionConflict:
 class WrongExpectedVersion(AppendRejected):
     """Another writer was there first, or the caller expected what never was.
 
-    Load the stream again, decide anew, and append with the version found.
+    What to do: Load the stream again, decide again, and append with the version found. `handle`
+    does so.
 
     Attributes:
         conflicts: every check of the call that failed, as `VersionConflict`.
@@ -219,7 +238,8 @@ class WrongExpectedVersion(AppendRejected):
 class AppendConditionFailed(AppendRejected):
     """Something that the decision has not seen stands in the way of the append's condition.
 
-    Read again what you decide on (`read_matching`), decide anew, and append with the new marker.
+    What to do: Read again what you decide on (`read_matching`), decide again, and append with
+    the new marker. `decide` does so.
 
     Attributes:
         events: the events in the way, as `RecordedEvent`, in order of position; ten at most.
@@ -240,6 +260,8 @@ class AppendConditionFailed(AppendRejected):
 
 class ChannelMismatch(AppendRejected):
     """A stream belongs to one channel for ever, and the append named another.
+
+    What to do: Append with the channel of the stream, or to another stream.
 
     Attributes:
         stream, channel: what was asked for.
@@ -278,6 +300,9 @@ class DuplicateEvent(AppendRejected):
     An exact retry (all ids there, in the same streams, in the same order, with the same content,
     at the expected versions) is a success with `idempotent=True` and not this error.
 
+    What to do: Give new events new ids. To retry an append, repeat it with the same content and
+    expected version.
+
     Attributes:
         duplicates: the ids found, as `Duplicate`.
     """
@@ -296,6 +321,8 @@ class DuplicateEvent(AppendRejected):
 
 class StreamClosed(AppendRejected):
     """The stream was closed: it takes no more events, whatever version is expected.
+
+    What to do: Append to another stream, or reopen this one with `reopen_stream`.
 
     Attributes:
         stream: the stream.
@@ -316,6 +343,9 @@ class StreamClosed(AppendRejected):
 
 class EpochMismatch(IndelibleError):
     """The log may have lost events that a reader has seen, by a fail-over or a restore.
+
+    What to do: Undo what was done for the events after `safe_through`, and continue after that
+    position.
 
     Attributes:
         position: where the reader was; None if that is not known.
@@ -370,7 +400,11 @@ class EpochMismatch(IndelibleError):
 
 
 class GroupExists(IndelibleError):
-    """There is a consumer group of that name, with other settings."""
+    """There is a consumer group of that name, with other settings.
+
+    What to do: Choose another name, or create the group with `exists="change"` to change its
+    settings.
+    """
 
     def __init__(self, group: str) -> None:
         self.group = group
@@ -383,6 +417,8 @@ class GroupExists(IndelibleError):
 
 class GroupNotFound(IndelibleError):
     """There is no consumer group of that name.
+
+    What to do: Check the name, or create the group: `indelible groups create NAME`.
 
     Attributes:
         group: the name asked for.
@@ -404,6 +440,9 @@ class LeaseLost(IndelibleError):
 
     What was done in `Delivery.transaction` is undone; the event is handled by another worker, or
     an earlier transaction has finished it.
+
+    What to do: If handlers or pauses take longer than the lease, create the group with a longer
+    one.
     """
 
     def __init__(self, message: str | None = None) -> None:
@@ -422,6 +461,8 @@ def rebuild_command(projection: str) -> str:
 
 class ProjectionDefinitionChanged(IndelibleError):
     """A projection was begun with another query, other partitions or indexes, or inline.
+
+    What to do: Increase the version of the projection and rebuild it.
 
     Attributes:
         projection: its name.
@@ -457,6 +498,8 @@ class ProjectionDefinitionChanged(IndelibleError):
 class ProjectionFailed(IndelibleError):
     """The code of a projection failed, or the event could not be read.
 
+    What to do: Fix the projection. Nothing of the failed batch was stored.
+
     Attributes:
         projection: its name.
         position: the event that it failed at; None where no single one is to blame.
@@ -483,6 +526,8 @@ class ProjectionFailed(IndelibleError):
 class ProjectionNotReady(IndelibleError):
     """A version of a projection does not serve yet: it is being built, or is to be.
 
+    What to do: Build it: `indelible projections rebuild NAME --app MODULE:APP`.
+
     Attributes:
         projection: its name.
         version: the version of its code.
@@ -499,6 +544,8 @@ class ProjectionNotReady(IndelibleError):
 
 class ProjectionNotFound(IndelibleError):
     """There is no projection of that name.
+
+    What to do: Check the name, or run the projection, or connect with it in `inline=`.
 
     Attributes:
         projection: the name asked for.
@@ -520,6 +567,8 @@ class ProjectionNotFound(IndelibleError):
 
 class ProjectionStopped(IndelibleError):
     """A projection cannot be built: a partition of it is stopped, since its code has failed.
+
+    What to do: Fix the projection and rebuild it. The rebuild resumes where it stopped.
 
     Attributes:
         projection: its name.
@@ -549,6 +598,9 @@ class ProjectionStopped(IndelibleError):
 class WaitTimeout(IndelibleError, TimeoutError):
     """A reader did not come as far as was waited for.
 
+    What to do: See what the reader waits for: `indelible groups show NAME`. Or wait with a
+    larger `timeout`.
+
     Attributes:
         reader: the name of the group.
         position: what was waited for.
@@ -568,6 +620,8 @@ class WaitTimeout(IndelibleError, TimeoutError):
 class StreamErased(IndelibleError):
     """Events that a state is made of were erased, so that nobody knows it any more.
 
+    What to do: Use another stream.
+
     Attributes:
         stream: the stream.
         version: the version of the first event that was erased.
@@ -583,7 +637,10 @@ class StreamErased(IndelibleError):
 
 
 class StreamNotClosed(IndelibleError):
-    """The stream is open, and only a closed stream can be archived."""
+    """The stream is open, and only a closed stream can be archived.
+
+    What to do: Close the stream first with `close_stream`.
+    """
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -594,7 +651,10 @@ class StreamNotClosed(IndelibleError):
 
 
 class StreamNotFound(IndelibleError):
-    """The stream was never written, and what was asked for needs it."""
+    """The stream was never written, and what was asked for needs it.
+
+    What to do: Check the name of the stream, or read without `must_exist`.
+    """
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -605,7 +665,11 @@ class StreamNotFound(IndelibleError):
 
 
 class UnknownEventType(IndelibleError):
-    """A stored event has a type that no registered class stands for."""
+    """A stored event has a type that no registered class stands for.
+
+    What to do: Name the class in `events=` of `connect`, or connect with `unknown="keep"` to
+    get the data as a dict.
+    """
 
     def __init__(self, event_type: str) -> None:
         self.event_type = event_type
@@ -617,6 +681,9 @@ class UnknownEventType(IndelibleError):
 
 class DecodingFailed(IndelibleError):
     """Stored data does not fit the class registered for its type.
+
+    What to do: Give new fields a default, write an `Upcaster`, or read with a store that does
+    not register the class.
 
     Attributes:
         event_type: the type.
@@ -641,6 +708,8 @@ class DecodingFailed(IndelibleError):
 class UpcastingFailed(IndelibleError):
     """An upcaster failed on a stored event, or gave something that is no data of its type.
 
+    What to do: Correct the upcaster. The stored event is unchanged.
+
     Attributes:
         stream: the event's stream.
         version: its place there.
@@ -664,6 +733,8 @@ class UpcastingFailed(IndelibleError):
 class SchemaError(IndelibleError):
     """The database has no store that this library can use.
 
+    What to do: Follow the message, or what one of its subclasses says.
+
     Attributes:
         schema: the name of the PostgreSQL schema asked for.
     """
@@ -674,7 +745,10 @@ class SchemaError(IndelibleError):
 
 
 class SchemaMissing(SchemaError):
-    """There is no store in that schema."""
+    """There is no store in that schema.
+
+    What to do: Run `indelible store init`, or connect with `migrate=True`.
+    """
 
     def __init__(self, schema: str) -> None:
         super().__init__(
@@ -686,6 +760,8 @@ class SchemaMissing(SchemaError):
 
 class SchemaOutdated(SchemaError):
     """The store was made by an older library.
+
+    What to do: Run `indelible store migrate`, or connect with `migrate=True`.
 
     Attributes:
         found: the version of the store's tables, or the number of its functions.
@@ -704,7 +780,10 @@ class SchemaOutdated(SchemaError):
 
 
 class SchemaTooNew(SchemaError):
-    """The store was made by a newer library."""
+    """The store was made by a newer library.
+
+    What to do: Upgrade the library: `pip install --upgrade indelible`.
+    """
 
     def __init__(self, schema: str, found: int, wanted: int) -> None:
         self.found = found
@@ -717,31 +796,47 @@ class SchemaTooNew(SchemaError):
 
 
 class TransactionConflict(IndelibleError):
-    """The database undid the transaction because of another one (deadlock, serialization)."""
+    """The database undid the transaction because of another one (deadlock, serialization).
+
+    What to do: Run the whole transaction again.
+    """
 
 
 class UnsupportedIsolationLevel(IndelibleError):
-    """The log was read in a transaction whose snapshot may be older than the head."""
+    """The log was read in a transaction whose snapshot may be older than the head.
+
+    What to do: Read the log in a transaction with the isolation level `READ COMMITTED`.
+    """
 
 
 class PermissionDenied(IndelibleError):
-    """The database role may not do what was asked."""
+    """The database role may not do what was asked.
+
+    What to do: Connect as the owner of the store, or grant the role that the message names.
+    """
 
 
 class DatabaseError(IndelibleError):
-    """The database refused for a reason of its own; the message is the database's."""
+    """The database refused for a reason of its own; the message is the database's.
+
+    What to do: Follow the message of the database.
+    """
 
 
 class ServerBusy(DatabaseError):
     """The database could not carry out a statement now; nothing of it was stored.
 
     The statement was cancelled or ran into a timeout, or the server lacked connections, memory or
-    disk space, or its disk failed. It may be tried again: readers that run for ever do so.
+    disk space, or its disk failed.
+
+    What to do: Try again later. Subscriptions and consumer groups do so by themselves.
     """
 
 
 class LockTimeout(ServerBusy):
     """Others held a lock for longer than the lock timeout; nothing of the statement was stored.
+
+    What to do: End the transactions in `holders`, or try again.
 
     Attributes:
         holders: the transactions that hold locks of the store and have been open for longest, each
@@ -754,11 +849,18 @@ class LockTimeout(ServerBusy):
 
 
 class DatabaseUnreachable(IndelibleError):
-    """No connection could be made; the message says where it was tried."""
+    """No connection could be made; the message says where it was tried.
+
+    What to do: Check the URL and that the server runs and is no standby. If the pool was empty,
+    use a larger `pool_size`.
+    """
 
 
 class ConnectionLost(IndelibleError):
     """The connection broke while something was being written; the message says what is known.
+
+    What to do: Append again with the same event ids: nothing is stored twice. Or look for
+    `event_ids` in the stream.
 
     Attributes:
         event_ids: the ids of the events that were being appended, where it is known. Look for them
@@ -772,7 +874,10 @@ class ConnectionLost(IndelibleError):
 
 
 class StoreClosed(IndelibleError):
-    """The store was used after it was closed."""
+    """The store was used after it was closed.
+
+    What to do: Open another store with `connect`.
+    """
 
     def __init__(self) -> None:
         super().__init__("the store is closed: open another one with connect()")
@@ -782,6 +887,8 @@ class StoreForked(IndelibleError):
     """The store was opened in another process, of which this one was forked.
 
     Its connections are the parent's: each would get the answers of the other.
+
+    What to do: Connect in the process that uses the store.
 
     Attributes:
         pid: the process that opened it.
@@ -798,6 +905,9 @@ class WrongEventLoop(IndelibleError):
     """An `AsyncEventStore` was used in another event loop than the one that it was opened in.
 
     Its connections wait in that loop, which may have ended: each `asyncio.run` makes one.
+
+    What to do: Use the store inside the `asyncio.run` that it was opened in, or open one in
+    each.
     """
 
     def __init__(self) -> None:
@@ -808,4 +918,7 @@ class WrongEventLoop(IndelibleError):
 
 
 class EmbeddedUnavailable(IndelibleError):
-    """The embedded PostgreSQL cannot be used; the message says why and what to do."""
+    """The embedded PostgreSQL cannot be used; the message says why and what to do.
+
+    What to do: Follow the message: it names what is missing.
+    """
