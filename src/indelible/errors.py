@@ -81,7 +81,10 @@ def describe(error: object) -> str:
 
 
 class IndelibleError(Exception):
-    """The base class of all errors that the library raises."""
+    """The base class of all errors that the library raises.
+
+    What to do: Catch it to handle every error of the library in one place.
+    """
 
     location: str = ""
     """Where it happened, such as `line 17` or `event 3`. The text of the error starts with it."""
@@ -112,11 +115,17 @@ def _made_again(kind: type[E], args: tuple[Any, ...], facts: dict[str, Any]) -> 
 
 
 class InvalidInput(IndelibleError, ValueError):
-    """An argument of a call is wrong. Nothing was sent to the database."""
+    """An argument of a call is wrong. Nothing was sent to the database.
+
+    What to do: Correct the argument that the message names.
+    """
 
 
 class EncodingFailed(InvalidInput):
     """The data of an event cannot be written as JSON.
+
+    What to do: Store a value that JSON can hold in the field that the message names, or change
+    its type.
 
     Attributes:
         event_type: the type of the event.
@@ -131,6 +140,8 @@ class EncodingFailed(InvalidInput):
 
 class EventTooLarge(InvalidInput):
     """An event is over the size limit.
+
+    What to do: Store a reference to the large part, or connect with a larger `max_event_bytes`.
 
     Attributes:
         event_type: the type of the event.
@@ -152,6 +163,8 @@ class EventTooLarge(InvalidInput):
 class UnregisteredEventClass(InvalidInput):
     """An event is an instance of a class that is not registered in `events=`.
 
+    What to do: Name the class in `events=` of `connect`, or append a `NewEvent`.
+
     Attributes:
         event_class: the class.
     """
@@ -170,7 +183,11 @@ class UnregisteredEventClass(InvalidInput):
 
 
 class AppendRejected(IndelibleError):
-    """The append was rejected. None of its events was stored."""
+    """The append was rejected. None of its events was stored.
+
+    What to do: Catch it if your code handles all rejected appends alike, otherwise one of its
+    subclasses.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +222,10 @@ class VersionConflict:
 class WrongExpectedVersion(AppendRejected):
     """The stream is not at the version that the append expects (optimistic concurrency).
 
-    Usually another writer appended first. Read the stream again, repeat the decision, and append
-    with the version that you read. `handle` does this for you.
+    Usually another writer appended first.
+
+    What to do: Read the stream again, repeat the decision, and append with the version that you
+    read. `handle` does this for you.
 
     Attributes:
         conflicts: all failed checks of the append, as `VersionConflict`.
@@ -243,8 +262,8 @@ class WrongExpectedVersion(AppendRejected):
 class AppendConditionFailed(AppendRejected):
     """An event that the decision has not seen matches the query of the append condition.
 
-    Read the events again (`read_matching`), repeat the decision, and append with the new marker.
-    `decide_with` does this for you.
+    What to do: Read the events again (`read_matching`), repeat the decision, and append with the
+    new marker. `decide_with` does this for you.
 
     Attributes:
         events: the conflicting events, as `RecordedEvent`, in order of position; at most ten.
@@ -265,6 +284,8 @@ class AppendConditionFailed(AppendRejected):
 
 class ChannelMismatch(AppendRejected):
     """The stream belongs to another channel. The first append to a stream fixes its channel.
+
+    What to do: Append with the channel of the stream, or to another stream.
 
     Attributes:
         stream: the stream.
@@ -305,6 +326,9 @@ class DuplicateEvent(AppendRejected):
     An exact retry succeeds with `idempotent=True`. It repeats all ids, in the same streams and
     order, with the same content, at the expected versions.
 
+    What to do: Give new events new ids. To retry an append, repeat it with the same content and
+    expected version.
+
     Attributes:
         duplicates: the ids that are already stored, as `Duplicate`.
     """
@@ -323,6 +347,8 @@ class DuplicateEvent(AppendRejected):
 
 class StreamClosed(AppendRejected):
     """The stream is closed. It takes no new events, at any expected version, until it is reopened.
+
+    What to do: Append to another stream, or reopen this one with `reopen_stream`.
 
     Attributes:
         stream: the stream.
@@ -343,6 +369,9 @@ class StreamClosed(AppendRejected):
 
 class EpochMismatch(IndelibleError):
     """The log may have lost events that a reader has seen, in a failover or a restore.
+
+    What to do: Undo what was done for the events after `safe_through`, and continue after that
+    position.
 
     Attributes:
         position: the position that the reader had reached; None if it is not known.
@@ -397,6 +426,9 @@ class EpochMismatch(IndelibleError):
 class GroupExists(IndelibleError):
     """The consumer group already exists with other settings.
 
+    What to do: Choose another name, or create the group with `exists="change"` to change its
+    settings.
+
     Attributes:
         group: the name of the group.
     """
@@ -412,6 +444,8 @@ class GroupExists(IndelibleError):
 
 class GroupNotFound(IndelibleError):
     """The consumer group does not exist.
+
+    What to do: Check the name, or create the group: `indelible groups create NAME`.
 
     Attributes:
         group: the name of the group.
@@ -432,6 +466,9 @@ class LeaseLost(IndelibleError):
 
     The transaction of `Delivery.transaction` is rolled back. Another worker handles the event, or
     an earlier transaction has already finished it.
+
+    What to do: If handlers or pauses take longer than the lease, create the group with a longer
+    one.
     """
 
     def __init__(self, message: str | None = None) -> None:
@@ -452,6 +489,8 @@ class ProjectionDefinitionChanged(IndelibleError):
     """A projection is registered under this version with another definition.
 
     The kind, query, partitions, indexes or lifecycle of its code differ from the registered ones.
+
+    What to do: Increase the version of the projection and rebuild it.
 
     Attributes:
         projection: the name of the projection.
@@ -486,6 +525,8 @@ class ProjectionDefinitionChanged(IndelibleError):
 class ProjectionFailed(IndelibleError):
     """A projection raised an error, or an event could not be decoded for it.
 
+    What to do: Fix the projection. Nothing of the failed batch was stored.
+
     Attributes:
         projection: the name of the projection.
         position: the position of the event that it failed on; None if no single event is known.
@@ -511,6 +552,8 @@ class ProjectionFailed(IndelibleError):
 class ProjectionNotReady(IndelibleError):
     """This version of a projection is not built yet, so it cannot be read or kept up to date.
 
+    What to do: Build it: `indelible projections rebuild NAME --app MODULE:APP`.
+
     Attributes:
         projection: the name of the projection.
         version: the version of its code.
@@ -528,6 +571,8 @@ class ProjectionNotReady(IndelibleError):
 class ProjectionNotFound(IndelibleError):
     """The projection does not exist in the store.
 
+    What to do: Check the name, or run the projection, or connect with it in `inline=`.
+
     Attributes:
         projection: the name of the projection.
         projections: the names of the existing projections.
@@ -544,6 +589,8 @@ class ProjectionNotFound(IndelibleError):
 
 class ProjectionStopped(IndelibleError):
     """A projection cannot be built because one of its partitions failed and stopped.
+
+    What to do: Fix the projection and rebuild it. The rebuild resumes where it stopped.
 
     Attributes:
         projection: the name of the projection.
@@ -574,6 +621,9 @@ class ProjectionStopped(IndelibleError):
 class WaitTimeout(IndelibleError, TimeoutError):
     """A consumer group or projection did not reach a position in time.
 
+    What to do: See what the reader waits for: `indelible groups show NAME`. Or wait with a
+    larger `timeout`.
+
     Attributes:
         reader: the name of the consumer group or projection.
         position: the position waited for.
@@ -594,6 +644,8 @@ class WaitTimeout(IndelibleError, TimeoutError):
 class StreamErased(IndelibleError):
     """A state cannot be loaded because events of its stream were erased.
 
+    What to do: Use another stream.
+
     Attributes:
         stream: the stream.
         version: the version of the first erased event.
@@ -611,6 +663,8 @@ class StreamErased(IndelibleError):
 class StreamNotClosed(IndelibleError):
     """The stream is open. Only a closed stream can be archived.
 
+    What to do: Close the stream first with `close_stream`.
+
     Attributes:
         stream: the stream.
     """
@@ -625,6 +679,8 @@ class StreamNotClosed(IndelibleError):
 
 class StreamNotFound(IndelibleError):
     """The stream does not exist: no event was ever appended to it.
+
+    What to do: Check the name of the stream, or read without `must_exist`.
 
     Attributes:
         stream: the stream.
@@ -641,6 +697,9 @@ class StreamNotFound(IndelibleError):
 class UnknownEventType(IndelibleError):
     """A stored event has a type without a registered class.
 
+    What to do: Name the class in `events=` of `connect`, or connect with `unknown="keep"` to
+    get the data as a dict.
+
     Attributes:
         event_type: the type.
     """
@@ -655,6 +714,9 @@ class UnknownEventType(IndelibleError):
 
 class DecodingFailed(IndelibleError):
     """Stored data does not fit the class registered for its type.
+
+    What to do: Give new fields a default, write an `Upcaster`, or read with a store that does
+    not register the class.
 
     Attributes:
         event_type: the type.
@@ -679,6 +741,8 @@ class DecodingFailed(IndelibleError):
 class UpcastingFailed(IndelibleError):
     """An upcaster raised an error on a stored event, or returned data that does not fit.
 
+    What to do: Correct the upcaster. The stored event is unchanged.
+
     Attributes:
         stream: the stream of the event.
         version: the version of the event in the stream.
@@ -702,6 +766,8 @@ class UpcastingFailed(IndelibleError):
 class SchemaError(IndelibleError):
     """The database has no store that this library can use.
 
+    What to do: Follow the message, or what one of its subclasses says.
+
     Attributes:
         schema: the name of the PostgreSQL schema.
     """
@@ -712,7 +778,10 @@ class SchemaError(IndelibleError):
 
 
 class SchemaMissing(SchemaError):
-    """The schema has no store."""
+    """The schema has no store.
+
+    What to do: Run `indelible store init`, or connect with `migrate=True`.
+    """
 
     def __init__(self, schema: str) -> None:
         super().__init__(
@@ -724,6 +793,8 @@ class SchemaMissing(SchemaError):
 
 class SchemaOutdated(SchemaError):
     """The store was made by an older library.
+
+    What to do: Run `indelible store migrate`, or connect with `migrate=True`.
 
     Attributes:
         found: the version of the store's tables, or of its functions.
@@ -744,6 +815,8 @@ class SchemaOutdated(SchemaError):
 class SchemaTooNew(SchemaError):
     """The store was made by a newer library.
 
+    What to do: Upgrade the library: `pip install --upgrade indelible`.
+
     Attributes:
         found: the version of the store's tables.
         wanted: the newest version that this library supports.
@@ -762,31 +835,38 @@ class SchemaTooNew(SchemaError):
 class TransactionConflict(IndelibleError):
     """The database rolled back the transaction: a deadlock or a serialization failure.
 
-    Run the transaction again.
+    What to do: Run the whole transaction again.
     """
 
 
 class UnsupportedIsolationLevel(IndelibleError):
     """The log was read in a transaction whose snapshot may be older than the head.
 
-    Use a READ COMMITTED transaction.
+    What to do: Read the log in a transaction with the isolation level `READ COMMITTED`.
     """
 
 
 class PermissionDenied(IndelibleError):
-    """The database role lacks the privilege for this operation."""
+    """The database role lacks the privilege for this operation.
+
+    What to do: Connect as the owner of the store, or grant the role that the message names.
+    """
 
 
 class DatabaseError(IndelibleError):
-    """The database raised another error. The message is that of the database."""
+    """The database raised another error. The message is that of the database.
+
+    What to do: Follow the message of the database.
+    """
 
 
 class ServerBusy(DatabaseError):
     """The database could not run a statement for now. Nothing of the statement was stored.
 
     The statement was cancelled or timed out, or the server lacked connections, memory or disk
-    space, or its disk failed. The call can be retried. Readers that run forever
-    retry by themselves.
+    space, or its disk failed.
+
+    What to do: Try again later. Subscriptions and consumer groups do so by themselves.
     """
 
 
@@ -794,6 +874,8 @@ class LockTimeout(ServerBusy):
     """Other transactions held a lock for longer than the lock timeout.
 
     Nothing of the statement was stored.
+
+    What to do: End the transactions in `holders`, or try again.
 
     Attributes:
         holders: descriptions of the transactions that hold locks of the store, those open for
@@ -806,11 +888,18 @@ class LockTimeout(ServerBusy):
 
 
 class DatabaseUnreachable(IndelibleError):
-    """No connection could be made. The message names the server."""
+    """No connection could be made. The message names the server.
+
+    What to do: Check the URL and that the server runs and is no standby. If the pool was empty,
+    use a larger `pool_size`.
+    """
 
 
 class ConnectionLost(IndelibleError):
     """The connection broke during a write. The message says what is known of the outcome.
+
+    What to do: Append again with the same event ids: nothing is stored twice. Or look for
+    `event_ids` in the stream.
 
     Attributes:
         event_ids: the ids of the events of the append, if they are known. Append the events again
@@ -824,7 +913,10 @@ class ConnectionLost(IndelibleError):
 
 
 class StoreClosed(IndelibleError):
-    """The store was used after it was closed."""
+    """The store was used after it was closed.
+
+    What to do: Open another store with `connect`.
+    """
 
     def __init__(self) -> None:
         super().__init__("the store is closed: open a new one with connect()")
@@ -834,6 +926,8 @@ class StoreForked(IndelibleError):
     """The store was opened before this process was forked.
 
     Its connections belong to the parent process. Sharing them would mix up the replies.
+
+    What to do: Connect in the process that uses the store.
 
     Attributes:
         pid: the id of the process that opened the store.
@@ -850,6 +944,9 @@ class WrongEventLoop(IndelibleError):
     """An `AsyncEventStore` was used in an event loop other than the one that opened it.
 
     Its connections are bound to that loop. Each call of `asyncio.run` creates a new loop.
+
+    What to do: Use the store inside the `asyncio.run` that it was opened in, or open one in
+    each.
     """
 
     def __init__(self) -> None:
@@ -860,4 +957,7 @@ class WrongEventLoop(IndelibleError):
 
 
 class EmbeddedUnavailable(IndelibleError):
-    """The embedded PostgreSQL cannot be used. The message says why and what to do."""
+    """The embedded PostgreSQL cannot be used. The message says why and what to do.
+
+    What to do: Follow the message: it names what is missing.
+    """

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,4 +30,19 @@ def demo(
     """Run the food delivery example: two services, one store, thousands of orders."""
     from indelible.examples.food_delivery.program import main
 
-    main(orders=orders, seed=seed, workers=workers, url=url, schema=schema)
+    main(orders=orders, seed=seed, workers=workers, url=url, schema=schema, command=invocation())
+
+
+def invocation() -> str:
+    """Return how to start this program again from the current folder."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{_program(sys.executable)} -m indelible"
+    return _program(sys.argv[0])
+
+
+def _program(path: str) -> str:
+    program = Path(path).absolute()
+    if (found := shutil.which(program.name)) and Path(found).absolute() == program:
+        return program.name
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))

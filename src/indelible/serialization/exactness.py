@@ -285,8 +285,8 @@ class _Fields:
             raise InvalidInput(
                 f"{self._class.__qualname__} cannot be an event class: {self._field} could not be"
                 f" read back, since objects of type {kind.__qualname__} cannot be written as"
-                " JSON: make it a dataclass, or make the event a pydantic model whose field says how"
-                " it is written and read (PlainSerializer, PlainValidator)"
+                " JSON: make it a dataclass, or make the event a pydantic model whose field says"
+                " how it is written and read (PlainSerializer, PlainValidator)"
             )
         return _NEVER
 

@@ -29,6 +29,10 @@ class Outcome:
     is_canceled: bool
 
 
+Placed = tuple[tuple[UUID, int], OrderLine]
+"""An order's id, the position of its event, and the line that it comes from."""
+
+
 class Business(AbstractContextManager["Business"]):
     """The services. Each has its own channel and event classes; all share one store."""
 
@@ -77,18 +81,22 @@ class Business(AbstractContextManager["Business"]):
     ) -> None:
         self._open.close()
 
-    def live_through(self, lines: Sequence[OrderLine]) -> Iterator[Outcome]:
-        """Process the orders, several at once, and yield the result of each."""
+    def place_all(self, lines: Sequence[OrderLine]) -> Iterator[Placed]:
+        """Place orders, several at once; yield each with the line that it comes from."""
         with ThreadPoolExecutor(self._workers) as threads:
-            placed = list(threads.map(self.place, lines))
-            if not placed:
-                return
-            # The delivery service creates deliveries in the background. Wait for the last one, to
-            # read our own writes.
-            self.deliveries.wait_for(GROUP, max(position for _, position in placed), timeout=300)
+            yield from zip(threads.map(self.place, lines), lines, strict=True)
+
+    def wait_for_deliveries(self, placed: Sequence[Placed]) -> None:
+        """Wait until the delivery service has created a delivery for each order."""
+        if placed:
+            last = max(position for (_, position), _ in placed)
+            self.deliveries.wait_for(GROUP, last, timeout=300)
+
+    def deliver_all(self, placed: Sequence[Placed]) -> Iterator[Outcome]:
+        """Let each delivery take its course, several at once; yield what became of it."""
+        with ThreadPoolExecutor(self._workers) as threads:
             courses = [
-                threads.submit(self.take_course, order_id, line)
-                for (order_id, _), line in zip(placed, lines, strict=True)
+                threads.submit(self.take_course, order_id, line) for (order_id, _), line in placed
             ]
             for done in as_completed(courses):
                 yield done.result()

@@ -41,15 +41,20 @@ def tell(console: Console, business: Business, delivery_id: UUID) -> None:
 
     moments = [
         ("before the discount was known", today),
-        ("weeks ahead of the day", _recorded(dish)),
-        ("after a late correction", _recorded(shipment)),
+        ("after it was announced", _recorded(dish)),
+        ("after the time was corrected", _recorded(shipment)),
     ]
-    table = Table(title="The same questions, as of three moments", title_justify="left")
-    table.add_column("asked as of")
-    table.add_column("the dish today", justify="right")
-    table.add_column(f"on {friday:%Y-%m-%d}", justify="right")
-    table.add_column("and the day after", justify="right")
-    table.add_column("it was delivered at", justify="right")
+    table = Table(
+        title="\nThe same questions, as of three moments (bitemporal)",
+        title_justify="left",
+        caption="A discount was announced for one day. Then the courier corrected the time.",
+        caption_justify="left",
+    )
+    table.add_column("What was known")
+    table.add_column("Price\ntoday", justify="right")
+    table.add_column(f"Price on\n{friday:%Y-%m-%d}", justify="right")
+    table.add_column("Price the\nday after", justify="right")
+    table.add_column("Delivered\nat", justify="right")
     for name, known in moments:
         table.add_row(
             name,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from indelible import IndelibleError
 
@@ -24,8 +24,9 @@ def main(
     url: str | None = None,
     schema: str = "indelible_demo",
     file: Path | None = None,
+    command: str = "indelible",
 ) -> None:
-    """Run the demo and print the results.
+    """Run the demo, and print its results.
 
     Each run adds new orders to those of earlier runs.
 
@@ -33,58 +34,65 @@ def main(
         orders: the number of orders to generate.
         seed: the seed of the random generator.
         workers: the number of threads.
-        url: the database; by default `$INDELIBLE_URL`, else the embedded PostgreSQL.
+        url: the database; by default `$INDELIBLE_URL`, else an embedded PostgreSQL.
         schema: the schema of the demo's store. It is created if it does not exist.
         file: a file of orders to use instead of generated ones.
+        command: how the reader starts the command line, for the commands shown at the end.
 
     Raises:
-        IndelibleError: the stored events do not match the results.
+        IndelibleError: the stored events do not match the orders.
     """
     console = Console()
     with (
         Business(url, schema, workers) as business,
         tempfile.TemporaryDirectory(prefix="indelible-demo-") as folder,
+        _progress(console) as progress,
     ):
         if file is None:
             file = Path(folder) / "orders.ndjson"
             write_orders(file, orders=orders, seed=seed)
-            console.print(f"Made {orders:,} orders", highlight=False)
+            console.print(f"Made up {orders:,} orders.", highlight=False)
         before = business.orders.stats().events
         started = time.perf_counter()
         lines = list(read_orders(file))
-        with _progress(console) as progress:
-            living = business.live_through(lines)
-            outcomes = list(progress.track(living, total=len(lines), description="orders"))
+        placed = list(
+            progress.track(
+                business.place_all(lines), total=len(lines), description="Placing orders"
+            )
+        )
+        waiting = progress.add_task("Creating a delivery for each order", total=None)
+        business.wait_for_deliveries(placed)
+        progress.update(waiting, total=len(placed), completed=len(placed))
+        outcomes = list(
+            progress.track(
+                business.deliver_all(placed), total=len(placed), description="Delivering"
+            )
+        )
         seconds = time.perf_counter() - started
         events = business.orders.stats().events - before
         report.channels(console, business.orders)
         report.group(console, business.deliveries)
         report.run(console, outcomes, events, seconds)
         if outcomes:
-            told = next((one for one in outcomes if one.conflicts), outcomes[0])
-            report.history(console, business, told)
+            contested = next((one for one in outcomes if one.conflicts), outcomes[0])
+            report.history(console, business, contested)
         delivered = next((one for one in outcomes if not one.is_canceled), None)
         if delivered is not None:
             hindsight.tell(console, business, delivered.delivery_id)
         agrees = projections.tell(console, business.deliveries, url, schema)
-        agrees = report.check(console, business, lines, outcomes) and agrees
-    elsewhere = "" if url is None else ", each with the same --url"
-    console.print(
-        f"Look around: indelible streams list --schema {schema}, indelible log --schema {schema}"
-        f" --backwards --limit 10, indelible groups list --schema {schema}{elsewhere}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        checked = progress.track(outcomes, description="Checking each order against its events")
+        agrees = report.check(console, business, lines, checked) and agrees
+    report.commands(console, command, url, schema)
     if not agrees:
-        raise IndelibleError("the stored events do not match the results: please report this bug")
+        raise IndelibleError("the stored events do not match the orders: please report this bug")
 
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description:<38}"),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
         transient=True,

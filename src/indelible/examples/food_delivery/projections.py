@@ -160,17 +160,22 @@ def tell(console: Console, deliveries: EventStore, url: str | None, schema: str)
         then = store.project(Baskets, basket, valid_at=yesterday).document
         now = store.project(Baskets, basket).document
 
-    table = Table(title="Read models", title_justify="left")
-    for column in ("kept", "what", "says"):
+    table = Table(
+        title="\nRead models (projections)",
+        title_justify="left",
+        caption="inline: in each append. async: after it. live: on read.",
+        caption_justify="left",
+    )
+    for column in ("Kind", "Read model", "Content"):
         table.add_column(column)
     table.add_row("inline", "open orders", f"{still_open:,}")
     table.add_row(
         "async",
-        "courier leaderboard",
+        "most pick-ups by courier",
         ", ".join(f"{score.courier} {score.picked_up:,}" for score in best),
     )
-    table.add_row("live", "a basket as of yesterday", _dishes(then))
-    table.add_row("", "and now", _dishes(now))
+    table.add_row("live", "a basket, yesterday", _dishes(then))
+    table.add_row("", "the same basket, now", _dishes(now))
     console.print(table)
     return still_open == expected and deliveries.verify(CourierLeaderboard).holds
 
