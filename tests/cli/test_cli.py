@@ -725,7 +725,7 @@ def test_a_projection_is_verified(
     made("append", "order-1", "OrderTipped", '{"amount": 2}', "-e", "any")
     never = made("projections", "verify", "tips", "--app", "shop")
     assert (never.returncode, "projection 'tips' does not exist" in never.stderr) == (1, True)
-    assert "there are: tips" in made("projections", "verify", "no", "--app", "shop").stderr
+    assert "(it has: tips)" in made("projections", "verify", "no", "--app", "shop").stderr
 
     subprocess.run(
         [

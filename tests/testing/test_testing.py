@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -108,15 +106,6 @@ def test_the_database_is_chosen_and_left_as_it_was(
         done.assert_outcomes(passed=1)
         (line,) = [line for line in done.outlines if "used test_" in line]
         assert line.split("used ")[1].split()[0].rstrip(".") not in schemas()
-
-
-@on_one_server
-def test_the_page_that_tells_how_to_test_runs(pytester: pytest.Pytester, server_url: str) -> None:
-    page = Path(__file__).parents[2] / "docs" / "howto" / "testing.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
-    pytester.makepyfile("\n".join(blocks))
-    arguments = ["-p", "no:cacheprovider", "--indelible-url", server_url]
-    pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=6)
 
 
 def test_importing_the_library_does_not_import_pytest(pytester: pytest.Pytester) -> None:

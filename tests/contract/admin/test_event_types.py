@@ -332,7 +332,9 @@ def test_a_handler_must_take_what_it_is_called_with(connect: Connect) -> None:
             yield {}
 
     store = connect(events=[Ordered])
-    with pytest.raises(InvalidInput, match=r"called with \(document, event\) and takes \(event"):
+    with pytest.raises(
+        InvalidInput, match=r"called with \(document, event\) but has the signature \(event"
+    ):
         store.catch_up(Short)
     with pytest.raises(InvalidInput, match="yield"):
         store.catch_up(Yielding)

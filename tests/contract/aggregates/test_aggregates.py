@@ -310,7 +310,7 @@ def test_after_so_many_attempts_the_last_conflict_is_the_callers(
 
     assert refusal.value.actual == attempts - 1
     notes = getattr(refusal.value, "__notes__", [])
-    assert [f"at each of {attempts} attempts" in note for note in notes] == [True] * (attempts > 1)
+    assert [f"Each of {attempts} attempts" in note for note in notes] == [True] * (attempts > 1)
     assert told(store, stream) == [Deposited(1)] * attempts
 
 

@@ -705,7 +705,7 @@ def test_a_model_says_how_a_value_without_json_is_stored(connect: Connect) -> No
     (found,) = store.read("order-1")
     assert found.data == event
     assert found.to_dict()["data"] == {"price": "5 EUR", "parts": ["2 EUR"]}
-    with pytest.raises(EncodingFailed, match="price is a Money and would come back as a str"):
+    with pytest.raises(EncodingFailed, match="price is a Money and would be read back as a str"):
         store.append("order-1", Rounded(price=Money("5 EUR")), expected=ANY)
 
 

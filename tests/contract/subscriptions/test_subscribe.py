@@ -363,7 +363,7 @@ def test_a_checkpoint_is_kept_as_text_and_resumes_with_the_next_event(store: Eve
 
 @pytest.mark.parametrize("text", ["", "17", "17@x", "x@00000000-0000-0000-0000-000000000000"])
 def test_a_text_that_is_no_checkpoint_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="looks like 17@"):
+    with pytest.raises(InvalidInput, match="such as 17@"):
         Checkpoint.parse(text)
 
 

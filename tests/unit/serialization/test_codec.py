@@ -204,7 +204,9 @@ def test_two_classes_for_one_type_are_refused_by_name() -> None:
 
 
 def test_a_class_with_a_field_that_has_no_json_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"OfNone\.value .* have no JSON: make that a dataclass"):
+    with pytest.raises(
+        InvalidInput, match=r"OfNone\.value .* written as JSON: make it a dataclass"
+    ):
         Codec(OfNone)
 
 
