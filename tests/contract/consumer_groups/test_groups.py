@@ -842,7 +842,7 @@ def test_an_event_that_is_no_longer_in_the_log_stops_nobody(
         wait_until(lambda: group.info().queued == 2)
     connection.execute("ALTER TABLE events DISABLE TRIGGER ALL")
     connection.execute("DELETE FROM events WHERE position = 1")
-    connection.execute("UPDATE group_events SET not_before = '-infinity'")
+    connection.execute("UPDATE group_events SET not_before = now() - interval '1 second'")
     with group.consume() as consumer:
         assert handled(consumer, 2) == [2, 3]
         assert group.wait_for(3, timeout=LONG) == 3
