@@ -217,6 +217,8 @@ def test_the_log_is_filtered(made: Run) -> None:
     assert found("--type", "A") == ["a-1", "b-1"]
     assert found("--channel", "a") == ["a-1", "a-2"]
     assert found("--stream-prefix", "a-2") == ["a-2"]
+    assert found("--stream", "a-2") == ["a-2"]
+    assert found("--stream", "a-") == []
     assert found("--after", "1", "--limit", "1") == ["a-2"]
     assert found("--backwards", "-n", "2") == ["b-1", "a-2"]
 

@@ -126,6 +126,7 @@ Tags = Annotated[
 Channel = Annotated[
     str | None, typer.Option("--channel", metavar="CHANNEL", help="Only this channel.")
 ]
+Stream = Annotated[str | None, typer.Option("--stream", metavar="STREAM", help="Only this stream.")]
 StreamPrefix = Annotated[
     str | None,
     typer.Option("--stream-prefix", metavar="PREFIX", help="Only streams that start with PREFIX."),

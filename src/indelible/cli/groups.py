@@ -103,6 +103,7 @@ def create_group(
     event_type: arguments.Types = None,
     tag: arguments.Tags = None,
     channel: arguments.Channel = None,
+    stream: arguments.Stream = None,
     stream_prefix: arguments.StreamPrefix = None,
     start: Annotated[
         str,
@@ -160,7 +161,11 @@ def create_group(
     --partition-by and --deliver-when-valid cannot change.
     """
     query = Query(
-        types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
+        types=event_type or (),
+        tags=tag or (),
+        channel=channel,
+        stream=stream,
+        stream_prefix=stream_prefix,
     )
     first = _start(start, "--start")
     with EventStore.connect(url, schema=schema) as store:
@@ -404,6 +409,8 @@ def _query_text(query: Query | None) -> str:
             parts.append("tag " + " and ".join(item.tags))
         if item.channel:
             parts.append(f"channel {item.channel}")
+        if item.stream:
+            parts.append(f"stream {item.stream}")
         if item.stream_prefix:
             parts.append(f"streams {item.stream_prefix}…")
         told.append(", ".join(parts))

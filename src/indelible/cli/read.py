@@ -66,6 +66,7 @@ def log(
     event_type: arguments.Types = None,
     tag: arguments.Tags = None,
     channel: arguments.Channel = None,
+    stream: arguments.Stream = None,
     stream_prefix: arguments.StreamPrefix = None,
     after: Annotated[
         int | None,
@@ -101,7 +102,11 @@ def log(
     holds = None if valid_at is None else timestamps.moment(valid_at, "--valid-at")
     known = timestamps.as_of(as_of)
     query = Query(
-        types=event_type or (), tags=tag or (), channel=channel, stream_prefix=stream_prefix
+        types=event_type or (),
+        tags=tag or (),
+        channel=channel,
+        stream=stream,
+        stream_prefix=stream_prefix,
     )
     if follow and backwards:
         raise InvalidInput("--follow and --backwards exclude each other")
