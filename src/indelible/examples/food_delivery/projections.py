@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
+from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
@@ -35,20 +36,27 @@ class OpenOrders(TableProjection):
     name = "open-orders"
 
     def __init__(self, schema: str) -> None:
-        self._schema = schema
+        # A schema of its own: `indelible store reset` does not delete tables of an application.
+        self._schema = sql.Identifier(f"{schema}_tables")
+        self._table = sql.Identifier(f"{schema}_tables", "open_orders")
 
     def prepare(self, store: EventStore) -> None:
-        """Create the table if it does not exist."""
+        """Create the table if it does not exist. For an empty store, also delete its rows."""
         with store.transaction() as transaction:
-            self._execute(
-                transaction.connection,
-                "CREATE TABLE IF NOT EXISTS open_orders (delivery_id uuid PRIMARY KEY, facts text)",
+            connection = transaction.connection
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(self._schema))
+            connection.execute(
+                sql.SQL(
+                    "CREATE TABLE IF NOT EXISTS {} (delivery_id uuid PRIMARY KEY, facts text)"
+                ).format(self._table)
             )
+            if store.head() == 0:
+                self._execute(connection, "DELETE FROM {}")
 
     def count(self, store: EventStore) -> int:
         """Return the number of open orders."""
         with store.transaction() as transaction:
-            rows = self._execute(transaction.connection, "SELECT count(*) FROM open_orders")
+            rows = self._execute(transaction.connection, "SELECT count(*) FROM {}")
             return int(rows.fetchone()[0])
 
     @handles("OrderCreated")
@@ -56,7 +64,7 @@ class OpenOrders(TableProjection):
         order = event.data
         self._execute(
             connection,
-            "INSERT INTO open_orders VALUES (%s, %s)",
+            "INSERT INTO {} VALUES (%s, %s)",
             delivery.id_for(order.order_id),
             f"{order.customer}, {order.restaurant}",
         )
@@ -70,12 +78,10 @@ class OpenOrders(TableProjection):
         self._close(connection, UUID(event.stream.removeprefix("delivery-")))
 
     def _close(self, connection: Any, delivery_id: UUID) -> None:
-        self._execute(connection, "DELETE FROM open_orders WHERE delivery_id = %s", delivery_id)
+        self._execute(connection, "DELETE FROM {} WHERE delivery_id = %s", delivery_id)
 
-    def _execute(self, connection: Any, statement: str, *parameters: object) -> Any:
-        # Set the search_path of the store's connection until the transaction ends.
-        connection.execute("SELECT set_config('search_path', %s, true)", [self._schema])
-        return connection.execute(statement, parameters)
+    def _execute(self, connection: Any, statement: LiteralString, *parameters: object) -> Any:
+        return connection.execute(sql.SQL(statement).format(self._table), parameters)
 
 
 @dataclass
