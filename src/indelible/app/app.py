@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Concatenate, TypeAlias
 
+from indelible.consumer_groups.admin_operations import info as group_info
 from indelible.consumer_groups.consumer import Consumer
 from indelible.consumer_groups.delivered_event import note_failure
 from indelible.consumer_groups.delivery import Delivery
 from indelible.core.handlers import check_outcome
+from indelible.postgres.engine import ShortTimeoutEngine
+from indelible.projections.admin_operations import statuses as projection_statuses
 from indelible.projections.daemon import Daemon
 from indelible.store.event_store import EventStore
 from indelible.store.transaction_store import TransactionStore
@@ -110,11 +113,10 @@ class App(HandlerRegistry[_Handler]):
             self._tell_start(url or self.url, schema or self.schema, parts)
             resources = {name: opened.enter_context(self._made(name)) for name in self.resources}
             for part in parts:
-                group = store.group(part.name)
-                group.create(part.query, exists="change", **part.options)
-                with self._asking(part):
-                    self._report(part, group.info())
-                consumer = opened.enter_context(group.consume())
+                store.group(part.name).create(part.query, exists="change", **part.options)
+            self._report_status(store, parts)
+            for part in parts:
+                consumer = opened.enter_context(store.group(part.name).consume())
                 threads = [
                     threading.Thread(
                         target=self._handle,
@@ -130,26 +132,33 @@ class App(HandlerRegistry[_Handler]):
                 for thread in threads:
                     thread.start()
             while not stop.wait(report_interval):
-                for part in parts:
-                    with self._asking(part):
-                        self._report(part, store.group(part.name).info())
-                if self.projections:
-                    with self._asking():
-                        self._report_projections(store.projection_statuses())
+                self._report_status(store, parts)
             for consumer, _ in running:
                 consumer.stop()
             deadline = time.monotonic() + shutdown_timeout
             for consumer, threads in running:
                 for thread in threads:
                     thread.join(max(deadline - time.monotonic(), 0))
+                consumer._end()
+            for consumer, _ in running:
                 consumer.close()
             for thread in following:
                 thread.join()
-            for part in parts:
-                with self._asking(part):
-                    self._report(part, store.group(part.name).info())
+            self._report_status(store, parts)
             if failures:
                 raise failures[0]
+
+    def _report_status(self, store: EventStore, parts: Iterable[HandlerGroup[_Handler]]) -> None:
+        """Log the status of the groups and projections; if the database is away, wait only once."""
+        engine = ShortTimeoutEngine(store._engine)
+        codec = store._append_settings.codec
+        with self._asking():
+            for part in parts:
+                with self._asking(f"group {part.name!r}"):
+                    self._report(part, engine.run(group_info(codec, part.name)))
+            if self.projections:
+                with self._asking("projections"):
+                    self._report_projections(engine.run(projection_statuses()))
 
     def _following(
         self,

@@ -6,16 +6,19 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Concatenate, TypeAlias
 
+from indelible.consumer_groups.admin_operations import info as group_info
 from indelible.consumer_groups.consumer_async import AsyncConsumer
 from indelible.consumer_groups.delivered_event import note_failure
 from indelible.consumer_groups.delivery_async import AsyncDelivery
 from indelible.core.cancellation import ends_task
 from indelible.core.concurrency_async import is_set_within_async
 from indelible.core.handlers import check_outcome
+from indelible.postgres.engine_async import AsyncShortTimeoutEngine
+from indelible.projections.admin_operations import statuses as projection_statuses
 from indelible.projections.daemon_async import AsyncDaemon
 from indelible.store.event_store_async import AsyncEventStore
 from indelible.store.transaction_store_async import AsyncTransactionStore
@@ -117,11 +120,10 @@ class AsyncApp(HandlerRegistry[_Handler]):
             self._tell_start(url or self.url, schema or self.schema, parts)
             resources = {name: await _enter(opened, self._made(name)) for name in self.resources}
             for part in parts:
-                group = store.group(part.name)
-                await group.create(part.query, exists="change", **part.options)
-                with self._asking(part):
-                    self._report(part, await group.info())
-                consumer = await opened.enter_async_context(group.consume())
+                await store.group(part.name).create(part.query, exists="change", **part.options)
+            await self._report_status(store, parts)
+            for part in parts:
+                consumer = await opened.enter_async_context(store.group(part.name).consume())
                 calls = part.calls(resources)
                 tasks = [
                     asyncio.create_task(self._handle(part, calls, consumer, failures, stop))
@@ -135,12 +137,7 @@ class AsyncApp(HandlerRegistry[_Handler]):
                     asyncio.create_task(self._follow(daemon, failures, stop, shutdown_timeout))
                 ]
             while not await is_set_within_async(stop, report_interval):
-                for part in parts:
-                    with self._asking(part):
-                        self._report(part, await store.group(part.name).info())
-                if self.projections:
-                    with self._asking():
-                        self._report_projections(await store.projection_statuses())
+                await self._report_status(store, parts)
             for consumer, _ in running:
                 await consumer.stop()
             everything = [task for _, tasks in running for task in tasks]
@@ -151,15 +148,26 @@ class AsyncApp(HandlerRegistry[_Handler]):
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-            for consumer, _ in running:
-                await consumer.close()
+            await asyncio.gather(*(consumer.close() for consumer, _ in running))
             if following:
                 await asyncio.wait(following)
-            for part in parts:
-                with self._asking(part):
-                    self._report(part, await store.group(part.name).info())
+            await self._report_status(store, parts)
             if failures:
                 raise failures[0]
+
+    async def _report_status(
+        self, store: AsyncEventStore, parts: Iterable[HandlerGroup[_Handler]]
+    ) -> None:
+        """Log the status of the groups and projections; if the database is away, wait only once."""
+        engine = AsyncShortTimeoutEngine(store._engine)
+        codec = store._append_settings.codec
+        with self._asking():
+            for part in parts:
+                with self._asking(f"group {part.name!r}"):
+                    self._report(part, await engine.run(group_info(codec, part.name)))
+            if self.projections:
+                with self._asking("projections"):
+                    self._report_projections(await engine.run(projection_statuses()))
 
     async def _follow(
         self,

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from indelible.consumer_groups.types import GroupInfo, GroupStart
 from indelible.core.handlers import check_handler, name_of
 from indelible.core.validation import validate_integer, validate_name
-from indelible.errors import IndelibleError, InvalidInput
+from indelible.errors import ConnectionLost, DatabaseUnreachable, IndelibleError, InvalidInput
 from indelible.projections.projection import Projection
 from indelible.projections.types import ProjectionStatus
 from indelible.query import Query
@@ -259,13 +259,20 @@ class HandlerRegistry(Generic[Handler]):
         return min(2 * wanted, _MOST_BATCHES)
 
     @contextmanager
-    def _asking(self, part: HandlerGroup[Handler] | None = None) -> Iterator[None]:
-        """Log a warning if a status cannot be read, and continue, because the workers do too."""
+    def _asking(self, asked: str | None = None) -> Iterator[None]:
+        """Log a warning if a status cannot be read, and continue, because the workers do too.
+
+        Args:
+            asked: what has the status; if the database is away, raise that. None for everything.
+        """
         try:
             yield
         except IndelibleError as error:
-            asked = "projections" if part is None else f"group {part.name!r}"
-            _log.warning("cannot read the status of %s: %s", asked, error)
+            if asked is not None and isinstance(error, ConnectionLost | DatabaseUnreachable):
+                raise
+            _log.warning(
+                "cannot read the status of %s: %s", asked or "groups and projections", error
+            )
 
     def _report_projections(self, statuses: Iterable[ProjectionStatus]) -> None:
         names = {getattr(projection, "name", None) for projection in self.projections}

@@ -120,11 +120,15 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         """
         if not self._origin.is_here:  # another process owns this consumer and still uses it
             return
+        self._end()
+        self._thread.join()
+        self._forgotten()
+
+    def _end(self) -> None:
+        """Begin to close, without waiting."""
         self.stop()
         self._is_closed = True
         self._woken.set()
-        self._thread.join()
-        self._forgotten()
 
     def __next__(self) -> Delivery[Any, Bound]:
         delivery = self.take()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from indelible import (
     RecordedEvent,
     handles,
 )
+from tests.support.interleavings import Proxy
 from tests.support.waiting import wait_until
 
 
@@ -117,6 +119,30 @@ def test_an_application_whose_second_group_is_refused_leaves_the_first(
     running.join()
     assert isinstance(running.failure, InvalidInput)
     assert sync_store.group("mails").info().workers == ()
+
+
+@pytest.mark.parametrize("variant", ["sync", "async"])
+@pytest.mark.usefixtures("sync_store")
+def test_an_application_that_stops_without_the_database_does_not_wait_for_it(
+    variant: str, url: str, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many groups it has: they end at the same time, and it asks for the status once."""
+    caplog.set_level(logging.INFO, "indelible.app")
+    with Proxy(url) as address:
+        running = Running(variant, address.url, schema, report_interval=0.02)
+        running.app.concurrency = 1
+        for number in range(20):
+            other = running.app.on("Happened", group=f"other-{number}")
+            other(running.app._parts["mails"].handlers["Happened"])
+        running.app.projections = (Mails(),)
+        running.start()
+        wait_until(lambda: "projection status" in caplog.text)
+        address.refuse()
+        wait_until(lambda: "a worker waits" in caplog.text)
+        begun = time.monotonic()
+        running.stop()
+        assert time.monotonic() - begun < 15
+    assert running.failure is None
 
 
 class Odd(BaseException):
