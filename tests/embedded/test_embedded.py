@@ -23,7 +23,8 @@ import pytest
 
 from indelible import EventStore, InvalidInput, NewEvent, embedded
 from indelible.embedded import account, paths, supervisor
-from indelible.errors import EmbeddedUnavailable
+from indelible.errors import EmbeddedUnavailable, SchemaError
+from indelible.store import connect
 
 # A process that starts the server of a folder, reports it, and stays until it gets a line.
 USER = """
@@ -628,3 +629,18 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 def test_a_url_names_a_folder() -> None:
     assert embedded.parse_url("embedded://") is None
     assert embedded.parse_url("embedded:///some/a%20folder") == Path("/some/a folder")
+
+
+def test_an_error_of_a_store_names_the_folder_of_its_server(folder: Path) -> None:
+    """The default one too, whose URL names none: nobody deletes the store of somebody else."""
+    url = f"embedded://{folder}"
+    with EventStore.connect(url):
+        pass
+    server = embedded.start(folder)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("UPDATE indelible.migrations SET checksum = 'another'")
+    server.close()
+    with pytest.raises(SchemaError, match="not released") as refusal:
+        EventStore.connect(url)
+    assert str(refusal.value).startswith(f"{url}: the store in schema 'indelible' ")
+    assert connect.place("embedded://") == f"embedded://{paths.default_folder()}"

@@ -32,12 +32,14 @@ from indelible.errors import (
     SchemaOutdated,
     SchemaTooNew,
 )
+from indelible.postgres.errors import target
 from indelible.postgres.migrations import (
     FUNCTION_SET,
     function_set,
     migrate_store,
     migrations,
     newest_version,
+    reset_store,
 )
 from indelible.postgres.settings import Settings
 from tests.support.accounts import AccountEvent, Deposit, accounts
@@ -124,8 +126,11 @@ def test_a_store_of_an_unreleased_library_is_not_migrated_further(
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(change.format(schema))
 
-    with pytest.raises(SchemaError, match="created by a version of this library that was not"):
+    with pytest.raises(
+        SchemaError, match="created by a version of this library that was not"
+    ) as refusal:
         migrate_store(Settings(server_url, schema))
+    assert str(refusal.value).startswith(f"{target(server_url)}: the store in schema {schema!r} ")
 
 
 def test_a_store_of_an_unreleased_library_is_not_opened(
@@ -141,6 +146,7 @@ def test_a_store_of_an_unreleased_library_is_not_opened(
     with pytest.raises(SchemaError, match="indelible log --json") as refusal:
         EventStore.connect(url, schema=schema)
     assert type(refusal.value) is SchemaError
+    assert str(refusal.value).startswith(f"{target(url)}: the store in schema {schema!r} ")
 
 
 RELEASED: dict[str, tuple[int, str]] = {}
@@ -447,6 +453,24 @@ def test_a_role_without_rights_is_told_what_it_needs(url: str, schema: str) -> N
     with as_member_of(url, schema, "none") as stranger:
         with pytest.raises(PermissionDenied, match="indelible store init --roles"):
             EventStore.connect(stranger, schema=schema)
+
+
+def test_a_writer_that_migrates_is_told_to_connect_as_the_owner(url: str, schema: str) -> None:
+    with as_member_of(url, schema, "writer") as member:
+        for change in (migrate_store, reset_store):
+            with pytest.raises(PermissionDenied) as refusal:
+                change(Settings(member, schema))
+            assert f"{schema}_" not in str(refusal.value)  # no role helps
+            assert "connect as the owner of the store" in str(refusal.value)
+
+
+def test_an_owner_that_may_not_create_roles_is_told_so(url: str, schema: str) -> None:
+    with as_member_of(url, schema, "none") as stranger, psycopg.connect(url) as owner:
+        login = f"login_{schema}"
+        owner.execute(f"GRANT CREATE ON DATABASE {owner.info.dbname} TO {login}")
+        owner.commit()
+        with pytest.raises(PermissionDenied, match="CREATEROLE"):
+            migrate_store(Settings(stranger, f"{schema}_own"), roles=True)
 
 
 def test_a_writer_cannot_make_the_store_s_functions_run_its_own(url: str, schema: str) -> None:

@@ -61,11 +61,12 @@ def migrate(
     schema: arguments.Schema = "indelible",
 ) -> None:
     """Migrate an existing store; fail if there is none."""
+    from indelible.postgres.errors import place
     from indelible.postgres.maintenance import has_store
 
     with _settings(url, schema) as settings:
         if not has_store(settings):
-            raise SchemaMissing(schema)
+            raise SchemaMissing(schema).add_location(place(settings))
         _migrate(settings, roles=roles)
 
 
@@ -106,12 +107,12 @@ def reset(
 def _settings(url: str | None, schema: str) -> Iterator[Settings]:
     from indelible.postgres.settings import Settings
     from indelible.postgres.statements import check_schema_name
-    from indelible.store.connect import locate
+    from indelible.store.connect import embedded_url, locate
 
     check_schema_name(schema)
     found, release = locate(url)
     try:
-        yield Settings(found, schema)
+        yield Settings(found, schema, embedded_url=embedded_url(url))
     finally:
         release()
 

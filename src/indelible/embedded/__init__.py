@@ -1,6 +1,6 @@
 """Run PostgreSQL from a wheel: the database if no URL is given."""
 
-from .paths import is_made, parse_url
+from .paths import default_folder, is_made, parse_url
 from .server import EmbeddedServer, start
 
-__all__ = ["EmbeddedServer", "is_made", "parse_url", "start"]
+__all__ = ["EmbeddedServer", "default_folder", "is_made", "parse_url", "start"]

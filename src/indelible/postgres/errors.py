@@ -218,10 +218,10 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             return SchemaMissing(settings.schema)
         case "42501":
             return PermissionDenied(
-                f"{text}: connect as the owner of the store, or as a member of the role"
-                f" {settings.schema}_maintainer, {settings.schema}_writer or"
-                f" {settings.schema}_reader"
-                " (`indelible store init --roles` creates them)"
+                f"{text}: connect as the owner of the store, or as a member of a role that may do"
+                f" this: {settings.schema}_reader may read, {settings.schema}_writer may also"
+                f" append and run workers, {settings.schema}_maintainer may also archive, erase and"
+                " drop (`indelible store init --roles` creates them)"
             )
         case "40001" | "40P01":
             return TransactionConflict(
@@ -330,6 +330,11 @@ def no_connection(settings: Settings, stats: dict[str, int]) -> DatabaseUnreacha
         f"could not reach the database at {target(settings.url)} for {settings.timeout:g} s: check"
         " that the server is running"
     )
+
+
+def place(settings: Settings) -> str:
+    """Return the database of a store for messages, without the password."""
+    return settings.embedded_url or target(settings.url)
 
 
 def target(url: str) -> str:

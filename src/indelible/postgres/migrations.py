@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -21,11 +22,17 @@ import psycopg
 from psycopg import sql
 
 from indelible.core.operation import Operation, Statement
-from indelible.errors import SchemaError, SchemaMissing, SchemaOutdated, SchemaTooNew
+from indelible.errors import (
+    PermissionDenied,
+    SchemaError,
+    SchemaMissing,
+    SchemaOutdated,
+    SchemaTooNew,
+)
 from indelible.events import HeadHolder
 
 from .connection import open_connection
-from .errors import translate
+from .errors import place, translate
 from .settings import Settings
 from .statements import in_schema, statements
 
@@ -41,12 +48,11 @@ def migrate_store(settings: Settings, *, roles: bool = False) -> list[str]:
         The applied migrations and functions, with their numbers.
     """
     with open_connection(settings) as connection:
-        try:
+        with _changing(settings, _AS_OWNER):
             applied = migrate(connection, settings.schema)
-            if roles:
+        if roles:
+            with _changing(settings, _AS_CREATOR_OF_ROLES):
                 create_roles(connection, settings.schema)
-        except psycopg.Error as error:
-            raise translate(error, settings) from error
         return applied
 
 
@@ -78,12 +84,38 @@ def reset_store(settings: Settings) -> list[str]:
             )
         return applied
 
-    with open_connection(settings) as connection:
-        try:
-            _check_server(connection, schema)
-            return _retry_change(connection, schema, reset)
-        except psycopg.Error as error:
-            raise translate(error, settings) from error
+    with _changing(settings, _AS_OWNER), open_connection(settings) as connection:
+        _check_server(connection, schema)
+        return _retry_change(connection, schema, reset)
+
+
+@contextmanager
+def _changing(settings: Settings, advice: str) -> Iterator[None]:
+    """Translate the errors of a change; a role that may not make it gets the advice."""
+    try:
+        with _located(settings):
+            yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise PermissionDenied(f"{error.diag.message_primary}: {advice}") from error
+    except psycopg.Error as error:
+        raise translate(error, settings) from error
+
+
+@contextmanager
+def _located(settings: Settings) -> Iterator[None]:
+    """Begin the text of schema errors with the database, so that nobody deletes another store."""
+    try:
+        yield
+    except SchemaError as error:
+        error.add_location(place(settings))
+        raise
+
+
+_AS_OWNER = (
+    "connect as the owner of the store; to create a store, as a role that may create schemas in the"
+    " database"
+)
+_AS_CREATOR_OF_ROLES = "connect as the owner of the store, with the attribute CREATEROLE"
 
 
 _DROPPABLE = """
@@ -187,13 +219,18 @@ def newest_version() -> int:
     return migrations()[-1].version
 
 
-def check(schema: str) -> Operation[None]:
+def check(settings: Settings) -> Operation[None]:
     """Check that the database has a store that this library can use.
 
     Raises:
         SchemaMissing, SchemaOutdated, SchemaTooNew: there is no store, or an older or newer one.
         SchemaError: the store was damaged by copying or by manual changes.
     """
+    with _located(settings):
+        yield from _check(settings.schema)
+
+
+def _check(schema: str) -> Operation[None]:
     try:
         ((version, functions, problem, subject, number),) = yield Statement(
             "postgres.store_version"

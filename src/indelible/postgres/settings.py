@@ -15,12 +15,14 @@ class Settings:
         pool_size: the largest number of connections in the pool.
         timeout: seconds that a call may wait for a connection, may wait for a lock, and may retry
             after a lost connection.
+        embedded_url: the URL of the embedded database, for messages; empty for another database.
     """
 
     url: str
     schema: str = "indelible"
     pool_size: int = 10
     timeout: float = 30.0
+    embedded_url: str = ""
 
     def with_timeout(self, seconds: float) -> Settings:
         """Return the same settings with this timeout, if it is shorter."""

@@ -69,7 +69,9 @@ def prepare(
     validate_integer("pool_size", pool_size, 1)
     _check_seconds("timeout", timeout)
     found, release = locate(url)
-    settings = Settings(found, schema, pool_size=pool_size, timeout=timeout)
+    settings = Settings(
+        found, schema, pool_size=pool_size, timeout=timeout, embedded_url=embedded_url(url)
+    )
     is_embedded = release is not _nothing
     try:
         if migrate or (migrate is None and is_embedded):
@@ -117,8 +119,15 @@ def would_be_made(url: str | None) -> bool:
 
 def place(url: str | None) -> str:
     """Return the location of the database of a URL for messages, without the password."""
+    return embedded_url(url) or target(_known(url))
+
+
+def embedded_url(url: str | None) -> str:
+    """Return the URL of an embedded database, with its folder; empty for another database."""
     url = _known(url)
-    return url if url.startswith("embedded:") else target(url)
+    if not url.startswith("embedded:"):
+        return ""
+    return url if embedded.parse_url(url) else f"embedded://{embedded.default_folder()}"
 
 
 def _check_metadata(metadata: Any) -> Callable[[], Mapping[str, Any] | None] | None:

@@ -135,7 +135,7 @@ class EventStore(
         )
         try:
             engine.open()
-            engine.run(migrations.check(opened.settings.schema))
+            engine.run(migrations.check(opened.settings))
             engine.run(registry.register_inline(kept.definition))
         except BaseException:
             engine.close()

@@ -134,7 +134,7 @@ class AsyncEventStore(
         )
         try:
             await engine.open()
-            await engine.run(migrations.check(opened.settings.schema))
+            await engine.run(migrations.check(opened.settings))
             await engine.run(registry.register_inline(kept.definition))
         except BaseException:
             await engine.close()
