@@ -35,7 +35,13 @@ from indelible.core.operation import (
     run,
     run_async,
 )
-from indelible.errors import ChannelMismatch, DecodingFailed, SchemaMissing, SchemaOutdated, SchemaTooNew
+from indelible.errors import (
+    ChannelMismatch,
+    DecodingFailed,
+    SchemaMissing,
+    SchemaOutdated,
+    SchemaTooNew,
+)
 from indelible.postgres import migrations as schema_plans
 from indelible.serialization.codec import Codec
 from indelible.streams import append as append_plans
