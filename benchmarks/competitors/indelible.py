@@ -239,6 +239,15 @@ def fill(url: str, events: int, length: int) -> None:
         connection.execute("VACUUM (ANALYZE) indelible.events, indelible.streams")
 
 
+def leave_unanalyzed(url: str) -> None:
+    """Keep autovacuum from the tables of a store, so that the planner has no statistics."""
+    with psycopg.connect(url) as connection:
+        for table in ("events", "streams"):
+            connection.execute(
+                f"ALTER TABLE indelible.{table} SET (autovacuum_enabled = off)".encode()
+            )
+
+
 def some_streams(url: str, count: int) -> list[str]:
     """Return random streams, with the names that drivers use."""
     with psycopg.connect(url) as connection:

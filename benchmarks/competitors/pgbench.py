@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
@@ -31,23 +32,25 @@ SELECT outcome, last_version, last_position, recorded_at, details FROM indelible
 
 
 @contextmanager
-def inserts(server: Server, clients: int) -> Iterator[Contender]:
-    """One plain INSERT per commit."""
+def inserts(server: Server, clients: int, *, is_synced: bool = True) -> Iterator[Contender]:
+    """One plain INSERT per commit. Without `is_synced` commits do not wait for the disk."""
     with server.database("pgbench") as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
                 "CREATE TABLE bare (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
                 " data jsonb NOT NULL)"
             )
-        yield _contender(url, f"INSERT per commit, {_clients(clients)}", _INSERT, clients)
+        mode = f"INSERT per commit, {_clients(clients)}"
+        yield _contender(url, mode, _INSERT, clients, is_synced=is_synced)
 
 
 @contextmanager
-def appends(server: Server, clients: int) -> Iterator[Contender]:
+def appends(server: Server, clients: int, *, is_synced: bool = True) -> Iterator[Contender]:
     """The call of `indelible.append` as the library sends it."""
     with server.database("pgbench") as url:
         EventStore.connect(url, migrate=True).close()
-        yield _contender(url, f"indelible.append, {_clients(clients)}", _APPEND, clients)
+        mode = f"indelible.append, {_clients(clients)}"
+        yield _contender(url, mode, _APPEND, clients, is_synced=is_synced)
 
 
 @contextmanager
@@ -83,7 +86,11 @@ def _clients(clients: int) -> str:
     return f"{clients} client{'s' if clients > 1 else ''}"
 
 
-def _contender(url: str, mode: str, script: str, clients: int) -> Contender:
+def _contender(
+    url: str, mode: str, script: str, clients: int, *, is_synced: bool = True
+) -> Contender:
+    if not is_synced:
+        url += f"?options={quote('-c synchronous_commit=off')}"
     return Contender("pgbench", mode, "limit", lambda seconds: _run(url, script, clients, seconds))
 
 

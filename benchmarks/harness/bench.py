@@ -150,10 +150,18 @@ class Field:
             self._bench.note_absent(peer.label, error)
             return None, []
 
-    def fill(self, driver: Driver, place: Mapping[str, Any], fill: Mapping[str, Any]) -> list[str]:
+    def fill(
+        self,
+        driver: Driver,
+        place: Mapping[str, Any],
+        fill: Mapping[str, Any],
+        *,
+        analyze: bool = True,
+    ) -> list[str]:
         """Have a driver fill its store; return the streams."""
         streams: list[str] = driver.ask("fill", timeout=600, **fill)["streams"]
-        self._bench.server.analyze(str(place.get("url", "")))
+        if analyze:
+            self._bench.server.analyze(str(place.get("url", "")))
         return streams
 
     def add(self, opening: AbstractContextManager[Contender]) -> Contender | None:

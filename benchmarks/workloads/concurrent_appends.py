@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.competitors import eventsourcing, pgbench
 from benchmarks.competitors.emmett import EMMETT
 from benchmarks.competitors.indelible import ASYNC, INDELIBLE
+from benchmarks.competitors.insert import INSERT
 from benchmarks.competitors.message_db import MESSAGE_DB
 from benchmarks.competitors.umadb import UMADB
 from benchmarks.harness import budgets
@@ -23,6 +24,7 @@ def run(bench: Bench) -> None:
         _threads(bench, writers)
     for writers in bench.scale.writers:
         _processes(bench, writers)
+    _calls(bench)
     _tasks(bench)
 
 
@@ -54,13 +56,17 @@ def _threads(bench: Bench, writers: int) -> None:
     bench.rows_of(
         compared,
         "indelible",
-        budgets={
-            "umadb": budgets.CONCURRENT_OVER_UMADB,
-            "umadb unchecked": budgets.CONCURRENT_OVER_UMADB,
-        }
-        if writers >= 16
-        else {},
+        budgets=_of_threads(writers),
     )
+
+
+def _of_threads(writers: int) -> dict[str, budgets.Budget]:
+    if writers < 16:
+        return {"umadb": budgets.FEW_THREADS_OVER_UMADB}
+    return {
+        "umadb": budgets.THREADS_OVER_UMADB if writers == 16 else budgets.CONCURRENT_OVER_UMADB,
+        "umadb unchecked": budgets.CONCURRENT_OVER_UMADB,
+    }
 
 
 def _processes(bench: Bench, writers: int) -> None:
@@ -76,11 +82,47 @@ def _processes(bench: Bench, writers: int) -> None:
                     eventsourcing.DEFAULT, "append", options=one, **processes
                 ),
                 "umadb": field.contender(UMADB, "append", mode="conditional", **processes),
+                "psycopg": field.contender(INSERT, "append", **processes),
                 "insert": field.add(pgbench.inserts(bench.server, _clients(writers))),
             },
             rounds=_ROUNDS,
         )
-    bench.rows_of(compared, "indelible")
+    expected: dict[str, budgets.Budget] = {}
+    if writers in budgets.PROCESSES_OVER_INSERT:
+        expected["psycopg"] = budgets.PROCESSES_OVER_INSERT[writers]
+    if writers == 16:
+        expected["umadb"] = budgets.PROCESSES_OVER_UMADB
+    bench.rows_of(compared, "indelible", budgets=expected)
+
+
+def _calls(bench: Bench) -> None:
+    """Measure the appending function without a Python client, with and without the disk."""
+    for is_synced in (True, False):
+        with bench.field() as field:
+            compared = bench.compare(
+                "the appending function through pgbench, 16 clients"
+                + ("" if is_synced else ", synchronous_commit off"),
+                "appends/s",
+                {
+                    "call": field.add(
+                        pgbench.appends(bench.server, clients=16, is_synced=is_synced)
+                    ),
+                    "insert": field.add(
+                        pgbench.inserts(bench.server, clients=16, is_synced=is_synced)
+                    ),
+                },
+                rounds=_ROUNDS,
+            )
+        bench.rows_of(
+            compared,
+            "call",
+            budgets={
+                "insert": budgets.CALL_OVER_INSERT
+                if is_synced
+                else budgets.CALL_OVER_INSERT_UNSYNCED
+            },
+            against=("insert",),
+        )
 
 
 def _tasks(bench: Bench) -> None:

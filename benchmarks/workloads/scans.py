@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 from benchmarks.competitors import copy, eventsourcing
-from benchmarks.competitors.indelible import INDELIBLE, RAW
+from benchmarks.competitors.indelible import INDELIBLE, RAW, leave_unanalyzed
 from benchmarks.competitors.message_db import MESSAGE_DB
 from benchmarks.competitors.umadb import UMADB
 from benchmarks.harness import budgets
 from benchmarks.harness.bench import Bench
 
+_BUDGETS = {
+    "typed": {
+        "copy": budgets.TYPED_SCAN_OVER_COPY,
+        "message_db": budgets.TYPED_SCAN_OVER_MESSAGE_DB,
+    },
+    "matching": {"eventsourcing": budgets.FILTERED_SCAN_OVER_EVENTSOURCING},
+}
+
 
 def run(bench: Bench) -> None:
-    """Fill each store once, and read it in three ways."""
+    """Fill each store once, and read it in three ways; then a store without statistics."""
+    _beside_peers(bench)
+    _young(bench)
+
+
+def _young(bench: Bench) -> None:
+    """Compare a store that was never analyzed, as one is after a restore, with one that was."""
+    fill = {"events": bench.scale.scanned, "length": min(bench.scale.scanned, 10)}
+    with bench.field() as field:
+        stores = {}
+        for name in ("young", "analyzed"):
+            place = field.place(INDELIBLE)
+            stores[name] = driver = field.beside(INDELIBLE, place)
+            driver.ask("open")
+            leave_unanalyzed(place["url"])
+            field.fill(driver, place, fill, analyze=name == "analyzed")
+        compared = bench.compare(
+            "log scan of a store without statistics, streams of ten events",
+            "events/s",
+            {
+                name: field.contender_of(INDELIBLE, driver, "scan", mode=name, how="typed")
+                for name, driver in stores.items()
+            },
+            rounds=3,
+        )
+    bench.rows_of(
+        compared, "young", budgets={"analyzed": budgets.YOUNG_OVER_ANALYZED}, against=("analyzed",)
+    )
+
+
+def _beside_peers(bench: Bench) -> None:
     events = bench.scale.scanned
     fill = {"events": events, "length": min(events, 1_000), "rare": True}
     with bench.field() as field:
@@ -58,5 +96,5 @@ def run(bench: Bench) -> None:
             bench.rows_of(
                 compared,
                 "indelible",
-                budgets={"copy": budgets.TYPED_SCAN_OVER_COPY} if how == "typed" else {},
+                budgets=_BUDGETS.get(how, {}),
             )

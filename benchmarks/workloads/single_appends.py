@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.competitors import eventsourcing, pgbench
 from benchmarks.competitors.emmett import EMMETT
 from benchmarks.competitors.indelible import ASYNC, INDELIBLE
+from benchmarks.competitors.insert import INSERT
 from benchmarks.competitors.message_db import MESSAGE_DB
 from benchmarks.competitors.umadb import UMADB
 from benchmarks.harness import budgets
@@ -31,6 +32,7 @@ def run(bench: Bench) -> None:
                 "umadb unchecked": field.contender(
                     UMADB, "append", mode="unconditional", anyway=True, **one
                 ),
+                "psycopg": field.contender(INSERT, "append", **one),
                 "call": field.add(pgbench.appends(bench.server, clients=1)),
                 "insert": field.add(pgbench.inserts(bench.server, clients=1)),
             },
@@ -41,6 +43,15 @@ def run(bench: Bench) -> None:
         "indelible",
         budgets={
             "eventsourcing": budgets.SINGLE_OVER_EVENTSOURCING,
-            "call": budgets.SINGLE_OVER_PGBENCH,
+            "message_db": budgets.SINGLE_OVER_MESSAGE_DB,
+            "call": budgets.SINGLE_OVER_CALL,
+            "psycopg": budgets.SINGLE_OVER_INSERT,
         },
+    )
+    bench.rows_of(
+        compared,
+        "call",
+        work="the appending function through pgbench, 1 client",
+        budgets={"insert": budgets.CALL_OVER_INSERT},
+        against=("insert",),
     )

@@ -45,7 +45,10 @@ def run(bench: Bench) -> None:
                 indelible=amount(ours),
                 peer=f"{peer.label}: {amount(other)}",
                 ratio=ours / other,
-                budget=budgets.BYTES_OVER_EVENTSOURCING if key == "eventsourcing" else None,
+                budget={
+                    "eventsourcing": budgets.BYTES_OVER_EVENTSOURCING,
+                    "message_db": budgets.BYTES_OVER_MESSAGE_DB,
+                }[key],
                 figure=ours / other,
             )
         )

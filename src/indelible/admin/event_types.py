@@ -10,12 +10,12 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
-from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.operation import EventStatement, Operation, Rows, Statement
 from indelible.core.validation import validate_integer
 from indelible.errors import DecodingFailed, InvalidInput, UnknownEventType, UpcastingFailed
 from indelible.serialization.codec import Codec
 from indelible.streams.head import head
-from indelible.streams.rows import decode_rows, event_location
+from indelible.streams.rows import decode_rows, event_location, recorded_at_of
 
 _WINDOW = 200_000
 _PAGE = 1_000
@@ -90,7 +90,7 @@ def types(codec: Codec) -> Operation[list[TypeInfo]]:
     ends = {position for one in found.values() for position in (one.first, one.last)}
     times = {}
     for row in (yield from _rows(sorted(ends))):
-        times[row[0]] = row[9]
+        times[row[0]] = recorded_at_of(row)
     return [
         TypeInfo(
             name,
@@ -150,7 +150,7 @@ def _count(*, samples: int) -> Operation[dict[str, _Found]]:
 def _rows(positions: list[int]) -> Operation[Rows]:
     rows: Rows = []
     for begin in range(0, len(positions), _PAGE):
-        rows += yield Statement(
+        rows += yield EventStatement(
             "streams.read_positions", {"positions": positions[begin : begin + _PAGE]}
         )
     return rows

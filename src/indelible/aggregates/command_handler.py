@@ -15,7 +15,7 @@ from indelible.errors import DuplicateEvent, InvalidInput, WrongExpectedVersion
 from indelible.events import AppendResult, NewEvent, StreamAppend
 from indelible.query import AppendCondition
 from indelible.streams import append, append_input
-from indelible.streams.rows import decode_rows
+from indelible.streams.rows import decode_rows, recorded_at_of
 
 from .adapter import adapter_of, changes_of, events_of
 from .aggregate import Aggregate
@@ -178,11 +178,11 @@ class CommandHandler:
         # durable. Wait until it is.
         yield AppendStatement("streams.wait_at_commit")
         rows = yield from self._rows_from(first)
-        position, version, recorded_at = rows[-1][0], rows[-1][2], rows[-1][9]
+        position, version, recorded_at = rows[-1][0], rows[-1][2], recorded_at_of(rows[-1])
         result = AppendResult(self._stream, version, position, recorded_at, idempotent=True)
         then = self._loading(to_version=version)
         yield from then.load()
-        events, _ = decode_rows(self._append_settings.codec, rows, self._stream)
+        events = decode_rows(self._append_settings.codec, rows, self._stream)
         return CommandResult(
             self._subject.stored(then.state, result),
             version,
@@ -195,7 +195,7 @@ class CommandHandler:
         own_rows: Rows = []
         while rows := (yield from events_after(self._stream, first + len(own_rows) - 1)):
             for row in rows:
-                if row[3] != self._event_id(len(own_rows)):
+                if row[3] != self._event_id(len(own_rows)).bytes:
                     return own_rows
                 own_rows.append(row)
         return own_rows

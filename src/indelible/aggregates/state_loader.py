@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.operation import EventStatement, Operation, Rows, Statement
 from indelible.core.timestamps import AsOf, validate_timestamp
 from indelible.core.validation import validate_name
 from indelible.errors import IndelibleError, StreamErased
@@ -18,7 +18,7 @@ from indelible.serialization.codec import Codec, succeeds
 from indelible.streams.read_options import StreamReadOptions
 from indelible.streams.read_stream import check_exists, version_bounds
 from indelible.streams.recorded_time import LAST_POSITION, RecordedTimeRange
-from indelible.streams.rows import decode_rows
+from indelible.streams.rows import decode_rows, json_of, recorded_at_of, valid_at_of
 
 from .adapter import DeciderAdapter, adapter_of
 from .aggregate import Aggregate
@@ -174,21 +174,19 @@ class StateLoader(Generic[State]):
                 break
             stream_row, rows = _apart(rows)
             if is_first:
-                facts = msgspec.json.decode(stream_row[6], type=_Facts)
+                facts = msgspec.json.decode(json_of(stream_row[6]), type=_Facts)
                 if self.version == -1:  # the value when the first event was read
-                    self._erased_at = stream_row[9]
+                    self._erased_at = stream_row[9] and recorded_at_of(stream_row)
                 if not self._go_on_from(stream_row[5], serializer):
                     return (yield from self._take_in(to_version, None))
                 self.handled_at = facts.handled_at
                 self.version = to_version = min(facts.version, to_version)
                 is_first, serializer = False, None
-            self._fold(
-                [self._data(event) for event in decode_rows(self._codec, rows, self.stream)[0]]
-            )
+            self._fold([self._data(event) for event in decode_rows(self._codec, rows, self.stream)])
             count += len(rows)
             is_full = len(rows) == _PAGE
             if rows:
-                after = (rows[-1][2], rows[-1][10], rows[-1][0])
+                after = (rows[-1][2], valid_at_of(rows[-1]), rows[-1][0])
         self._subject.at_version(self.state, self.version)
         return count, after[1]
 
@@ -213,14 +211,14 @@ class StateLoader(Generic[State]):
             own = {"after_version": after[0], "command_event": self._command_event}
         else:
             own = {"moment": self._moment, "above_valid_at": after[1], "above_position": after[2]}
-        return (yield Statement(statement, {**common, **own}))
+        return (yield EventStatement(statement, {**common, **own}))
 
     def _go_on_from(self, snapshot: bytes | None, serializer: SnapshotSerializer | None) -> bool:
         """Start from a snapshot, if there is one; return whether it could be decoded."""
         if snapshot is not None and serializer is not None:
 
             def read() -> tuple[bytes, State]:
-                written = msgspec.json.decode(snapshot, type=str).encode()
+                written = msgspec.json.decode(json_of(snapshot), type=str).encode()
                 return written, serializer.read(written)
 
             try:
@@ -254,7 +252,7 @@ class StateLoader(Generic[State]):
 
 def events_after(stream: str, version: int) -> Operation[Rows]:
     """Return one page of a stream's events after a version; empty at the end."""
-    rows = yield Statement(
+    rows = yield EventStatement(
         "aggregates.load",
         {
             "stream": stream,

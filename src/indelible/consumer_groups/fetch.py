@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Any
 
-from indelible.core.operation import Operation, Statement
+from indelible.core.operation import EventStatement, Operation, Statement
 from indelible.errors import DecodingFailed, UnknownEventType, UpcastingFailed
 from indelible.events import RecordedEvent
+from indelible.postgres.adapters import moment_of
 from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState, epoch_parameters
 from indelible.streams.query_parameters import items_json
@@ -90,7 +91,7 @@ class Fetcher:
         if now < dispatcher.retries_at or dispatcher.retries:
             return
         dispatcher.retries_at = now + _RETRIES_PAUSE
-        rows = yield Statement(
+        rows = yield EventStatement(
             "consumer_groups.fetch_retries",
             {**self._lease.parameters(), "park_blocks_stream": self._settings.park_blocks_stream},
         )
@@ -137,7 +138,7 @@ class Fetcher:
         """Read the next events of the log, except those that are not due yet."""
         cursor = self._slices.cursor
         upto = min(head, cursor.position + self._window)
-        rows = yield Statement(
+        rows = yield EventStatement(
             "consumer_groups.fetch",
             {**self._common_parameters(), "after": cursor.position, "upto": upto, "limit": _PAGE},
             # The best plan depends on the filters.
@@ -192,7 +193,7 @@ class Fetcher:
         is_whole = not window or window[0] > reached
         if not is_whole:
             reached = window[0][0], window[0][1]
-        rows = yield Statement(
+        rows = yield EventStatement(
             "consumer_groups.fetch_due",
             {
                 **self._common_parameters(),
@@ -258,19 +259,18 @@ class Fetcher:
             "partition_by": None if partition_by == "stream" else partition_by,
         }
 
-    def _item(self, row: tuple[object, ...], due_at: object = None) -> InFlightEvent:
+    def _item(self, row: tuple[Any, ...], due_at: bytes | None = None) -> InFlightEvent:
         events: list[RecordedEvent] = []
         failure = None
         try:
             if row[1] is not None:
-                events, _ = decode_rows(self._codec, [row[:11]], query=self._query)
+                events = decode_rows(self._codec, [row[:11]], query=self._query)
         except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
             failure = str(error)
         position, key, number = row[0], row[11], row[12]
-        assert isinstance(position, int) and isinstance(key, str) and isinstance(number, int)  # noqa: S101, PT018
         due: DueKey = IMMEDIATE
-        if self._settings.deliver_when_valid and isinstance(due_at, datetime):
-            due = due_at, position
+        if self._settings.deliver_when_valid and due_at is not None:
+            due = moment_of(due_at), position
         event = events[0] if events else None
         rest = tuple(events[1:])
         token = self._lease.token

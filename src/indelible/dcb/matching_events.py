@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from indelible.core.operation import Operation, Statement
+from indelible.core.operation import EventStatement, Operation
 from indelible.errors import InvalidInput
 from indelible.events import RecordedEvent
 from indelible.query import ConsistencyMarker, Query
@@ -41,10 +41,11 @@ def read_matching(codec: Codec, query: Query) -> Operation[MatchingEvents]:
     if check_query(query) is None:
         raise InvalidInput("query of read_matching must be a Query: use Query() for all events")
     stored = codec.upcasting.stored(codec.check_query(query))
-    rows = yield Statement("dcb.read_matching", {"items": json.dumps(items(stored))})
+    rows = yield EventStatement("dcb.read_matching", {"items": json.dumps(items(stored))})
     settled, _, _, event_id, _, _, _, _, epoch, *_ = rows[0]
+    last = None if event_id is None else UUID(bytes=event_id)
     event_rows = rows[1:]
-    events, _ = decode_rows(codec, event_rows, query=codec.upcasting.current(query))
+    events = decode_rows(codec, event_rows, query=codec.upcasting.current(query))
     # Taken from the rows, because an event that upcasters remove was read, too.
     seen = frozenset(row[0] for row in event_rows if row[0] > settled)
-    return MatchingEvents(tuple(events), ConsistencyMarker(settled, seen, UUID(epoch), event_id))
+    return MatchingEvents(tuple(events), ConsistencyMarker(settled, seen, UUID(epoch), last))

@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from selectors import DefaultSelector
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.waiting import Wait
 
 from indelible.core.gc import gc_paused
-from indelible.core.operation import Rows, Statement
+from indelible.core.operation import EventStatement, Rows, Statement
 from indelible.errors import IndelibleError, LockTimeout
 from indelible.events import HeadHolder
 
-from .adapters import adapt_parameters, event_cursor, prepare
+from .adapters import Cursors, adapt_parameters, prepare
 from .errors import add_holders, unreachable
 from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
 from .settings import Settings
 from .statements import statements
+from .wait_steps import WaitSteps
 
 T = TypeVar("T")
 
 _log = logging.getLogger("indelible")
 
 
-class PooledConnection(psycopg.Connection[Any]):
+class PooledConnection(WaitSteps, psycopg.Connection[Any]):
     """A connection of the pool, with one cursor for all its statements.
 
     Other work can run while it waits for the server, see `using_waits`.
     """
 
-    _step: Callable[[], bool] | None = None
     options: str | None = None
     """The options to start further sessions with; None behind a pooler, which accepts none."""
     is_lent = False
@@ -51,52 +47,19 @@ class PooledConnection(psycopg.Connection[Any]):
         keep_from_children(self)
 
     @cached_property
-    def event_cursor(self) -> psycopg.Cursor[Any]:
-        """The cursor for events. Making one takes longer than a statement, so it is kept."""
-        return event_cursor(self)
-
-    @contextmanager
-    def using_waits(self, step: Callable[[], bool] | None) -> Iterator[None]:
-        """Run steps of other work in the block while the connection waits for the server.
-
-        Args:
-            step: does a part of the work in less than a millisecond, and returns whether there is
-                more. None for no other work.
-        """
-        self._step = step
-        try:
-            yield
-        finally:
-            self._step = None
+    def cursors(self) -> Cursors:
+        """The cursors for the statements of the store."""
+        return Cursors(self)
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait for the server; psycopg calls this for each exchange with it."""
-        if self._step is not None:
-            gen = _with_steps(gen, self.fileno(), self._step)
+        gen = self.with_steps(gen)
         if self._standby is None:
             return super().wait(gen, *args, **kwargs)
         self._standby.is_cut_short = False
         result = super().wait(gen, *args, **kwargs)
         self._standby.check()
         return result
-
-
-def _with_steps(gen: PQGen[T], socket: int, step: Callable[[], bool]) -> PQGen[T]:
-    try:
-        readiness = next(gen)
-        while True:
-            while step() and not _is_ready(socket, readiness):
-                pass
-            readiness = gen.send((yield readiness))
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-def _is_ready(socket: int, readiness: Wait) -> bool:
-    with DefaultSelector() as selector:
-        selector.register(socket, readiness)
-        return bool(selector.select(0))
 
 
 def open_connection(settings: Settings) -> PooledConnection:
@@ -192,10 +155,9 @@ def _watch_standby(connection: PooledConnection) -> None:
     connection.add_notice_handler(connection._standby)
 
 
-def fetch(
-    cursor: psycopg.Cursor[Any], statement: Statement, settings: Settings, prepares: object
-) -> Rows:
+def fetch(cursors: Cursors, statement: Statement, settings: Settings, prepares: object) -> Rows:
     """Run a statement, and return its rows."""
+    cursor = cursors.events if isinstance(statement, EventStatement) else cursors.values
     text = statements(settings.schema)[statement.name]
     cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with gc_paused():

@@ -11,19 +11,20 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from indelible.core.gc import gc_paused
-from indelible.core.operation import Rows, Statement
+from indelible.core.operation import EventStatement, Rows, Statement
 
-from .adapters import adapt_parameters, event_cursor_async, prepare
+from .adapters import AsyncCursors, adapt_parameters, prepare
 from .errors import unreachable
 from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
 from .settings import Settings
 from .statements import statements
+from .wait_steps import WaitSteps
 
 T = TypeVar("T")
 
 
-class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
+class AsyncPooledConnection(WaitSteps, psycopg.AsyncConnection[Any]):
     """A connection of the async pool, with one cursor for all its statements."""
 
     options: str | None = None
@@ -37,6 +38,7 @@ class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
 
     async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait for the server; psycopg calls this for each exchange with it."""
+        gen = self.with_steps(gen)
         if self._standby is None:
             return await super().wait(gen, *args, **kwargs)
         self._standby.is_cut_short = False
@@ -45,9 +47,9 @@ class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
         return result
 
     @cached_property
-    def event_cursor(self) -> psycopg.AsyncCursor[Any]:
-        """The cursor for events. Making one takes longer than a statement, so it is kept."""
-        return event_cursor_async(self)
+    def cursors(self) -> AsyncCursors:
+        """The cursors for the statements of the store."""
+        return AsyncCursors(self)
 
 
 async def open_connection_async(settings: Settings) -> AsyncPooledConnection:
@@ -129,9 +131,10 @@ def _watch_standby(connection: AsyncPooledConnection) -> None:
 
 
 async def fetch_async(
-    cursor: psycopg.AsyncCursor[Any], statement: Statement, settings: Settings, prepares: object
+    cursors: AsyncCursors, statement: Statement, settings: Settings, prepares: object
 ) -> Rows:
     """Run a statement, and return its rows."""
+    cursor = cursors.events if isinstance(statement, EventStatement) else cursors.values
     text = statements(settings.schema)[statement.name]
     await cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with gc_paused():

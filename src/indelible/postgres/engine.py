@@ -18,6 +18,7 @@ from indelible.core.operation import (
     Statement,
     StatementHook,
     run,
+    work_during,
 )
 from indelible.errors import (
     ConnectionLost,
@@ -159,15 +160,15 @@ class PoolEngine:
                     connection.using_waits(meanwhile),
                     connection.transaction(),
                 ):
-                    cursor = connection.event_cursor
-                    result_rows = fetch(cursor, statement, self._settings, self._prepares)
+                    cursors = connection.cursors
+                    result_rows = fetch(cursors, statement, self._settings, self._prepares)
                     copy_rows = rows(result_rows)
                     if copy_rows is None:
                         raise psycopg.Rollback
-                    with cursor.copy(copy_in) as copy:
+                    with cursors.values.copy(copy_in) as copy:
                         for data in copy_rows:
                             copy.write(data)
-                    fetch(cursor, check(result_rows), self._settings, self._prepares)
+                    fetch(cursors, check(result_rows), self._settings, self._prepares)
                 if copy_rows is not None:
                     self._on_commit()
                 return result_rows
@@ -338,9 +339,9 @@ class PoolEngine:
                     ):
                         rows = self._append_with(self._on_append, connection, statement)
                     else:
-                        with connection.using_waits(meanwhile):
+                        with connection.using_waits(meanwhile or work_during(statement)):
                             rows = fetch(
-                                connection.event_cursor, statement, self._settings, self._prepares
+                                connection.cursors, statement, self._settings, self._prepares
                             )
                 if isinstance(statement, AppendStatement):
                     self._on_commit()
@@ -366,7 +367,7 @@ class PoolEngine:
         if not self._prepares:
             connection.prepare_threshold = None
         with connection.transaction():
-            rows = fetch(connection.event_cursor, statement, self._settings, self._prepares)
+            rows = fetch(connection.cursors, statement, self._settings, self._prepares)
             with unwrap_transient_errors(self._settings):
                 on_append(BoundEngine(connection, self._settings), statement, rows)
         return rows

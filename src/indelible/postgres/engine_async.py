@@ -18,6 +18,7 @@ from indelible.core.operation import (
     Statement,
     StatementHook,
     run_async,
+    work_during,
 )
 from indelible.errors import (
     ConnectionLost,
@@ -149,17 +150,17 @@ class AsyncPoolEngine:
         while True:
             try:
                 async with self._checkout() as connection, connection.transaction():
-                    cursor = connection.event_cursor
+                    cursors = connection.cursors
                     result_rows = await fetch_async(
-                        cursor, statement, self._settings, self._prepares
+                        cursors, statement, self._settings, self._prepares
                     )
                     copy_rows = rows(result_rows)
                     if copy_rows is None:
                         raise psycopg.Rollback
-                    async with cursor.copy(copy_in) as copy:
+                    async with cursors.values.copy(copy_in) as copy:
                         for data in copy_rows:
                             await copy.write(data)
-                    await fetch_async(cursor, check(result_rows), self._settings, self._prepares)
+                    await fetch_async(cursors, check(result_rows), self._settings, self._prepares)
                 if copy_rows is not None:
                     self._on_commit()
                 return result_rows
@@ -323,9 +324,10 @@ class AsyncPoolEngine:
                     ):
                         rows = await self._append_with(self._on_append, connection, statement)
                     else:
-                        rows = await fetch_async(
-                            connection.event_cursor, statement, self._settings, self._prepares
-                        )
+                        with connection.using_waits(work_during(statement)):
+                            rows = await fetch_async(
+                                connection.cursors, statement, self._settings, self._prepares
+                            )
                 if isinstance(statement, AppendStatement):
                     self._on_commit()
                 return rows
@@ -351,9 +353,7 @@ class AsyncPoolEngine:
         if not self._prepares:
             connection.prepare_threshold = None
         async with connection.transaction():
-            rows = await fetch_async(
-                connection.event_cursor, statement, self._settings, self._prepares
-            )
+            rows = await fetch_async(connection.cursors, statement, self._settings, self._prepares)
             with unwrap_transient_errors(self._settings):
                 await on_append(AsyncBoundEngine(connection, self._settings), statement, rows)
         return rows

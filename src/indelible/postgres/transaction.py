@@ -10,10 +10,18 @@ from typing import Protocol, TypeGuard, TypeVar
 import psycopg
 
 from indelible.core.concurrency import run_blocking
-from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run
+from indelible.core.operation import (
+    AppendStatement,
+    Declined,
+    Operation,
+    Rows,
+    Statement,
+    run,
+    work_during,
+)
 from indelible.errors import LockTimeout
 
-from .adapters import Connection, check_connection, event_cursor
+from .adapters import Connection, Cursors, check_connection
 from .connection import PooledConnection, fetch, with_holders
 from .errors import commit_errors, in_transaction, log_errors, unwrap_transient_errors
 from .forks import Origin
@@ -56,7 +64,7 @@ class BoundEngine:
         self._origin = Origin()
         self._settings = settings
         self._on_append = on_append
-        self._cursor = event_cursor(connection)
+        self._cursors = Cursors(connection)
 
     def lend(self) -> Connection:
         """Return the connection to the caller, for their own SQL."""
@@ -99,6 +107,8 @@ class BoundEngine:
 
     def _execute(self, statement: Statement) -> Rows:
         self._origin.check()
+        if work_during(statement) is not None:
+            raise Declined  # a failure would end the caller's transaction
         self.has_appended = self.has_appended or isinstance(statement, AppendStatement)
         is_own = isinstance(statement, AppendStatement) and commits_by_itself(self.connection)
         try:
@@ -122,4 +132,4 @@ class BoundEngine:
             raise problem from error
 
     def _fetch(self, statement: Statement) -> Rows:
-        return fetch(self._cursor, statement, self._settings, self.connection.prepare_threshold)
+        return fetch(self._cursors, statement, self._settings, self.connection.prepare_threshold)

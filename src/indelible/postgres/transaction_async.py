@@ -9,10 +9,18 @@ from typing import Protocol, TypeGuard, TypeVar
 import psycopg
 
 from indelible.core.concurrency_async import run_blocking_async
-from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run_async
+from indelible.core.operation import (
+    AppendStatement,
+    Declined,
+    Operation,
+    Rows,
+    Statement,
+    run_async,
+    work_during,
+)
 from indelible.errors import LockTimeout
 
-from .adapters import AsyncConnection, check_connection_async, event_cursor_async
+from .adapters import AsyncConnection, AsyncCursors, check_connection_async
 from .connection import with_holders
 from .connection_async import AsyncPooledConnection, fetch_async
 from .errors import commit_errors, in_transaction, log_errors, unwrap_transient_errors
@@ -60,7 +68,7 @@ class AsyncBoundEngine:
         self._origin = Origin()
         self._settings = settings
         self._on_append = on_append
-        self._cursor = event_cursor_async(connection)
+        self._cursors = AsyncCursors(connection)
 
     def lend(self) -> AsyncConnection:
         """Return the connection to the caller, for their own SQL."""
@@ -101,6 +109,8 @@ class AsyncBoundEngine:
 
     async def _execute(self, statement: Statement) -> Rows:
         self._origin.check()
+        if work_during(statement) is not None:
+            raise Declined  # a failure would end the caller's transaction
         self.has_appended = self.has_appended or isinstance(statement, AppendStatement)
         is_own = isinstance(statement, AppendStatement) and commits_by_itself(self.connection)
         try:
@@ -125,5 +135,5 @@ class AsyncBoundEngine:
 
     async def _fetch(self, statement: Statement) -> Rows:
         return await fetch_async(
-            self._cursor, statement, self._settings, self.connection.prepare_threshold
+            self._cursors, statement, self._settings, self.connection.prepare_threshold
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from indelible.core.operation import AppendStatement, Operation, Statement
+from indelible.core.operation import AppendStatement, EventStatement, Operation, Statement
 from indelible.errors import InvalidInput
 from indelible.events import RecordedEvent
 from indelible.query import Query
@@ -65,8 +65,8 @@ def hold(definition: ProjectionDefinition) -> Operation[int | None]:
 
 def appended(codec: Codec, ids: Sequence[str]) -> Operation[list[RecordedEvent]]:
     """Read the events that this transaction appended, in order of position."""
-    rows = yield Statement("streams.appended_events", {"ids": list(ids)})
-    return decode_rows(codec, rows)[0]
+    rows = yield EventStatement("streams.appended_events", {"ids": list(ids)})
+    return decode_rows(codec, rows)
 
 
 def fold_inline(

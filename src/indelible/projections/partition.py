@@ -24,7 +24,7 @@ from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState, epoch, head_state
 from indelible.streams.read_log import LogReading
 from indelible.streams.read_options import LogReadOptions
-from indelible.streams.rows import decode_rows
+from indelible.streams.rows import decode_rows, stored_form
 from indelible.subscriptions.log_follower import Batch
 
 from .definition import ProjectionDefinition, partition_of
@@ -347,7 +347,7 @@ def read_one_by_one(
     for stored in (yield from plain.next_window()):
         if is_wanted(stored):
             try:
-                events, _ = decode_rows(codec, [_row(stored)], query=query)
+                events = decode_rows(codec, [_row(stored)], query=query)
             except (UnknownEventType, DecodingFailed, UpcastingFailed) as why:
                 raise ProjectionFailed(definition.name, stored.position, stored.type, why) from why
             fitting += events
@@ -357,5 +357,4 @@ def read_one_by_one(
 def _row(stored: RecordedEvent) -> tuple[Any, ...]:
     """Return the row from which an event with plain data was read."""
     data = None if stored.is_erased else _encode(stored.data)
-    row = msgspec.structs.replace(stored, data=data, metadata=_encode(stored.metadata))
-    return msgspec.structs.astuple(row)
+    return stored_form(stored, data, _encode(stored.metadata))

@@ -9,17 +9,17 @@ time, and merged.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from indelible.core.operation import Operation, Statement
+from indelible.core.operation import EventStatement, Operation, Statement
 from indelible.errors import DecodingFailed, EpochMismatch, UnknownEventType, UpcastingFailed
 from indelible.events import RecordedEvent
 from indelible.query import Query
 from indelible.serialization.codec import Codec
 
 from .head import HeadState, check_same_log, epoch_parameters, log_bounds
-from .paging import PagedReading
+from .paging import Page, PagedAhead, PagedReading
 from .query_parameters import current_query, filter_parameters, items_json
 from .read_options import LogReadOptions
 from .recorded_time import LAST_POSITION, index_recorded_times
@@ -122,9 +122,10 @@ class BoundedLogReading(PagedReading):
             self._state, position, self.anchor(position), self._after
         )
         self._has_moved = False
+        self._ahead = None  # it may be of the previous log
 
 
-class LogReading(BoundedLogReading):
+class LogReading(BoundedLogReading, PagedAhead):
     """A reading of the log in order of position; see `EventStore.read_all`.
 
     Args:
@@ -142,7 +143,7 @@ class LogReading(BoundedLogReading):
         super().__init__(codec, query, options)
         self._follows = follows
         statement, self._filters = filter_parameters(self._stored_query)
-        self._statement = self._ordered(statement)
+        self._statement_name = self._ordered(statement)
         # A window bounds a page in addition to the limit. So no statement scans the whole log for a
         # few matching events. Nor does it sort the rest of the log while the planner has no
         # statistics for the table.
@@ -212,36 +213,69 @@ class LogReading(BoundedLogReading):
         return self._after >= self._upto or self._pages.left == 0
 
     def _read_window(self) -> Operation[list[RecordedEvent]]:
-        low, high = self._bounds()
-        rows = yield Statement(
-            self._statement,
-            {
-                **self._filters,
-                **epoch_parameters(self._state, self.anchor(self._needed)),
-                "after": low,
-                "upto": high,
-                "limit": self._pages.next_limit(),
-            },
-            # The best plan depends on the limit and on the filters.
-            prepared=False,
-        )
-        events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
-        is_full = self._pages.add(len(rows), size, events)
+        page, events = yield from self._next()
         if self._backwards:
-            self._upto = rows[-1][0] - 1 if is_full else low
+            self._upto = self._reached(page)
         else:
-            self._after = rows[-1][0] if is_full else high
-            if rows:
-                self._last = rows[-1][0], rows[-1][3]
-        if not rows:
+            self._after = self._reached(page)
+            if page.rows:
+                self._last = _last_event(page)
+        if not page.rows:
             self._window = min(self._window * 2, self._largest_window)
         return events
 
+    def _reached(self, page: Page) -> int:
+        """Return the position after which, or up to which, to read after a page."""
+        if page.is_full:
+            return int(page.rows[-1][0]) - self._backwards
+        return page.bounds[0] if self._backwards else page.bounds[1]
+
     def _bounds(self) -> tuple[int, int]:
         """Return the positions to read next: after the first, up to the second."""
+        return self._windowed(self._after, self._upto)
+
+    def _bounds_after(self, page: Page) -> tuple[int, int] | None:
+        after, upto = self._after, self._upto
         if self._backwards:
-            return max(self._after, self._upto - self._window), self._upto
-        return self._after, min(self._upto, self._after + self._window)
+            upto = self._reached(page)
+        else:
+            after = self._reached(page)
+        return self._windowed(after, upto) if after < upto else None
+
+    def _windowed(self, after: int, upto: int) -> tuple[int, int]:
+        if self._backwards:
+            return max(after, upto - self._window), upto
+        return after, min(upto, after + self._window)
+
+    def _statement(
+        self,
+        bounds: tuple[int, int],
+        limit: int,
+        after: Page | None = None,
+        meanwhile: Callable[[], bool] | None = None,
+    ) -> EventStatement:
+        # A reading that follows the log needs the events of a page that is not decoded yet, too.
+        anchor = (
+            _last_event(after) if after is not None and self._follows else self.anchor(self._needed)
+        )
+        return EventStatement(
+            self._statement_name,
+            {
+                **self._filters,
+                **epoch_parameters(self._state, anchor),
+                "after": bounds[0],
+                "upto": bounds[1],
+                "limit": limit,
+            },
+            # The best plan depends on the limit and on the filters.
+            prepared=False,
+            meanwhile=meanwhile,
+        )
+
+
+def _last_event(page: Page) -> tuple[int, UUID]:
+    """Return the position and the id of the last event of a page."""
+    return page.rows[-1][0], UUID(bytes=page.rows[-1][3])
 
 
 class ValidTimeLogReading(BoundedLogReading):
@@ -262,7 +296,8 @@ class ValidTimeLogReading(BoundedLogReading):
         """Read the next events of a window of time; at its end, move to the next window."""
         edge = yield from self._window_edge()
         above, below = (edge, self._below) if self._backwards else (self._above, edge)
-        rows = yield Statement(
+        limit = self._pages.next_limit()
+        rows = yield EventStatement(
             self._ordered("streams.read_log_by_valid_time"),
             {
                 "items": self._items,
@@ -270,12 +305,13 @@ class ValidTimeLogReading(BoundedLogReading):
                 "after": self._after,
                 "upto": self._upto,
                 **key_parameters(above, below),
-                "limit": self._pages.next_limit(),
+                "limit": limit,
             },
             prepared=False,
         )
-        events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
-        if self._pages.add(len(rows), size, events):
+        page = Page(rows, limit, is_full=len(rows) == limit)
+        events = self._take(page)
+        if page.is_full:
             self._move(key_of(rows[-1]))
         else:
             self._move(edge)
@@ -310,8 +346,8 @@ class ValidTimeLogReading(BoundedLogReading):
 
 def read_positions(codec: Codec, positions: Sequence[int]) -> Operation[list[RecordedEvent]]:
     """Read the events at some positions; those that do not fit their classes as plain data."""
-    rows = yield Statement("streams.read_positions", {"positions": list(positions)})
+    rows = yield EventStatement("streams.read_positions", {"positions": list(positions)})
     try:
-        return decode_rows(codec, rows)[0]
+        return decode_rows(codec, rows)
     except (UnknownEventType, DecodingFailed, UpcastingFailed):
-        return decode_rows(Codec(), rows)[0]
+        return decode_rows(Codec(), rows)

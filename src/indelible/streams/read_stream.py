@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 
-from indelible.core.operation import Operation, Rows, Statement
+from indelible.core.operation import EventStatement, Operation, Rows, Statement
 from indelible.core.validation import validate_name
 from indelible.errors import StreamNotFound
 from indelible.events import RecordedEvent
@@ -13,11 +14,10 @@ from indelible.postgres.binary import array as column_of
 from indelible.serialization.codec import Codec
 
 from .info import stream_info
-from .paging import PagedReading
+from .paging import Page, PagedAhead
 from .query_parameters import stored_types, types_query
 from .read_options import StreamReadOptions
 from .recorded_time import LAST_POSITION
-from .rows import decode_rows
 from .valid_time import key_of, key_parameters
 
 
@@ -27,16 +27,16 @@ def stream_reading(codec: Codec, stream: str, options: StreamReadOptions) -> Str
     return kind(codec, stream, options)
 
 
-class StreamReading(PagedReading):
+class StreamReading(PagedAhead):
     """A reading of one stream in order of version; see `EventStore.read`."""
 
     version: int
 
     def __init__(self, codec: Codec, stream: str, options: StreamReadOptions) -> None:
         super().__init__(codec, options)
-        self._stream = validate_name("stream", stream)
+        self._stream: str = validate_name("stream", stream)
         self._options = options
-        self._statement = self._ordered("streams.read_stream")
+        self._statement_name = self._ordered("streams.read_stream")
         self._lowest, self._highest = 0, LAST_POSITION
         self._must_exist = options.must_exist
         self._query = (
@@ -54,28 +54,44 @@ class StreamReading(PagedReading):
 
     def next_window(self) -> Operation[list[RecordedEvent]]:
         """Read the next events; an empty list at the end, or if upcasters drop all of them."""
-        rows = yield self._next_rows(self._pages.next_limit())
-        if not rows and self._must_exist:
+        page, events = yield from self._next()
+        if not page.rows and self._must_exist:
             yield from check_exists(self._stream)
         self._must_exist = False
-        events, size = decode_rows(
-            self._codec, rows, self._stream, query=self._query, backwards=self._backwards
-        )
-        self._is_done = not self._pages.add(len(rows), size, events)
-        if rows:
-            self._advance(rows, events)
+        self._is_done = not page.is_full
+        if page.rows:
+            self._advance(page.rows, events)
         return events
 
-    def _next_rows(self, limit: int) -> Statement:
-        return Statement(
-            self._statement,
+    def _bounds(self) -> tuple[int, int]:
+        return self._lowest, self._highest
+
+    def _bounds_after(self, page: Page) -> tuple[int, int] | None:
+        if not page.is_full:
+            return None
+        version = page.rows[-1][2]
+        lowest, highest = (
+            (self._lowest, version - 1) if self._backwards else (version + 1, self._highest)
+        )
+        return (lowest, highest) if lowest <= highest else None
+
+    def _statement(
+        self,
+        bounds: tuple[int, int],
+        limit: int,
+        after: Page | None = None,
+        meanwhile: Callable[[], bool] | None = None,
+    ) -> EventStatement:
+        return EventStatement(
+            self._statement_name,
             {
                 "stream": self._stream,
-                "from_version": self._lowest,
-                "to_version": self._highest,
+                "from_version": bounds[0],
+                "to_version": bounds[1],
                 "types": self._types,
                 "limit": limit,
             },
+            meanwhile=meanwhile,
         )
 
     def _advance(self, rows: Rows, events: list[RecordedEvent]) -> None:
@@ -98,7 +114,7 @@ class ValidTimeStreamReading(StreamReading):
 
     def __init__(self, codec: Codec, stream: str, options: StreamReadOptions) -> None:
         super().__init__(codec, stream, options)
-        self._statement = self._ordered("streams.read_stream_by_valid_time")
+        self._statement_name = self._ordered("streams.read_stream_by_valid_time")
         self._above, self._below = options.valid_time.above, options.valid_time.below
         self._order: array[int] | None = None
         """The versions after the first page."""
@@ -109,7 +125,7 @@ class ValidTimeStreamReading(StreamReading):
         events = yield from super().next_window()
         if self._order is None and not self._is_at_end():
             ((versions,),) = yield Statement(
-                "streams.valid_time_order", self._bounds(), prepared=False
+                "streams.valid_time_order", self._range(), prepared=False
             )
             self._order = array("q", versions or [])
             if self._backwards:
@@ -119,12 +135,33 @@ class ValidTimeStreamReading(StreamReading):
         )
         return events
 
-    def _next_rows(self, limit: int) -> Statement:
+    def _fetch(
+        self,
+        bounds: tuple[int, int],
+        limit: int,
+        after: Page | None = None,
+        meanwhile: Callable[[], bool] | None = None,
+    ) -> Operation[Page]:
+        rows = yield self._statement(bounds, limit)
+        return Page(rows, limit, is_full=len(rows) == limit)
+
+    def _bounds_after(self, page: Page) -> tuple[int, int] | None:
+        return None  # the order of the versions is not known before the first page
+
+    def _statement(
+        self,
+        bounds: tuple[int, int],
+        limit: int,
+        after: Page | None = None,
+        meanwhile: Callable[[], bool] | None = None,
+    ) -> EventStatement:
         if self._order is None:
-            return Statement(self._statement, {**self._bounds(), "limit": limit}, prepared=False)
+            return EventStatement(
+                self._statement_name, {**self._range(), "limit": limit}, prepared=False
+            )
         versions = self._order[self._brought : self._brought + limit]
         self._brought += limit
-        return Statement(
+        return EventStatement(
             "streams.read_versions",
             {"stream": self._stream, "versions": Column(column_of("bigint", versions))},
             prepared=False,
@@ -137,7 +174,7 @@ class ValidTimeStreamReading(StreamReading):
         else:
             self._above = key_of(rows[-1])
 
-    def _bounds(self) -> dict[str, object]:
+    def _range(self) -> dict[str, object]:
         return {
             "stream": self._stream,
             "from_version": self._lowest,

@@ -218,25 +218,50 @@ SELECT position, is_final
 FROM indelible.position_at(%(moment)s, %(head)s)
 
 -- name: read_log
--- One row per event of the log, in order of position.
+-- One row per event of the log, in order of position. Written so that the plan is the same without
+-- statistics, for a young or a restored store. As a row comparison, the upper bound does not make
+-- the planner expect few events, which it would sort. OFFSET 0 makes it look up each stream by
+-- index: it would read all streams for a page.
 (
     SELECT
-        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-    FROM indelible.recorded_unarchived
-    WHERE position > %(after)s
-        AND position <= %(upto)s
-    ORDER BY position ASC
-    LIMIT %(limit)s
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM (
+        SELECT position, stream_id, version, id, type, data, metadata, tags, recorded_at, valid_at
+        FROM indelible.recorded_unarchived
+        WHERE position > %(after)s
+            AND (position, 0) <= (%(upto)s, 0)
+        ORDER BY position ASC
+        LIMIT %(limit)s
+    ) AS page
+    LEFT JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams ON true
+    ORDER BY page.position ASC
 )
 UNION ALL
 (
     SELECT
-        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-    FROM indelible.recorded_archived
-    WHERE position > %(after)s
-        AND position <= %(upto)s
-    ORDER BY position ASC
-    LIMIT %(limit)s
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM (
+        SELECT position, stream_id, version, id, type, data, metadata, tags, recorded_at, valid_at
+        FROM indelible.recorded_archived
+        WHERE position > %(after)s
+            AND (position, 0) <= (%(upto)s, 0)
+        ORDER BY position ASC
+        LIMIT %(limit)s
+    ) AS page
+    LEFT JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams ON true
+    ORDER BY page.position ASC
 )
 ORDER BY position ASC
 LIMIT %(limit)s
@@ -257,39 +282,53 @@ WITH items AS MATERIALIZED (
 )
 (
     SELECT
-        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-    FROM indelible.recorded_unarchived AS recorded
-    WHERE position > %(after)s
-        AND position <= %(upto)s
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM indelible.recorded_unarchived AS page
+    CROSS JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams
+    WHERE page.position > %(after)s
+        AND (page.position, 0) <= (%(upto)s, 0)
         AND EXISTS (
             SELECT
             FROM items
-            WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
-                AND (items.tags IS NULL OR recorded.tags @> items.tags)
-                AND (items.channel IS NULL OR recorded.channel = items.channel)
-                AND (items.stream IS NULL OR recorded.stream = items.stream)
-                AND (items.stream_prefix IS NULL OR starts_with(recorded.stream, items.stream_prefix))
+            WHERE (items.types IS NULL OR page.type = ANY(items.types))
+                AND (items.tags IS NULL OR page.tags @> items.tags)
+                AND (items.channel IS NULL OR streams.channel = items.channel)
+                AND (items.stream IS NULL OR streams.stream = items.stream)
+                AND (items.stream_prefix IS NULL OR starts_with(streams.stream, items.stream_prefix))
         )
-    ORDER BY position ASC
+    ORDER BY page.position ASC
     LIMIT %(limit)s
 )
 UNION ALL
 (
     SELECT
-        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-    FROM indelible.recorded_archived AS recorded
-    WHERE position > %(after)s
-        AND position <= %(upto)s
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM indelible.recorded_archived AS page
+    CROSS JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams
+    WHERE page.position > %(after)s
+        AND (page.position, 0) <= (%(upto)s, 0)
         AND EXISTS (
             SELECT
             FROM items
-            WHERE (items.types IS NULL OR recorded.type = ANY(items.types))
-                AND (items.tags IS NULL OR recorded.tags @> items.tags)
-                AND (items.channel IS NULL OR recorded.channel = items.channel)
-                AND (items.stream IS NULL OR recorded.stream = items.stream)
-                AND (items.stream_prefix IS NULL OR starts_with(recorded.stream, items.stream_prefix))
+            WHERE (items.types IS NULL OR page.type = ANY(items.types))
+                AND (items.tags IS NULL OR page.tags @> items.tags)
+                AND (items.channel IS NULL OR streams.channel = items.channel)
+                AND (items.stream IS NULL OR streams.stream = items.stream)
+                AND (items.stream_prefix IS NULL OR starts_with(streams.stream, items.stream_prefix))
         )
-    ORDER BY position ASC
+    ORDER BY page.position ASC
     LIMIT %(limit)s
 )
 ORDER BY position ASC
@@ -385,34 +424,59 @@ ORDER BY valid_at ASC, position ASC
 LIMIT %(limit)s
 
 -- name: read_log_filtered
--- One row per event of the log that matches all given filters, in order of position.
+-- One row per event of the log that matches all given filters, in order of position. The plan is
+-- that of read_log.
 (
     SELECT
-        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-    FROM indelible.recorded_unarchived
-    WHERE position > %(after)s
-        AND position <= %(upto)s
-        AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
-        AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
-        AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
-        AND (%(stream)s::text IS NULL OR stream = %(stream)s::text)
-        AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
-    ORDER BY position ASC
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM indelible.recorded_unarchived AS page
+    CROSS JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams
+    WHERE page.position > %(after)s
+        AND (page.position, 0) <= (%(upto)s, 0)
+        AND (%(types)s::text[] IS NULL OR page.type = ANY(%(types)s::text[]))
+        AND (%(tags)s::text[] IS NULL OR page.tags @> %(tags)s::text[])
+        AND (%(channel)s::text IS NULL OR streams.channel = %(channel)s::text)
+        AND (
+            %(stream)s::text IS NULL
+            OR page.stream_id = (
+                SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s::text
+            )
+        )
+        AND (%(stream_prefix)s::text IS NULL OR starts_with(streams.stream, %(stream_prefix)s::text))
+    ORDER BY page.position ASC
     LIMIT %(limit)s
 )
 UNION ALL
 (
     SELECT
-        position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at
-    FROM indelible.recorded_archived
-    WHERE position > %(after)s
-        AND position <= %(upto)s
-        AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
-        AND (%(tags)s::text[] IS NULL OR tags @> %(tags)s::text[])
-        AND (%(channel)s::text IS NULL OR channel = %(channel)s::text)
-        AND (%(stream)s::text IS NULL OR stream = %(stream)s::text)
-        AND (%(stream_prefix)s::text IS NULL OR starts_with(stream, %(stream_prefix)s::text))
-    ORDER BY position ASC
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM indelible.recorded_archived AS page
+    CROSS JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams
+    WHERE page.position > %(after)s
+        AND (page.position, 0) <= (%(upto)s, 0)
+        AND (%(types)s::text[] IS NULL OR page.type = ANY(%(types)s::text[]))
+        AND (%(tags)s::text[] IS NULL OR page.tags @> %(tags)s::text[])
+        AND (%(channel)s::text IS NULL OR streams.channel = %(channel)s::text)
+        AND (
+            %(stream)s::text IS NULL
+            OR page.stream_id = (
+                SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s::text
+            )
+        )
+        AND (%(stream_prefix)s::text IS NULL OR starts_with(streams.stream, %(stream_prefix)s::text))
+    ORDER BY page.position ASC
     LIMIT %(limit)s
 )
 ORDER BY position ASC
@@ -476,21 +540,22 @@ WHERE position = ANY(%(positions)s::bigint[])
 ORDER BY position
 
 -- name: read_stream
--- One row per event of one stream, in order of version.
+-- One row per event of one stream, in order of version. As a row comparison, the upper bound does
+-- not make the planner expect few events, which it would sort.
+WITH target AS MATERIALIZED (
+    SELECT stream_id, channel, archived_at
+    FROM indelible.recorded_streams
+    WHERE stream = %(stream)s
+)
 SELECT
     position, NULL AS stream, version, id, type, data, metadata, tags,
-    (SELECT channel FROM indelible.recorded_streams WHERE stream = %(stream)s) AS channel,
-    recorded_at, valid_at
+    (SELECT channel FROM target) AS channel, recorded_at, valid_at
 FROM indelible.recorded_events
-WHERE stream_id = (
-        SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
-    )
-    AND version BETWEEN %(from_version)s AND %(to_version)s
+WHERE stream_id = (SELECT stream_id FROM target)
+    AND version >= %(from_version)s
+    AND (version, 0) <= (%(to_version)s, 0)
     AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s::text[]))
-    AND (
-        NOT is_archived
-        OR (SELECT archived_at IS NOT NULL FROM indelible.recorded_streams WHERE stream = %(stream)s)
-    )
+    AND (NOT is_archived OR (SELECT archived_at IS NOT NULL FROM target))
 ORDER BY version ASC
 LIMIT %(limit)s
 

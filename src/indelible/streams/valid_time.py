@@ -14,6 +14,7 @@ from indelible.core.timestamps import (
 from indelible.errors import InvalidInput
 
 from .recorded_time import LAST_POSITION
+from .rows import valid_at_of
 
 Key = tuple[datetime | None, int]
 """A key in the order of valid time: a valid time (None is before all others) and a position."""
@@ -60,7 +61,7 @@ class ValidTimeRange:
 
 def key_of(row: tuple[Any, ...]) -> Key:
     """Return the key of a stored event in the order of valid time."""
-    return row[10], row[0]
+    return valid_at_of(row), row[0]
 
 
 def key_parameters(above: Key, below: Key) -> dict[str, object]:

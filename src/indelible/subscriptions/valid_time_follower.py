@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from indelible.core.operation import Operation, Statement
+from indelible.core.operation import EventStatement, Operation, Statement
 from indelible.errors import EpochMismatch
 from indelible.events import Checkpoint, RecordedEvent
 from indelible.query import Query
@@ -18,7 +18,7 @@ from indelible.serialization.codec import Codec
 from indelible.streams.head import epoch_parameters
 from indelible.streams.query_parameters import items_json
 from indelible.streams.recorded_time import LAST_POSITION
-from indelible.streams.rows import decode_rows
+from indelible.streams.rows import decode_rows, valid_at_of
 
 from .log_follower import Batch, LogFollower, Start
 
@@ -103,7 +103,7 @@ class ValidTimeFollower(LogFollower):
             self._reached = max(self._reached, (now, LAST_POSITION))
             self._has_looked = True
             return self._batch([])
-        rows = yield Statement(
+        rows = yield EventStatement(
             "subscriptions.due",
             {
                 "items": items_json(self._query and self._codec.upcasting.stored(self._query)),
@@ -116,10 +116,10 @@ class ValidTimeFollower(LogFollower):
             },
             prepared=False,
         )
-        events, _ = decode_rows(self._codec, rows, query=self._query)
+        events = decode_rows(self._codec, rows, query=self._query)
         self._comes_from_index = True
         is_full = len(rows) == _PAGE
-        self._reached = (rows[-1][10], rows[-1][0]) if is_full else (now, LAST_POSITION)
+        self._reached = (valid_at_of(rows[-1]), rows[-1][0]) if is_full else (now, LAST_POSITION)
         return self._batch(events)
 
     def _batch(self, events: list[RecordedEvent]) -> Batch:

@@ -632,7 +632,22 @@ def time_limit() -> Iterator[None]:
         lambda codec: codec.encode_together([Interrupted.model_construct()]),
         lambda codec: codec.decode("Interrupted", b"{}"),
         lambda codec: decode_rows(
-            codec, [(1, "a-1", 0, UUID(int=1), "Interrupted", b"{}", None, None, "a", None, None)]
+            codec,
+            [
+                (
+                    1,
+                    "a-1",
+                    0,
+                    bytes(16),
+                    "Interrupted",
+                    b"\x01{}",
+                    None,
+                    None,
+                    "a",
+                    bytes(8),
+                    bytes(8),
+                )
+            ],
         ),
     ],
     ids=["encode", "encode_together", "decode", "decode_rows"],

@@ -15,22 +15,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indelible import InvalidInput, Query, Upcaster
+from indelible import InvalidInput, Query, RecordedEvent, Upcaster
 from indelible.errors import UpcastingFailed
 from indelible.serialization.codec import Codec
-from indelible.streams.rows import decode_rows
+from indelible.streams.rows import decode_rows, stored_form
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def row(event_type: str, data: object, position: int = 1, tags: list | None = None) -> tuple:
+    """A row in the form in which the database sends it."""
     written = None if data is None else json.dumps(data).encode()
-    facts = (event_type, written, None, tags, "a", NOW, NOW)
-    return (position, "a-1", position - 1, UUID(int=position), *facts)
+    event = RecordedEvent(
+        position, "a-1", position - 1, UUID(int=position), event_type, None, {}, (), "a", NOW, NOW
+    )
+    return (
+        *stored_form(event, written, b"{}")[:7],
+        tags,
+        "a",
+        *stored_form(event, None, b"{}")[9:],
+    )
 
 
 def read(codec: Codec, *rows: tuple, **options: Any) -> list[tuple[str, Any]]:
-    return [(event.type, event.data) for event in decode_rows(codec, list(rows), **options)[0]]
+    return [(event.type, event.data) for event in decode_rows(codec, list(rows), **options)]
 
 
 def with_reason(data: dict) -> dict:

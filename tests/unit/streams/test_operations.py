@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,12 +20,28 @@ from indelible import (
     InvalidInput,
     NewEvent,
     Query,
+    RecordedEvent,
     StreamAppend,
     StreamNotFound,
     WrongExpectedVersion,
 )
-from indelible.core.operation import AppendStatement, Operation, Rows, Statement, run, run_async
-from indelible.errors import ChannelMismatch, SchemaMissing, SchemaOutdated, SchemaTooNew
+from indelible.core.operation import (
+    AppendStatement,
+    Declined,
+    EventStatement,
+    Operation,
+    Rows,
+    Statement,
+    run,
+    run_async,
+)
+from indelible.errors import (
+    ChannelMismatch,
+    DecodingFailed,
+    SchemaMissing,
+    SchemaOutdated,
+    SchemaTooNew,
+)
 from indelible.postgres import migrations as schema_plans
 from indelible.serialization.codec import Codec
 from indelible.streams import append as append_plans
@@ -33,9 +50,15 @@ from indelible.streams.info import StreamsReading
 from indelible.streams.read_log import LogReading
 from indelible.streams.read_options import LogReadOptions, StreamReadOptions
 from indelible.streams.read_stream import StreamReading
+from indelible.streams.rows import stored_form
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 WRITING = AppendSettings(codec=Codec(), channel=None, max_event_bytes=1_000)
+
+
+@dataclass
+class Happened:
+    number: int = 0
 
 
 class Played:
@@ -302,9 +325,11 @@ def test_what_no_retry_can_mend_is_said_first() -> None:
 
 
 def row(position: int, version: int = 0, data: bytes = b"{}", stream: str = "a-1") -> Any:
-    return (
-        position, stream, version, UUID(int=position), "Happened", data, None, None, "a", NOW, NOW,
-    )  # fmt: skip
+    """A stored event, in the form in which the database sends it."""
+    event = RecordedEvent(
+        position, stream, version, UUID(int=position), "Happened", None, {}, (), "a", NOW, NOW
+    )
+    return stored_form(event, data, b"{}")
 
 
 def stream_reading(**options: Any) -> StreamReading:
@@ -326,12 +351,12 @@ def log_reading(query: Query | None = None, **options: Any) -> LogReading:
 def test_the_next_page_of_a_stream_begins_where_the_last_ended() -> None:
     reading = stream_reading()
 
-    first = Played(reading.next_page(), [row(n + 1, n) for n in range(100)])
+    first = Played(reading.next_page(), [row(n + 1, n) for n in range(101)])
     second = Played(reading.next_page(), [row(n + 1, n) for n in range(100, 150)])
     third = Played(reading.next_page())
 
     assert first.calls[0].name == "streams.read_stream"
-    assert first.calls[0].parameters["limit"] == 100
+    assert first.calls[0].parameters["limit"] == 101  # one more shows that more follow
     assert second.calls[0].parameters["from_version"] == 100
     assert [len(played.result) for played in (first, second, third)] == [100, 50, 0]
 
@@ -339,7 +364,7 @@ def test_the_next_page_of_a_stream_begins_where_the_last_ended() -> None:
 def test_a_stream_is_read_backwards_from_its_end() -> None:
     reading = stream_reading(backwards=True, from_version=3)
 
-    first = Played(reading.next_page(), [row(n, n) for n in range(199, 99, -1)])
+    first = Played(reading.next_page(), [row(n, n) for n in range(199, 98, -1)])
     second = Played(reading.next_page(), [row(n, n) for n in range(99, 2, -1)])
 
     assert first.calls[0].name == "streams.read_stream.descending"
@@ -351,7 +376,7 @@ def test_a_stream_is_read_backwards_from_its_end() -> None:
 def test_a_limit_bounds_what_is_asked_for() -> None:
     reading = stream_reading(limit=130)
 
-    Played(reading.next_page(), [row(n + 1, n) for n in range(100)])
+    Played(reading.next_page(), [row(n + 1, n) for n in range(101)])
     second = Played(reading.next_page(), [row(n + 1, n) for n in range(100, 130)])
 
     assert second.calls[0].parameters["limit"] == 30
@@ -375,21 +400,165 @@ def test_large_events_make_small_pages() -> None:
     reading = stream_reading()
     data = b'"' + b"x" * 500_000 + b'"'
 
-    Played(reading.next_page(), [row(n + 1, n, data) for n in range(100)])
+    Played(reading.next_page(), [row(n + 1, n, data) for n in range(101)])
     second = Played(reading.next_page(), [row(n + 101, n + 100, data) for n in range(8)])
 
-    assert second.calls[0].parameters["limit"] == 8
+    assert second.calls[0].parameters["limit"] == 8 + 1
+
+
+def rows_of_stream(first: int, last: int, data: bytes = b"{}") -> Rows:
+    return [row(n + 1, n, data) for n in range(first, last)]
+
+
+def test_the_page_after_a_large_one_is_fetched_while_that_is_decoded() -> None:
+    reading = stream_reading()
+
+    Played(reading.next_page(), rows_of_stream(0, 101))
+    second = Played(reading.next_page(), rows_of_stream(100, 1_101), rows_of_stream(1_100, 1_103))
+    third = Played(reading.next_page())
+
+    assert [call.parameters["from_version"] for call in second.calls] == [100, 1_100]
+    ahead = second.calls[1]
+    assert isinstance(ahead, EventStatement) and ahead.meanwhile is not None  # noqa: PT018
+    assert [event.version for event in second.result] == list(range(100, 1_100))
+    assert [event.version for event in third.result] == [1_100, 1_101, 1_102]
+    assert Played(reading.next_page()).result == []
+
+
+def test_a_large_page_at_the_end_or_at_the_limit_fetches_no_other() -> None:
+    for reading, rows in (
+        (stream_reading(), rows_of_stream(100, 1_100)),
+        (stream_reading(limit=1_100), rows_of_stream(100, 1_100)),
+        (stream_reading(to_version=1_099), rows_of_stream(100, 1_100)),
+    ):
+        Played(reading.next_page(), rows_of_stream(0, 101))
+        assert len(Played(reading.next_page(), rows).result) == 1_000
+        assert Played(reading.next_page()).result == []
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 100])
+def test_rows_are_decoded_in_as_many_steps_as_the_wait_leaves_time_for(steps: int) -> None:
+    reading = stream_reading()
+    Played(reading.next_page(), rows_of_stream(0, 101))
+    replies = [rows_of_stream(100, 1_101), rows_of_stream(1_100, 1_103)]
+
+    def execute(call: Statement) -> Rows:
+        if isinstance(call, EventStatement) and call.meanwhile is not None:
+            for _ in range(steps):
+                call.meanwhile()
+        return replies.pop(0)
+
+    events = run(reading.next_page(), execute)
+
+    assert [event.version for event in events] == list(range(100, 1_100))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 100])
+def test_an_event_that_cannot_be_read_fails_after_the_statement_and_fails_again(steps: int) -> None:
+    reading = StreamReading(Codec([Happened]), "a-1", StreamReadOptions())
+    Played(reading.next_page(), rows_of_stream(0, 101))
+    bad = row(300, 299, b'{"number": "none"}')
+    page = [*rows_of_stream(100, 299), bad, *rows_of_stream(300, 1_101)]
+    replies = [page, rows_of_stream(1_100, 1_103)]
+
+    def execute(call: Statement) -> Rows:
+        if isinstance(call, EventStatement) and call.meanwhile is not None:
+            for _ in range(steps):
+                call.meanwhile()
+        return replies.pop(0)
+
+    for _ in range(2):
+        replies[:] = replies or [rows_of_stream(1_100, 1_103)]
+        with pytest.raises(DecodingFailed, match="event 299 of stream 'a-1'"):
+            run(reading.next_page(), execute)
+
+
+def test_a_failure_of_the_page_after_next_comes_after_this_page_and_once() -> None:
+    reading = stream_reading()
+    Played(reading.next_page(), rows_of_stream(0, 101))
+
+    second = Played(reading.next_page(), rows_of_stream(100, 1_101), ConnectionLost("gone"))
+    with pytest.raises(ConnectionLost):
+        Played(reading.next_page())
+    third = Played(reading.next_page(), rows_of_stream(1_100, 1_103))
+
+    assert len(second.result) == 1_000
+    assert third.calls[0].parameters["from_version"] == 1_100
+    assert [event.version for event in third.result] == [1_100, 1_101, 1_102]
+
+
+def test_an_engine_may_decline_to_fetch_a_page_before_it_is_needed() -> None:
+    reading = stream_reading()
+    Played(reading.next_page(), rows_of_stream(0, 101))
+
+    second = Played(reading.next_page(), rows_of_stream(100, 1_101), Declined())
+    third = Played(reading.next_page(), rows_of_stream(1_100, 1_103))
+
+    assert [len(played.result) for played in (second, third)] == [1_000, 3]
+
+
+def test_a_reading_that_was_interrupted_continues_with_the_same_page() -> None:
+    reading = stream_reading()
+    Played(reading.next_page(), rows_of_stream(0, 101))
+    replies: list[Rows] = [rows_of_stream(100, 1_101)]
+
+    def interrupt(call: Statement) -> Rows:
+        if not replies:
+            raise KeyboardInterrupt
+        return replies.pop()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(reading.next_page(), interrupt)
+    again = Played(reading.next_page(), rows_of_stream(1_100, 1_103))
+
+    assert [event.version for event in again.result] == list(range(100, 1_100))
+
+
+def test_a_page_ahead_names_the_last_event_that_is_read_before_it() -> None:
+    """After a failover the log may have lost just the page that is not delivered yet."""
+    reading = LogReading(Codec(), None, LogReadOptions(), follows=True)
+    Played(reading.next_page(), head_at(9_000), [row(n) for n in range(1, 102)])
+
+    second = Played(
+        reading.next_page(),
+        [row(n) for n in range(101, 1_102)],
+        [row(n) for n in range(1_101, 9_001)],
+    )
+
+    assert second.calls[0].parameters["anchor"] == 100
+    assert second.calls[1].parameters["anchor"] == 1_100
+    assert second.calls[1].parameters["anchor_id"] == UUID(int=1_100)
+
+
+def test_a_page_ahead_of_another_log_is_dropped() -> None:
+    reading = LogReading(Codec(), None, LogReadOptions(), follows=True)
+    Played(reading.next_page(), head_at(9_000), [row(n) for n in range(1, 102)])
+    Played(
+        reading.next_page(),
+        [row(n) for n in range(101, 1_102)],
+        [row(n) for n in range(1_101, 2_000)],
+    )
+    state = reading.state
+    assert state is not None
+    reading.extend(state._replace(epoch=uuid4()))
+
+    checked = Played(
+        reading.next_page(), [(True, uuid4(), 9_000, 9_000)], head_at(9_000), [row(1_101)]
+    )
+
+    assert [event.position for event in checked.result] == [1_101]
+    assert checked.calls[-1].name == "streams.read_log"
 
 
 def test_the_log_asks_for_the_head_first_and_once() -> None:
     reading = log_reading(after=2)
 
-    first = Played(reading.next_page(), head_at(150), [row(n) for n in range(3, 103)])
+    first = Played(reading.next_page(), head_at(150), [row(n) for n in range(3, 104)])
     second = Played(reading.next_page(), [row(n) for n in range(103, 151)])
 
     assert [call.name for call in first.calls] == ["streams.head_state", "streams.read_log"]
     assert first.calls[1].parameters == {
-        "epoch": EPOCH, "anchor": None, "anchor_id": None, "after": 2, "upto": 150, "limit": 100
+        "epoch": EPOCH, "anchor": None, "anchor_id": None, "after": 2, "upto": 150, "limit": 101
     }  # fmt: skip
     assert [call.name for call in second.calls] == ["streams.read_log"]
     assert second.calls[0].parameters["after"] == 102
@@ -407,7 +576,7 @@ def test_a_log_at_its_head_is_not_read() -> None:
 def test_the_log_is_read_backwards_from_the_head_down_to_after() -> None:
     reading = log_reading(after=10, backwards=True)
 
-    first = Played(reading.next_page(), head_at(150), [row(n) for n in range(150, 50, -1)])
+    first = Played(reading.next_page(), head_at(150), [row(n) for n in range(150, 49, -1)])
     second = Played(reading.next_page(), [row(n) for n in range(50, 10, -1)])
 
     assert first.calls[1].name == "streams.read_log.descending"
@@ -457,7 +626,7 @@ def test_a_filtered_log_is_searched_window_by_window_without_a_hole() -> None:
 def test_a_full_page_in_a_window_goes_on_inside_it() -> None:
     reading = log_reading(Query(types="A"))
 
-    first = Played(reading.next_page(), head_at(100_000), [row(n) for n in range(1, 101)])
+    first = Played(reading.next_page(), head_at(100_000), [row(n) for n in range(1, 102)])
     second = Played(reading.next_page(), [row(n) for n in range(101, 103)])
     third = Played(reading.next_page(), [row(90_000)])
 
