@@ -9,7 +9,7 @@ time, and merged.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from indelible.core.operation import Operation, Statement
@@ -19,6 +19,7 @@ from indelible.query import Query
 from indelible.serialization.codec import Codec
 
 from .head import HeadState, check_same_log, epoch_parameters, log_bounds
+from .log_windows import MatchingWindows
 from .paging import PagedReading
 from .query_parameters import current_query, filter_parameters, items_json
 from .read_options import LogReadOptions
@@ -149,6 +150,10 @@ class LogReading(BoundedLogReading):
         self._window = _FIRST_WINDOW if self._filters else _UNFILTERED_WINDOW
         is_tagged = statement == "streams.read_log_tagged"
         self._largest_window = _LARGEST_TAGGED_WINDOW if is_tagged else _LARGEST_WINDOW
+        self._windows = (
+            None if is_tagged else MatchingWindows.of(self._stored_query, backwards=self._backwards)
+        )
+        self._is_sparse = False  # whether a page was not full: some windows may have no match
 
     @property
     def position(self) -> int:
@@ -205,6 +210,8 @@ class LogReading(BoundedLogReading):
             EpochMismatch: the log has lost events in a failover or a restore.
         """
         yield from super().confirm()
+        if self._windows is not None:
+            self._windows.forget()
         if self._follows and self._state is not None:
             self.known_head = self._upto = max(self._state.position, self._after)
 
@@ -212,12 +219,19 @@ class LogReading(BoundedLogReading):
         return self._after >= self._upto or self._pages.left == 0
 
     def _read_window(self) -> Operation[list[RecordedEvent]]:
-        low, high = self._bounds()
+        log = epoch_parameters(self._state, self.anchor(self._needed))
+        low, high = yield from self._bounds(log)
+        if low == high:  # no event matches up to there
+            if self._backwards:
+                self._upto = low
+            else:
+                self._after = high
+            return []
         rows = yield Statement(
             self._statement,
             {
                 **self._filters,
-                **epoch_parameters(self._state, self.anchor(self._needed)),
+                **log,
                 "after": low,
                 "upto": high,
                 "limit": self._pages.next_limit(),
@@ -227,6 +241,7 @@ class LogReading(BoundedLogReading):
         )
         events, size = decode_rows(self._codec, rows, query=self._query, backwards=self._backwards)
         is_full = self._pages.add(len(rows), size, events)
+        self._is_sparse = self._is_sparse or not is_full
         if self._backwards:
             self._upto = rows[-1][0] - 1 if is_full else low
         else:
@@ -237,8 +252,12 @@ class LogReading(BoundedLogReading):
             self._window = min(self._window * 2, self._largest_window)
         return events
 
-    def _bounds(self) -> tuple[int, int]:
+    def _bounds(self, log: Mapping[str, object]) -> Operation[tuple[int, int]]:
         """Return the positions to read next: after the first, up to the second."""
+        if self._windows is not None and self._is_sparse:
+            found = yield from self._windows.next_bounds(self._after, self._upto, log)
+            if found is not None:
+                return found
         if self._backwards:
             return max(self._after, self._upto - self._window), self._upto
         return self._after, min(self._upto, self._after + self._window)
