@@ -26,37 +26,28 @@ BEGIN
     written := (SELECT coalesce(max(position), 0) FROM indelible.log_windows);
     upto := least(head, written + max_positions);
     WHILE written + 10000 <= upto LOOP
-        -- One window at a time is counted in memory: first by stream, so that each channel is
-        -- looked up once.
-        WITH counted AS MATERIALIZED (
-            SELECT
-                stream_id,
-                type::text,
-                count(*) AS events,
-                min(position) AS first_position,
-                max(position) AS last_position,
-                min(recorded_at) AS earliest,
-                max(recorded_at) AS latest
+        -- One window at a time is counted in memory.
+        WITH found AS MATERIALIZED (
+            SELECT position, stream_id, recorded_at, type::text
             FROM indelible.all_events
             WHERE position > written AND position <= written + 10000
-            GROUP BY stream_id, type::text
         ),
         kinds AS (
             SELECT
-                counted.type,
+                found.type,
                 coalesce(streams.channel, '') AS channel,
-                sum(counted.events) AS events,
-                min(counted.first_position) AS first_position,
-                max(counted.last_position) AS last_position,
+                count(*) AS events,
+                min(found.position) AS first_position,
+                max(found.position) AS last_position,
                 count(*) OVER () AS kinds
-            FROM counted
+            FROM found
             LEFT JOIN (
-                -- OFFSET 0 makes the planner look them up by index.
+                -- OFFSET 0 makes the planner look up each stream once, by index.
                 SELECT id, channel::text
                 FROM indelible.streams
-                WHERE id = ANY(ARRAY(SELECT stream_id FROM counted))
+                WHERE id = ANY(ARRAY(SELECT stream_id FROM found))
                 OFFSET 0
-            ) AS streams ON streams.id = counted.stream_id
+            ) AS streams ON streams.id = found.stream_id
             GROUP BY 1, 2
         ),
         inserted AS (
@@ -75,8 +66,8 @@ BEGIN
             GROUP BY 1, 2, 3
         )
         INSERT INTO indelible.log_windows (position, events, earliest, latest)
-        SELECT written + 10000, coalesce(sum(events), 0), min(earliest), max(latest)
-        FROM counted;
+        SELECT written + 10000, count(*), min(recorded_at), max(recorded_at)
+        FROM found;
         written := written + 10000;
     END LOOP;
     RETURN written;
