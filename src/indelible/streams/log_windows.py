@@ -15,7 +15,7 @@ from indelible.query import Query
 from .query_parameters import items_json
 
 WINDOW = 10_000
-_WRITTEN_AT_ONCE = 50_000
+_WRITTEN_AT_ONCE = 20_000
 """How many positions one statement adds to the windows."""
 _LOOKED_UP_AT_ONCE = 10_000_000
 """How many positions one statement looks up in the windows."""

@@ -104,16 +104,12 @@ AS $$
             OFFSET 0
         ) AS of_type
         UNION ALL
-        SELECT of_channel.position
-        FROM (
-            SELECT position
-            FROM indelible.log_window_contents
-            WHERE channel IN (items.channel, '')
-                AND position > matching_windows.after
-                AND position < matching_windows.upto + 10000
-            OFFSET 0
-        ) AS of_channel
+        SELECT position
+        FROM indelible.log_window_contents
         WHERE items.types IS NULL
+            AND channel IN (items.channel, '')
+            AND position > matching_windows.after
+            AND position < matching_windows.upto + 10000
     ) AS contents
 $$;
 COMMENT ON FUNCTION indelible.matching_windows(jsonb, bigint, bigint) IS
