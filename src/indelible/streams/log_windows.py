@@ -15,8 +15,9 @@ from indelible.query import Query
 from .query_parameters import items_json
 
 WINDOW = 10_000
-_WRITTEN_AT_ONCE = 20_000
-"""How many positions one statement adds to the windows."""
+_WRITTEN_AT_ONCE = 50_000
+"""How many positions one statement adds to the windows. It is more than a reader reads before it
+writes windows, so that they get ahead of it."""
 _LOOKED_UP_AT_ONCE = 10_000_000
 """How many positions one statement looks up in the windows."""
 _READ_AT_ONCE = 200_000

@@ -355,6 +355,29 @@ def test_a_session_that_may_not_write_reads_and_counts_without_windows(
         assert reader.types() == before
 
 
+def test_a_full_disk_stops_no_reader(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    """Neither for want of windows, nor of the index of recorded times."""
+    long_log(sync_store, connection, schema)
+    connection.execute(
+        f"CREATE FUNCTION {schema}.fill_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'No space left on device' USING ERRCODE = 'disk_full'; END $$"
+    )
+    for table in ("log_windows", "recorded_time_index"):
+        connection.execute(
+            f"CREATE TRIGGER disk_is_full BEFORE INSERT ON {schema}.{table}"
+            f" FOR EACH ROW EXECUTE FUNCTION {schema}.fill_disk()"
+        )
+
+    moment = next(sync_store.read_all(limit=1)).recorded_at
+
+    assert positions(sync_store.read_all(Query(types="Rare"))) == RARE
+    assert [one.events for one in sync_store.types()] == [997, 3]
+    assert sync_store.position_at(moment) == sync_store.head()
+    assert written(connection, schema) == 0
+
+
 def test_types_are_counted_behind_the_last_window_as_well(
     sync_store: EventStore, connection: psycopg.Connection, schema: str
 ) -> None:

@@ -25,51 +25,56 @@ BEGIN
     END IF;
     written := (SELECT coalesce(max(position), 0) FROM indelible.log_windows);
     upto := least(head, written + max_positions);
-    WHILE written + 10000 <= upto LOOP
-        -- One window at a time is counted in memory.
-        WITH found AS MATERIALIZED (
-            SELECT position, stream_id, recorded_at, type::text
-            FROM indelible.all_events
-            WHERE position > written AND position <= written + 10000
-        ),
-        kinds AS (
-            SELECT
-                found.type,
-                coalesce(streams.channel, '') AS channel,
-                count(*) AS events,
-                min(found.position) AS first_position,
-                max(found.position) AS last_position,
-                count(*) OVER () AS kinds
-            FROM found
-            LEFT JOIN (
-                -- OFFSET 0 makes the planner look up each stream once, by index.
-                SELECT id, channel::text
-                FROM indelible.streams
-                WHERE id = ANY(ARRAY(SELECT stream_id FROM found))
-                OFFSET 0
-            ) AS streams ON streams.id = found.stream_id
-            GROUP BY 1, 2
-        ),
-        inserted AS (
-            -- If each stream has its own channel, the rows would take as much space as the events.
-            INSERT INTO indelible.log_window_contents (
-                type, position, channel, events, first_position, last_position
+    BEGIN
+        WHILE written + 10000 <= upto LOOP
+            -- One window at a time is counted in memory.
+            WITH found AS MATERIALIZED (
+                SELECT position, stream_id, recorded_at, type::text
+                FROM indelible.all_events
+                WHERE position > written AND position <= written + 10000
+            ),
+            kinds AS (
+                SELECT
+                    found.type,
+                    coalesce(streams.channel, '') AS channel,
+                    count(*) AS events,
+                    min(found.position) AS first_position,
+                    max(found.position) AS last_position,
+                    count(*) OVER () AS kinds
+                FROM found
+                LEFT JOIN (
+                    -- OFFSET 0 makes the planner look up each stream once, by index.
+                    SELECT id, channel::text
+                    FROM indelible.streams
+                    WHERE id = ANY(ARRAY(SELECT stream_id FROM found))
+                    OFFSET 0
+                ) AS streams ON streams.id = found.stream_id
+                GROUP BY 1, 2
+            ),
+            inserted AS (
+                -- If each stream has its own channel, the rows would take as much space as the events.
+                INSERT INTO indelible.log_window_contents (
+                    type, position, channel, events, first_position, last_position
+                )
+                SELECT
+                    type,
+                    written + 10000,
+                    CASE WHEN kinds <= 1000 THEN channel ELSE '' END,
+                    sum(events),
+                    min(first_position),
+                    max(last_position)
+                FROM kinds
+                GROUP BY 1, 2, 3
             )
-            SELECT
-                type,
-                written + 10000,
-                CASE WHEN kinds <= 1000 THEN channel ELSE '' END,
-                sum(events),
-                min(first_position),
-                max(last_position)
-            FROM kinds
-            GROUP BY 1, 2, 3
-        )
-        INSERT INTO indelible.log_windows (position, events, earliest, latest)
-        SELECT written + 10000, count(*), min(recorded_at), max(recorded_at)
-        FROM found;
-        written := written + 10000;
-    END LOOP;
+            INSERT INTO indelible.log_windows (position, events, earliest, latest)
+            SELECT written + 10000, count(*), min(recorded_at), max(recorded_at)
+            FROM found;
+            written := written + 10000;
+        END LOOP;
+    EXCEPTION WHEN insufficient_resources THEN
+        -- If the disk is full, readers can do without windows.
+        RETURN (SELECT coalesce(max(position), 0) FROM indelible.log_windows);
+    END;
     RETURN written;
 END
 $$;
