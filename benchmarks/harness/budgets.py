@@ -90,4 +90,6 @@ PROJECTED = Budget(20_000, of="events/s")
 """Events of an async document projection."""
 APPEND_GROWTH = at_most(1.2)
 """The cost of an append to 10 million events over that to 10 thousand."""
+FILTERED = at_most(100, "ms")
+"""A filter for a type without events, and `types()`, once windows are written."""
 SCAN_MEMORY = at_most(200, "MiB")

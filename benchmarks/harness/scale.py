@@ -14,6 +14,7 @@ class Scale:
         seconds: the length of a turn, unless its work is fixed.
         warm_up: whether each contender gets a turn before the first round.
         streams_stored: the number of streams of ten events to measure bytes on disk with.
+        filtered: the number of events in the store to measure filters with.
         check_seconds: the seconds of writing in the correctness benchmark.
         check_patience: seconds without a new event that end the wait for the rest.
         growth: the numbers of events in the store to measure appends and loads with.
@@ -35,6 +36,7 @@ class Scale:
     streams_stored: int
     imported: int
     growth: tuple[int, ...]
+    filtered: int
     check_seconds: float
     check_patience: float
 
@@ -56,6 +58,7 @@ FULL = Scale(
     streams_stored=2_000,
     imported=200_000,
     growth=(10_000, 1_000_000, 10_000_000),
+    filtered=20_000_000,
     check_seconds=20,
     check_patience=5,
 )
@@ -76,6 +79,7 @@ QUICK = Scale(
     streams_stored=100,
     imported=5_000,
     growth=(1_000, 10_000),
+    filtered=50_000,
     check_seconds=1,
     check_patience=2,
 )

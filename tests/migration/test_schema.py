@@ -20,6 +20,7 @@ from indelible import (
     EventStore,
     InvalidInput,
     NewEvent,
+    Query,
     RecordedEvent,
     Snapshots,
     handles,
@@ -447,6 +448,25 @@ def test_a_reader_reads_and_does_not_append(url: str, schema: str) -> None:
             assert list(store.read_all()) == []
             with pytest.raises(PermissionDenied, match=f"{schema}_writer"):
                 store.append("a-1", event(), expected=NO_STREAM)
+
+
+def test_a_reader_with_a_filter_writes_windows_by_the_function_only(url: str, schema: str) -> None:
+    with EventStore.connect(url, schema=schema) as store:
+        store.append("a-1", event(), expected=NO_STREAM)
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute(f"SELECT setval('{schema}.events_position', 50000)")
+        store.append("a-1", event(), expected=0)
+    with as_member_of(url, schema, "reader") as member:
+        with EventStore.connect(member, schema=schema) as store:
+            assert len(list(store.read_all(Query(types="Happened")))) == 2
+            assert [one.events for one in store.types()] == [2]
+        with psycopg.connect(member, autocommit=True) as connection:
+            for table in ("log_windows", "log_window_contents"):
+                assert connection.execute(
+                    f"SELECT sum(events) FROM {schema}.{table}"
+                ).fetchone() == (1,)
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(f"DELETE FROM {schema}.{table}")
 
 
 def test_a_role_without_rights_is_told_what_it_needs(url: str, schema: str) -> None:

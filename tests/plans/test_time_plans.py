@@ -13,7 +13,7 @@ import pytest
 from indelible import NO_STREAM, Decider, EventStore, NewEvent, Snapshots
 from indelible.aggregates.adapter import adapter_of
 from indelible.aggregates.state_loader import StateLoader
-from indelible.core.operation import EventStatement, Statement
+from indelible.core.operation import Statement
 from indelible.postgres.adapters import Cursors
 from indelible.postgres.statements import statements
 from indelible.streams.read_log import log_reading
@@ -82,8 +82,7 @@ class Explained:
     def call(self, call: Statement) -> list[tuple[Any, ...]]:
         statement = self._statements[call.name]
         parameters = dict(call.parameters)
-        cursors = Cursors(self._connection)
-        cursor = cursors.events if isinstance(call, EventStatement) else cursors.values
+        cursor = Cursors(self._connection).of(call)
         ((found,),) = cursor.execute(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement, parameters
         ).fetchall()

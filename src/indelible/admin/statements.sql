@@ -19,6 +19,18 @@ WHERE position > %(after)s
     AND position <= %(upto)s
 GROUP BY type
 
+-- name: event_types_of_windows
+-- One row per event type in the windows of the log: how many events it has, the first and the last
+-- position, and up to where windows are written.
+SELECT
+    type,
+    sum(events)::bigint,
+    min(first_position),
+    max(last_position),
+    (SELECT max(position) FROM indelible.log_windows)
+FROM indelible.log_window_contents
+GROUP BY type
+
 -- name: renew_epoch
 -- One row: the epoch that begins now.
 SELECT indelible.renew_epoch()

@@ -28,7 +28,8 @@ def list_types(
 ) -> None:
     """List the event types: how many events, first and last, and the registered class.
 
-    Count the whole log in small steps: one or two seconds per million events.
+    The first call counts the whole log in small steps: a few seconds per million events. Later
+    calls count only the new events.
     """
     known = None if events is None else registry(events)
     with EventStore.connect(url, schema=schema, events=known or (), unknown="keep") as store:

@@ -10,6 +10,7 @@ from indelible.events import RecordedEvent
 from indelible.postgres.adapters import moment_of
 from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState, epoch_parameters
+from indelible.streams.log_windows import MatchingWindows
 from indelible.streams.query_parameters import items_json
 from indelible.streams.recorded_time import LAST_POSITION
 from indelible.streams.rows import decode_rows
@@ -61,11 +62,15 @@ class Fetcher:
         self._codec = codec
         self._settings = settings
         self._query = settings.query and codec.upcasting.current(settings.query)
+        stored = self._query and codec.upcasting.stored(self._query)
+        self._items = items_json(stored)
+        self._windows = MatchingWindows.of(stored)
         self._lease = lease
         self._slices = slices
         self._dispatcher = dispatcher
         self._head: HeadState | None = None  # the highest head that it has read up to
         self._window = _SMALLEST_WINDOW
+        self._is_sparse = False  # whether the last page was not full
 
     @property
     def has_room(self) -> bool:
@@ -137,14 +142,22 @@ class Fetcher:
     def _fetch_log(self, head: int) -> Operation[None]:
         """Read the next events of the log, except those that are not due yet."""
         cursor = self._slices.cursor
-        upto = min(head, cursor.position + self._window)
+        after, upto = cursor.position, min(head, cursor.position + self._window)
+        if self._windows is not None and self._is_sparse:
+            bounds = yield from self._windows.next_bounds(after, head, self._log())
+            if bounds is not None:
+                after, upto = bounds
+        if after == upto:  # no event matches up to there
+            yield from self._advance_to(Progress(upto, cursor.due), [])
+            return
         rows = yield EventStatement(
             "consumer_groups.fetch",
-            {**self._common_parameters(), "after": cursor.position, "upto": upto, "limit": _PAGE},
+            {**self._common_parameters(), "after": after, "upto": upto, "limit": _PAGE},
             # The best plan depends on the filters.
             prepared=False,
         )
         is_full = len(rows) == _PAGE
+        self._is_sparse = not is_full
         reached = rows[-1][0] if is_full else upto
         # The window is about as many positions as a page is likely to need. So no statement scans
         # many in vain, nor all of a log in which few events match.
@@ -251,11 +264,11 @@ class Fetcher:
         return epoch_parameters(head, (head.position, head.event_id))
 
     def _common_parameters(self) -> dict[str, object]:
-        query, partition_by = self._query, self._settings.partition_by
+        partition_by = self._settings.partition_by
         return {
             **self._lease.parameters(),
             **self._log(),
-            "items": items_json(query and self._codec.upcasting.stored(query)),
+            "items": self._items,
             "partition_by": None if partition_by == "stream" else partition_by,
         }
 

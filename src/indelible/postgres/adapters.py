@@ -15,7 +15,7 @@ from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 
-from indelible.core.operation import Statement
+from indelible.core.operation import EventStatement, Statement
 from indelible.errors import InvalidInput
 
 from .binary import Column
@@ -110,6 +110,10 @@ class Cursors:
         self.events = psycopg.Cursor(connection, row_factory=tuple_row)
         _adapt(self.values, self.events)
 
+    def of(self, statement: Statement) -> psycopg.Cursor[Any]:
+        """Return the cursor for a statement."""
+        return self.events if isinstance(statement, EventStatement) else self.values
+
 
 class AsyncCursors:
     """The cursors of one async connection, as `Cursors`."""
@@ -118,6 +122,10 @@ class AsyncCursors:
         self.values = psycopg.AsyncCursor(connection, row_factory=tuple_row)
         self.events = psycopg.AsyncCursor(connection, row_factory=tuple_row)
         _adapt(self.values, self.events)
+
+    def of(self, statement: Statement) -> psycopg.AsyncCursor[Any]:
+        """Return the cursor for a statement."""
+        return self.events if isinstance(statement, EventStatement) else self.values
 
 
 def _adapt(values: BaseCursor[Any, Any], events: BaseCursor[Any, Any]) -> None:

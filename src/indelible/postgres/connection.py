@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from indelible.core.gc import gc_paused
-from indelible.core.operation import EventStatement, Rows, Statement
+from indelible.core.operation import Rows, Statement
 from indelible.errors import IndelibleError, LockTimeout
 from indelible.events import HeadHolder
 
@@ -157,7 +157,7 @@ def _watch_standby(connection: PooledConnection) -> None:
 
 def fetch(cursors: Cursors, statement: Statement, settings: Settings, prepares: object) -> Rows:
     """Run a statement, and return its rows."""
-    cursor = cursors.events if isinstance(statement, EventStatement) else cursors.values
+    cursor = cursors.of(statement)
     text = statements(settings.schema)[statement.name]
     cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with gc_paused():

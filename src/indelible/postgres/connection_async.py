@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from indelible.core.gc import gc_paused
-from indelible.core.operation import EventStatement, Rows, Statement
+from indelible.core.operation import Rows, Statement
 
 from .adapters import AsyncCursors, adapt_parameters, prepare
 from .errors import unreachable
@@ -134,7 +134,7 @@ async def fetch_async(
     cursors: AsyncCursors, statement: Statement, settings: Settings, prepares: object
 ) -> Rows:
     """Run a statement, and return its rows."""
-    cursor = cursors.events if isinstance(statement, EventStatement) else cursors.values
+    cursor = cursors.of(statement)
     text = statements(settings.schema)[statement.name]
     await cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
     with gc_paused():

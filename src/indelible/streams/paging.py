@@ -148,10 +148,6 @@ class PagedAhead(PagedReading):
     """
 
     @abstractmethod
-    def _bounds(self) -> tuple[int, int]:
-        """Return the lowest and the highest position or version to read next."""
-
-    @abstractmethod
     def _bounds_after(self, page: Page) -> tuple[int, int] | None:
         """Return the bounds of the page after a page; None at the end."""
 
@@ -165,13 +161,18 @@ class PagedAhead(PagedReading):
     ) -> EventStatement:
         """Return the statement that reads a page, maybe after a page that is not decoded yet."""
 
-    def _next(self) -> Operation[tuple[Page, list[RecordedEvent]]]:
-        """Return the next page and its events, and fetch the page after it."""
+    def _next(self, bounds: tuple[int, int]) -> Operation[tuple[Page, list[RecordedEvent]]]:
+        """Return the next page and its events, and fetch the page after it.
+
+        Args:
+            bounds: the lowest and the highest position or version of the next page, unless it was
+                fetched already.
+        """
         page, self._ahead = self._ahead, None
         if isinstance(page, IndelibleError):
             raise page
         if page is None:
-            page = yield from self._fetch(self._bounds(), self._pages.next_limit())
+            page = yield from self._fetch(bounds, self._pages.next_limit())
         self._ahead = page
         self._pages.resize(page)
         decoding = RowDecoding(self._decode, page.rows)

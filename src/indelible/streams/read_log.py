@@ -19,6 +19,7 @@ from indelible.query import Query
 from indelible.serialization.codec import Codec
 
 from .head import HeadState, check_same_log, epoch_parameters, log_bounds
+from .log_windows import MatchingWindows
 from .paging import Page, PagedAhead, PagedReading
 from .query_parameters import current_query, filter_parameters, items_json
 from .read_options import LogReadOptions
@@ -150,6 +151,10 @@ class LogReading(BoundedLogReading, PagedAhead):
         self._window = _FIRST_WINDOW if self._filters else _UNFILTERED_WINDOW
         is_tagged = statement == "streams.read_log_tagged"
         self._largest_window = _LARGEST_TAGGED_WINDOW if is_tagged else _LARGEST_WINDOW
+        self._windows = (
+            None if is_tagged else MatchingWindows.of(self._stored_query, backwards=self._backwards)
+        )
+        self._is_sparse = False  # whether a page was not full: some windows may have no match
 
     @property
     def position(self) -> int:
@@ -206,6 +211,8 @@ class LogReading(BoundedLogReading, PagedAhead):
             EpochMismatch: the log has lost events in a failover or a restore.
         """
         yield from super().confirm()
+        if self._windows is not None:
+            self._windows.forget()
         if self._follows and self._state is not None:
             self.known_head = self._upto = max(self._state.position, self._after)
 
@@ -213,7 +220,17 @@ class LogReading(BoundedLogReading, PagedAhead):
         return self._after >= self._upto or self._pages.left == 0
 
     def _read_window(self) -> Operation[list[RecordedEvent]]:
-        page, events = yield from self._next()
+        bounds = self._after, self._upto
+        if self._ahead is None:
+            bounds = yield from self._next_bounds()
+            if bounds[0] == bounds[1]:  # no event matches up to there
+                if self._backwards:
+                    self._upto = bounds[0]
+                else:
+                    self._after = bounds[1]
+                return []
+        page, events = yield from self._next(bounds)
+        self._is_sparse = self._is_sparse or not page.is_full
         if self._backwards:
             self._upto = self._reached(page)
         else:
@@ -230,8 +247,13 @@ class LogReading(BoundedLogReading, PagedAhead):
             return int(page.rows[-1][0]) - self._backwards
         return page.bounds[0] if self._backwards else page.bounds[1]
 
-    def _bounds(self) -> tuple[int, int]:
+    def _next_bounds(self) -> Operation[tuple[int, int]]:
         """Return the positions to read next: after the first, up to the second."""
+        if self._windows is not None and self._is_sparse:
+            log = epoch_parameters(self._state, self.anchor(self._needed))
+            found = yield from self._windows.next_bounds(self._after, self._upto, log)
+            if found is not None:
+                return found
         return self._windowed(self._after, self._upto)
 
     def _bounds_after(self, page: Page) -> tuple[int, int] | None:

@@ -54,7 +54,7 @@ class StreamReading(PagedAhead):
 
     def next_window(self) -> Operation[list[RecordedEvent]]:
         """Read the next events; an empty list at the end, or if upcasters drop all of them."""
-        page, events = yield from self._next()
+        page, events = yield from self._next((self._lowest, self._highest))
         if not page.rows and self._must_exist:
             yield from check_exists(self._stream)
         self._must_exist = False
@@ -62,9 +62,6 @@ class StreamReading(PagedAhead):
         if page.rows:
             self._advance(page.rows, events)
         return events
-
-    def _bounds(self) -> tuple[int, int]:
-        return self._lowest, self._highest
 
     def _bounds_after(self, page: Page) -> tuple[int, int] | None:
         if not page.is_full:

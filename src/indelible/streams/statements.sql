@@ -207,6 +207,13 @@ CROSS JOIN LATERAL (
 ) AS last
 ORDER BY streams.stream
 
+-- name: matching_windows
+-- One row: up to where windows are written, and those between two positions that may have events
+-- that match any of the items: their last positions, in order.
+SELECT written_up_to, positions
+FROM indelible.matching_windows(%(items)s::jsonb, %(after)s, %(upto)s)
+WHERE (SELECT indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid))
+
 -- name: note_settled
 -- One row without content: the settled position is stored for servers that take over.
 SELECT indelible.record_settled_position()
@@ -644,3 +651,7 @@ SELECT indelible.version_at(%(stream)s, %(position)s)
 -- name: wait_at_commit
 -- One row without content: the commit waits for the disk and for synchronous standbys.
 SELECT indelible.wait_at_commit()
+
+-- name: write_log_windows
+-- One row: up to where windows are written.
+SELECT indelible.write_log_windows(%(max_positions)s)

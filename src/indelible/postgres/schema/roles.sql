@@ -21,7 +21,8 @@ BEGIN
         ' indelible.groups, indelible.group_workers, indelible.group_slices,'
         ' indelible.group_events, indelible.projections, indelible.projection_partitions,'
         ' indelible.projection_parked, indelible.projection_documents, indelible.documents,'
-        ' indelible.recorded_time_index, indelible.stream_changes TO %I',
+        ' indelible.recorded_time_index, indelible.log_windows,'
+        ' indelible.log_window_contents, indelible.stream_changes TO %I',
         reader
     );
     EXECUTE format(
@@ -36,7 +37,8 @@ BEGIN
         ' indelible.group_slice_progress, indelible.group_overdue_events,'
         ' indelible.partition_key, indelible.slice_of, indelible.indexed_up_to,'
         ' indelible.index_recorded_times, indelible.position_at, indelible.version_at,'
-        ' indelible.load, indelible.load_by_valid_time TO %I',
+        ' indelible.write_log_windows, indelible.matching_windows, indelible.load,'
+        ' indelible.load_by_valid_time TO %I',
         reader
     );
     EXECUTE format(

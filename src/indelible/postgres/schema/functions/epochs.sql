@@ -58,6 +58,7 @@ DECLARE
     latest indelible.epochs;
     is_same boolean;
     new_epoch uuid;
+    safe_position bigint;
     behind record;
 BEGIN
     LOCK TABLE indelible.epochs IN SHARE ROW EXCLUSIVE MODE;
@@ -111,7 +112,11 @@ BEGIN
         today.database_oid,
         today.events_oid
     FROM indelible.log_identity() AS today
-    RETURNING epoch INTO new_epoch;
+    RETURNING epoch, safe_through INTO new_epoch, safe_position;
+    -- Readers write these rows again, from the events of this log.
+    DELETE FROM indelible.recorded_time_index WHERE position > safe_position;
+    DELETE FROM indelible.log_windows WHERE position > safe_position;
+    DELETE FROM indelible.log_window_contents WHERE position > safe_position;
     RETURN new_epoch;
 END
 $$;

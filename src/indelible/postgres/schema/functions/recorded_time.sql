@@ -35,29 +35,34 @@ BEGIN
     END IF;
     indexed := indelible.indexed_up_to();
     upto := least(head, indexed + max_rows) / 1000 * 1000;
-    INSERT INTO indelible.recorded_time_index (position, earliest, latest, latest_so_far)
-    SELECT
-        periods.number * 1000,
-        ranges.earliest,
-        ranges.latest,
-        greatest(
-            (
-                SELECT previous.latest_so_far
-                FROM indelible.recorded_time_index AS previous
-                WHERE previous.position = indexed
-            ),
-            coalesce(max(ranges.latest) OVER (ORDER BY periods.number), '-infinity')
-        )
-    FROM generate_series(indexed / 1000 + 1, upto / 1000) AS periods (number)
-    LEFT JOIN (
+    BEGIN
+        INSERT INTO indelible.recorded_time_index (position, earliest, latest, latest_so_far)
         SELECT
-            (events.position + 999) / 1000 AS number,
-            min(events.recorded_at) AS earliest,
-            max(events.recorded_at) AS latest
-        FROM indelible.all_events AS events
-        WHERE events.position > indexed AND events.position <= upto
-        GROUP BY 1
-    ) AS ranges USING (number);
+            periods.number * 1000,
+            ranges.earliest,
+            ranges.latest,
+            greatest(
+                (
+                    SELECT previous.latest_so_far
+                    FROM indelible.recorded_time_index AS previous
+                    WHERE previous.position = indexed
+                ),
+                coalesce(max(ranges.latest) OVER (ORDER BY periods.number), '-infinity')
+            )
+        FROM generate_series(indexed / 1000 + 1, upto / 1000) AS periods (number)
+        LEFT JOIN (
+            SELECT
+                (events.position + 999) / 1000 AS number,
+                min(events.recorded_at) AS earliest,
+                max(events.recorded_at) AS latest
+            FROM indelible.all_events AS events
+            WHERE events.position > indexed AND events.position <= upto
+            GROUP BY 1
+        ) AS ranges USING (number);
+    EXCEPTION WHEN insufficient_resources THEN
+        -- If the disk is full, readers can do without the index.
+        RETURN false;
+    END;
     RETURN head - upto >= 1000;
 END
 $$;

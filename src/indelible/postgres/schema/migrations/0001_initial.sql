@@ -298,6 +298,48 @@ COMMENT ON COLUMN indelible.recorded_time_index.latest_so_far IS
     'The latest recorded_at of all events up to here.';
 
 
+-- Windows of the log ------------------------------------------------------------------------------
+
+CREATE TABLE indelible.log_windows (
+    position bigint NOT NULL,
+    events bigint NOT NULL,
+    earliest timestamptz,
+    latest timestamptz,
+    CONSTRAINT log_windows_pkey PRIMARY KEY (position)
+);
+COMMENT ON TABLE indelible.log_windows IS
+    'One row per 10,000 settled positions, without gaps from the first: how many events they have. Readers with a filter add rows; appends do not.';
+COMMENT ON COLUMN indelible.log_windows.position IS
+    'The last of its positions: a multiple of 10,000.';
+COMMENT ON COLUMN indelible.log_windows.events IS 'How many events it has.';
+COMMENT ON COLUMN indelible.log_windows.earliest IS
+    'The earliest recorded_at of its events; null without events.';
+COMMENT ON COLUMN indelible.log_windows.latest IS
+    'The latest recorded_at of its events; null without events.';
+
+CREATE TABLE indelible.log_window_contents (
+    type text COLLATE "C" NOT NULL,
+    position bigint NOT NULL,
+    channel text COLLATE "C" NOT NULL,
+    events bigint NOT NULL,
+    first_position bigint NOT NULL,
+    last_position bigint NOT NULL,
+    CONSTRAINT log_window_contents_pkey PRIMARY KEY (type, position, channel)
+);
+CREATE INDEX log_window_contents_channel_index ON indelible.log_window_contents
+    (channel, position);
+COMMENT ON TABLE indelible.log_window_contents IS
+    'The event types and channels of each window in log_windows. No row means that the window has no such event.';
+COMMENT ON COLUMN indelible.log_window_contents.type IS 'The event type, as it is stored.';
+COMMENT ON COLUMN indelible.log_window_contents.position IS 'The window: log_windows.position.';
+COMMENT ON COLUMN indelible.log_window_contents.channel IS
+    'The channel. Empty if the window has too many channels to list: then it may have any.';
+COMMENT ON COLUMN indelible.log_window_contents.events IS
+    'How many events of the window have this type and channel.';
+COMMENT ON COLUMN indelible.log_window_contents.first_position IS 'The position of the first of them.';
+COMMENT ON COLUMN indelible.log_window_contents.last_position IS 'The position of the last of them.';
+
+
 -- Snapshots ---------------------------------------------------------------------------------------
 
 CREATE TABLE indelible.snapshots (
