@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from selectors import DefaultSelector
 from typing import Any, TypeVar
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger("indelible")
 
+_NO_WORK = nullcontext()
+
 
 class PooledConnection(psycopg.Connection[Any]):
     """A connection of the pool, with one cursor for all its statements.
@@ -57,14 +59,17 @@ class PooledConnection(psycopg.Connection[Any]):
         """The cursor for events. Making one takes longer than a statement, so it is kept."""
         return event_cursor(self)
 
-    @contextmanager
-    def using_waits(self, step: Callable[[], bool] | None) -> Iterator[None]:
+    def using_waits(self, step: Callable[[], bool] | None) -> AbstractContextManager[None]:
         """Run steps of other work in the block while the connection waits for the server.
 
         Args:
             step: does a part of the work in less than a millisecond, and returns whether there is
                 more. None for no other work.
         """
+        return _NO_WORK if step is None else self._using_waits(step)
+
+    @contextmanager
+    def _using_waits(self, step: Callable[[], bool]) -> Iterator[None]:
         self._step = step
         try:
             yield
