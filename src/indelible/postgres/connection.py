@@ -17,6 +17,7 @@ from indelible.errors import IndelibleError, LockTimeout
 from indelible.events import HeadHolder
 
 from .adapters import Cursors, adapt_parameters, prepare
+from .direct import Calls, direct_call, note_call
 from .errors import add_holders, unreachable
 from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
@@ -44,6 +45,7 @@ class PooledConnection(WaitSteps, psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.calls: Calls = {}
         keep_from_children(self)
 
     @cached_property
@@ -158,7 +160,14 @@ def _watch_standby(connection: PooledConnection) -> None:
 def fetch(cursors: Cursors, statement: Statement, settings: Settings, prepares: object) -> Rows:
     """Run a statement, and return its rows."""
     cursor = cursors.of(statement)
+    connection, is_prepared = cursor.connection, prepare(statement, prepares)
+    calls = connection.calls if isinstance(connection, PooledConnection) and is_prepared else None
+    if calls is not None and (call := direct_call(calls, statement, cursor)):
+        with connection.lock:
+            return connection.wait(call)
     text = statements(settings.schema)[statement.name]
-    cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
+    cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
+    if calls is not None:
+        note_call(calls, statement, text, cursor)
     with gc_paused():
         return cursor.fetchall()

@@ -14,6 +14,7 @@ from indelible.core.gc import gc_paused
 from indelible.core.operation import Rows, Statement
 
 from .adapters import AsyncCursors, adapt_parameters, prepare
+from .direct import Calls, direct_call, note_call
 from .errors import unreachable
 from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
@@ -34,6 +35,7 @@ class AsyncPooledConnection(WaitSteps, psycopg.AsyncConnection[Any]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.calls: Calls = {}
         keep_from_children(self)
 
     async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
@@ -135,7 +137,16 @@ async def fetch_async(
 ) -> Rows:
     """Run a statement, and return its rows."""
     cursor = cursors.of(statement)
+    connection, is_prepared = cursor.connection, prepare(statement, prepares)
+    calls = (
+        connection.calls if isinstance(connection, AsyncPooledConnection) and is_prepared else None
+    )
+    if calls is not None and (call := direct_call(calls, statement, cursor)):
+        async with connection.lock:
+            return await connection.wait(call)
     text = statements(settings.schema)[statement.name]
-    await cursor.execute(text, adapt_parameters(statement), prepare=prepare(statement, prepares))
+    await cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
+    if calls is not None:
+        note_call(calls, statement, text, cursor)
     with gc_paused():
         return await cursor.fetchall()

@@ -11,7 +11,16 @@ from .connection_async import AsyncPooledConnection
 
 
 class AsyncPool(AsyncConnectionPool[AsyncPooledConnection]):
-    """A connection pool that takes connections back without awaiting."""
+    """A connection pool that lends idle connections, and takes them back, without awaiting."""
+
+    async def getconn(self, timeout: float | None = None) -> AsyncPooledConnection:
+        """Lend the last returned connection, or wait for one."""
+        if self._waiting or self._closed or not self._pool:
+            return await super().getconn(timeout)
+        connection = self._pool.pop()
+        self._nconns_min = min(self._nconns_min, len(self._pool))
+        connection._pool = self
+        return connection
 
     def put_back(self, connection: AsyncPooledConnection) -> bool:
         """Return a connection to the pool without awaiting, so that no cancellation can interrupt.
@@ -30,10 +39,3 @@ class AsyncPool(AsyncConnectionPool[AsyncPooledConnection]):
         connection._pool = None  # as psycopg does with idle connections
         self._pool.append(connection)
         return True
-
-    async def _get_ready_connection(
-        self,
-        timeout: float | None,
-    ) -> AsyncPooledConnection | None:
-        self._pool.rotate()
-        return await super()._get_ready_connection(timeout)

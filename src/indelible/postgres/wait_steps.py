@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from selectors import DefaultSelector
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ from indelible.core.gc import gc_paused
 
 T = TypeVar("T")
 
+_NO_WORK = nullcontext()
+
 
 class WaitSteps:
     """The part of a connection that runs steps of other work while it waits."""
@@ -22,17 +24,17 @@ class WaitSteps:
     pgconn: pq.abc.PGconn
     _step: Callable[[], bool] | None = None
 
-    @contextmanager
-    def using_waits(self, step: Callable[[], bool] | None) -> Iterator[None]:
+    def using_waits(self, step: Callable[[], bool] | None) -> AbstractContextManager[None]:
         """Run steps of other work in the block while the connection waits for the server.
 
         Args:
             step: does a part of the work in less than a millisecond, and returns whether there is
                 more. None for no other work.
         """
-        if step is None:
-            yield
-            return
+        return _NO_WORK if step is None else self._using_waits(step)
+
+    @contextmanager
+    def _using_waits(self, step: Callable[[], bool]) -> Iterator[None]:
         self._step = step
         try:
             with gc_paused():

@@ -654,3 +654,43 @@ def test_many_appends_of_any_are_all_there(store: EventStore) -> None:
 
     assert [result.version for result in results] == list(range(20))
     assert numbers(store, "a-1") == list(range(20))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"metadata": {"by": "ann"}},
+        {"tags": ["b:2", "a:1"]},
+        {"tags": []},
+        {"valid_at": datetime(2020, 1, 2, tzinfo=UTC)},
+        {"metadata": {"by": "ann"}, "tags": ["a:1"], "valid_at": datetime(2020, 1, 2, tzinfo=UTC)},
+    ],
+)
+def test_one_event_is_stored_as_it_is_in_front_of_another(
+    store: EventStore, connection: Any, schema: str, options: dict[str, Any]
+) -> None:
+    """The server writes one event without tags and valid time by another statement."""
+    store.append("a-1", happened(7, **options), expected=NO_STREAM)
+    store.append("a-2", [happened(7, **options), happened(8)], expected=NO_STREAM)
+
+    alone, in_front = connection.execute(
+        "SELECT version, type, data, metadata, tags, valid_at, erasure, recorded_at <= now(),"
+        f" ARRAY(SELECT tag FROM {schema}.event_tags AS tags WHERE tags.position = events.position"
+        " ORDER BY tag)"
+        f" FROM {schema}.events WHERE version = 0 ORDER BY position"
+    ).fetchall()
+    assert alone == in_front
+
+
+def test_the_row_of_a_stream_is_not_locked_apart_from_its_update(
+    store: EventStore, connection: Any, schema: str
+) -> None:
+    """A `BEFORE UPDATE` trigger of each row locks the row first, with a WAL record."""
+    rows = connection.execute(
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass"
+        " AND tgtype & 1 <> 0 AND tgtype & 2 <> 0 AND tgtype & 16 <> 0",
+        [f"{schema}.streams"],
+    ).fetchall()
+
+    assert rows == []

@@ -169,6 +169,14 @@ CREATE OR REPLACE FUNCTION indelible.explain_rejection(
     OUT details jsonb
 )
 LANGUAGE plpgsql
+-- As in append(), whose settings leave out those for joins.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
+SET jit = off
 AS $$
 DECLARE
     stream record;
@@ -226,43 +234,43 @@ SET search_path = pg_catalog, pg_temp
 -- Plans are made once per session, also for every function that is called from here. A plan made
 -- while a table was small would scan it whole long after it has grown. These settings, here and in
 -- other functions, force index lookups row by row, without bitmaps, which take longer to set up.
+-- Each costs every call, so those for joins are left to the functions that join.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET enable_material = off
 SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
     added constant bigint := jsonb_array_length(new_events);
-    -- ["…", "…"] becomes the array {"…", "…"}: an expression, which is many times cheaper than a query.
-    new_ids constant uuid[]
-        := replace(replace(
-            jsonb_path_query_array(new_events, '$[*].id')::text, '[', '{'), ']', '}'
-        );
-    -- An expression, as in lock_head().
-    has_archive constant boolean := pg_sequence_last_value('indelible.archive_count') IS NOT NULL;
+    first_event constant jsonb := new_events -> 0;
+    -- The usual append: one event, without tags and a valid time of its own.
+    is_plain constant boolean := added = 1 AND NOT first_event ?| '{tags,valid_at}';
+    new_ids uuid[] := ARRAY[(first_event ->> 'id')::uuid];
     target_id bigint;
+    unused boolean;
     written record;
 BEGIN
-    IF expected_version < -1 AND expected_version NOT IN (-2, -4) OR expected_version IS NULL THEN
+    IF added = 0 OR (expected_version >= -2 OR expected_version = -4) IS NOT TRUE THEN
+        IF added = 0 THEN
+            RAISE EXCEPTION 'no events to append to stream %', stream_name
+            USING ERRCODE = 'IND04', HINT = 'To check a version without appending, call append_many with no events.';
+        END IF;
         RAISE EXCEPTION 'expected version % is not known', expected_version
         USING ERRCODE = 'IND04',
             HINT = 'Pass a version, -1 (no stream), -2 (any) or -4 (stream exists).';
     END IF;
-    IF added = 0 THEN
-        RAISE EXCEPTION 'no events to append to stream %', stream_name
-        USING ERRCODE = 'IND04', HINT = 'To check a version without appending, call append_many with no events.';
-    END IF;
 
     -- Before the stream's row: all functions take locks in the same order.
-    IF jsonb_path_exists(new_events, '$[*].tags[*]') THEN
+    IF is_plain THEN
+        LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
+    ELSE
+        -- ["…", "…"] becomes the array {"…", "…"}: many times cheaper than a query.
+        new_ids := replace(replace(
+            jsonb_path_query_array(new_events, '$[*].id')::text, '[', '{'), ']', '}'
+        );
         PERFORM indelible.lock_for_append(
             indelible.distinct_tags(jsonb_path_query_array(new_events, '$[*].tags[*]'))
         );
-    ELSE
-        LOCK TABLE indelible.append_lock IN ROW EXCLUSIVE MODE;
     END IF;
     LOOP
         -- Optimistic concurrency: the row lock serializes the writers of this stream, and each one
@@ -275,29 +283,33 @@ BEGIN
                 AND (expected_version < 0 OR streams.version = expected_version)
                 AND (stream_channel IS NULL OR streams.channel = stream_channel)
             RETURNING streams.id, streams.version INTO target_id, last_version;
+        END IF;
+        IF target_id IS NOT NULL OR expected_version IN (-1, -2) THEN
             -- The ids are looked up after the row lock, so that a retry sees a concurrent original,
             -- and before positions are taken, so that a rejection wastes none.
-            IF target_id IS NOT NULL THEN  -- a separate IF, so that it stays an expression
-                IF EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
-                    OR has_archive AND indelible.archived_ids(new_ids) <> '{}'
-                THEN
-                    UPDATE indelible.streams
-                    SET version = streams.version - added
-                    WHERE streams.id = target_id;
-                    target_id := NULL;
-                END IF;
+            PERFORM FROM indelible.events WHERE events.id = ANY(new_ids);
+            IF FOUND
+                OR pg_sequence_last_value('indelible.archive_count') IS NOT NULL
+                AND indelible.archived_ids(new_ids) <> '{}'
+            THEN
+                UPDATE indelible.streams
+                SET version = streams.version - added
+                WHERE streams.id = target_id;
+                target_id := NULL;
+            ELSIF target_id IS NOT NULL THEN
+                EXIT;
+            ELSE
+                INSERT INTO indelible.streams (name, channel, version)
+                VALUES (
+                    stream_name,
+                    coalesce(stream_channel, split_part(stream_name, '-', 1)),
+                    added - 1
+                )
+                ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
+                RETURNING streams.id, streams.version INTO target_id, last_version;
+                EXIT WHEN FOUND;
             END IF;
         END IF;
-        IF target_id IS NULL AND expected_version IN (-1, -2) THEN
-            INSERT INTO indelible.streams (name, channel, version)
-            SELECT
-                stream_name, coalesce(stream_channel, split_part(stream_name, '-', 1)), added - 1
-            WHERE NOT EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
-                AND NOT (has_archive AND indelible.archived_ids(new_ids) <> '{}')
-            ON CONFLICT ON CONSTRAINT streams_name_key DO NOTHING
-            RETURNING streams.id, streams.version INTO target_id, last_version;
-        END IF;
-        EXIT WHEN target_id IS NOT NULL;
 
         SELECT refused.* INTO outcome, last_version, last_position, recorded_at, details
         FROM indelible.explain_rejection(
@@ -314,10 +326,33 @@ BEGIN
         RETURN;
     END LOOP;
 
-    written := indelible.insert_events(target_id, last_version - added + 1, new_ids, new_events);
-    last_position := written.last_position;
-    recorded_at := written.recorded_at;
     outcome := 'appended';
+    IF NOT is_plain THEN
+        written := indelible.insert_events(target_id, last_version - added + 1, new_ids, new_events);
+        last_position := written.last_position;
+        recorded_at := written.recorded_at;
+        RETURN;
+    END IF;
+    -- What insert_events() does, for a plain append.
+    unused := indelible.lock_head();
+    recorded_at := clock_timestamp();
+    last_position := nextval('indelible.events_position');
+    INSERT INTO indelible.events
+        (position, stream_id, version, recorded_at, id, type, data, metadata)
+    VALUES (
+        last_position,
+        target_id,
+        last_version,
+        recorded_at,
+        new_ids[1],
+        first_event ->> 'type',
+        first_event -> 'data',
+        first_event -> 'metadata'
+    );
+    -- In a later statement than the INSERT, as in insert_events().
+    IF pg_sequence_last_value('indelible.archive_count') IS NOT NULL THEN
+        PERFORM indelible.check_archived_ids(new_ids);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION indelible.append(text, text, bigint, jsonb) IS

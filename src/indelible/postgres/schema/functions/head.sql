@@ -22,14 +22,17 @@ BEGIN
         ignored := pg_advisory_xact_lock_shared(indelible.store_lock_key() << 48 | key)::text;
         RETURN false;
     END IF;
-    IF current_setting('indelible_epoch.known_' || indelible.store_lock_key()::text, true)
-        IS DISTINCT FROM 'yes'
+    -- Usually neither is needed. One expression costs less than two.
+    IF current_setting('synchronous_commit') = 'off'
+        OR current_setting('indelible_epoch.known_' || indelible.store_lock_key()::text, true)
+            IS DISTINCT FROM 'yes'
     THEN
         PERFORM indelible.ensure_epoch();
-    END IF;
-    -- A confirmed commit is on this server's disk, whatever the settings of role and database are.
-    IF current_setting('synchronous_commit') = 'off' THEN
-        ignored := set_config('synchronous_commit', 'local', true);
+        -- A confirmed commit is on this server's disk, whatever the settings of role and database
+        -- are.
+        IF current_setting('synchronous_commit') = 'off' THEN
+            ignored := set_config('synchronous_commit', 'local', true);
+        END IF;
     END IF;
     -- An expression: a statement that reads the sequence as a table takes three times as long. Null
     -- if the sequence was restarted: no position is assigned. A key that is too low is safe, but it

@@ -135,8 +135,9 @@ BEFORE DELETE ON indelible.streams
 FOR EACH ROW WHEN (old.version >= 0) EXECUTE FUNCTION indelible.reject_modification();
 ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER written_streams_are_kept;
 
+-- AFTER: a BEFORE trigger of each row would lock the row again in every append, with a WAL record.
 CREATE OR REPLACE TRIGGER archived_streams_stay_known
-BEFORE UPDATE OF archived_at ON indelible.streams
+AFTER UPDATE OF archived_at ON indelible.streams
 FOR EACH ROW WHEN (old.archived_at IS NOT NULL AND new.archived_at IS NULL)
 EXECUTE FUNCTION indelible.reject_modification();
 ALTER TABLE indelible.streams ENABLE ALWAYS TRIGGER archived_streams_stay_known;

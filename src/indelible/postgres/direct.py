@@ -1,0 +1,106 @@
+"""Send statements that a session has prepared, without the work that a driver's cursor repeats.
+
+A cursor parses the text of a statement, looks for converters of its parameters and sets up its
+attributes each time. That takes as much processor time as the rest of a short statement. Here, a
+cursor runs a statement once in a session, and prepares it. Afterwards it is sent by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg._queries import PostgresQuery
+from psycopg.abc import PQGen
+from psycopg.adapt import Transformer
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, Format
+
+from indelible.core.gc import gc_paused
+from indelible.core.operation import Rows, Statement
+
+from .adapters import AsyncConnection, Connection, adapt_parameters
+
+Cursor = psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]
+
+_TEXT_TYPES = frozenset({str, int, type(None)})
+"""The types of parameters that are sent as text."""
+
+
+class Call(NamedTuple):
+    """A statement that a cursor has run.
+
+    Attributes:
+        key: the key of the statement among those that the driver has prepared.
+        order: the names of its parameters, by their numbers.
+    """
+
+    key: tuple[bytes, tuple[int, ...]]
+    order: list[str]
+
+
+Calls = dict[tuple[object, ...], Call]
+"""The statements that can be sent without a cursor, by name and types of parameters."""
+
+
+def note_call(calls: Calls, statement: Statement, text: str, cursor: Cursor) -> None:
+    """Note a statement that a cursor has just run, if it can be sent without one from now on.
+
+    Args:
+        calls: the notes of the session.
+        statement: the statement.
+        text: its text.
+        cursor: the cursor that has run it.
+    """
+    types = _types(statement.parameters)
+    if _TEXT_TYPES.issuperset(types):
+        query = PostgresQuery(Transformer(cursor))
+        query.convert(text, adapt_parameters(statement))
+        calls[statement.name, *types] = Call((query.query, query.types), query._order or [])
+
+
+def direct_call(calls: Calls, statement: Statement, cursor: Cursor) -> PQGen[Rows] | None:
+    """Return a generator that runs a statement, for the connection to wait for.
+
+    Args:
+        calls: the notes of the session.
+        statement: the statement.
+        cursor: the cursor whose converters read the rows.
+
+    Returns:
+        The generator. None if a cursor must run the statement: it is not prepared (any more), or
+        the driver would begin a transaction before it.
+    """
+    connection: Connection | AsyncConnection = cursor.connection
+    call = calls.get((statement.name, *_types(statement.parameters)))
+    if call is None or not connection.autocommit or connection._pipeline is not None:
+        return None
+    name = connection._prepared._names.get(call.key)
+    return None if name is None else _run(connection, cursor, name, statement.parameters, call)
+
+
+def _run(
+    connection: Connection | AsyncConnection,
+    cursor: Cursor,
+    name: bytes,
+    parameters: Mapping[str, Any],
+    call: Call,
+) -> PQGen[Rows]:
+    values = [
+        value.encode() if type(value) is str else None if value is None else b"%d" % value
+        for value in map(parameters.__getitem__, call.order)
+    ]
+    pgconn = connection.pgconn
+    pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
+    (result, *_) = yield from execute(pgconn)
+    if result.status != ExecStatus.TUPLES_OK:
+        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+    transformer = cursor._tx
+    transformer.set_pgresult(result)
+    with gc_paused():
+        return transformer.load_rows(0, result.ntuples, tuple)
+
+
+def _types(parameters: Mapping[str, object]) -> tuple[type, ...]:
+    return tuple(map(type, parameters.values()))
