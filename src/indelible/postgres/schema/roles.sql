@@ -28,7 +28,7 @@ BEGIN
         'GRANT EXECUTE ON FUNCTION indelible.head(), indelible.read_matching(jsonb),'
         ' indelible.matching_items, indelible.head_holders(), indelible.lock_holders(),'
         ' indelible.size(), indelible.epoch(), indelible.head_state(),'
-        ' indelible.check_reader_epoch, indelible.check_checkpoint,'
+        ' indelible.events_since, indelible.check_reader_epoch, indelible.check_checkpoint,'
         ' indelible.record_settled_position, indelible.last_migration(),'
         ' indelible.last_function_set(), indelible.store_problem, indelible.group_checkpoint,'
         ' indelible.group_first_pending, indelible.projection_serving_build,'
