@@ -1039,6 +1039,37 @@ def test_a_worker_with_fast_handlers_runs_few_turns(
     assert len(turns) < 100
 
 
+def test_an_async_worker_with_fast_handlers_runs_few_turns(
+    sync_store: EventStore, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    turn = Worker.turn
+
+    def count(worker: Worker, *arguments: Any) -> Any:
+        turns.append(1)
+        return turn(worker, *arguments)
+
+    monkeypatch.setattr(Worker, "turn", count)
+    with sync_store.transaction() as transaction:
+        for number in range(2_000):
+            transaction.append(f"a-{number % 500}", event(number), expected=ANY)
+    sync_store.group("mails").create()
+
+    async def main() -> None:
+        async with (
+            AsyncEventStore.connect(url, schema=schema) as store,
+            store.group("mails").consume() as consumer,
+        ):
+            for _ in range(2_000):
+                delivery = await consumer.take(LONG)
+                assert delivery is not None
+                delivery.ack()
+
+    asyncio.run(main())
+    sync_store.group("mails").wait_for(2_000, timeout=LONG)
+    assert len(turns) < 100
+
+
 @pytest.mark.parametrize("module", ["consumer", "consumer_async"])
 def test_a_worker_gathers_outcomes_only_while_enough_events_are_ready(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, module: str
