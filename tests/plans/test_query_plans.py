@@ -7,6 +7,7 @@ import re
 import psycopg
 import pytest
 
+from indelible import NO_STREAM, EventStore, NewEvent
 from indelible.postgres.statements import statements
 
 ASKING = [name for name, text in statements("x").items() if "matching_items(" in text]
@@ -34,3 +35,31 @@ def test_the_predicate_of_a_query_is_inlined(
     told = "\n".join(line for (line,) in plan)
     assert "jsonb_to_recordset" in told
     assert "matching_items" not in told
+
+
+def test_a_page_of_a_group_is_read_row_by_row_up_to_its_limit(
+    sync_store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    """It neither sorts the window nor reads all streams, also while there are no statistics."""
+    with sync_store.transaction() as transaction:
+        for number in range(300):
+            transaction.append(f"a-{number}", NewEvent("Happened", {}), expected=NO_STREAM)
+    sync_store.group("mails").create()
+    with sync_store.transaction() as transaction:  # another session, whose scans do not count
+        transaction.connection.execute(f"UPDATE {schema}.group_slices SET token = 1")
+    fetched = dict.fromkeys(("partition_by", "items", "epoch", "anchor", "anchor_id"))
+    with connection.transaction():
+        rows = connection.execute(
+            statements(schema)["consumer_groups.fetch"],
+            {**fetched, "group_id": 1, "token": 1, "after": 0, "upto": 300, "limit": 20},
+        ).fetchall()
+        assert [row[0] for row in rows] == list(range(1, 21))
+        scans = connection.execute(
+            "SELECT relname, seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables"
+            " WHERE schemaname = %s AND relname IN ('events', 'streams', 'group_slices')",
+            [schema],
+        ).fetchall()
+    assert len(scans) == 3
+    for name, count, read in scans:
+        assert count == 0, name
+        assert read <= 25, name

@@ -24,8 +24,12 @@ from .delivery import Bound, Delivery
 from .progress import InFlightEvent
 from .worker import Worker
 
-AHEAD = 16
-"""How many events a consumer holds ready for `take`."""
+_FEWEST_AHEAD = 16
+_MOST_AHEAD = 512
+"""How many events a consumer holds ready for `take`: four times as many as were taken since the
+last turn, within these limits. The slices of these events cannot move to another worker."""
+GATHERING = 0.005
+"""Seconds for which a worker gathers outcomes while enough events are ready."""
 
 _log = logging.getLogger("indelible")
 
@@ -53,22 +57,33 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         self._origin = Origin()
         self._changed = threading.Condition()
         self._queue: deque[Delivery[Any, Bound]] = deque()
-        self._takers = 0
+        self._takers = self._taken = 0
+        self._ahead = _FEWEST_AHEAD
         self._is_stopped = False
         self._is_closed = False
         self._problem: Exception | None = None
-        self._woken = threading.Event()
+        self._woken, self._hungry = threading.Event(), threading.Event()
         engine.run(worker.check())
         self._lease = hold_lease(watch, worker)
         self._supervisor = StepSupervisor("a worker waits", _log)
         self._thread = threading.Thread(
             target=_work,
-            args=(weakref.ref(self), self._engine, worker, watch, self._lease, self._woken),
+            args=(
+                weakref.ref(self),
+                self._engine,
+                worker,
+                watch,
+                self._lease,
+                self._woken,
+                self._hungry,
+            ),
             name=f"indelible-worker-{worker.group}",
             daemon=True,
         )
         watch.join(id(self._woken), self._woken.set)
-        self._forgotten = weakref.finalize(self, _leave, watch, self._lease, self._woken)
+        self._forgotten = weakref.finalize(
+            self, _leave, watch, self._lease, self._woken, self._hungry
+        )
         self._thread.start()
 
     @property
@@ -93,7 +108,7 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
             self._takers += 1
             try:
                 if not self._queue:
-                    self._woken.set()
+                    self._wake()
                     self._changed.wait_for(
                         lambda: self._queue or self._is_stopped or self._problem, timeout
                     )
@@ -102,16 +117,29 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
                 if self._is_stopped or not self._queue:
                     return None
                 self._queue[0]._is_taken = True
+                self._taken += 1
+                if len(self._queue) == self._ahead // 2:
+                    self._wake()
                 return self._queue.popleft()
             finally:
                 self._takers -= 1
+
+    def _wake(self) -> None:
+        """Have the worker run a turn at once."""
+        self._woken.set()
+        self._hungry.set()
+
+    @property
+    def _is_fed(self) -> bool:
+        """Whether enough events are ready, so that the worker may gather outcomes."""
+        return not (self._takers or self._is_stopped) and len(self._queue) >= self._ahead // 2
 
     def stop(self) -> None:
         """Stop handing out events. Events already handed out can be acked until `close`."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
-        self._woken.set()
+        self._wake()
 
     def close(self) -> None:
         """Stop, give back events without an outcome, and end the lease.
@@ -128,7 +156,7 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         """Begin to close, without waiting."""
         self.stop()
         self._is_closed = True
-        self._woken.set()
+        self._wake()
 
     def __next__(self) -> Delivery[Any, Bound]:
         delivery = self.take()
@@ -149,7 +177,8 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
 
     def _tell(self, item: InFlightEvent) -> None:
         self._worker.outcomes.append(item)
-        self._woken.set()
+        if not self._woken.is_set():
+            self._woken.set()
 
     def _step(self) -> float | None:
         """Run one turn; return the seconds to wait after it, or None if the worker has ended."""
@@ -175,8 +204,9 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
     def _turn(self) -> float:
         with self._changed:
             wanted = wanted_noted = 0
+            self._ahead, self._taken = ahead_of(self._taken), 0
             if not self._is_stopped:
-                wanted = max(self._takers + AHEAD - len(self._queue), 0)
+                wanted = max(self._takers + self._ahead - len(self._queue), 0)
                 wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem
@@ -184,8 +214,9 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
         found = self._engine.run(turn)
         if found:
+            deliveries = list(map(self._delivery, found))
             with self._changed:
-                self._queue.extend(map(self._delivery, found))
+                self._queue.extend(deliveries)
                 self._changed.notify_all()
         return self._worker.pause(time.monotonic(), head)
 
@@ -209,16 +240,22 @@ def _work(
     watch: HeadWatcher,
     lease: Lease,
     woken: threading.Event,
+    hungry: threading.Event,
 ) -> None:
     try:
         # The thread holds no reference while it waits, so a dropped consumer gives back its events.
         while (consumer := reference()) is not None and not consumer._is_closed:
             woken.clear()
+            hungry.clear()
             pause = consumer._step()
             del consumer
             if pause is None:
                 return
             woken.wait(pause)
+            is_fed = (consumer := reference()) is not None and consumer._is_fed
+            del consumer
+            if is_fed:
+                hungry.wait(GATHERING)
         del consumer
     finally:
         watch.leases.drop(lease)
@@ -231,10 +268,22 @@ def _work(
         )
 
 
-def _leave(watch: HeadWatcher, lease: Lease, woken: threading.Event) -> None:
+def _leave(
+    watch: HeadWatcher, lease: Lease, woken: threading.Event, hungry: threading.Event
+) -> None:
     watch.leave(id(woken))
     watch.leases.drop(lease)
     woken.set()
+    hungry.set()
+
+
+def ahead_of(taken: int) -> int:
+    """Return how many events to hold ready.
+
+    Args:
+        taken: how many were taken since the last turn.
+    """
+    return min(max(4 * taken, _FEWEST_AHEAD), _MOST_AHEAD)
 
 
 def hold_lease(watch: HeadWatcher, worker: Worker) -> Lease:

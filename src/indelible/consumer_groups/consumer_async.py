@@ -19,7 +19,7 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
-from .consumer import AHEAD, event_of, hold_lease, show_life
+from .consumer import GATHERING, ahead_of, event_of, hold_lease, show_life
 from .delivery_async import AsyncDelivery, Bound
 from .progress import InFlightEvent
 from .worker import Worker
@@ -50,11 +50,12 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         self._origin = Origin()
         self._changed = asyncio.Condition()
         self._queue: deque[AsyncDelivery[Any, Bound]] = deque()
-        self._takers = 0
+        self._takers = self._taken = 0
+        self._ahead = ahead_of(0)
         self._is_stopped = False
         self._is_closed = False
         self._problem: Exception | None = None
-        self._woken = AsyncEvent()
+        self._woken, self._hungry = AsyncEvent(), AsyncEvent()
         self._lease: Lease
         self._task: asyncio.Task[None] | None = None
 
@@ -82,7 +83,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
             self._takers += 1
             try:
                 if not self._queue:
-                    self._woken.set()
+                    self._wake()
                     try:
                         async with asyncio.timeout(timeout):
                             await self._changed.wait_for(
@@ -95,16 +96,29 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
                 if self._is_stopped or not self._queue:
                     return None
                 self._queue[0]._is_taken = True
+                self._taken += 1
+                if len(self._queue) == self._ahead // 2:
+                    self._wake()
                 return self._queue.popleft()
             finally:
                 self._takers -= 1
+
+    def _wake(self) -> None:
+        """Have the worker run a turn at once."""
+        self._woken.set()
+        self._hungry.set()
+
+    @property
+    def _is_fed(self) -> bool:
+        """Whether enough events are ready, so that the worker may gather outcomes."""
+        return not (self._takers or self._is_stopped) and len(self._queue) >= self._ahead // 2
 
     async def stop(self) -> None:
         """Stop handing out events. Events already handed out can be acked until `close`."""
         async with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
-        self._woken.set()
+        self._wake()
 
     async def close(self) -> None:
         """Stop, give back events without an outcome, and end the lease.
@@ -115,7 +129,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
             return
         await self.stop()
         self._is_closed = True
-        self._woken.set()
+        self._wake()
         try:
             if self._task is not None:
                 await self._task
@@ -146,7 +160,8 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
 
     def _tell(self, item: InFlightEvent) -> None:
         self._worker.outcomes.append(item)
-        self._woken.set()
+        if not self._woken.is_set():
+            self._woken.set()
 
     async def _work(self) -> None:
         try:
@@ -168,6 +183,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         pause = 0.0
         while not self._is_closed:
             self._woken.clear()
+            self._hungry.clear()
             show_life(self._lease, self._worker, 0)
             try:
                 with supervisor:
@@ -184,12 +200,15 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
             pause = supervisor.pause or pause
             show_life(self._lease, self._worker, pause)
             await self._woken.wait(pause)
+            if self._is_fed:
+                await self._hungry.wait(GATHERING)
         return True
 
     async def _turn(self) -> float:
         wanted = wanted_noted = 0
+        self._ahead, self._taken = ahead_of(self._taken), 0
         if not self._is_stopped:
-            wanted = max(self._takers + AHEAD - len(self._queue), 0)
+            wanted = max(self._takers + self._ahead - len(self._queue), 0)
             wanted_noted = max(self._takers - len(self._queue), 0)
         if self._watch.problem is not None:
             raise self._watch.problem

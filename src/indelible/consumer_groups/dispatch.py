@@ -110,7 +110,8 @@ class Dispatcher:
                     self._hand_out_rest(item, part)
                 elif item.outcome != "given back" or now < inf:
                     try:
-                        yield from self._apply(item)
+                        if item.is_tracked or item.outcome not in ("finished", "settled"):
+                            yield from self._apply(item)
                     except CONTENTION:
                         # The handler lost its connection, but its transaction may still commit.
                         # Set the outcome aside and continue, with the lease first.
@@ -159,7 +160,7 @@ class Dispatcher:
     def _release(self, item: InFlightEvent, part: Slice) -> None:
         part.busy = None
         if item.after is not None:
-            part.finished = part.finished.merged_with(item.after)
+            part.finished = item.after.merged_with(part.finished)
             self._slices.finished.add(item.slice)
         if item is self._probe:
             self._probe = None
@@ -250,12 +251,25 @@ class Dispatcher:
             if len(handed_out) >= limit:
                 break
             part = self._slices.by_number[self._ready[0]]
-            event = yield from self._next_of(part, len(handed_out) < tracked_limit)
+            event: InFlightEvent | None
+            if part.busy is None and part.pending and self._is_ready(part.pending[0], part):
+                event = part.busy = part.pending[0]
+                self._drop_first(part)
+            else:
+                event = yield from self._next_of(part, len(handed_out) < tracked_limit)
             self._ready.popleft()
             if event is not None:
                 handed_out.append(event)
         self._handed_out = []
         return handed_out
+
+    def _is_ready(self, item: InFlightEvent, part: Slice) -> bool:
+        """Return whether a handler may get an event without a statement before."""
+        return (
+            item.failure is None
+            and item.key not in self._blocked_keys
+            and (item.position > part.suspect.position or not part.suspect.covers(item))
+        )
 
     def _next_of(self, part: Slice, may_track: bool) -> Operation[InFlightEvent | None]:
         """Take the next event of a slice, unless it has to wait."""

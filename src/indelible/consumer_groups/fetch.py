@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from indelible.core.operation import EventStatement, Operation, Statement
+from indelible.core.operation import EventStatement, Operation, Rows, Statement
 from indelible.errors import DecodingFailed, UnknownEventType, UpcastingFailed
 from indelible.events import RecordedEvent
 from indelible.postgres.adapters import moment_of
@@ -23,10 +23,12 @@ from .types import GroupSettings
 
 _ROOM = 1_000
 """The most events that a worker holds in memory and has not handed out."""
-_PAGE = 500
+_FIRST_PAGE = 100
+_PAGE = 1_000
+_PAGE_BYTES = 4 * 1024 * 1024
 _SMALLEST_WINDOW = 1_000
 _LARGEST_WINDOW = 200_000
-_DELIVERED_AHEAD = 500
+_DELIVERED_AHEAD = 1_000
 """How many positions ahead a worker announces what it will hand out, so that it writes seldom."""
 _RETRIES_PAUSE = 1.0
 """Seconds between two looks for replayed events, and for those that other workers left behind."""
@@ -71,6 +73,7 @@ class Fetcher:
         self._head: HeadState | None = None  # the highest head that it has read up to
         self._window = _SMALLEST_WINDOW
         self._is_sparse = False  # whether the last page was not full
+        self._page = _FIRST_PAGE
 
     @property
     def has_room(self) -> bool:
@@ -137,26 +140,25 @@ class Fetcher:
             is_whole = yield from self._fetch_due(now)
             has_more = has_more and is_whole
         if has_more:
-            yield from self._fetch_log(head)
+            yield from self._fetch_log(now, head)
 
-    def _fetch_log(self, head: int) -> Operation[None]:
+    def _fetch_log(self, now: float, head: int) -> Operation[None]:
         """Read the next events of the log, except those that are not due yet."""
         cursor = self._slices.cursor
-        after, upto = cursor.position, min(head, cursor.position + self._window)
+        low, upto = cursor.position, min(head, cursor.position + self._window)
         if self._windows is not None and self._is_sparse:
-            bounds = yield from self._windows.next_bounds(after, head, self._log())
+            bounds = yield from self._windows.next_bounds(low, head, self._log())
             if bounds is not None:
-                after, upto = bounds
-        if after == upto:  # no event matches up to there
-            yield from self._advance_to(Progress(upto, cursor.due), [])
+                low, upto = bounds
+        if low == upto:  # no event matches up to there
+            yield from self._advance_to(now, Progress(upto, cursor.due), [])
             return
+        asked = self._page
         rows = yield EventStatement(
             "consumer_groups.fetch",
-            {**self._common_parameters(), "after": after, "upto": upto, "limit": _PAGE},
-            # The best plan depends on the filters.
-            prepared=False,
+            {**self._common_parameters(), "after": low, "upto": upto, "limit": asked},
         )
-        is_full = len(rows) == _PAGE
+        is_full = len(rows) == asked
         self._is_sparse = not is_full
         reached = rows[-1][0] if is_full else upto
         # The window is about as many positions as a page is likely to need. So no statement scans
@@ -166,18 +168,19 @@ class Fetcher:
         # An empty result may mean that the lease has expired. The next heartbeat, which moves the
         # checkpoint, then raises LeaseLost.
         items = []
-        for row in rows:
-            item = self._item(row, row[13])
-            taken = self._slices.by_number[item.slice].taken
-            if item.is_nothing or item.position <= taken.position:
+        slices, due, after = self._slices.by_number, cursor.due, cursor
+        for item in self._decoded(rows):
+            position, taken = item.position, slices[item.slice].taken
+            if position <= taken.position or item.is_nothing:
                 continue
-            if item.due > max(cursor.due, taken.due):
+            if item.due is not IMMEDIATE and item.due > max(due, taken.due):
                 self.due_at = 0.0  # look at once, to learn when it is due
                 continue
-            before, after = item.position - 1, item.position
-            item.set_bounds(Progress(before, cursor.due), Progress(after, cursor.due), taken)
+            before = after if after.position == position - 1 else Progress(position - 1, due)
+            after = Progress(position, due)
+            item.set_bounds(before, after, taken)
             items.append(item)
-        yield from self._advance_to(Progress(reached, cursor.due), items, _DELIVERED_AHEAD)
+        yield from self._advance_to(now, Progress(reached, due), items, _DELIVERED_AHEAD)
 
     def _fetch_due(self, now: float) -> Operation[bool]:
         """Read the events that the worker has passed in the log and that have become due.
@@ -218,8 +221,7 @@ class Fetcher:
             prepared=False,
         )
         items = []
-        for row in rows:
-            item = self._item(row, row[13])
+        for item in self._decoded(rows):
             taken = self._slices.by_number[item.slice].taken
             if (
                 item.is_nothing
@@ -234,11 +236,11 @@ class Fetcher:
             )
             items.append(item)
         self.due_at = 0.0
-        yield from self._advance_to(Progress(cursor.position, reached), items)
+        yield from self._advance_to(now, Progress(cursor.position, reached), items)
         return is_whole
 
     def _advance_to(
-        self, cursor: Progress, items: list[InFlightEvent], ahead: int = 0
+        self, now: float, cursor: Progress, items: list[InFlightEvent], ahead: int = 0
     ) -> Operation[None]:
         """Move the cursor past events, after announcing that they will be handed out."""
         if items:
@@ -246,7 +248,7 @@ class Fetcher:
             delivered = self._lease.delivered
             if delivered.merged_with(last) != delivered:
                 announced = Progress(last.position + ahead, last.due)
-                yield from self._lease.announce(delivered.merged_with(announced))
+                yield from self._lease.announce(now, delivered.merged_with(announced))
         for item in items:
             self._dispatcher.add(item)
         self._slices.cursor = cursor
@@ -272,19 +274,51 @@ class Fetcher:
             "partition_by": None if partition_by == "stream" else partition_by,
         }
 
-    def _item(self, row: tuple[Any, ...], due_at: bytes | None = None) -> InFlightEvent:
-        events: list[RecordedEvent] = []
-        failure = None
+    def _decoded(self, rows: Rows) -> list[InFlightEvent]:
+        """Return the event of each row, decoded, or with the reason why it cannot be."""
         try:
+            events = decode_rows(self._codec, [row[:11] for row in rows], query=self._query)
+        except (UnknownEventType, DecodingFailed, UpcastingFailed):
+            return [self._item(row, row[13]) for row in rows]
+        if rows:
+            size = max(1, sum(len(row[5] or b"") for row in rows))
+            self._page = max(1, min(_PAGE, 10 * self._page, _PAGE_BYTES * len(rows) // size))
+        items, count = [], 0
+        for row in rows:
+            first, position = count, row[0]
+            while count < len(events) and events[count].position == position:
+                count += 1
+            items.append(self._in_flight(row, row[13], events[first:count]))
+        return items
+
+    def _item(self, row: tuple[Any, ...], due_at: bytes | None = None) -> InFlightEvent:
+        """Return the event of one row, as `_decoded` does."""
+        try:
+            events: list[RecordedEvent] = []
             if row[1] is not None:
                 events = decode_rows(self._codec, [row[:11]], query=self._query)
         except (UnknownEventType, DecodingFailed, UpcastingFailed) as error:
-            failure = str(error)
-        position, key, number = row[0], row[11], row[12]
+            return self._in_flight(row, due_at, [], failure=str(error))
+        return self._in_flight(row, due_at, events)
+
+    def _in_flight(
+        self,
+        row: tuple[Any, ...],
+        due_at: bytes | None,
+        events: list[RecordedEvent],
+        failure: str | None = None,
+    ) -> InFlightEvent:
+        position = row[0]
         due: DueKey = IMMEDIATE
-        if self._settings.deliver_when_valid and due_at is not None:
+        if due_at is not None and self._settings.deliver_when_valid:
             due = moment_of(due_at), position
-        event = events[0] if events else None
-        rest = tuple(events[1:])
-        token = self._lease.token
-        return InFlightEvent(event, position, key, number, due, rest, token=token, failure=failure)
+        return InFlightEvent(
+            events[0] if events else None,
+            position,
+            key=row[11],
+            slice=row[12],
+            due=due,
+            rest=tuple(events[1:]),
+            token=self._lease.token,
+            failure=failure,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from indelible.core.operation import Operation, Statement
@@ -64,7 +65,7 @@ class Lease:
         self.token = 0
         self.epoch: UUID | None = None
         self.saved = self.delivered = START
-        self.heartbeat_at = self.renewed_at = 0.0
+        self.heartbeat_at = self.renewed_at = self._save_at = 0.0
         self._share, self._unowned = 0, 0
         self._round = 0
         self._rebalance: dict[str, object] | None = None  # one whose result has not arrived
@@ -99,8 +100,7 @@ class Lease:
         Returns:
             Whether the worker's slices have changed.
         """
-        since = now - (self.heartbeat_at - self._heartbeat_pause)
-        if now >= self.heartbeat_at or (since >= _SAVE_PAUSE and self._has_progress()):
+        if now >= self.heartbeat_at or (now >= self._save_at and self._has_progress()):
             yield from self._heartbeat(now)
         if now < self._rebalance_at:
             return False
@@ -118,16 +118,14 @@ class Lease:
 
     def next_at(self) -> float:
         """Return when to write the next heartbeat or progress."""
-        if self._has_progress():
-            return self.heartbeat_at - self._heartbeat_pause + _SAVE_PAUSE
-        return self.heartbeat_at
+        return self._save_at if self._has_progress() else self.heartbeat_at
 
-    def announce(self, delivered: Progress) -> Operation[None]:
-        """Write up to where events will be handed out.
+    def announce(self, now: float, delivered: Progress) -> Operation[None]:
+        """Send a heartbeat that also writes up to where events will be handed out.
 
         If this worker dies, the next one counts an attempt before it hands out these events.
         """
-        yield from self._write(self.saved, delivered)
+        yield from self._write(now, self._slices.checkpoint(), delivered, {})
 
     def finish_rebalance(self) -> Operation[bool]:
         """Complete a rebalance that has begun. Repeat it unchanged if its result was lost.
@@ -163,10 +161,19 @@ class Lease:
         return (yield from self.finish_rebalance())
 
     def _heartbeat(self, now: float) -> Operation[None]:
-        yield from self._write(self._slices.checkpoint(), self.delivered)
-        self.heartbeat_at, self.renewed_at = now + self._heartbeat_pause, now
+        checkpoint = self._slices.checkpoint()
+        overdue = self._slices.overdue_above(checkpoint)
+        yield from self._write(now, checkpoint, self.delivered, overdue)
+        self._slices.note_written(checkpoint)
+        self._save_at = now + _SAVE_PAUSE
 
-    def _write(self, checkpoint: Progress, delivered: Progress) -> Operation[None]:
+    def _write(
+        self,
+        now: float,
+        checkpoint: Progress,
+        delivered: Progress,
+        overdue: Mapping[int, Progress],
+    ) -> Operation[None]:
         ((self._share, self._unowned),) = yield Statement(
             "consumer_groups.heartbeat",
             {
@@ -174,13 +181,13 @@ class Lease:
                 "round": self._round,
                 **checkpoint.named("checkpoint"),
                 **delivered.named("delivered"),
-                **in_columns(self._slices.finished_above(checkpoint)),
+                **in_columns(overdue),
             },
         )
-        self._slices.finished.clear()
         self.saved, self.delivered = checkpoint, delivered
+        self.heartbeat_at, self.renewed_at = now + self._heartbeat_pause, now
 
     def _has_progress(self) -> bool:
         # If only time has passed and no event became due, there is no progress to write.
         slices = self._slices
-        return bool(slices.finished) or slices.checkpoint().position > self.saved.position
+        return slices.has_unwritten or slices.checkpoint().position > self.saved.position

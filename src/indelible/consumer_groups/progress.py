@@ -34,6 +34,8 @@ class Progress(NamedTuple):
 
     def merged_with(self, other: Progress) -> Progress:
         """Return the smallest progress that covers both."""
+        if other.position <= self.position and (other.due is self.due or other.due <= self.due):
+            return self
         return Progress(max(self.position, other.position), max(self.due, other.due))
 
     def covers(self, item: InFlightEvent) -> bool:
@@ -108,7 +110,10 @@ class InFlightEvent:
             taken: up to where the slice's events need not be read again; see `Slice.taken`.
         """
         self.low_watermark = before
-        self.before, self.after = before.merged_with(taken), after.merged_with(taken)
+        if taken.position <= before.position and taken.due is before.due:
+            self.before, self.after = before, after
+        else:
+            self.before, self.after = before.merged_with(taken), after.merged_with(taken)
 
 
 @dataclass(slots=True)
@@ -156,7 +161,7 @@ class OwnedSlices:
         by_number: the slices.
         cursor: up to where the worker has read the log and the due events.
         furthest: the furthest position at which one of the slices began.
-        finished: the slices whose progress is not written yet.
+        finished: the slices with an event that was finished since the last heartbeat.
     """
 
     cursor: Progress
@@ -168,6 +173,12 @@ class OwnedSlices:
         self.cursor = START
         self.furthest = 0
         self.finished: set[int] = set()
+        self._overdue: set[int] = set()
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether a slice has progress that is not written yet."""
+        return bool(self.finished or self._overdue)
 
     def checkpoint(self) -> Progress:
         """Return up to where the events of all slices are finished or have rows in group_events."""
@@ -178,12 +189,27 @@ class OwnedSlices:
                 checkpoint = min(checkpoint, item.low_watermark)
         return checkpoint
 
-    def finished_above(self, checkpoint: Progress) -> dict[int, Progress]:
-        """Return the unwritten progress of the slices that a checkpoint does not cover."""
+    def overdue_above(self, checkpoint: Progress) -> dict[int, Progress]:
+        """Return the progress to write besides a checkpoint that does not cover it.
+
+        It is that of the slices that the last checkpoint did not cover either. A worker that
+        catches up is often ahead of its checkpoint, but the next checkpoint covers most slices.
+        """
+        return {
+            number: self.by_number[number].finished
+            for number in self._above(checkpoint, self._overdue)
+        }
+
+    def note_written(self, checkpoint: Progress) -> None:
+        """Record that a checkpoint, and the overdue progress above it, are written."""
+        self._overdue = self._above(checkpoint, self.finished)
+        self.finished = set()
+
+    def _above(self, checkpoint: Progress, numbers: set[int]) -> set[int]:
         slices = self.by_number
         return {
-            number: slices[number].finished
-            for number in self.finished & slices.keys()
+            number
+            for number in numbers & slices.keys()
             if slices[number].finished.merged_with(checkpoint) != checkpoint
         }
 

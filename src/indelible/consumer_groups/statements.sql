@@ -78,99 +78,22 @@ SELECT indelible.group_enqueue(
 )
 
 -- name: fetch
--- One row per event of a worker's slices, in order of position: the event, its key, its slice, and
--- its valid time if that differs from its recorded time.
--- The token is in the condition: a worker that lost its lease reads nothing. OFFSET 0 makes the
--- planner look up each event by index, even if it has no statistics yet.
-(
-    SELECT
-        recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
-        recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
-        recorded.valid_at, keys.key, owned.slice,
-        CASE
-            WHEN recorded.given_valid_at <> recorded.recorded_at THEN recorded.given_valid_at
-        END
-    FROM indelible.recorded_unarchived AS recorded
-    CROSS JOIN LATERAL (
-        SELECT indelible.partition_key(
-            %(partition_by)s, recorded.stream, recorded.tags, recorded.metadata
-        ) AS key
-        OFFSET 0
-    ) AS keys
-    CROSS JOIN LATERAL (
-        SELECT slices.slice, slices.position
-        FROM indelible.group_slices AS slices
-        WHERE slices.group_id = %(group_id)s
-            AND slices.slice = indelible.slice_of(keys.key)
-            AND slices.token = %(token)s
-        OFFSET 0
-    ) AS owned
-    WHERE recorded.position > %(after)s
-        AND recorded.position <= %(upto)s
-        AND recorded.position > owned.position
-        AND recorded.data IS NOT NULL -- erased events are skipped
-        AND (
-            %(items)s::jsonb IS NULL
-            OR EXISTS (
-                SELECT
-                FROM indelible.matching_items(
-                    items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
-                    channel => recorded.channel, stream => recorded.stream
-                )
-            )
-        )
-    ORDER BY recorded.position
-    LIMIT %(limit)s
-)
-UNION ALL
-(
-    SELECT
-        recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
-        recorded.data, recorded.metadata, recorded.tags, recorded.channel, recorded.recorded_at,
-        recorded.valid_at, keys.key, owned.slice,
-        CASE
-            WHEN recorded.given_valid_at <> recorded.recorded_at THEN recorded.given_valid_at
-        END
-    FROM indelible.recorded_archived AS recorded
-    CROSS JOIN LATERAL (
-        SELECT indelible.partition_key(
-            %(partition_by)s, recorded.stream, recorded.tags, recorded.metadata
-        ) AS key
-        OFFSET 0
-    ) AS keys
-    CROSS JOIN LATERAL (
-        SELECT slices.slice, slices.position
-        FROM indelible.group_slices AS slices
-        WHERE slices.group_id = %(group_id)s
-            AND slices.slice = indelible.slice_of(keys.key)
-            AND slices.token = %(token)s
-        OFFSET 0
-    ) AS owned
-    WHERE recorded.position > %(after)s
-        AND recorded.position <= %(upto)s
-        AND recorded.position > owned.position
-        AND recorded.data IS NOT NULL -- erased events are skipped
-        AND (
-            %(items)s::jsonb IS NULL
-            OR EXISTS (
-                SELECT
-                FROM indelible.matching_items(
-                    items => %(items)s::jsonb, type => recorded.type, tags => recorded.tags,
-                    channel => recorded.channel, stream => recorded.stream
-                )
-            )
-        )
-    ORDER BY recorded.position
-    LIMIT %(limit)s
-)
-ORDER BY position
-LIMIT %(limit)s
--- Evaluated once, before the first row. As a condition of a branch it would keep the planner from
--- memoizing streams.
-OFFSET (
-    SELECT CASE
-        WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
-    END
+-- One row per event of a worker's slices, in order of position: the event, its key and slice
+-- (keys.key, owned.slice), and its valid time if that differs from its recorded time.
+SELECT
+    position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at, key,
+    slice, due_at
+FROM indelible.group_fetch(
+    group_id => %(group_id)s,
+    token => %(token)s,
+    partition_by => %(partition_by)s,
+    items => %(items)s::jsonb,
+    epoch => %(epoch)s::uuid,
+    anchor => %(anchor)s::bigint,
+    anchor_id => %(anchor_id)s::uuid,
+    after => %(after)s,
+    upto => %(upto)s,
+    max_count => %(limit)s
 )
 
 -- name: fetch_due

@@ -272,6 +272,9 @@ class ControlConnection:
                     if part.due_at() <= time.monotonic():
                         self._act(part, session)
                 self._failures = 0
+                # A statement may have received a notification behind its own result: the socket
+                # does not show it any more.
+                session.take_notifies()
                 if self.is_closed:
                     self._end()
                     return

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from indelible.core.operation import EventStatement, Operation, Statement
+from indelible.core.operation import EventStatement, Operation, Rows, Statement
 from indelible.errors import DecodingFailed, EpochMismatch, UnknownEventType, UpcastingFailed
 from indelible.events import RecordedEvent
 from indelible.query import Query
@@ -236,7 +236,7 @@ class LogReading(BoundedLogReading, PagedAhead):
         else:
             self._after = self._reached(page)
             if page.rows:
-                self._last = _last_event(page)
+                self._last = last_event(page.rows)
         if not page.rows:
             self._window = min(self._window * 2, self._largest_window)
         return events
@@ -278,7 +278,9 @@ class LogReading(BoundedLogReading, PagedAhead):
     ) -> EventStatement:
         # A reading that follows the log needs the events of a page that is not decoded yet, too.
         anchor = (
-            _last_event(after) if after is not None and self._follows else self.anchor(self._needed)
+            last_event(after.rows)
+            if after is not None and self._follows
+            else self.anchor(self._needed)
         )
         return EventStatement(
             self._statement_name,
@@ -295,9 +297,9 @@ class LogReading(BoundedLogReading, PagedAhead):
         )
 
 
-def _last_event(page: Page) -> tuple[int, UUID]:
-    """Return the position and the id of the last event of a page."""
-    return page.rows[-1][0], UUID(bytes=page.rows[-1][3])
+def last_event(rows: Rows) -> tuple[int, UUID]:
+    """Return the position and the id of the last of some events."""
+    return rows[-1][0], UUID(bytes=rows[-1][3])
 
 
 class ValidTimeLogReading(BoundedLogReading):

@@ -188,15 +188,14 @@ def _upcast(
         ]
         if query is not None:
             replacements = [
-                replacement
-                for replacement in replacements
-                if query.matches(_undecoded(replacement))
+                replacement for replacement in replacements if query.matches(undecoded(replacement))
             ]
         upcast_rows += reversed(replacements) if backwards else replacements
     return upcast_rows
 
 
-def _undecoded(row: tuple[Any, ...]) -> RecordedEvent:
+def undecoded(row: tuple[Any, ...]) -> RecordedEvent:
+    """Return the event of a row without its data, to compare it with a query."""
     position, stream, version, event_id, event_type, _, _, tags, channel, *_ = row
     return RecordedEvent(
         position,

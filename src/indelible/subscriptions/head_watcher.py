@@ -13,9 +13,10 @@ from indelible.errors import IndelibleError, StoreClosed
 from indelible.postgres.control_connection import ControlConnection, Session
 from indelible.postgres.lease_renewal import Leases
 from indelible.postgres.settings import Settings
-from indelible.streams.head import HeadState, head_info, head_state, note_settled
+from indelible.streams.head import HeadState, head_info, note_settled
 
-from .notifier import CommitNotifier, notification_channel
+from .notifier import UNHEARD_PAUSE, CommitNotifier, notification_channel
+from .tail import Tail, look
 
 _SHORTEST_POLL = 0.005
 _LONGEST_POLL = 0.5
@@ -26,9 +27,12 @@ _POLL_AFTER_MOVE = 0.02
 """The same after a poll that found a new head: later commits mostly send a notification."""
 _SHORTEST_GAP = 0.001
 _LONGEST_GAP = 0.05
-"""Seconds between two polls despite notifications: at first, and after several polls in vain."""
+"""Seconds between two polls in vain despite notifications: at first, and after several."""
 _COST = 3
-"""The pause before the next poll, as a multiple of the time that the last poll took."""
+"""The pause before the next poll, at most, as a multiple of the time that the last poll took."""
+_CHEAP = 0.001
+"""Seconds that a poll takes at most if the pause after it may be shorter: after a poll that found
+one event, as long as the poll."""
 _LISTEN_TEST = 1.0
 _LINGER = 5.0
 """Seconds for which the watch continues to listen after the last reader has left."""
@@ -63,7 +67,8 @@ class HeadWatcher:
         self.leases: Leases = Leases(control)
         """The leases of the workers that it wakes."""
         self._sleepers: dict[object, Listener] = {}
-        self._needed_at = 0.0
+        self._followers: set[object] = set()
+        self._needed_at = self._unheard_until = 0.0
         self._session: Session | None = None  # the session that listens
         self._token = ""
         self._hears_itself = False
@@ -76,6 +81,8 @@ class HeadWatcher:
         self._failures = 0
         self.state: HeadState | None = None
         """The highest head seen so far in the current epoch; None before the first poll."""
+        self.tail: Tail | None = None
+        """The events before that head, if a reader follows the log and they are few."""
         self._noted, self._noted_at = 0, -inf
         self.problem: IndelibleError | None = None
         """The permanent error that ended the watch; None while it runs."""
@@ -92,8 +99,13 @@ class HeadWatcher:
         if self.problem is not None:
             raise self.problem
 
-    def join(self, key: object, sleeper: Listener) -> None:
+    def join(self, key: object, sleeper: Listener, *, follows: bool = False) -> None:
         """Add a reader: wake it whenever the head has moved.
+
+        Args:
+            key: identifies the reader.
+            sleeper: wakes it.
+            follows: whether it takes the next events from `tail`.
 
         Raises:
             DatabaseUnreachable: the thread of the watch cannot be started.
@@ -105,6 +117,8 @@ class HeadWatcher:
                 self._looked_at, self.problem = -inf, None
                 self._moved_at = time.monotonic()
             self._sleepers[key] = sleeper
+            if follows:
+                self._followers.add(key)
         try:
             self._control.wake_by(self.due_at())
         except IndelibleError:
@@ -117,6 +131,7 @@ class HeadWatcher:
             return
         with self._control.guard:
             self._sleepers.pop(key, None)
+            self._followers.discard(key)
             self._needed_at = time.monotonic()
 
     def wake(self) -> None:
@@ -159,14 +174,14 @@ class HeadWatcher:
     def _look(self, session: Session) -> None:
         was_notified, self._is_notified = self._is_notified, False
         begun_at = time.monotonic()
-        state = session.run(head_state())
+        state, tail = session.run(look(self.state if self._followers else None))
         self._failures = 0
         self._looked_at = time.monotonic()
         # Bounds the growth: the cost of a poll counts, and not the time that the machine was busy.
         self._cost = min(self._looked_at - begun_at, 1.25 * self._cost)
         if self._is_news(state):
-            self.state, self._moved_at = state, self._looked_at
-            self._gap = max(_SHORTEST_GAP, _COST * self._cost)
+            self._gap = self._cost * self._load(state)
+            self.tail, self.state, self._moved_at = tail, state, self._looked_at
             self._pause = _POLL_AFTER_MOVE
             self.wake()
         elif was_notified:
@@ -175,6 +190,8 @@ class HeadWatcher:
             self._pause = max(_SHORTEST_POLL, self._gap)
         else:
             self._pause = min(max(2 * self._pause, _SHORTEST_POLL), self._longest)
+        if self._looked_at < self._unheard_until:
+            self._pause = min(self._pause, _SHORTEST_POLL)
         self._pause = max(self._pause, _COST * self._cost)
         if state.position > self._noted and self._looked_at - self._noted_at > _NOTE_PAUSE:
             session.run(note_settled())
@@ -186,6 +203,12 @@ class HeadWatcher:
     def _is_news(self, state: HeadState) -> bool:
         before = self.state
         return before is None or state.position > before.position or state.epoch != before.epoch
+
+    def _load(self, state: HeadState) -> int:
+        """Return the pause before the next poll, in multiples of the time that this one took."""
+        if self.state is None or self._cost > _CHEAP:
+            return _COST
+        return min(max(state.position - self.state.position, 1), _COST)
 
     def fail(self, problem: IndelibleError) -> None:
         """Poll later after a transient error; otherwise end all readers."""
@@ -209,6 +232,8 @@ class HeadWatcher:
                 _LONGEST_POLL_ALONE * 1000,
             )
         self._session = session
+        # Until then a process may not notify, because it has found that no session listens.
+        self._unheard_until = time.monotonic() + UNHEARD_PAUSE
 
     def _is_heard(self, session: Session) -> bool:
         """Listen; return whether notifications arrive."""

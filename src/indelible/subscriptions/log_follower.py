@@ -15,9 +15,10 @@ from indelible.query import Query
 from indelible.serialization.codec import Codec
 from indelible.streams.head import HeadState, head_info, head_state
 from indelible.streams.query_parameters import current_query
-from indelible.streams.read_log import LogReading
 from indelible.streams.read_options import LogReadOptions
 from indelible.streams.recorded_time import beyond_last, check_checkpoint, position_at
+
+from .tail import FollowingReading, Tail
 
 Start = int | Checkpoint | datetime | Literal["head"]
 """Where a subscription begins: after a position or checkpoint, with the first event recorded after
@@ -62,8 +63,9 @@ class LogFollower:
         self._reading = self._reading_after(0 if isinstance(position, str | datetime) else position)
         self._has_begun = False
 
-    def _reading_after(self, position: int) -> LogReading:
-        return LogReading(self._codec, self._query, LogReadOptions(after=position), follows=True)
+    def _reading_after(self, position: int) -> FollowingReading:
+        options = LogReadOptions(after=position)
+        return FollowingReading(self._codec, self._query, options, follows=True)
 
     @property
     def position(self) -> int:
@@ -114,9 +116,14 @@ class LogFollower:
         """Return whether a head is beyond the events read so far, or of another epoch."""
         return self._reading.has_more(state)
 
-    def extend(self, state: HeadState) -> None:
-        """Read up to a newer head."""
-        self._reading.extend(state)
+    def extend(self, state: HeadState, tail: Tail | None) -> None:
+        """Read up to a newer head.
+
+        Args:
+            state: the head.
+            tail: the last events before it, if they are known.
+        """
+        self._reading.extend(state, tail)
 
     def begin(self) -> Operation[None]:
         """Find the head when the subscription starts; further calls keep it.

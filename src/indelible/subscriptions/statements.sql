@@ -41,6 +41,16 @@ SELECT
         LIMIT 1
     )
 
+-- name: look
+-- The state of the head, and the events after a known one up to it: one row per event, or one with
+-- nulls if there are none, or too many.
+SELECT
+    state.head, state.epoch, state.event_id,
+    news.position, news.stream, news.version, news.id, news.type, news.data, news.metadata,
+    news.tags, news.channel, news.recorded_at, news.valid_at
+FROM indelible.head_state() AS state
+LEFT JOIN LATERAL indelible.events_since(%(after)s, %(after_id)s::uuid, state.head) AS news ON true
+
 -- name: notify
 -- One row if a session listens, this one or another (see `HeadWatcher`). Otherwise no row: a NOTIFY
 -- without a listener would slow down all writers. Its commit does not wait for the disk. It waits

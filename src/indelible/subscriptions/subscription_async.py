@@ -133,14 +133,14 @@ class AsyncSubscription(AsyncIterator[RecordedEvent[Data_co]], AsyncBegun, Gener
 
     async def _wait_for_more(self) -> bool:
         """Wait until there are more events; return False if the subscription was stopped."""
-        self._watch.join(id(self._woken), self._woken.set)
+        self._watch.join(id(self._woken), self._woken.set, follows=True)
         deadline = _deadline(self._following)
         while not self._stopped.is_set():
             self._woken.clear()
             self._watch.raise_what_ended()
-            state = self._watch.state
+            tail, state = self._watch.tail, self._watch.state
             if state is not None and self._following.has_more(state):
-                self._following.extend(state)
+                self._following.extend(state, tail)
                 return True
             if not await self._woken.wait(_seconds_until(deadline)):
                 self._following.look_again()

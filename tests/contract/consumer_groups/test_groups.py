@@ -25,7 +25,7 @@ from indelible import (
     WaitTimeout,
 )
 from indelible.consumer_groups import Consumer
-from indelible.consumer_groups.worker import finish
+from indelible.consumer_groups.worker import Worker, finish
 from indelible.errors import GroupExists, GroupNotFound
 from indelible.postgres.statements import statements
 from tests.conftest import Connect
@@ -1007,3 +1007,87 @@ def test_a_worker_rests_while_what_is_due_waits_for_a_busy_handler(
         assert turns < 10
         busy.ack()
         taken(consumer).ack()
+
+
+# Batches ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_with_fast_handlers_runs_few_turns(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    turn = Worker.turn
+
+    def count(worker: Worker, *arguments: Any) -> Any:
+        turns.append(1)
+        return turn(worker, *arguments)
+
+    monkeypatch.setattr(Worker, "turn", count)
+    with sync_store.transaction() as transaction:
+        for number in range(2_000):
+            transaction.append(f"a-{number % 500}", event(number), expected=ANY)
+    group = sync_store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        seen: dict[str, list[int]] = {}
+        for _ in range(2_000):
+            delivery = taken(consumer)
+            seen.setdefault(delivery.stream, []).append(delivery.data["number"])
+            delivery.ack()
+        group.wait_for(2_000, timeout=LONG)
+    assert all(numbers == sorted(numbers) for numbers in seen.values())
+    assert len(turns) < 100
+
+
+def test_an_async_worker_with_fast_handlers_runs_few_turns(
+    sync_store: EventStore, url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+    turn = Worker.turn
+
+    def count(worker: Worker, *arguments: Any) -> Any:
+        turns.append(1)
+        return turn(worker, *arguments)
+
+    monkeypatch.setattr(Worker, "turn", count)
+    with sync_store.transaction() as transaction:
+        for number in range(2_000):
+            transaction.append(f"a-{number % 500}", event(number), expected=ANY)
+    sync_store.group("mails").create()
+
+    async def main() -> None:
+        async with (
+            AsyncEventStore.connect(url, schema=schema) as store,
+            store.group("mails").consume() as consumer,
+        ):
+            for _ in range(2_000):
+                delivery = await consumer.take(LONG)
+                assert delivery is not None
+                delivery.ack()
+
+    asyncio.run(main())
+    sync_store.group("mails").wait_for(2_000, timeout=LONG)
+    assert len(turns) < 100
+
+
+@pytest.mark.parametrize("module", ["consumer", "consumer_async"])
+def test_a_worker_gathers_outcomes_only_while_enough_events_are_ready(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """An event, or its successor in the stream, does not wait."""
+    monkeypatch.setattr(f"indelible.consumer_groups.{module}.GATHERING", 10 * LONG)
+    for number in range(3):
+        append(store, "a-1", number)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        assert handled(consumer, 3) == [0, 1, 2]
+        append(store, "a-1", 3)
+        assert handled(consumer, 1) == [3]
+        group.wait_for(4, timeout=LONG)
+        with store.transaction() as transaction:
+            for number in range(200):
+                transaction.append(f"b-{number}", event(number), expected=ANY)
+        assert sorted(handled(consumer, 200)) == list(range(200))
+        append(store, "a-1", 4, 5)
+        assert handled(consumer, 1) == [4]

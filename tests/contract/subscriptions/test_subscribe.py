@@ -5,8 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import nullcontext, suppress
+from base64 import b64encode
+from contextlib import ExitStack, nullcontext, suppress
+from copy import copy
+from datetime import UTC, datetime
 from itertools import islice
+from random import randbytes
+from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -20,12 +26,20 @@ from indelible import (
     InvalidInput,
     NewEvent,
     Query,
+    RecordedEvent,
 )
 from indelible.core.concurrency_async import AsyncEvent
+from indelible.core.operation import Operation
 from indelible.errors import DatabaseUnreachable, StoreClosed
 from indelible.postgres import control_connection
+from indelible.postgres.connection import PooledConnection
+from indelible.serialization.codec import Codec
+from indelible.streams.head import head_state
+from indelible.streams.read_log import LogReading
+from indelible.streams.read_options import LogReadOptions
 from indelible.subscriptions import head_watcher as wakeup_module
 from indelible.subscriptions.notifier import CommitNotifier, notification_channel
+from indelible.subscriptions.tail import FollowingReading, look
 from tests.conftest import Connect
 from tests.support.waiting import wait_until
 
@@ -429,3 +443,149 @@ def test_a_loop_that_was_closed_ends_no_watch() -> None:
     event = asyncio.run(forgotten())
     event.set()
     assert event.is_set()
+
+
+# The events that a look at the head brings along --------------------------------------------------
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[LogReading]:
+    """The reads of subscriptions."""
+    reads: list[LogReading] = []
+    read = LogReading.next_window
+
+    def note(reading: LogReading) -> Operation[list[RecordedEvent]]:
+        if isinstance(reading, FollowingReading):
+            reads.append(reading)
+        return (yield from read(reading))
+
+    monkeypatch.setattr(LogReading, "next_window", note)
+    return reads
+
+
+_FRAGILE = Query(types="Happened", tags="of:interest", stream_prefix="a-")
+
+
+@pytest.mark.parametrize("query", [None, _FRAGILE, Query(channel="b") | _FRAGILE])
+def test_new_events_come_with_the_look_at_the_head(
+    store: EventStore, reads: list[LogReading], query: Query | None
+) -> None:
+    def new() -> list[NewEvent]:
+        tags, due = ["of:interest"], datetime(1999, 1, 1, tzinfo=UTC)
+        return [
+            NewEvent("Happened", {"price": 2.5}, tags=tags, metadata={"by": "me"}),
+            NewEvent("Happened", {"text": "\u00fc\u2028"}),
+            NewEvent("Other", {}, tags=tags, valid_at=due),
+            NewEvent("Happened", None, tags=[*tags, "of:more"]),
+        ]
+
+    with store.subscribe(query) as subscription:
+        store.append("a-1", new(), expected=ANY)  # before it has seen any head
+        seen = [next(subscription)]
+        while len(seen) < len(list(store.read_all(query))):
+            seen.append(next(subscription))
+        count = len(reads)
+        for number in range(4):
+            with store.transaction() as transaction:
+                for stream in ("a-1", "b-1", "a-2"):
+                    transaction.append(stream, new()[number:], expected=ANY)
+                transaction.append("a-9", new()[0], expected=ANY)
+            while seen[-1].position < store.head():
+                seen.append(next(subscription))
+        assert seen == list(store.read_all(query))
+        assert len(reads) == count
+        assert subscription.checkpoint.position == seen[-1].position
+
+
+def test_many_or_large_new_events_are_read_in_pages(
+    store: EventStore, reads: list[LogReading]
+) -> None:
+    with store.subscribe() as subscription:
+        store.append("a-1", event(), expected=ANY)
+        next(subscription)
+        large = NewEvent("Large", b64encode(randbytes(2 * 10**5)).decode())
+        for new in ([event(number) for number in range(150)], [large]):
+            count = len(reads)
+            store.append("a-1", new, expected=ANY)
+            seen = [next(subscription).data for _ in new]
+            assert seen == [each.data for each in new]
+            assert len(reads) > count
+
+
+def test_a_look_brings_no_events_of_another_log(sync_store: EventStore) -> None:
+    first = sync_store.append("a-1", event(0), expected=ANY)
+    known = sync_store._engine.run(head_state())
+    last = sync_store.append("a-1", event(1), expected=ANY)
+    head, tail = sync_store._engine.run(look(known))
+    assert tail is not None
+    assert (head.position, [row[0] for row in tail.rows]) == (last.position, [last.position])
+    for other in (known._replace(event_id=uuid4()), known._replace(epoch=uuid4())):
+        assert sync_store._engine.run(look(other)) == (head, None)
+    assert first.position == known.position
+
+
+def test_a_tail_of_another_log_is_not_taken(
+    sync_store: EventStore, reads: list[LogReading]
+) -> None:
+    sync_store.append("a-1", event(0), expected=ANY)
+    known = sync_store._engine.run(head_state())
+    reading = FollowingReading(Codec(), None, LogReadOptions(), follows=True)
+    sync_store._engine.run(reading.start())
+    sync_store._engine.run(reading.next_window())
+    sync_store.append("a-1", event(1), expected=ANY)
+    head, tail = sync_store._engine.run(look(known))
+    assert tail is not None
+    for after in (known._replace(event_id=uuid4()), known._replace(epoch=uuid4())):
+        count = len(reads)
+        other = copy(reading)
+        other.extend(head, tail._replace(after=after))
+        assert [e.data["number"] for e in sync_store._engine.run(other.next_window())] == [1]
+        assert len(reads) == count + 1
+
+
+def test_a_tail_that_begins_before_what_was_read_is_not_taken(
+    sync_store: EventStore, reads: list[LogReading]
+) -> None:
+    """The last event that it has read matches nothing."""
+    sync_store.append("a-1", event(0), expected=ANY)
+    known = sync_store._engine.run(head_state())
+    sync_store.append("b-1", event(1), expected=ANY)
+    query = Query(channel="a")
+    reading = FollowingReading(Codec(), query, LogReadOptions(), follows=True)
+    sync_store._engine.run(reading.start())
+    assert len(sync_store._engine.run(reading.next_window())) == 1
+    sync_store.append("a-1", event(2), expected=ANY)
+    head, tail = sync_store._engine.run(look(known))
+    reading.extend(head, tail)
+    count = len(reads)
+    assert [e.data["number"] for e in sync_store._engine.run(reading.next_window())] == [2]
+    assert len(reads) == count + 1
+
+
+def test_a_hundred_subscriptions_at_rest_share_one_connection_and_a_few_statements(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchanges: list[int] = []
+    wait = PooledConnection.wait
+
+    def count(connection: PooledConnection, *args: Any, **options: Any) -> Any:
+        exchanges.append(id(connection))
+        return wait(connection, *args, **options)
+
+    with ExitStack() as stack:
+        subscriptions = [stack.enter_context(sync_store.subscribe()) for _ in range(100)]
+        readers = [threading.Thread(target=list, args=(each,)) for each in subscriptions]
+        for reader in readers:
+            reader.start()
+        assert all(each.wait_until_caught_up(20) for each in subscriptions)
+        wakeup = sync_store._wakeup
+        assert wakeup is not None
+        wait_until(lambda: wakeup.watch._pause == wakeup_module._LONGEST_POLL)
+        monkeypatch.setattr(PooledConnection, "wait", count)
+        time.sleep(3)
+        assert 0 < len(exchanges) < 5 * 3
+        assert len(set(exchanges)) == 1
+        for each in subscriptions:
+            each.stop()
+        for reader in readers:
+            reader.join(20)

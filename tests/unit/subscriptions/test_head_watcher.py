@@ -11,9 +11,10 @@ import pytest
 
 from indelible.core.operation import Operation
 from indelible.postgres.settings import Settings
-from indelible.streams.head import HeadState, head_state
+from indelible.streams.head import HeadState
 from indelible.subscriptions import head_watcher
 from indelible.subscriptions.head_watcher import HeadWatcher
+from indelible.subscriptions.tail import look
 
 _EPOCH = UUID(int=1)
 
@@ -49,13 +50,13 @@ class Session:
         self._clock, self._cost, self._head = clock, cost, head
         self.looks: list[float] = []
 
-    def run(self, plan: Operation[Any]) -> HeadState | None:
-        if getattr(plan, "__name__", "") != head_state.__name__:  # it is recorded once a second
+    def run(self, plan: Operation[Any]) -> tuple[HeadState, None] | None:
+        if getattr(plan, "__name__", "") != look.__name__:  # it is recorded once a second
             return None
         self.looks.append(self._clock.now)
         found = self._head(self._clock.now)
         self._clock.now += self._cost
-        return HeadState(found, _EPOCH, None)
+        return HeadState(found, _EPOCH, None), None
 
 
 @pytest.fixture
@@ -115,10 +116,13 @@ def test_an_event_a_second_costs_few_looks(clock: Clock) -> None:
     assert len(found) <= 60
 
 
-def test_where_a_look_is_dear_a_watch_looks_a_quarter_of_the_time(clock: Clock) -> None:
+@pytest.mark.parametrize("interval", [0.003, 0.0085])
+def test_where_a_look_is_dear_a_watch_looks_a_quarter_of_the_time(
+    clock: Clock, interval: float
+) -> None:
     """Beside 10,000 locks of others in the cluster a look takes 4 ms."""
     cost = 0.0042
-    found = looks(clock, lambda now: int(now / 0.003), often(0.003), cost)
+    found = looks(clock, lambda now: int(now / interval), often(interval), cost)
     assert 0.2 < cost * len(found) / 9 < 0.3
 
 
@@ -144,3 +148,31 @@ def test_a_short_burst_of_work_elsewhere_makes_no_look_dear(clock: Clock) -> Non
         watch.act(session)
     watch._is_notified = True
     assert watch.due_at() - clock.now < 0.01
+
+
+def test_at_a_thousand_events_a_second_each_is_found_within_a_millisecond(clock: Clock) -> None:
+    notified_at = often(0.001)
+    found = looks(clock, lambda now: int(now * 1000 + 1e-6), notified_at, cost=0.0003)
+    waits = [min(look for look in found if look >= moment) - moment for moment in notified_at[:99]]
+    assert max(waits) < 0.0007
+
+
+def test_where_a_look_brings_several_events_a_watch_looks_a_quarter_of_the_time(
+    clock: Clock,
+) -> None:
+    cost = 0.0003
+    found = looks(clock, lambda now: int(now * 10_000), often(0.0001), cost)
+    assert 0.2 < cost * len(found) / 9 < 0.3
+
+
+def test_a_watch_that_begins_to_listen_does_not_rely_on_notifications_yet(clock: Clock) -> None:
+    """A process that has just found that nobody listens does not ask again for 100 ms."""
+    control: Any = Control()
+    session: Any = Session(clock, 0.0006, lambda now: 0)
+    session.is_direct = False
+    watch = HeadWatcher(control, Settings("postgresql://"))
+    watch.join("reader", lambda: None)
+    while clock.now < 0.1:
+        watch.act(session)
+        assert watch.due_at() - clock.now <= 0.0051
+        clock.now = watch.due_at()

@@ -428,6 +428,146 @@ $$;
 COMMENT ON FUNCTION indelible.group_heartbeat(bigint, bigint, integer, bigint, timestamptz, bigint, bigint, timestamptz, bigint, smallint[], bigint[], timestamptz[], bigint[]) IS
     'Renews a lease and records the worker''s progress. Returns how many slices are its share, and how many have no owner. Raises IND05 if the lease has expired.';
 
+CREATE OR REPLACE FUNCTION indelible.group_fetch(
+    group_id bigint,
+    token bigint,
+    partition_by text,
+    items jsonb,
+    epoch uuid,
+    anchor bigint,
+    anchor_id uuid,
+    after bigint,
+    upto bigint,
+    max_count bigint
+)
+RETURNS TABLE (
+    "position" bigint,
+    stream text,
+    version bigint,
+    id uuid,
+    type text,
+    data jsonb,
+    metadata jsonb,
+    tags text[],
+    channel text,
+    recorded_at timestamptz,
+    valid_at timestamptz,
+    key text,
+    slice smallint,
+    due_at timestamptz
+)
+LANGUAGE plpgsql
+STABLE  -- so that the events are those of the epoch that is checked: one snapshot
+-- As in append(): a page stops at its limit, and does not sort a window or hash all streams.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM indelible.check_reader_epoch(epoch, anchor, anchor_id);
+    -- The token is in the condition: a worker that lost its lease reads nothing.
+    RETURN QUERY
+        (
+            SELECT
+                recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
+                recorded.data, recorded.metadata, recorded.tags, recorded.channel,
+                recorded.recorded_at, recorded.valid_at, keys.key, owned.slice,
+                CASE
+                    WHEN recorded.given_valid_at <> recorded.recorded_at
+                        THEN recorded.given_valid_at
+                END
+            FROM indelible.recorded_unarchived AS recorded
+            CROSS JOIN LATERAL (
+                SELECT CASE
+                    WHEN partition_by IS NULL THEN recorded.stream  -- many times cheaper
+                    ELSE indelible.partition_key(
+                        partition_by, recorded.stream, recorded.tags, recorded.metadata
+                    )
+                END AS key
+                OFFSET 0
+            ) AS keys
+            CROSS JOIN LATERAL (
+                SELECT slices.slice, slices.position
+                FROM indelible.group_slices AS slices
+                WHERE slices.group_id = group_fetch.group_id
+                    AND slices.slice = indelible.slice_of(keys.key)
+                    AND slices.token = group_fetch.token
+                OFFSET 0
+            ) AS owned
+            WHERE recorded.position > after
+                AND recorded.position <= upto
+                AND recorded.position > owned.position
+                AND recorded.data IS NOT NULL  -- erased events are skipped
+                AND (
+                    items IS NULL
+                    OR EXISTS (
+                        SELECT
+                        FROM indelible.matching_items(
+                            items => items, type => recorded.type, tags => recorded.tags,
+                            channel => recorded.channel, stream => recorded.stream
+                        )
+                    )
+                )
+            ORDER BY recorded.position
+            LIMIT max_count
+        )
+        UNION ALL
+        (
+            SELECT
+                recorded.position, recorded.stream, recorded.version, recorded.id, recorded.type,
+                recorded.data, recorded.metadata, recorded.tags, recorded.channel,
+                recorded.recorded_at, recorded.valid_at, keys.key, owned.slice,
+                CASE
+                    WHEN recorded.given_valid_at <> recorded.recorded_at
+                        THEN recorded.given_valid_at
+                END
+            FROM indelible.recorded_archived AS recorded
+            CROSS JOIN LATERAL (
+                SELECT CASE
+                    WHEN partition_by IS NULL THEN recorded.stream  -- many times cheaper
+                    ELSE indelible.partition_key(
+                        partition_by, recorded.stream, recorded.tags, recorded.metadata
+                    )
+                END AS key
+                OFFSET 0
+            ) AS keys
+            CROSS JOIN LATERAL (
+                SELECT slices.slice, slices.position
+                FROM indelible.group_slices AS slices
+                WHERE slices.group_id = group_fetch.group_id
+                    AND slices.slice = indelible.slice_of(keys.key)
+                    AND slices.token = group_fetch.token
+                OFFSET 0
+            ) AS owned
+            WHERE recorded.position > after
+                AND recorded.position <= upto
+                AND recorded.position > owned.position
+                AND recorded.data IS NOT NULL  -- erased events are skipped
+                AND (
+                    items IS NULL
+                    OR EXISTS (
+                        SELECT
+                        FROM indelible.matching_items(
+                            items => items, type => recorded.type, tags => recorded.tags,
+                            channel => recorded.channel, stream => recorded.stream
+                        )
+                    )
+                )
+            ORDER BY recorded.position
+            LIMIT max_count
+        )
+        ORDER BY position
+        LIMIT max_count;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_fetch(bigint, bigint, text, jsonb, uuid, bigint, uuid, bigint, bigint, bigint) IS
+    'The next events of the slices that a worker owns, with their keys and slices, in order of position. Only matching events, and none that was erased.';
+
 CREATE OR REPLACE FUNCTION indelible.group_renew_lease(group_id bigint, token bigint)
 RETURNS boolean
 LANGUAGE plpgsql

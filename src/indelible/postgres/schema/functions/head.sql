@@ -79,6 +79,65 @@ $$;
 COMMENT ON FUNCTION indelible.head() IS
     'The settled position (high-water mark): no more events can appear at or below it. Read up to it in a later statement.';
 
+CREATE OR REPLACE FUNCTION indelible.events_since(after bigint, after_id uuid, upto bigint)
+RETURNS TABLE (
+    "position" bigint,
+    stream text,
+    version bigint,
+    id uuid,
+    type text,
+    data jsonb,
+    metadata jsonb,
+    tags text[],
+    channel text,
+    recorded_at timestamptz,
+    valid_at timestamptz
+)
+LANGUAGE plpgsql
+VOLATILE  -- its statements see what was committed since the statement that calls it began
+AS $$
+#variable_conflict use_column
+DECLARE
+    max_count constant bigint := 100;
+    max_bytes constant bigint := 64 * 1024;  -- compressed
+BEGIN
+    IF upto > after AND (
+        after_id IS NULL
+        OR EXISTS (
+            SELECT FROM indelible.recorded_events WHERE position = after AND id = after_id
+        )
+    ) THEN
+        RETURN QUERY
+        SELECT
+            position, stream, version, id, type, data, metadata, tags, channel, recorded_at,
+            valid_at
+        FROM (
+            SELECT
+                recorded.*,
+                count(*) OVER () AS total_count,
+                sum(
+                    coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(metadata), 0)
+                ) OVER () AS total_bytes
+            FROM (
+                SELECT
+                    position, stream, version, id, type, data, metadata, tags, channel,
+                    recorded_at, valid_at
+                FROM indelible.recorded_events
+                WHERE position > after
+                    AND position <= upto
+                ORDER BY position
+                LIMIT max_count + 1
+            ) AS recorded
+        ) AS counted
+        WHERE total_count <= max_count
+            AND total_bytes <= max_bytes
+        ORDER BY position;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION indelible.events_since(bigint, uuid, bigint) IS
+    'The events after a known event, up to the head: all of them, or none if they are many or large, or if this log does not have the known event. Call it after head_state().';
+
 CREATE OR REPLACE FUNCTION indelible.describe_transaction(pid integer)
 RETURNS text
 LANGUAGE sql
