@@ -7,7 +7,7 @@ cursor runs a statement once in a session, and prepares it. Afterwards it is sen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -69,28 +69,31 @@ def direct_call(calls: Calls, statement: Statement, cursor: Cursor) -> PQGen[Row
         cursor: the cursor whose converters read the rows.
 
     Returns:
-        The generator. None if a cursor must run the statement: it is not prepared (any more), or
-        the driver would begin a transaction before it.
+        The generator. None if a cursor must run the statement: it is not prepared (any more), the
+        driver would begin a transaction before it, or a parameter is not valid.
     """
     connection: Connection | AsyncConnection = cursor.connection
-    call = calls.get((statement.name, *_types(statement.parameters)))
+    parameters: Mapping[str, Any] = statement.parameters
+    call = calls.get((statement.name, *_types(parameters)))
     if call is None or not connection.autocommit or connection._pipeline is not None:
         return None
     name = connection._prepared._names.get(call.key)
-    return None if name is None else _run(connection, cursor, name, statement.parameters, call)
+    values = [
+        value.encode() if type(value) is str else None if value is None else b"%d" % value
+        for value in map(parameters.__getitem__, call.order)
+    ]
+    # A cursor refuses a NUL character. Here, the text would end at it.
+    if name is None or any(b"\0" in value for value in values if value):
+        return None
+    return _run(connection, cursor, name, values)
 
 
 def _run(
     connection: Connection | AsyncConnection,
     cursor: Cursor,
     name: bytes,
-    parameters: Mapping[str, Any],
-    call: Call,
+    values: Sequence[bytes | None],
 ) -> PQGen[Rows]:
-    values = [
-        value.encode() if type(value) is str else None if value is None else b"%d" % value
-        for value in map(parameters.__getitem__, call.order)
-    ]
     pgconn = connection.pgconn
     pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
     (result, *_) = yield from execute(pgconn)

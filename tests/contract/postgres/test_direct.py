@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from indelible import ANY, NO_STREAM, DuplicateEvent, NewEvent, WrongExpectedVersion
+from indelible.core.operation import AppendStatement
 from indelible.errors import DatabaseError
 from tests.conftest import Connect
 from tests.support.waiting import wait_until
@@ -75,6 +76,20 @@ def test_results_and_refusals_are_the_same_without_a_cursor(connect: Connect) ->
             store.append(name, event(), expected=7)
         assert conflict.value.conflicts[0].last_event_id == new.id
         assert [(e.id, e.recorded_at) for e in store.read(name)] == [(new.id, result.recorded_at)]
+
+
+@pytest.mark.parametrize("connect", ["sync"], indirect=True)
+def test_text_with_nul_is_refused_whole_without_a_cursor(connect: Connect) -> None:
+    """libpq would send it up to the NUL character."""
+    store = connect(pool_size=1)
+    refusals = []
+    for _ in range(2):
+        append = {"stream": "a-1\0b", "channel": None, "expected": -2, "events": "[]"}
+        with pytest.raises(DatabaseError, match="NUL") as refusal:
+            store._engine._execute(AppendStatement("streams.append", append))
+        refusals.append(str(refusal.value))
+        store.append("a-1", event(), expected=ANY)
+    assert refusals[0] == refusals[1]
 
 
 def test_an_error_of_the_server_is_translated_without_a_cursor(
