@@ -306,6 +306,25 @@ def test_a_window_with_too_many_channels_may_have_any(
     assert positions(store.read_all(Query(types="T0", channel="7"))) == []
 
 
+def test_a_window_has_its_first_and_its_last_position(
+    store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    leave_out(connection, schema, WINDOW - 1)
+    store.append("a-1", [event("Rare"), event("New")], expected=ANY)
+    leave_out(connection, schema, 40_000)
+    store.append("b-1", event(), expected=ANY)
+
+    for _ in ("without windows", "with windows"):
+        for event_type, position in (("Rare", WINDOW), ("New", WINDOW + 1)):
+            for backwards in (False, True):
+                found = store.read_all(Query(types=event_type), backwards=backwards)
+                assert positions(found) == [position]
+        write_windows(connection, schema)
+    assert connection.execute(
+        f"SELECT position, first_position FROM {schema}.log_window_contents ORDER BY position"
+    ).fetchall() == [(WINDOW, WINDOW), (2 * WINDOW, WINDOW + 1)]
+
+
 def test_positions_that_are_not_settled_are_not_in_a_window(
     sync_store: EventStore, connection: psycopg.Connection, schema: str, url: str
 ) -> None:
