@@ -20,6 +20,7 @@ from indelible.streams.head import HeadState
 from indelible.streams.log_windows import WINDOW, write_all_log_windows
 from indelible.streams.read_log import LogReading
 from indelible.streams.read_options import LogReadOptions
+from indelible.streams.recorded_time import RecordedTimeRange
 
 UPCASTERS = [Upcaster("Old", into="New"), Upcaster("Older", into="Old")]
 TYPES = ["Rare", "Common", "New", "Old", "Older"]
@@ -99,8 +100,9 @@ def counting(connection: psycopg.Connection, schema: str) -> Counting:
     return Counting(connection, schema)
 
 
-def reading(query: Query, **options: Any) -> LogReading:
-    return LogReading(Codec(), query, LogReadOptions(**options))
+def reading(query: Query, *, as_of: int | None = None, **options: Any) -> LogReading:
+    recorded_time = RecordedTimeRange(as_of)
+    return LogReading(Codec(), query, LogReadOptions(recorded_time=recorded_time, **options))
 
 
 steps = st.lists(
@@ -306,6 +308,25 @@ def test_a_window_with_too_many_channels_may_have_any(
     assert positions(store.read_all(Query(types="T0", channel="7"))) == []
 
 
+def test_a_window_has_its_first_and_its_last_position(
+    store: EventStore, connection: psycopg.Connection, schema: str
+) -> None:
+    leave_out(connection, schema, WINDOW - 1)
+    store.append("a-1", [event("Rare"), event("New")], expected=ANY)
+    leave_out(connection, schema, 40_000)
+    store.append("b-1", event(), expected=ANY)
+
+    for _ in ("without windows", "with windows"):
+        for event_type, position in (("Rare", WINDOW), ("New", WINDOW + 1)):
+            for backwards in (False, True):
+                found = store.read_all(Query(types=event_type), backwards=backwards)
+                assert positions(found) == [position]
+        write_windows(connection, schema)
+    assert connection.execute(
+        f"SELECT position, first_position FROM {schema}.log_window_contents ORDER BY position"
+    ).fetchall() == [(WINDOW, WINDOW), (2 * WINDOW, WINDOW + 1)]
+
+
 def test_positions_that_are_not_settled_are_not_in_a_window(
     sync_store: EventStore, connection: psycopg.Connection, schema: str, url: str
 ) -> None:
@@ -449,6 +470,30 @@ def test_a_new_epoch_drops_windows_of_positions_that_may_be_handed_out_again(
     assert positions(sync_store.read_all(Query(types="Absent"))) == [position]
     assert positions(sync_store.read_all(Query(types="Rare"))) == RARE[:2]
     assert sum(one.events for one in sync_store.types()) == 502
+
+
+def test_a_lookup_in_another_epoch_is_refused(
+    sync_store: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+    counting: Counting,
+    restore: Callable[[int], None],
+) -> None:
+    """The reader would skip all the rest, and never look at a page of the other log."""
+    long_log(sync_store, connection, schema)
+    write_windows(connection, schema)
+    halfway = reading(Query(types="Absent"), as_of=9_000_000)
+    counting(halfway.start())
+    assert counting(halfway.next_window()) == []
+    restore(5_000_000)
+    connection.execute(f"UPDATE {schema}.epochs SET timeline = timeline - 1")
+    connection.execute("RESET ALL")
+
+    with pytest.raises(psycopg.Error) as failure:
+        counting(halfway.next_page())
+
+    assert failure.value.sqlstate == "IND06"
+    assert counting.calls["matching_windows"] == 1
 
 
 def test_a_reader_that_goes_on_in_a_new_epoch_looks_up_windows_again(
