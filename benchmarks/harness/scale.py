@@ -15,6 +15,7 @@ class Scale:
         warm_up: whether each contender gets a turn before the first round.
         streams_stored: the number of streams of ten events to measure bytes on disk with.
         filtered: the number of events in the store to measure filters with.
+        slow_seconds: the seconds of appending one event per second.
         check_seconds: the seconds of writing in the correctness benchmark.
         check_patience: seconds without a new event that end the wait for the rest.
         growth: the numbers of events in the store to measure appends and loads with.
@@ -32,6 +33,7 @@ class Scale:
     followed: int
     latency_seconds: float
     latency_rate: float
+    slow_seconds: float
     workers: tuple[int, ...]
     streams_stored: int
     imported: int
@@ -54,6 +56,7 @@ FULL = Scale(
     followed=50_000,
     latency_seconds=5,
     latency_rate=1000,
+    slow_seconds=12,
     workers=(1, 2, 4),
     streams_stored=2_000,
     imported=200_000,
@@ -75,6 +78,7 @@ QUICK = Scale(
     followed=5_000,
     latency_seconds=0.5,
     latency_rate=500,
+    slow_seconds=2,
     workers=(1, 2),
     streams_stored=100,
     imported=5_000,

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from benchmarks.competitors.indelible import GROUP, INDELIBLE
+from benchmarks.harness import budgets
 from benchmarks.harness.bench import Bench, Field
 from benchmarks.harness.driver import Driver
 from benchmarks.harness.rounds import Contender, Sample
@@ -47,8 +48,17 @@ def run(bench: Bench) -> None:
                     indelible=amount(found.rate),
                     ratio=found.ratio_to(compared.results["subscription"]),
                     limit=f"a subscription: {amount(compared.results['subscription'].rate)}",
+                    budget=budgets.GROUP_OF_ONE if key == "1" else None,
+                    figure=found.rate,
                 )
             )
+    bench.rows_of(
+        compared,
+        "2",
+        work="two workers over one",
+        budgets={"1": budgets.GROUP_OF_TWO_OVER_ONE},
+        against=("1",),
+    )
 
 
 def _workers(

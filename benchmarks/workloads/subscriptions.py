@@ -15,9 +15,41 @@ from benchmarks.harness.table import Row, amount
 
 
 def run(bench: Bench) -> None:
-    """Measure the latency, then the speed of catching up."""
+    """Measure the latency, under load and after pauses, then the speed of catching up."""
     _latency(bench)
+    _latency_after_pauses(bench)
     _catching_up(bench)
+
+
+def _latency_after_pauses(bench: Bench) -> None:
+    """Measure an event per second, to which nothing that came just before has woken anybody."""
+    seconds = bench.scale.slow_seconds
+    with bench.field() as field:
+        compared = bench.compare(
+            "append → handler at 1 event/s",
+            "events/s",
+            {
+                "indelible": _late(bench, field, INDELIBLE, rate=1, seconds=seconds),
+                "eventsourcing": _late(
+                    bench, field, eventsourcing.DEFAULT, rate=1, seconds=seconds
+                ),
+                "notify": _late(bench, field, NOTIFY, rate=1, seconds=seconds),
+            },
+            rounds=2,
+        )
+    for percentile, budget in _LATENCIES:
+        for other in ("eventsourcing", "notify"):
+            _row(
+                bench,
+                compared.measured("indelible"),
+                compared.measured(other),
+                percentile,
+                budget,
+                rate=" at 1 event/s",
+            )
+
+
+_LATENCIES = ((50.0, budgets.LATENCY_P50), (99.0, budgets.LATENCY_P99))
 
 
 def _latency(bench: Bench) -> None:
@@ -38,13 +70,18 @@ def _latency(bench: Bench) -> None:
             seconds=bench.scale.latency_seconds,
         )
     for key in ("indelible", "group"):
-        for percentile, budget in ((50.0, budgets.LATENCY_P50), (99.0, budgets.LATENCY_P99)):
+        for percentile, budget in _LATENCIES:
             for other in ("eventsourcing", "message_db", "umadb", "notify"):
                 _row(bench, compared.measured(key), compared.measured(other), percentile, budget)
 
 
 def _row(
-    bench: Bench, ours: Result | None, theirs: Result | None, percentile: float, budget: Budget
+    bench: Bench,
+    ours: Result | None,
+    theirs: Result | None,
+    percentile: float,
+    budget: Budget,
+    rate: str = "",
 ) -> None:
     if ours is None or theirs is None:
         return
@@ -53,7 +90,7 @@ def _row(
     is_limit = theirs.kind == "limit"  # every run has this limit, so the budget is here
     bench.rows.append(
         Row(
-            work=f"append → handler, {ours.mode or 'subscription'}: p{percentile:g} (ms)",
+            work=f"append → handler{rate}, {ours.mode or 'subscription'}: p{percentile:g} (ms)",
             indelible=amount(mine),
             peer="" if is_limit else told,
             limit=told if is_limit else "",
@@ -64,7 +101,14 @@ def _row(
     )
 
 
-def _late(bench: Bench, field: Field, peer: Peer, **options: str) -> Contender | None:
+def _late(
+    bench: Bench,
+    field: Field,
+    peer: Peer,
+    rate: float | None = None,
+    seconds: float | None = None,
+    **options: str,
+) -> Contender | None:
     """Follow in one process, and append at the rate in another."""
     place = field.place_or_none(peer)
     if place is None:
@@ -72,9 +116,11 @@ def _late(bench: Bench, field: Field, peer: Peer, **options: str) -> Contender |
     reader = field.beside(peer, place, options)
     writer = field.beside(INDELIBLE if peer is GROUP else peer, place)
 
-    def measure(seconds: float) -> Sample:
+    def measure(turn: float) -> Sample:
         reader.ask("follow", at_end=True)
-        written = writer.ask("append_at_rate", rate=bench.scale.latency_rate, seconds=seconds)
+        written = writer.ask(
+            "append_at_rate", rate=rate or bench.scale.latency_rate, seconds=seconds or turn
+        )
         found = reader.sample("followed", events=written["events"], patience=10)
         if found.operations != written["events"]:
             raise AssertionError(f"{found.operations} of {written['events']} events came")
