@@ -27,6 +27,12 @@ def fill(connection: psycopg.Connection, schema: str, *, length: int) -> None:
     with connection.transaction():
         for table in ("events", "streams"):
             connection.execute(f"ALTER TABLE {schema}.{table} SET (autovacuum_enabled = off)")
+            # The tests use a store again and again; autovacuum may have analyzed it.
+            name = [f"{schema}.{table}"]
+            connection.execute("DELETE FROM pg_statistic WHERE starelid = %s::regclass", name)
+            connection.execute(
+                "UPDATE pg_class SET relpages = 0, reltuples = -1 WHERE oid = %s::regclass", name
+            )
         streams = (EVENTS - 20_000) // length
         connection.execute(
             f"INSERT INTO {schema}.streams (name, channel, version)"
