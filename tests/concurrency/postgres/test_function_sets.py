@@ -49,7 +49,7 @@ def library(folder: Path, number: int) -> Path:
     module.write_text(text)
     functions = package / "postgres" / "schema" / "functions"
     text, found = re.subn(
-        r"(FUNCTION indelible\.head\(\)(?s:.*?)BEGIN\n)",
+        r"(REPLACE FUNCTION indelible\.head\(\)(?s:.*?)BEGIN\n)",
         rf"\1    -- of set {number}\n",
         (functions / "head.sql").read_text(),
     )
