@@ -38,7 +38,7 @@ class EventStatement(Statement, frozen=True):
 
     Attributes:
         meanwhile: for a statement that is sent before its rows are needed: a step of the work to do
-            while the database answers. It takes less than a millisecond, raises no error, and
+            while the database answers. It takes a few milliseconds at most, raises no error, and
             returns whether there is more to do. The engine may call it any number of times, or
             decline the statement with `Declined`.
     """

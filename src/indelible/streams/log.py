@@ -34,5 +34,8 @@ class Log(Iterator[RecordedEvent[Data_co]], Generic[Data_co]):
         """
         return self._engine.run(self._reading.start())
 
+    def __iter__(self) -> Iterator[RecordedEvent[Data_co]]:
+        return self._events
+
     def __next__(self) -> RecordedEvent[Data_co]:
         return next(self._events)

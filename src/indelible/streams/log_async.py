@@ -46,5 +46,8 @@ class AsyncLog(AsyncIterator[RecordedEvent[Data_co]], Generic[Data_co]):
         yield from self._engine.run(self._reading.start()).__await__()
         return self
 
+    def __aiter__(self) -> AsyncIterator[RecordedEvent[Data_co]]:
+        return self._events
+
     async def __anext__(self) -> RecordedEvent[Data_co]:
         return await anext(self._events)
