@@ -78,8 +78,8 @@ SELECT indelible.group_enqueue(
 )
 
 -- name: fetch
--- One row per event of a worker's slices, in order of position: the event, its key and slice
--- (keys.key, owned.slice), and its valid time if that differs from its recorded time.
+-- One row per event of a worker's slices, in order of position: the event, its key, its slice, and
+-- its valid time if that differs from its recorded time.
 SELECT
     position, stream, version, id, type, data, metadata, tags, channel, recorded_at, valid_at, key,
     slice, due_at

@@ -34,20 +34,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class EventStatement(Statement, frozen=True):
-    """A statement that returns stored events, for `indelible.streams.rows.decode_rows`.
-
-    Attributes:
-        meanwhile: for a statement that is sent before its rows are needed: a step of the work to do
-            while the database answers. It takes a few milliseconds at most, raises no error, and
-            returns whether there is more to do. The engine may call it any number of times, or
-            decline the statement with `Declined`.
-    """
-
-    meanwhile: Callable[[], bool] | None = None
-
-
-class Declined(Exception):
-    """The engine runs no statement before its rows are needed."""
+    """A statement that returns stored events, for `indelible.streams.rows.decode_rows`."""
 
 
 class AppendStatement(Statement, frozen=True):
@@ -64,11 +51,6 @@ class AppendStatement(Statement, frozen=True):
     writes: Sequence[StreamWrite] = ()
     ordering_key: str | None = None
     survives_conflicts: bool = True
-
-
-def work_during(statement: Statement) -> Callable[[], bool] | None:
-    """Return the work to do while the database answers a statement, or None."""
-    return statement.meanwhile if isinstance(statement, EventStatement) else None
 
 
 Operation = Generator[Statement, Rows, T]

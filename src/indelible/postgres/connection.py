@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
+from selectors import DefaultSelector
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg.waiting import Wait
 
 from indelible.core.gc import gc_paused
 from indelible.core.operation import Rows, Statement
@@ -23,19 +27,21 @@ from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
 from .settings import Settings
 from .statements import statements
-from .wait_steps import WaitSteps
 
 T = TypeVar("T")
 
 _log = logging.getLogger("indelible")
 
+_NO_WORK = nullcontext()
 
-class PooledConnection(WaitSteps, psycopg.Connection[Any]):
-    """A connection of the pool, with one cursor for all its statements.
+
+class PooledConnection(psycopg.Connection[Any]):
+    """A connection of the pool, with the cursors for the statements of the store.
 
     Other work can run while it waits for the server, see `using_waits`.
     """
 
+    _step: Callable[[], bool] | None = None
     options: str | None = None
     """The options to start further sessions with; None behind a pooler, which accepts none."""
     is_lent = False
@@ -53,15 +59,51 @@ class PooledConnection(WaitSteps, psycopg.Connection[Any]):
         """The cursors for the statements of the store."""
         return Cursors(self)
 
+    def using_waits(self, step: Callable[[], bool] | None) -> AbstractContextManager[None]:
+        """Run steps of other work in the block while the connection waits for the server.
+
+        Args:
+            step: does a part of the work in less than a millisecond, and returns whether there is
+                more. None for no other work.
+        """
+        return _NO_WORK if step is None else self._using_waits(step)
+
+    @contextmanager
+    def _using_waits(self, step: Callable[[], bool]) -> Iterator[None]:
+        self._step = step
+        try:
+            yield
+        finally:
+            self._step = None
+
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait for the server; psycopg calls this for each exchange with it."""
-        gen = self.with_steps(gen)
+        if self._step is not None:
+            gen = _with_steps(gen, self.fileno(), self._step)
         if self._standby is None:
             return super().wait(gen, *args, **kwargs)
         self._standby.is_cut_short = False
         result = super().wait(gen, *args, **kwargs)
         self._standby.check()
         return result
+
+
+def _with_steps(gen: PQGen[T], socket: int, step: Callable[[], bool]) -> PQGen[T]:
+    try:
+        readiness = next(gen)
+        while True:
+            while step() and not _is_ready(socket, readiness):
+                pass
+            readiness = gen.send((yield readiness))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def _is_ready(socket: int, readiness: Wait) -> bool:
+    with DefaultSelector() as selector:
+        selector.register(socket, readiness)
+        return bool(selector.select(0))
 
 
 def open_connection(settings: Settings) -> PooledConnection:

@@ -20,13 +20,12 @@ from .forks import keep_from_children
 from .session import StandbyWait, check_url, connection_options, session_options, session_parameters
 from .settings import Settings
 from .statements import statements
-from .wait_steps import WaitSteps
 
 T = TypeVar("T")
 
 
-class AsyncPooledConnection(WaitSteps, psycopg.AsyncConnection[Any]):
-    """A connection of the async pool, with one cursor for all its statements."""
+class AsyncPooledConnection(psycopg.AsyncConnection[Any]):
+    """A connection of the async pool, with the cursors for the statements of the store."""
 
     options: str | None = None
     is_lent = False
@@ -40,7 +39,6 @@ class AsyncPooledConnection(WaitSteps, psycopg.AsyncConnection[Any]):
 
     async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait for the server; psycopg calls this for each exchange with it."""
-        gen = self.with_steps(gen)
         if self._standby is None:
             return await super().wait(gen, *args, **kwargs)
         self._standby.is_cut_short = False

@@ -18,7 +18,6 @@ from indelible.core.operation import (
     Statement,
     StatementHook,
     run,
-    work_during,
 )
 from indelible.errors import (
     ConnectionLost,
@@ -339,7 +338,7 @@ class PoolEngine:
                     ):
                         rows = self._append_with(self._on_append, connection, statement)
                     else:
-                        with connection.using_waits(meanwhile or work_during(statement)):
+                        with connection.using_waits(meanwhile):
                             rows = fetch(
                                 connection.cursors, statement, self._settings, self._prepares
                             )

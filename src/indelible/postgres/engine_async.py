@@ -18,7 +18,6 @@ from indelible.core.operation import (
     Statement,
     StatementHook,
     run_async,
-    work_during,
 )
 from indelible.errors import (
     ConnectionLost,
@@ -324,10 +323,9 @@ class AsyncPoolEngine:
                     ):
                         rows = await self._append_with(self._on_append, connection, statement)
                     else:
-                        with connection.using_waits(work_during(statement)):
-                            rows = await fetch_async(
-                                connection.cursors, statement, self._settings, self._prepares
-                            )
+                        rows = await fetch_async(
+                            connection.cursors, statement, self._settings, self._prepares
+                        )
                 if isinstance(statement, AppendStatement):
                     self._on_commit()
                 return rows

@@ -12,12 +12,10 @@ import psycopg
 from indelible.core.concurrency import run_blocking
 from indelible.core.operation import (
     AppendStatement,
-    Declined,
     Operation,
     Rows,
     Statement,
     run,
-    work_during,
 )
 from indelible.errors import LockTimeout
 
@@ -107,8 +105,6 @@ class BoundEngine:
 
     def _execute(self, statement: Statement) -> Rows:
         self._origin.check()
-        if work_during(statement) is not None:
-            raise Declined  # a failure would end the caller's transaction
         self.has_appended = self.has_appended or isinstance(statement, AppendStatement)
         is_own = isinstance(statement, AppendStatement) and commits_by_itself(self.connection)
         try:

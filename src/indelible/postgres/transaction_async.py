@@ -11,12 +11,10 @@ import psycopg
 from indelible.core.concurrency_async import run_blocking_async
 from indelible.core.operation import (
     AppendStatement,
-    Declined,
     Operation,
     Rows,
     Statement,
     run_async,
-    work_during,
 )
 from indelible.errors import LockTimeout
 
@@ -109,8 +107,6 @@ class AsyncBoundEngine:
 
     async def _execute(self, statement: Statement) -> Rows:
         self._origin.check()
-        if work_during(statement) is not None:
-            raise Declined  # a failure would end the caller's transaction
         self.has_appended = self.has_appended or isinstance(statement, AppendStatement)
         is_own = isinstance(statement, AppendStatement) and commits_by_itself(self.connection)
         try:

@@ -9,7 +9,7 @@ time, and merged.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from indelible.core.operation import EventStatement, Operation, Rows, Statement
@@ -20,7 +20,7 @@ from indelible.serialization.codec import Codec
 
 from .head import HeadState, check_same_log, epoch_parameters, log_bounds
 from .log_windows import MatchingWindows
-from .paging import Page, PagedAhead, PagedReading
+from .paging import Page, PagedReading
 from .query_parameters import current_query, filter_parameters, items_json
 from .read_options import LogReadOptions
 from .recorded_time import LAST_POSITION, index_recorded_times
@@ -123,10 +123,9 @@ class BoundedLogReading(PagedReading):
             self._state, position, self.anchor(position), self._after
         )
         self._has_moved = False
-        self._ahead = None  # it may be of the previous log
 
 
-class LogReading(BoundedLogReading, PagedAhead):
+class LogReading(BoundedLogReading):
     """A reading of the log in order of position; see `EventStore.read_all`.
 
     Args:
@@ -144,7 +143,7 @@ class LogReading(BoundedLogReading, PagedAhead):
         super().__init__(codec, query, options)
         self._follows = follows
         statement, self._filters = filter_parameters(self._stored_query)
-        self._statement_name = self._ordered(statement)
+        self._statement = self._ordered(statement)
         # A window bounds a page in addition to the limit. So no statement scans the whole log for a
         # few matching events. Nor does it sort the rest of the log while the planner has no
         # statistics for the table.
@@ -220,81 +219,43 @@ class LogReading(BoundedLogReading, PagedAhead):
         return self._after >= self._upto or self._pages.left == 0
 
     def _read_window(self) -> Operation[list[RecordedEvent]]:
-        bounds = self._after, self._upto
-        if self._ahead is None:
-            bounds = yield from self._next_bounds()
-            if bounds[0] == bounds[1]:  # no event matches up to there
-                if self._backwards:
-                    self._upto = bounds[0]
-                else:
-                    self._after = bounds[1]
-                return []
-        page, events = yield from self._next(bounds)
+        log = epoch_parameters(self._state, self.anchor(self._needed))
+        low, high = yield from self._bounds(log)
+        if low == high:  # no event matches up to there
+            if self._backwards:
+                self._upto = low
+            else:
+                self._after = high
+            return []
+        page = yield from self._fetch(
+            lambda limit: EventStatement(
+                self._statement,
+                {**self._filters, **log, "after": low, "upto": high, "limit": limit},
+                # The best plan depends on the limit and on the filters.
+                prepared=False,
+            )
+        )
+        events, rows = self._take(page), page.rows
         self._is_sparse = self._is_sparse or not page.is_full
         if self._backwards:
-            self._upto = self._reached(page)
+            self._upto = rows[-1][0] - 1 if page.is_full else low
         else:
-            self._after = self._reached(page)
-            if page.rows:
-                self._last = last_event(page.rows)
-        if not page.rows:
+            self._after = rows[-1][0] if page.is_full else high
+            if rows:
+                self._last = last_event(rows)
+        if not rows:
             self._window = min(self._window * 2, self._largest_window)
         return events
 
-    def _reached(self, page: Page) -> int:
-        """Return the position after which, or up to which, to read after a page."""
-        if page.is_full:
-            return int(page.rows[-1][0]) - self._backwards
-        return page.bounds[0] if self._backwards else page.bounds[1]
-
-    def _next_bounds(self) -> Operation[tuple[int, int]]:
+    def _bounds(self, log: Mapping[str, object]) -> Operation[tuple[int, int]]:
         """Return the positions to read next: after the first, up to the second."""
         if self._windows is not None and self._is_sparse:
-            log = epoch_parameters(self._state, self.anchor(self._needed))
             found = yield from self._windows.next_bounds(self._after, self._upto, log)
             if found is not None:
                 return found
-        return self._windowed(self._after, self._upto)
-
-    def _bounds_after(self, page: Page) -> tuple[int, int] | None:
-        after, upto = self._after, self._upto
         if self._backwards:
-            upto = self._reached(page)
-        else:
-            after = self._reached(page)
-        return self._windowed(after, upto) if after < upto else None
-
-    def _windowed(self, after: int, upto: int) -> tuple[int, int]:
-        if self._backwards:
-            return max(after, upto - self._window), upto
-        return after, min(upto, after + self._window)
-
-    def _statement(
-        self,
-        bounds: tuple[int, int],
-        limit: int,
-        after: Page | None = None,
-        meanwhile: Callable[[], bool] | None = None,
-    ) -> EventStatement:
-        # A reading that follows the log needs the events of a page that is not decoded yet, too.
-        anchor = (
-            last_event(after.rows)
-            if after is not None and self._follows
-            else self.anchor(self._needed)
-        )
-        return EventStatement(
-            self._statement_name,
-            {
-                **self._filters,
-                **epoch_parameters(self._state, anchor),
-                "after": bounds[0],
-                "upto": bounds[1],
-                "limit": limit,
-            },
-            # The best plan depends on the limit and on the filters.
-            prepared=False,
-            meanwhile=meanwhile,
-        )
+            return max(self._after, self._upto - self._window), self._upto
+        return self._after, min(self._upto, self._after + self._window)
 
 
 def last_event(rows: Rows) -> tuple[int, UUID]:

@@ -14,7 +14,7 @@ from indelible.postgres.binary import array as column_of
 from indelible.serialization.codec import Codec
 
 from .info import stream_info
-from .paging import Page, PagedAhead
+from .paging import Page, PagedReading
 from .query_parameters import stored_types, types_query
 from .read_options import StreamReadOptions
 from .recorded_time import LAST_POSITION
@@ -27,7 +27,7 @@ def stream_reading(codec: Codec, stream: str, options: StreamReadOptions) -> Str
     return kind(codec, stream, options)
 
 
-class StreamReading(PagedAhead):
+class StreamReading(PagedReading):
     """A reading of one stream in order of version; see `EventStore.read`."""
 
     version: int
@@ -36,7 +36,7 @@ class StreamReading(PagedAhead):
         super().__init__(codec, options)
         self._stream: str = validate_name("stream", stream)
         self._options = options
-        self._statement_name = self._ordered("streams.read_stream")
+        self._statement = self._ordered("streams.read_stream")
         self._lowest, self._highest = 0, LAST_POSITION
         self._must_exist = options.must_exist
         self._query = (
@@ -54,32 +54,18 @@ class StreamReading(PagedAhead):
 
     def next_window(self) -> Operation[list[RecordedEvent]]:
         """Read the next events; an empty list at the end, or if upcasters drop all of them."""
-        page, events = yield from self._next((self._lowest, self._highest))
+        page = yield from self._fetch(self._page_statement)
         if not page.rows and self._must_exist:
             yield from check_exists(self._stream)
         self._must_exist = False
+        events = self._take(page)
         self._is_done = not page.is_full
         if page.rows:
             self._advance(page.rows, events)
         return events
 
-    def _bounds_after(self, page: Page) -> tuple[int, int] | None:
-        if not page.is_full:
-            return None
-        version = page.rows[-1][2]
-        lowest, highest = (
-            (self._lowest, version - 1) if self._backwards else (version + 1, self._highest)
-        )
-        return (lowest, highest) if lowest <= highest else None
-
-    def _statement(
-        self,
-        bounds: tuple[int, int],
-        limit: int,
-        after: Page | None = None,
-        meanwhile: Callable[[], bool] | None = None,
-    ) -> EventStatement:
-        lowest, highest = bounds
+    def _page_statement(self, limit: int) -> EventStatement:
+        lowest, highest = self._lowest, self._highest
         # Versions have no gaps. So a planner that expects few events and sorts them sorts one page,
         # and not the rest of the stream for each page.
         if self._types is None and not self._backwards:
@@ -87,7 +73,7 @@ class StreamReading(PagedAhead):
         elif self._types is None and self.version >= 0:  # where it ends is known
             lowest = max(lowest, highest - limit + 1)
         return EventStatement(
-            self._statement_name,
+            self._statement,
             {
                 "stream": self._stream,
                 "from_version": lowest,
@@ -95,7 +81,6 @@ class StreamReading(PagedAhead):
                 "types": self._types,
                 "limit": limit,
             },
-            meanwhile=meanwhile,
         )
 
     def _advance(self, rows: Rows, events: list[RecordedEvent]) -> None:
@@ -118,7 +103,7 @@ class ValidTimeStreamReading(StreamReading):
 
     def __init__(self, codec: Codec, stream: str, options: StreamReadOptions) -> None:
         super().__init__(codec, stream, options)
-        self._statement_name = self._ordered("streams.read_stream_by_valid_time")
+        self._statement = self._ordered("streams.read_stream_by_valid_time")
         self._above, self._below = options.valid_time.above, options.valid_time.below
         self._order: array[int] | None = None
         """The versions after the first page."""
@@ -139,29 +124,15 @@ class ValidTimeStreamReading(StreamReading):
         )
         return events
 
-    def _fetch(
-        self,
-        bounds: tuple[int, int],
-        limit: int,
-        after: Page | None = None,
-        meanwhile: Callable[[], bool] | None = None,
-    ) -> Operation[Page]:
-        rows = yield self._statement(bounds, limit)
+    def _fetch(self, statement: Callable[[int], EventStatement]) -> Operation[Page]:
+        limit = self._pages.next_limit()
+        rows = yield statement(limit)  # the order of the versions tells how many follow
         return Page(rows, limit, is_full=len(rows) == limit)
 
-    def _bounds_after(self, page: Page) -> tuple[int, int] | None:
-        return None  # the order of the versions is not known before the first page
-
-    def _statement(
-        self,
-        bounds: tuple[int, int],
-        limit: int,
-        after: Page | None = None,
-        meanwhile: Callable[[], bool] | None = None,
-    ) -> EventStatement:
+    def _page_statement(self, limit: int) -> EventStatement:
         if self._order is None:
             return EventStatement(
-                self._statement_name, {**self._range(), "limit": limit}, prepared=False
+                self._statement, {**self._range(), "limit": limit}, prepared=False
             )
         versions = self._order[self._brought : self._brought + limit]
         self._brought += limit

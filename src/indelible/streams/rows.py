@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,8 +21,6 @@ from indelible.serialization.upcasting import UpcasterFailure
 
 _JSONB = b"\x01"
 """The version of the binary format of JSONB, with which each stored value begins."""
-_AT_ONCE = 1_000
-"""How many rows a step of `RowDecoding` decodes: a few milliseconds. Smaller steps cost more."""
 
 
 def decode_rows(
@@ -92,43 +89,6 @@ def decode_rows(
                 event_location(position, stream or name, version)
             ) from cause_of(error)
     return events
-
-
-class RowDecoding:
-    """Decodes rows step by step, while the engine waits for the next ones.
-
-    Args:
-        decode: turns rows into events.
-        rows: the rows.
-    """
-
-    def __init__(self, decode: Callable[[Rows], list[RecordedEvent]], rows: Rows) -> None:
-        self._decode = decode
-        self._rows = rows
-        self._events: list[RecordedEvent] = []
-        self._done = 0
-        self._problem: Exception | None = None
-
-    def step(self) -> bool:
-        """Decode some rows; return whether more are left. A failure is kept for `finish`."""
-        if self._problem is not None or self._done >= len(self._rows):
-            return False
-        try:
-            self._events += self._decode(self._rows[self._done : self._done + _AT_ONCE])
-        except Exception as problem:
-            self._problem = problem
-        self._done += _AT_ONCE
-        return True
-
-    def finish(self) -> list[RecordedEvent]:
-        """Decode the other rows, and return all events.
-
-        Raises:
-            UnknownEventType, DecodingFailed, UpcastingFailed: as `decode_rows` does.
-        """
-        if self._problem is not None:
-            raise self._problem
-        return self._events + self._decode(self._rows[self._done :])
 
 
 def json_of(stored: bytes) -> bytes:

@@ -332,7 +332,7 @@ def test_a_statement_whose_answer_is_lost_is_repeated_without_harm(
         else {
             "held": "SELECT first.key",
             "again": "extract(epoch FROM first.not_before",
-            "next": "keys.key, owned.slice",
+            "next": "group_fetch(",
         }[statement]
     )
     with Proxy(url) as proxy, EventStore.connect(proxy.url, schema=schema, pool_size=4) as store:
