@@ -111,6 +111,9 @@ class Pool(ConnectionPool[PooledConnection]):
         """Take back the connection of a loan, if it has one."""
         for connection in loan.held:
             if not self._closed and not _is_fit(connection):
+                # Not in a thread of the pool: a block of an interrupted thread may still be open,
+                # and use the connection when it ends.
+                connection.close()
                 self.run_task(_Return(self, loan))
                 break
             with suppress(IndexError):  # it was taken back before

@@ -52,14 +52,22 @@ class Standby:
         """Have all commits wait for a standby of that name; none for ''."""
         self._connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
         self._connection.execute("SELECT pg_reload_conf()")
-        wait_until(lambda: self._setting() == name)
+        # The checkpointer decides whether commits wait, and reads the setting in its own time.
+        if name:
+            wait_until(self._commit_waits)
 
-    def _setting(self) -> str:
-        # The processes that make others wait have the same setting as a new session.
+    def _commit_waits(self) -> bool:
+        commit = self._threads.submit(self._commit)
+        wait_until(lambda: self.waiting() or commit.done())
+        if commit.done():
+            return False
+        self.cancel()
+        commit.result()
+        return True
+
+    def _commit(self) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:
-            row = connection.execute("SHOW synchronous_standby_names").fetchone()
-        assert row is not None
-        return str(row[0])
+            connection.execute("SELECT pg_logical_emit_message(true, 'test', '')")
 
     def waiting(self) -> set[tuple[object, ...]]:
         """The commits that wait for it."""
