@@ -96,9 +96,12 @@ def _run(
 ) -> PQGen[Rows]:
     pgconn = connection.pgconn
     pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
-    (result, *_) = yield from execute(pgconn)
-    if result.status != ExecStatus.TUPLES_OK:
-        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+    results = yield from execute(pgconn)
+    # The server sends the rows before it commits: an error of the commit is a second result.
+    for result in results:
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.errors.error_from_result(result, encoding="utf-8")
+    result = results[0]
     transformer = cursor._tx
     transformer.set_pgresult(result)
     with gc_paused():

@@ -175,15 +175,18 @@ def test_lists_are_stored_whole_or_not_at_all_under_conflicts(sync_store: EventS
 def test_what_was_acknowledged_is_stored_once_though_backends_are_killed(
     sync_store: EventStore, url: str
 ) -> None:
-    stopped = Event()
+    stopped, acknowledged = Event(), Event()
 
     def kill() -> None:
         with psycopg.connect(url, autocommit=True, application_name="killer") as connection:
             while not stopped.wait(0.03):
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE application_name = 'indelible' ORDER BY random() LIMIT 1"
-                )
+                # A slow machine could kill each connection before it is ready.
+                if acknowledged.is_set():
+                    acknowledged.clear()
+                    connection.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name = 'indelible' ORDER BY random() LIMIT 1"
+                    )
 
     killer = Thread(target=kill)
     killer.start()
@@ -192,6 +195,7 @@ def test_what_was_acknowledged_is_stored_once_though_backends_are_killed(
         versions = []
         for round_ in range(60):
             result = sync_store.append(f"a-{number}", event(round_), expected=round_ - 1)
+            acknowledged.set()
             versions.append(result.version)
         return versions
 

@@ -54,6 +54,32 @@ def test_only_the_first_append_of_a_session_uses_a_cursor(
     assert [e.data["number"] for e in store.read("a-1")] == [0, 1, 2]
 
 
+def test_an_append_whose_commit_fails_is_no_success_without_a_cursor(
+    connect: Connect, url: str, schema: str, by_cursor: list[str]
+) -> None:
+    """The server sends the rows of a statement before it commits."""
+    store = connect(pool_size=1)
+    for number in range(2):
+        store.append("a-1", event(number), expected=number - 1)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SET search_path = {schema}")
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE 'not today'; END$$"
+        )
+        connection.execute(
+            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON events"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    by_cursor.clear()
+
+    with pytest.raises(DatabaseError, match="not today"):
+        store.append("a-1", event(2), expected=1)
+
+    assert not appends(by_cursor)
+    assert [e.data["number"] for e in store.read("a-1")] == [0, 1]
+
+
 def test_results_and_refusals_are_the_same_without_a_cursor(connect: Connect) -> None:
     store = connect(pool_size=1)
     names = ["a-1", "ä-ñ'\"\\🙂", "a-2"]
