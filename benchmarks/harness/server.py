@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -81,20 +81,49 @@ class Server:
             connection.execute(statement)
 
 
+def production_settings() -> dict[str, str]:
+    """Return the settings that the documentation of PostgreSQL advises for a server of its own."""
+    megabytes = _memory() // 2**20
+    return {
+        "shared_buffers": f"{megabytes // 4}MB",
+        "effective_cache_size": f"{megabytes * 3 // 4}MB",
+        "max_wal_size": "16GB",
+        "checkpoint_timeout": "15min",
+    }
+
+
 @contextmanager
-def start() -> Iterator[Server]:
-    """Start the embedded PostgreSQL with its defaults; stop it and remove its folder at the end."""
+def start(settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Start the embedded PostgreSQL; stop it and remove its folder at the end.
+
+    Args:
+        settings: the settings that differ from the defaults.
+    """
     folder = Path(tempfile.mkdtemp(prefix="indelible-benchmarks-"))
     folder.chmod(0o755)  # for root the server runs as another account
     try:
-        claim = embedded.start(folder / "server")
-        try:
-            yield Server(claim.url, folder)
-        finally:
-            claim.close()
-            _wait_until_stopped(folder / "server")
+        if settings:
+            with _run_in(folder / "server") as url, psycopg.connect(url, autocommit=True) as first:
+                for name, value in settings.items():
+                    first.execute(
+                        sql.SQL("ALTER SYSTEM SET {} = {}").format(
+                            sql.Identifier(name), sql.Literal(value)
+                        )
+                    )
+        with _run_in(folder / "server") as url:
+            yield Server(url, folder)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _run_in(folder: Path) -> Iterator[str]:
+    claim = embedded.start(folder)
+    try:
+        yield claim.url
+    finally:
+        claim.close()
+        _wait_until_stopped(folder)
 
 
 def _wait_until_stopped(folder: Path) -> None:
@@ -120,11 +149,10 @@ def program(name: str) -> str:
 
 def machine() -> dict[str, str]:
     """Return a description of the machine."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
-        "memory": f"{memory / 2**30:.0f} GiB",
+        "memory": f"{_memory() / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "commit": _commit(),
@@ -140,6 +168,10 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _processor() -> str:

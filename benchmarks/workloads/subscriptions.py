@@ -35,7 +35,7 @@ def _latency_after_pauses(bench: Bench) -> None:
                 ),
                 "notify": _late(bench, field, NOTIFY, rate=1, seconds=seconds),
             },
-            rounds=2,
+            rounds=3,
         )
     for percentile, budget in _LATENCIES:
         for other in ("eventsourcing", "notify"):
