@@ -31,6 +31,7 @@ IndelibleError
 │   ├── SchemaMissing             the schema has no store
 │   ├── SchemaOutdated            the store was made by an older library
 │   └── SchemaTooNew              the store was made by a newer library
+├── TokenNotFound                 the token does not exist
 ├── TransactionConflict           the database rolled back the transaction; it can be retried
 ├── UnsupportedIsolationLevel     the transaction's snapshot may be older than the head
 ├── PermissionDenied              the database role lacks a privilege
@@ -674,6 +675,23 @@ class StreamNotClosed(IndelibleError):
         super().__init__(
             f"stream {stream!r} cannot be archived because it is open; close it first:"
             f" indelible streams close {stream} --expected VERSION"
+        )
+
+
+class TokenNotFound(IndelibleError):
+    """The token does not exist.
+
+    What to do: Look up its id with `tokens()`, or `indelible tokens list`.
+
+    Attributes:
+        id: the id that was asked for.
+    """
+
+    def __init__(self, token_id: str) -> None:
+        self.id = token_id
+        super().__init__(
+            f"there is no token {token_id!r}: look up its id (indelible tokens list), which is the"
+            " part between the underscores"
         )
 
 

@@ -21,6 +21,7 @@ from indelible.errors import (
     ProjectionNotFound,
     SchemaError,
     StreamNotClosed,
+    TokenNotFound,
     WaitTimeout,
 )
 
@@ -36,6 +37,7 @@ from . import (
     run,
     store,
     streams,
+    tokens,
     types,
 )
 from .output import ReaderGone, fail
@@ -59,6 +61,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(types.app, name="types")
 app.add_typer(groups.app, name="groups")
 app.add_typer(projections.app, name="projections")
+app.add_typer(tokens.app, name="tokens")
 
 
 def _show_version(wanted: bool) -> None:
@@ -161,6 +164,7 @@ def exit_code(error: IndelibleError) -> int:
             | GroupExists()
             | GroupNotFound()
             | ProjectionNotFound()
+            | TokenNotFound()
             | WaitTimeout()
         ):
             return 1

@@ -82,6 +82,20 @@ def past(text: str, option: str) -> datetime:
     return _told(option, text, found)
 
 
+def span(text: str, option: str) -> timedelta:
+    """Read a length of time: `90d`, `12 hours`, `2 weeks`.
+
+    Raises:
+        InvalidInput: it is no length of time, or is zero.
+    """
+    now = datetime.now(UTC)
+    words = text.strip().lower()
+    end = _moved(now, words, 1) if re.fullmatch(_SPAN, words) else None
+    if end is None or end <= now:
+        raise InvalidInput(f"{option} must be a time such as 90d or 12 hours, not {text!r}")
+    return end - now
+
+
 def place(text: str, option: str) -> int | datetime:
     """Read a place in the log: a position, or a moment that has been.
 

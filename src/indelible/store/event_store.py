@@ -17,6 +17,7 @@ from indelible.projections.projection import Projection
 from indelible.serialization.event_classes import EventClasses, Unknown
 from indelible.subscriptions.head_watcher import Wakeup
 
+from .access import AccessMethods
 from .bulk_import import ImportMethods
 from .connect import MAX_EVENT_BYTES, prepare
 from .groups import GroupMethods
@@ -26,6 +27,7 @@ from .transaction_store import CommonMethods, TransactionStore
 
 
 class EventStore(
+    AccessMethods,
     ImportMethods,
     ProjectionMethods,
     SubscriptionMethods,

@@ -16,6 +16,7 @@ from indelible.projections.projection import Projection
 from indelible.serialization.event_classes import EventClasses, Unknown
 from indelible.subscriptions.head_watcher import Wakeup
 
+from .access_async import AsyncAccessMethods
 from .bulk_import_async import AsyncImportMethods
 from .connect import MAX_EVENT_BYTES, prepare
 from .groups_async import AsyncGroupMethods
@@ -25,6 +26,7 @@ from .transaction_store_async import AsyncCommonMethods, AsyncTransactionStore
 
 
 class AsyncEventStore(
+    AsyncAccessMethods,
     AsyncImportMethods,
     AsyncProjectionMethods,
     AsyncSubscriptionMethods,

@@ -77,8 +77,13 @@ BEGIN
         maintainer
     );
     EXECUTE format(
-        'GRANT EXECUTE ON FUNCTION indelible.archive_stream, indelible.erase_stream TO %I',
+        'GRANT EXECUTE ON FUNCTION indelible.archive_stream, indelible.erase_stream,'
+        ' indelible.create_token, indelible.list_tokens, indelible.revoke_token TO %I',
         maintainer
+    );
+    -- A server checks the tokens of those who ask it.
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION indelible.find_token, indelible.note_token_use TO %I', writer
     );
 END
 $do$

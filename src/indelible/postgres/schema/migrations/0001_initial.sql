@@ -681,3 +681,31 @@ COMMENT ON COLUMN indelible.projection_workers.projections IS
     'The builds that it has the code for: projections.id.';
 COMMENT ON COLUMN indelible.projection_workers.expires_at IS
     'When its lease expires.';
+
+
+-- Access ------------------------------------------------------------------------------------------
+
+CREATE TABLE indelible.tokens (
+    id text COLLATE "C" NOT NULL,
+    name indelible.name NOT NULL,
+    hash bytea NOT NULL,
+    grants jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_by text NOT NULL,
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    last_used_at timestamptz,
+    CONSTRAINT tokens_pkey PRIMARY KEY (id)
+);
+COMMENT ON TABLE indelible.tokens IS 'The tokens with which programs use the store through a server.';
+COMMENT ON COLUMN indelible.tokens.id IS 'The part of the token that names it.';
+COMMENT ON COLUMN indelible.tokens.name IS 'Who or what has it.';
+COMMENT ON COLUMN indelible.tokens.hash IS 'SHA-256 of its secret, which has 256 random bits.';
+COMMENT ON COLUMN indelible.tokens.grants IS
+    'What it allows: a list of verbs, each list with a channel and a prefix of streams, or null for all.';
+COMMENT ON COLUMN indelible.tokens.created_at IS 'When it was created.';
+COMMENT ON COLUMN indelible.tokens.created_by IS 'The database role that created it.';
+COMMENT ON COLUMN indelible.tokens.expires_at IS 'When it expires; null for never.';
+COMMENT ON COLUMN indelible.tokens.revoked_at IS 'When it was revoked; null if it was not.';
+COMMENT ON COLUMN indelible.tokens.last_used_at IS
+    'When a server last accepted it, to the minute; null for never.';
