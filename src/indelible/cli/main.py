@@ -35,6 +35,7 @@ from . import (
     projections,
     read,
     run,
+    serve,
     store,
     streams,
     tokens,
@@ -54,6 +55,7 @@ app.command("append")(append.append)
 app.command("read")(read.read)
 app.command("log")(read.log)
 app.command("run")(run.run)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.add_typer(store.app, name="store")
 app.add_typer(streams.app, name="streams")

@@ -64,7 +64,7 @@ def run(
     On SIGTERM or Ctrl-C, start no new events, finish those in progress and release the rest. On
     a second signal, end immediately.
     """
-    _log_to_stderr(log_format, log_level)
+    log_to_stderr(log_format, log_level)
     found = find_application(application)
     if concurrency is not None:
         if concurrency < 1:
@@ -113,7 +113,12 @@ def _stop(number: int, stop: Callable[[], None]) -> None:
     stop()
 
 
-def _log_to_stderr(log_format: LogFormat, level: str) -> None:
+def log_to_stderr(log_format: LogFormat, level: str) -> None:
+    """Log to standard error.
+
+    Raises:
+        InvalidInput: the level is not one of the known ones.
+    """
     numeric = logging.getLevelNamesMapping().get(level.upper())
     if numeric is None:
         raise InvalidInput(f"--log-level must be DEBUG, INFO, WARNING or ERROR, not {level!r}")

@@ -1,0 +1,107 @@
+"""Parameters of requests that several routes share, and the rights that they need."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from indelible import Checkpoint, InvalidInput, Query
+from indelible.access import Principal, Verb
+from indelible.core.timestamps import AsOf
+
+from .problems import forbidden
+
+_POSITION = re.compile(r"[0-9]{1,19}")
+
+Moment = Annotated[
+    str, msgspec.Meta(description="A time in ISO 8601 with a time zone: 2026-11-27T08:00:00Z.")
+]
+AsOfText = Annotated[
+    str,
+    msgspec.Meta(description="What was known then: a time, a position or a checkpoint."),
+]
+
+
+def moment(name: str, text: str | None) -> datetime | None:
+    """Return a time of a request.
+
+    Raises:
+        InvalidInput: it is no time, or has no time zone.
+    """
+    if text is None:
+        return None
+    try:
+        # A plus sign in a query string means a space.
+        found = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise InvalidInput(
+            f"{name} must be a time in ISO 8601 with a time zone (2026-11-27T08:00:00Z), not"
+            f" {text!r}"
+        )
+    return found
+
+
+def as_of(text: str | None) -> AsOf | None:
+    """Return the moment of `as_of`: a position, a checkpoint or a time.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if text is None:
+        return None
+    if _POSITION.fullmatch(text):
+        return int(text)
+    if "@" in text:
+        return Checkpoint.parse(text)
+    return moment("as_of", text)
+
+
+class Filter(msgspec.Struct, kw_only=True):
+    """The parameters that select events: an event must satisfy all of them."""
+
+    types: Annotated[list[str], msgspec.Meta(description="It has one of these types.")] = (
+        msgspec.field(default_factory=list, name="type")
+    )
+    tags: Annotated[list[str], msgspec.Meta(description="It has all of these tags.")] = (
+        msgspec.field(default_factory=list, name="tag")
+    )
+    channel: Annotated[str, msgspec.Meta(description="It is of this channel.")] | None = None
+    stream: Annotated[str, msgspec.Meta(description="It is in this stream.")] | None = None
+    stream_prefix: (
+        Annotated[str, msgspec.Meta(description="The name of its stream starts so.")] | None
+    ) = None
+
+    def query(self, principal: Principal) -> Query:
+        """Return the query, narrowed to what a principal may read.
+
+        Raises:
+            Problem: the principal may read none of these events.
+        """
+        narrowed = principal.narrow(
+            Verb.READ,
+            Query(
+                types=self.types,
+                tags=self.tags,
+                channel=self.channel,
+                stream=self.stream,
+                stream_prefix=self.stream_prefix,
+            ),
+        )
+        if narrowed is None:
+            raise forbidden(f"{principal.name} may not read any of these events")
+        return narrowed
+
+
+def require(principal: Principal, verb: Verb) -> None:
+    """Check that a principal may do something with all streams.
+
+    Raises:
+        Problem: it may not.
+    """
+    if not principal.may_everywhere(verb):
+        raise forbidden(f"{principal.name} may not {verb} everywhere: it needs a token that may")

@@ -1,0 +1,140 @@
+"""Errors as problem details (RFC 9457), with the facts as members."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from indelible import errors
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_SECONDS = 1
+_log = logging.getLogger("indelible.server")
+
+
+class Problem(Exception):
+    """A request that is refused.
+
+    Args:
+        status: the HTTP status.
+        kind: the last part of its type, such as `wrong-expected-version`.
+        detail: what failed, why, and what to do.
+        **facts: further members.
+    """
+
+    def __init__(self, status: int, kind: str, detail: str, **facts: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.facts = facts
+        self.headers: dict[str, str] = {}
+
+    def body(self) -> bytes:
+        """Return the problem as JSON."""
+        return msgspec.json.encode(
+            {
+                "type": f"urn:indelible:{self.kind}",
+                "title": self.kind.replace("-", " "),
+                "status": self.status,
+                "detail": self.detail,
+                **self.facts,
+            }
+        )
+
+
+def forbidden(detail: str) -> Problem:
+    """Return the problem of a principal that lacks a right."""
+    return Problem(403, "forbidden", detail)
+
+
+_STATUS: tuple[tuple[type[errors.IndelibleError], int, str], ...] = (
+    (errors.EventTooLarge, 413, "event-too-large"),
+    (errors.AppendConditionFailed, 409, "append-condition-failed"),
+    (errors.ChannelMismatch, 409, "channel-mismatch"),
+    (errors.DuplicateEvent, 409, "duplicate-event"),
+    (errors.StreamClosed, 409, "stream-closed"),
+    (errors.StreamNotClosed, 409, "stream-not-closed"),
+    (errors.StreamNotFound, 404, "stream-not-found"),
+    (errors.GroupNotFound, 404, "group-not-found"),
+    (errors.ProjectionNotFound, 404, "projection-not-found"),
+    (errors.EpochMismatch, 410, "log-was-restored"),
+    (errors.InvalidInput, 422, "invalid-input"),
+)
+_TRANSIENT = (
+    errors.DatabaseUnreachable,
+    errors.ConnectionLost,
+    errors.ServerBusy,
+    errors.TransactionConflict,
+    errors.StoreClosed,
+)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return the problem that tells about an error, without what the database said."""
+    match error:
+        case Problem():
+            return error
+        case errors.WrongExpectedVersion():
+            return _wrong_version(error)
+        case errors.ConnectionLost():
+            return _unavailable(
+                "the connection to the database was lost, and it is not known whether the events"
+                " were stored: send the request again with the same event ids, which stores no"
+                " event twice"
+            )
+        case _ if isinstance(error, _TRANSIENT):
+            return _unavailable("the database cannot be used now: send the request again")
+    for kind, status, name in _STATUS:
+        if isinstance(error, kind):
+            return Problem(status, name, str(error))
+    _log.exception("a request failed", exc_info=error)
+    return Problem(
+        500, "internal-error", "the request failed for a reason that the server's log has"
+    )
+
+
+def respond(error: Exception) -> Response:
+    """Answer a request whose handler raised an error."""
+    problem = problem_of(error)
+    return Response(problem.body(), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def _unavailable(detail: str) -> Problem:
+    problem = Problem(503, "unavailable", detail)
+    problem.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return problem
+
+
+def _wrong_version(error: errors.WrongExpectedVersion) -> Problem:
+    conflicts = [
+        {
+            "stream": conflict.stream,
+            "expected": version_text(conflict.expected),
+            "actual": str(conflict.actual),
+            "last_event_id": conflict.last_event_id,
+            "last_recorded_at": conflict.last_recorded_at,
+        }
+        for conflict in error.conflicts
+    ]
+    first: Mapping[str, Any] = conflicts[0]
+    return Problem(
+        409,
+        "wrong-expected-version",
+        str(error),
+        expected=first["expected"],
+        actual=first["actual"],
+        conflicts=conflicts,
+    )
+
+
+def version_text(version: int | Enum) -> str:
+    """Return an expected version as the API writes it."""
+    if isinstance(version, Enum):
+        return version.name.lower().replace("_", "-")
+    return str(version)

@@ -1,0 +1,178 @@
+"""Routes: functions with the types of their query, body and answer, which OpenAPI describes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from indelible import AsyncEventStore, InvalidInput
+from indelible.access import Principal
+
+from .problems import Problem, respond
+from .settings import ServerSettings
+
+Q = TypeVar("Q")
+B = TypeVar("B")
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+EVENT_STREAM = "text/event-stream"
+_AT = re.compile(r"(?P<fault>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
+_encode = msgspec.json.Encoder().encode
+
+
+class NoQuery(msgspec.Struct):
+    """The query of a route without parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Q, B]):
+    """One request for a route.
+
+    Attributes:
+        store: the store.
+        settings: the settings of the server.
+        principal: who sent it.
+        path: the parts of the path that have names.
+        query: the parameters.
+        body: the body; None for a route without one.
+        request: the request itself.
+    """
+
+    store: AsyncEventStore
+    settings: ServerSettings
+    principal: Principal
+    path: Mapping[str, str]
+    query: Q
+    body: B
+    request: Request
+
+    def header(self, name: str) -> str | None:
+        """Return a header."""
+        return self.request.headers.get(name)
+
+    def accepts(self, media_type: str) -> bool:
+        """Return whether the client asks for a media type."""
+        return media_type in (self.header("accept") or "")
+
+
+Handler = Callable[[Call[Any, Any]], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route.
+
+    Attributes:
+        method: the HTTP method.
+        path: the path, with names in braces.
+        handler: answers a call. Its docstring describes the route.
+        tag: the group of routes that it belongs to.
+        query: the type of its parameters.
+        body: the type of its body; None for none.
+        answer: the type of its answer; None for no JSON.
+        status: the usual status of the answer.
+        media_types: further media types of the answer.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    query: type = NoQuery
+    body: Any = None
+    answer: Any = None
+    status: int = 200
+    media_types: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def _body_decoder(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self.body)
+
+    def endpoint(self) -> StarletteRoute:
+        """Return the route for the framework."""
+        return StarletteRoute(self.path, self._serve, methods=[self.method], name=self.name)
+
+    @property
+    def name(self) -> str:
+        """The name of the operation."""
+        return self.handler.__name__
+
+    async def _serve(self, request: Request) -> Response:
+        try:
+            state = request.app.state
+            call = Call(
+                state.store,
+                state.settings,
+                request.scope["principal"],
+                {name: _unquoted(value) for name, value in request.path_params.items()},
+                _query(request, self.query),
+                None if self.body is None else await self._decoded(request),
+                request,
+            )
+            return await self.handler(call)
+        except Exception as error:
+            return respond(error)
+
+    async def _decoded(self, request: Request) -> Any:
+        body = await request.body()
+        try:
+            return self._body_decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise _invalid(str(error)) from error
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise Problem(400, "malformed-json", f"the body is not valid JSON: {error}") from error
+
+
+def route(method: str, path: str, tag: str, **options: Any) -> Callable[[Handler], Route]:
+    """Make a route of a function; see `Route`."""
+    return lambda handler: Route(method, path, handler, tag, **options)
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with a value as JSON."""
+    return Response(_encode(value), status, headers, JSON)
+
+
+def _unquoted(escaped: str) -> str:
+    try:
+        return unquote(escaped, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"the path contains a name that is not UTF-8: {escaped!r}") from None
+
+
+def _query(request: Request, kind: type) -> Any:
+    fields = {each.encode_name: each for each in msgspec.structs.fields(kind)}
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        known = fields.get(name)
+        if known is None:
+            names = ", ".join(fields) or "none"
+            raise Problem(422, "invalid-input", f"{name} is no parameter here: {names}", field=name)
+        if known.default_factory is list:
+            given.setdefault(name, []).append(value)
+        elif name in given:
+            raise Problem(422, "invalid-input", f"{name} must be given once only", field=name)
+        else:
+            given[name] = value
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+
+
+def _invalid(text: str) -> Problem:
+    found = _AT.fullmatch(text)
+    if found is None:
+        return Problem(422, "invalid-input", text, field="")
+    name = found["field"]
+    return Problem(422, "invalid-input", f"{name}: {found['fault']}", field=name)
