@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urljoin
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -137,7 +138,8 @@ def test_a_client_of_a_log_that_was_restored_is_told(
     store.renew_epoch()
     fill(store, 1, "b-1")
 
-    answer = client.get("/events/subscribe", headers={"Last-Event-ID": last[:-1] + "0"})
+    lost = f"{last.partition('#')[0]}#{uuid4()}"
+    answer = client.get("/events/subscribe", headers={"Last-Event-ID": lost})
 
     assert answer.status_code == 410, answer.text
     assert answer.json()["type"] == "urn:indelible:log-was-restored"

@@ -312,7 +312,7 @@ def test_an_erased_event_says_so(client: httpx.Client, store: EventStore) -> Non
 
 
 def test_several_streams_at_once_or_none(client: httpx.Client, store: EventStore) -> None:
-    appends = [
+    appends: list[dict[str, Any]] = [
         {"stream": "a-1", "expected": "no-stream", "events": [{"type": "A"}]},
         {"stream": "b-1", "expected": "no-stream", "events": [{"type": "B"}, {"type": "B"}]},
     ]
