@@ -203,7 +203,11 @@ def fetch(cursors: Cursors, statement: Statement, settings: Settings, prepares: 
     """Run a statement, and return its rows."""
     cursor = cursors.of(statement)
     connection, is_prepared = cursor.connection, prepare(statement, prepares)
-    calls = connection.calls if isinstance(connection, PooledConnection) and is_prepared else None
+    calls = (
+        connection.calls
+        if is_prepared and isinstance(connection, PooledConnection) and not connection.is_lent
+        else None
+    )
     if calls is not None and (call := direct_call(calls, statement, cursor)):
         with connection.lock:
             return connection.wait(call)

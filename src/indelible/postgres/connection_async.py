@@ -137,7 +137,9 @@ async def fetch_async(
     cursor = cursors.of(statement)
     connection, is_prepared = cursor.connection, prepare(statement, prepares)
     calls = (
-        connection.calls if isinstance(connection, AsyncPooledConnection) and is_prepared else None
+        connection.calls
+        if is_prepared and isinstance(connection, AsyncPooledConnection) and not connection.is_lent
+        else None
     )
     if calls is not None and (call := direct_call(calls, statement, cursor)):
         async with connection.lock:

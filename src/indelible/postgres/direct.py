@@ -3,6 +3,9 @@
 A cursor parses the text of a statement, looks for converters of its parameters and sets up its
 attributes each time. That takes as much processor time as the rest of a short statement. Here, a
 cursor runs a statement once in a session, and prepares it. Afterwards it is sent by its name.
+
+A cursor runs all statements on a connection that is lent to the caller. The caller may have changed
+the encoding of the session, or may use the connection for a store in another schema.
 """
 
 from __future__ import annotations
