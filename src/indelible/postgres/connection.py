@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.waiting import Wait
 
-from indelible.core.gc import gc_paused
+from indelible.core.gc import without_gc
 from indelible.core.operation import Rows, Statement
 from indelible.errors import IndelibleError, LockTimeout
 from indelible.events import HeadHolder
@@ -216,5 +216,4 @@ def fetch(cursors: Cursors, statement: Statement, settings: Settings, prepares: 
         cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
         if calls is not None:
             note_call(calls, statement, text, cursor)
-        with gc_paused():
-            return cursor.fetchall()
+        return without_gc(cursor.fetchall)

@@ -11,6 +11,7 @@ the encoding of the session, or may use the connection for a store in another sc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -20,7 +21,7 @@ from psycopg.adapt import Transformer
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format
 
-from indelible.core.gc import gc_paused
+from indelible.core.gc import without_gc
 from indelible.core.operation import Rows, Statement
 
 from .adapters import AsyncConnection, Connection, adapt_parameters
@@ -107,8 +108,7 @@ def _run(
     result = results[0]
     transformer = cursor._tx
     transformer.set_pgresult(result)
-    with gc_paused():
-        return transformer.load_rows(0, result.ntuples, tuple)
+    return without_gc(partial(transformer.load_rows, 0, result.ntuples, tuple))
 
 
 def _types(parameters: Mapping[str, object]) -> tuple[type, ...]:
