@@ -999,7 +999,7 @@ def test_a_retry_comes_before_other_events_of_its_slice(
     assert turn(waiting=0) == [1]
     say("retry")
     assert turn(waiting=0) == [2]
-    connection.execute("UPDATE group_events SET not_before = '-infinity'")
+    connection.execute("UPDATE group_events SET not_before = clock_timestamp()")
     wait_until(lambda: turn(waiting=0) == [2] and worker._dispatcher.late_slices)
     say("finished")
     assert turn(waiting=0) == []  # the next is the retry, as soon as a handler waits
