@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from threading import Lock
 from typing import Any, Final, cast
 
 import psycopg
@@ -125,11 +124,9 @@ class Cursors:
         values: the cursor for most statements: JSON as bytes, timestamps in UTC.
         events: the cursor for an `EventStatement`. It leaves ids, timestamps and JSON in the binary
             format of the database. `decode_rows` converts them together, in half the time.
-        lock: held from a statement until its rows are read: threads may share a transaction.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.lock = Lock()
         self.values = psycopg.Cursor(connection, row_factory=tuple_row)
         self.events = psycopg.Cursor(connection, row_factory=tuple_row)
         _adapt(self.values, _VALUES)

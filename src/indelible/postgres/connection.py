@@ -201,19 +201,19 @@ def _watch_standby(connection: PooledConnection) -> None:
 
 def fetch(cursors: Cursors, statement: Statement, settings: Settings, prepares: object) -> Rows:
     """Run a statement, and return its rows."""
-    with cursors.lock:
-        cursor = cursors.of(statement)
-        connection, is_prepared = cursor.connection, prepare(statement, prepares)
-        calls = (
-            connection.calls
-            if is_prepared and isinstance(connection, PooledConnection) and not connection.is_lent
-            else None
-        )
-        if calls is not None and (call := direct_call(calls, statement, cursor)):
-            with connection.lock:
+    cursor = cursors.of(statement)
+    connection, is_prepared = cursor.connection, prepare(statement, prepares)
+    calls = (
+        connection.calls
+        if is_prepared and isinstance(connection, PooledConnection) and not connection.is_lent
+        else None
+    )
+    if calls is not None:
+        with connection.lock:  # a rollback of another thread drops prepared statements
+            if call := direct_call(calls, statement, cursor):
                 return connection.wait(call)
-        text = statements(settings.schema)[statement.name]
-        cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
-        if calls is not None:
-            note_call(calls, statement, text, cursor)
-        return without_gc(cursor.fetchall)
+    text = statements(settings.schema)[statement.name]
+    cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
+    if calls is not None:
+        note_call(calls, statement, text, cursor)
+    return without_gc(cursor.fetchall)

@@ -141,9 +141,10 @@ async def fetch_async(
         if is_prepared and isinstance(connection, AsyncPooledConnection) and not connection.is_lent
         else None
     )
-    if calls is not None and (call := direct_call(calls, statement, cursor)):
-        async with connection.lock:
-            return await connection.wait(call)
+    if calls is not None:
+        async with connection.lock:  # a rollback of another task drops prepared statements
+            if call := direct_call(calls, statement, cursor):
+                return await connection.wait(call)
     text = statements(settings.schema)[statement.name]
     await cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
     if calls is not None:
