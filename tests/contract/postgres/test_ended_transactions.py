@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from psycopg.pq import TransactionStatus
 
 from indelible import ANY, AsyncEventStore, EventStore, NewEvent
 from indelible.errors import TransactionEnded
+from indelible.postgres import engine as engine_module
+from indelible.postgres import transaction as transaction_module
+from indelible.postgres.connection import PooledConnection, fetch
 from tests.conftest import Connect
+from tests.support.waiting import wait_until
 
 _SOON = 20
 
@@ -101,3 +108,66 @@ def test_a_thread_that_outlives_its_transaction_stores_nothing_and_harms_nobody(
         assert list(store.read("a-1")) == []
         assert len(list(store.read("b-1"))) == 20
     assert {type(error) for error in outcome} == {TransactionEnded}
+
+
+def test_the_end_of_a_block_waits_for_the_statement_of_another_thread(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, may_go_on = threading.Event(), threading.Event()
+
+    def fetch_late(*args: Any) -> Any:
+        entered.set()
+        assert may_go_on.wait(_SOON)
+        return fetch(*args)
+
+    with sync_store.transaction() as transaction:
+        monkeypatch.setattr(transaction_module, "fetch", fetch_late)
+        thread = threading.Thread(target=lambda: transaction.append("a-1", event(), expected=ANY))
+        thread.start()
+        assert entered.wait(_SOON)
+        threading.Timer(0.3, may_go_on.set).start()
+    assert may_go_on.is_set()
+    thread.join(_SOON)
+    monkeypatch.undo()
+    assert len(list(sync_store.read("a-1"))) == 1
+
+
+def test_a_lent_connection_is_not_closed_under_a_task_that_still_uses_it(
+    url: str, schema: str
+) -> None:
+    async def main() -> None:
+        async def several() -> int:
+            for _ in range(2):
+                await connection.execute("SELECT pg_sleep(0.2)")
+            return 2
+
+        async with AsyncEventStore.connect(url, schema=schema, pool_size=1) as store:
+            async with store.transaction() as transaction:
+                connection = transaction.connection
+                task = asyncio.create_task(several())
+                await asyncio.sleep(0)
+            async with asyncio.timeout(_SOON):
+                assert await task == 2
+                await store.append("b-1", event(), expected=ANY)
+
+    asyncio.run(main())
+
+
+def test_a_lent_connection_is_not_closed_under_a_thread_that_still_uses_it(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = engine_module._restore
+    with ThreadPoolExecutor(1) as threads:
+        late: list[Future[Any]] = []
+
+        def restore_meanwhile(connection: PooledConnection, *args: Any) -> None:
+            late.append(threads.submit(connection.execute, "SELECT pg_sleep(0.3)"))
+            state = connection.pgconn
+            wait_until(lambda: state.transaction_status == TransactionStatus.ACTIVE)
+            restore(connection, *args)
+
+        monkeypatch.setattr(engine_module, "_restore", restore_meanwhile)
+        with sync_store.transaction() as transaction:
+            transaction.connection.execute("SELECT 1")
+        assert late[0].result(_SOON) is not None
+    sync_store.append("b-1", event(), expected=ANY)
