@@ -83,7 +83,7 @@ def _contender(
     url: str, mode: str, script: str, clients: int, *, is_synced: bool = True
 ) -> Contender:
     if not is_synced:
-        url += f"?options={quote('-c synchronous_commit=off')}"
+        url += f"{'&' if '?' in url else '?'}options={quote('-c synchronous_commit=off')}"
     return Contender("pgbench", mode, "limit", lambda seconds: _run(url, script, clients, seconds))
 
 

@@ -33,6 +33,7 @@ IndelibleError
 │   └── SchemaTooNew              the store was made by a newer library
 ├── TokenNotFound                 the token does not exist
 ├── TransactionConflict           the database rolled back the transaction; it can be retried
+├── TransactionEnded              the transaction was used after its block
 ├── UnsupportedIsolationLevel     the transaction's snapshot may be older than the head
 ├── PermissionDenied              the database role lacks a privilege
 ├── DatabaseError                 any other error of the database
@@ -855,6 +856,23 @@ class TransactionConflict(IndelibleError):
 
     What to do: Run the whole transaction again.
     """
+
+
+class TransactionEnded(IndelibleError):
+    """The object of a transaction was used after the block of the transaction had ended.
+
+    Nothing was sent. Usually a task or a thread that the block started is still running, for
+    example because `asyncio.gather` does not cancel the others when one fails.
+
+    What to do: Use the object inside the block only. Wait for the tasks that use it before the
+    block ends, for example with `asyncio.TaskGroup`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the transaction has ended, and its object cannot be used any more: use it inside of"
+            " its `with` block only, and let the block wait for the tasks and threads that use it"
+        )
 
 
 class UnsupportedIsolationLevel(IndelibleError):

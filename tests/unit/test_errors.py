@@ -62,6 +62,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.ConnectionLost("x", [uuid4()]),
     errors.StoreClosed(),
     errors.StoreForked(7),
+    errors.TransactionEnded(),
     errors.WrongEventLoop(),
     errors.EmbeddedUnavailable("x"),
 ]

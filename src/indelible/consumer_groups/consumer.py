@@ -7,9 +7,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import takewhile
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, TypeVar
 
 from indelible.core.retry import StepSupervisor
 from indelible.errors import IndelibleError, LeaseLost
@@ -20,6 +21,7 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction import BoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
+from .delivered_event import DeliveredEvent
 from .delivery import Bound, Delivery
 from .progress import InFlightEvent
 from .worker import Worker
@@ -30,6 +32,8 @@ _MOST_AHEAD = 512
 last turn, within these limits. The slices of these events cannot move to another worker."""
 GATHERING = 0.005
 """Seconds for which a worker gathers outcomes while enough events are ready."""
+
+AnyDelivery = TypeVar("AnyDelivery", bound=DeliveredEvent[Any])
 
 _log = logging.getLogger("indelible")
 
@@ -58,6 +62,7 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         self._changed = threading.Condition()
         self._queue: deque[Delivery[Any, Bound]] = deque()
         self._takers = self._taken = 0
+        self._has_retries = False
         self._ahead = _FEWEST_AHEAD
         self._is_stopped = False
         self._is_closed = False
@@ -107,10 +112,10 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         with self._changed:
             self._takers += 1
             try:
-                if not self._queue:
+                if not self._ready:
                     self._wake()
                     self._changed.wait_for(
-                        lambda: self._queue or self._is_stopped or self._problem, timeout
+                        lambda: self._ready or self._is_stopped or self._problem, timeout
                     )
                 if self._problem is not None:
                     raise self._problem
@@ -128,6 +133,16 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
         """Have the worker run a turn at once."""
         self._woken.set()
         self._hungry.set()
+
+    @property
+    def _ready(self) -> int:
+        """How many events handlers may take at once."""
+        return ready(self._queue, has_retries=self._has_retries)
+
+    @property
+    def _waiting(self) -> int:
+        """How many handlers wait for an event, or for the next retry."""
+        return max(self._takers - self._ready, 0)
 
     @property
     def _is_fed(self) -> bool:
@@ -192,11 +207,15 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
             with self._changed:
                 self._worker.lose()
                 self._queue.clear()
+                self._note_retries(has_some=False)
         except Exception as error:
             with self._changed:
                 self._problem = error
                 self._changed.notify_all()
             return None
+        if self._supervisor.pause:  # meanwhile handlers take the events that are there
+            with self._changed:
+                self._note_retries(has_some=False)
         pause = self._supervisor.pause or pause
         show_life(self._lease, self._worker, pause)
         return pause
@@ -206,19 +225,27 @@ class Consumer(Iterator[Delivery[Any, Bound]], Generic[Bound]):
             wanted = wanted_noted = 0
             self._ahead, self._taken = ahead_of(self._taken), 0
             if not self._is_stopped:
-                wanted = max(self._takers + self._ahead - len(self._queue), 0)
-                wanted_noted = max(self._takers - len(self._queue), 0)
+                wanted_noted = self._waiting
+                wanted = max(self._takers + self._ahead - len(self._queue), wanted_noted)
         if self._watch.problem is not None:
             raise self._watch.problem
         head = self._worker.head_of(self._watch.state)
         turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
         found = self._engine.run(turn)
-        if found:
-            deliveries = list(map(self._delivery, found))
-            with self._changed:
-                self._queue.extend(deliveries)
-                self._changed.notify_all()
+        deliveries = list(map(self._delivery, found))
+        with self._changed:
+            add_to(self._queue, deliveries)
+            self._note_retries(has_some=self._worker.has_retries, has_found=bool(found))
+            # Handlers that wait for a retry, and for which this turn had none, get the next ones.
+            if self._has_retries and self._waiting:
+                return 0
         return self._worker.pause(time.monotonic(), head)
+
+    def _note_retries(self, *, has_some: bool, has_found: bool = False) -> None:
+        """Note whether events are due for a retry, and wake the handlers if they need to know."""
+        if has_found or has_some != self._has_retries:
+            self._has_retries = has_some
+            self._changed.notify_all()
 
     def _delivery(self, item: InFlightEvent) -> Delivery[Any, Bound]:
         worker = self._worker
@@ -275,6 +302,26 @@ def _leave(
     watch.leases.drop(lease)
     woken.set()
     hungry.set()
+
+
+def ready(queue: Collection[DeliveredEvent[Any]], *, has_retries: bool) -> int:
+    """Return how many of the events held ready handlers may take at once.
+
+    Args:
+        queue: the events held ready.
+        has_retries: whether an event is due for a retry. A handler then waits until the worker has
+            counted the attempt, and takes this event first. So a retry does not wait until all
+            other events are handled.
+    """
+    if not has_retries:
+        return len(queue)
+    return sum(1 for _ in takewhile(lambda delivery: delivery._item.is_tracked, queue))
+
+
+def add_to(queue: deque[AnyDelivery], deliveries: Sequence[AnyDelivery]) -> None:
+    """Add events to those held ready: first those whose attempt is counted, for they are late."""
+    queue.extendleft(one for one in reversed(deliveries) if one._item.is_tracked)
+    queue.extend(one for one in deliveries if not one._item.is_tracked)
 
 
 def ahead_of(taken: int) -> int:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -19,7 +20,15 @@ from indelible.postgres.lease_renewal import Lease
 from indelible.postgres.transaction_async import AsyncBoundEngine
 from indelible.subscriptions.head_watcher import HeadWatcher
 
-from .consumer import GATHERING, ahead_of, event_of, hold_lease, show_life
+from .consumer import (
+    GATHERING,
+    add_to,
+    ahead_of,
+    event_of,
+    hold_lease,
+    ready,
+    show_life,
+)
 from .delivery_async import AsyncDelivery, Bound
 from .progress import InFlightEvent
 from .worker import Worker
@@ -51,6 +60,7 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         self._changed = asyncio.Condition()
         self._queue: deque[AsyncDelivery[Any, Bound]] = deque()
         self._takers = self._taken = 0
+        self._has_retries = False
         self._ahead = ahead_of(0)
         self._is_stopped = False
         self._is_closed = False
@@ -82,15 +92,13 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         async with self._changed:
             self._takers += 1
             try:
-                if not self._queue:
+                if not self._ready:
                     self._wake()
-                    try:
+                    with suppress(TimeoutError):
                         async with asyncio.timeout(timeout):
                             await self._changed.wait_for(
-                                lambda: self._queue or self._is_stopped or self._problem
+                                lambda: self._ready or self._is_stopped or self._problem
                             )
-                    except TimeoutError:
-                        return None
                 if self._problem is not None:
                     raise self._problem
                 if self._is_stopped or not self._queue:
@@ -107,6 +115,16 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         """Have the worker run a turn at once."""
         self._woken.set()
         self._hungry.set()
+
+    @property
+    def _ready(self) -> int:
+        """How many events handlers may take at once."""
+        return ready(self._queue, has_retries=self._has_retries)
+
+    @property
+    def _waiting(self) -> int:
+        """How many handlers wait for an event, or for the next retry."""
+        return max(self._takers - self._ready, 0)
 
     @property
     def _is_fed(self) -> bool:
@@ -192,11 +210,14 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
                 _log.warning("group %r: %s", self._worker.group, error)
                 self._worker.lose()
                 self._queue.clear()
+                await self._note_retries(has_some=False)
             except Exception as error:
                 async with self._changed:
                     self._problem = error
                     self._changed.notify_all()
                 return False
+            if supervisor.pause:
+                await self._note_retries(has_some=False)
             pause = supervisor.pause or pause
             show_life(self._lease, self._worker, pause)
             await self._woken.wait(pause)
@@ -208,18 +229,26 @@ class AsyncConsumer(AsyncIterator[AsyncDelivery[Any, Bound]], Generic[Bound]):
         wanted = wanted_noted = 0
         self._ahead, self._taken = ahead_of(self._taken), 0
         if not self._is_stopped:
-            wanted = max(self._takers + self._ahead - len(self._queue), 0)
-            wanted_noted = max(self._takers - len(self._queue), 0)
+            wanted_noted = self._waiting
+            wanted = max(self._takers + self._ahead - len(self._queue), wanted_noted)
         if self._watch.problem is not None:
             raise self._watch.problem
         head = self._worker.head_of(self._watch.state)
         turn = self._worker.turn(time.monotonic(), head, wanted, wanted_noted)
         found = await self._engine.run(turn)
-        if found:
-            async with self._changed:
-                self._queue.extend(map(self._delivery, found))
-                self._changed.notify_all()
+        add_to(self._queue, [self._delivery(item) for item in found])
+        await self._note_retries(has_some=self._worker.has_retries, has_found=bool(found))
+        # Handlers that wait for a retry, and for which this turn had none, get the next ones.
+        if self._has_retries and self._waiting:
+            return 0
         return self._worker.pause(time.monotonic(), head)
+
+    async def _note_retries(self, *, has_some: bool, has_found: bool = False) -> None:
+        """Note whether events are due for a retry, and wake the handlers if they need to know."""
+        if has_found or has_some != self._has_retries:
+            async with self._changed:
+                self._has_retries = has_some
+                self._changed.notify_all()
 
     def _delivery(self, item: InFlightEvent) -> AsyncDelivery[Any, Bound]:
         worker = self._worker

@@ -30,6 +30,7 @@ class Dispatcher:
     Attributes:
         waiting: the number of events in memory that are not handed out yet.
         retries: the events that are due for a retry, in order.
+        late_slices: the slices with such an event. They hand it out before any other.
         retries_at: when to look for more of them.
     """
 
@@ -48,6 +49,7 @@ class Dispatcher:
         self.settings = settings
         self.waiting = 0
         self.retries: deque[InFlightEvent] = deque()
+        self.late_slices: set[int] = set()
         self.retries_at = 0.0
         self._group = group
         self._lease = lease
@@ -66,6 +68,7 @@ class Dispatcher:
         slices = self._slices.by_number
         self.waiting = sum(len(part.pending) for part in slices.values())
         self.retries.clear()
+        self.late_slices.clear()
         self.retries_at = 0.0
         self._ready = deque(number for number in self._ready if number in slices)
         self._knows_blocked_keys = False
@@ -166,7 +169,11 @@ class Dispatcher:
             self._probe = None
         if part.pending:
             self._ready.append(item.slice)
-        if item.is_tracked or item.outcome in ("retry", "park", "given back"):
+        if (
+            item.is_tracked
+            or item.outcome in ("retry", "park", "given back")
+            or item.slice in self.late_slices
+        ):
             self.retries_at = 0.0  # the next event of its key may be due, and this one will be
 
     # One event -------------------------------------------------------------------------------
@@ -229,6 +236,7 @@ class Dispatcher:
         """Add a tracked event that is due for a retry."""
         self._blocked_keys.add(item.key)
         self.retries.append(item)
+        self.late_slices.add(item.slice)
 
     def hand_out(self, limit: int, tracked_limit: int) -> Operation[list[InFlightEvent]]:
         """Choose the events that handlers get.
@@ -243,13 +251,18 @@ class Dispatcher:
             item = self.retries[0]
             part = self._slices.by_number[item.slice]
             # If another event of the slice is in progress, the next look finds the row again.
-            if part.busy is None and (yield from self.record_attempt(item, item.attempt)):
-                part.busy = item
-                handed_out.append(item)
+            if part.busy is None:
+                if (yield from self.record_attempt(item, item.attempt)):
+                    part.busy = item
+                    handed_out.append(item)
+                self.late_slices.discard(item.slice)
             self.retries.popleft()
         for _ in range(len(self._ready)):
             if len(handed_out) >= limit:
                 break
+            if self._ready[0] in self.late_slices:
+                self._ready.rotate(-1)
+                continue
             part = self._slices.by_number[self._ready[0]]
             event: InFlightEvent | None
             if part.busy is None and part.pending and self._is_ready(part.pending[0], part):

@@ -99,6 +99,7 @@ class Fetcher:
         if now < dispatcher.retries_at or dispatcher.retries:
             return
         dispatcher.retries_at = now + _RETRIES_PAUSE
+        dispatcher.late_slices.clear()
         rows = yield EventStatement(
             "consumer_groups.fetch_retries",
             {**self._lease.parameters(), "park_blocks_stream": self._settings.park_blocks_stream},
@@ -111,7 +112,11 @@ class Fetcher:
             item = self._item(row)
             item.is_tracked, item.attempt = True, attempts + 1
             part = self._slices.by_number.get(item.slice)
-            if part is None or part.busy is not None:
+            if part is None:
+                continue
+            if part.busy is not None:
+                if part.busy.position != item.position:
+                    dispatcher.late_slices.add(item.slice)
                 continue
             if item.is_nothing:  # no event is left to handle, and later ones wait for this row
                 yield from self._finish(item)

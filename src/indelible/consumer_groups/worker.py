@@ -74,6 +74,11 @@ class Worker:
         """When the lease was last renewed, on the clock of `turn`."""
         return self._lease.renewed_at
 
+    @property
+    def has_retries(self) -> bool:
+        """Whether an event is due for a retry, and no handler has waited for it yet."""
+        return bool(self._dispatcher.retries)
+
     def renewal(self) -> Statement | None:
         """Return the statement that only renews the lease; None without a lease."""
         return self._lease.renewal()

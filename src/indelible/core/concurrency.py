@@ -16,6 +16,9 @@ IS_ASYNC = False
 sleep = time.sleep
 """Wait for a number of seconds."""
 
+Lock = threading.Lock
+"""A lock between threads."""
+
 Event = threading.Event
 """An event that any thread may set, and that any number of threads can wait for."""
 

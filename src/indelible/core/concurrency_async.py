@@ -23,6 +23,10 @@ sleep_async = asyncio.sleep
 """Wait for a number of seconds."""
 
 
+AsyncLock = asyncio.Lock
+"""A lock between tasks of one loop."""
+
+
 class AsyncEvent:
     """An event that any thread may set, and that any number of tasks of one loop can wait for."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -10,7 +10,7 @@ import psycopg
 from psycopg import abc
 from psycopg._cursor_base import BaseCursor
 from psycopg.abc import AdaptContext, Buffer
-from psycopg.adapt import Dumper, Loader
+from psycopg.adapt import AdaptersMap, Dumper, Loader, Transformer
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
@@ -96,6 +96,27 @@ def check_connection_async(connection: object) -> None:
         )
 
 
+def _of_store(loaders: Mapping[str, type[abc.Loader]]) -> AdaptersMap:
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_dumper(Column, _ColumnDumper)
+    for kind, loader in loaders.items():
+        adapters.register_loader(kind, loader)
+    return adapters
+
+
+_as_bytes = psycopg.adapters.get_loader(psycopg.adapters.types["bytea"].oid, Format.BINARY)
+assert _as_bytes is not None  # noqa: S101
+_VALUES = _of_store({"jsonb": _JsonLoader, "timestamptz": _moment_loaders})
+_EVENTS = _of_store(dict.fromkeys(("jsonb", "timestamptz", "uuid"), _as_bytes))
+
+
+def _adapt(cursor: BaseCursor[Any, Any], adapters: AdaptersMap) -> None:
+    cursor.format = Format.BINARY
+    # Not those of the connection: its owner may have registered others for their own statements.
+    cursor._adapters = adapters
+    cursor._tx = Transformer(cursor)
+
+
 class Cursors:
     """The cursors of one connection. Making one takes longer than a statement, so they are kept.
 
@@ -108,7 +129,8 @@ class Cursors:
     def __init__(self, connection: Connection) -> None:
         self.values = psycopg.Cursor(connection, row_factory=tuple_row)
         self.events = psycopg.Cursor(connection, row_factory=tuple_row)
-        _adapt(self.values, self.events)
+        _adapt(self.values, _VALUES)
+        _adapt(self.events, _EVENTS)
 
     def of(self, statement: Statement) -> psycopg.Cursor[Any]:
         """Return the cursor for a statement."""
@@ -121,24 +143,12 @@ class AsyncCursors:
     def __init__(self, connection: AsyncConnection) -> None:
         self.values = psycopg.AsyncCursor(connection, row_factory=tuple_row)
         self.events = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-        _adapt(self.values, self.events)
+        _adapt(self.values, _VALUES)
+        _adapt(self.events, _EVENTS)
 
     def of(self, statement: Statement) -> psycopg.AsyncCursor[Any]:
         """Return the cursor for a statement."""
         return self.events if isinstance(statement, EventStatement) else self.values
-
-
-def _adapt(values: BaseCursor[Any, Any], events: BaseCursor[Any, Any]) -> None:
-    for cursor in values, events:
-        cursor.format = Format.BINARY
-        # Not on the connection: its owner may use it for other statements.
-        cursor.adapters.register_dumper(Column, _ColumnDumper)
-    values.adapters.register_loader("timestamptz", _moment_loaders)
-    values.adapters.register_loader("jsonb", _JsonLoader)
-    as_bytes = psycopg.adapters.get_loader(psycopg.adapters.types["bytea"].oid, Format.BINARY)
-    assert as_bytes is not None  # noqa: S101
-    for kind in "jsonb", "timestamptz", "uuid":
-        events.adapters.register_loader(kind, as_bytes)
 
 
 def prepare(statement: Statement, prepares: object) -> bool:

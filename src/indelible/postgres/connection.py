@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.waiting import Wait
 
-from indelible.core.gc import gc_paused
+from indelible.core.gc import without_gc
 from indelible.core.operation import Rows, Statement
 from indelible.errors import IndelibleError, LockTimeout
 from indelible.events import HeadHolder
@@ -203,13 +203,17 @@ def fetch(cursors: Cursors, statement: Statement, settings: Settings, prepares: 
     """Run a statement, and return its rows."""
     cursor = cursors.of(statement)
     connection, is_prepared = cursor.connection, prepare(statement, prepares)
-    calls = connection.calls if isinstance(connection, PooledConnection) and is_prepared else None
-    if calls is not None and (call := direct_call(calls, statement, cursor)):
-        with connection.lock:
-            return connection.wait(call)
+    calls = (
+        connection.calls
+        if is_prepared and isinstance(connection, PooledConnection) and not connection.is_lent
+        else None
+    )
+    if calls is not None:
+        with connection.lock:  # a rollback of another thread drops prepared statements
+            if call := direct_call(calls, statement, cursor):
+                return connection.wait(call)
     text = statements(settings.schema)[statement.name]
     cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
     if calls is not None:
         note_call(calls, statement, text, cursor)
-    with gc_paused():
-        return cursor.fetchall()
+    return without_gc(cursor.fetchall)

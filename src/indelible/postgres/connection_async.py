@@ -10,7 +10,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from indelible.core.gc import gc_paused
+from indelible.core.gc import without_gc_async
 from indelible.core.operation import Rows, Statement
 
 from .adapters import AsyncCursors, adapt_parameters, prepare
@@ -137,14 +137,16 @@ async def fetch_async(
     cursor = cursors.of(statement)
     connection, is_prepared = cursor.connection, prepare(statement, prepares)
     calls = (
-        connection.calls if isinstance(connection, AsyncPooledConnection) and is_prepared else None
+        connection.calls
+        if is_prepared and isinstance(connection, AsyncPooledConnection) and not connection.is_lent
+        else None
     )
-    if calls is not None and (call := direct_call(calls, statement, cursor)):
-        async with connection.lock:
-            return await connection.wait(call)
+    if calls is not None:
+        async with connection.lock:  # a rollback of another task drops prepared statements
+            if call := direct_call(calls, statement, cursor):
+                return await connection.wait(call)
     text = statements(settings.schema)[statement.name]
     await cursor.execute(text, adapt_parameters(statement), prepare=is_prepared)
     if calls is not None:
         note_call(calls, statement, text, cursor)
-    with gc_paused():
-        return await cursor.fetchall()
+    return await without_gc_async(cursor.fetchall())

@@ -3,11 +3,15 @@
 A cursor parses the text of a statement, looks for converters of its parameters and sets up its
 attributes each time. That takes as much processor time as the rest of a short statement. Here, a
 cursor runs a statement once in a session, and prepares it. Afterwards it is sent by its name.
+
+A cursor runs all statements on a connection that is lent to the caller. The caller may have changed
+the encoding of the session, or may use the connection for a store in another schema.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,7 +21,7 @@ from psycopg.adapt import Transformer
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format
 
-from indelible.core.gc import gc_paused
+from indelible.core.gc import without_gc
 from indelible.core.operation import Rows, Statement
 
 from .adapters import AsyncConnection, Connection, adapt_parameters
@@ -104,8 +108,7 @@ def _run(
     result = results[0]
     transformer = cursor._tx
     transformer.set_pgresult(result)
-    with gc_paused():
-        return transformer.load_rows(0, result.ntuples, tuple)
+    return without_gc(partial(transformer.load_rows, 0, result.ntuples, tuple))
 
 
 def _types(parameters: Mapping[str, object]) -> tuple[type, ...]:

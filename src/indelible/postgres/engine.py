@@ -213,7 +213,10 @@ class PoolEngine:
             if not self._prepares:
                 connection.prepare_threshold = None
             engine = BoundEngine(connection, self._settings, self._on_append)
-            yield engine
+            try:
+                yield engine
+            finally:
+                engine.end()
             self._origin.check()
         if engine.has_appended:
             self._on_commit()
@@ -400,6 +403,9 @@ class ShortTimeoutEngine:
 
 
 def _restore(connection: PooledConnection, settings: Settings) -> None:
+    # A thread of the caller may still wait for a statement of its own.
+    if connection.lock.acquire(timeout=settings.timeout):
+        connection.lock.release()
     try:
         restore(connection, settings)
     except psycopg.Error:

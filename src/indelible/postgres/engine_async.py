@@ -205,7 +205,10 @@ class AsyncPoolEngine:
                     if not self._prepares:
                         connection.prepare_threshold = None
                     engine = AsyncBoundEngine(connection, self._settings, self._on_append)
-                    yield engine
+                    try:
+                        yield engine
+                    finally:
+                        await engine.end()
                     self.check_origin()
         if engine.has_appended:
             self._on_commit()
@@ -291,6 +294,8 @@ class AsyncPoolEngine:
     async def _put_back(self, connection: AsyncPooledConnection) -> None:
         try:
             if connection.is_lent and self._prepares and not connection.closed:
+                async with connection.lock:  # a task may still wait for a statement of its own
+                    pass
                 await restore_async(connection, self._settings)
         except psycopg.Error:
             await connection.close()

@@ -9,7 +9,7 @@ from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
 
-from indelible.core.concurrency import run_blocking
+from indelible.core.concurrency import Lock, run_blocking
 from indelible.core.operation import (
     AppendStatement,
     Operation,
@@ -17,7 +17,7 @@ from indelible.core.operation import (
     Statement,
     run,
 )
-from indelible.errors import LockTimeout
+from indelible.errors import LockTimeout, TransactionEnded
 
 from .adapters import Connection, Cursors, check_connection
 from .connection import PooledConnection, fetch, with_holders
@@ -63,6 +63,18 @@ class BoundEngine:
         self._settings = settings
         self._on_append = on_append
         self._cursors = Cursors(connection)
+        self._has_ended = False
+        # Held from a statement until its rows are read: tasks may share a transaction.
+        self._lock = Lock()
+
+    def end(self) -> None:
+        """Refuse further statements, and wait for the one that another thread may have sent.
+
+        Called before the transaction ends: after that, others use its connection.
+        """
+        self._has_ended = True
+        with self._lock:
+            pass
 
     def lend(self) -> Connection:
         """Return the connection to the caller, for their own SQL."""
@@ -128,4 +140,9 @@ class BoundEngine:
             raise problem from error
 
     def _fetch(self, statement: Statement) -> Rows:
-        return fetch(self._cursors, statement, self._settings, self.connection.prepare_threshold)
+        with self._lock:
+            if self._has_ended:
+                raise TransactionEnded
+            return fetch(
+                self._cursors, statement, self._settings, self.connection.prepare_threshold
+            )

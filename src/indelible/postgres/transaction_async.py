@@ -8,7 +8,7 @@ from typing import Protocol, TypeGuard, TypeVar
 
 import psycopg
 
-from indelible.core.concurrency_async import run_blocking_async
+from indelible.core.concurrency_async import AsyncLock, run_blocking_async
 from indelible.core.operation import (
     AppendStatement,
     Operation,
@@ -16,7 +16,7 @@ from indelible.core.operation import (
     Statement,
     run_async,
 )
-from indelible.errors import LockTimeout
+from indelible.errors import LockTimeout, TransactionEnded
 
 from .adapters import AsyncConnection, AsyncCursors, check_connection_async
 from .connection import with_holders
@@ -67,6 +67,18 @@ class AsyncBoundEngine:
         self._settings = settings
         self._on_append = on_append
         self._cursors = AsyncCursors(connection)
+        self._has_ended = False
+        # Held from a statement until its rows are read: tasks may share a transaction.
+        self._lock = AsyncLock()
+
+    async def end(self) -> None:
+        """Refuse further statements, and wait for the one that another task may have sent.
+
+        Called before the transaction ends: after that, others use its connection.
+        """
+        self._has_ended = True
+        async with self._lock:
+            pass
 
     def lend(self) -> AsyncConnection:
         """Return the connection to the caller, for their own SQL."""
@@ -130,6 +142,9 @@ class AsyncBoundEngine:
             raise problem from error
 
     async def _fetch(self, statement: Statement) -> Rows:
-        return await fetch_async(
-            self._cursors, statement, self._settings, self.connection.prepare_threshold
-        )
+        async with self._lock:
+            if self._has_ended:
+                raise TransactionEnded
+            return await fetch_async(
+                self._cursors, statement, self._settings, self.connection.prepare_threshold
+            )

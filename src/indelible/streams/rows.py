@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from indelible.core.gc import gc_paused
+from indelible.core.gc import without_gc
 from indelible.core.operation import Rows
 from indelible.errors import UnknownEventType, UpcastingFailed
 from indelible.events import ERASED, RecordedEvent
@@ -49,45 +50,48 @@ def decode_rows(
     steps = codec.upcasting.steps
     if steps and not steps.keys().isdisjoint([row[4] for row in rows]):
         rows = _upcast(codec, rows, stream, query, backwards=backwards)
+    return without_gc(partial(_decode, codec, rows, stream))
+
+
+def _decode(codec: Codec, rows: Rows, stream: str | None) -> list[RecordedEvent]:
     decoders, decode_metadata = codec.decoders, codec.decode_metadata
     events: list[RecordedEvent] = []
     position, name, version, event_type = 0, "", 0, ""
     recorded: bytes | None = None
     recorded_at = EPOCH
-    with gc_paused():
-        # All ids at once, in C: uuid.UUID takes longer than the rest of the event.
-        ids: list[UUID] = msgspec.convert([row[3] for row in rows], list[UUID])
-        try:
-            for (
-                position, name, version, _, event_type, data, metadata, tags, channel,
-                recorded_bytes, valid_bytes,
-            ), event_id in zip(rows, ids, strict=True):  # fmt: skip
-                if recorded_bytes != recorded:  # the events of an append have the same
-                    recorded, recorded_at = recorded_bytes, moment_of(recorded_bytes)
-                events.append(
-                    RecordedEvent(
-                        position,
-                        stream or name,
-                        version,
-                        event_id,
-                        event_type,
-                        ERASED if data is None else decoders[event_type](data[1:]),
-                        {} if metadata is None else decode_metadata(metadata[1:]),
-                        () if tags is None else tuple(tags),
-                        channel,
-                        recorded_at,
-                        recorded_at if valid_bytes == recorded else moment_of(valid_bytes),
-                    )
+    # All ids at once, in C: uuid.UUID takes longer than the rest of the event.
+    ids: list[UUID] = msgspec.convert([row[3] for row in rows], list[UUID])
+    try:
+        for (
+            position, name, version, _, event_type, data, metadata, tags, channel,
+            recorded_bytes, valid_bytes,
+        ), event_id in zip(rows, ids, strict=True):  # fmt: skip
+            if recorded_bytes != recorded:  # the events of an append have the same
+                recorded, recorded_at = recorded_bytes, moment_of(recorded_bytes)
+            events.append(
+                RecordedEvent(
+                    position,
+                    stream or name,
+                    version,
+                    event_id,
+                    event_type,
+                    ERASED if data is None else decoders[event_type](data[1:]),
+                    {} if metadata is None else decode_metadata(metadata[1:]),
+                    () if tags is None else tuple(tags),
+                    channel,
+                    recorded_at,
+                    recorded_at if valid_bytes == recorded else moment_of(valid_bytes),
                 )
-        except UnknownEventType as error:
-            raise error.add_location(event_location(position, stream or name, version)) from None
-        except Exception as error:
-            if succeeds(lambda: data is None or decoders[event_type](data[1:])):
-                raise
-            failure = codec.failure(event_type, error)
-            raise failure.add_location(
-                event_location(position, stream or name, version)
-            ) from cause_of(error)
+            )
+    except UnknownEventType as error:
+        raise error.add_location(event_location(position, stream or name, version)) from None
+    except Exception as error:
+        if succeeds(lambda: data is None or decoders[event_type](data[1:])):
+            raise
+        failure = codec.failure(event_type, error)
+        raise failure.add_location(event_location(position, stream or name, version)) from cause_of(
+            error
+        )
     return events
 
 

@@ -53,8 +53,8 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
     @property
     def position(self) -> int:
         """All matching events up to here were returned. Pass it as `after` to a later reader."""
-        has_more = _has_more(self._handed_out, self._events)
-        return self._following.position_after(self._handed_out, has_more=has_more)
+        event, has_more = _place(self._handed_out, self._events)
+        return self._following.position_after(event, has_more=has_more)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -63,8 +63,8 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
         Raises:
             InvalidInput: an async subscription has not begun.
         """
-        has_more = _has_more(self._handed_out, self._events)
-        return self._following.checkpoint_after(self._handed_out, has_more=has_more)
+        event, has_more = _place(self._handed_out, self._events)
+        return self._following.checkpoint_after(event, has_more=has_more)
 
     @property
     def is_caught_up(self) -> bool:
@@ -162,9 +162,19 @@ class Subscription(Iterator[RecordedEvent[Data_co]], Begun, Generic[Data_co]):
         self.stop()
 
 
-def _has_more(event: RecordedEvent | None, rest: deque[RecordedEvent]) -> bool:
-    """Return whether upcasters made several events of a stored one, and more of them follow."""
-    return event is not None and bool(rest) and rest[0].position == event.position
+def _place(
+    last: RecordedEvent | None, rest: deque[RecordedEvent]
+) -> tuple[RecordedEvent | None, bool]:
+    """Return the event that the position is at, and whether a later reader must begin before it.
+
+    Args:
+        last: the last event of the batch that was handed out.
+        rest: the other events of the batch.
+    """
+    if last is None and rest:  # stopped while it read the batch
+        return rest[0], True
+    # Upcasters may have made several events of a stored one.
+    return last, last is not None and bool(rest) and rest[0].position == last.position
 
 
 def _deadline(following: LogFollower) -> float | None:

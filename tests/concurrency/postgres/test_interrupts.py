@@ -5,6 +5,7 @@ Other threads never wait for an interrupted one, and no connection is lost.
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import threading
@@ -25,6 +26,8 @@ _FILES = (
     "indelible/postgres/engine.py",
     "indelible/postgres/pool.py",
     "indelible/postgres/connection.py",
+    "indelible/postgres/direct.py",
+    "indelible/core/gc.py",
     "indelible/subscriptions/notifier.py",
     "indelible/subscriptions/head_watcher.py",
     "psycopg_pool/pool.py",
@@ -90,6 +93,7 @@ def test_wherever_a_thread_is_interrupted_its_neighbours_go_on(
     while True:
         with interrupted_at(place, *_FILES) as interrupted:
             work(small_store)
+        assert gc.isenabled(), place
         if not interrupted.happened:
             break
         streams = ["a-1", "a-1", "b-1", "c-1"]

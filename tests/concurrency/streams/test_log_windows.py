@@ -10,8 +10,10 @@ from random import Random
 from typing import Any
 
 import psycopg
+import pytest
 
 from indelible import ANY, EventStore, NewEvent, Query
+from tests.support.waiting import wait_until
 
 RARE = Query(types="Rare") | Query(types="Seldom", channel="b")
 WRITERS = 4
@@ -97,3 +99,38 @@ def test_no_filtered_reader_misses_an_event_while_windows_are_written(
     assert read == [expected, expected]
     assert positions(sync_store, RARE) == expected
     assert sum(one.events for one in sync_store.types()) == len(everything)
+
+
+@pytest.mark.parametrize(
+    ("write", "table"),
+    [
+        ("write_log_windows(10000)", "log_windows"),
+        ("index_recorded_times(10000)", "recorded_time_index"),
+    ],
+)
+def test_a_new_epoch_leaves_no_gap_below_rows_that_are_being_written(
+    sync_store: EventStore, url: str, schema: str, write: str, table: str
+) -> None:
+    """Readers would take the gap for a part of the log without events."""
+    for number in range(3):
+        sync_store.append("a-1", NewEvent("Rare", {}), expected=number - 1)
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                f"SELECT max(nextval('{schema}.events_position')) FROM generate_series(1, 12000)"
+            )
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SELECT {schema}.{write}")
+        before = f"SELECT max(position) FROM {schema}.{table}"
+        assert connection.execute(before).fetchone() == (10_000,)
+        with ThreadPoolExecutor(1) as threads:
+            with psycopg.connect(url) as writer:
+                writer.execute(f"SELECT {schema}.{write}")
+                assert writer.execute(before).fetchone() == (20_000,)
+                renewal = threads.submit(sync_store.renew_epoch)
+                waiting = (
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                )
+                wait_until(lambda: renewal.done() or connection.execute(waiting).fetchone() != (0,))
+            renewal.result(timeout=20)
+        assert connection.execute(before).fetchone() == (None,)
+    assert len(positions(sync_store, Query(types="Rare"))) == 3

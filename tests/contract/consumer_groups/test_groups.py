@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Thread
@@ -25,6 +26,7 @@ from indelible import (
     WaitTimeout,
 )
 from indelible.consumer_groups import Consumer
+from indelible.consumer_groups.progress import InFlightEvent, Outcome
 from indelible.consumer_groups.worker import Worker, finish
 from indelible.errors import GroupExists, GroupNotFound
 from indelible.postgres.statements import statements
@@ -936,6 +938,74 @@ def test_two_streams_in_one_slice_do_not_hold_each_other_back_for_long(
             delivery.ack()
     assert sorted(seen) == sorted([(one, 1), (two, 2), (one, 3)])
     assert seen.index((one, 1)) < seen.index((one, 3))
+
+
+def test_a_retry_does_not_wait_until_all_other_events_are_handled(store: EventStore) -> None:
+    for stream in range(40):
+        append(store, f"a-{stream}", *range(25))
+    group = store.group("mails")
+    group.create(retry_after=0.001)
+    with group.consume() as consumer:
+        failed = taken(consumer)
+        position = failed.position
+        failed.nack()
+        handled = 0
+        while (delivery := taken(consumer)).position != position:
+            handled += 1
+            delivery.ack()
+        delivery.ack()
+    assert handled < 500
+
+
+def test_a_retry_goes_to_the_next_handler_although_events_are_ready(sync_store: EventStore) -> None:
+    for stream in range(40):
+        append(sync_store, f"a-{stream}", *range(2))
+    group = sync_store.group("mails")
+    group.create(retry_after=0.001)
+    with group.consume() as consumer:
+        failed = taken(consumer)
+        failed.nack()
+        wait_until(lambda: consumer._has_retries and consumer._queue)
+        delivery = taken(consumer)
+        assert (delivery.position, delivery.attempt) == (failed.position, 2)
+        delivery.ack()
+
+
+def test_a_retry_comes_before_other_events_of_its_slice(
+    sync_store: EventStore, connection: psycopg.Connection
+) -> None:
+    row = connection.execute(
+        "SELECT array_agg(name) FROM (SELECT 's-' || n AS name FROM generate_series(1, 20000) n)"
+        " AS streams GROUP BY slice_of(name) ORDER BY count(*) DESC LIMIT 1"
+    ).fetchone()
+    assert row is not None
+    append(sync_store, row[0][0], 1)
+    append(sync_store, row[0][1], 2, 3)
+    sync_store.group("mails").create(retry_after=60)
+    worker = Worker(sync_store._append_settings.codec, "mails", "hand")
+    hands: list[InFlightEvent] = []
+
+    def turn(*, waiting: int) -> list[int]:
+        """Run a turn while as many handlers wait; return the numbers of the events handed out."""
+        head = sync_store.head()
+        hands.extend(sync_store._engine.run(worker.turn(time.monotonic(), head, 5, waiting)))
+        return [item.event.data["number"] for item in hands if item.event is not None]
+
+    def say(outcome: Outcome) -> None:
+        item = hands.pop()
+        item.outcome = outcome
+        worker.outcomes.append(item)
+
+    assert turn(waiting=0) == [1]
+    say("retry")
+    assert turn(waiting=0) == [2]
+    connection.execute("UPDATE group_events SET not_before = clock_timestamp()")
+    wait_until(lambda: turn(waiting=0) == [2] and worker._dispatcher.late_slices)
+    say("finished")
+    assert turn(waiting=0) == []  # the next is the retry, as soon as a handler waits
+    assert turn(waiting=1) == [1]
+    say("finished")
+    assert turn(waiting=0) == [3]
 
 
 def test_an_event_whose_commit_was_not_heard_of_is_not_handled_again(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,6 +14,7 @@ from psycopg.rows import dict_row
 from indelible import (
     ANY,
     NO_STREAM,
+    AppendResult,
     AsyncEventStore,
     ConnectionLost,
     EventStore,
@@ -150,6 +153,29 @@ def test_a_connection_with_settings_of_its_own_serves_as_well(
         assert str(stored.recorded_at.tzinfo) == "UTC"
         # Queries of the caller return the same types as before.
         assert own.execute("""SELECT '{"a": 1}'::jsonb AS j""").fetchone() == {"j": {"a": 1}}
+
+
+def test_threads_that_share_a_transaction_get_the_rows_of_their_own_statements(
+    sync_store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = psycopg.Cursor.execute
+    others: list[Future[AppendResult]] = []
+
+    def execute_and_let_another_go_first(self: Any, *args: Any, **options: Any) -> Any:
+        cursor = execute(self, *args, **options)
+        if not others:
+            others.append(threads.submit(transaction.append, "a-2", event(0), expected=NO_STREAM))
+            wait(others, timeout=0.5)  # it has to wait for this thread
+        return cursor
+
+    with ThreadPoolExecutor(1) as threads, sync_store.transaction() as transaction:
+        monkeypatch.setattr(psycopg.Cursor, "execute", execute_and_let_another_go_first)
+        own = transaction.append("a-1", [event(0), event(1)], expected=NO_STREAM)
+        (other,) = [future.result() for future in others]
+
+    assert (own.version, other.version) == (1, 0)
+    last_positions = {event.stream: event.position for event in sync_store.read_all()}
+    assert last_positions == {"a-1": own.position, "a-2": other.position}
 
 
 def test_a_connection_of_the_other_variant_is_refused(sync_store: EventStore) -> None:

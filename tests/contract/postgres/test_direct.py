@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import threading
 from typing import Any
@@ -37,6 +38,12 @@ def by_cursor(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     watch(psycopg.Cursor)
     watch(psycopg.AsyncCursor)
     return texts
+
+
+def run(connect: Connect, result: Any) -> None:
+    """Wait for the result of an async call."""
+    if inspect.iscoroutine(result):
+        connect._runner.run(result)
 
 
 def appends(texts: list[str]) -> int:
@@ -147,6 +154,31 @@ def test_a_session_that_lost_its_statements_prepares_them_again(
     assert appends(by_cursor) == 2
     with store.transaction() as transaction:
         assert transaction.connection.info.backend_pid == pid
+
+
+def test_a_lent_connection_appends_to_the_store_that_is_bound_to_it(
+    connect: Connect, second_schema: str
+) -> None:
+    """Both stores have statements of the same names."""
+    store, other = connect(pool_size=1), connect(schema=second_schema)
+    store.append("a-1", event(0), expected=NO_STREAM)
+    for number in range(2):
+        with store.transaction() as transaction:
+            other.bind(transaction.connection).append("b-1", event(number), expected=number - 1)
+    store.append("a-1", event(1), expected=0)
+
+    assert [e.stream for e in store.read_all()] == ["a-1", "a-1"]
+    assert [e.stream for e in other.read_all()] == ["b-1", "b-1"]
+
+
+def test_text_is_sent_in_the_encoding_of_a_lent_connection(connect: Connect) -> None:
+    store = connect(pool_size=1)
+    store.append("a-1", event(0), expected=NO_STREAM)
+    with store.transaction() as transaction:
+        run(connect, transaction.connection.execute("SET client_encoding = 'LATIN1'"))
+        transaction.append("a-ñ", event(1), expected=NO_STREAM)
+
+    assert [e.stream for e in store.read_all()] == ["a-1", "a-ñ"]
 
 
 @pytest.mark.parametrize("connect", ["sync"], indirect=True)

@@ -739,3 +739,17 @@ def test_a_table_projection_is_built_beside_by_its_new_version(
         assert numbers(1) == numbers(2) == [1, 2]
     else:
         assert (numbers(1), numbers(2)) == ([1, 2, 3], [1, 2, 3, 3])
+
+
+def test_an_inline_projection_of_a_long_log_is_verified(
+    connect: Connect, schema: str, connection: psycopg.Connection
+) -> None:
+    """Its appends read no log, so no window of the log is written, and a snapshot writes none."""
+    store = connect(inline=[InlineTotal])
+    for number in range(4):
+        store.append("s-1", happened(number), expected=ANY)
+        connection.execute(  # as transactions do that are rolled back
+            f"SELECT max(nextval('{schema}.events_position')) FROM generate_series(1, 12000)"
+        )
+    verification = store.verify(InlineTotal)
+    assert (verification.holds, verification.events) == (True, 4)

@@ -7,13 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
-from indelible import ANY, ERASED, EventStore, NewEvent, RecordedEvent
+from indelible import ANY, ERASED, NO_STREAM, EventStore, NewEvent, RecordedEvent
 
 TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20
@@ -110,6 +114,30 @@ def test_the_time_zone_of_the_session_does_not_matter(
 
     assert (event.valid_at, event.valid_at.tzinfo) == (valid, UTC)
     assert abs(event.recorded_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+class CallersLoader(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> str:
+        return "the caller's"
+
+
+@pytest.mark.parametrize("kind", ["text", "text[]", "int8", "bool", "uuid", "jsonb", "timestamptz"])
+def test_how_the_caller_s_connection_reads_values_does_not_matter(
+    sync_store: EventStore, connection: psycopg.Connection, kind: str
+) -> None:
+    new = NewEvent("Happened", 1, tags=["key:value"])
+    kept = psycopg.adapters.types[kind.removesuffix("[]")]
+    oid = kept.array_oid if kind.endswith("[]") else kept.oid
+    connection.adapters.register_loader(oid, CallersLoader)
+    bound = sync_store.bind(connection)
+
+    result = bound.append("a-1", new, expected=NO_STREAM)
+    again = bound.append("a-1", new, expected=NO_STREAM)
+
+    assert again == msgspec.structs.replace(result, idempotent=True)
+    assert [*bound.read("a-1"), *bound.read_all()] == [*sync_store.read("a-1")] * 2
 
 
 def test_the_events_of_an_append_and_the_erased_ones_keep_their_times(

@@ -170,6 +170,28 @@ def test_a_stopped_subscription_hands_out_nothing_more(store: EventStore) -> Non
     assert list(subscription) == []
 
 
+@pytest.mark.parametrize("deliver_when_valid", [False, True])
+def test_events_that_are_read_while_it_is_stopped_are_not_passed(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, *, deliver_when_valid: bool
+) -> None:
+    store.append("a-1", [event(0), event(1)], expected=NO_STREAM)
+    subscription = store.subscribe(deliver_when_valid=deliver_when_valid)
+    read_window = LogReading._read_window
+
+    def stopped_meanwhile(reading: LogReading) -> Operation[list[RecordedEvent]]:
+        events = yield from read_window(reading)
+        subscription.stop()
+        return events
+
+    monkeypatch.setattr(LogReading, "_read_window", stopped_meanwhile)
+    assert list(subscription) == []
+    assert subscription.position == 0
+    assert subscription.checkpoint.position == 0
+    monkeypatch.undo()
+    later = store.subscribe(after=subscription.checkpoint, deliver_when_valid=deliver_when_valid)
+    assert [found.data["number"] for found in islice(later, 2)] == [0, 1]
+
+
 def test_a_position_that_was_never_given_out_is_refused(store: EventStore) -> None:
     """A checkpoint from before the store was restored to an earlier time is ahead of it."""
     store.append("a-1", event(), expected=NO_STREAM)

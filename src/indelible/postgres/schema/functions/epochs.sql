@@ -113,7 +113,10 @@ BEGIN
         today.events_oid
     FROM indelible.log_identity() AS today
     RETURNING epoch, safe_through INTO new_epoch, safe_position;
-    -- Readers write these rows again, from the events of this log.
+    -- Readers write these rows again, from the events of this log. First wait for sessions that are
+    -- writing some: their rows would stay, with a gap below them that no reader fills.
+    PERFORM pg_advisory_xact_lock(indelible.store_lock_key() << 48 | 1::bigint << 47);
+    PERFORM pg_advisory_xact_lock(indelible.store_lock_key() << 48 | 1::bigint << 47 | 1::bigint);
     DELETE FROM indelible.recorded_time_index WHERE position > safe_position;
     DELETE FROM indelible.log_windows WHERE position > safe_position;
     DELETE FROM indelible.log_window_contents WHERE position > safe_position;
