@@ -45,6 +45,7 @@ EXAMPLES: list[IndelibleError] = [
     errors.ProjectionStopped("orders", 2, 0, 17, "ValueError: no"),
     errors.WaitTimeout("mails", 17, 12, 0.5),
     errors.StreamNotFound("a-1"),
+    errors.TokenNotFound("3f9k2m7a"),
     errors.UnknownEventType("Happened"),
     errors.DecodingFailed("Happened", dict, "missing field"),
     errors.UpcastingFailed("a-1", 3, "Happened", "Happened -> Done by f", "failed: KeyError: 'x'"),
