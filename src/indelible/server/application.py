@@ -18,6 +18,7 @@ from indelible import AsyncEventStore
 from indelible.access import Principal
 
 from . import groups, health, log, openapi, projections, reference, streams
+from .inline import InlineCheck
 from .leases import Leases
 from .metrics import RequestCounts
 from .problems import Problem, respond
@@ -65,6 +66,7 @@ def create_app(settings: ServerSettings) -> Guard:
             # Data passes through as it is stored: no class decodes it, and no number loses a digit.
             store._append_settings.codec.keep_as_stored()
             app.state.store = store
+            app.state.inline = InlineCheck(store)
             app.state.leases = Leases(store, stopping)
             try:
                 yield

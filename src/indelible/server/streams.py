@@ -115,7 +115,7 @@ async def append(
         expected, is_in_header = _expected(call, None, default=ANY)
     _check_conditions(call.principal, form.conditions)
     channel = _channel(call.principal, name, form.channel)
-    await _check_inline(call.store, form.events)
+    await call.request.app.state.inline.check(event.type for event in form.events)
     try:
         result = await call.store.append(
             name,
@@ -162,7 +162,7 @@ async def append_many(call: Call[Any, wire.AppendManyForm]) -> Response:
     _check_conditions(call.principal, call.body.conditions)
     appends = []
     for part in call.body.appends:
-        await _check_inline(call.store, part.events)
+        await call.request.app.state.inline.check(event.type for event in part.events)
         appends.append(
             StreamAppend(
                 part.stream,
@@ -508,16 +508,3 @@ def _expected(
             " stream-exists or any"
         )
     return wire.expected_of(given), False
-
-
-async def _check_inline(store: AsyncEventStore, events: list[wire.EventToAppend]) -> None:
-    """Refuse events of inline projections, whose code the server does not have."""
-    types = {event.type for event in events}
-    for build in await store.projections():
-        handled = types if build.types is None else types & set(build.types)
-        if build.serves_inline and handled:
-            raise InvalidInput(
-                f"inline projection {build.name!r} handles {min(handled)!r} in the transaction of"
-                " the append, and the server does not have its code: append it in the program that"
-                " connects with connect(inline=[…])"
-            )
