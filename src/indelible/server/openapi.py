@@ -102,10 +102,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [
-            {"name": tag, "description": _TAGS.get(tag, "")}
-            for tag in dict.fromkeys(route.tag for route in routes)
-        ],
+        "tags": [{"name": tag, "description": _TAGS.get(tag, "")} for tag in _tags(routes)],
         "paths": paths,
         "components": {
             "schemas": {**components, "Problem": _PROBLEM},
@@ -114,6 +111,11 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         },
         "security": [{"token": []}],
     }
+
+
+def _tags(routes: list[Route]) -> list[str]:
+    used = dict.fromkeys(route.tag for route in routes)
+    return [*(tag for tag in _TAGS if tag in used), *(tag for tag in used if tag not in _TAGS)]
 
 
 _PROBLEM = {
