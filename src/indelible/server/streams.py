@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -14,6 +15,12 @@ from indelible import AsyncEventStore, InvalidInput, StreamAppend, StreamNotFoun
 from indelible.access import Principal, Verb
 from indelible.errors import ChannelMismatch, WrongExpectedVersion
 from indelible.events import NO_STREAM, STREAM_EXISTS, ExpectedVersion, RecordedEvent
+from indelible.streams.info import StreamsReading
+from indelible.streams.iterators_async import pages_async
+from indelible.streams.read_options import StreamReadOptions
+from indelible.streams.read_stream import stream_reading
+from indelible.streams.recorded_time import RecordedTimeRange
+from indelible.streams.valid_time import ValidTimeRange
 
 from . import parameters, wire
 from .problems import forbidden, problem_of
@@ -33,12 +40,16 @@ Limit = Annotated[
 class Part(msgspec.Struct, kw_only=True):
     """The parameters that select a part of a stream."""
 
+    types: Annotated[list[str], msgspec.Meta(description="Only events of these types.")] = (
+        msgspec.field(default_factory=list, name="type")
+    )
     from_version: wire.Number | None = None
     to_version: wire.Number | None = None
     backwards: bool = False
     limit: Limit | None = None
     as_of: parameters.AsOfText | None = None
     valid_at: parameters.Moment | None = None
+    valid_between: parameters.Interval | None = None
 
 
 class StreamFilter(msgspec.Struct, kw_only=True):
@@ -46,6 +57,8 @@ class StreamFilter(msgspec.Struct, kw_only=True):
 
     channel: str | None = None
     prefix: str | None = None
+    after: Annotated[str, msgspec.Meta(description="Only names after this one.")] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, description="At most so many.")] | None = None
 
 
 class CloseForm(wire.Fields):
@@ -59,6 +72,22 @@ class Reason(wire.Fields):
     """Why a stream is changed."""
 
     reason: str | None = None
+
+
+class EraseForm(wire.Fields):
+    """Why a stream is erased."""
+
+    reason: str
+
+
+class ChangeAnswer(msgspec.Struct):
+    """A change of a stream: it was closed, reopened, archived or erased."""
+
+    operation: str
+    events: wire.Number | None
+    changed_by: str
+    changed_at: datetime
+    reason: str | None
 
 
 @route(
@@ -149,21 +178,26 @@ async def read_stream(call: Call[Part, None]) -> Response:
     name, part = call.path["stream"], call.query
     await _check_readable(call.principal, name, call.store)
     size = page_size(call, part.limit)
-    events = call.store.read(
-        name,
+    options = StreamReadOptions(
         from_version=int(part.from_version or 0),
         to_version=None if part.to_version is None else int(part.to_version),
         backwards=part.backwards,
         limit=size,
         must_exist=True,
-        as_of=parameters.as_of(part.as_of),
-        valid_at=parameters.moment("valid_at", part.valid_at),
+        recorded_time=RecordedTimeRange(parameters.as_of(part.as_of)),
+        valid_time=ValidTimeRange(
+            parameters.moment("valid_at", part.valid_at),
+            parameters.interval("valid_between", part.valid_between),
+        ),
+        type_names=part.types or None,
     )
+    reading = stream_reading(call.store._append_settings.codec, name, options)
+    events = pages_async(call.store._engine, reading)
     if call.accepts(NDJSON):
         return await streamed(events)
     found = [event async for event in events]
     following: dict[str, int] | None = None
-    if len(found) == size and part.valid_at is None:
+    if len(found) == size and options.valid_time.is_everything:
         last = found[-1].version
         if not part.backwards:
             following = {"from_version": last + 1}
@@ -175,12 +209,17 @@ async def read_stream(call: Call[Part, None]) -> Response:
 @route("GET", "/streams", "streams", query=StreamFilter, media_types=(NDJSON,))
 async def list_streams(call: Call[StreamFilter, None]) -> Response:
     """List the streams in order of name, one per line."""
-    streams = call.store.streams(channel=call.query.channel, prefix=call.query.prefix)
+    wanted = call.query
+    reading = StreamsReading(channel=wanted.channel, prefix=wanted.prefix, after=wanted.after)
 
     async def parts() -> AsyncIterator[bytes]:
-        async for found in streams:
+        left = wanted.limit
+        async for found in pages_async(call.store._engine, reading):
             if call.principal.may(Verb.READ, found.stream, found.channel):
                 yield wire.line(wire.stream_answer(found))
+                left = None if left is None else left - 1
+                if left == 0:
+                    return
 
     return StreamingResponse(parts(), media_type=NDJSON)
 
@@ -220,6 +259,32 @@ async def archive_stream(call: Call[Any, Reason]) -> Response:
     )
 
 
+@route("POST", "/streams/{stream}/erase", "streams", body=EraseForm, answer=wire.StreamAnswer)
+async def erase_stream(call: Call[Any, EraseForm]) -> Response:
+    """Erase the data and metadata of a stream's events permanently (GDPR)."""
+    name = await _manageable(call)
+    return answer(wire.stream_answer(await call.store.erase_stream(name, reason=call.body.reason)))
+
+
+@route("GET", "/streams/{stream}/changes", "streams", answer=list[ChangeAnswer])
+async def list_changes(call: Call[Any, None]) -> Response:
+    """List who closed, reopened, archived or erased a stream, when and why."""
+    name = call.path["stream"]
+    await _check_readable(call.principal, name, call.store)
+    return answer(
+        [
+            ChangeAnswer(
+                found.operation,
+                None if found.events is None else str(found.events),
+                found.changed_by,
+                found.changed_at,
+                found.reason,
+            )
+            for found in await call.store.stream_changes(name)
+        ]
+    )
+
+
 routes = [
     append,
     append_many,
@@ -229,6 +294,8 @@ routes = [
     close_stream,
     reopen_stream,
     archive_stream,
+    erase_stream,
+    list_changes,
 ]
 
 
