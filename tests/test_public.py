@@ -15,6 +15,7 @@ import indelible
 from indelible import (
     App,
     AsyncApp,
+    access,
     admin,
     aggregates,
     app,
@@ -36,6 +37,7 @@ from indelible.streams import AsyncLog, Log
 
 _PACKAGES = [
     indelible,
+    access,
     admin,
     aggregates,
     app,

@@ -31,7 +31,8 @@ from . import Conflict, Peer, Store, Stream
 
 
 @contextmanager
-def _database(server: Server) -> Iterator[Mapping[str, Any]]:
+def database(server: Server) -> Iterator[Mapping[str, Any]]:
+    """Create a database with an empty store."""
     with server.database("indelible") as url:
         EventStore.connect(url, migrate=True).close()
         yield {"url": url}
@@ -269,14 +270,14 @@ def _in_thread(work: Callable[[], None], end: Callable[[], None]) -> Callable[[]
 
 
 _MODULE = "benchmarks.competitors.indelible"
-INDELIBLE = Peer("Indelible", "", "indelible", f"{_MODULE}:Indelible", _database)
-RAW = Peer("Indelible", "without classes", "indelible", f"{_MODULE}:RawIndelible", _database)
+INDELIBLE = Peer("Indelible", "", "indelible", f"{_MODULE}:Indelible", database)
+RAW = Peer("Indelible", "without classes", "indelible", f"{_MODULE}:RawIndelible", database)
 ASYNC = Peer(
     "Indelible",
     "async",
     "indelible",
     f"{_MODULE}:AsyncIndelible.open",
-    _database,
+    database,
 )
-PROJECTION = Peer("Indelible", "projection", "indelible", f"{_MODULE}:Projecting", _database)
-GROUP = Peer("Indelible", "consumer group", "indelible", f"{_MODULE}:GroupWorker", _database)
+PROJECTION = Peer("Indelible", "projection", "indelible", f"{_MODULE}:Projecting", database)
+GROUP = Peer("Indelible", "consumer group", "indelible", f"{_MODULE}:GroupWorker", database)

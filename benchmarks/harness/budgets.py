@@ -46,7 +46,7 @@ SINGLE_OVER_MESSAGE_DB = at_least(1.2)
 CALL_OVER_INSERT = at_least(0.7)
 """The appending function over a bare INSERT, both through pgbench, with 1 and 16 clients."""
 CALL_OVER_INSERT_UNSYNCED = at_least(0.6)
-"""The same with 16 clients that do not wait for the disk."""
+"""The same with 16 clients, if the server does not wait for the disk (fsync off)."""
 FEW_THREADS_OVER_UMADB = at_least(1)
 THREADS_OVER_UMADB = at_least(1.2)
 """4 threads; 16 threads."""
@@ -93,3 +93,11 @@ APPEND_GROWTH = at_most(1.2)
 FILTERED = at_most(100, "ms")
 """A filter for a type without events, and `types()`, once windows are written."""
 SCAN_MEMORY = at_most(200, "MiB")
+HTTP_APPENDS_OVER_LIBRARY = at_least(0.5)
+"""64 connections over HTTP, over 64 threads of one process that use the library."""
+HTTP_LINES = Budget(300_000, of="events/s")
+"""The log as lines of JSON, or the limit of the wire."""
+HTTP_LATENCY_P50 = at_most(3, "p50 ms")
+"""From append to server-sent event, at 1,000 events/s."""
+HTTP_MEMORY = at_most(200, "MiB")
+"""Of the server, with 500 subscribers."""

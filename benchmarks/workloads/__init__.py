@@ -15,6 +15,7 @@ from . import (
     groups,
     growth,
     head,
+    http,
     mixed,
     production,
     projections,
@@ -42,6 +43,7 @@ WORK: dict[str, Work] = {
     "projections": projections.run,
     "head": head.run,
     "storage": storage.run,
+    "http": http.run,
     "import": bulk_import.run,
     "growth": growth.run,
 }

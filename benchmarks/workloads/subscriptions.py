@@ -8,10 +8,12 @@ from benchmarks.competitors.message_db import MESSAGE_DB
 from benchmarks.competitors.notify import NOTIFY
 from benchmarks.competitors.umadb import UMADB
 from benchmarks.harness import budgets
-from benchmarks.harness.bench import Bench, Field
+from benchmarks.harness.bench import Bench, Comparison, Field
 from benchmarks.harness.budgets import Budget
 from benchmarks.harness.rounds import Contender, Result, Sample
 from benchmarks.harness.table import Row, amount
+
+_LATENCIES = ((50.0, budgets.LATENCY_P50), (99.0, budgets.LATENCY_P99))
 
 
 def run(bench: Bench) -> None:
@@ -29,27 +31,13 @@ def _latency_after_pauses(bench: Bench) -> None:
             "append → handler at 1 event/s",
             "events/s",
             {
-                "indelible": _late(bench, field, INDELIBLE, rate=1, seconds=seconds),
-                "eventsourcing": _late(
-                    bench, field, eventsourcing.DEFAULT, rate=1, seconds=seconds
-                ),
-                "notify": _late(bench, field, NOTIFY, rate=1, seconds=seconds),
+                "indelible": late(bench, field, INDELIBLE, rate=1, seconds=seconds),
+                "eventsourcing": late(bench, field, eventsourcing.DEFAULT, rate=1, seconds=seconds),
+                "notify": late(bench, field, NOTIFY, rate=1, seconds=seconds),
             },
             rounds=3,
         )
-    for percentile, budget in _LATENCIES:
-        for other in ("eventsourcing", "notify"):
-            _row(
-                bench,
-                compared.measured("indelible"),
-                compared.measured(other),
-                percentile,
-                budget,
-                rate=" at 1 event/s",
-            )
-
-
-_LATENCIES = ((50.0, budgets.LATENCY_P50), (99.0, budgets.LATENCY_P99))
+    latency_rows(bench, compared, "indelible", ("eventsourcing", "notify"), rate=" at 1 event/s")
 
 
 def _latency(bench: Bench) -> None:
@@ -59,20 +47,39 @@ def _latency(bench: Bench) -> None:
             f"append → handler at {rate:,.0f} events/s",
             "events/s",
             {
-                "indelible": _late(bench, field, INDELIBLE),
-                "group": _late(bench, field, GROUP, group="latency"),
-                "eventsourcing": _late(bench, field, eventsourcing.DEFAULT),
-                "message_db": _late(bench, field, MESSAGE_DB),
-                "umadb": _late(bench, field, UMADB),
-                "notify": _late(bench, field, NOTIFY),
+                "indelible": late(bench, field, INDELIBLE),
+                "group": late(bench, field, GROUP, group="latency"),
+                "eventsourcing": late(bench, field, eventsourcing.DEFAULT),
+                "message_db": late(bench, field, MESSAGE_DB),
+                "umadb": late(bench, field, UMADB),
+                "notify": late(bench, field, NOTIFY),
             },
             rounds=3,
             seconds=bench.scale.latency_seconds,
         )
     for key in ("indelible", "group"):
-        for percentile, budget in _LATENCIES:
-            for other in ("eventsourcing", "message_db", "umadb", "notify"):
-                _row(bench, compared.measured(key), compared.measured(other), percentile, budget)
+        latency_rows(bench, compared, key, ("eventsourcing", "message_db", "umadb", "notify"))
+
+
+def latency_rows(
+    bench: Bench,
+    compared: Comparison,
+    ours: str,
+    others: tuple[str, ...],
+    percentiles: tuple[tuple[float, Budget], ...] = _LATENCIES,
+    rate: str = "",
+) -> None:
+    """Add a row for each percentile and each other side."""
+    for percentile, budget in percentiles:
+        for other in others:
+            _row(
+                bench,
+                compared.measured(ours),
+                compared.measured(other),
+                percentile,
+                budget,
+                rate=rate,
+            )
 
 
 def _row(
@@ -87,7 +94,7 @@ def _row(
         return
     mine, other = (each.latencies.milliseconds(percentile) for each in (ours, theirs))
     told = f"{theirs.label}: {amount(other)}"
-    is_limit = theirs.kind == "limit"  # every run has this limit, so the budget is here
+    is_limit = theirs.kind != "peer"  # every run has it, so the budget is here
     bench.rows.append(
         Row(
             work=f"append → handler{rate}, {ours.mode or 'subscription'}: p{percentile:g} (ms)",
@@ -101,7 +108,7 @@ def _row(
     )
 
 
-def _late(
+def late(
     bench: Bench,
     field: Field,
     peer: Peer,
@@ -109,12 +116,24 @@ def _late(
     seconds: float | None = None,
     **options: str,
 ) -> Contender | None:
-    """Follow in one process, and append at the rate in another."""
+    """Follow in one process, and append at the rate in another.
+
+    Args:
+        bench: the run.
+        field: the contenders of the comparison.
+        peer: who follows. It appends too; for Indelible, the library does.
+        rate: events per second.
+        seconds: how long; by default a turn.
+        **options: more options of the reader's client.
+    """
     place = field.place_or_none(peer)
     if place is None:
         return None
     reader = field.beside(peer, place, options)
-    writer = field.beside(INDELIBLE if peer is GROUP else peer, place)
+    if peer.kind == "indelible":
+        writer = field.beside(INDELIBLE, {"url": place.get("database", place["url"])})
+    else:
+        writer = field.beside(peer, place)
 
     def measure(turn: float) -> Sample:
         reader.ask("follow", at_end=True)

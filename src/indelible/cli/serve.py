@@ -77,6 +77,10 @@ def serve(
     log_level: Annotated[
         str, typer.Option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
     ] = "INFO",
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="First fill an empty store with the food delivery example."),
+    ] = False,
     url: arguments.Url = None,
     schema: arguments.OtherSchema = None,
 ) -> None:
@@ -106,6 +110,10 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
     )
+    if demo:
+        from indelible.examples.food_delivery.program import fill
+
+        output.say(f"the food delivery example has stored {fill(url, schema):,} events")
     with EventStore.connect(url, schema=schema):  # errors of the database before it listens
         output.say(f"indelible serves {settings.address}/api/v1")
         run(settings)

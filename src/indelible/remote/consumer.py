@@ -37,6 +37,7 @@ _POLL = 1.0
 """Seconds that the server waits for events; so long does the end of a consumer take at most."""
 _LEASE = 30.0
 """The length of a lease in seconds. It is extended while handlers have events of it."""
+_CLOSED = "the consumer was closed"
 _OUTCOMES = {"finished": "ack", "retry": "nack", "park": "park", "given back": "give-back"}
 
 
@@ -147,7 +148,7 @@ class RemoteConsumer(Iterator[Delivery[Any, Any]]):
         self._queue.clear()
         for item in list(self._open):
             if item.outcome is None:
-                item.outcome, item.reason = "given back", "the consumer was closed"
+                item.outcome, item.reason = "given back", _CLOSED
                 self._outcomes.append(item)
         self._is_closed = True
         self._told.set()
@@ -205,6 +206,7 @@ class RemoteConsumer(Iterator[Delivery[Any, Any]]):
         if lent.lease is None:
             return
         self._extend_at[lent.lease] = asked_at + _LEASE / 3
+        readable = []
         for delivered in lent.deliveries:
             event = delivered.event
             item = LeasedEvent(
@@ -223,7 +225,9 @@ class RemoteConsumer(Iterator[Delivery[Any, Any]]):
                 self._tell(item)
                 continue
             item.event, item.rest = decoded[0], tuple(decoded[1:])
-            self._queue.append(self._delivery(item))
+            readable.append(self._delivery(item))
+        self._send_outcomes()  # of those that cannot be read
+        self._queue.extend(readable)
         self._arrived.set()
 
     def _delivery(self, item: LeasedEvent) -> Delivery[Any, Any]:
@@ -265,6 +269,10 @@ class RemoteConsumer(Iterator[Delivery[Any, Any]]):
             if item.rest and item.outcome == "finished":
                 self._hand_out_rest(item)
                 continue
+            if item.outcome == "given back" and item.reason is not _CLOSED:
+                _log.warning(
+                    "group %r: event %d is given back: %s", self._group, item.position, item.reason
+                )
             key = item.lease, str(item.outcome), item.reason, item.error
             together.setdefault(key, []).append(item)
         while together:
@@ -313,9 +321,11 @@ class RemoteConsumer(Iterator[Delivery[Any, Any]]):
                 self._extend_at[lease] = now + _LEASE / 3
 
     def _pause(self) -> float:
-        """Return the seconds until a lease is to be extended."""
+        """Return the seconds until there may be something to do."""
         now = time.monotonic()
-        return max(min(self._extend_at.values(), default=now + _LEASE) - now, 0.01)
+        soonest = min(self._extend_at.values(), default=now + _POLL)
+        # Dropped deliveries are found at the next turn.
+        return max(min(soonest - now, _POLL), 0.01)
 
     def _lose(self, lease: str, lost: LeaseLost) -> None:
         """Forget the events of a lease: others handle them."""

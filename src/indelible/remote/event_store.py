@@ -162,7 +162,7 @@ def open_remote(
         TokenRefused: the server does not accept the token.
     """
     for option, value in direct.items():
-        if value:
+        if value not in (None, False, []):
             raise InvalidInput(
                 f"{option} needs a connection to the database, and {url} is a server: leave it out,"
                 " or connect with the URL of the database (postgresql://…)"

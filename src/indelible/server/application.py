@@ -16,7 +16,8 @@ from starlette.routing import Route as StarletteRoute
 from indelible import AsyncEventStore
 from indelible.access import Principal
 
-from . import health, log, openapi, streams
+from . import groups, health, log, openapi, projections, streams
+from .leases import Leases
 from .problems import Problem, respond
 from .security import Guard
 from .settings import ServerSettings
@@ -26,7 +27,10 @@ _ROUTES = [
     *(
         replace(route, path=f"/api/v1{route.path}")
         # Longer paths first: the name of a stream is any text.
-        for route in sorted([*log.routes, *streams.routes], key=lambda route: -len(route.path))
+        for route in sorted(
+            [*log.routes, *streams.routes, *groups.routes, *projections.routes],
+            key=lambda route: -len(route.path),
+        )
     ),
 ]
 _KINDS = {404: "not-found", 405: "method-not-allowed"}
@@ -59,10 +63,12 @@ def create_app(settings: ServerSettings) -> Guard:
             # Data passes through as it is stored: no class decodes it, and no number loses a digit.
             store._append_settings.codec.keep_as_stored()
             app.state.store = store
+            app.state.leases = Leases(store, stopping)
             try:
                 yield
             finally:
                 stopping.set()
+                await app.state.leases.close()
 
     app = Starlette(
         routes=[

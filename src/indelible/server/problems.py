@@ -60,10 +60,12 @@ _STATUS: tuple[tuple[type[errors.IndelibleError], int, str], ...] = (
     (errors.ChannelMismatch, 409, "channel-mismatch"),
     (errors.StreamClosed, 409, "stream-closed"),
     (errors.StreamNotClosed, 409, "stream-not-closed"),
+    (errors.GroupExists, 409, "group-exists"),
+    (errors.LeaseLost, 409, "lease-lost"),
+    (errors.ProjectionNotReady, 409, "projection-not-ready"),
     (errors.StreamNotFound, 404, "stream-not-found"),
     (errors.GroupNotFound, 404, "group-not-found"),
     (errors.ProjectionNotFound, 404, "projection-not-found"),
-    (errors.ProjectionNotReady, 409, "projection-not-ready"),
     (errors.EpochMismatch, 410, "log-was-restored"),
     (errors.InvalidInput, 422, "invalid-input"),
 )
@@ -91,6 +93,14 @@ def problem_of(error: Exception) -> Problem:
             _log.error("the server's database role lacks a right: %s", error)
             return Problem(
                 403, "server-lacks-right", "the server may not do this: its database role lacks it"
+            )
+        case errors.WaitTimeout():
+            return Problem(
+                409,
+                "wait-timeout",
+                str(error),
+                position=str(error.position),
+                checkpoint=str(error.checkpoint),
             )
         case errors.ConnectionLost():
             return _unavailable(

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from indelible import IndelibleError
+from indelible import EventStore, IndelibleError, InvalidInput
+from indelible.store.connect import schema_of
 
 from . import hindsight, projections, report
 from .business import Business
@@ -85,6 +86,40 @@ def main(
     report.commands(console, command, url, schema)
     if not agrees:
         raise IndelibleError("the stored events do not match the orders: please report this bug")
+
+
+def fill(url: str | None, schema: str | None, *, orders: int = 300, seed: int = 1) -> int:
+    """Process orders without a report, so that a store has events to look at.
+
+    Args:
+        url: the database, as for `connect`.
+        schema: the schema of the store, as for `connect`. It is created if it does not exist.
+        orders: the number of orders to generate.
+        seed: the seed of the random generator.
+
+    Returns:
+        The number of events of the store.
+
+    Raises:
+        InvalidInput: the store has events already.
+    """
+    with EventStore.connect(url, schema=schema, migrate=True) as store:
+        if found := store.stats().events:
+            raise InvalidInput(
+                f"the store has {found:,} events, and the demo fills an empty store only: leave out"
+                " --demo, or choose another --schema"
+            )
+    with (
+        Business(url, schema_of(schema), workers=4) as business,
+        tempfile.TemporaryDirectory(prefix="indelible-demo-") as folder,
+    ):
+        file = Path(folder) / "orders.ndjson"
+        write_orders(file, orders=orders, seed=seed)
+        placed = list(business.place_all(list(read_orders(file))))
+        business.wait_for_deliveries(placed)
+        for _ in business.deliver_all(placed):
+            pass
+        return business.orders.stats().events
 
 
 def _progress(console: Console) -> Progress:
