@@ -349,6 +349,29 @@ def test_the_life_of_a_stream(client: httpx.Client) -> None:
     assert client.post(path("b-1", "/reopen"), json={}).status_code == 404
 
 
+def test_a_stream_is_erased_and_tells_of_its_changes(client: httpx.Client) -> None:
+    append(client, "a-1", {"type": "A", "data": {"name": "Ann"}})
+    assert client.post(path("a-1", "/erase"), json={}).status_code == 422
+    assert client.post(path("a-1", "/erase"), json={"reason": " "}).status_code == 422
+    assert client.get(path("a-1", "/changes")).json() == []
+
+    erased = client.post(path("a-1", "/erase"), json={"reason": "request 7"})
+
+    assert erased.json()["erased_at"] is not None
+    assert client.get(path("a-1")).json()["events"][0]["erased"] is True
+    (change,) = client.get(path("a-1", "/changes")).json()
+    assert (change["operation"], change["events"], change["reason"]) == ("erase", "1", "request 7")
+    assert client.post(path("b-1", "/erase"), json={"reason": "x"}).status_code == 404
+
+
+def test_only_events_of_some_types_are_read(client: httpx.Client) -> None:
+    append(client, "a-1", {"type": "A"}, {"type": "B"}, {"type": "C"}, {"type": "A"})
+    found = client.get(path("a-1"), params={"type": ["A", "B"], "limit": 2}).json()
+    assert [event["version"] for event in found["events"]] == ["0", "1"]
+    rest = client.get(f"{path('a-1')}{found['links']['next']}").json()
+    assert [event["version"] for event in rest["events"]] == ["3"]
+
+
 def test_streams_are_listed(client: httpx.Client) -> None:
     for name in ("a-1", "a-2", "b-1"):
         append(client, name)
@@ -365,6 +388,7 @@ def test_streams_are_listed(client: httpx.Client) -> None:
     assert names(prefix="a-2") == ["a-2"]
     assert names(after="a-1") == ["a-2", "b-1"]
     assert names(after="a-1", channel="a") == ["a-2"]
+    assert names(after="a-1", limit="1") == ["a-2"]
     assert client.get(path("a-3", "")).status_code == 404
 
 

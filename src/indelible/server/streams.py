@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -16,6 +17,10 @@ from indelible.errors import ChannelMismatch, WrongExpectedVersion
 from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, RecordedEvent
 from indelible.streams.info import StreamInfo, StreamsReading
 from indelible.streams.iterators_async import pages_async
+from indelible.streams.read_options import StreamReadOptions
+from indelible.streams.read_stream import stream_reading
+from indelible.streams.recorded_time import RecordedTimeRange
+from indelible.streams.valid_time import ValidTimeRange
 
 from . import cloudevents, parameters, wire
 from .problems import forbidden, problem_of
@@ -43,12 +48,16 @@ Limit = Annotated[int, msgspec.Meta(ge=1, description="At most so many; a page h
 class Part(msgspec.Struct, kw_only=True):
     """The parameters that select a part of a stream."""
 
+    types: Annotated[list[str], msgspec.Meta(description="Only events of these types.")] = (
+        msgspec.field(default_factory=list, name="type")
+    )
     from_version: wire.Number | None = None
     to_version: wire.Number | None = None
     backwards: bool = False
     limit: Limit | None = None
     as_of: parameters.AsOfText | None = None
     valid_at: parameters.Moment | None = None
+    valid_between: parameters.Interval | None = None
 
 
 class StreamFilter(msgspec.Struct, kw_only=True):
@@ -71,6 +80,22 @@ class Reason(wire.Fields):
     """Why a stream is changed."""
 
     reason: str | None = None
+
+
+class EraseForm(wire.Fields):
+    """Why a stream is erased."""
+
+    reason: str
+
+
+class ChangeAnswer(msgspec.Struct):
+    """A change of a stream: it was closed, reopened, archived or erased."""
+
+    operation: str
+    events: wire.Number | None
+    changed_by: str
+    changed_at: datetime
+    reason: str | None
 
 
 @route(
@@ -200,21 +225,26 @@ async def read_stream(call: Call[Part, None]) -> Response:
     name, part = call.path["stream"], call.query
     await _check_readable(call.principal, name, call.store)
     size = page_size(call, part.limit)
-    events = call.store.read(
-        name,
+    options = StreamReadOptions(
         from_version=int(part.from_version or 0),
         to_version=None if part.to_version is None else int(part.to_version),
         backwards=part.backwards,
         limit=size,
         must_exist=True,
-        as_of=parameters.as_of(part.as_of),
-        valid_at=parameters.moment("valid_at", part.valid_at),
+        recorded_time=RecordedTimeRange(parameters.as_of(part.as_of)),
+        valid_time=ValidTimeRange(
+            parameters.moment("valid_at", part.valid_at),
+            parameters.interval("valid_between", part.valid_between),
+        ),
+        type_names=part.types or None,
     )
+    reading = stream_reading(call.store._append_settings.codec, name, options)
+    events = pages_async(call.store._engine, reading)
     if call.accepts(NDJSON):
         return await streamed(events, wire.lines)
     found = [event async for event in events]
     following: dict[str, int | str] | None = None
-    if len(found) == size and part.valid_at is None:
+    if len(found) == size and options.valid_time.is_everything:
         last = found[-1].version
         if not part.backwards:
             following = {"from_version": last + 1}
@@ -246,7 +276,7 @@ async def list_streams(call: Call[StreamFilter, None]) -> Response:
     reading = StreamsReading(
         channel=selected.channel,
         prefix=selected.prefix,
-        after=selected.after or "",
+        after=selected.after,
         page=min(size or LARGEST_PAGE, LARGEST_PAGE),
     )
     streams = _visible(call.principal, pages_async(call.store._engine, reading), size)
@@ -325,6 +355,32 @@ async def archive_stream(call: Call[Any, Reason]) -> Response:
     )
 
 
+@route("POST", "/streams/{stream}/erase", "streams", body=EraseForm, answer=wire.StreamAnswer)
+async def erase_stream(call: Call[Any, EraseForm]) -> Response:
+    """Erase the data and metadata of a stream's events permanently (GDPR)."""
+    name = await _manageable(call)
+    return answer(wire.stream_answer(await call.store.erase_stream(name, reason=call.body.reason)))
+
+
+@route("GET", "/streams/{stream}/changes", "streams", answer=list[ChangeAnswer])
+async def list_changes(call: Call[Any, None]) -> Response:
+    """List who closed, reopened, archived or erased a stream, when and why."""
+    name = call.path["stream"]
+    await _check_readable(call.principal, name, call.store)
+    return answer(
+        [
+            ChangeAnswer(
+                found.operation,
+                None if found.events is None else str(found.events),
+                found.changed_by,
+                found.changed_at,
+                found.reason,
+            )
+            for found in await call.store.stream_changes(name)
+        ]
+    )
+
+
 routes = [
     append,
     append_many,
@@ -334,6 +390,8 @@ routes = [
     close_stream,
     reopen_stream,
     archive_stream,
+    erase_stream,
+    list_changes,
 ]
 
 

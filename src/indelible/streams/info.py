@@ -70,12 +70,12 @@ class StreamsReading:
         *,
         channel: str | None,
         prefix: str | None,
-        after: str = "",
+        after: str | None = None,
         page: int = _STREAMS_PAGE,
     ) -> None:
         self._channel = None if channel is None else validate_name("channel", channel)
         self._prefix = None if prefix is None else validate_name("prefix", prefix)
-        self._after = validate_name("after", after) if after else ""
+        self._after = "" if after is None else validate_name("after", after)
         self._page = page
         self._done = False
 
