@@ -416,21 +416,33 @@ def test_an_ack_at_another_server_frees_the_stream(
     assert positions(lease(client)) == ["2"]
 
 
-def test_failures_reported_at_another_server_count_and_block_the_stream(
+def test_a_failure_reported_at_another_server_counts(
     client: httpx.Client, other: httpx.Client, store: EventStore
 ) -> None:
     fill(store, 1, each=2)
     create(client, retry_after=0)
 
     done(other, lease(client), "nack", error="first")
+
     leased = lease(client)
     assert (positions(leased), leased["deliveries"][0]["attempt"]) == (["1"], 2)
-    done(other, leased, "park")
+    done(other, leased, "ack")
+    assert positions(lease(client)) == ["2"]
+
+
+def test_an_event_parked_at_another_server_blocks_its_stream(
+    client: httpx.Client, other: httpx.Client, store: EventStore
+) -> None:
+    fill(store, 1, each=2)
+    create(client)
+
+    done(other, lease(client), "park")
+
     fill(store, 1, prefix="b")
     leased = lease(client)
     assert positions(leased) == ["3"]
     done(client, leased, "ack")
-    assert lease(client, wait=0)["deliveries"] == []
+    assert lease(client, wait=1)["deliveries"] == []
     assert other.post("/groups/mails/discard", json={"position": "1"}).json() == {"events": "1"}
     assert positions(lease(client)) == ["2"]
 

@@ -18,7 +18,15 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from indelible import ANY, EventStore, NewEvent
+from indelible import (
+    ANY,
+    DocumentProjection,
+    EventStore,
+    NewEvent,
+    Query,
+    RecordedEvent,
+    handles,
+)
 
 from .conftest import Serve
 
@@ -31,8 +39,16 @@ CHECKS = [
 ]
 ENDLESS = "subscribe"
 """Its answer has no end: test_log.py has its tests."""
-LATER = {"close_stream": 1, "archive_stream": 2, "reopen_stream": 3}
-"""Operations that succeed in this order, after all others, on the stream of the examples."""
+LATER = {
+    "close_stream": 1,
+    "archive_stream": 2,
+    "reopen_stream": 3,
+    "erase_stream": 4,
+    "delete_group": 5,
+}
+"""Operations that succeed in this order, after all others, on what the examples name."""
+OF_A_LEASE = {"ack", "skip", "nack", "park", "give_back", "extend"}
+"""Operations that need a lease of their own."""
 BOUNDED = settings(
     max_examples=25,
     stateful_step_count=8,
@@ -42,6 +58,16 @@ BOUNDED = settings(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+
+class Orders(DocumentProjection[dict]):
+    """The projection of the examples."""
+
+    name = "orders"
+
+    @handles("OrderPlaced")
+    def placed(self, document: dict | None, event: RecordedEvent) -> dict:
+        return {"total": event.data["total"]}
 
 
 @dataclass
@@ -58,7 +84,21 @@ class Described:
             if name != ENDLESS:
                 yield name, named[name]
 
+    def lease(self) -> str:
+        """Lease an event of the group of the examples."""
+        answer = self.schema["/api/v1/groups/{group}/leases"]["POST"].Case(
+            path_parameters={"group": "mails"},
+            body={"limit": 1, "wait": 20},
+            media_type="application/json",
+        )
+        found: str = answer.call(headers=self.headers).json()["lease"]
+        assert found
+        return found
+
     def check(self, case: Any) -> Any:
+        for wait in ("wait", "timeout"):  # answers that wait would make the test slow
+            if isinstance(case.body, dict) and wait in case.body:
+                case.body[wait] = 0
         response = case.call(headers=self.headers)
         case.validate_response(response, checks=CHECKS)
         return response
@@ -69,6 +109,8 @@ def described(serve: Serve, store: EventStore) -> Described:
     """The description of a server whose store has the stream of the examples."""
     event = NewEvent("OrderPlaced", {"total": 12}, tags=["order:17"])
     store.append("order-17", event, expected=ANY)
+    store.group("mails").create(Query(channel="order"))
+    store.catch_up(Orders)
     token = store.create_token("test", can="read,append,consume,manage").text
     headers = {"Authorization": f"Bearer {token}"}
     address = f"{serve(requires_token=True)}/api/v1/openapi.json"
@@ -77,14 +119,18 @@ def described(serve: Serve, store: EventStore) -> Described:
     return Described(schema, headers)
 
 
-def test_each_operation_succeeds_with_its_examples(described: Described) -> None:
+def test_each_operation_succeeds_with_its_examples(described: Described, store: EventStore) -> None:
     for name, operation in described.operations():
         raw = operation.definition.raw
         body = raw.get("requestBody", {}).get("content", {}).get("application/json", {})
+        given = {each["name"]: each["example"] for each in raw["parameters"] if each["required"]}
+        in_path = {each["name"] for each in raw["parameters"] if each["in"] == "path"}
+        if name in OF_A_LEASE:
+            store.append(f"order-{name}", NewEvent("Other", {}), expected=ANY)
+            given["lease"] = described.lease()
         case = operation.Case(
-            path_parameters={
-                each["name"]: each["example"] for each in raw["parameters"] if each["in"] == "path"
-            },
+            path_parameters={each: given[each] for each in in_path},
+            query={each: given[each] for each in given.keys() - in_path},
             **({"body": body["example"], "media_type": "application/json"} if body else {}),
         )
         response = described.check(case)

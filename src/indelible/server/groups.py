@@ -205,7 +205,16 @@ async def list_groups(call: Call[Any, None]) -> Response:
     return answer([_group_answer(info) for info in found if _may(call, info.settings.query)])
 
 
-@route("PUT", "/groups/{group}", "groups", body=GroupForm, answer=GroupAnswer, status=201)
+@route(
+    "PUT",
+    "/groups/{group}",
+    "groups",
+    body=GroupForm,
+    answer=GroupAnswer,
+    status=201,
+    problems=(410,),
+    example={"query": [{"channel": "order"}]},
+)
 async def create_group(call: Call[Any, GroupForm]) -> Response:
     """Create a consumer group: a durable subscription that several workers share.
 
@@ -249,7 +258,15 @@ async def delete_group(call: Call[Any, None]) -> Response:
     return Response(status_code=204)
 
 
-@route("POST", "/groups/{group}/reset", "groups", body=ResetForm, answer=PositionAnswer)
+@route(
+    "POST",
+    "/groups/{group}/reset",
+    "groups",
+    body=ResetForm,
+    answer=PositionAnswer,
+    problems=(410,),
+    example={"to": "beginning"},
+)
 async def reset_group(call: Call[Any, ResetForm]) -> Response:
     """Move a consumer group back or forward. All its leases end."""
     group = await _allowed(call, Verb.MANAGE)
@@ -265,7 +282,14 @@ async def list_parked(call: Call[ParkedPart, None]) -> Response:
     return answer([_parked_answer(event) for event in found])
 
 
-@route("POST", "/groups/{group}/replay", "groups", body=ParkedForm, answer=CountAnswer)
+@route(
+    "POST",
+    "/groups/{group}/replay",
+    "groups",
+    body=ParkedForm,
+    answer=CountAnswer,
+    example={"stream": "order-17"},
+)
 async def replay_parked(call: Call[Any, ParkedForm]) -> Response:
     """Retry parked events, with the attempts counted from 1: one, those of a stream, or all."""
     group = await _allowed(call, Verb.MANAGE)
@@ -273,7 +297,14 @@ async def replay_parked(call: Call[Any, ParkedForm]) -> Response:
     return answer(CountAnswer(str(await group.replay(position=position, stream=stream))))
 
 
-@route("POST", "/groups/{group}/discard", "groups", body=ParkedForm, answer=CountAnswer)
+@route(
+    "POST",
+    "/groups/{group}/discard",
+    "groups",
+    body=ParkedForm,
+    answer=CountAnswer,
+    example={"stream": "order-17"},
+)
 async def discard_parked(call: Call[Any, ParkedForm]) -> Response:
     """Discard parked events: one, those of a stream, or all."""
     group = await _allowed(call, Verb.MANAGE)
@@ -281,7 +312,14 @@ async def discard_parked(call: Call[Any, ParkedForm]) -> Response:
     return answer(CountAnswer(str(await group.discard(position=position, stream=stream))))
 
 
-@route("POST", "/groups/{group}/wait", "groups", body=WaitForm, answer=PositionAnswer)
+@route(
+    "POST",
+    "/groups/{group}/wait",
+    "groups",
+    body=WaitForm,
+    answer=PositionAnswer,
+    example={"position": "0", "timeout": 0},
+)
 async def wait_for_group(call: Call[Any, WaitForm]) -> Response:
     """Wait until the checkpoint of a group reaches a position; answer with the checkpoint."""
     group = await _allowed(call, *_SEEING)
@@ -294,7 +332,14 @@ async def wait_for_group(call: Call[Any, WaitForm]) -> Response:
     return answer(PositionAnswer(str(reached)))
 
 
-@route("POST", "/groups/{group}/leases", "groups", body=LeaseForm, answer=LeaseAnswer)
+@route(
+    "POST",
+    "/groups/{group}/leases",
+    "groups",
+    body=LeaseForm,
+    answer=LeaseAnswer,
+    example={"limit": 10, "seconds": 30},
+)
 async def lease_events(call: Call[Any, LeaseForm]) -> Response:
     """Lease the next events of a group, at most one of each stream.
 
@@ -332,6 +377,7 @@ def _outcome_route(name: str) -> Callable[[Handler], Route]:
         "groups",
         body=OutcomeForm,
         answer=LeaseState,
+        example={"reason": "the bank did not answer"},
     )
 
 
@@ -373,6 +419,7 @@ async def give_back(call: Call[Any, OutcomeForm]) -> Response:
     "groups",
     body=ExtendForm,
     answer=LeaseState,
+    example={"seconds": 60},
 )
 async def extend(call: Call[Any, ExtendForm]) -> Response:
     """Extend a lease: it expires so many seconds from now."""

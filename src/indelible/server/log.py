@@ -127,7 +127,7 @@ class KnownPlace(msgspec.Struct, kw_only=True):
 class MomentQuery(msgspec.Struct, kw_only=True):
     """A time."""
 
-    moment: parameters.Moment | None = None
+    moment: parameters.Moment
 
 
 class PositionAnswer(msgspec.Struct):
@@ -300,7 +300,7 @@ async def show_statistics(call: Call[Any, None]) -> Response:
     )
 
 
-@route("GET", "/head", "log", query=KnownPlace, answer=HeadAnswer)
+@route("GET", "/head", "log", query=KnownPlace, answer=HeadAnswer, problems=(410,))
 async def show_head(call: Call[KnownPlace, None]) -> Response:
     """Show the head: readers of the log see all events up to it, and none after it.
 
@@ -316,16 +316,22 @@ async def show_head(call: Call[KnownPlace, None]) -> Response:
 @route("GET", "/position-at", "log", query=MomentQuery, answer=PositionAnswer)
 async def show_position(call: Call[MomentQuery, None]) -> Response:
     """Show the position up to which all events were recorded by a time."""
-    moment = parameters.moment("moment", call.query.moment)
-    if moment is None:
-        raise InvalidInput("moment is missing: pass a time (2026-11-27T08:00:00Z)")
+    moment = parameters.moment_of("moment", call.query.moment)
     # In this order: a position that was found later is never less final.
     is_final = await call.store.has_passed(moment)
     position = await call.store.position_at(moment)
     return answer(PositionAnswer(str(position), is_final))
 
 
-@route("POST", "/wait", "log", body=Wait, answer=WaitAnswer)
+@route(
+    "POST",
+    "/wait",
+    "log",
+    body=Wait,
+    answer=WaitAnswer,
+    problems=(404,),
+    example={"reader": "mails", "position": "0", "timeout": 0},
+)
 async def wait_for_reader(call: Call[Any, Wait]) -> Response:
     """Wait until a consumer group or a projection has processed a position."""
     parameters.require(call.principal, Verb.READ)

@@ -65,7 +65,13 @@ _MEDIA_TYPES: dict[str, dict[str, Any]] = {
     BATCH: {"type": "array", "items": {"$ref": "#/components/schemas/CloudEvent"}},
     "text/plain": {"type": "string"},
 }
-_PATH_PARAMETERS = {"stream": ("The name of the stream, percent-encoded.", "order-17")}
+_PATH_PARAMETERS = {
+    "stream": ("The name of the stream, percent-encoded.", "order-17"),
+    "group": ("The name of the consumer group, percent-encoded.", "mails"),
+    "lease": ("The id of the lease.", "3f2b8a90-5d0c-4c51-9a55-0d6a1c2b7e11"),
+    "projection": ("The name of the projection, percent-encoded.", "orders"),
+    "key": ("The key of the document, percent-encoded.", "order-17"),
+}
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
@@ -254,6 +260,7 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
             "required": name in schema.get("required", ()),
             "schema": (kept := _without_null(found)),
             **({"description": kept["description"]} if "description" in kept else {}),
+            **({"example": kept["examples"][0]} if "examples" in kept else {}),
         }
         for name, found in schema["properties"].items()
     ]

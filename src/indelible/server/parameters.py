@@ -19,7 +19,11 @@ _POSITION = re.compile(r"[0-9]{1,19}")
 _decode_alternatives = msgspec.json.Decoder(list[wire.QueryForm]).decode
 
 Moment = Annotated[
-    str, msgspec.Meta(description="A time in ISO 8601 with a time zone: 2026-11-27T08:00:00Z.")
+    str,
+    msgspec.Meta(
+        description="A time in ISO 8601 with a time zone: 2026-11-27T08:00:00Z.",
+        examples=["2026-11-27T08:00:00Z"],
+    ),
 ]
 AsOfText = Annotated[
     str,
@@ -34,13 +38,20 @@ Interval = Annotated[
 
 
 def moment(name: str, text: str | None) -> datetime | None:
+    """Return a time of a request; None without one.
+
+    Raises:
+        InvalidInput: it is no time, or has no time zone.
+    """
+    return None if text is None else moment_of(name, text)
+
+
+def moment_of(name: str, text: str) -> datetime:
     """Return a time of a request.
 
     Raises:
         InvalidInput: it is no time, or has no time zone.
     """
-    if text is None:
-        return None
     try:
         # A plus sign in a query string means a space.
         found = datetime.fromisoformat(text.replace(" ", "+"))

@@ -150,6 +150,7 @@ async def show_projection(call: Call[Any, None]) -> Response:
     body=RebuildForm,
     answer=RebuildAnswer,
     status=202,
+    example={"version": 1},
 )
 async def rebuild_projection(call: Call[Any, RebuildForm]) -> Response:
     """Rebuild a projection beside the serving build.
@@ -171,6 +172,7 @@ async def rebuild_projection(call: Call[Any, RebuildForm]) -> Response:
     "projections",
     query=DocumentsPart,
     answer=DocumentsAnswer,
+    problems=(409,),
 )
 async def find_documents(call: Call[DocumentsPart, None]) -> Response:
     """Find documents by their keys, or by the values of their fields, in order of key."""
@@ -208,6 +210,7 @@ async def find_documents(call: Call[DocumentsPart, None]) -> Response:
     "projections",
     query=DocumentPart,
     answer=DocumentAnswer,
+    problems=(409,),
 )
 async def read_document(call: Call[DocumentPart, None]) -> Response:
     """Read a document by its key, which is the name of its stream unless the projection differs."""

@@ -355,7 +355,14 @@ async def archive_stream(call: Call[Any, Reason]) -> Response:
     )
 
 
-@route("POST", "/streams/{stream}/erase", "streams", body=EraseForm, answer=wire.StreamAnswer)
+@route(
+    "POST",
+    "/streams/{stream}/erase",
+    "streams",
+    body=EraseForm,
+    answer=wire.StreamAnswer,
+    example={"reason": "asked by the customer"},
+)
 async def erase_stream(call: Call[Any, EraseForm]) -> Response:
     """Erase the data and metadata of a stream's events permanently (GDPR)."""
     name = await _manageable(call)
