@@ -96,9 +96,11 @@ class Described:
         return found
 
     def check(self, case: Any) -> Any:
-        for wait in ("wait", "timeout"):  # answers that wait would make the test slow
-            if isinstance(case.body, dict) and wait in case.body:
+        if isinstance(case.body, dict):  # answers that wait would make the test slow
+            for wait in {"wait", "timeout"} & case.body.keys():
                 case.body[wait] = 0
+            if case.path.endswith("/wait"):
+                case.body["timeout"] = 0
         response = case.call(headers=self.headers)
         case.validate_response(response, checks=CHECKS)
         return response
