@@ -11,7 +11,8 @@ import pytest
 import uvicorn
 
 from indelible import EventStore
-from indelible.server import ServerSettings, create_app
+from indelible.server import ServerSettings
+from indelible.server.run import configuration
 from tests.support.waiting import wait_until
 
 Serve = Callable[..., str]
@@ -30,23 +31,18 @@ def serve(url: str, schema: str) -> Iterator[Serve]:
     running = []
 
     def start(**options: Any) -> str:
-        app = create_app(ServerSettings(url=url, schema=schema, pool_size=4, **options))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, port=0, log_config=None, lifespan="on", proxy_headers=False, ws="none"
-            )
-        )
+        settings = ServerSettings(url=url, schema=schema, pool_size=4, **options)
+        server = uvicorn.Server(configuration(settings, port=0))
         thread = threading.Thread(target=server.run)
         thread.start()
-        running.append((app, server, thread))
+        running.append((server, thread))
         wait_until(lambda: server.started or not thread.is_alive())
         assert server.started
         port = server.servers[0].sockets[0].getsockname()[1]
         return f"http://127.0.0.1:{port}"
 
     yield start
-    for app, server, thread in running:
-        app.stop()
+    for server, thread in running:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()

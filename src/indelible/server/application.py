@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as StarletteRoute
 
 from indelible import AsyncEventStore
-from indelible.access import Principal
+from indelible.core.operation import Operation
 
-from . import health, log, openapi, streams
+from . import health, log, openapi, sessions, streams
+from .credentials import Credentials
 from .problems import Problem, respond
 from .security import Guard
 from .settings import ServerSettings
@@ -26,7 +28,9 @@ _ROUTES = [
     *(
         replace(route, path=f"/api/v1{route.path}")
         # Longer paths first: the name of a stream is any text.
-        for route in sorted([*log.routes, *streams.routes], key=lambda route: -len(route.path))
+        for route in sorted(
+            [*log.routes, *sessions.routes, *streams.routes], key=lambda route: -len(route.path)
+        )
     ),
 ]
 _KINDS = {404: "not-found", 405: "method-not-allowed"}
@@ -59,10 +63,14 @@ def create_app(settings: ServerSettings) -> Guard:
             # Data passes through as it is stored: no class decodes it, and no number loses a digit.
             store._append_settings.codec.keep_as_stored()
             app.state.store = store
+            checks = asyncio.create_task(guard.end_invalid_streams())
             try:
                 yield
             finally:
                 stopping.set()
+                checks.cancel()
+                with suppress(asyncio.CancelledError):
+                    await checks
 
     app = Starlette(
         routes=[
@@ -75,12 +83,15 @@ def create_app(settings: ServerSettings) -> Guard:
     app.state.settings = settings
     app.state.stopping = stopping
     app.state.description = openapi.document(_ROUTES)
+    # A path with another slash at its end is another path, and not a reason to redirect.
+    app.router.redirect_slashes = False
 
-    async def principal_of(token: str) -> Principal | None:
-        found: Principal | None = await app.state.store.principal_of(token)
-        return found
+    async def run(operation: Operation[Any]) -> Any:
+        return await app.state.store._engine.run(operation)
 
-    return Guard(app, settings, principal_of, stopping.set)
+    app.state.credentials = Credentials(run)
+    guard = Guard(app, settings, app.state.credentials, stopping.set)
+    return guard
 
 
 async def _describe(request: Request) -> Response:
@@ -91,6 +102,6 @@ def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     kind = _KINDS.get(error.status_code, "bad-request")
     path = request.scope["path"]
-    return respond(
-        Problem(error.status_code, kind, f"{request.method} {path}: {error.detail.lower()}")
-    )
+    problem = Problem(error.status_code, kind, f"{request.method} {path}: {error.detail.lower()}")
+    problem.headers.update(error.headers or {})
+    return respond(problem)

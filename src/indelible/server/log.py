@@ -34,6 +34,10 @@ class SubscriptionStart(parameters.Filter, kw_only=True):
     """What to subscribe to, and where to start."""
 
     after: Start | None = None
+    ticket: (
+        Annotated[str, msgspec.Meta(description="A ticket of `POST /tickets`, instead of a token.")]
+        | None
+    ) = None
 
 
 class Decision(wire.Fields):

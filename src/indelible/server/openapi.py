@@ -15,7 +15,7 @@ from .problems import MEDIA_TYPE
 from .routing import JSON, Route
 
 _NAMES = re.compile(r"{(\w+)}")
-_PROBLEMS = ("400", "401", "403", "404", "409", "413", "415", "422", "503")
+_PROBLEMS = ("400", "401", "403", "404", "408", "409", "413", "415", "422", "429", "503")
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
