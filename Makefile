@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover check generate bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover test-server check generate bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
@@ -16,8 +16,9 @@ help:
 	@echo '             run them on the database of $$INDELIBLE_TEST_URL, as its superuser'
 	@echo 'make test-programs'
 	@echo '             run the long tests: make test-concurrency (races, kills and storms),'
-	@echo '             make test-failover (fail-overs and restores), and make test-docs (every page'
-	@echo '             of the documentation, as a reader runs it, twice)'
+	@echo '             make test-failover (fail-overs and restores), make test-server (over HTTP),'
+	@echo '             and make test-docs (every page of the documentation, as a reader runs it,'
+	@echo '             twice)'
 	@echo 'make generate'
 	@echo '             write the sync modules that are generated from the async ones'
 	@echo 'make check   check generated code, format, lint, types, imports and the built wheel'
@@ -32,7 +33,8 @@ demo: .venv/.ready-run
 # Tests mostly wait for a server: use one process more than the two cores of the usual machine.
 IN_PARALLEL := --numprocesses=3 --dist=worksteal
 
-QUICK := --ignore=tests/concurrency --ignore=tests/docs --ignore=tests/failover
+QUICK := --ignore=tests/concurrency --ignore=tests/docs --ignore=tests/failover \
+	--ignore=tests/server --ignore=tests/remote
 
 test: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=embedded,given $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
@@ -49,7 +51,7 @@ test-given: .venv/.ready-dev
 test-concurrency: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)
 
-test-programs: test-concurrency test-docs test-failover
+test-programs: test-concurrency test-docs test-failover test-server
 
 # Every page of the documentation, as a reader runs it.
 test-docs: .venv/.ready-pages
@@ -58,6 +60,10 @@ test-docs: .venv/.ready-pages
 # Each fail-over scenario runs once, so its tests stay in one process.
 test-failover: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=loadscope tests/failover $(ARGS)
+
+# The server, and the client that uses it, over HTTP.
+test-server: .venv/.ready-dev
+	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) $(wildcard tests/server tests/remote) $(ARGS)
 
 generate: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) .ci/generate_sync.py

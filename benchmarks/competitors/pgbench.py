@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import psycopg
 
@@ -33,15 +33,15 @@ SELECT outcome, last_version, last_position, recorded_at, details FROM indelible
 
 @contextmanager
 def inserts(server: Server, clients: int, *, is_synced: bool = True) -> Iterator[Contender]:
-    """One plain INSERT per commit. Without `is_synced` commits do not wait for the disk."""
+    """One plain INSERT per commit. Without `is_synced` the server does not write to the disk."""
     with server.database("pgbench") as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(
                 "CREATE TABLE bare (position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
                 " data jsonb NOT NULL)"
             )
-        mode = f"INSERT per commit, {_clients(clients)}"
-        yield _contender(url, mode, _INSERT, clients, is_synced=is_synced)
+        with _synced(url, is_synced=is_synced):
+            yield _contender(url, f"INSERT per commit, {_clients(clients)}", _INSERT, clients)
 
 
 @contextmanager
@@ -49,8 +49,8 @@ def appends(server: Server, clients: int, *, is_synced: bool = True) -> Iterator
     """The call of `indelible.append` as the library sends it."""
     with server.database("pgbench") as url:
         EventStore.connect(url, migrate=True).close()
-        mode = f"indelible.append, {_clients(clients)}"
-        yield _contender(url, mode, _APPEND, clients, is_synced=is_synced)
+        with _synced(url, is_synced=is_synced):
+            yield _contender(url, f"indelible.append, {_clients(clients)}", _APPEND, clients)
 
 
 @contextmanager
@@ -79,11 +79,30 @@ def _clients(clients: int) -> str:
     return f"{clients} client{'s' if clients > 1 else ''}"
 
 
-def _contender(
-    url: str, mode: str, script: str, clients: int, *, is_synced: bool = True
-) -> Contender:
-    if not is_synced:
-        url += f"{'&' if '?' in url else '?'}options={quote('-c synchronous_commit=off')}"
+@contextmanager
+def _synced(url: str, *, is_synced: bool) -> Iterator[None]:
+    """Set whether the server waits for the disk.
+
+    Not by synchronous_commit: a session cannot switch off that appends wait for the disk.
+    """
+    if is_synced:
+        yield
+        return
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            while connection.execute("SHOW fsync").fetchone() != ("off",):
+                time.sleep(0.01)
+            yield
+        finally:
+            connection.execute("ALTER SYSTEM RESET fsync")
+            connection.execute("SELECT pg_reload_conf()")
+            while connection.execute("SHOW fsync").fetchone() != ("on",):
+                time.sleep(0.01)
+
+
+def _contender(url: str, mode: str, script: str, clients: int) -> Contender:
     return Contender("pgbench", mode, "limit", lambda seconds: _run(url, script, clients, seconds))
 
 

@@ -46,7 +46,7 @@ SINGLE_OVER_MESSAGE_DB = at_least(1.2)
 CALL_OVER_INSERT = at_least(0.7)
 """The appending function over a bare INSERT, both through pgbench, with 1 and 16 clients."""
 CALL_OVER_INSERT_UNSYNCED = at_least(0.6)
-"""The same with 16 clients that do not wait for the disk."""
+"""The same with 16 clients, if the server does not wait for the disk (fsync off)."""
 FEW_THREADS_OVER_UMADB = at_least(1)
 THREADS_OVER_UMADB = at_least(1.2)
 """4 threads; 16 threads."""

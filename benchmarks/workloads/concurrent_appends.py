@@ -101,7 +101,7 @@ def _calls(bench: Bench) -> None:
         with bench.field() as field:
             compared = bench.compare(
                 "the appending function through pgbench, 16 clients"
-                + ("" if is_synced else ", synchronous_commit off"),
+                + ("" if is_synced else ", fsync off"),
                 "appends/s",
                 {
                     "call": field.add(

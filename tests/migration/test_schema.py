@@ -25,6 +25,8 @@ from indelible import (
     Snapshots,
     handles,
 )
+from indelible.consumer_groups import lent_batch
+from indelible.consumer_groups.lent_batch import LentBatch
 from indelible.errors import (
     DatabaseError,
     PermissionDenied,
@@ -393,7 +395,18 @@ def test_a_writer_works_for_groups_and_a_reader_looks_at_them(url: str, schema: 
                 while (delivery := consumer.take(20)) and delivery.type != "Due":
                     delivery.ack()
                 assert delivery is not None
-                delivery.ack()
+                batch = LentBatch([delivery])
+                run, worker = store._engine.run, consumer._worker
+                run(lent_batch.lend(worker, batch, 30))
+                run(lent_batch.extend("mails", batch.id, 60))
+                run(
+                    lent_batch.settle(
+                        "mails", batch.id, "finished", positions=None, reason="", error=None
+                    )
+                )
+                (news,) = run(lent_batch.look(worker, {batch.id: 0}, []))
+                batch.note(news.finished, news.failed)
+                assert run(lent_batch.look(worker, {}, [batch.id])) == []
             group.replay()
             group.discard()
             group.create(max_attempts=7, deliver_when_valid=True, exists="change")

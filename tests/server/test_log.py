@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urljoin
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -15,6 +15,8 @@ import pytest
 from indelible import ANY, EventStore, NewEvent
 
 from .conftest import Serve
+
+EPOCH = UUID(int=7)
 
 
 def fill(store: EventStore, count: int, stream: str = "a-1") -> None:
@@ -44,6 +46,15 @@ def test_the_log_is_read_by_pages_and_by_lines(client: httpx.Client, store: Even
         {"type": "A", "events": "12"},
         {"type": "B", "events": "13"},
     ]
+    found = client.get("/statistics").json()
+    assert int(found.pop("bytes")) > 0
+    assert found == {
+        "streams": "1",
+        "events": "25",
+        "head": "25",
+        "last_position": "25",
+        "channels": [{"channel": "a", "streams": "1", "events": "25"}],
+    }
 
 
 def test_a_decision_is_refused_when_others_were_faster(
@@ -72,6 +83,8 @@ def test_a_decision_is_refused_when_others_were_faster(
     assert append("0").status_code == 409
     assert append("1").status_code == 201
     assert append({"head": "x"}).status_code == 422
+    assert append({"head": str(2**63)}).status_code == 422
+    assert append({"head": "1", "seen": [str(2**63)]}).status_code == 422
     assert client.post("/events/matching", json={"query": []}).status_code == 422
 
 
@@ -145,7 +158,13 @@ def test_a_client_of_a_log_that_was_restored_is_told(
     assert answer.json()["type"] == "urn:indelible:log-was-restored"
 
 
-@pytest.mark.parametrize("after", ["x", "-1", "1@x", "99", "٣"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("x", "-1", "1@x", "99", "٣", str(2**63), f"-1@{EPOCH}", f"{2**63}@{EPOCH}"),
+        *(f"1@{EPOCH}#{2**63}:{EPOCH}", f"1@{EPOCH}@2026-01-01/1", f"1@{EPOCH}@{2**63}"),
+    ],
+)
 def test_a_start_that_is_none_is_refused(client: httpx.Client, after: str) -> None:
     assert client.get("/events/subscribe", params={"after": after}).status_code == 422
 

@@ -10,8 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from indelible import ANY, NO_STREAM, EventStore, NewEvent
+from indelible import ANY, NO_STREAM, EventStore, NewEvent, StreamAppend
 
+NDJSON = "application/x-ndjson"
 ODD_NAMES = [
     "a/b",
     "/a",
@@ -354,9 +355,45 @@ def test_streams_are_listed(client: httpx.Client) -> None:
 
     def names(**parameters: str) -> list[str]:
         answer = client.get("/streams", params=parameters)
-        return [json.loads(each)["stream"] for each in answer.iter_lines()]
+        found = [each["stream"] for each in answer.json()["streams"]]
+        lines = client.get("/streams", params=parameters, headers={"Accept": NDJSON})
+        assert [json.loads(each)["stream"] for each in lines.iter_lines()] == found
+        return found
 
     assert names() == ["a-1", "a-2", "b-1"]
     assert names(channel="a") == ["a-1", "a-2"]
     assert names(prefix="a-2") == ["a-2"]
+    assert names(after="a-1") == ["a-2", "b-1"]
+    assert names(after="a-1", channel="a") == ["a-2"]
     assert client.get(path("a-3", "")).status_code == 404
+
+
+def test_pages_lead_to_all_streams(client: httpx.Client, store: EventStore) -> None:
+    names = sorted(f"{channel}-{n:02}" for channel in "ab" for n in range(12))
+    store.append_many([StreamAppend(name, NewEvent("A", {}), expected=ANY) for name in names])
+
+    def all_pages(parameters: str) -> list[str]:
+        found, address = [], f"{client.base_url}streams{parameters}"
+        while True:
+            page = client.get(address)
+            found += [each["stream"] for each in page.json()["streams"]]
+            links = page.json()["links"]
+            assert links.get("next") == page.links.get("next", {}).get("url")
+            if "next" not in links:
+                return found
+            address = urljoin(address, links["next"])
+
+    assert all_pages("?limit=10") == names
+    assert all_pages("?limit=12&channel=b") == names[12:]
+    assert all_pages("?limit=1&prefix=a-1") == ["a-10", "a-11"]
+    lines = client.get("/streams?limit=5", headers={"Accept": NDJSON})
+    assert [json.loads(each)["stream"] for each in lines.iter_lines()] == names[:5]
+    for wrong in ("limit=0", "limit=1001", "after=%00", "channel=%00"):
+        assert client.get(f"/streams?{wrong}").status_code == 422, wrong
+
+
+def test_metadata_that_cannot_be_stored_is_refused(client: httpx.Client) -> None:
+    for metadata in ({"a": "\0"}, {"a": {"b": ["\0"]}}, {"a\0": 1}):
+        answer = append(client, "a-1", {"type": "A", "metadata": metadata})
+        assert answer.status_code == 422, answer.text
+        assert "metadata" in answer.json()["detail"]

@@ -63,6 +63,15 @@ def serve(
             help="Let pages of this site use the server; repeat it to add sites.",
         ),
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            envvar="INDELIBLE_TRUSTED_PROXIES",
+            metavar="ADDRESS",
+            help="Believe the X-Forwarded headers of this address or network; repeat it for more.",
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -163,6 +172,7 @@ def serve(
         rate=rate,
         max_connections=max_connections,
         max_streams=max_streams,
+        trusted_proxies=tuple(trusted_proxy or ()),
     )
     if demo:
         from indelible.examples.food_delivery.program import fill

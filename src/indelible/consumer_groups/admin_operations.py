@@ -10,10 +10,9 @@ from indelible.core.operation import Operation, Statement
 from indelible.core.timestamps import validate_timestamp
 from indelible.core.validation import is_integer, validate_integer, validate_name
 from indelible.errors import GroupExists, GroupNotFound, InvalidInput
-from indelible.query import Query
 from indelible.serialization.codec import Codec
 from indelible.streams.head import LAG_WINDOW, head
-from indelible.streams.query_parameters import check_query, items_json
+from indelible.streams.query_parameters import check_query, items_json, query_of
 from indelible.streams.recorded_time import position_before
 
 from .types import GroupInfo, GroupSettings, GroupStart, GroupWorker, ParkedEvent
@@ -237,7 +236,7 @@ def _settings(row: tuple[Any, ...]) -> GroupSettings:
         deliver_when_valid,
     ) = row[:8]
     return GroupSettings(
-        query=None if query is None else _query(json.loads(query)),
+        query=None if query is None else query_of(json.loads(query)),
         partition_by=partition_by or "stream",
         max_attempts=max_attempts,
         retry_after=retry_after,
@@ -245,19 +244,3 @@ def _settings(row: tuple[Any, ...]) -> GroupSettings:
         park_blocks_stream=park_blocks_stream,
         deliver_when_valid=deliver_when_valid,
     )
-
-
-def _query(items: list[dict[str, Any]]) -> Query:
-    first, *rest = [
-        Query(
-            types=item["types"] or (),
-            tags=item["tags"] or (),
-            channel=item["channel"],
-            stream=item.get("stream"),
-            stream_prefix=item["stream_prefix"],
-        )
-        for item in items
-    ]
-    for query in rest:
-        first |= query
-    return first

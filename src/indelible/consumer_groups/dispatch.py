@@ -6,12 +6,13 @@ import logging
 from collections import deque
 from dataclasses import replace
 from math import inf
+from typing import NamedTuple
 
 from indelible.core.operation import Operation, Statement
 from indelible.core.retry import LONGEST_DELAY, Backoff
 
 from .lease import CONTENTION, CONTENTION_PAUSE, Lease
-from .progress import IMMEDIATE, InFlightEvent, OwnedSlices, Slice
+from .progress import IMMEDIATE, InFlightEvent, Outcome, OwnedSlices, Slice
 from .types import GroupSettings, State
 
 _log = logging.getLogger("indelible")
@@ -143,22 +144,15 @@ class Dispatcher:
     def _apply(self, item: InFlightEvent) -> Operation[None]:
         if item.outcome == "finished" and item.is_tracked:
             yield from self.finish(item)
-        elif item.outcome == "retry":
-            if item.attempt < self.settings.max_attempts:
-                delay = Backoff(self.settings.retry_after, LONGEST_DELAY).delay(item.attempt)
-                yield from self.record_failure(item, "retry", item.attempt, delay)
-            else:
-                item.reason = f"failed {item.attempt} times: {item.reason}"
-                yield from self.record_failure(item, "parked", item.attempt)
-        elif item.outcome == "park":
-            yield from self.record_failure(item, "parked", item.attempt)
-        elif item.outcome == "given back":
-            _log.warning(
-                "group %r: event %d is given back: %s", self._group, item.position, item.reason
+        elif item.outcome in ("retry", "park", "given back"):
+            if item.outcome == "given back":
+                _log.warning(
+                    "group %r: event %d is given back: %s", self._group, item.position, item.reason
+                )
+            failure = failure_of(item.outcome, item.attempt, item.reason, self.settings)
+            yield from self.record_failure(
+                item, failure.state, failure.attempts, failure.delay, failure.reason
             )
-            # Wait first: an event that is given back every time must not keep the workers busy.
-            delay = self.settings.retry_after
-            yield from self.record_failure(item, "retry", item.attempt - 1, delay)
 
     def _release(self, item: InFlightEvent, part: Slice) -> None:
         part.busy = None
@@ -169,9 +163,11 @@ class Dispatcher:
             self._probe = None
         if part.pending:
             self._ready.append(item.slice)
+        if item.outcome == "recorded":
+            self._blocked_keys.add(item.key)
         if (
             item.is_tracked
-            or item.outcome in ("retry", "park", "given back")
+            or item.outcome in ("retry", "park", "given back", "recorded")
             or item.slice in self.late_slices
         ):
             self.retries_at = 0.0  # the next event of its key may be due, and this one will be
@@ -190,9 +186,15 @@ class Dispatcher:
         yield from self.record_failure(item, "parked", attempts)
 
     def record_failure(
-        self, item: InFlightEvent, state: State, attempts: int, delay: float = 0
+        self,
+        item: InFlightEvent,
+        state: State,
+        attempts: int,
+        delay: float = 0,
+        reason: str | None = None,
     ) -> Operation[None]:
-        """Record that an event is to be retried, or is parked."""
+        """Record that an event is to be retried, or is parked; by default for its own reason."""
+        reason = item.reason if reason is None else reason
         ((recorded,),) = yield Statement(
             "consumer_groups.record_failure",
             {
@@ -201,16 +203,12 @@ class Dispatcher:
                 "state": state,
                 "attempts": attempts,
                 "delay": delay,
-                "reason": item.reason,
+                "reason": reason,
                 "error": item.error,
             },
         )
         if recorded and state == "parked":
-            _log.error(
-                "a group parked an event: %s",
-                ": ".join(filter(None, (item.reason, item.error))),
-                extra={"group": self._group, "position": item.position, "attempts": attempts},
-            )
+            log_parked(self._group, item.position, attempts, reason, item.error)
         if recorded and (state != "parked" or self.settings.park_blocks_stream):
             self._blocked_keys.add(item.key)
 
@@ -323,6 +321,44 @@ class Dispatcher:
     def _drop_first(self, part: Slice) -> None:
         part.pending.popleft()
         self.waiting -= 1
+
+
+class Failure(NamedTuple):
+    """How a failed event is recorded.
+
+    Attributes:
+        state: whether it is to be retried, or is parked.
+        attempts: how many of its attempts count.
+        delay: seconds before the retry.
+        reason: why.
+    """
+
+    state: State
+    attempts: int
+    delay: float
+    reason: str
+
+
+def failure_of(outcome: Outcome, attempt: int, reason: str, settings: GroupSettings) -> Failure:
+    """Return how to record that an event failed, is to be parked, or was given back."""
+    if outcome == "given back":
+        # Wait first: an event that is given back every time must not keep the workers busy.
+        return Failure("retry", attempt - 1, settings.retry_after, reason)
+    if outcome == "park":
+        return Failure("parked", attempt, 0, reason)
+    if attempt < settings.max_attempts:
+        delay = Backoff(settings.retry_after, LONGEST_DELAY).delay(attempt)
+        return Failure("retry", attempt, delay, reason)
+    return Failure("parked", attempt, 0, f"failed {attempt} times: {reason}")
+
+
+def log_parked(group: str, position: int, attempts: int, reason: str, error: str | None) -> None:
+    """Log that a group has parked an event."""
+    _log.error(
+        "a group parked an event: %s",
+        ": ".join(filter(None, (reason, error))),
+        extra={"group": group, "position": position, "attempts": attempts},
+    )
 
 
 def event_parameters(item: InFlightEvent) -> dict[str, object]:

@@ -23,7 +23,9 @@ DueKey = tuple[datetime, int]
 IMMEDIATE: DueKey = (datetime.min.replace(tzinfo=UTC), 0)
 """The key of an event that was due when it was recorded."""
 
-Outcome = Literal["finished", "settled", "retry", "park", "given back"]
+Outcome = Literal["finished", "settled", "retry", "park", "given back", "recorded"]
+"""What became of an event. Its worker records it, unless another transaction has done so: that has
+finished the event ("settled"), or recorded its failure ("recorded")."""
 
 
 class Progress(NamedTuple):

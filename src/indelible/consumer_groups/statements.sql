@@ -63,6 +63,18 @@ ORDER BY given_valid_at, position
 OFFSET %(count)s - 1
 LIMIT 1
 
+-- name: end_leases
+-- One row per lease that has ended now: its id, the positions of its finished events, and those of
+-- its failed ones.
+SELECT id, finished, failed
+FROM indelible.group_end_leases(
+    group_id => %(group_id)s,
+    token => %(token)s,
+    ended => %(ended)s::uuid[],
+    is_early => %(is_early)s,
+    done => %(done)s::uuid[]
+)
+
 -- name: enqueue
 -- One row: true if the event is queued, or finished; false if it has no earlier event to wait for.
 SELECT indelible.group_enqueue(
@@ -76,6 +88,10 @@ SELECT indelible.group_enqueue(
     upto_due_at => %(upto_due_at)s,
     upto_due_position => %(upto_due_position)s
 )
+
+-- name: extend_lease
+-- One row: when the lease expires now; null if it is over.
+SELECT indelible.group_extend_lease(%(lease)s, %(seconds)s)
 
 -- name: fetch
 -- One row per event of a worker's slices, in order of position: the event, its key, its slice, and
@@ -165,6 +181,18 @@ WHERE first.state <> 'parked'
     )
 ORDER BY first.not_before
 LIMIT 500
+
+-- name: find_lease
+-- A lease: its events, the positions of those with an outcome, when it expires, and the settings of
+-- its group for failures; no row if it is over.
+SELECT
+    leases.events, leases.finished || leases.failed, leases.expires_at, groups.max_attempts,
+    groups.retry_seconds
+FROM indelible.group_leases AS leases
+JOIN indelible.groups ON groups.id = leases.group_id
+WHERE leases.id = %(lease)s
+    AND leases.expires_at > clock_timestamp()
+    AND groups.name = %(group)s
 
 -- name: get
 -- The group's settings and status; no row if there is no such group.
@@ -276,11 +304,31 @@ SELECT indelible.group_leave(
     due_positions => %(due_positions)s::bigint[]
 )
 
+-- name: lend
+-- One row: when the lease expires.
+SELECT indelible.group_lend(
+    lease_id => %(lease)s,
+    group_id => %(group_id)s,
+    token => %(token)s,
+    client => %(client)s,
+    events => %(events)s::jsonb,
+    seconds => %(seconds)s
+)
+
 -- name: list
 -- One row per group, in order of name.
 SELECT name
 FROM indelible.groups
 ORDER BY name
+
+-- name: look_at_leases
+-- One row per lease that has expired, or has more outcomes than its worker knows: its id, the
+-- positions of its finished events, those of its failed ones, and whether it has expired.
+SELECT leases.id, leases.finished, leases.failed, leases.expires_at <= clock_timestamp()
+FROM unnest(%(leases)s::uuid[], %(counts)s::int[]) AS known (id, count)
+JOIN indelible.group_leases AS leases USING (id)
+WHERE leases.expires_at <= clock_timestamp()
+    OR cardinality(leases.finished) + cardinality(leases.failed) > known.count
 
 -- name: parked
 -- One row per parked event of a group, in order of position.
@@ -403,6 +451,11 @@ FROM (
         )
     LIMIT %(max_count)s
 ) AS waiting
+
+-- name: settle_lease
+-- One row: true if the outcomes are recorded, false if an event has one already, null if the lease
+-- is over.
+SELECT indelible.group_settle_lease(%(lease)s, %(outcomes)s::jsonb)
 
 -- name: update
 -- One row without content: the settings are changed.

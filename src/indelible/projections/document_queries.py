@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -12,7 +12,6 @@ from indelible.core.operation import Operation, Statement
 from indelible.core.validation import validate_limit, validate_name
 from indelible.errors import InvalidInput, ProjectionNotReady
 
-from .definition import ProjectionDefinition
 from .registry import builds
 
 D = TypeVar("D")
@@ -48,16 +47,46 @@ class DocumentPage(Mapping[str, D]):
         return len(self.documents)
 
 
-def read_documents(
-    definition: ProjectionDefinition, keys: Iterable[str]
-) -> Operation[DocumentPage[Any]]:
+class DocumentSource(Protocol):
+    """What documents are read of: one version of a projection."""
+
+    @property
+    def name(self) -> str:
+        """The name of the projection."""
+
+    @property
+    def version(self) -> int:
+        """The version."""
+
+    @property
+    def indexes(self) -> Sequence[str]:
+        """The fields of the documents that have an index."""
+
+    def read(self, document: bytes) -> Any:
+        """Read a stored document."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocuments:
+    """The documents of one version of a projection as they are stored: no code of it is needed."""
+
+    name: str
+    version: int
+    indexes: Sequence[str] = ()
+
+    def read(self, document: bytes) -> msgspec.Raw:
+        """Return a document as JSON."""
+        return msgspec.Raw(document)
+
+
+def read_documents(definition: DocumentSource, keys: Iterable[str]) -> Operation[DocumentPage[Any]]:
     """Read some documents; see `Documents.read_many`."""
     wanted = [validate_name("key", key) for key in keys]
     return (yield from _found(definition, "projections.get_documents", {"keys": wanted}))
 
 
 def find_documents(
-    definition: ProjectionDefinition,
+    definition: DocumentSource,
     fields: Mapping[str, Any] | None,
     *,
     after: str | None,
@@ -88,7 +117,7 @@ def find_documents(
 
 
 def _found(
-    definition: ProjectionDefinition, statement: str, parameters: Mapping[str, object]
+    definition: DocumentSource, statement: str, parameters: Mapping[str, object]
 ) -> Operation[DocumentPage[Any]]:
     rows = yield Statement(
         statement, {"name": definition.name, "version": definition.version, **parameters}

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from indelible.core.operation import Operation, Statement
-from indelible.errors import InvalidInput, ProjectionNotFound, ProjectionStopped
+from indelible.core.validation import validate_name
+from indelible.errors import InvalidInput, ProjectionNotFound, ProjectionStopped, rebuild_command
 from indelible.serialization.codec import Codec
 from indelible.streams.head import head, head_info
 
 from . import registry
 from .definition import ProjectionDefinition
 from .partition import PartitionProcessor
+from .projection import Kind
 from .types import CUT_OVER_DISTANCE, BuildInfo, Lifecycle
 
 
@@ -56,18 +58,46 @@ def begin(definition: ProjectionDefinition) -> Operation[BuildInfo]:
         earlier = []
     lifecycle: Lifecycle = earlier[-1].lifecycle if earlier else "async"
     builds = yield from registry.register(definition, lifecycle)
-    if definition.kind != "documents" and builds[-1].state == "serving":
-        raise InvalidInput(
-            f"projection {definition.name!r} version {definition.version} cannot be rebuilt in"
-            " place: its state is in"
-            f" {'your own tables' if definition.kind == 'tables' else 'an external system'}, where"
-            " two builds would overwrite each other; increase its version, and write to a place"
-            " with the version in its name"
-        )
+    if builds[-1].state == "serving":
+        _check_in_place(definition.name, definition.version, definition.kind)
     ((build_id,),) = yield Statement(
         "projections.start_rebuild", {"name": definition.name, "version": definition.version}
     )
-    return (yield from _build(definition, build_id))
+    return (yield from _build(definition.name, build_id))
+
+
+def order(name: str, version: int | None = None) -> Operation[BuildInfo]:
+    """Begin a rebuild that the daemons carry out, or continue it; no code is needed here.
+
+    Args:
+        name: the name of the projection.
+        version: its version; None for the newest.
+
+    Returns:
+        The new build. Daemons that have the code of this version build it, and cut over to it.
+
+    Raises:
+        ProjectionNotFound: no projection has this name, or it has no such version.
+        InvalidInput: its state is not in documents, or appends update it: their cutover needs its
+            code.
+    """
+    found = yield from registry.builds(validate_name("projection", name))
+    candidates = [build for build in found if version in (None, build.version)]
+    if not candidates:
+        there = (f"{name}, version {build.version}" for build in found)
+        raise ProjectionNotFound(f"{name}, version {version}", list(dict.fromkeys(there)))
+    build = candidates[-1]
+    if build.state == "serving":
+        _check_in_place(name, build.version, build.kind)
+    if build.lifecycle == "inline":
+        raise InvalidInput(
+            f"projection {name!r} is inline, and the cutover of its new build needs its code: run"
+            f" {rebuild_command(name)}"
+        )
+    ((build_id,),) = yield Statement(
+        "projections.start_rebuild", {"name": name, "version": build.version}
+    )
+    return (yield from _build(name, build_id))
 
 
 def look(definition: ProjectionDefinition, build_id: int) -> Operation[RebuildProgress]:
@@ -77,7 +107,7 @@ def look(definition: ProjectionDefinition, build_id: int) -> Operation[RebuildPr
         ProjectionStopped: its code fails at an event.
         ProjectionNotFound: it was dropped in the meantime.
     """
-    build = yield from _build(definition, build_id)
+    build = yield from _build(definition.name, build_id)
     for part in build.partitions:
         if part.is_stopped:
             raise ProjectionStopped(
@@ -135,11 +165,22 @@ def seize(
     return processors, upto
 
 
-def _build(definition: ProjectionDefinition, build_id: int) -> Operation[BuildInfo]:
-    for build in (yield from registry.builds(definition.name)):
+def _build(name: str, build_id: int) -> Operation[BuildInfo]:
+    for build in (yield from registry.builds(name)):
         if build.id == build_id:
             return build
-    raise ProjectionNotFound(definition.name)
+    raise ProjectionNotFound(name)
+
+
+def _check_in_place(name: str, version: int, kind: Kind) -> None:
+    """Check that two builds of a version can exist at the same time."""
+    if kind != "documents":
+        raise InvalidInput(
+            f"projection {name!r} version {version} cannot be rebuilt in place: its state is in"
+            f" {'your own tables' if kind == 'tables' else 'an external system'}, where two builds"
+            " would overwrite each other; increase its version, and write to a place with the"
+            " version in its name"
+        )
 
 
 Report = Callable[[RebuildProgress], None]

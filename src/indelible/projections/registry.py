@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeVar
 
 import msgspec
@@ -17,7 +16,7 @@ from indelible.errors import (
     ProjectionNotReady,
     rebuild_command,
 )
-from indelible.streams.query_parameters import items
+from indelible.streams.query_parameters import items, query_of
 
 from .definition import ProjectionDefinition
 from .types import BuildInfo, BuildState, Lifecycle, PartitionInfo
@@ -108,7 +107,7 @@ def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
         ProjectionNotFound: no projection has this name.
     """
     by_id: dict[int, BuildInfo] = {}
-    for build_id, of, version, kind, lifecycle, state, query, *part in (
+    for build_id, of, version, kind, lifecycle, state, query, indexes, *part in (
         yield Statement("projections.builds", {"name": name})
     ):
         before = by_id[build_id].partitions if build_id in by_id else ()
@@ -119,7 +118,8 @@ def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
             kind,
             lifecycle,
             state,
-            _types(query),
+            query_of(msgspec.json.decode(query)),
+            tuple(indexes),
             (*before, PartitionInfo(*part)),
         )
     if name is not None and not by_id:
@@ -131,11 +131,6 @@ def builds(name: str | None = None) -> Operation[list[BuildInfo]]:
 def inline_types(found: Iterable[BuildInfo]) -> dict[str, frozenset[str] | None]:
     """Return the serving inline projections, and the event types of each (None for all)."""
     return {build.name: build.types for build in found if build.serves_inline}
-
-
-def _types(query: str) -> frozenset[str] | None:
-    types = [item["types"] for item in msgspec.json.decode(query)]
-    return frozenset(chain.from_iterable(types)) if all(types) else None
 
 
 def checkpoint(name: str, position: int) -> Operation[int]:

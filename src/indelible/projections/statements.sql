@@ -20,7 +20,7 @@ SELECT indelible.projection_advance(
 -- One row per partition of each build that is not retired, in order.
 SELECT
     projections.id, projections.name, projections.version, projections.kind,
-    projections.lifecycle, projections.state, projections.query::text,
+    projections.lifecycle, projections.state, projections.query::text, projections.indexes,
     parts.partition, parts.position, parts.owner, nullif(parts.expires_at, '-infinity'),
     parts.handled, parts.is_stopped, parts.error, parts.error_position
 FROM indelible.projections

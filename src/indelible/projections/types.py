@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Literal
+
+from indelible.query import Query
 
 from .projection import Kind
 
@@ -98,7 +101,8 @@ class BuildInfo:
     Attributes:
         id: the id of its row in `projections`.
         name, version, kind, lifecycle, state: the definition and the state of the build.
-        types: the event types that it handles; None if its query names none.
+        query: which events it handles.
+        indexes: the fields of its documents that have an index.
         partitions: its partitions.
     """
 
@@ -108,8 +112,15 @@ class BuildInfo:
     kind: Kind
     lifecycle: Lifecycle
     state: BuildState
-    types: frozenset[str] | None
+    query: Query
+    indexes: tuple[str, ...]
     partitions: tuple[PartitionInfo, ...]
+
+    @property
+    def types(self) -> frozenset[str] | None:
+        """The event types that it handles; None if its query names none."""
+        types = [item.types for item in self.query.items]
+        return frozenset(chain.from_iterable(types)) if all(types) else None
 
     @property
     def serves_inline(self) -> bool:

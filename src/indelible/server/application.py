@@ -11,14 +11,17 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from indelible import AsyncEventStore
 from indelible.core.operation import Operation
 
-from . import health, log, openapi, sessions, streams
+from . import groups, health, log, openapi, projections, reference, sessions, streams
 from .credentials import Credentials
+from .leases import Leases
+from .metrics import RequestCounts
 from .problems import Problem, respond
 from .security import Guard
 from .settings import ServerSettings
@@ -29,7 +32,14 @@ _ROUTES = [
         replace(route, path=f"/api/v1{route.path}")
         # Longer paths first: the name of a stream is any text.
         for route in sorted(
-            [*log.routes, *sessions.routes, *streams.routes], key=lambda route: -len(route.path)
+            [
+                *log.routes,
+                *sessions.routes,
+                *streams.routes,
+                *groups.routes,
+                *projections.routes,
+            ],
+            key=lambda route: -len(route.path),
         )
     ),
 ]
@@ -64,6 +74,7 @@ def create_app(settings: ServerSettings) -> Guard:
             store._append_settings.codec.keep_as_stored()
             app.state.store = store
             checks = asyncio.create_task(guard.end_invalid_streams())
+            app.state.leases = Leases(store, stopping)
             try:
                 yield
             finally:
@@ -71,17 +82,21 @@ def create_app(settings: ServerSettings) -> Guard:
                 checks.cancel()
                 with suppress(asyncio.CancelledError):
                     await checks
+                await app.state.leases.close()
 
     app = Starlette(
         routes=[
             *(route.endpoint() for route in _ROUTES),
             StarletteRoute("/api/v1/openapi.json", _describe),
+            StarletteRoute("/api/v1/docs", _show_reference),
+            StarletteRoute("/api/v1/docs.css", _style_reference),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _refuse},
     )
     app.state.settings = settings
     app.state.stopping = stopping
+    app.state.requests = RequestCounts()
     app.state.description = openapi.document(_ROUTES)
     # A path with another slash at its end is another path, and not a reason to redirect.
     app.router.redirect_slashes = False
@@ -98,10 +113,29 @@ async def _describe(request: Request) -> Response:
     return JSONResponse(request.app.state.description)
 
 
+async def _show_reference(request: Request) -> Response:
+    return HTMLResponse(reference.page(request.app.state.description))
+
+
+async def _style_reference(request: Request) -> Response:
+    return Response(reference.style(), media_type="text/css")
+
+
 def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     kind = _KINDS.get(error.status_code, "bad-request")
     path = request.scope["path"]
     problem = Problem(error.status_code, kind, f"{request.method} {path}: {error.detail.lower()}")
-    problem.headers.update(error.headers or {})
+    if error.status_code == 405:
+        problem.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return respond(problem)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes of a path."""
+    return {
+        method
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -22,11 +23,13 @@ class Connection(HttpToolsProtocol):
 
     Args:
         settings: the settings of the server.
+        stop: ends the subscriptions, when the server stops.
         **options: those of uvicorn.
     """
 
-    def __init__(self, settings: ServerSettings, **options: Any) -> None:
+    def __init__(self, settings: ServerSettings, stop: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
+        self._stop = stop
         self.access_log = False  # whoever configures logging: it would write tickets
         self._settings = settings
         self._head_timer: asyncio.TimerHandle | None = None
@@ -99,7 +102,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End the connection after its request, because the server stops."""
-        self.app.stop()
+        self._stop()
         super().shutdown()
 
     @property

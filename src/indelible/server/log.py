@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -10,9 +10,9 @@ from starlette.responses import Response, StreamingResponse
 from indelible import Checkpoint, InvalidInput
 from indelible.access import Verb
 
-from . import parameters, sse, wire
+from . import cloudevents, parameters, sse, wire
 from .problems import forbidden
-from .routing import EVENT_STREAM, NDJSON, Call, answer, route
+from .routing import EVENT_STREAM, NDJSON, Call, Header, Link, answer, route
 from .streams import Limit, page, page_size, streamed
 
 Start = Annotated[
@@ -38,6 +38,10 @@ class SubscriptionStart(parameters.Filter, kw_only=True):
         Annotated[str, msgspec.Meta(description="A ticket of `POST /tickets`, instead of a token.")]
         | None
     ) = None
+    format: Annotated[
+        Literal["event", "cloudevent"],
+        msgspec.Meta(description="Send the events as they are, or as CloudEvents."),
+    ] = "event"
 
 
 class Decision(wire.Fields):
@@ -60,17 +64,60 @@ class TypeAnswer(msgspec.Struct):
     events: wire.Number
 
 
+class ChannelAnswer(msgspec.Struct):
+    """The streams and events of a channel."""
+
+    channel: str
+    streams: wire.Number
+    events: wire.Number
+
+
+class StatisticsAnswer(msgspec.Struct):
+    """The size of a store.
+
+    Attributes:
+        streams: how many streams there are.
+        events: how many events they hold.
+        head: the head.
+        last_position: the last assigned position, settled or not.
+        bytes: the size of the store's tables and indexes on disk.
+        channels: the streams and events of each channel, in order of name.
+    """
+
+    streams: wire.Number
+    events: wire.Number
+    head: wire.Number
+    last_position: wire.Number
+    bytes: wire.Number
+    channels: list[ChannelAnswer]
+
+
 class HeadAnswer(msgspec.Struct):
     """The head: readers of the log see all events up to it, and none after it."""
 
     position: wire.Number
 
 
-@route("GET", "/events", "log", query=LogPart, answer=wire.Page, media_types=(NDJSON,))
+@route(
+    "GET",
+    "/events",
+    "log",
+    query=LogPart,
+    answer=wire.Page,
+    media_types=(NDJSON, cloudevents.BATCH),
+    problems=(410,),
+    links=(
+        Link("show_stream", {"stream": "$response.body#/events/0/stream"}),
+        Link("read_stream", {"stream": "$response.body#/events/0/stream"}),
+        Link("read_log", {"after": "$response.body#/events/0/position"}),
+    ),
+)
 async def read_log(call: Call[LogPart, None]) -> Response:
     """Read the log in order of position, up to the head.
 
     With `Accept: application/x-ndjson` the answer has one event per line, and no largest page.
+    With `Accept: application/cloudevents-batch+json` it has CloudEvents, and the next page is in
+    `Link`.
     """
     part = call.query
     size = page_size(call, part.limit)
@@ -83,13 +130,20 @@ async def read_log(call: Call[LogPart, None]) -> Response:
         valid_at=parameters.moment("valid_at", part.valid_at),
     )
     if call.accepts(NDJSON):
-        return await streamed(events)
+        return await streamed(events, wire.lines)
     found = [event async for event in events]
     is_full = len(found) == size and not part.backwards and part.valid_at is None
     return page(call, found, {"after": found[-1].position} if is_full else None)
 
 
-@route("POST", "/events/matching", "log", body=Decision, answer=Matching)
+@route(
+    "POST",
+    "/events/matching",
+    "log",
+    body=Decision,
+    answer=Matching,
+    example={"query": [{"types": ["SeatTaken"], "tags": ["seat:12"]}]},
+)
 async def read_matching(call: Call[Any, Decision]) -> Response:
     """Read all events that match a query, as the basis of a decision.
 
@@ -108,7 +162,21 @@ async def read_matching(call: Call[Any, Decision]) -> Response:
     )
 
 
-@route("GET", "/events/subscribe", "log", query=SubscriptionStart, media_types=(EVENT_STREAM,))
+@route(
+    "GET",
+    "/events/subscribe",
+    "log",
+    query=SubscriptionStart,
+    media_types=(EVENT_STREAM,),
+    headers=(
+        Header(
+            "Last-Event-ID",
+            "The id of the last event that the client has. It wins over `after`.",
+            "^[0-9]{1,18}(@.+)?$",
+        ),
+    ),
+    problems=(410,),
+)
 async def subscribe(call: Call[SubscriptionStart, None]) -> Response:
     """Subscribe by server-sent events: the stored events, then new ones as they come.
 
@@ -121,7 +189,12 @@ async def subscribe(call: Call[SubscriptionStart, None]) -> Response:
     )
     await subscription.__aenter__()  # an error of the request has a status of its own
     return StreamingResponse(
-        sse.parts(subscription, call.settings.heartbeat, call.request.app.state.stopping),
+        sse.parts(
+            subscription,
+            call.settings.heartbeat,
+            call.request.app.state.stopping,
+            cloudevents.cloud_event if call.query.format == "cloudevent" else wire.event_answer,
+        ),
         media_type=EVENT_STREAM,
         headers={"X-Accel-Buffering": "no"},
     )
@@ -134,13 +207,33 @@ async def list_types(call: Call[Any, None]) -> Response:
     return answer([TypeAnswer(found.type, str(found.events)) for found in await call.store.types()])
 
 
+@route("GET", "/statistics", "log", answer=StatisticsAnswer)
+async def show_statistics(call: Call[Any, None]) -> Response:
+    """Count the streams and events, in total and per channel."""
+    parameters.require(call.principal, Verb.READ)
+    found = await call.store.stats()
+    return answer(
+        StatisticsAnswer(
+            str(found.streams),
+            str(found.events),
+            str(found.head),
+            str(found.last_position),
+            str(found.bytes),
+            [
+                ChannelAnswer(each.channel, str(each.streams), str(each.events))
+                for each in found.channels
+            ],
+        )
+    )
+
+
 @route("GET", "/head", "log", answer=HeadAnswer)
 async def show_head(call: Call[Any, None]) -> Response:
     """Show the head: readers of the log see all events up to it, and none after it."""
     return answer(HeadAnswer(str(await call.store.head())))
 
 
-routes = [read_log, read_matching, subscribe, list_types, show_head]
+routes = [read_log, read_matching, subscribe, list_types, show_statistics, show_head]
 
 
 def _start(text: str | None) -> Any:

@@ -52,13 +52,33 @@ def as_of(text: str | None) -> AsOf | None:
     Raises:
         InvalidInput: it is neither.
     """
-    if text is None:
-        return None
+    return None if text is None else place("as_of", text)
+
+
+def place(name: str, text: str) -> AsOf:
+    """Return a place in the log: a position, a checkpoint or a time.
+
+    Args:
+        name: the name of the parameter.
+        text: its text.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
     if _POSITION.fullmatch(text):
         return int(text)
     if "@" in text:
         return Checkpoint.parse(text)
-    return moment("as_of", text)
+    try:
+        found = moment(name, text)
+    except InvalidInput:
+        found = None
+    if found is None:
+        raise InvalidInput(
+            f"{name} must be a position, a checkpoint, or a time in ISO 8601 with a time zone"
+            f" (2026-11-27T08:00:00Z), not {text!r}"
+        )
+    return found
 
 
 class Filter(msgspec.Struct, kw_only=True):

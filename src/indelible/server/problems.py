@@ -60,6 +60,9 @@ _STATUS: tuple[tuple[type[errors.IndelibleError], int, str], ...] = (
     (errors.DuplicateEvent, 409, "duplicate-event"),
     (errors.StreamClosed, 409, "stream-closed"),
     (errors.StreamNotClosed, 409, "stream-not-closed"),
+    (errors.GroupExists, 409, "group-exists"),
+    (errors.LeaseLost, 409, "lease-lost"),
+    (errors.ProjectionNotReady, 409, "projection-not-ready"),
     (errors.StreamNotFound, 404, "stream-not-found"),
     (errors.GroupNotFound, 404, "group-not-found"),
     (errors.ProjectionNotFound, 404, "projection-not-found"),
@@ -82,6 +85,14 @@ def problem_of(error: Exception) -> Problem:
             return error
         case errors.WrongExpectedVersion():
             return _wrong_version(error)
+        case errors.WaitTimeout():
+            return Problem(
+                409,
+                "wait-timeout",
+                str(error),
+                position=str(error.position),
+                checkpoint=str(error.checkpoint),
+            )
         case errors.ConnectionLost():
             return _unavailable(
                 "the connection to the database was lost, and it is not known whether the events"

@@ -62,16 +62,19 @@ def configuration(settings: ServerSettings, **options: Any) -> uvicorn.Config:
     Raises:
         InvalidInput: the certificate cannot be used.
     """
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
-        http=cast("Any", partial(Connection, settings)),
+        app,
+        http=cast("Any", partial(Connection, settings, app.stop)),
         ws="none",
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        # Anyone could write these headers, so only known proxies may.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         lifespan="on",
         timeout_graceful_shutdown=_GRACE,
         **options,

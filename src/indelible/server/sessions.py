@@ -47,12 +47,11 @@ async def open_session(call: Call[Any, None]) -> Response:
 
 @route("DELETE", "/session", "access", status=204)
 async def end_session(call: Call[Any, None]) -> Response:
-    """End the session of the cookie, and delete the cookie."""
+    """End the session of the cookie, if there is one, and delete the cookie."""
     session = call.principal.session
-    if session is None:
-        raise unknown("there is no session to end: the request has no cookie of one")
-    await call.store._engine.run(sessions.end_session(session))
-    call.request.app.state.credentials.forget(session)
+    if session is not None:
+        await call.store._engine.run(sessions.end_session(session))
+        call.request.app.state.credentials.forget(session)
     ended = Response(status_code=204)
     _set_cookie(call, ended, "", 0)
     return ended

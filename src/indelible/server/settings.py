@@ -24,7 +24,7 @@ class ServerSettings:
         url: the database, as for `connect`.
         schema: the schema of the store, as for `connect`.
         requires_token: whether each request needs a token. None: unless only programs of this
-            machine can reach the server.
+            machine can reach the server, and not through a proxy.
         allowed_hosts: further names under which browsers may reach the server.
         allowed_origins: the origins of other sites whose pages may use the server.
         tls_cert: the file with the certificate, in PEM format; None for plain HTTP.
@@ -34,6 +34,8 @@ class ServerSettings:
             0 for no limit. None: 1,000, unless only programs of this machine can reach the server.
         max_connections: the connections of each worker.
         max_streams: the event streams of a principal in each worker.
+        trusted_proxies: addresses or networks of reverse proxies. Only these may name the client in
+            `X-Forwarded-For`, and its scheme in `X-Forwarded-Proto`.
         max_body_bytes: the largest body of a request, in bytes.
         head_timeout: seconds that the request line and the headers may take to arrive.
         body_timeout: seconds that a body may take to arrive.
@@ -56,6 +58,7 @@ class ServerSettings:
     rate: int | None = None
     max_connections: int = 1_000
     max_streams: int = 800
+    trusted_proxies: tuple[str, ...] = ()
     max_body_bytes: int = 16 * 1024 * 1024
     head_timeout: float = 10.0
     body_timeout: float = 60.0
@@ -70,6 +73,11 @@ class ServerSettings:
                 f"--no-auth is for addresses of this machine only: {self.host} can be reached from"
                 " others, which then could read and write everything"
             )
+        if self.requires_token is False and self.trusted_proxies:
+            raise InvalidInput(
+                "--no-auth and --trusted-proxy exclude each other: what comes through a proxy"
+                " needs a token"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidInput("--tls-cert and --tls-key belong together: pass both")
         for origin in self.allowed_origins:
@@ -78,6 +86,13 @@ class ServerSettings:
                     "--allowed-origin must be an origin as browsers write it"
                     f" (https://shop.example.com), not {origin!r}"
                 )
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise InvalidInput(
+                    f"--trusted-proxy must be an address or a network (10.0.0.0/8), not {proxy!r}"
+                ) from None
 
     @property
     def is_local(self) -> bool:
@@ -92,14 +107,16 @@ class ServerSettings:
     @property
     def is_guarded(self) -> bool:
         """Whether each request needs a token."""
-        return not self.is_local if self.requires_token is None else self.requires_token
+        if self.requires_token is None:
+            return not self.is_local or bool(self.trusted_proxies)
+        return self.requires_token
 
     @property
     def requests_per_second(self) -> int:
         """The limit of requests per second; 0 for none."""
         if self.rate is not None:
             return self.rate
-        return 0 if self.is_local else DEFAULT_RATE
+        return 0 if self.is_local and not self.trusted_proxies else DEFAULT_RATE
 
     @property
     def address(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -11,10 +11,10 @@ from uuid import UUID
 import msgspec
 
 from indelible import Checkpoint
+from indelible.events import RecordedEvent
 from indelible.subscriptions.log_follower import Batch
 from indelible.subscriptions.subscription_async import AsyncSubscription
 
-from . import wire
 from .problems import problem_of
 
 _encode = msgspec.json.Encoder().encode
@@ -22,7 +22,10 @@ _HEARTBEAT = b": heartbeat\n\n"
 
 
 async def parts(
-    subscription: AsyncSubscription[Any], heartbeat: float, stopping: asyncio.Event
+    subscription: AsyncSubscription[Any],
+    heartbeat: float,
+    stopping: asyncio.Event,
+    form: Callable[[RecordedEvent], Any],
 ) -> AsyncIterator[bytes]:
     """Return the parts of the body: the events of a batch, a heartbeat, or that it caught up.
 
@@ -32,6 +35,7 @@ async def parts(
         subscription: a subscription that has begun.
         heartbeat: seconds without events after which a comment is sent.
         stopping: set when the server stops: the body then ends.
+        form: returns what is sent of an event.
     """
     batches = subscription.batches()
     caught_up: asyncio.Task[Any] | None = asyncio.ensure_future(subscription.wait_until_caught_up())
@@ -49,7 +53,7 @@ async def parts(
                 if batch is None:
                     return
                 if batch.events:
-                    yield _events(batch, subscription.checkpoint.epoch)
+                    yield _events(batch, subscription.checkpoint.epoch, form)
                 following = asyncio.ensure_future(_next(batches))
             elif caught_up is not None and caught_up in done:
                 caught_up = None
@@ -72,13 +76,13 @@ async def _next(batches: AsyncIterator[Any]) -> Any:
     return await anext(batches, None)
 
 
-def _events(batch: Batch[Any], epoch: UUID) -> bytes:
+def _events(batch: Batch[Any], epoch: UUID, form: Callable[[RecordedEvent], Any]) -> bytes:
     """Return events: each has a checkpoint as its id, from which the client continues."""
     return b"".join(
         b"id: %b\ndata: %b\n\n"
         % (
             str(Checkpoint(found.position, epoch, anchor=(found.position, found.id))).encode(),
-            _encode(wire.event_answer(found)),
+            _encode(form(found)),
         )
         for found in batch.events
     )

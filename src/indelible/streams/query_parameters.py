@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from indelible.errors import InvalidInput
@@ -83,6 +86,23 @@ def items(query: Query) -> list[dict[str, Any]]:
         }
         for item in query.items
     ]
+
+
+def query_of(found: Iterable[Mapping[str, Any]]) -> Query:
+    """Return the query whose items the database has; the reverse of `items`."""
+    return reduce(
+        or_,
+        (
+            Query(
+                types=item["types"] or (),
+                tags=item["tags"] or (),
+                channel=item["channel"],
+                stream=item.get("stream"),
+                stream_prefix=item["stream_prefix"],
+            )
+            for item in found
+        ),
+    )
 
 
 def filter_parameters(query: Query | None) -> tuple[str, dict[str, Any]]:

@@ -73,7 +73,22 @@ CREATE OR REPLACE FUNCTION indelible.find_existing_events(
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
+DECLARE
+    new_ids constant uuid[]
+        := replace(replace(
+            jsonb_path_query_array(appends, '$[*].events[*].id')::text, '[', '{'), ']', '}'
+        );
 BEGIN
+    -- Most rejected appends are no retries. Then this is all, and a conflict costs little.
+    IF NOT (
+        EXISTS (SELECT FROM indelible.events WHERE events.id = ANY(new_ids))
+        OR pg_sequence_last_value('indelible.archive_count') IS NOT NULL
+        AND indelible.archived_ids(new_ids) <> '{}'
+    ) THEN
+        existing_count := 0;
+        is_retry := false;
+        RETURN;
+    END IF;
     -- One row per given event: what is stored under its id, and whether that is the same event.
     WITH given AS (
         SELECT

@@ -1196,3 +1196,176 @@ AS $$
 $$;
 COMMENT ON FUNCTION indelible.group_checkpoint(bigint) IS
     'The position below the lowest event that is due and not finished. Events in flight and those to be retried count as not finished; parked events do not.';
+
+-- Leases of the clients of a server (docs/explanation/leases.md). All statements lock in one order: the
+-- worker's row, the row of the lease, the rows of slices.
+
+CREATE OR REPLACE FUNCTION indelible.group_lend(
+    lease_id uuid,
+    group_id bigint,
+    token bigint,
+    client text,
+    events jsonb,
+    seconds double precision
+)
+RETURNS timestamptz
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM indelible.group_fence(group_id, token);
+    INSERT INTO indelible.group_leases (id, group_id, token, client, events, expires_at)
+    VALUES (
+        lease_id, group_id, token, client, events, clock_timestamp() + make_interval(secs => seconds)
+    )
+    -- Otherwise it is the same call again, after its answer was lost.
+    ON CONFLICT ON CONSTRAINT group_leases_pkey DO NOTHING;
+    RETURN (SELECT leases.expires_at FROM indelible.group_leases AS leases WHERE leases.id = lease_id);
+END
+$$;
+COMMENT ON FUNCTION indelible.group_lend(uuid, bigint, bigint, text, jsonb, double precision) IS
+    'Lends events of a worker to a client for some seconds. Returns when the lease expires.';
+
+CREATE OR REPLACE FUNCTION indelible.group_lock_lease(lease_id uuid)
+RETURNS indelible.group_leases
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+    lease indelible.group_leases;
+BEGIN
+    SELECT * INTO lease FROM indelible.group_leases WHERE id = lease_id;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    PERFORM indelible.group_fence(lease.group_id, lease.token);
+    SELECT * INTO lease
+    FROM indelible.group_leases
+    WHERE id = lease_id AND expires_at > clock_timestamp()
+    FOR NO KEY UPDATE;
+    RETURN lease;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_lock_lease(uuid) IS
+    'Locks a lease, and that of its worker, until the transaction ends. Null if it is over. Raises IND05 if the worker has lost its events.';
+
+CREATE OR REPLACE FUNCTION indelible.group_settle_lease(lease_id uuid, outcomes jsonb)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+#variable_conflict use_column
+DECLARE
+    lease constant indelible.group_leases := indelible.group_lock_lease(lease_id);
+    lent record;
+BEGIN
+    IF lease.id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF EXISTS (
+        SELECT FROM jsonb_to_recordset(outcomes) AS outcome ("position" bigint)
+        WHERE outcome.position = ANY(lease.finished || lease.failed)
+    ) THEN
+        RETURN false;
+    END IF;
+    FOR lent IN
+        SELECT *
+        FROM jsonb_to_recordset(lease.events) AS event (
+            "position" bigint, slice smallint, key text, is_tracked boolean, due_at timestamptz,
+            upto bigint, upto_due_at timestamptz, upto_due_position bigint
+        )
+        JOIN jsonb_to_recordset(outcomes) AS outcome (
+            "position" bigint, state text, attempts integer, delay double precision, reason text,
+            error text
+        ) USING ("position")
+        ORDER BY event.position
+    LOOP
+        -- Also at the process that owns the event: what is answered is stored.
+        IF lent.state = 'finished' THEN
+            PERFORM indelible.group_ack(
+                group_id => lease.group_id, token => lease.token, "position" => lent.position,
+                slice => lent.slice, is_tracked => lent.is_tracked, due_at => lent.due_at,
+                upto => lent.upto, upto_due_at => lent.upto_due_at,
+                upto_due_position => lent.upto_due_position
+            );
+        ELSE
+            PERFORM indelible.group_record_failure(
+                group_id => lease.group_id, token => lease.token, "position" => lent.position,
+                slice => lent.slice, key => lent.key, is_tracked => lent.is_tracked,
+                state => lent.state, attempts => lent.attempts, delay => lent.delay,
+                reason => lent.reason, error => lent.error, due_at => lent.due_at,
+                upto => lent.upto, upto_due_at => lent.upto_due_at,
+                upto_due_position => lent.upto_due_position
+            );
+        END IF;
+    END LOOP;
+    UPDATE indelible.group_leases AS settled
+    SET finished = settled.finished || ARRAY(
+            SELECT outcome.position
+            FROM jsonb_to_recordset(outcomes) AS outcome ("position" bigint, state text)
+            WHERE outcome.state = 'finished'
+        ),
+        failed = settled.failed || ARRAY(
+            SELECT outcome.position
+            FROM jsonb_to_recordset(outcomes) AS outcome ("position" bigint, state text)
+            WHERE outcome.state <> 'finished'
+        )
+    WHERE settled.id = lease_id;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_settle_lease(uuid, jsonb) IS
+    'Records outcomes of lent events, all or none: finished, retry or parked. False if one of them has an outcome already; null if the lease is over. Raises IND05 if the worker has lost its events.';
+
+CREATE OR REPLACE FUNCTION indelible.group_extend_lease(lease_id uuid, seconds double precision)
+RETURNS timestamptz
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+#variable_conflict use_column
+DECLARE
+    lease constant indelible.group_leases := indelible.group_lock_lease(lease_id);
+    expiry constant timestamptz := clock_timestamp() + make_interval(secs => seconds);
+BEGIN
+    UPDATE indelible.group_leases SET expires_at = expiry WHERE id = lease.id;
+    RETURN CASE WHEN lease.id IS NOT NULL THEN expiry END;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_extend_lease(uuid, double precision) IS
+    'Has a lease expire some seconds from now. Returns when; null if it is over. Raises IND05 if the worker has lost its events.';
+
+CREATE OR REPLACE FUNCTION indelible.group_end_leases(
+    group_id bigint, token bigint, ended uuid[], is_early boolean, done uuid[]
+)
+RETURNS TABLE (id uuid, finished bigint[], failed bigint[])
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM indelible.group_fence(group_id, token);
+    DELETE FROM indelible.group_leases AS leases
+    WHERE leases.id = ANY(done)
+        AND leases.group_id = group_end_leases.group_id AND leases.token = group_end_leases.token;
+    -- It waits for a call that is recording outcomes, and then sees them. The mark outlives a clock
+    -- that is set back. The worker deletes the row once it knows the answer.
+    RETURN QUERY
+        UPDATE indelible.group_leases AS leases
+        SET expires_at = '-infinity'
+        WHERE leases.id = ANY(ended) AND (is_early OR leases.expires_at <= clock_timestamp())
+            AND leases.group_id = group_end_leases.group_id
+            AND leases.token = group_end_leases.token
+        RETURNING leases.id, leases.finished, leases.failed;
+END
+$$;
+COMMENT ON FUNCTION indelible.group_end_leases(bigint, bigint, uuid[], boolean, uuid[]) IS
+    'Ends leases that have expired, or all the given ones if it is early, and returns their outcomes: none is added any more. Deletes the leases that are done.';

@@ -522,6 +522,34 @@ COMMENT ON COLUMN indelible.group_events.reason IS 'Why it was parked or is retr
 COMMENT ON COLUMN indelible.group_events.error IS 'The text of the last error.';
 COMMENT ON COLUMN indelible.group_events.updated_at IS 'When this row was last written.';
 
+CREATE TABLE indelible.group_leases (
+    id uuid NOT NULL,
+    group_id bigint NOT NULL,
+    token bigint NOT NULL,
+    client text,
+    events jsonb NOT NULL,
+    finished bigint[] NOT NULL DEFAULT '{}',
+    failed bigint[] NOT NULL DEFAULT '{}',
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT group_leases_pkey PRIMARY KEY (id),
+    CONSTRAINT group_leases_worker_fkey
+        FOREIGN KEY (group_id, token) REFERENCES indelible.group_workers ON DELETE CASCADE
+);
+CREATE INDEX group_leases_worker_index ON indelible.group_leases (group_id, token);
+COMMENT ON TABLE indelible.group_leases IS
+    'One row per batch of events that a worker has lent to a client of a server. It goes with the worker.';
+COMMENT ON COLUMN indelible.group_leases.id IS 'The random id with which the client names it.';
+COMMENT ON COLUMN indelible.group_leases.group_id IS 'The group: groups.id.';
+COMMENT ON COLUMN indelible.group_leases.token IS 'The worker that owns the events.';
+COMMENT ON COLUMN indelible.group_leases.client IS 'The display name of the client.';
+COMMENT ON COLUMN indelible.group_leases.events IS
+    'What any process needs to record the outcome of each event: position, slice, key, attempt, and the progress of its slice with it.';
+COMMENT ON COLUMN indelible.group_leases.finished IS 'The positions of the events that are finished.';
+COMMENT ON COLUMN indelible.group_leases.failed IS
+    'The positions of the events that are to be retried, or parked.';
+COMMENT ON COLUMN indelible.group_leases.expires_at IS
+    'When it expires; -infinity once its worker has taken back the events without an outcome.';
+
 
 -- Projections -------------------------------------------------------------------------------------
 
