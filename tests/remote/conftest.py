@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from indelible import EventStore
-from tests.support.http_server import served
+from tests.support.served import served
 
 Serve = Callable[..., str]
 

@@ -44,7 +44,7 @@ from indelible.errors import (
     TokenRefused,
 )
 from indelible.remote import AsyncRemoteEventStore, RemoteEventStore
-from tests.support.http_server import served
+from tests.support.served import served
 from tests.support.waiting import wait_until
 
 from .conftest import Proxy, Serve

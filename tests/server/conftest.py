@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from indelible import EventStore
-from tests.support.http_server import served
+from tests.support.served import served
 
 Serve = Callable[..., str]
 

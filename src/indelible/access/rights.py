@@ -90,10 +90,14 @@ class Principal:
     Attributes:
         name: how the audit log calls them: `token 3f9k2m (delivery)`.
         grants: their rights.
+        token_id: the id of their token; None without one.
+        session: the hash of the session in which they use it; None without one.
     """
 
     name: str
     grants: Sequence[Grant]
+    token_id: str | None = None
+    session: str | None = None
 
     def may(self, verb: Verb, stream: str, channel: str) -> bool:
         """Return whether they may do something with a stream.

@@ -127,7 +127,14 @@ def principal_of(text: str) -> Operation[Principal | None]:
         return None
     if not is_recent:
         yield Statement("access.note_use", {"id": token_id})
-    return Principal(f"token {token_id} ({name})", _decoded(grants))
+    return principal_named(token_id, name, grants)
+
+
+def principal_named(
+    token_id: str, name: str, grants: bytes | str, *, session: str | None = None
+) -> Principal:
+    """Return the principal with a token, from what the database has about it."""
+    return Principal(f"token {token_id} ({name})", _decoded(grants), token_id, session)
 
 
 def _grants(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,15 @@ def serve(
             help="Answer requests to this name, too; repeat it to add names.",
         ),
     ] = None,
+    allowed_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-origin",
+            envvar="INDELIBLE_ALLOWED_ORIGINS",
+            metavar="ORIGIN",
+            help="Let pages of this site use the server; repeat it to add sites.",
+        ),
+    ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,6 +90,47 @@ def serve(
             help="The key of the certificate (PEM).",
         ),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            envvar="INDELIBLE_WORKERS",
+            metavar="N",
+            min=1,
+            help="Serve with N processes. The limits below hold for each of them.",
+        ),
+    ] = 1,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            "--rate",
+            envvar="INDELIBLE_RATE",
+            metavar="N",
+            min=0,
+            help="Take N requests per second from a token, or an address; 0 is no limit.",
+            show_default="1000, and 0 for this machine",
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            "--max-connections",
+            envvar="INDELIBLE_MAX_CONNECTIONS",
+            metavar="N",
+            min=1,
+            help="Hold at most N connections.",
+        ),
+    ] = 1_000,
+    max_streams: Annotated[
+        int,
+        typer.Option(
+            "--max-streams",
+            envvar="INDELIBLE_MAX_STREAMS",
+            metavar="N",
+            min=1,
+            help="Send at most N event streams to a token.",
+        ),
+    ] = 800,
     log_format: Annotated[
         LogFormat, typer.Option("--log-format", metavar="FORMAT", help="Log as text or json.")
     ] = LogFormat.TEXT,
@@ -107,8 +158,6 @@ def serve(
             f"the server needs packages that are not installed ({error.name}): pip install"
             " 'indelible[server]'"
         ) from error
-    log_to_stderr(log_format, log_level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = ServerSettings(
         host=host,
         port=port,
@@ -116,8 +165,13 @@ def serve(
         schema=schema,
         requires_token=True if auth else False if no_auth else None,
         allowed_hosts=tuple(allowed_host or ()),
+        allowed_origins=tuple(allowed_origin or ()),
         tls_cert=tls_cert,
         tls_key=tls_key,
+        workers=workers,
+        rate=rate,
+        max_connections=max_connections,
+        max_streams=max_streams,
         trusted_proxies=tuple(trusted_proxy or ()),
     )
     if demo:
@@ -125,5 +179,17 @@ def serve(
 
         output.say(f"the food delivery example has stored {fill(url, schema):,} events")
     with EventStore.connect(url, schema=schema):  # errors of the database before it listens
-        output.say(f"indelible serves {settings.address}/api/v1")
-        run(settings)
+        run(
+            settings,
+            ready=partial(_tell_address, log_format),
+            prepare=partial(log_to_stderr, log_format, log_level),
+        )
+
+
+def _tell_address(log_format: LogFormat, address: str) -> None:
+    if log_format == LogFormat.JSON:
+        logging.getLogger("indelible.server").info(
+            "indelible serves", extra={"address": f"{address}/api/v1"}
+        )
+    else:
+        output.say(f"indelible serves {address}/api/v1")

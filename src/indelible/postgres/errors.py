@@ -214,6 +214,8 @@ def translate(error: psycopg.Error, settings: Settings) -> IndelibleError:
             return EpochMismatch()
         case "IND04" | "22P02" | "22P05" | "22021":
             return InvalidInput(f"{text}. {hint}" if hint else text)
+        case "54001":
+            return InvalidInput(f"a value is nested too deeply for the database ({text})")
         case "3F000" | "42883" | "42P01":
             return SchemaMissing(settings.schema)
         case "42501":

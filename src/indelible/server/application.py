@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,9 +16,10 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from indelible import AsyncEventStore
-from indelible.access import Principal
+from indelible.core.operation import Operation
 
-from . import groups, health, log, openapi, projections, reference, streams
+from . import groups, health, log, openapi, projections, reference, sessions, streams
+from .credentials import Credentials
 from .inline import InlineCheck
 from .leases import Leases
 from .metrics import RequestCounts
@@ -31,7 +33,13 @@ _ROUTES = [
         replace(route, path=f"/api/v1{route.path}")
         # Longer paths first: the name of a stream is any text.
         for route in sorted(
-            [*log.routes, *streams.routes, *groups.routes, *projections.routes],
+            [
+                *log.routes,
+                *sessions.routes,
+                *streams.routes,
+                *groups.routes,
+                *projections.routes,
+            ],
             key=lambda route: -len(route.path),
         )
     ),
@@ -67,11 +75,15 @@ def create_app(settings: ServerSettings) -> Guard:
             store._append_settings.codec.keep_as_stored()
             app.state.store = store
             app.state.inline = InlineCheck(store)
+            checks = asyncio.create_task(guard.end_invalid_streams())
             app.state.leases = Leases(store, stopping)
             try:
                 yield
             finally:
                 stopping.set()
+                checks.cancel()
+                with suppress(asyncio.CancelledError):
+                    await checks
                 await app.state.leases.close()
 
     app = Starlette(
@@ -88,12 +100,15 @@ def create_app(settings: ServerSettings) -> Guard:
     app.state.stopping = stopping
     app.state.requests = RequestCounts()
     app.state.description = openapi.document(_ROUTES)
+    # A path with another slash at its end is another path, and not a reason to redirect.
+    app.router.redirect_slashes = False
 
-    async def principal_of(token: str) -> Principal | None:
-        found: Principal | None = await app.state.store.principal_of(token)
-        return found
+    async def run(operation: Operation[Any]) -> Any:
+        return await app.state.store._engine.run(operation)
 
-    return Guard(app, settings, principal_of, stopping.set)
+    app.state.credentials = Credentials(run)
+    guard = Guard(app, settings, app.state.credentials, stopping.set)
+    return guard
 
 
 async def _describe(request: Request) -> Response:

@@ -42,6 +42,10 @@ class SubscriptionStart(parameters.Filter, kw_only=True):
     """What to subscribe to, and where to start."""
 
     after: Start | None = None
+    ticket: (
+        Annotated[str, msgspec.Meta(description="A ticket of `POST /tickets`, instead of a token.")]
+        | None
+    ) = None
     format: Annotated[
         Literal["event", "cloudevent"],
         msgspec.Meta(description="Send the events as they are, or as CloudEvents."),

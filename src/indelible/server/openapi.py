@@ -26,6 +26,7 @@ _TAGS = {
     "log": "Read the log of all streams, subscribe to it, and look at the whole store.",
     "groups": "Consumer groups: durable subscriptions that several workers share.",
     "projections": "Read models: their state, rebuilds and documents.",
+    "access": "For browsers: sessions and tickets, which stand for a token.",
     "health": "For orchestrators and monitoring.",
 }
 _REFUSALS = {
@@ -33,6 +34,7 @@ _REFUSALS = {
     401: "The token is missing, or not valid (any more).",
     403: "The token lacks a right, or a page of another site sent the request.",
     404: "It does not exist, or the token may not see it.",
+    408: "The request did not arrive in time.",
     409: "The request conflicts with what is stored. Members of the problem say with what.",
     410: "The log was restored from a copy that lacks events which the client has seen.",
     412: "The stream is not at the version that `If-Match` or `If-None-Match` names.",
@@ -51,7 +53,7 @@ _HEADERS_OF_REFUSALS = {
 }
 _ALWAYS = {421, 422, 429, 500, 503}
 _WITH_A_TOKEN = {401, 403}
-_WITH_A_BODY = {400, 409, 413, 415}
+_WITH_A_BODY = {400, 408, 409, 413, 415}
 _LINK = 'The address of the next page, relative to this one: `<?after=…>; rel="next"`.'
 
 _MEDIA_TYPES: dict[str, dict[str, Any]] = {

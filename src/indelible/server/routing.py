@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from starlette.requests import Request
@@ -194,6 +194,8 @@ class Route:
             return decoder.decode(body)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from error
+        except RecursionError as error:
+            raise Problem(400, "malformed-json", "the body is nested too deeply") from error
         except (msgspec.DecodeError, UnicodeError) as error:
             raise Problem(400, "malformed-json", f"the body is not valid JSON: {error}") from error
 
@@ -228,7 +230,7 @@ def _unquoted(escaped: str) -> str:
 def _query(request: Request, kind: type) -> Any:
     fields = {each.encode_name: each for each in msgspec.structs.fields(kind)}
     given: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in _parameters(request):
         known = fields.get(name)
         if known is None:
             names = ", ".join(fields) or "none"
@@ -243,6 +245,14 @@ def _query(request: Request, kind: type) -> Any:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    text = request.scope["query_string"].decode("latin-1")
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"the parameters contain text that is not UTF-8: {text!r}") from None
 
 
 def _invalid(text: str) -> Problem:

@@ -22,7 +22,7 @@ from indelible.postgres.settings import Settings
 from tests.conftest import Connect
 from tests.remote.contract.excluded import EXCLUDED
 from tests.support.accounts import AccountEvent
-from tests.support.http_server import served
+from tests.support.served import served
 
 
 class RemoteConnect(Connect):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from indelible import ConnectionLost, IndelibleError
+from indelible import ConnectionLost, IndelibleError, InvalidInput
 from indelible.core.operation import AppendStatement, Statement
 from indelible.errors import DatabaseUnreachable, LockTimeout, ServerBusy
 from indelible.postgres.errors import ConnectionAttempts, translate
@@ -46,6 +46,10 @@ def test_a_lock_that_is_not_given_is_an_error_of_its_own_and_busy() -> None:
 
     assert type(problem) is LockTimeout
     assert isinstance(problem, ServerBusy)
+
+
+def test_what_is_nested_too_deeply_is_a_mistake_of_the_caller() -> None:
+    assert type(meaning("54001")) is InvalidInput
 
 
 @pytest.mark.parametrize("sqlstate", ["25006", "IND03"])

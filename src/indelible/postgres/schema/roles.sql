@@ -85,7 +85,10 @@ BEGIN
     );
     -- A server checks the tokens of those who ask it.
     EXECUTE format(
-        'GRANT EXECUTE ON FUNCTION indelible.find_token, indelible.note_token_use TO %I', writer
+        'GRANT EXECUTE ON FUNCTION indelible.find_token, indelible.note_token_use,'
+        ' indelible.create_session, indelible.find_session, indelible.redeem_ticket,'
+        ' indelible.end_session, indelible.valid_access TO %I',
+        writer
     );
 END
 $do$

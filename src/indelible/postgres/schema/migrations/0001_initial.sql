@@ -737,3 +737,19 @@ COMMENT ON COLUMN indelible.tokens.expires_at IS 'When it expires; null for neve
 COMMENT ON COLUMN indelible.tokens.revoked_at IS 'When it was revoked; null if it was not.';
 COMMENT ON COLUMN indelible.tokens.last_used_at IS
     'When a server last accepted it, to the minute; null for never.';
+
+CREATE TABLE indelible.sessions (
+    hash bytea NOT NULL,
+    token_id text COLLATE "C" NOT NULL,
+    is_ticket boolean NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT sessions_pkey PRIMARY KEY (hash),
+    CONSTRAINT sessions_token_fkey FOREIGN KEY (token_id) REFERENCES indelible.tokens ON DELETE CASCADE
+);
+CREATE INDEX sessions_expires_at_index ON indelible.sessions (expires_at);
+COMMENT ON TABLE indelible.sessions IS
+    'What stands for a token in a browser: sessions, and tickets that work once.';
+COMMENT ON COLUMN indelible.sessions.hash IS 'SHA-256 of its text, which has 256 random bits.';
+COMMENT ON COLUMN indelible.sessions.token_id IS 'The token whose rights it has: tokens.id.';
+COMMENT ON COLUMN indelible.sessions.is_ticket IS 'Whether it works once, and in an address.';
+COMMENT ON COLUMN indelible.sessions.expires_at IS 'When it expires, at the latest with its token.';
