@@ -41,7 +41,10 @@ NAMES = {
     "__anext__": "__next__",
     "AbstractAsyncContextManager": "AbstractContextManager",
     "StopAsyncIteration": "StopIteration",
+    "aclose": "close",
+    "aiter_bytes": "iter_bytes",
     "anext": "next",
+    "aread": "read",
     "asynccontextmanager": "contextmanager",
     "asyncio": "threading",
 }

@@ -38,7 +38,16 @@ def _served(server: Server) -> Iterator[Mapping[str, Any]]:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", "indelible", "serve", "--port", str(port), "--url", place["url"]],
+            [
+                sys.executable,
+                "-m",
+                "indelible",
+                "serve",
+                "--port",
+                str(port),
+                "--url",
+                place["url"],
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -15,7 +15,7 @@ from benchmarks.harness import budgets
 from benchmarks.harness.bench import Bench
 from benchmarks.harness.table import Row, amount
 
-from .subscriptions import latency_rows, late
+from .subscriptions import late, latency_rows
 
 _CONNECTIONS = 64
 _SUBSCRIBERS = 500
@@ -103,7 +103,7 @@ def _memory(bench: Bench) -> None:
         before = resident(place["process"])
         with _subscribers(place["url"], _SUBSCRIBERS):
             after = resident(place["process"])
-    bench.say(f"memory of the server: {before:.0f} MiB, with {_SUBSCRIBERS} subscribers {after:.0f}")
+    bench.say(f"memory: {before:.0f} MiB, with {_SUBSCRIBERS} subscribers {after:.0f} MiB")
     bench.rows.append(
         Row(
             work=f"memory of the server with {_SUBSCRIBERS} subscribers (MiB)",

@@ -32,16 +32,12 @@ def _latency_after_pauses(bench: Bench) -> None:
             "events/s",
             {
                 "indelible": late(bench, field, INDELIBLE, rate=1, seconds=seconds),
-                "eventsourcing": late(
-                    bench, field, eventsourcing.DEFAULT, rate=1, seconds=seconds
-                ),
+                "eventsourcing": late(bench, field, eventsourcing.DEFAULT, rate=1, seconds=seconds),
                 "notify": late(bench, field, NOTIFY, rate=1, seconds=seconds),
             },
             rounds=3,
         )
-    latency_rows(
-        bench, compared, "indelible", ("eventsourcing", "notify"), rate=" at 1 event/s"
-    )
+    latency_rows(bench, compared, "indelible", ("eventsourcing", "notify"), rate=" at 1 event/s")
 
 
 def _latency(bench: Bench) -> None:

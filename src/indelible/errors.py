@@ -35,7 +35,9 @@ IndelibleError
 ├── TransactionConflict           the database rolled back the transaction; it can be retried
 ├── TransactionEnded              the transaction was used after its block
 ├── UnsupportedIsolationLevel     the transaction's snapshot may be older than the head
-├── PermissionDenied              the database role lacks a privilege
+├── PermissionDenied              the database role, or the token, lacks a right
+│   └── TokenRefused              the server does not accept the token
+├── NeedsDatabase                 the call cannot be made over HTTP
 ├── DatabaseError                 any other error of the database
 │   └── ServerBusy                the statement failed for now; it can be retried
 │       └── LockTimeout           other transactions held a lock for too long
@@ -883,10 +885,31 @@ class UnsupportedIsolationLevel(IndelibleError):
 
 
 class PermissionDenied(IndelibleError):
-    """The database role lacks the privilege for this operation.
+    """The database role, or the token of a store over HTTP, lacks the right for this operation.
 
-    What to do: Connect as the owner of the store, or grant the role that the message names.
+    What to do: Connect as the owner of the store, or grant the role that the message names. Over
+    HTTP, use a token that may do this.
     """
+
+
+class TokenRefused(PermissionDenied):
+    """The server does not accept the token: it is missing or unknown, has expired or was revoked.
+
+    What to do: Pass `token=` to `connect`. Create a token with `indelible tokens create`.
+    """
+
+
+class NeedsDatabase(IndelibleError):
+    """The call cannot be made over HTTP, because it needs a connection to the database.
+
+    What to do: Make the call in a program that connects with the URL of the database.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this call cannot be made over HTTP, because it needs a connection to the database:"
+            " make it in a program that connects with the URL of the database (postgresql://…)"
+        )
 
 
 class DatabaseError(IndelibleError):

@@ -13,6 +13,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from .core.uuid7 import uuid7
+from .core.validation import is_integer
 from .errors import InvalidInput
 
 Data_co = TypeVar("Data_co", covariant=True, default=Any)
@@ -256,16 +257,27 @@ class Checkpoint:
         moment, _, due_position = due.partition("/")
         anchor_position, _, event_id = anchor.rpartition(":")
         try:
-            return cls(
+            parsed = cls(
                 int(position),
                 UUID(epoch),
                 (datetime.fromisoformat(moment), int(due_position)) if due else None,
                 (int(anchor_position or position), UUID(event_id)) if anchor else None,
             )
+            parsed._check()
         except ValueError as error:
             raise InvalidInput(
                 f"{text!r} is not a checkpoint: pass a text such as {cls(17, UUID(int=0))}"
             ) from error
+        return parsed
+
+    def _check(self) -> None:
+        numbers = [self.position, self.position if self.anchor is None else self.anchor[0]]
+        if self.due is not None:
+            numbers.append(self.due[1])
+            if self.due[0].tzinfo is None:
+                raise ValueError("the valid time has no time zone")
+        if not all(map(is_integer, numbers)):
+            raise ValueError("a position is negative, or too large for the database")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from indelible import EventStore
-from indelible.server import ServerSettings, create_app
-from tests.support.waiting import wait_until
+from tests.support.http_server import served
 
 Serve = Callable[..., str]
 
@@ -27,29 +25,12 @@ def store(url: str, schema: str) -> Iterator[EventStore]:
 @pytest.fixture
 def serve(url: str, schema: str) -> Iterator[Serve]:
     """Starts a server with given settings, and returns its address."""
-    running = []
+    with ExitStack() as running:
 
-    def start(**options: Any) -> str:
-        app = create_app(ServerSettings(url=url, schema=schema, pool_size=4, **options))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, port=0, log_config=None, lifespan="on", proxy_headers=False, ws="none"
-            )
-        )
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        running.append((app, server, thread))
-        wait_until(lambda: server.started or not thread.is_alive())
-        assert server.started
-        port = server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
+        def start(**options: Any) -> str:
+            return running.enter_context(served(url, schema, **options))
 
-    yield start
-    for app, server, thread in running:
-        app.stop()
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+        yield start
 
 
 @pytest.fixture

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urljoin
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from indelible import ANY, EventStore, NewEvent
+from indelible import ANY, Checkpoint, EventStore, NewEvent
 
 from .conftest import Serve
+
+EPOCH = UUID(int=7)
 
 
 def fill(store: EventStore, count: int, stream: str = "a-1") -> None:
@@ -39,11 +42,25 @@ def test_the_log_is_read_by_pages_and_by_lines(client: httpx.Client, store: Even
     backwards = client.get("/events?backwards=true&limit=2").json()["events"]
     assert [event["data"]["n"] for event in backwards] == [24, 23]
     assert client.get("/events?stream=b-1").json()["events"] == []
-    assert client.get("/head").json() == {"position": "25"}
-    assert client.get("/types").json() == [
-        {"type": "A", "events": "12"},
-        {"type": "B", "events": "13"},
-    ]
+    last = store.read_all(backwards=True, limit=1)
+    assert client.get("/head").json() == {
+        "position": "25",
+        "epoch": str(store.epoch()),
+        "event_id": str(next(last).id),
+    }
+    types = client.get("/types").json()
+    assert [(found["type"], found["events"]) for found in types] == [("A", "12"), ("B", "13")]
+    assert [found["first_position"] for found in types] == ["2", "1"]
+    assert [found["last_position"] for found in types] == ["24", "25"]
+    found = client.get("/statistics").json()
+    assert int(found.pop("bytes")) > 0
+    assert found == {
+        "streams": "1",
+        "events": "25",
+        "head": "25",
+        "last_position": "25",
+        "channels": [{"channel": "a", "streams": "1", "events": "25"}],
+    }
 
 
 def test_a_decision_is_refused_when_others_were_faster(
@@ -72,6 +89,8 @@ def test_a_decision_is_refused_when_others_were_faster(
     assert append("0").status_code == 409
     assert append("1").status_code == 201
     assert append({"head": "x"}).status_code == 422
+    assert append({"head": str(2**63)}).status_code == 422
+    assert append({"head": "1", "seen": [str(2**63)]}).status_code == 422
     assert client.post("/events/matching", json={"query": []}).status_code == 422
 
 
@@ -145,7 +164,14 @@ def test_a_client_of_a_log_that_was_restored_is_told(
     assert answer.json()["type"] == "urn:indelible:log-was-restored"
 
 
-@pytest.mark.parametrize("after", ["x", "-1", "1@x", "99", "٣"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        *("x", "-1", "1@x", "99", "٣", str(2**63), f"-1@{EPOCH}", f"{2**63}@{EPOCH}"),
+        *(f"1@{EPOCH}#{2**63}:{EPOCH}", f"1@{EPOCH}@2026-01-01/1", f"1@{EPOCH}@{2**63}"),
+        "2026-11-27T08:00:00",
+    ],
+)
 def test_a_start_that_is_none_is_refused(client: httpx.Client, after: str) -> None:
     assert client.get("/events/subscribe", params={"after": after}).status_code == 422
 
@@ -157,5 +183,124 @@ def test_an_idle_subscription_sends_heartbeats_and_ends_with_the_server(serve: S
         subscribed(client) as found,
     ):
         assert next(found)["event"] == "caught_up"
-        assert next(found) == {"comment": "heartbeat"}
-        assert next(found) == {"comment": "heartbeat"}
+        for _ in range(2):
+            heartbeat = next(found)
+            assert heartbeat["comment"] == "heartbeat"
+            assert heartbeat["id"].startswith("0@")
+
+
+def test_a_subscription_tells_that_the_log_moved_on_without_a_match(
+    client: httpx.Client, store: EventStore
+) -> None:
+    with subscribed(client, params={"type": "C"}) as found:
+        assert next(found)["id"].startswith("0@")
+        fill(store, 3)
+        moved = next(found)
+    assert moved["comment"] == "heartbeat"
+    assert moved["id"].startswith("3@")
+
+
+def test_a_subscription_may_start_at_a_time_and_deliver_what_becomes_due(
+    client: httpx.Client, store: EventStore
+) -> None:
+    fill(store, 2)
+    recorded_at = next(store.read_all(backwards=True)).recorded_at
+    fill(store, 1, "b-1")
+    due = datetime.now(UTC) + timedelta(seconds=0.5)
+    store.append("c-1", [NewEvent("A", {"n": 9}, valid_at=due), NewEvent("A", {})], expected=ANY)
+
+    start = {"after": recorded_at.isoformat(), "deliver_when_valid": "true"}
+    with subscribed(client, params=start) as found:
+        streams = []
+        while len(streams) < 3:
+            message = next(found)
+            if "event" not in message and "data" in message:
+                streams.append({**json.loads(message["data"]), "checkpoint": message["id"]})
+        last = streams[-1]["checkpoint"]
+    assert [(each["stream"], each["version"]) for each in streams] == [
+        ("b-1", "0"),
+        ("c-1", "1"),
+        ("c-1", "0"),
+    ]
+    assert Checkpoint.parse(last).due is not None
+
+
+def test_a_query_may_have_alternatives(client: httpx.Client, store: EventStore) -> None:
+    fill(store, 4)
+    fill(store, 2, "b-1")
+    query = json.dumps([{"tags": ["n:3"]}, {"stream": "b-1", "types": ["A"]}])
+    found = client.get("/events", params={"query": query}).json()["events"]
+    assert [event["position"] for event in found] == ["4", "6"]
+    for wrong in (
+        {"query": query, "type": "A"},
+        {"query": "x"},
+        {"query": "[]"},
+        {"query": '[{"typ": []}]'},
+    ):
+        assert client.get("/events", params=wrong).status_code == 422
+
+
+def test_facts_are_read_by_valid_time(client: httpx.Client, store: EventStore) -> None:
+    days = [datetime(2026, 11, day, tzinfo=UTC) for day in (3, 1, 2)]
+    store.append("a-1", [NewEvent("A", {}, valid_at=day) for day in days], expected=ANY)
+    for path in ("/events", "/streams/a-1/events"):
+        between = {"valid_between": "2026-11-01T00:00:00Z/2026-11-03T00:00:00Z"}
+        found = client.get(path, params=between).json()
+        assert [event["version"] for event in found["events"]] == ["1", "2"]
+        assert found["links"] == {}
+        for wrong in ("2026-11-01T00:00:00Z", "x/y", "2026-11-02T00:00:00Z/2026-11-01T00:00:00Z"):
+            assert client.get(path, params={"valid_between": wrong}).status_code == 422
+
+
+def test_the_position_of_a_time_is_told(client: httpx.Client, store: EventStore) -> None:
+    fill(store, 2)
+    recorded_at = next(store.read_all(backwards=True)).recorded_at
+    moment = {"moment": recorded_at.isoformat()}
+    assert client.get("/position-at", params=moment).json() == {
+        "position": "2",
+        "is_final": False,
+    }
+    fill(store, 1, "b-1")
+    assert client.get("/position-at", params=moment).json() == {"position": "2", "is_final": True}
+    assert client.get("/position-at").status_code == 422
+
+
+def test_a_reader_may_check_that_the_log_is_the_one_it_knows(
+    client: httpx.Client, store: EventStore
+) -> None:
+    fill(store, 3)
+    known = Checkpoint(3, store.epoch())
+    store.renew_epoch()
+    assert client.get("/head", params={"checkpoint": str(known)}).status_code == 410
+    today = Checkpoint(3, store.epoch())
+    assert client.get("/head", params={"checkpoint": str(today)}).json()["position"] == "3"
+    assert client.get("/head", params={"checkpoint": "x"}).status_code == 422
+
+
+def test_a_client_may_wait_for_a_reader(client: httpx.Client, store: EventStore) -> None:
+    store.group("mails").create()
+    fill(store, 1)
+    wait = {"reader": "mails", "position": "1", "timeout": 0.05}
+    assert client.post("/wait", json=wait).json() == {"checkpoint": "0"}
+    with store.group("mails").consume() as consumer, next(consumer):
+        pass
+    assert client.post("/wait", json={**wait, "timeout": 10}).json() == {"checkpoint": "1"}
+    assert client.post("/wait", json={**wait, "reader": "x"}).status_code == 404
+    assert client.post("/wait", json={**wait, "timeout": 31}).status_code == 422
+
+
+def test_the_size_of_the_store_is_told(client: httpx.Client, store: EventStore) -> None:
+    fill(store, 3)
+    fill(store, 1, "b-1")
+    found = client.get("/statistics").json()
+    assert int(found.pop("bytes")) > 0
+    assert found == {
+        "streams": "2",
+        "events": "4",
+        "head": "4",
+        "last_position": "4",
+        "channels": [
+            {"channel": "a", "streams": "1", "events": "3"},
+            {"channel": "b", "streams": "1", "events": "1"},
+        ],
+    }

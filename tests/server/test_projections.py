@@ -168,6 +168,25 @@ def test_a_rebuild_is_carried_out_by_the_daemons(client: httpx.Client) -> None:
     assert len(documents(client)["documents"]) == 6
 
 
+def test_an_event_of_an_inline_projection_is_refused(
+    client: httpx.Client, url: str, schema: str
+) -> None:
+    with EventStore.connect(url, schema=schema, inline=[InlineOrders]):
+        pass
+    placed = {"type": "Placed", "data": {"total": 1}}
+    other = {"type": "Other"}
+    alone = client.post("/streams/order-1/events", json={"events": [placed], "expected": "any"})
+    several = client.post(
+        "/append",
+        json={"appends": [{"stream": "order-1", "events": [other, placed], "expected": "any"}]},
+    )
+    for refused in (alone, several):
+        assert refused.status_code == 422
+        assert "inline projection 'inline' handles 'Placed'" in refused.json()["detail"]
+    allowed = client.post("/streams/order-1/events", json={"events": [other], "expected": "any"})
+    assert allowed.status_code == 201
+
+
 @pytest.mark.usefixtures("daemon")
 def test_a_rebuild_that_needs_the_code_is_refused(
     client: httpx.Client, url: str, schema: str

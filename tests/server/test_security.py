@@ -43,6 +43,12 @@ def test_a_server_for_others_than_this_machine_needs_tokens() -> None:
     assert not ServerSettings(host="localhost").is_guarded
     with pytest.raises(InvalidInput, match="--no-auth"):
         ServerSettings(host="0.0.0.0", requires_token=False)
+    assert ServerSettings(trusted_proxies=("127.0.0.1",)).is_guarded
+    with pytest.raises(InvalidInput, match="--trusted-proxy"):
+        ServerSettings(trusted_proxies=("127.0.0.1",), requires_token=False)
+    for wrong in ("proxy.example.com", "*", "10.0.0.1/8", ""):
+        with pytest.raises(InvalidInput, match="--trusted-proxy must be"):
+            ServerSettings(trusted_proxies=(wrong,))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +126,9 @@ def check_reader(reader: httpx.Client) -> None:
     assert reader.post("/streams/delivery-1/events", json=BODY).status_code == 403
     assert reader.post("/streams/delivery-1/close", json={"expected": "any"}).status_code == 403
     assert reader.get("/types").status_code == 403
+    assert reader.get("/statistics").status_code == 403
+    pages = reader.get("/streams?limit=1").json()
+    assert [each["stream"] for each in pages["streams"]] == ["delivery-1"]
     query = {"query": [{"channel": "delivery"}]}
     assert reader.post("/events/matching", json=query).status_code == 200
     assert reader.post("/events/matching", json={"query": [{}]}).status_code == 403

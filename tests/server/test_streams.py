@@ -10,8 +10,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from indelible import ANY, NO_STREAM, EventStore, NewEvent
+from indelible import ANY, NO_STREAM, EventStore, NewEvent, StreamAppend
 
+NDJSON = "application/x-ndjson"
 ODD_NAMES = [
     "a/b",
     "/a",
@@ -348,15 +349,75 @@ def test_the_life_of_a_stream(client: httpx.Client) -> None:
     assert client.post(path("b-1", "/reopen"), json={}).status_code == 404
 
 
+def test_a_stream_is_erased_and_tells_of_its_changes(client: httpx.Client) -> None:
+    append(client, "a-1", {"type": "A", "data": {"name": "Ann"}})
+    assert client.post(path("a-1", "/erase"), json={}).status_code == 422
+    assert client.post(path("a-1", "/erase"), json={"reason": " "}).status_code == 422
+    assert client.get(path("a-1", "/changes")).json() == []
+
+    erased = client.post(path("a-1", "/erase"), json={"reason": "request 7"})
+
+    assert erased.json()["erased_at"] is not None
+    assert client.get(path("a-1")).json()["events"][0]["erased"] is True
+    (change,) = client.get(path("a-1", "/changes")).json()
+    assert (change["operation"], change["events"], change["reason"]) == ("erase", "1", "request 7")
+    assert client.post(path("b-1", "/erase"), json={"reason": "x"}).status_code == 404
+
+
+def test_only_events_of_some_types_are_read(client: httpx.Client) -> None:
+    append(client, "a-1", {"type": "A"}, {"type": "B"}, {"type": "C"}, {"type": "A"})
+    found = client.get(path("a-1"), params={"type": ["A", "B"], "limit": 2}).json()
+    assert [event["version"] for event in found["events"]] == ["0", "1"]
+    rest = client.get(f"{path('a-1')}{found['links']['next']}").json()
+    assert [event["version"] for event in rest["events"]] == ["3"]
+
+
 def test_streams_are_listed(client: httpx.Client) -> None:
     for name in ("a-1", "a-2", "b-1"):
         append(client, name)
 
     def names(**parameters: str) -> list[str]:
         answer = client.get("/streams", params=parameters)
-        return [json.loads(each)["stream"] for each in answer.iter_lines()]
+        found = [each["stream"] for each in answer.json()["streams"]]
+        lines = client.get("/streams", params=parameters, headers={"Accept": NDJSON})
+        assert [json.loads(each)["stream"] for each in lines.iter_lines()] == found
+        return found
 
     assert names() == ["a-1", "a-2", "b-1"]
     assert names(channel="a") == ["a-1", "a-2"]
     assert names(prefix="a-2") == ["a-2"]
+    assert names(after="a-1") == ["a-2", "b-1"]
+    assert names(after="a-1", channel="a") == ["a-2"]
+    assert names(after="a-1", limit="1") == ["a-2"]
     assert client.get(path("a-3", "")).status_code == 404
+
+
+def test_pages_lead_to_all_streams(client: httpx.Client, store: EventStore) -> None:
+    names = sorted(f"{channel}-{n:02}" for channel in "ab" for n in range(12))
+    store.append_many([StreamAppend(name, NewEvent("A", {}), expected=ANY) for name in names])
+
+    def all_pages(parameters: str) -> list[str]:
+        found, address = [], f"{client.base_url}streams{parameters}"
+        while True:
+            page = client.get(address)
+            found += [each["stream"] for each in page.json()["streams"]]
+            links = page.json()["links"]
+            assert links.get("next") == page.links.get("next", {}).get("url")
+            if "next" not in links:
+                return found
+            address = urljoin(address, links["next"])
+
+    assert all_pages("?limit=10") == names
+    assert all_pages("?limit=12&channel=b") == names[12:]
+    assert all_pages("?limit=1&prefix=a-1") == ["a-10", "a-11"]
+    lines = client.get("/streams?limit=5", headers={"Accept": NDJSON})
+    assert [json.loads(each)["stream"] for each in lines.iter_lines()] == names[:5]
+    for wrong in ("limit=0", "limit=1001", "after=%00", "channel=%00"):
+        assert client.get(f"/streams?{wrong}").status_code == 422, wrong
+
+
+def test_metadata_that_cannot_be_stored_is_refused(client: httpx.Client) -> None:
+    for metadata in ({"a": "\0"}, {"a": {"b": ["\0"]}}, {"a\0": 1}):
+        answer = append(client, "a-1", {"type": "A", "metadata": metadata})
+        assert answer.status_code == 422, answer.text
+        assert "metadata" in answer.json()["detail"]

@@ -56,6 +56,8 @@ EXAMPLES: list[IndelibleError] = [
     errors.TransactionConflict("x"),
     errors.UnsupportedIsolationLevel("x"),
     errors.PermissionDenied("x"),
+    errors.TokenRefused("x"),
+    errors.NeedsDatabase(),
     errors.DatabaseError("x"),
     errors.ServerBusy("x"),
     errors.LockTimeout("x", ["process 7"]),

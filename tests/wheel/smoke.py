@@ -2,11 +2,12 @@
 
 It runs away from the sources, in an environment with only the package, and needs only the standard
 library: `python -I smoke.py`. If the extra `embedded` is installed too, run
-`python -I smoke.py --server`.
+`python -I smoke.py --server`; with the extra `server` as well, `python -I smoke.py --http`.
 """
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import indelible
@@ -49,6 +52,7 @@ def the_command_answers() -> None:
         "streams",
         "groups",
         "projections",
+        "serve",
     ):
         assert command in told.stdout, f"indelible --help does not tell of {command}"
 
@@ -80,6 +84,39 @@ def an_event_is_appended_and_read() -> None:
         within_ten_seconds(lambda: removed(folder))
 
 
+def the_http_server_answers_and_stops() -> None:
+    folder = Path(tempfile.gettempdir()) / f"indelible-smoke-{uuid4().hex}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [COMMAND, "serve", "--port", str(port)],
+        env={**os.environ, "INDELIBLE_URL": f"embedded://{folder}"},
+    )
+    try:
+        assert within_ten_seconds(lambda: answers(f"{address}/health/ready"))
+        append = Request(
+            f"{address}/api/v1/streams/chimney-1/events",
+            data=b'{"events": [{"type": "SmokeRose"}], "expected": "no-stream"}',
+            headers={"Content-Type": "application/json"},
+        )
+        with urlopen(append) as answer:
+            assert answer.status == 201
+        assert answers(f"{address}/api/v1/docs.css"), "the style of the reference page is missing"
+    finally:
+        server.terminate()
+        server.wait(30)
+        within_ten_seconds(lambda: removed(folder))
+
+
+def answers(address: str) -> bool:
+    try:
+        with urlopen(address) as answer:
+            return answer.status == 200
+    except URLError:
+        return False
+
+
 def removed(folder: Path) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
     return not folder.exists()
@@ -95,7 +132,9 @@ def within_ten_seconds(holds: Callable[[], bool]) -> bool:
 
 def main() -> None:
     checks = [the_package_is_whole, the_command_answers]
-    if "--server" in sys.argv[1:]:
+    if "--http" in sys.argv[1:]:
+        checks.append(the_http_server_answers_and_stops)
+    elif "--server" in sys.argv[1:]:
         checks.append(an_event_is_appended_and_read)
     else:
         checks.append(without_the_extra_the_error_says_what_to_install)

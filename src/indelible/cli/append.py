@@ -12,7 +12,7 @@ import typer
 from indelible import ANY, EventStore, IndelibleError, InvalidInput, NewEvent
 from indelible.core.uuid7 import uuid7
 from indelible.events import ExpectedVersion
-from indelible.projections import BuildInfo
+from indelible.projections.foreign_inline import refuse_inline
 from indelible.serialization.codec import Codec
 
 from . import arguments
@@ -123,7 +123,7 @@ def append(
         valid_at=None if valid_at is None else _moment(valid_at),
     )
     with EventStore.connect(url, schema=schema, events=known, channel=channel) as store:
-        _check_inline(store.projections(), event_type)
+        refuse_inline(store.projections(), [event_type], "this command")
         result = store.append(stream, _event(line), expected=wanted)
     if json:
         json_lines(
@@ -152,7 +152,7 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
                 continue
             try:
                 line = _json("the line", text, AppendLine)
-                _check_inline(inline, line.type)
+                refuse_inline(inline, [line.type], "this command")
                 own = (
                     None
                     if line.expected is None
@@ -172,21 +172,6 @@ def _append_file(store: EventStore, file: str, expected: int | ExpectedVersion) 
             versions[line.stream] = result.version
             appended += 1
     typer.echo(f"{counted(appended, 'event')} appended")
-
-
-def _check_inline(known: list[BuildInfo], event_type: str) -> None:
-    """Refuse an event that an inline projection handles: the projection's code is not here.
-
-    Raises:
-        InvalidInput: an inline projection that serves handles the type.
-    """
-    for build in known:
-        if build.serves_inline and (build.types is None or event_type in build.types):
-            raise InvalidInput(
-                f"inline projection {build.name!r} handles {event_type!r} in the transaction of the"
-                " append, and the command does not have its code; append it in a program that"
-                " connects with connect(inline=[…])"
-            )
 
 
 def _event(line: AppendLine) -> NewEvent:

@@ -53,6 +53,15 @@ def serve(
             help="Answer requests to this name, too; repeat it to add names.",
         ),
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            envvar="INDELIBLE_TRUSTED_PROXIES",
+            metavar="ADDRESS",
+            help="Believe the X-Forwarded headers of this address or network; repeat it for more.",
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -109,6 +118,7 @@ def serve(
         allowed_hosts=tuple(allowed_host or ()),
         tls_cert=tls_cert,
         tls_key=tls_key,
+        trusted_proxies=tuple(trusted_proxy or ()),
     )
     if demo:
         from indelible.examples.food_delivery.program import fill

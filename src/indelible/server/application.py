@@ -10,14 +10,17 @@ from dataclasses import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from indelible import AsyncEventStore
 from indelible.access import Principal
 
-from . import groups, health, log, openapi, projections, streams
+from . import groups, health, log, openapi, projections, reference, streams
+from .inline import InlineCheck
 from .leases import Leases
+from .metrics import RequestCounts
 from .problems import Problem, respond
 from .security import Guard
 from .settings import ServerSettings
@@ -63,6 +66,7 @@ def create_app(settings: ServerSettings) -> Guard:
             # Data passes through as it is stored: no class decodes it, and no number loses a digit.
             store._append_settings.codec.keep_as_stored()
             app.state.store = store
+            app.state.inline = InlineCheck(store)
             app.state.leases = Leases(store, stopping)
             try:
                 yield
@@ -74,12 +78,15 @@ def create_app(settings: ServerSettings) -> Guard:
         routes=[
             *(route.endpoint() for route in _ROUTES),
             StarletteRoute("/api/v1/openapi.json", _describe),
+            StarletteRoute("/api/v1/docs", _show_reference),
+            StarletteRoute("/api/v1/docs.css", _style_reference),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _refuse},
     )
     app.state.settings = settings
     app.state.stopping = stopping
+    app.state.requests = RequestCounts()
     app.state.description = openapi.document(_ROUTES)
 
     async def principal_of(token: str) -> Principal | None:
@@ -93,10 +100,29 @@ async def _describe(request: Request) -> Response:
     return JSONResponse(request.app.state.description)
 
 
+async def _show_reference(request: Request) -> Response:
+    return HTMLResponse(reference.page(request.app.state.description))
+
+
+async def _style_reference(request: Request) -> Response:
+    return Response(reference.style(), media_type="text/css")
+
+
 def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     kind = _KINDS.get(error.status_code, "bad-request")
     path = request.scope["path"]
-    return respond(
-        Problem(error.status_code, kind, f"{request.method} {path}: {error.detail.lower()}")
-    )
+    problem = Problem(error.status_code, kind, f"{request.method} {path}: {error.detail.lower()}")
+    if error.status_code == 405:
+        problem.headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return respond(problem)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes of a path."""
+    return {
+        method
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods
+    }

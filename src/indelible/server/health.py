@@ -1,4 +1,4 @@
-"""The routes for orchestrators: whether the server lives, and whether it can serve."""
+"""The routes for operators: whether the server lives, whether it can serve, and its counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from . import metrics
 from .routing import Call, answer, route
 
 
@@ -29,4 +30,10 @@ async def ready(call: Call[Any, None]) -> Response:
     return answer(Health("ready"))
 
 
-routes = [live, ready]
+@route("GET", "/metrics", "health", media_types=(metrics.MEDIA_TYPE,))
+async def count_requests(call: Call[Any, None]) -> Response:
+    """Count the requests of this process by route and status, in the format of Prometheus."""
+    return Response(call.request.app.state.requests.text(), media_type=metrics.FORMAT)
+
+
+routes = [live, ready, count_requests]

@@ -10,11 +10,13 @@ import msgspec
 
 from indelible import Checkpoint, InvalidInput, Query
 from indelible.access import Principal, Verb
-from indelible.core.timestamps import AsOf
+from indelible.core.timestamps import AsOf, TimeRange
 
+from . import wire
 from .problems import forbidden
 
 _POSITION = re.compile(r"[0-9]{1,19}")
+_decode_alternatives = msgspec.json.Decoder(list[wire.QueryForm]).decode
 
 Moment = Annotated[
     str, msgspec.Meta(description="A time in ISO 8601 with a time zone: 2026-11-27T08:00:00Z.")
@@ -22,6 +24,12 @@ Moment = Annotated[
 AsOfText = Annotated[
     str,
     msgspec.Meta(description="What was known then: a time, a position or a checkpoint."),
+]
+Interval = Annotated[
+    str,
+    msgspec.Meta(
+        description="From a time on, before another: 2026-11-27T08:00:00Z/2026-11-28T08:00:00Z."
+    ),
 ]
 
 
@@ -44,6 +52,21 @@ def moment(name: str, text: str | None) -> datetime | None:
             f" {text!r}"
         )
     return found
+
+
+def interval(name: str, text: str | None) -> TimeRange | None:
+    """Return an interval of a request.
+
+    Raises:
+        InvalidInput: it is none, or its times have no time zone.
+    """
+    if text is None:
+        return None
+    start, _, end = text.partition("/")
+    first, last = moment(name, start), moment(name, end)
+    assert first is not None  # noqa: S101 - the text is there
+    assert last is not None  # noqa: S101
+    return first, last
 
 
 def as_of(text: str | None) -> AsOf | None:
@@ -95,26 +118,41 @@ class Filter(msgspec.Struct, kw_only=True):
     stream_prefix: (
         Annotated[str, msgspec.Meta(description="The name of its stream starts so.")] | None
     ) = None
+    alternatives: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                description="Instead of the others: a query as JSON, as for /events/matching."
+            ),
+        ]
+        | None
+    ) = msgspec.field(default=None, name="query")
 
     def query(self, principal: Principal) -> Query:
         """Return the query, narrowed to what a principal may read.
 
         Raises:
+            InvalidInput: the query is not valid.
             Problem: the principal may read none of these events.
         """
-        narrowed = principal.narrow(
-            Verb.READ,
-            Query(
-                types=self.types,
-                tags=self.tags,
-                channel=self.channel,
-                stream=self.stream,
-                stream_prefix=self.stream_prefix,
-            ),
-        )
+        narrowed = principal.narrow(Verb.READ, self._query())
         if narrowed is None:
             raise forbidden(f"{principal.name} may not read any of these events")
         return narrowed
+
+    def _query(self) -> Query:
+        one = wire.QueryForm(
+            types=self.types,
+            tags=self.tags,
+            channel=self.channel,
+            stream=self.stream,
+            stream_prefix=self.stream_prefix,
+        )
+        if self.alternatives is None:
+            return one.query()
+        if one != wire.QueryForm():
+            raise InvalidInput("query stands for all criteria: pass it without the others")
+        return wire.query_of(_alternatives(self.alternatives))
 
 
 def require(principal: Principal, verb: Verb) -> None:
@@ -125,3 +163,10 @@ def require(principal: Principal, verb: Verb) -> None:
     """
     if not principal.may_everywhere(verb):
         raise forbidden(f"{principal.name} may not {verb} everywhere: it needs a token that may")
+
+
+def _alternatives(text: str) -> list[wire.QueryForm]:
+    try:
+        return _decode_alternatives(text)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"query must be a list of alternatives as JSON: {error}") from error

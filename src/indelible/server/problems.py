@@ -12,6 +12,8 @@ from starlette.responses import Response
 
 from indelible import errors
 
+from . import wire
+
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = 1
 _log = logging.getLogger("indelible.server")
@@ -55,9 +57,7 @@ def forbidden(detail: str) -> Problem:
 
 _STATUS: tuple[tuple[type[errors.IndelibleError], int, str], ...] = (
     (errors.EventTooLarge, 413, "event-too-large"),
-    (errors.AppendConditionFailed, 409, "append-condition-failed"),
     (errors.ChannelMismatch, 409, "channel-mismatch"),
-    (errors.DuplicateEvent, 409, "duplicate-event"),
     (errors.StreamClosed, 409, "stream-closed"),
     (errors.StreamNotClosed, 409, "stream-not-closed"),
     (errors.GroupExists, 409, "group-exists"),
@@ -71,7 +71,6 @@ _STATUS: tuple[tuple[type[errors.IndelibleError], int, str], ...] = (
 )
 _TRANSIENT = (
     errors.DatabaseUnreachable,
-    errors.ConnectionLost,
     errors.ServerBusy,
     errors.TransactionConflict,
     errors.StoreClosed,
@@ -85,6 +84,16 @@ def problem_of(error: Exception) -> Problem:
             return error
         case errors.WrongExpectedVersion():
             return _wrong_version(error)
+        case errors.AppendConditionFailed():
+            events = [wire.event_answer(event) for event in error.events]
+            return Problem(409, "append-condition-failed", str(error), events=events)
+        case errors.DuplicateEvent():
+            return _duplicates(error)
+        case errors.PermissionDenied():
+            _log.error("the server's database role lacks a right: %s", error)
+            return Problem(
+                403, "server-lacks-right", "the server may not do this: its database role lacks it"
+            )
         case errors.WaitTimeout():
             return Problem(
                 409,
@@ -95,19 +104,31 @@ def problem_of(error: Exception) -> Problem:
             )
         case errors.ConnectionLost():
             return _unavailable(
+                "connection-lost",
                 "the connection to the database was lost, and it is not known whether the events"
                 " were stored: send the request again with the same event ids, which stores no"
-                " event twice"
+                " event twice",
             )
         case _ if isinstance(error, _TRANSIENT):
-            return _unavailable("the database cannot be used now: send the request again")
+            return _unavailable(
+                "unavailable", "the database cannot be used now: send the request again"
+            )
     for kind, status, name in _STATUS:
         if isinstance(error, kind):
-            return Problem(status, name, str(error))
+            return Problem(status, name, str(error), **_facts(error))
     _log.exception("a request failed", exc_info=error)
     return Problem(
         500, "internal-error", "the request failed for a reason that the server's log has"
     )
+
+
+def _facts(error: errors.IndelibleError) -> dict[str, Any]:
+    """Return the attributes of an error; integers as text, as everywhere."""
+    return {
+        name: str(value) if isinstance(value, int) else value
+        for name, value in vars(error).items()
+        if not name.startswith("_") and name != "location"
+    }
 
 
 def respond(error: Exception) -> Response:
@@ -116,8 +137,8 @@ def respond(error: Exception) -> Response:
     return Response(problem.body(), problem.status, problem.headers, MEDIA_TYPE)
 
 
-def _unavailable(detail: str) -> Problem:
-    problem = Problem(503, "unavailable", detail)
+def _unavailable(kind: str, detail: str) -> Problem:
+    problem = Problem(503, kind, detail)
     problem.headers["Retry-After"] = str(_RETRY_SECONDS)
     return problem
 
@@ -149,3 +170,16 @@ def version_text(version: int | Enum) -> str:
     if isinstance(version, Enum):
         return version.name.lower().replace("_", "-")
     return str(version)
+
+
+def _duplicates(error: errors.DuplicateEvent) -> Problem:
+    duplicates = [
+        {
+            "id": duplicate.id,
+            "stream": duplicate.stream,
+            "version": str(duplicate.version),
+            "same_content": duplicate.same_content,
+        }
+        for duplicate in error.duplicates
+    ]
+    return Problem(409, "duplicate-event", str(error), duplicates=duplicates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,6 +69,36 @@ class Call(Generic[Q, B]):
 Handler = Callable[[Call[Any, Any]], Awaitable[Response]]
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header that a route reads, for the description.
+
+    Attributes:
+        name: its name.
+        description: what it means.
+        pattern: what its value looks like, as a regular expression.
+    """
+
+    name: str
+    description: str
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a client may do next with an answer, for the description.
+
+    Attributes:
+        operation: the name of the route.
+        parameters: its parameters, as runtime expressions of OpenAPI.
+        body: its body, which may contain such expressions.
+    """
+
+    operation: str
+    parameters: Mapping[str, str]
+    body: Any = None
+
+
 @dataclass(frozen=True)
 class Route:
     """A route.
@@ -79,9 +110,15 @@ class Route:
         tag: the group of routes that it belongs to.
         query: the type of its parameters.
         body: the type of its body; None for none.
+        bodies: further media types of its body, each with its type.
         answer: the type of its answer; None for no JSON.
         status: the usual status of the answer.
         media_types: further media types of the answer.
+        headers: the headers that it reads.
+        answer_headers: the headers of its answer, each with a description.
+        problems: the statuses of problems that only this route has.
+        example: a body, for the description.
+        links: what a client may do next with the answer.
     """
 
     method: str
@@ -92,15 +129,26 @@ class Route:
     body: Any = None
     answer: Any = None
     status: int = 200
-    media_types: tuple[str, ...] = field(default=())
+    media_types: tuple[str, ...] = ()
+    bodies: Mapping[str, Any] = field(default_factory=dict)
+    headers: tuple[Header, ...] = ()
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[int, ...] = ()
+    example: Any = None
+    links: tuple[Link, ...] = ()
 
     @cached_property
-    def _body_decoder(self) -> msgspec.json.Decoder[Any]:
-        return msgspec.json.Decoder(self.body)
+    def _decoders(self) -> dict[str, msgspec.json.Decoder[Any]]:
+        kinds = {JSON: self.body, **self.bodies}
+        return {media_type: msgspec.json.Decoder(kind) for media_type, kind in kinds.items()}
 
     def endpoint(self) -> StarletteRoute:
         """Return the route for the framework."""
-        return StarletteRoute(self.path, self._serve, methods=[self.method], name=self.name)
+        made = StarletteRoute(self.path, self._serve, name=self.name)
+        made.methods = {self.method}
+        if self.method == "GET" and EVENT_STREAM not in self.media_types:
+            made.methods.add("HEAD")  # the answer of a subscription has no end
+        return made
 
     @property
     def name(self) -> str:
@@ -108,6 +156,15 @@ class Route:
         return self.handler.__name__
 
     async def _serve(self, request: Request) -> Response:
+        begun = time.perf_counter()
+        response = await self._answered(request)
+        # The one place that knows the route, the status and the seconds of each request.
+        request.app.state.requests.record(
+            self.method, self.path, response.status_code, time.perf_counter() - begun
+        )
+        return response
+
+    async def _answered(self, request: Request) -> Response:
         try:
             state = request.app.state
             call = Call(
@@ -124,9 +181,17 @@ class Route:
             return respond(error)
 
     async def _decoded(self, request: Request) -> Any:
+        media_type = media_type_of(request.headers.get("content-type", JSON))
+        decoder = self._decoders.get(media_type)
+        if decoder is None:
+            raise Problem(
+                415,
+                "unsupported-media-type",
+                f"the body must be {' or '.join(self._decoders)}, not {media_type or 'of no type'}",
+            )
         body = await request.body()
         try:
-            return self._body_decoder.decode(body)
+            return decoder.decode(body)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from error
         except (msgspec.DecodeError, UnicodeError) as error:
@@ -138,9 +203,19 @@ def route(method: str, path: str, tag: str, **options: Any) -> Callable[[Handler
     return lambda handler: Route(method, path, handler, tag, **options)
 
 
-def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def answer(
+    value: Any,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = JSON,
+) -> Response:
     """Answer with a value as JSON."""
-    return Response(_encode(value), status, headers, JSON)
+    return Response(_encode(value), status, headers, media_type)
+
+
+def media_type_of(header: str) -> str:
+    """Return the media type of a Content-Type header, without its parameters."""
+    return header.partition(";")[0].strip().lower()
 
 
 def _unquoted(escaped: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -13,39 +14,59 @@ from starlette.responses import Response, StreamingResponse
 from indelible import AsyncEventStore, InvalidInput, StreamAppend, StreamNotFound
 from indelible.access import Principal, Verb
 from indelible.errors import ChannelMismatch, WrongExpectedVersion
-from indelible.events import NO_STREAM, STREAM_EXISTS, ExpectedVersion, RecordedEvent
+from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, RecordedEvent
+from indelible.streams.info import StreamInfo, StreamsReading
+from indelible.streams.iterators_async import pages_async
+from indelible.streams.read_options import StreamReadOptions
+from indelible.streams.read_stream import stream_reading
+from indelible.streams.recorded_time import RecordedTimeRange
+from indelible.streams.valid_time import ValidTimeRange
 
-from . import parameters, wire
+from . import cloudevents, parameters, wire
 from .problems import forbidden, problem_of
-from .routing import NDJSON, Call, answer, route
+from .routing import NDJSON, Call, Header, Link, answer, route
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1_000
 _ETAG = re.compile(r'"([0-9]{1,19})"')
+_MATCH = r'^(\*|"[0-9]{1,18}")$'
 _CHUNK = 500
 """Events in a part of a streamed answer."""
+_OF_ANSWER = {"stream": "$response.body#/stream"}
+_READ = Link("read_stream", _OF_ANSWER)
+_SHOW = Link("show_stream", _OF_ANSWER)
+_CLOSE = Link("close_stream", _OF_ANSWER, {"expected": "$response.body#/version"})
+_REOPEN = Link("reopen_stream", _OF_ANSWER, {})
+_ARCHIVE = Link("archive_stream", _OF_ANSWER, {})
+_ETAG_OF = {"ETag": "The version, for `If-Match` of the next append."}
 
-Limit = Annotated[
-    int, msgspec.Meta(ge=1, description="At most so many events; a page has 1,000 at most.")
-]
+T = TypeVar("T")
+
+Limit = Annotated[int, msgspec.Meta(ge=1, description="At most so many; a page has 1,000 at most.")]
 
 
 class Part(msgspec.Struct, kw_only=True):
     """The parameters that select a part of a stream."""
 
+    types: Annotated[list[str], msgspec.Meta(description="Only events of these types.")] = (
+        msgspec.field(default_factory=list, name="type")
+    )
     from_version: wire.Number | None = None
     to_version: wire.Number | None = None
     backwards: bool = False
     limit: Limit | None = None
     as_of: parameters.AsOfText | None = None
     valid_at: parameters.Moment | None = None
+    valid_between: parameters.Interval | None = None
 
 
 class StreamFilter(msgspec.Struct, kw_only=True):
     """The parameters that select streams."""
 
-    channel: str | None = None
-    prefix: str | None = None
+    channel: Annotated[str, msgspec.Meta(description="Streams of this channel.")] | None = None
+    prefix: Annotated[str, msgspec.Meta(description="Their names start so.")] | None = None
+    after: Annotated[str, msgspec.Meta(description="Their names come after this.")] | None = None
+    limit: Limit | None = None
 
 
 class CloseForm(wire.Fields):
@@ -61,25 +82,65 @@ class Reason(wire.Fields):
     reason: str | None = None
 
 
+class EraseForm(wire.Fields):
+    """Why a stream is erased."""
+
+    reason: str
+
+
+class ChangeAnswer(msgspec.Struct):
+    """A change of a stream: it was closed, reopened, archived or erased."""
+
+    operation: str
+    events: wire.Number | None
+    changed_by: str
+    changed_at: datetime
+    reason: str | None
+
+
 @route(
     "POST",
     "/streams/{stream}/events",
     "streams",
     body=wire.AppendForm,
+    bodies={
+        cloudevents.STRUCTURED: cloudevents.CloudEvent,
+        cloudevents.BATCH: list[cloudevents.CloudEvent],
+    },
     answer=wire.AppendAnswer,
     status=201,
+    headers=(
+        Header("If-Match", "The version that the stream must have, or `*`: it must exist.", _MATCH),
+        Header("If-None-Match", "`*`: the stream must not exist.", r"^\*$"),
+    ),
+    answer_headers=_ETAG_OF,
+    problems=(410, 412),
+    example={
+        "events": [{"type": "OrderPlaced", "data": {"total": 12}, "tags": ["order:17"]}],
+        "expected": "any",
+    },
+    links=(_READ, _SHOW, _CLOSE),
 )
-async def append(call: Call[Any, wire.AppendForm]) -> Response:
+async def append(
+    call: Call[Any, wire.AppendForm | cloudevents.CloudEvent | list[cloudevents.CloudEvent]],
+) -> Response:
     """Append events to the end of a stream, all or none.
 
     The expected version stands in the body, or in `If-Match: "4"` or `If-None-Match: *`. A repeated
     request with the same event ids stores nothing twice. It gets the first result, with status 200.
+
+    CloudEvents are appended at any version, unless a header names one. The id of a CloudEvent is
+    the id of the event if it is a UUID; else one is made from `source` and `id`.
     """
     name, form = call.path["stream"], call.body
-    expected, is_in_header = _expected(call, form.expected)
+    if isinstance(form, wire.AppendForm):
+        expected, is_in_header = _expected(call, form.expected)
+    else:
+        form = cloudevents.append_form(form, await call.request.body())
+        expected, is_in_header = _expected(call, None, default=ANY)
     _check_conditions(call.principal, form.conditions)
     channel = _channel(call.principal, name, form.channel)
-    await _check_inline(call.store, form.events)
+    await call.request.app.state.inline.check(event.type for event in form.events)
     try:
         result = await call.store.append(
             name,
@@ -109,13 +170,24 @@ async def append(call: Call[Any, wire.AppendForm]) -> Response:
     body=wire.AppendManyForm,
     answer=list[wire.AppendAnswer],
     status=201,
+    problems=(410,),
+    example={
+        "appends": [
+            {"stream": "order-17", "expected": "any", "events": [{"type": "OrderPaid"}]},
+            {"stream": "bill-17", "expected": "any", "events": [{"type": "BillSent"}]},
+        ]
+    },
+    links=(
+        Link("read_stream", {"stream": "$response.body#/0/stream"}),
+        Link("show_stream", {"stream": "$response.body#/0/stream"}),
+    ),
 )
 async def append_many(call: Call[Any, wire.AppendManyForm]) -> Response:
     """Append events to several streams, all or none."""
     _check_conditions(call.principal, call.body.conditions)
     appends = []
     for part in call.body.appends:
-        await _check_inline(call.store, part.events)
+        await call.request.app.state.inline.check(event.type for event in part.events)
         appends.append(
             StreamAppend(
                 part.stream,
@@ -139,31 +211,40 @@ async def append_many(call: Call[Any, wire.AppendManyForm]) -> Response:
     "streams",
     query=Part,
     answer=wire.Page,
-    media_types=(NDJSON,),
+    media_types=(NDJSON, cloudevents.BATCH),
+    problems=(410,),
+    links=(Link("show_stream", {"stream": "$response.body#/events/0/stream"}),),
 )
 async def read_stream(call: Call[Part, None]) -> Response:
     """Read a stream, in order of version.
 
     With `Accept: application/x-ndjson` the answer has one event per line, and no largest page.
+    With `Accept: application/cloudevents-batch+json` it has CloudEvents, and the next page is in
+    `Link`.
     """
     name, part = call.path["stream"], call.query
     await _check_readable(call.principal, name, call.store)
     size = page_size(call, part.limit)
-    events = call.store.read(
-        name,
+    options = StreamReadOptions(
         from_version=int(part.from_version or 0),
         to_version=None if part.to_version is None else int(part.to_version),
         backwards=part.backwards,
         limit=size,
         must_exist=True,
-        as_of=parameters.as_of(part.as_of),
-        valid_at=parameters.moment("valid_at", part.valid_at),
+        recorded_time=RecordedTimeRange(parameters.as_of(part.as_of)),
+        valid_time=ValidTimeRange(
+            parameters.moment("valid_at", part.valid_at),
+            parameters.interval("valid_between", part.valid_between),
+        ),
+        type_names=part.types or None,
     )
+    reading = stream_reading(call.store._append_settings.codec, name, options)
+    events = pages_async(call.store._engine, reading)
     if call.accepts(NDJSON):
-        return await streamed(events)
+        return await streamed(events, wire.lines)
     found = [event async for event in events]
-    following: dict[str, int] | None = None
-    if len(found) == size and part.valid_at is None:
+    following: dict[str, int | str] | None = None
+    if len(found) == size and options.valid_time.is_everything:
         last = found[-1].version
         if not part.backwards:
             following = {"from_version": last + 1}
@@ -172,30 +253,68 @@ async def read_stream(call: Call[Part, None]) -> Response:
     return page(call, found, following)
 
 
-@route("GET", "/streams", "streams", query=StreamFilter, media_types=(NDJSON,))
+@route(
+    "GET",
+    "/streams",
+    "streams",
+    query=StreamFilter,
+    answer=wire.StreamPage,
+    media_types=(NDJSON,),
+    links=(
+        Link("read_stream", {"stream": "$response.body#/streams/0/stream"}),
+        Link("show_stream", {"stream": "$response.body#/streams/0/stream"}),
+        Link("list_streams", {"after": "$response.body#/streams/0/stream"}),
+    ),
+)
 async def list_streams(call: Call[StreamFilter, None]) -> Response:
-    """List the streams in order of name, one per line."""
-    streams = call.store.streams(channel=call.query.channel, prefix=call.query.prefix)
+    """List the streams in order of name.
 
-    async def parts() -> AsyncIterator[bytes]:
-        async for found in streams:
-            if call.principal.may(Verb.READ, found.stream, found.channel):
-                yield wire.line(wire.stream_answer(found))
+    With `Accept: application/x-ndjson` the answer has one stream per line, and no largest page.
+    """
+    selected = call.query
+    size = page_size(call, selected.limit)
+    reading = StreamsReading(
+        channel=selected.channel,
+        prefix=selected.prefix,
+        after=selected.after,
+        page=min(size or LARGEST_PAGE, LARGEST_PAGE),
+    )
+    streams = _visible(call.principal, pages_async(call.store._engine, reading), size)
+    if call.accepts(NDJSON):
+        return await streamed(streams, _stream_lines)
+    found = [stream async for stream in streams]
+    links = _links(call, {"after": found[-1].stream} if len(found) == size else None)
+    return answer(
+        wire.StreamPage([wire.stream_answer(stream) for stream in found], links), 200, _link(links)
+    )
 
-    return StreamingResponse(parts(), media_type=NDJSON)
 
-
-@route("GET", "/streams/{stream}", "streams", answer=wire.StreamAnswer)
+@route(
+    "GET",
+    "/streams/{stream}",
+    "streams",
+    answer=wire.StreamAnswer,
+    answer_headers=_ETAG_OF,
+    links=(_READ, _CLOSE),
+)
 async def show_stream(call: Call[Any, None]) -> Response:
     """Show a stream: its channel, version and times."""
     name = call.path["stream"]
     found = await call.store.stream(name)
     if found is None or not call.principal.may(Verb.READ, name, found.channel):
         raise StreamNotFound(name)
-    return answer(wire.stream_answer(found))
+    return answer(wire.stream_answer(found), 200, {"ETag": f'"{found.version}"'})
 
 
-@route("POST", "/streams/{stream}/close", "streams", body=CloseForm, answer=wire.StreamAnswer)
+@route(
+    "POST",
+    "/streams/{stream}/close",
+    "streams",
+    body=CloseForm,
+    answer=wire.StreamAnswer,
+    example={"expected": "any", "reason": "delivered"},
+    links=(_READ, _REOPEN, _ARCHIVE),
+)
 async def close_stream(call: Call[Any, CloseForm]) -> Response:
     """Close a stream: it takes no new events until it is reopened."""
     name = await _manageable(call)
@@ -204,19 +323,61 @@ async def close_stream(call: Call[Any, CloseForm]) -> Response:
     return answer(wire.stream_answer(closed))
 
 
-@route("POST", "/streams/{stream}/reopen", "streams", body=Reason, answer=wire.StreamAnswer)
+@route(
+    "POST",
+    "/streams/{stream}/reopen",
+    "streams",
+    body=Reason,
+    answer=wire.StreamAnswer,
+    example={"reason": "a complaint"},
+    links=(_READ, _CLOSE),
+)
 async def reopen_stream(call: Call[Any, Reason]) -> Response:
     """Reopen a closed stream."""
     name = await _manageable(call)
     return answer(wire.stream_answer(await call.store.reopen_stream(name, reason=call.body.reason)))
 
 
-@route("POST", "/streams/{stream}/archive", "streams", body=Reason, answer=wire.StreamAnswer)
+@route(
+    "POST",
+    "/streams/{stream}/archive",
+    "streams",
+    body=Reason,
+    answer=wire.StreamAnswer,
+    example={"reason": "older than a year"},
+    links=(_READ, _REOPEN),
+)
 async def archive_stream(call: Call[Any, Reason]) -> Response:
     """Archive the events of a closed stream."""
     name = await _manageable(call)
     return answer(
         wire.stream_answer(await call.store.archive_stream(name, reason=call.body.reason))
+    )
+
+
+@route("POST", "/streams/{stream}/erase", "streams", body=EraseForm, answer=wire.StreamAnswer)
+async def erase_stream(call: Call[Any, EraseForm]) -> Response:
+    """Erase the data and metadata of a stream's events permanently (GDPR)."""
+    name = await _manageable(call)
+    return answer(wire.stream_answer(await call.store.erase_stream(name, reason=call.body.reason)))
+
+
+@route("GET", "/streams/{stream}/changes", "streams", answer=list[ChangeAnswer])
+async def list_changes(call: Call[Any, None]) -> Response:
+    """List who closed, reopened, archived or erased a stream, when and why."""
+    name = call.path["stream"]
+    await _check_readable(call.principal, name, call.store)
+    return answer(
+        [
+            ChangeAnswer(
+                found.operation,
+                None if found.events is None else str(found.events),
+                found.changed_by,
+                found.changed_at,
+                found.reason,
+            )
+            for found in await call.store.stream_changes(name)
+        ]
     )
 
 
@@ -229,6 +390,8 @@ routes = [
     close_stream,
     reopen_stream,
     archive_stream,
+    erase_stream,
+    list_changes,
 ]
 
 
@@ -248,24 +411,28 @@ def page_size(call: Call[Any, None], limit: int | None) -> int | None:
     return limit or DEFAULT_PAGE
 
 
-async def streamed(events: AsyncIterator[RecordedEvent]) -> Response:
-    """Answer with one event per line, in constant memory.
+async def streamed(items: AsyncIterator[T], lines: Callable[[list[T]], bytes]) -> Response:
+    """Answer with one item per line, in constant memory.
 
     The first part is read before, so that an error of the request has a status of its own.
+
+    Args:
+        items: the items.
+        lines: writes some of them as NDJSON.
     """
-    first = await _taken(events)
+    first = await _taken(items)
 
     async def parts() -> AsyncIterator[bytes]:
         part = first
         while part:
-            yield wire.lines(part)
-            part = await _taken(events)
+            yield lines(part)
+            part = await _taken(items)
 
     return StreamingResponse(parts(), media_type=NDJSON)
 
 
 def page(
-    call: Call[Any, None], events: list[RecordedEvent], following: dict[str, int] | None
+    call: Call[Any, None], events: list[RecordedEvent], following: dict[str, int | str] | None
 ) -> Response:
     """Answer with a page of events.
 
@@ -274,18 +441,48 @@ def page(
         events: the events.
         following: the parameters that differ on the next page; None for the last one.
     """
-    links = wire.Links()
-    if following is not None:
-        given = call.request.query_params.multi_items()
-        kept = [(key, value) for key, value in given if key not in following]
-        links.next = f"?{urlencode([*kept, *following.items()], quote_via=quote)}"
-    return answer(wire.Page([wire.event_answer(event) for event in events], links))
+    links = _links(call, following)
+    if call.accepts(cloudevents.BATCH):
+        return Response(cloudevents.batch(events), 200, _link(links), cloudevents.BATCH)
+    return answer(
+        wire.Page([wire.event_answer(event) for event in events], links), 200, _link(links)
+    )
 
 
-async def _taken(events: AsyncIterator[RecordedEvent]) -> list[RecordedEvent]:
-    part: list[RecordedEvent] = []
-    async for event in events:
-        part.append(event)
+def _links(call: Call[Any, None], following: dict[str, int | str] | None) -> wire.Links:
+    if following is None:
+        return wire.Links()
+    given = call.request.query_params.multi_items()
+    kept = [(key, value) for key, value in given if key not in following]
+    return wire.Links(next=f"?{urlencode([*kept, *following.items()], quote_via=quote)}")
+
+
+def _link(links: wire.Links) -> dict[str, str]:
+    """Return the header with the same links."""
+    return {} if links.next is None else {"Link": f'<{links.next}>; rel="next"'}
+
+
+async def _visible(
+    principal: Principal, streams: AsyncIterator[StreamInfo], limit: int | None
+) -> AsyncIterator[StreamInfo]:
+    left = limit
+    async for stream in streams:
+        if principal.may(Verb.READ, stream.stream, stream.channel):
+            yield stream
+            if left is not None:
+                left -= 1
+                if not left:
+                    return
+
+
+def _stream_lines(streams: list[StreamInfo]) -> bytes:
+    return wire.lines_of(map(wire.stream_answer, streams))
+
+
+async def _taken(items: AsyncIterator[T]) -> list[T]:
+    part: list[T] = []
+    async for item in items:
+        part.append(item)
         if len(part) == _CHUNK:
             break
     return part
@@ -343,7 +540,9 @@ def _check_conditions(principal: Principal, conditions: list[wire.ConditionForm]
             )
 
 
-def _expected(call: Call[Any, Any], given: str | int | None) -> tuple[int | ExpectedVersion, bool]:
+def _expected(
+    call: Call[Any, Any], given: str | int | None, *, default: ExpectedVersion | None = None
+) -> tuple[int | ExpectedVersion, bool]:
     """Return the expected version, and whether a header has it."""
     match, none_match = call.header("if-match"), call.header("if-none-match")
     if sum(each is not None for each in (match, none_match, given)) > 1:
@@ -359,22 +558,11 @@ def _expected(call: Call[Any, Any], given: str | int | None) -> tuple[int | Expe
         if found is None:
             raise InvalidInput(f'If-Match must be a version in quotes, such as "4", not {match!r}')
         return int(found.group(1)), True
+    if given is None and default is not None:
+        return default, False
     if given is None:
         raise InvalidInput(
             "expected is missing: give the version that the stream must have, no-stream,"
             " stream-exists or any"
         )
     return wire.expected_of(given), False
-
-
-async def _check_inline(store: AsyncEventStore, events: list[wire.EventToAppend]) -> None:
-    """Refuse events of inline projections, whose code the server does not have."""
-    types = {event.type for event in events}
-    for build in await store.projections():
-        handled = types if build.types is None else types & set(build.types)
-        if build.serves_inline and handled:
-            raise InvalidInput(
-                f"inline projection {build.name!r} handles {min(handled)!r} in the transaction of"
-                " the append, and the server does not have its code: append it in the program that"
-                " connects with connect(inline=[…])"
-            )

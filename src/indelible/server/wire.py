@@ -12,14 +12,30 @@ import msgspec
 
 from indelible import ANY, NO_STREAM, STREAM_EXISTS, AppendCondition, InvalidInput, NewEvent, Query
 from indelible.core.uuid7 import uuid7
+from indelible.core.validation import validate_integer
 from indelible.events import AppendResult, ExpectedVersion, RecordedEvent
 from indelible.query import ConsistencyMarker
 from indelible.serialization.codec import Codec
 from indelible.streams.info import StreamInfo
 
 Number = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$", description="An integer, as text.")]
+Version = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^(-1|[0-9]{1,19})$",
+        description="An integer, as text; -1 for a stream that does not exist.",
+    ),
+]
+TypeName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Expected = Annotated[
-    str | int,
+    Annotated[
+        str,
+        msgspec.Meta(
+            extra_json_schema={"pattern": "^(any|no-stream|stream-exists|[0-9]{1,18})$"},
+        ),
+    ]
+    | Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 2**63 - 1})],
     msgspec.Meta(
         description="The version that the stream must have, or no-stream, stream-exists or any."
     ),
@@ -50,16 +66,18 @@ class EventToAppend(Fields):
         valid_at: when the fact holds, with a time zone; by default now.
     """
 
-    type: str
+    type: TypeName
     data: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
     id: UUID | None = None
     metadata: dict[str, msgspec.Raw] = {}
     tags: list[str] = []
-    valid_at: datetime | None = None
+    valid_at: Moment | None = None
 
     def event(self) -> NewEvent:
         """Return the event for the store."""
         _check(self.type, bytes(self.data))
+        for name, value in self.metadata.items():
+            _check(self.type, bytes(value), field=f"metadata.{name}")
         return NewEvent(
             self.type,
             self.data,
@@ -106,9 +124,9 @@ class Marker(Fields):
 
     def marker(self) -> ConsistencyMarker:
         """Return the marker for the store."""
-        return ConsistencyMarker(
-            int(self.head), frozenset(map(int, self.seen)), self.epoch, self.event_id
-        )
+        seen = frozenset(validate_integer("seen", int(each)) for each in self.seen)
+        head = validate_integer("head", int(self.head))
+        return ConsistencyMarker(head, seen, self.epoch, self.event_id)
 
 
 class ConditionForm(Fields):
@@ -152,7 +170,7 @@ class AppendAnswer(msgspec.Struct):
     """The result of an append: the stream's last event."""
 
     stream: str
-    version: Number
+    version: Version
     position: Number
     recorded_at: datetime
     idempotent: bool
@@ -287,11 +305,11 @@ def stream_answer(stream: StreamInfo) -> StreamAnswer:
 _encoder = msgspec.json.Encoder()
 
 
-def line(value: msgspec.Struct) -> bytes:
-    """Return a value as a line of NDJSON."""
-    return _encoder.encode(value) + b"\n"
+def lines_of(values: Iterable[msgspec.Struct]) -> bytes:
+    """Return values as lines of NDJSON."""
+    return _encoder.encode_lines(list(values))
 
 
 def lines(events: Iterable[RecordedEvent]) -> bytes:
     """Return events as lines of NDJSON."""
-    return _encoder.encode_lines(list(map(event_answer, events)))
+    return lines_of(map(event_answer, events))

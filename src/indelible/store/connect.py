@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from indelible import embedded
@@ -60,14 +61,15 @@ def prepare(
     """Check the arguments of `EventStore.connect`, start the embedded database, migrate."""
     schema = schema_of(schema)
     check_schema_name(schema)
-    writing = AppendSettings(
-        codec=Codec(events, unknown=unknown),
-        channel=None if channel is None else validate_name("channel", channel),
-        max_event_bytes=validate_integer("max_event_bytes", max_event_bytes, 1),
-        metadata=_check_metadata(metadata),
+    writing = append_settings(
+        events=events,
+        unknown=unknown,
+        channel=channel,
+        metadata=metadata,
+        max_event_bytes=max_event_bytes,
     )
     validate_integer("pool_size", pool_size, 1)
-    _check_seconds("timeout", timeout)
+    check_timeout(timeout)
     found, release = locate(url)
     settings = Settings(
         found, schema, pool_size=pool_size, timeout=timeout, embedded_url=embedded_url(url)
@@ -80,6 +82,70 @@ def prepare(
         release()
         raise
     return Opening(settings, writing, release)
+
+
+def append_settings(
+    *,
+    events: EventClasses,
+    unknown: Unknown,
+    channel: str | None,
+    metadata: Callable[[], Mapping[str, Any] | None] | None,
+    max_event_bytes: int,
+) -> AppendSettings:
+    """Check the arguments of `EventStore.connect` that concern events."""
+    return AppendSettings(
+        codec=Codec(events, unknown=unknown),
+        channel=None if channel is None else validate_name("channel", channel),
+        max_event_bytes=validate_integer("max_event_bytes", max_event_bytes, 1),
+        metadata=_check_metadata(metadata),
+    )
+
+
+def check_timeout(value: object) -> float:
+    """Check that a timeout is a number of seconds.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9:
+        return value
+    raise InvalidInput(f"timeout must be a number of seconds above 0, not {value!r}")
+
+
+def remote_url(url: str | None, **of_server: object) -> str | None:
+    """Return the URL if it is that of a server, which is used over HTTP.
+
+    Args:
+        url: the URL passed by the caller; None for `$INDELIBLE_URL`.
+        of_server: options that only a server has.
+
+    Raises:
+        InvalidInput: such an option was passed with another URL.
+    """
+    known = _known(url)
+    if known.startswith(("http://", "https://")):
+        return known
+    for option, value in of_server.items():
+        if value is not None:
+            raise InvalidInput(
+                f"{option} is for the URL of a server (https://…): leave it out, or pass such a URL"
+            )
+    return None
+
+
+def remote(module: str) -> Any:
+    """Import a module of the store over HTTP.
+
+    Raises:
+        InvalidInput: a package that it needs is not installed.
+    """
+    try:
+        return import_module(f"indelible.remote.{module}")
+    except ModuleNotFoundError as error:
+        raise InvalidInput(
+            f"a store over HTTP needs a package that is not installed ({error.name}): pip install"
+            " 'indelible[remote]'"
+        ) from error
 
 
 def locate(url: str | None) -> tuple[str, Callable[[], None]]:
@@ -119,7 +185,7 @@ def would_be_made(url: str | None) -> bool:
 
 def place(url: str | None) -> str:
     """Return the location of the database of a URL for messages, without the password."""
-    return embedded_url(url) or target(_known(url))
+    return remote_url(url) or embedded_url(url) or target(_known(url))
 
 
 def embedded_url(url: str | None) -> str:
@@ -147,9 +213,3 @@ def _known(url: str | None) -> str:
 
 def _nothing() -> None:
     """Do nothing: an external database needs no release."""
-
-
-def _check_seconds(what: str, value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9:
-        return value
-    raise InvalidInput(f"{what} must be a number of seconds above 0, not {value!r}")

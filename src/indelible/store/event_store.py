@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from indelible.subscriptions.head_watcher import Wakeup
 
 from .access import AccessMethods
 from .bulk_import import ImportMethods
-from .connect import MAX_EVENT_BYTES, prepare
+from .connect import MAX_EVENT_BYTES, prepare, remote, remote_url
 from .groups import GroupMethods
 from .projections import ProjectionMethods
 from .subscriptions import SubscriptionMethods
@@ -63,13 +64,16 @@ class EventStore(
         max_event_bytes: int = MAX_EVENT_BYTES,
         pool_size: int = 10,
         timeout: float = 30.0,
+        token: str | None = None,
+        ca_file: str | Path | None = None,
     ) -> Self:
         """Open a store.
 
         Args:
             url: the database: `postgresql://…`, a libpq connection string, or `embedded://` for
                 the embedded PostgreSQL. `embedded:///some/folder` keeps its data in that folder.
-                By default `$INDELIBLE_URL`, else the embedded PostgreSQL.
+                `https://…` is a server (`indelible serve`): the store is then an
+                `RemoteEventStore`. By default `$INDELIBLE_URL`, else the embedded PostgreSQL.
             schema: the PostgreSQL schema of the store, by default `$INDELIBLE_SCHEMA`, else
                 `indelible`. Several stores can share a database.
             events: the event classes: classes, a union of classes, or a mapping from type names to
@@ -93,6 +97,9 @@ class EventStore(
             pool_size: the largest number of connections.
             timeout: how long a call waits for a connection or a lock, and how long it retries
                 after a lost connection, in seconds.
+            token: only for a server: the token, by default `$INDELIBLE_TOKEN`.
+            ca_file: only for a server: a file with the certificates that you trust, in PEM format.
+                By default those of the system.
 
         Returns:
             The store, a context manager that closes it. An async store is awaited or entered.
@@ -105,6 +112,7 @@ class EventStore(
             SchemaMissing, SchemaOutdated, SchemaTooNew: the schema has no store, or one made by
                 an older or newer library.
             EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
+            TokenRefused: the server does not accept the token.
 
         Example:
             ```python
@@ -114,6 +122,21 @@ class EventStore(
                 store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
             ```
         """
+        if (server := remote_url(url, token=token, ca_file=ca_file)) is not None:
+            remote_module = remote("event_store")
+            return remote_module.open_remote(  # type: ignore[no-any-return]
+                server,
+                token=token,
+                ca_file=ca_file,
+                events=events,
+                unknown=unknown,
+                channel=channel,
+                metadata=metadata,
+                max_event_bytes=max_event_bytes,
+                pool_size=pool_size,
+                timeout=timeout,
+                direct={"schema": schema, "inline": list(inline), "migrate": migrate},
+            )
         opened = run_blocking(
             prepare,
             url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from indelible.subscriptions.head_watcher import Wakeup
 
 from .access_async import AsyncAccessMethods
 from .bulk_import_async import AsyncImportMethods
-from .connect import MAX_EVENT_BYTES, prepare
+from .connect import MAX_EVENT_BYTES, prepare, remote, remote_url
 from .groups_async import AsyncGroupMethods
 from .projections_async import AsyncProjectionMethods
 from .subscriptions_async import AsyncSubscriptionMethods
@@ -62,13 +63,16 @@ class AsyncEventStore(
         max_event_bytes: int = MAX_EVENT_BYTES,
         pool_size: int = 10,
         timeout: float = 30.0,
+        token: str | None = None,
+        ca_file: str | Path | None = None,
     ) -> Self:
         """Open a store.
 
         Args:
             url: the database: `postgresql://…`, a libpq connection string, or `embedded://` for
                 the embedded PostgreSQL. `embedded:///some/folder` keeps its data in that folder.
-                By default `$INDELIBLE_URL`, else the embedded PostgreSQL.
+                `https://…` is a server (`indelible serve`): the store is then an
+                `AsyncRemoteEventStore`. By default `$INDELIBLE_URL`, else the embedded PostgreSQL.
             schema: the PostgreSQL schema of the store, by default `$INDELIBLE_SCHEMA`, else
                 `indelible`. Several stores can share a database.
             events: the event classes: classes, a union of classes, or a mapping from type names to
@@ -92,6 +96,9 @@ class AsyncEventStore(
             pool_size: the largest number of connections.
             timeout: how long a call waits for a connection or a lock, and how long it retries
                 after a lost connection, in seconds.
+            token: only for a server: the token, by default `$INDELIBLE_TOKEN`.
+            ca_file: only for a server: a file with the certificates that you trust, in PEM format.
+                By default those of the system.
 
         Returns:
             The store, a context manager that closes it. An async store is awaited or entered.
@@ -104,6 +111,7 @@ class AsyncEventStore(
             SchemaMissing, SchemaOutdated, SchemaTooNew: the schema has no store, or one made by
                 an older or newer library.
             EmbeddedUnavailable: the embedded PostgreSQL cannot be used here.
+            TokenRefused: the server does not accept the token.
 
         Example:
             ```python
@@ -113,6 +121,21 @@ class AsyncEventStore(
                 await store.append("order-17", OrderCreated(total=12), expected=NO_STREAM)
             ```
         """
+        if (server := remote_url(url, token=token, ca_file=ca_file)) is not None:
+            remote_module = remote("event_store_async")
+            return await remote_module.open_remote_async(  # type: ignore[no-any-return]
+                server,
+                token=token,
+                ca_file=ca_file,
+                events=events,
+                unknown=unknown,
+                channel=channel,
+                metadata=metadata,
+                max_event_bytes=max_event_bytes,
+                pool_size=pool_size,
+                timeout=timeout,
+                direct={"schema": schema, "inline": list(inline), "migrate": migrate},
+            )
         opened = await run_blocking_async(
             prepare,
             url,

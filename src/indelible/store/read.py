@@ -17,9 +17,9 @@ from indelible.query import Query
 from indelible.streams import head, recorded_time
 from indelible.streams.iterators import StreamEvents
 from indelible.streams.log import Log
-from indelible.streams.read_log import log_reading
+from indelible.streams.read_log import BoundedLogReading, log_reading
 from indelible.streams.read_options import LogReadOptions, StreamReadOptions
-from indelible.streams.read_stream import stream_reading
+from indelible.streams.read_stream import StreamReading, stream_reading
 from indelible.streams.recorded_time import RecordedTimeRange
 from indelible.streams.valid_time import ValidTimeRange
 
@@ -133,10 +133,7 @@ class ReadMethods(StoreBase):
             valid_time=ValidTimeRange(valid_at, valid_between),
             types=types,
         )
-        return StreamEvents(
-            self._engine,
-            stream_reading(self._append_settings.codec, stream, options),
-        )
+        return StreamEvents(self._engine, self._stream_reading(stream, options))
 
     @overload
     def read_all(
@@ -222,10 +219,13 @@ class ReadMethods(StoreBase):
             recorded_time=RecordedTimeRange(as_of, recorded_between),
             valid_time=ValidTimeRange(valid_at, valid_between),
         )
-        return Log(
-            self._engine,
-            log_reading(self._append_settings.codec, query, options),
-        )
+        return Log(self._engine, self._log_reading(query, options))
+
+    def _stream_reading(self, stream: str, options: StreamReadOptions) -> StreamReading:
+        return stream_reading(self._append_settings.codec, stream, options)
+
+    def _log_reading(self, query: Any, options: LogReadOptions) -> BoundedLogReading:
+        return log_reading(self._append_settings.codec, query, options)
 
     def head(self) -> int:
         """Return the head: the settled position, or high-water mark, of the log.

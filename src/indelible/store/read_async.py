@@ -16,9 +16,9 @@ from indelible.query import Query
 from indelible.streams import head, recorded_time
 from indelible.streams.iterators_async import AsyncStreamEvents
 from indelible.streams.log_async import AsyncLog
-from indelible.streams.read_log import log_reading
+from indelible.streams.read_log import BoundedLogReading, log_reading
 from indelible.streams.read_options import LogReadOptions, StreamReadOptions
-from indelible.streams.read_stream import stream_reading
+from indelible.streams.read_stream import StreamReading, stream_reading
 from indelible.streams.recorded_time import RecordedTimeRange
 from indelible.streams.valid_time import ValidTimeRange
 
@@ -132,10 +132,7 @@ class AsyncReadMethods(AsyncStoreBase):
             valid_time=ValidTimeRange(valid_at, valid_between),
             types=types,
         )
-        return AsyncStreamEvents(
-            self._engine,
-            stream_reading(self._append_settings.codec, stream, options),
-        )
+        return AsyncStreamEvents(self._engine, self._stream_reading(stream, options))
 
     @overload
     def read_all(
@@ -221,10 +218,13 @@ class AsyncReadMethods(AsyncStoreBase):
             recorded_time=RecordedTimeRange(as_of, recorded_between),
             valid_time=ValidTimeRange(valid_at, valid_between),
         )
-        return AsyncLog(
-            self._engine,
-            log_reading(self._append_settings.codec, query, options),
-        )
+        return AsyncLog(self._engine, self._log_reading(query, options))
+
+    def _stream_reading(self, stream: str, options: StreamReadOptions) -> StreamReading:
+        return stream_reading(self._append_settings.codec, stream, options)
+
+    def _log_reading(self, query: Any, options: LogReadOptions) -> BoundedLogReading:
+        return log_reading(self._append_settings.codec, query, options)
 
     async def head(self) -> int:
         """Return the head: the settled position, or high-water mark, of the log.

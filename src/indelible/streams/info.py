@@ -60,12 +60,23 @@ _STREAMS_PAGE = 1_000
 
 
 class StreamsReading:
-    """A reading of the list of streams; see `EventStore.streams`."""
+    """A reading of the list of streams; see `EventStore.streams`.
 
-    def __init__(self, *, channel: str | None, prefix: str | None) -> None:
+    It begins after the name `after`, if one is given, and reads `page` streams at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: str | None,
+        prefix: str | None,
+        after: str | None = None,
+        page: int = _STREAMS_PAGE,
+    ) -> None:
         self._channel = None if channel is None else validate_name("channel", channel)
         self._prefix = None if prefix is None else validate_name("prefix", prefix)
-        self._after = ""
+        self._after = "" if after is None else validate_name("after", after)
+        self._page = page
         self._done = False
 
     def next_page(self) -> Operation[list[StreamInfo]]:
@@ -78,12 +89,12 @@ class StreamsReading:
                 "channel": self._channel,
                 "prefix": self._prefix,
                 "after": self._after,
-                "limit": _STREAMS_PAGE,
+                "limit": self._page,
             },
             prepared=False,
         )
         streams = [StreamInfo(*row) for row in rows]
-        self._done = len(streams) < _STREAMS_PAGE
+        self._done = len(streams) < self._page
         if streams:
             self._after = streams[-1].stream
         return streams

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -42,12 +43,14 @@ class StreamReadOptions(ReadOptions, frozen=True, kw_only=True):
         to_version: the highest version to read; None for no limit.
         must_exist: whether to raise an error if the stream was never written.
         types: the event classes to read; None for all.
+        type_names: the stored names of the types to read, instead of `types`.
     """
 
     from_version: int = 0
     to_version: int | None = None
     must_exist: bool = False
     types: Any = None
+    type_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

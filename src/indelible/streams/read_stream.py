@@ -42,7 +42,11 @@ class StreamReading(PagedReading):
         self._query = (
             None if options.types is None else types_query(codec, options.types, "types must be")
         )
-        self._types = stored_types(codec, self._query)
+        self._types = (
+            stored_types(codec, self._query)
+            if options.type_names is None
+            else list(options.type_names)
+        )
         self.version = -1
         """The highest version that was read, including events that upcasters drop."""
 
