@@ -1,8 +1,11 @@
 -- name: create_token
 SELECT id, name, grants::text, created_at, created_by, expires_at, revoked_at, last_used_at
 FROM indelible.create_token(
-    %(id)s::text, %(name)s::text, decode(%(hash)s::text, 'hex'), %(grants)s::jsonb,
-    %(seconds)s::double precision
+    token_id => %(id)s::text,
+    token_name => %(name)s::text,
+    token_hash => decode(%(hash)s::text, 'hex'),
+    token_grants => %(grants)s::jsonb,
+    seconds => %(seconds)s::double precision
 )
 
 -- name: tokens
