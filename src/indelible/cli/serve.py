@@ -142,7 +142,7 @@ def serve(
         typer.Option("--demo", help="First fill an empty store with the food delivery example."),
     ] = False,
     url: arguments.Url = None,
-    schema: arguments.OtherSchema = None,
+    schema: arguments.Schema = "indelible",
 ) -> None:
     """Serve the store over HTTP, to services in any language.
 
