@@ -188,7 +188,7 @@ def test_https_is_served_with_a_certificate(
             assert begun.status_code == 201
             assert begun.headers["set-cookie"].startswith("__Host-indelible=")
             assert "Secure" in begun.headers["set-cookie"]
-            assert client.get("/head").json() == {"position": "0"}
+            assert client.get("/head").json()["position"] == "0"
             # A page that somebody serves without TLS under the same name is another one.
             plain = {"Origin": server.address.replace("https:", "http:")}
             assert client.get("/head", headers=plain).status_code == 403
@@ -207,7 +207,7 @@ def test_a_worker_reads_what_another_has_written(workers: HttpServer, store: Eve
 
     for _ in range(10):  # each on a connection of its own, so that both take part
         found = httpx.get(f"{workers.address}/api/v1/head", timeout=30).json()
-        assert found == {"position": str(store.head())}
+        assert found["position"] == str(store.head())
         store.append("a-1", NewEvent("A", {}), expected=ANY)
 
 
