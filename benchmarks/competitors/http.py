@@ -97,8 +97,9 @@ class HttpIndelible(Store):
     """A client with one connection, and one more for each subscription."""
 
     def __init__(self, url: str, database: str, process: int) -> None:
-        self._place = urlsplit(url).netloc
-        self._connection = http.client.HTTPConnection(self._place)
+        place = urlsplit(url)
+        self._host, self._port = place.hostname, place.port
+        self._connection = http.client.HTTPConnection(place.netloc)
 
     def append(self, stream: Stream, events: Sequence[Event], version: int) -> None:
         if self._connection.sock is None:
@@ -120,24 +121,29 @@ class HttpIndelible(Store):
         return found
 
     def follow(self, note: Callable[[Event], None], *, at_end: bool) -> Callable[[], None]:
-        connection = http.client.HTTPConnection(self._place)
+        connection = socket.create_connection((self._host, self._port), timeout=30)
         start = "head" if at_end else "0"
-        connection.request("GET", f"/api/v1/events/subscribe?after={start}")
-        answer = connection.getresponse()
+        connection.sendall(_request("GET", f"/events/subscribe?after={start}"))
+        received = b""
+        while b"retry:" not in received:  # the subscription has begun
+            received += connection.recv(65_536)
+        connection.settimeout(None)
 
         def read() -> None:
-            for line in answer:
-                # Other messages, such as that it caught up, are no events.
-                if line.startswith(b'data: {"position"') and b'"stream"' in line:
-                    event = _decode(line[6:])
-                    note(DECODERS["OrderPlaced"](bytes(event["data"])))
+            # A part of the chunked body has whole messages.
+            rest = b""
+            while part := connection.recv(65_536):
+                *lines, rest = (rest + part).split(b"\n")
+                for line in lines:
+                    # Other messages, such as that it caught up, are no events.
+                    if line.startswith(b'data: {"position"') and b'"stream"' in line:
+                        note(DECODERS["OrderPlaced"](bytes(_decode(line[6:])["data"])))
 
         thread = threading.Thread(target=read)
         thread.start()
-        answer.readline()  # the first line: the subscription has begun
 
         def stop() -> None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
             thread.join(10)
             connection.close()
 
@@ -159,15 +165,16 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received = b""
-        self._answered: asyncio.Future[tuple[int, bytes]]
+        self._answered: asyncio.Future[tuple[int, bytes]] | None = None
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None and not self._answered.done():
+        if self._transport is not None and self._answered is not None:
             self._answered.set_exception(exc or ConnectionError("the server closed a connection"))
+        self._transport = None
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -177,13 +184,16 @@ class _Connection(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
         if len(body) == length:
             self._received = b""
-            self._answered.set_result((int(head[9:12]), body))
+            answered, self._answered = self._answered, None
+            if answered is not None:
+                answered.set_result((int(head[9:12]), body))
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Send a request, and return the status and the body of its answer."""
-        self._answered = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._answered = answered
         self._transport.write(request)
-        return await self._answered
+        return await answered
 
     def close(self) -> None:
         """Close the connection."""

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -227,8 +227,13 @@ def _unquoted(escaped: str) -> str:
         raise InvalidInput(f"the path contains a name that is not UTF-8: {escaped!r}") from None
 
 
+@cache
+def _fields(kind: type) -> dict[str, msgspec.structs.FieldInfo]:
+    return {each.encode_name: each for each in msgspec.structs.fields(kind)}
+
+
 def _query(request: Request, kind: type) -> Any:
-    fields = {each.encode_name: each for each in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     given: dict[str, Any] = {}
     for name, value in _parameters(request):
         known = fields.get(name)

@@ -25,6 +25,9 @@ from .workers import serve_by_workers
 
 _GRACE = 10
 """Seconds that requests may take to finish when the server stops."""
+_KEEP_ALIVE = 75
+"""Seconds for which an idle connection stays open, longer than proxies keep theirs (60). Or else a
+proxy could send a request just when the server closes it."""
 _STARTUP_FAILED = 3
 
 
@@ -76,6 +79,7 @@ def configuration(settings: ServerSettings, **options: Any) -> uvicorn.Config:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         lifespan="on",
+        timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
         **options,
     )

@@ -82,6 +82,7 @@ class Guard:
         self._hosts = _LOCAL_HOSTS | {name.lower().strip("[]") for name in names}
         self._origins = {origin.encode() for origin in settings.allowed_origins}
         self._everything = everything("this machine")
+        self._is_guarded = settings.is_guarded
         self._http: App = self._serve
         if settings.allowed_origins:
             self._http = CORSMiddleware(
@@ -151,7 +152,7 @@ class Guard:
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
         """Refuse names that a page elsewhere may have bound to this machine's address."""
-        if self._settings.is_guarded and not self._settings.allowed_hosts:
+        if self._is_guarded and not self._settings.allowed_hosts:
             return  # such a page has no token
         given = headers.get(b"host", b"").decode("latin-1")
         found = _HOST.fullmatch(given.lower())
@@ -188,7 +189,7 @@ class Guard:
             return None
         try:
             principal = await self._credentials.principal_of(scope, headers)
-            if principal is None and self._settings.is_guarded:
+            if principal is None and self._is_guarded:
                 raise unknown("this server needs a token: send Authorization: Bearer TOKEN")
         except Problem:
             self._rate.take(place)
