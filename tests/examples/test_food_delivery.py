@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import pytest
 
-from indelible import NO_STREAM, EventStore, Query
+from indelible import NO_STREAM, EventStore, InvalidInput, Query
 from indelible.examples.food_delivery import contest, delivery, ordering, pricing
 from indelible.examples.food_delivery.generator import read_orders, write_orders
-from indelible.examples.food_delivery.program import main
+from indelible.examples.food_delivery.program import fill, main
 
 
 def prepared() -> delivery.Delivery:
@@ -181,3 +181,12 @@ def test_the_whole_of_it_runs_twice(
         ]
         placed = [event.data["order_id"] for event in store.read_all(Query(types="OrderCreated"))]
         assert sorted(booked) == sorted(placed)
+
+
+def test_an_empty_store_is_filled_once(url: str, schema: str) -> None:
+    stored = fill(url, schema, orders=5)
+    with EventStore.connect(url, schema=schema) as store:
+        assert store.stats().events == stored
+        assert {channel.channel for channel in store.stats().channels} >= {"delivery", "ordering"}
+    with pytest.raises(InvalidInput, match="fills an empty store only"):
+        fill(url, schema, orders=5)
