@@ -61,9 +61,11 @@ test-docs: .venv/.ready-pages
 test-failover: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest --numprocesses=3 --dist=loadscope tests/failover $(ARGS)
 
-# The server, and the client that uses it, over HTTP.
+# The server, and the client that uses it, over HTTP. The client knows nothing of the database, so
+# one version is enough for it.
 test-server: .venv/.ready-dev
-	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) $(wildcard tests/server tests/remote) $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/server $(ARGS)
+	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/remote $(ARGS)
 
 generate: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) .ci/generate_sync.py
