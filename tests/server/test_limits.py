@@ -191,7 +191,7 @@ def test_the_next_head_of_a_connection_is_limited_too(serve: Serve) -> None:
 
 
 def test_a_request_may_take_longer_than_its_head(serve: Serve, store: EventStore) -> None:
-    address = serve(head_timeout=0.1, body_timeout=0.1, heartbeat=0.05)
+    address = serve(head_timeout=0.5, body_timeout=0.5, heartbeat=0.1)
     with httpx.stream("GET", f"{address}/api/v1/events/subscribe", timeout=30) as answer:
         lines = answer.iter_lines()
         for _ in range(10):
