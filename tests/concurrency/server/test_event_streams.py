@@ -24,7 +24,7 @@ from tests.support.http_server import HttpServer, children, connect, memory
 from tests.support.waiting import wait_until
 
 MANY = 500
-_ID = re.compile(rb"^id: ((\d+)\S*)$", re.MULTILINE)
+_ID = re.compile(rb"^id: ((\d+)\S*)\n(data: [^\n]*\"stream\")?", re.MULTILINE)
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="measures memory in /proc"
@@ -70,7 +70,8 @@ class Listener:
                 whole, end, kept = (kept + part).rpartition(b"\n\n")
                 self.caught_up += whole.count(b"event: caught_up")
                 for found in _ID.finditer(whole + end):
-                    self.positions.append(int(found[2]))
+                    if found[3]:  # not of a heartbeat, or of what tells that it caught up
+                        self.positions.append(int(found[2]))
                     self._last_id = found[1]
         finally:
             writer.close()
