@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,9 @@ import msgspec
 from benchmarks.events import DECODERS, Event, encode
 from benchmarks.harness.server import Server
 
-from . import Conflict, NotRun, Peer, Store, Stream
+from . import Conflict, Peer, Store, Stream
 from .indelible import database
+from .ports import free_port, wait_for
 
 _decode = msgspec.json.Decoder(type=dict[str, msgspec.Raw]).decode
 
@@ -34,9 +34,7 @@ _decode = msgspec.json.Decoder(type=dict[str, msgspec.Raw]).decode
 def _served(server: Server) -> Iterator[Mapping[str, Any]]:
     """Start a server for a database of its own."""
     with database(server) as place:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
+        port = free_port()
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -52,7 +50,7 @@ def _served(server: Server) -> Iterator[Mapping[str, Any]]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_for(port, process)
+            wait_for(port, process)
             yield {
                 "url": f"http://127.0.0.1:{port}",
                 "database": place["url"],
@@ -61,18 +59,6 @@ def _served(server: Server) -> Iterator[Mapping[str, Any]]:
         finally:
             process.terminate()
             process.wait(20)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise NotRun("the server did not start")
 
 
 def _request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:

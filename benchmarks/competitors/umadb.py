@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from benchmarks.events import DECODERS, Event, encode
 from benchmarks.harness.server import Server
 
 from . import Conflict, NotRun, Peer, Store, Stream
+from .ports import free_port, wait_for
 
 
 @contextmanager
@@ -31,7 +30,7 @@ def _server(server: Server) -> Iterator[Mapping[str, Any]]:
     if not program.exists():
         raise NotRun("umadb is not installed: make bench installs it")
     folder = Path(tempfile.mkdtemp(prefix="umadb-", dir=server.folder))
-    port = _free_port()
+    port = free_port()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [str(program), "--listen", f"127.0.0.1:{port}", "--db-path", str(folder / "events")],
@@ -40,7 +39,7 @@ def _server(server: Server) -> Iterator[Mapping[str, Any]]:
             start_new_session=True,
         )
     try:
-        _wait_for(port, process)
+        wait_for(port, process)
         yield {"url": f"http://127.0.0.1:{port}"}
     finally:
         process.send_signal(signal.SIGINT)
@@ -50,25 +49,6 @@ def _server(server: Server) -> Iterator[Mapping[str, Any]]:
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise NotRun("its server did not start")
 
 
 class UmaDB(Store):

@@ -116,7 +116,7 @@ class Query:
         """Return a query that matches the events of either query."""
         if not isinstance(other, Query):
             return NotImplemented
-        return _of_items(self.items + other.items)
+        return of_items(self.items + other.items)
 
     def with_types(self, also_called: Callable[[str], Iterable[str]]) -> Query:
         """Return the query with each type replaced by other names.
@@ -124,7 +124,7 @@ class Query:
         Args:
             also_called: returns the names for a type; at least one.
         """
-        return _of_items(
+        return of_items(
             replace(item, types=tuple(sorted({n for t in item.types for n in also_called(t)})))
             for item in self.items
         )
@@ -204,7 +204,8 @@ class AppendCondition:
         )
 
 
-def _of_items(items: Iterable[QueryItem]) -> Query:
+def of_items(items: Iterable[QueryItem]) -> Query:
+    """Return the query with these alternatives, each once."""
     query = object.__new__(Query)
     object.__setattr__(query, "items", tuple(dict.fromkeys(items)))
     return query

@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from indelible import ANY, EventStore, InvalidInput, NewEvent
+from indelible import ANY, EventStore, InvalidInput, NewEvent, StreamAppend
 from indelible.server import ServerSettings
 from tests.support.waiting import wait_until
 
@@ -108,6 +108,28 @@ def test_a_token_does_what_it_may_and_nothing_else(guarded: str, store: EventSto
     ]
 
 
+def test_the_list_of_streams_has_those_of_all_rights_once(serve: Serve, store: EventStore) -> None:
+    names = [f"{channel}-{n}" for channel in "abc" for n in range(1, 13)]
+    store.append_many([StreamAppend(name, NewEvent("A", {}), expected=ANY) for name in names])
+    # Rights that overlap: all streams with the longer prefix have the shorter one, too.
+    token = store.create_token(
+        "x", can="read", channels=["a", "c"], stream_prefixes=["a", "a-1", "c-2"]
+    )
+    allowed = sorted(name for name in names if name.startswith(("a", "c-2")))
+    headers = {"Authorization": f"Bearer {token.text}"}
+    with httpx.Client(base_url=f"{serve(requires_token=True)}/api/v1", headers=headers) as reader:
+        found, address = [], "/streams?limit=3"
+        while address:
+            page = reader.get(address).json()
+            found += [each["stream"] for each in page["streams"]]
+            address = f"/streams{page['links']['next']}" if "next" in page["links"] else ""
+        assert found == allowed
+        lines = reader.get("/streams?prefix=a-1", headers={"Accept": "application/x-ndjson"})
+        assert [json.loads(line)["stream"] for line in lines.iter_lines()] == [
+            name for name in allowed if name.startswith("a-1")
+        ]
+
+
 def check_reader(reader: httpx.Client) -> None:
     def streams(client: httpx.Client, path: str) -> list[str]:
         answer = client.get(path, headers={"Accept": "application/x-ndjson"})
@@ -118,6 +140,7 @@ def check_reader(reader: httpx.Client) -> None:
     assert streams(reader, "/events?type=A&backwards=true") == ["delivery-1"]
     assert streams(reader, "/streams") == ["delivery-1"]
     assert reader.get("/events?channel=sales").status_code == 403
+    assert reader.get("/streams?channel=sales").status_code == 403
     assert reader.get("/streams/delivery-1/events").status_code == 200
     # What they may not see looks like what is not there.
     assert reader.get("/streams/sales-1/events").status_code == 404

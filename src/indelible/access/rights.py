@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import reduce
-from operator import or_
 
 from indelible.errors import InvalidInput
-from indelible.query import Query, QueryItem
+from indelible.query import Query, QueryItem, of_items
 
 
 class Verb(StrEnum):
@@ -19,7 +17,7 @@ class Verb(StrEnum):
         READ: read streams and the log, and subscribe.
         APPEND: append to streams.
         CONSUME: take events from consumer groups, and acknowledge them.
-        MANAGE: close, reopen and archive streams; administer groups and projections.
+        MANAGE: close, reopen, archive and erase streams; administer groups and projections.
     """
 
     READ = "read"
@@ -136,13 +134,13 @@ class Principal:
         Returns:
             The narrower query; None if it could match nothing.
         """
-        items = dict.fromkeys(
+        items = [
             narrowed
             for item in query.items
             for grant in self._grants(verb)
             if (narrowed := grant.narrowed(item)) is not None
-        )
-        return reduce(or_, map(_query_of, items)) if items else None
+        ]
+        return of_items(items) if items else None
 
     def covers(self, verb: Verb, query: Query) -> bool:
         """Return whether they may do something with all that a query can match."""
@@ -158,13 +156,3 @@ class Principal:
 def everything(name: str) -> Principal:
     """Return a principal that may do everything."""
     return Principal(name, (Grant(frozenset(Verb)),))
-
-
-def _query_of(item: QueryItem) -> Query:
-    return Query(
-        types=item.types,
-        tags=item.tags,
-        channel=item.channel,
-        stream=item.stream,
-        stream_prefix=item.stream_prefix,
-    )

@@ -18,7 +18,7 @@ from starlette.routing import Route as StarletteRoute
 from indelible import AsyncEventStore
 from indelible.core.operation import Operation
 
-from . import groups, health, log, openapi, projections, reference, sessions, streams
+from . import group_leases, groups, health, log, openapi, projections, reference, sessions, streams
 from .credentials import Credentials
 from .inline import InlineCheck
 from .leases import Leases
@@ -38,6 +38,7 @@ _ROUTES = [
                 *sessions.routes,
                 *streams.routes,
                 *groups.routes,
+                *group_leases.routes,
                 *projections.routes,
             ],
             key=lambda route: -len(route.path),

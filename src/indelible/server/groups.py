@@ -1,13 +1,11 @@
-"""The routes for consumer groups: administer them, and lease, acknowledge and fail their events."""
+"""The routes for consumer groups: create them, look at them, and administer them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 import msgspec
 from starlette.responses import Response
@@ -15,22 +13,19 @@ from starlette.responses import Response
 from indelible import Checkpoint, Query
 from indelible.access import Verb
 from indelible.consumer_groups import AsyncGroup, GroupInfo, ParkedEvent, admin_operations
-from indelible.consumer_groups import lent_batch as batches
-from indelible.consumer_groups.lent_batch import LentOutcome, Settled
 from indelible.consumer_groups.types import GroupStart
-from indelible.errors import GroupNotFound, LeaseLost, describe
+from indelible.errors import GroupNotFound
 from indelible.streams.recorded_time import check_checkpoint
 
 from . import parameters, wire
-from .leases import Leases, Wanted, first_of
 from .problems import Problem, forbidden
-from .routing import Call, Handler, Route, answer, route
+from .routing import Call, answer, route
+from .waiting import unless_stopped
 
 _log = logging.getLogger("indelible.server")
 
 _SEEING = (Verb.READ, Verb.CONSUME, Verb.MANAGE)
 
-Seconds = Annotated[float, msgspec.Meta(ge=1, le=3600, description="The length of the lease.")]
 Waiting = Annotated[
     float, msgspec.Meta(ge=0, le=60, description="Seconds to wait at most; a long poll.")
 ]
@@ -41,8 +36,6 @@ StartText = Annotated[
         " The group begins after it; with the first event recorded at the time or later."
     ),
 ]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Text = Annotated[str, msgspec.Meta(max_length=2000)]
 
 
 class GroupForm(wire.Fields):
@@ -151,53 +144,6 @@ class WaitForm(wire.Fields):
     timeout: Waiting = 10.0
 
 
-class LeaseForm(wire.Fields):
-    """What to lease."""
-
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="At most so many events.")] = 10
-    seconds: Seconds = 30.0
-    wait: Waiting = 0.0
-    worker: Name | None = None
-
-
-class DeliveryAnswer(msgspec.Struct):
-    """A delivered event, and the number of this attempt: 1 for the first."""
-
-    event: wire.EventAnswer
-    attempt: int
-
-
-class LeaseAnswer(msgspec.Struct):
-    """A lease on events; all null and empty if there were none in time."""
-
-    lease: UUID | None
-    expires_at: datetime | None
-    deliveries: list[DeliveryAnswer]
-
-
-class OutcomeForm(wire.Fields):
-    """The events with an outcome; by default all of the lease that have none yet."""
-
-    positions: Annotated[list[wire.Number], msgspec.Meta(min_length=1, max_length=1000)] | None = (
-        None
-    )
-    reason: Text | None = None
-    error: Text | None = None
-
-
-class ExtendForm(wire.Fields):
-    """How long the lease lasts from now on."""
-
-    seconds: Seconds = 30.0
-
-
-class LeaseState(msgspec.Struct):
-    """How many events of the lease have no outcome yet, and when it expires."""
-
-    left: int
-    expires_at: datetime
-
-
 @route("GET", "/groups", "groups", answer=list[GroupAnswer])
 async def list_groups(call: Call[Any, None]) -> Response:
     """List the consumer groups whose events one may read, consume or manage."""
@@ -247,14 +193,14 @@ async def create_group(call: Call[Any, GroupForm]) -> Response:
 @route("GET", "/groups/{group}", "groups", answer=GroupAnswer)
 async def show_group(call: Call[Any, None]) -> Response:
     """Show a consumer group: settings, checkpoint, lag, workers, retries and parked events."""
-    group = await _allowed(call, *_SEEING)
+    group = await allowed(call, *_SEEING)
     return answer(_group_answer(await group.info()))
 
 
 @route("DELETE", "/groups/{group}", "groups", status=204)
 async def delete_group(call: Call[Any, None]) -> Response:
     """Delete a consumer group with its progress. The events of the log stay."""
-    await (await _allowed(call, Verb.MANAGE)).delete()
+    await (await allowed(call, Verb.MANAGE)).delete()
     return Response(status_code=204)
 
 
@@ -269,7 +215,7 @@ async def delete_group(call: Call[Any, None]) -> Response:
 )
 async def reset_group(call: Call[Any, ResetForm]) -> Response:
     """Move a consumer group back or forward. All its leases end."""
-    group = await _allowed(call, Verb.MANAGE)
+    group = await allowed(call, Verb.MANAGE)
     position = await group.reset(await _start(call, "to", call.body.to))
     return answer(PositionAnswer(str(position)))
 
@@ -277,7 +223,7 @@ async def reset_group(call: Call[Any, ResetForm]) -> Response:
 @route("GET", "/groups/{group}/parked", "groups", query=ParkedPart, answer=list[ParkedAnswer])
 async def list_parked(call: Call[ParkedPart, None]) -> Response:
     """List the parked events (dead letters) of a group, in order of position."""
-    group = await _allowed(call, *_SEEING)
+    group = await allowed(call, *_SEEING)
     found = await group.parked(stream=call.query.stream, limit=call.query.limit)
     return answer([_parked_answer(event) for event in found])
 
@@ -292,7 +238,7 @@ async def list_parked(call: Call[ParkedPart, None]) -> Response:
 )
 async def replay_parked(call: Call[Any, ParkedForm]) -> Response:
     """Retry parked events, with the attempts counted from 1: one, those of a stream, or all."""
-    group = await _allowed(call, Verb.MANAGE)
+    group = await allowed(call, Verb.MANAGE)
     position, stream = _position(call.body.position), call.body.stream
     return answer(CountAnswer(str(await group.replay(position=position, stream=stream))))
 
@@ -307,7 +253,7 @@ async def replay_parked(call: Call[Any, ParkedForm]) -> Response:
 )
 async def discard_parked(call: Call[Any, ParkedForm]) -> Response:
     """Discard parked events: one, those of a stream, or all."""
-    group = await _allowed(call, Verb.MANAGE)
+    group = await allowed(call, Verb.MANAGE)
     position, stream = _position(call.body.position), call.body.stream
     return answer(CountAnswer(str(await group.discard(position=position, stream=stream))))
 
@@ -322,111 +268,11 @@ async def discard_parked(call: Call[Any, ParkedForm]) -> Response:
 )
 async def wait_for_group(call: Call[Any, WaitForm]) -> Response:
     """Wait until the checkpoint of a group reaches a position; answer with the checkpoint."""
-    group = await _allowed(call, *_SEEING)
-    reached = await first_of(
-        group.wait_for(int(call.body.position), timeout=call.body.timeout),
-        call.request.app.state.stopping.wait(),
+    group = await allowed(call, *_SEEING)
+    reached = await unless_stopped(
+        call, group.wait_for(int(call.body.position), timeout=call.body.timeout)
     )
-    if reached is None:
-        raise Problem(503, "unavailable", "the server stops: send the request again")
     return answer(PositionAnswer(str(reached)))
-
-
-@route(
-    "POST",
-    "/groups/{group}/leases",
-    "groups",
-    body=LeaseForm,
-    answer=LeaseAnswer,
-    example={"limit": 10, "seconds": 30},
-)
-async def lease_events(call: Call[Any, LeaseForm]) -> Response:
-    """Lease the next events of a group, at most one of each stream.
-
-    Report an outcome of each before the lease expires: ack, nack, park, skip or give-back. An event
-    without an outcome has then failed. It is delivered again, and parked after too many attempts.
-    With `wait` the answer comes as soon as there is an event.
-    """
-    group, form = await _allowed(call, Verb.CONSUME), call.body
-
-    async def gone() -> None:
-        while (await call.request.receive())["type"] != "http.disconnect":
-            pass
-
-    wanted = Wanted(form.limit, form.seconds, form.wait, form.worker)
-    lent = await _leases(call).lend(group.name, wanted, gone)
-    if lent is None:
-        return answer(LeaseAnswer(None, None, []))
-    batch, expires_at = lent
-    return answer(
-        LeaseAnswer(
-            batch.id,
-            expires_at,
-            [
-                DeliveryAnswer(wire.event_answer(delivery.event), delivery.attempt)
-                for delivery in batch.deliveries
-            ],
-        )
-    )
-
-
-def _outcome_route(name: str) -> Callable[[Handler], Route]:
-    return route(
-        "POST",
-        f"/groups/{{group}}/leases/{{lease}}/{name}",
-        "groups",
-        body=OutcomeForm,
-        answer=LeaseState,
-        example={"reason": "the bank did not answer"},
-    )
-
-
-@_outcome_route("ack")
-async def ack(call: Call[Any, OutcomeForm]) -> Response:
-    """Acknowledge leased events: they were handled. What is answered with 200 is stored."""
-    return await _settle(call, "finished")
-
-
-@_outcome_route("skip")
-async def skip(call: Call[Any, OutcomeForm]) -> Response:
-    """Acknowledge leased events that need no handling; the server logs the reason."""
-    done = await _settle(call, "finished")
-    _log.info("a client skipped events of group %r: %s", call.path["group"], call.body.reason)
-    return done
-
-
-@_outcome_route("nack")
-async def nack(call: Call[Any, OutcomeForm]) -> Response:
-    """Report that leased events failed: they are retried later, and parked at last."""
-    return await _settle(call, "retry", "the handler failed")
-
-
-@_outcome_route("park")
-async def park(call: Call[Any, OutcomeForm]) -> Response:
-    """Park leased events (dead letters) for an operator."""
-    return await _settle(call, "park", "parked by its handler")
-
-
-@_outcome_route("give-back")
-async def give_back(call: Call[Any, OutcomeForm]) -> Response:
-    """Give back leased events: they are delivered again, and no attempt is counted."""
-    return await _settle(call, "given back", "given back by its handler")
-
-
-@route(
-    "POST",
-    "/groups/{group}/leases/{lease}/extend",
-    "groups",
-    body=ExtendForm,
-    answer=LeaseState,
-    example={"seconds": 60},
-)
-async def extend(call: Call[Any, ExtendForm]) -> Response:
-    """Extend a lease: it expires so many seconds from now."""
-    group = await _allowed(call, Verb.CONSUME)
-    return _lease_state(
-        await call.store._engine.run(batches.extend(group.name, _lease_id(call), call.body.seconds))
-    )
 
 
 routes = [
@@ -439,48 +285,7 @@ routes = [
     replay_parked,
     discard_parked,
     wait_for_group,
-    lease_events,
-    ack,
-    skip,
-    nack,
-    park,
-    give_back,
-    extend,
 ]
-
-
-async def _settle(call: Call[Any, OutcomeForm], outcome: LentOutcome, reason: str = "") -> Response:
-    group, lease, form = await _allowed(call, Verb.CONSUME), _lease_id(call), call.body
-    settled = await call.store._engine.run(
-        batches.settle(
-            group.name,
-            lease,
-            outcome,
-            positions=None if form.positions is None else list(map(int, form.positions)),
-            reason=describe(form.reason or reason),
-            error=None if form.error is None else describe(form.error),
-        )
-    )
-    _leases(call).note(group.name, lease, settled)
-    return _lease_state(settled)
-
-
-def _lease_id(call: Call[Any, Any]) -> UUID:
-    try:
-        return UUID(call.path["lease"])
-    except ValueError:
-        raise LeaseLost(
-            f"there is no lease {call.path['lease']!r}: its id stands in the answer that gave it"
-        ) from None
-
-
-def _lease_state(settled: Settled) -> Response:
-    return answer(LeaseState(settled.left, settled.expires_at))
-
-
-def _leases(call: Call[Any, Any]) -> Leases:
-    found: Leases = call.request.app.state.leases
-    return found
 
 
 def _may(call: Call[Any, Any], query: Query | None, *verbs: Verb) -> bool:
@@ -495,7 +300,7 @@ def _lacks(call: Call[Any, Any], *verbs: Verb) -> Problem:
     )
 
 
-async def _allowed(call: Call[Any, Any], *verbs: Verb) -> AsyncGroup[Any]:
+async def allowed(call: Call[Any, Any], *verbs: Verb) -> AsyncGroup[Any]:
     """Return the group, if the principal may do one of the verbs with all its events.
 
     Raises:

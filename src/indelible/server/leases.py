@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from indelible import AsyncEventStore
@@ -22,6 +22,8 @@ from indelible.core.concurrency_async import is_set_within_async
 from indelible.core.retry import StepSupervisor
 from indelible.core.worker_name import worker_name
 from indelible.errors import GroupNotFound, LeaseLost
+
+from .waiting import first_of
 
 _IDLE = 5.0
 """Seconds without requests and leases after which a process leaves a group: meanwhile the events of
@@ -34,8 +36,6 @@ _LEAST_WAIT = 0.1
 """Seconds that any request waits at least: the head may have moved without a notification."""
 _GATHERING = 0.01
 """Seconds for which a batch waits for a further event."""
-
-T = TypeVar("T")
 
 _log = logging.getLogger("indelible.server")
 
@@ -283,21 +283,3 @@ class _Lender:
             with suppress(LeaseLost):
                 for news in await self._engine.run(lent_batch.end(worker, leases, is_early=True)):
                     self.note(news.id, news.finished, news.failed)
-
-
-async def first_of(work: Awaitable[T], *ends: Awaitable[Any]) -> T | None:
-    """Return the result of some work; if something else ends first, cancel the work, return None.
-
-    Args:
-        work: the work.
-        *ends: what may end first.
-    """
-    task = asyncio.ensure_future(work)
-    others = [asyncio.ensure_future(end) for end in ends]
-    try:
-        await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for each in (task, *others):
-            each.cancel()
-    await asyncio.wait([task, *others])
-    return None if task.cancelled() else task.result()

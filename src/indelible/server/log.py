@@ -9,15 +9,16 @@ from uuid import UUID
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from indelible import Checkpoint, InvalidInput, WaitTimeout
+from indelible import Checkpoint, WaitTimeout
 from indelible.access import Verb
 from indelible.streams.head import head_state
 from indelible.streams.recorded_time import check_checkpoint
 
 from . import cloudevents, parameters, sse, wire
+from .paging import Limit, page, page_size, streamed
 from .problems import forbidden
 from .routing import EVENT_STREAM, NDJSON, Call, Header, Link, answer, route
-from .streams import Limit, page, page_size, streamed
+from .waiting import unless_stopped
 
 Start = Annotated[
     str, msgspec.Meta(description="Start after this: a position, a checkpoint, a time, or head.")
@@ -341,7 +342,9 @@ async def wait_for_reader(call: Call[Any, Wait]) -> Response:
     parameters.require(call.principal, Verb.READ)
     form = call.body
     try:
-        found = await call.store.wait_for(form.reader, int(form.position), form.timeout)
+        found = await unless_stopped(
+            call, call.store.wait_for(form.reader, int(form.position), form.timeout)
+        )
     except WaitTimeout as timeout:
         found = timeout.checkpoint
     return answer(WaitAnswer(str(found)))
@@ -362,13 +365,4 @@ routes = [
 def _start(text: str | None) -> Any:
     if text is None:
         return 0
-    if text == "head":
-        return "head"
-    if text.isdecimal() and text.isascii():
-        return int(text)
-    try:
-        return Checkpoint.parse(text) if "@" in text else parameters.moment("after", text)
-    except InvalidInput:
-        raise InvalidInput(
-            f"after must be a position, a checkpoint, a time or head, not {text!r}"
-        ) from None
+    return text if text == "head" else parameters.place("after", text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.responses import Response
@@ -16,11 +15,9 @@ from indelible.projections import BuildInfo, ProjectionStatus, document_queries,
 from indelible.projections.document_queries import DocumentPage, StoredDocuments
 
 from . import wire
+from .paging import DEFAULT_PAGE, LARGEST_PAGE, links_of
 from .problems import Problem, forbidden
 from .routing import Call, answer, route
-
-_DEFAULT_PAGE = 100
-_LARGEST_PAGE = 1_000
 
 Version = Annotated[
     int, msgspec.Meta(ge=1, description="The version of the projection; by default the newest.")
@@ -97,7 +94,7 @@ class DocumentsPart(DocumentPart, kw_only=True):
     after: Annotated[str, msgspec.Meta(description="Only keys after this one.")] | None = None
     limit: (
         Annotated[
-            int, msgspec.Meta(ge=1, le=_LARGEST_PAGE, description="At most so many documents.")
+            int, msgspec.Meta(ge=1, le=LARGEST_PAGE, description="At most so many documents.")
         ]
         | None
     ) = None
@@ -178,7 +175,7 @@ async def find_documents(call: Call[DocumentsPart, None]) -> Response:
     """Find documents by their keys, or by the values of their fields, in order of key."""
     part = call.query
     source = await _source(call, part.version)
-    size = part.limit or _DEFAULT_PAGE
+    size = part.limit or DEFAULT_PAGE
     if part.key:
         if part.where is not None or part.after is not None:
             raise InvalidInput("key selects documents by itself: leave out where and after")
@@ -189,11 +186,8 @@ async def find_documents(call: Call[DocumentsPart, None]) -> Response:
                 source, _fields(part.where), after=part.after, limit=size
             )
         )
-    links = wire.Links()
-    if not part.key and len(page) == size:
-        given = call.request.query_params.multi_items()
-        kept = [(name, value) for name, value in given if name != "after"]
-        links.next = f"?{urlencode([*kept, ('after', list(page)[-1])], quote_via=quote)}"
+    is_full = not part.key and len(page) == size
+    links = links_of(call, {"after": list(page)[-1]} if is_full else None)
     return answer(
         DocumentsAnswer(
             [FoundDocument(key, document) for key, document in page.items()],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from indelible.events import RecordedEvent
 from indelible.subscriptions.log_follower import Batch
 from indelible.subscriptions.subscription_async import AsyncSubscription
 
+from .parts import PartSize
 from .problems import problem_of
 
 _encode = msgspec.json.Encoder().encode
@@ -60,16 +61,16 @@ async def parts(
                 if batch is None:
                     return
                 place = str(subscription.checkpoint).encode()
-                part = _events(batch, subscription, form)
+                for part in _events(batch, subscription, form):
+                    yield part
                 if batch.is_caught_up and not has_caught_up:
                     has_caught_up = True
-                    part += _caught_up(place)
+                    yield (part := _caught_up(place))
                 has_moved = not part
             if not part and time.monotonic() >= due:
-                part = b": heartbeat\nid: %b\n\n" % place
-            if part:
-                yield part
+                yield (part := b": heartbeat\nid: %b\n\n" % place)
                 has_moved = False
+            if part:
                 sent_at = time.monotonic()
             if following in done:
                 following = asyncio.ensure_future(_next(batches))
@@ -94,13 +95,15 @@ def _caught_up(place: bytes) -> bytes:
 
 def _events(
     batch: Batch[Any], subscription: AsyncSubscription[Any], form: Callable[[RecordedEvent], Any]
-) -> bytes:
+) -> Iterator[bytes]:
     checkpoint_after = subscription._following.checkpoint_after
-    return b"".join(
-        b"id: %b\ndata: %b\n\n"
-        % (
-            str(checkpoint_after(found, has_more=False)).encode(),
-            _encode(form(found)),
+    size, begin = PartSize(), 0
+    while events := batch.events[begin : begin + size.count]:
+        part = b"".join(
+            b"id: %b\ndata: %b\n\n"
+            % (str(checkpoint_after(found, has_more=False)).encode(), _encode(form(found)))
+            for found in events
         )
-        for found in batch.events
-    )
+        begin += len(events)
+        size.note(len(events), len(part))
+        yield part

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Annotated, Any
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from indelible import AsyncEventStore, InvalidInput, StreamAppend, StreamNotFound
 from indelible.access import Principal, Verb
 from indelible.errors import ChannelMismatch, WrongExpectedVersion
-from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion, RecordedEvent
+from indelible.events import ANY, NO_STREAM, STREAM_EXISTS, ExpectedVersion
+from indelible.query import QueryItem, of_items
 from indelible.streams.info import StreamInfo, StreamsReading
 from indelible.streams.iterators_async import pages_async
 from indelible.streams.read_options import StreamReadOptions
@@ -23,15 +24,12 @@ from indelible.streams.recorded_time import RecordedTimeRange
 from indelible.streams.valid_time import ValidTimeRange
 
 from . import cloudevents, parameters, wire
+from .paging import LARGEST_PAGE, Limit, link_header, links_of, page, page_size, streamed
 from .problems import forbidden, problem_of
 from .routing import NDJSON, Call, Header, Link, answer, route
 
-DEFAULT_PAGE = 100
-LARGEST_PAGE = 1_000
 _ETAG = re.compile(r'"([0-9]{1,19})"')
 _MATCH = r'^(\*|"[0-9]{1,18}")$'
-_CHUNK = 500
-"""Events in a part of a streamed answer."""
 _OF_ANSWER = {"stream": "$response.body#/stream"}
 _READ = Link("read_stream", _OF_ANSWER)
 _SHOW = Link("show_stream", _OF_ANSWER)
@@ -39,10 +37,6 @@ _CLOSE = Link("close_stream", _OF_ANSWER, {"expected": "$response.body#/version"
 _REOPEN = Link("reopen_stream", _OF_ANSWER, {})
 _ARCHIVE = Link("archive_stream", _OF_ANSWER, {})
 _ETAG_OF = {"ETag": "The version, for `If-Match` of the next append."}
-
-T = TypeVar("T")
-
-Limit = Annotated[int, msgspec.Meta(ge=1, description="At most so many; a page has 1,000 at most.")]
 
 
 class Part(msgspec.Struct, kw_only=True):
@@ -185,17 +179,18 @@ async def append(
 async def append_many(call: Call[Any, wire.AppendManyForm]) -> Response:
     """Append events to several streams, all or none."""
     _check_conditions(call.principal, call.body.conditions)
-    appends = []
-    for part in call.body.appends:
-        await call.request.app.state.inline.check(event.type for event in part.events)
-        appends.append(
-            StreamAppend(
-                part.stream,
-                [event.event() for event in part.events],
-                wire.expected_of(part.expected),
-                channel=_channel(call.principal, part.stream, part.channel),
-            )
+    appends = [
+        StreamAppend(
+            part.stream,
+            [event.event() for event in part.events],
+            wire.expected_of(part.expected),
+            channel=_channel(call.principal, part.stream, part.channel),
         )
+        for part in call.body.appends
+    ]
+    await call.request.app.state.inline.check(
+        event.type for part in call.body.appends for event in part.events
+    )
     conditions = [condition.condition() for condition in call.body.conditions]
     try:
         results = await call.store.append_many(appends, condition=conditions or None)
@@ -273,19 +268,29 @@ async def list_streams(call: Call[StreamFilter, None]) -> Response:
     """
     selected = call.query
     size = page_size(call, selected.limit)
-    reading = StreamsReading(
-        channel=selected.channel,
-        prefix=selected.prefix,
-        after=selected.after,
-        page=min(size or LARGEST_PAGE, LARGEST_PAGE),
+    streams = _in_order(
+        [
+            pages_async(
+                call.store._engine,
+                StreamsReading(
+                    channel=part.channel,
+                    prefix=part.stream_prefix,
+                    after=selected.after,
+                    page=min(size or LARGEST_PAGE, LARGEST_PAGE),
+                ),
+            )
+            for part in _readable_parts(call.principal, selected)
+        ],
+        size,
     )
-    streams = _visible(call.principal, pages_async(call.store._engine, reading), size)
     if call.accepts(NDJSON):
         return await streamed(streams, _stream_lines)
     found = [stream async for stream in streams]
-    links = _links(call, {"after": found[-1].stream} if len(found) == size else None)
+    links = links_of(call, {"after": found[-1].stream} if len(found) == size else None)
     return answer(
-        wire.StreamPage([wire.stream_answer(stream) for stream in found], links), 200, _link(links)
+        wire.StreamPage([wire.stream_answer(stream) for stream in found], links),
+        200,
+        link_header(links),
     )
 
 
@@ -402,97 +407,40 @@ routes = [
 ]
 
 
-def page_size(call: Call[Any, None], limit: int | None) -> int | None:
-    """Return how many events an answer may have.
-
-    Raises:
-        InvalidInput: a page would be too large.
-    """
-    if call.accepts(NDJSON):
-        return limit
-    if limit is not None and limit > LARGEST_PAGE:
-        raise InvalidInput(
-            f"limit must be at most {LARGEST_PAGE:,} for a page, not {limit:,}: follow the links,"
-            f" or ask for all events with Accept: {NDJSON}"
-        )
-    return limit or DEFAULT_PAGE
+def _readable_parts(principal: Principal, selected: StreamFilter) -> Sequence[QueryItem]:
+    """Return the parts of the list that a principal may read: the database is asked for these."""
+    wanted = QueryItem(channel=selected.channel, stream_prefix=selected.prefix)
+    narrowed = principal.narrow(Verb.READ, of_items([wanted]))
+    if narrowed is None:
+        raise forbidden(f"{principal.name} may not read any of these streams")
+    return narrowed.items
 
 
-async def streamed(items: AsyncIterator[T], lines: Callable[[list[T]], bytes]) -> Response:
-    """Answer with one item per line, in constant memory.
-
-    The first part is read before, so that an error of the request has a status of its own.
-
-    Args:
-        items: the items.
-        lines: writes some of them as NDJSON.
-    """
-    first = await _taken(items)
-
-    async def parts() -> AsyncIterator[bytes]:
-        part = first
-        while part:
-            yield lines(part)
-            part = await _taken(items)
-
-    return StreamingResponse(parts(), media_type=NDJSON)
-
-
-def page(
-    call: Call[Any, None], events: list[RecordedEvent], following: dict[str, int | str] | None
-) -> Response:
-    """Answer with a page of events.
-
-    Args:
-        call: the request.
-        events: the events.
-        following: the parameters that differ on the next page; None for the last one.
-    """
-    links = _links(call, following)
-    if call.accepts(cloudevents.BATCH):
-        return Response(cloudevents.batch(events), 200, _link(links), cloudevents.BATCH)
-    return answer(
-        wire.Page([wire.event_answer(event) for event in events], links), 200, _link(links)
-    )
-
-
-def _links(call: Call[Any, None], following: dict[str, int | str] | None) -> wire.Links:
-    if following is None:
-        return wire.Links()
-    given = call.request.query_params.multi_items()
-    kept = [(key, value) for key, value in given if key not in following]
-    return wire.Links(next=f"?{urlencode([*kept, *following.items()], quote_via=quote)}")
-
-
-def _link(links: wire.Links) -> dict[str, str]:
-    """Return the header with the same links."""
-    return {} if links.next is None else {"Link": f'<{links.next}>; rel="next"'}
-
-
-async def _visible(
-    principal: Principal, streams: AsyncIterator[StreamInfo], limit: int | None
+async def _in_order(
+    lists: Sequence[AsyncIterator[StreamInfo]], limit: int | None
 ) -> AsyncIterator[StreamInfo]:
-    left = limit
-    async for stream in streams:
-        if principal.may(Verb.READ, stream.stream, stream.channel):
-            yield stream
-            if left is not None:
-                left -= 1
-                if not left:
-                    return
+    """Merge lists of streams in order of name, each stream once."""
+    waiting: list[tuple[str, int, StreamInfo]] = []
+
+    async def take(place: int) -> None:
+        found = await anext(lists[place], None)
+        if found is not None:
+            heapq.heappush(waiting, (found.stream, place, found))
+
+    for place in range(len(lists)):
+        await take(place)
+    last = None
+    while waiting and limit != 0:
+        name, place, found = heapq.heappop(waiting)
+        await take(place)
+        if name != last:
+            yield found
+            last = name
+            limit = None if limit is None else limit - 1
 
 
 def _stream_lines(streams: list[StreamInfo]) -> bytes:
     return wire.lines_of(map(wire.stream_answer, streams))
-
-
-async def _taken(items: AsyncIterator[T]) -> list[T]:
-    part: list[T] = []
-    async for item in items:
-        part.append(item)
-        if len(part) == _CHUNK:
-            break
-    return part
 
 
 async def _check_readable(principal: Principal, name: str, store: AsyncEventStore) -> None:

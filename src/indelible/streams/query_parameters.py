@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from indelible.errors import InvalidInput
-from indelible.query import Query
+from indelible.query import Query, QueryItem, of_items
 from indelible.serialization.codec import Codec
 from indelible.serialization.event_classes import classes_of
 
@@ -90,18 +88,15 @@ def items(query: Query) -> list[dict[str, Any]]:
 
 def query_of(found: Iterable[Mapping[str, Any]]) -> Query:
     """Return the query whose items the database has; the reverse of `items`."""
-    return reduce(
-        or_,
-        (
-            Query(
-                types=item["types"] or (),
-                tags=item["tags"] or (),
-                channel=item["channel"],
-                stream=item.get("stream"),
-                stream_prefix=item["stream_prefix"],
-            )
-            for item in found
-        ),
+    return of_items(
+        QueryItem(
+            types=tuple(item["types"] or ()),
+            tags=tuple(item["tags"] or ()),
+            channel=item["channel"],
+            stream=item.get("stream"),
+            stream_prefix=item["stream_prefix"],
+        )
+        for item in found
     )
 
 

@@ -155,15 +155,14 @@ def test_many_clients_miss_nothing_and_idle_ones_cost_little(
             check(listeners, store)
             peak = memory(server.pid)
 
-            statements = _statements_per_second(url)
-
+            # Backends report late what they did for the writers.
+            wait_until(lambda: _statements_per_second(url) < 20, 90)  # each client polls otherwise
             assert {each.connections for each in listeners} == {1}
         assert server.stop() == 0
-    assert peak < 400, "MiB"
-    assert statements < 50, "each client polls"
+    assert peak < 300, "MiB"
 
 
-def _statements_per_second(url: str, seconds: float = 5.0) -> float:
+def _statements_per_second(url: str, seconds: float = 2.0) -> float:
     """How many transactions the database runs for the server; a backend reports late, so wait."""
 
     def count() -> tuple[float, int]:
@@ -261,7 +260,7 @@ def test_clients_that_read_nothing_take_little_memory(
             answer = httpx.get(f"{server.address}/api/v1/head", timeout=30)
             assert json.loads(answer.text)["position"] == "20"
             wait_until(lambda: _is_at_rest(server.pid))
-            assert memory(server.pid) < 600
+            assert memory(server.pid) < 550
         finally:
             for connection in held:
                 connection.close()
