@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import uuid4
 
 import psycopg
@@ -23,6 +23,7 @@ from indelible import (
     NewEvent,
     Query,
     RecordedEvent,
+    Upcaster,
     WrongExpectedVersion,
     handles,
 )
@@ -186,6 +187,45 @@ class RawIndelible(Indelible):
         super().__init__(url, typed=False)
 
 
+class UpcastIndelible(Indelible):
+    """A store that reads the rare event, one of a hundred, as the common one."""
+
+    def __init__(self, url: str) -> None:
+        self.store = EventStore.connect(
+            url, events=[OrderPlaced, Upcaster("OrderReviewed", dict, into="OrderPlaced")]
+        )
+
+
+class PydanticIndelible(Indelible):
+    """A store whose event classes are models of pydantic."""
+
+    def __init__(self, url: str) -> None:
+        from pydantic import BaseModel, create_model
+
+        facts = {name: (of, ...) for name, of in get_type_hints(OrderPlaced).items()}
+        made: Any = create_model
+        classes = [
+            made(name, __base__=BaseModel, **facts) for name in ("OrderPlaced", "OrderReviewed")
+        ]
+        self.store = EventStore.connect(url, events=classes)
+
+
+class TaggedIndelible(Indelible):
+    """A store whose events have metadata with three keys, and two tags."""
+
+    def append(self, stream: Stream, events: Sequence[Event], version: int) -> None:
+        rich = [
+            NewEvent(
+                type(event).__name__,
+                event,
+                metadata={"user": "ann", "correlation_id": stream.name, "source": "web"},
+                tags=(f"order:{stream.id}", "customer:17"),
+            )
+            for event in events
+        ]
+        self.store.append(stream.name, rich, expected=version)
+
+
 class AsyncIndelible:
     """The async API: one store, shared by all tasks of a loop."""
 
@@ -272,6 +312,9 @@ def _in_thread(work: Callable[[], None], end: Callable[[], None]) -> Callable[[]
 _MODULE = "benchmarks.competitors.indelible"
 INDELIBLE = Peer("Indelible", "", "indelible", f"{_MODULE}:Indelible", database)
 RAW = Peer("Indelible", "without classes", "indelible", f"{_MODULE}:RawIndelible", database)
+TAGGED = Peer("Indelible", "metadata and tags", "indelible", f"{_MODULE}:TaggedIndelible", database)
+UPCAST = Peer("Indelible", "1 % upcast", "indelible", f"{_MODULE}:UpcastIndelible", database)
+PYDANTIC = Peer("Indelible", "pydantic", "indelible", f"{_MODULE}:PydanticIndelible", database)
 ASYNC = Peer(
     "Indelible",
     "async",

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.competitors import copy, eventsourcing
-from benchmarks.competitors.indelible import INDELIBLE, RAW, leave_unanalyzed
+from benchmarks.competitors.indelible import (
+    INDELIBLE,
+    PYDANTIC,
+    RAW,
+    TAGGED,
+    UPCAST,
+    leave_unanalyzed,
+)
 from benchmarks.competitors.message_db import MESSAGE_DB
 from benchmarks.competitors.umadb import UMADB
 from benchmarks.harness import budgets
@@ -21,7 +28,41 @@ _BUDGETS = {
 def run(bench: Bench) -> None:
     """Fill each store once, and read it in three ways; then a store without statistics."""
     _beside_peers(bench)
+    _kinds(bench)
     _young(bench)
+
+
+def _kinds(bench: Bench) -> None:
+    """Read what takes more than a dataclass: other classes, upcast events, metadata and tags."""
+    fill = {"events": bench.scale.scanned, "length": min(bench.scale.scanned, 1_000), "rare": True}
+    with bench.field() as field:
+        place = field.place(INDELIBLE)
+        plain = field.beside(INDELIBLE, place)
+        field.fill(plain, place, fill)
+        tagged = field.filled(TAGGED, fill)
+        drivers = {
+            INDELIBLE: plain,
+            UPCAST: field.beside(UPCAST, place),
+            PYDANTIC: field.beside(PYDANTIC, place),
+            TAGGED: tagged,
+        }
+        compared = bench.compare(
+            "log scan of other kinds of events",
+            "events/s",
+            {
+                peer.mode or "dataclasses": field.contender_of(peer, driver, "scan", how="typed")
+                for peer, driver in drivers.items()
+                if driver is not None
+            },
+            rounds=3,
+        )
+    for key in (UPCAST.mode, PYDANTIC.mode, TAGGED.mode):
+        bench.rows_of(
+            compared,
+            key,
+            work=f"log scan into typed objects, {key}",
+            against=("dataclasses",),
+        )
 
 
 def _young(bench: Bench) -> None:

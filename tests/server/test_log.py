@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +16,8 @@ import httpx
 import pytest
 
 from indelible import ANY, Checkpoint, EventStore, NewEvent
+from indelible.server import waiting
+from tests.support.served import served
 
 from .conftest import Serve
 
@@ -304,3 +308,25 @@ def test_the_size_of_the_store_is_told(client: httpx.Client, store: EventStore) 
             {"channel": "b", "streams": "1", "events": "1"},
         ],
     }
+
+
+@pytest.mark.parametrize("path", ["/wait", "/groups/mails/wait"])
+def test_a_wait_ends_when_the_server_stops(
+    url: str, schema: str, store: EventStore, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.group("mails").create()
+    body = {"position": "9", "timeout": 30, **({"reader": "mails"} if path == "/wait" else {})}
+    begun, first_of = threading.Event(), waiting.first_of
+
+    def watched(*work: Any) -> Any:
+        begun.set()
+        return first_of(*work)
+
+    monkeypatch.setattr(waiting, "first_of", watched)
+    with ThreadPoolExecutor(1) as pool:
+        with served(url, schema) as address:
+            asking = pool.submit(httpx.post, f"{address}/api/v1{path}", json=body, timeout=60)
+            assert begun.wait(30)
+        answer = asking.result()
+    assert answer.status_code == 503
+    assert "the server stops" in answer.json()["detail"]
