@@ -61,11 +61,12 @@ async def parts(
                 if batch is None:
                     return
                 place = str(subscription.checkpoint).encode()
-                for part in _events(batch, subscription, form):
-                    yield part
+                news = b""
                 if batch.is_caught_up and not has_caught_up:
                     has_caught_up = True
-                    yield (part := _caught_up(place))
+                    news = _caught_up(place)
+                for part in _events(batch, subscription, form, news):
+                    yield part
                 has_moved = not part
             if not part and time.monotonic() >= due:
                 yield (part := b": heartbeat\nid: %b\n\n" % place)
@@ -94,8 +95,12 @@ def _caught_up(place: bytes) -> bytes:
 
 
 def _events(
-    batch: Batch[Any], subscription: AsyncSubscription[Any], form: Callable[[RecordedEvent], Any]
+    batch: Batch[Any],
+    subscription: AsyncSubscription[Any],
+    form: Callable[[RecordedEvent], Any],
+    news: bytes,
 ) -> Iterator[bytes]:
+    """Return the events in parts of a bounded size; `news` arrives together with the last one."""
     checkpoint_after = subscription._following.checkpoint_after
     size, begin = PartSize(), 0
     while events := batch.events[begin : begin + size.count]:
@@ -106,4 +111,8 @@ def _events(
         )
         begin += len(events)
         size.note(len(events), len(part))
+        if begin == len(batch.events):
+            part, news = part + news, b""
         yield part
+    if news:
+        yield news
