@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover test-server check generate bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover test-server test-pages check generate bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
@@ -17,8 +17,8 @@ help:
 	@echo 'make test-programs'
 	@echo '             run the long tests: make test-concurrency (races, kills and storms),'
 	@echo '             make test-failover (fail-overs and restores), make test-server (over HTTP),'
-	@echo '             and make test-docs (every page of the documentation, as a reader runs it,'
-	@echo '             twice)'
+	@echo '             make test-pages (the page in a browser), and make test-docs (every page'
+	@echo '             of the documentation, as a reader runs it, twice)'
 	@echo 'make generate'
 	@echo '             write the sync modules that are generated from the async ones'
 	@echo 'make check   check generated code, format, lint, types, imports and the built wheel'
@@ -34,7 +34,7 @@ demo: .venv/.ready-run
 IN_PARALLEL := --numprocesses=3 --dist=worksteal
 
 QUICK := --ignore=tests/concurrency --ignore=tests/docs --ignore=tests/failover \
-	--ignore=tests/server --ignore=tests/remote
+	--ignore=tests/server --ignore=tests/remote --ignore=tests/web
 
 test: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=embedded,given $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
@@ -51,7 +51,7 @@ test-given: .venv/.ready-dev
 test-concurrency: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)
 
-test-programs: test-concurrency test-docs test-failover test-server
+test-programs: test-concurrency test-docs test-failover test-server test-pages
 
 # Every page of the documentation, as a reader runs it.
 test-docs: .venv/.ready-pages
@@ -66,6 +66,10 @@ test-failover: .venv/.ready-dev
 test-server: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/server $(ARGS)
 	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/remote $(ARGS)
+
+# The page, in a browser. One version of PostgreSQL is enough for it.
+test-pages: .venv/.ready-dev
+	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/web $(ARGS)
 
 generate: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) .ci/generate_sync.py

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from .metrics import RequestCounts
 from .problems import Problem, respond
 from .security import Guard
 from .settings import ServerSettings
+from .web import Site
 
 _ROUTES = [
     *health.routes,
@@ -93,6 +95,7 @@ def create_app(settings: ServerSettings) -> Guard:
             StarletteRoute("/api/v1/openapi.json", _describe),
             StarletteRoute("/api/v1/docs", _show_reference),
             StarletteRoute("/api/v1/docs.css", _style_reference),
+            *Site.routes(),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _refuse},
@@ -108,7 +111,7 @@ def create_app(settings: ServerSettings) -> Guard:
         return await app.state.store._engine.run(operation)
 
     app.state.credentials = Credentials(run)
-    guard = Guard(app, settings, app.state.credentials, stopping.set)
+    guard = Guard(app, settings, app.state.credentials, stopping.set, partial(Site.refusal, app))
     return guard
 
 
@@ -131,7 +134,7 @@ def _refuse(request: Request, error: Exception) -> Response:
     problem = Problem(error.status_code, kind, f"{request.method} {path}: {error.detail.lower()}")
     if error.status_code == 405:
         problem.headers["Allow"] = ", ".join(sorted(_methods(request)))
-    return respond(problem)
+    return Site.refusal(request.app, request.scope, problem) or respond(problem)
 
 
 def _methods(request: Request) -> set[str]:

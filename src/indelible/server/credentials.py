@@ -128,10 +128,11 @@ def _check_own_page(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) ->
     """Refuse the cookie in a request that a page elsewhere may have made the browser send."""
     origin = headers.get(b"origin")
     if origin is None:
-        # Browsers send the origin with each write, and with reads of other sites' pages.
-        is_own = scope["method"] in ("GET", "HEAD") and headers.get(b"sec-fetch-site", b"none") in (
-            b"none",
-            b"same-origin",
+        # Browsers send the origin with each write, and with reads of other sites' pages. A link
+        # that someone follows may be anywhere: the browser shows the answer to them alone.
+        is_own = scope["method"] in ("GET", "HEAD") and (
+            headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
+            or headers.get(b"sec-fetch-dest") == b"document"
         )
     else:
         is_own = origin.lower() in own_origins(scope, headers)

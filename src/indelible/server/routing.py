@@ -166,19 +166,22 @@ class Route:
 
     async def _answered(self, request: Request) -> Response:
         try:
-            state = request.app.state
-            call = Call(
-                state.store,
-                state.settings,
-                request.scope["principal"],
-                {name: _unquoted(value) for name, value in request.path_params.items()},
-                _query(request, self.query),
-                None if self.body is None else await self._decoded(request),
-                request,
-            )
-            return await self.handler(call)
+            return await self._handled(request)
         except Exception as error:
             return respond(error)
+
+    async def _handled(self, request: Request) -> Response:
+        state = request.app.state
+        call = Call(
+            state.store,
+            state.settings,
+            request.scope["principal"],
+            {name: _unquoted(value) for name, value in request.path_params.items()},
+            _query(request, self.query),
+            None if self.body is None else await self._decoded(request),
+            request,
+        )
+        return await self.handler(call)
 
     async def _decoded(self, request: Request) -> Any:
         media_type = media_type_of(request.headers.get("content-type", JSON))
@@ -193,7 +196,7 @@ class Route:
         try:
             return decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise _invalid(str(error)) from error
+            raise invalid(str(error)) from error
         except RecursionError as error:
             raise Problem(400, "malformed-json", "the body is nested too deeply") from error
         except (msgspec.DecodeError, UnicodeError) as error:
@@ -249,7 +252,7 @@ def _query(request: Request, kind: type) -> Any:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise invalid(str(error)) from error
 
 
 def _parameters(request: Request) -> list[tuple[str, str]]:
@@ -260,7 +263,8 @@ def _parameters(request: Request) -> list[tuple[str, str]]:
         raise InvalidInput(f"the parameters contain text that is not UTF-8: {text!r}") from None
 
 
-def _invalid(text: str) -> Problem:
+def invalid(text: str) -> Problem:
+    """Return the problem of a parameter or a body that msgspec refused with a text."""
     found = _AT.fullmatch(text)
     if found is None:
         return Problem(422, "invalid-input", text, field="")

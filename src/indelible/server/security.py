@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from indelible.access import Principal
 from indelible.access.rights import everything
@@ -17,6 +18,7 @@ from .credentials import Credentials, own_origins, unknown
 from .limits import Body, EventStreams, RateLimit, place_of, too_large
 from .problems import MEDIA_TYPE, Problem, problem_of
 from .settings import ServerSettings
+from .web.site import is_page
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -33,8 +35,10 @@ _MEDIA_TYPES = frozenset(
         "application/x-ndjson",
     }
 )
-_OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
-"""The paths that need no token: orchestrators ask them."""
+_FORM = "application/x-www-form-urlencoded"
+_OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/signin"})
+"""The paths that need no token: orchestrators ask them, and people who have not signed in."""
+_OPEN_FOLDER = "/static/"
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _REFUSALS = frozenset({401, 403, 421, 429})
 _ONCE = frozenset(
@@ -63,6 +67,7 @@ class Guard:
         settings: the settings of the server.
         credentials: finds principals.
         stop: ends the subscriptions, so that the server can stop.
+        refusal: answers people whose request for a page is refused; see `Site.refusal`.
     """
 
     def __init__(
@@ -71,8 +76,10 @@ class Guard:
         settings: ServerSettings,
         credentials: Credentials,
         stop: Callable[[], None],
+        refusal: Callable[[Scope, Problem], Response | None],
     ) -> None:
         self.stop = stop
+        self._refusal = refusal
         self._app = app
         self._settings = settings
         self._credentials = credentials
@@ -130,7 +137,12 @@ class Guard:
         except Exception as error:
             if answer.status:
                 raise
-            await _refuse(problem_of(error), answer)
+            problem = problem_of(error)
+            page = self._refusal(scope, problem)
+            if page is None:
+                await _refuse(problem, answer)
+            else:
+                await page(scope, receive, answer.send)
         except asyncio.CancelledError:
             if not self._streams.leave(task):
                 raise
@@ -167,8 +179,13 @@ class Guard:
     def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Refuse pages of other sites."""
         origin = headers.get(b"origin")
-        if origin is None or origin in self._origins:
+        if is_page(scope["path"]):
+            if scope["method"] not in _WRITES:
+                return  # a link may lead here from anywhere
+        elif origin is None or origin in self._origins:
             return
+        if origin is None:
+            raise Problem(403, "no-origin", "a form needs a browser that sends its origin")
         if origin.lower() not in own_origins(scope, headers):
             raise Problem(
                 403,
@@ -184,7 +201,7 @@ class Guard:
         any rate. Those with one are counted apart: many clients may share an address.
         """
         place = place_of(_client(scope)) if self._settings.requests_per_second else ""
-        if scope["path"] in _OPEN_PATHS:
+        if scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_FOLDER):
             self._rate.take(place)
             return None
         try:
@@ -206,12 +223,14 @@ class Guard:
         limit = self._settings.max_body_bytes
         if has_body:
             media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0]
-            # A form of a page elsewhere can send other types, without asking first.
-            if media_type.strip().lower() not in _MEDIA_TYPES:
+            # A form of a page elsewhere can send other types, without asking first. Pages look at
+            # the origin, and at a field of the form.
+            taken = {_FORM} if is_page(scope["path"]) else _MEDIA_TYPES
+            if media_type.strip().lower() not in taken:
                 raise Problem(
                     415,
                     "unsupported-media-type",
-                    f"the body must be JSON (Content-Type: application/json), not {media_type!r}",
+                    f"the body must be {' or '.join(sorted(taken))}, not {media_type!r}",
                 )
             if length.isdecimal() and int(length) > limit:
                 raise too_large(limit)

@@ -87,5 +87,5 @@ def _set_cookie(call: Call[Any, None], response: Response, text: str, seconds: i
         path="/",
         secure=is_secure,
         httponly=True,
-        samesite="strict",
+        samesite="lax",  # "strict" would sign out whoever follows a link to a page
     )

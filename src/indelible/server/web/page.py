@@ -1,0 +1,106 @@
+"""Pages: routes that answer with HTML, and that people can send to each other as links."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from indelible.access import Verb
+from indelible.server.problems import Problem, problem_of
+from indelible.server.routing import Call, Handler, Route, invalid
+
+from . import rendering
+from .addresses import address
+from .forms import is_own_form
+
+FORM = "application/x-www-form-urlencoded"
+SECONDS = 2.0
+"""Seconds that a page may read. Then its statement is cancelled, and the reader asks for less."""
+
+
+@dataclass(frozen=True)
+class Page(Route):
+    """A route that answers with HTML: a whole page, or the part of it that a script asked for."""
+
+    async def _answered(self, request: Request) -> Response:
+        try:
+            async with asyncio.timeout(None if self.media_types else SECONDS):
+                return await self._handled(request)
+        except TimeoutError:
+            return rendering.error(
+                request,
+                Problem(
+                    503,
+                    "too-slow",
+                    f"This was stopped after {SECONDS:.0f} seconds. Choose less: a narrower filter,"
+                    " or a shorter stretch of the log.",
+                ),
+            )
+        except Exception as error:
+            return rendering.error(request, problem_of(error))
+
+    async def _decoded(self, request: Request) -> Any:
+        form = await request.body()
+        try:
+            given = dict(parse_qsl(form.decode(), keep_blank_values=True, errors="strict"))
+        except UnicodeDecodeError:
+            raise Problem(
+                400, "malformed-form", "the form contains text that is not UTF-8"
+            ) from None
+        if not is_own_form(request.scope["principal"], given.pop("csrf", "")):
+            raise Problem(
+                403,
+                "old-form",
+                "This form was made for another session. Go back, reload the page, and send it"
+                " again.",
+            )
+        try:
+            return msgspec.convert(given, self.body, strict=False)
+        except msgspec.ValidationError as error:
+            raise invalid(str(error)) from error
+
+
+def page(method: str, path: str, **options: Any) -> Callable[[Handler], Page]:
+    """Make a page of a function; see `Page`."""
+    return lambda handler: Page(method, path, handler, "page", **options)
+
+
+def see(path: str, **parameters: Any) -> Response:
+    """Answer an action: the browser shows another page."""
+    return RedirectResponse(address(path, **parameters), 303)
+
+
+def not_here(what: str) -> Problem:
+    """Return the problem of what does not exist, or that the reader may not see."""
+    return Problem(404, "not-found", what)
+
+
+def may_manage(call: Call[Any, Any]) -> bool:
+    """Return whether the reader may administer groups and projections."""
+    return call.principal.may_everywhere(Verb.MANAGE)
+
+
+def check_may_manage(call: Call[Any, Any]) -> None:
+    """Refuse an action for a reader who may only look.
+
+    Raises:
+        Problem: they may not.
+    """
+    if not may_manage(call):
+        raise Problem(403, "forbidden", "Your token may look here, and not change anything.")
+
+
+def given_of(query: msgspec.Struct) -> Mapping[str, Any]:
+    """Return the parameters of a page that are given, for links to a variant of it."""
+    return {
+        name: value
+        for name, value in msgspec.structs.asdict(query).items()
+        if value not in (None, "", [], ())
+    }
