@@ -10,7 +10,7 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,9 @@ def main() -> None:
 
 @contextmanager
 def _served(orders: int) -> Iterator[tuple[str, Mapping[str, str]]]:
-    with (
-        tempfile.TemporaryDirectory(prefix="indelible-pictures-") as folder,
-        closing(embedded.start(Path(folder) / "postgres")) as server,
-    ):
+    with tempfile.TemporaryDirectory(prefix="indelible-pictures-") as folder, ExitStack() as stack:
+        Path(folder).chmod(0o755)  # the server's account may be another one
+        server = stack.enter_context(closing(embedded.start(Path(folder) / "postgres")))
         EventStore.connect(server.url, schema=_SCHEMA, migrate=True).close()
         if orders:
             fill_store(server.url, _SCHEMA, orders=orders)
