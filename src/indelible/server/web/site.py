@@ -12,10 +12,15 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, groups, rendering, stream
+from . import assets, groups, rendering, signin, stream, tokens
 from .page import Page
 
-_PAGES: Sequence[Page] = [*stream.pages, *groups.pages]
+_PAGES: Sequence[Page] = [
+    *stream.pages,
+    *groups.pages,
+    *signin.pages,
+    *tokens.pages,
+]
 
 
 class Site:
