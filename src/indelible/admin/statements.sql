@@ -35,6 +35,18 @@ GROUP BY type
 -- One row: the epoch that begins now.
 SELECT indelible.renew_epoch()
 
+-- name: server
+-- One row: the version of the database server, its clock, the schema version and the function set of
+-- the store, the last assigned position, and the bytes on disk of tables and indexes.
+SELECT
+    current_setting('server_version'),
+    clock_timestamp(),
+    indelible.last_migration(),
+    indelible.last_function_set(),
+    last_position,
+    bytes
+FROM indelible.size()
+
 -- name: statistics
 -- One row: the last assigned position, and the bytes on disk of tables and indexes.
 SELECT last_position, bytes

@@ -62,9 +62,7 @@ def left_out(name: str, limit: int | None = None) -> Operation[list[SkippedEvent
     yield from registry.builds(validate_name("projection", name))
     return [
         SkippedEvent(*row)
-        for row in (
-            yield Statement("projections.parked_events", {"name": name, "limit": limit})
-        )
+        for row in (yield Statement("projections.parked_events", {"name": name, "limit": limit}))
     ]
 
 

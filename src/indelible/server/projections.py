@@ -234,9 +234,7 @@ def may(call: Call[Any, Any], query: Query, *verbs: Verb) -> bool:
     return any(call.principal.covers(verb, query) for verb in verbs or (Verb.READ, Verb.MANAGE))
 
 
-async def build_of(
-    call: Call[Any, Any], name: str, version: int | None, *verbs: Verb
-) -> BuildInfo:
+async def build_of(call: Call[Any, Any], name: str, version: int | None, *verbs: Verb) -> BuildInfo:
     """Return the build that serves a version, if the principal may do one of the verbs with it.
 
     Without a version it is the newest one that serves, or else the newest one.

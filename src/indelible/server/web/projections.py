@@ -190,7 +190,7 @@ async def show_projections(call: Call[ProjectionsQuery, None]) -> Response:
 async def show_projection(call: Call[ProjectionQuery, None]) -> Response:
     """Show a projection: its builds, and at most 50 left-out events or documents."""
     query = call.query
-    builds, head = await _seen(call, query.name)
+    builds, _ = await _seen(call, query.name)
     readable = [each.build for each in builds if may(call, each.build.query, Verb.READ)]
     tab, skipped, documents, wait = query.tab, [], None, ""
     if tab == "left-out":
@@ -206,7 +206,6 @@ async def show_projection(call: Call[ProjectionQuery, None]) -> Response:
             documents = await _documents(call, build)
         except ProjectionNotReady:
             wait = f"Version {build.version} is being built. Its documents are here when it serves."
-    sampler = getattr(call.request.app.state, "sampler", None)
     serving = next((each for each in builds if each.build.state == "serving"), builds[0])
     return rendering.render(
         call.request,
@@ -215,17 +214,15 @@ async def show_projection(call: Call[ProjectionQuery, None]) -> Response:
         nav="projections",
         query=query,
         builds=builds,
-        head=head,
         left_out=sum(each.status.parked for each in builds),
         skipped=skipped[:SHOWN],
         has_more=len(skipped) > SHOWN,
         documents=documents,
         wait=wait,
         has_documents=any(build.kind == "documents" for build in readable),
-        lags=() if sampler is None else sampler.projection_lags(serving.build.id),
+        lags=call.request.app.state.sampler.lags(f"{serving.build.name} v{serving.build.version}"),
         may_manage=_may_manage(call, builds),
         done=query.done if query.done in _DONE else None,
-        largest_position=head,
     )
 
 

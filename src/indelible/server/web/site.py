@@ -12,12 +12,13 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, groups, rendering, signin, stream, tokens
+from . import assets, groups, projections, rendering, signin, stream, tokens
 from .page import Page
 
 _PAGES: Sequence[Page] = [
     *stream.pages,
     *groups.pages,
+    *projections.pages,
     *signin.pages,
     *tokens.pages,
 ]

@@ -23,23 +23,20 @@ function show(build, found) {
   if (progress) progress.value = found.share;
 }
 
-/** What a row or card shows only when the server renders it: which builds there are, and errors. */
-function kindsOf(builds, of) {
-  return [...builds].map(of).sort().join();
+/** What only the server renders: which builds there are; of one projection also their states. */
+function identity(id, state, kind) {
+  return place.dataset.projection === undefined ? id : `${id} ${state} ${kind}`;
 }
 
-let told = null;
+let asked = null;
 
 function update(found) {
   const builds = [...document.querySelectorAll("[data-build]")];
   for (const build of builds) if (found[build.dataset.build]) show(build, found[build.dataset.build]);
-  const one = place.dataset.projection !== undefined;
-  const now = kindsOf(Object.entries(found), ([id, each]) => (one ? `${id} ${each.state} ${each.kind}` : id));
-  told ??= one && builds.every((build) => found[build.dataset.build]?.state === build.dataset.state) && builds.length === Object.keys(found).length ? now : one ? "" : kindsOf(builds, (build) => build.dataset.build);
-  if (told === now) return;
-  told = now;
-  const isAsking = document.getElementById("dialog").open;
-  if (isAsking) return;
+  const now = Object.entries(found).map(([id, each]) => identity(id, each.state, each.kind)).sort().join();
+  const seen = builds.map(({ dataset }) => identity(dataset.build, dataset.state, dataset.kind)).sort().join();
+  if (now === seen || now === asked || document.getElementById("dialog").open) return;
+  asked = now;
   const here = new URL(location.href);
   here.searchParams.delete("done");
   here.searchParams.delete("count");
