@@ -12,10 +12,11 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, groups, projections, rendering, signin, stream, tokens
+from . import assets, groups, overview, projections, rendering, signin, stream, tokens
 from .page import Page
 
 _PAGES: Sequence[Page] = [
+    *overview.pages,
     *stream.pages,
     *groups.pages,
     *projections.pages,
