@@ -12,7 +12,18 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, groups, overview, projections, rendering, signin, stream, tokens
+from . import (
+    about,
+    assets,
+    groups,
+    health,
+    overview,
+    projections,
+    rendering,
+    signin,
+    stream,
+    tokens,
+)
 from .page import Page
 
 _PAGES: Sequence[Page] = [
@@ -20,6 +31,8 @@ _PAGES: Sequence[Page] = [
     *stream.pages,
     *groups.pages,
     *projections.pages,
+    *health.pages,
+    *about.pages,
     *signin.pages,
     *tokens.pages,
 ]
