@@ -60,6 +60,11 @@ def visible(text: str) -> str:
     )
 
 
+def visible_lines(text: str) -> str:
+    """Return a text of several lines, each as `visible` shows it."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def short(text: str, length: int = _LONG_NAME) -> str:
     """Return a name that is cut in the middle: ids differ at their end."""
     shown = visible(text)
@@ -81,6 +86,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration,
     "size": size,
     "visible": visible,
+    "visible_lines": visible_lines,
     "short": short,
     "plural": plural,
 }

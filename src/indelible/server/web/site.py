@@ -12,10 +12,18 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, rendering
+from . import assets, find, log, rendering, streams, types
 from .page import Page
 
-_PAGES: Sequence[Page] = []
+_PAGES: Sequence[Page] = [
+    streams.show_streams,
+    find.find,
+    find.find_names,
+    log.show_log,
+    log.follow_log,
+    types.show_types,
+    types.show_type,
+]
 
 
 class Site:
