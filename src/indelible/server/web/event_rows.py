@@ -117,8 +117,11 @@ def first_line(data: bytes) -> str:
 
 
 def indented(data: bytes) -> str:
-    """Return data as indented JSON with the digits that are stored."""
-    return msgspec.json.format(data, indent=2).decode()
+    """Return data as indented JSON with its digits; as one line if it is nested deeply."""
+    text = msgspec.json.format(data, indent=2) if len(data) <= _LARGEST_PARSED else data
+    return (text if len(text) <= 2 * _LARGEST_PARSED else data[:_LARGEST_PARSED]).decode(
+        errors="replace"
+    )
 
 
 def _text(value: Any) -> str:
