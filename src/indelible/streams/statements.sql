@@ -177,10 +177,19 @@ SELECT
         )
         (SELECT name FROM names WHERE name <> '' LIMIT %(most)s)
         UNION
-        SELECT DISTINCT channel
-        FROM indelible.recorded_events
-        WHERE position > %(after)s
-            AND position <= %(upto)s
+        SELECT streams.channel
+        FROM (
+            SELECT stream_id
+            FROM indelible.recorded_events
+            WHERE position > %(after)s
+                AND position <= %(upto)s
+        ) AS newest
+        CROSS JOIN LATERAL (
+            SELECT channel
+            FROM indelible.recorded_streams
+            WHERE recorded_streams.stream_id = newest.stream_id
+            OFFSET 0
+        ) AS streams
         ORDER BY 1
         LIMIT %(most)s
     )
@@ -260,7 +269,8 @@ ORDER BY streams.stream
 
 -- name: list_page
 -- One row per stream in any part of the list, in order of name: the number of the part, then as in
--- list. A part is a range of names, of which a bounded number is looked at.
+-- list. A part is a range of names, of which a bounded number is looked at. As row comparisons, its
+-- bounds do not make the planner expect few names, which it would sort.
 -- OFFSET 0 makes the planner look up each event by index.
 SELECT
     streams.part,
@@ -285,9 +295,8 @@ FROM (
         FROM (
             SELECT stream_id, stream, channel, version, closed_at, archived_at, erased_at
             FROM indelible.recorded_streams
-            WHERE stream >= parts.part ->> 'low'
-                AND stream > parts.part ->> 'above'
-                AND stream < parts.part ->> 'below'
+            WHERE (stream, 0) > (parts.part ->> 'low', (parts.part ->> 'step')::integer)
+                AND (stream, 0) < (parts.part ->> 'high', 0)
             ORDER BY stream ASC
             LIMIT %(most)s
         ) AS looked_at
@@ -328,9 +337,8 @@ FROM jsonb_array_elements(%(parts)s::jsonb) WITH ORDINALITY AS parts (part, numb
 CROSS JOIN LATERAL (
     SELECT stream
     FROM indelible.recorded_streams
-    WHERE stream >= parts.part ->> 'low'
-        AND stream > parts.part ->> 'above'
-        AND stream < parts.part ->> 'below'
+    WHERE (stream, 0) > (parts.part ->> 'low', (parts.part ->> 'step')::integer)
+        AND (stream, 0) < (parts.part ->> 'high', 0)
     ORDER BY stream ASC
     OFFSET %(most)s - 1
     LIMIT 1

@@ -147,14 +147,18 @@ def known_names(head: int) -> Operation[tuple[list[str], list[str]]]:
     return types, channels
 
 
-def _bounds(part: QueryItem, after: str | None, before: str | None) -> dict[str, str | None]:
+def _bounds(part: QueryItem, after: str | None, before: str | None) -> dict[str, object]:
+    """Return a part for the statement: from `low` on (step -1) or after it (0), before `high`."""
     prefix = part.stream_prefix and validate_name("prefix", part.stream_prefix)
-    end = _end_of(prefix) if prefix else _BEHIND_ALL
+    low, step = prefix or "", -1
+    if after is not None and validate_name("after", after) >= low:
+        low, step = after, 0
+    high = _end_of(prefix) if prefix else _BEHIND_ALL
     return {
         "channel": part.channel and validate_name("channel", part.channel),
-        "low": prefix or "",
-        "above": validate_name("after", after) if after else "",
-        "below": min(end, validate_name("before", before)) if before else end,
+        "low": low,
+        "step": step,
+        "high": high if before is None else min(high, validate_name("before", before)),
     }
 
 
