@@ -155,6 +155,18 @@ def test_a_value_is_looked_for_in_steps(
     assert "Look further" not in answer.text
 
 
+def test_a_tag_is_found_in_the_whole_log_at_once(
+    store: EventStore, site: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.streams.read_log._FIRST_WINDOW", 10)
+    wanted = _append(store, NewEvent("Placed", {}, tags=["order:1"]))
+    _append(store, *map(_event, range(300)))
+    answer = site.get("/log?tag=order:1")
+    assert _rows(answer) == [wanted]
+    assert "back to the first" in _text(answer)
+    assert "Look further back" in site.get("/log?tag=order:1&prefix=bill-").text
+
+
 def test_values_and_rights_are_one_query(store: EventStore, serve: Serve) -> None:
     seen = _append(store, NewEvent("Placed", {"customer": 7}))
     _append(store, NewEvent("Kept", {"customer": 7, "word": "mystery"}), stream="secret-1")

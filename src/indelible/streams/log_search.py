@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from indelible.errors import UNSTORABLE, InvalidInput
-from indelible.query import Query
+from indelible.query import Query, QueryItem
 from indelible.serialization.codec import Codec
 
 from .log_windows import MatchingWindows
@@ -21,6 +21,7 @@ Place = Literal["data", "metadata"]
 FIRST_WINDOW = 20_000
 """How many positions the first statement looks at; each that finds nothing doubles it."""
 LARGEST_WINDOW = 200_000
+_WHOLE_LOG = 2**62
 _PART = re.compile(r'"([^"]*)"|([^."]+)')
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,299})(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,3})?")
 _WORDS = frozenset({"true", "false", "null"})
@@ -100,6 +101,8 @@ class LogSearch(LogReading):
             # No index finds them: the windows are those of other filters.
             self._window, self._largest_window = FIRST_WINDOW, LARGEST_WINDOW
             self._windows = MatchingWindows.of(self._stored_query, backwards=self._backwards)
+        elif query is not None and all(_is_one_tag(item) for item in query.items):
+            self._window = _WHOLE_LOG  # the index of tags has the events, and no others
 
     @property
     def looked_at(self) -> tuple[int, int]:
@@ -110,6 +113,10 @@ class LogSearch(LogReading):
     def is_at_end(self) -> bool:
         """Whether there is nothing more to look at, or nothing more is wanted."""
         return self._is_at_end()
+
+
+def _is_one_tag(item: QueryItem) -> bool:
+    return len(item.tags) == 1 and item == QueryItem(tags=item.tags)
 
 
 def _path(field: str) -> tuple[str, ...]:
