@@ -58,6 +58,9 @@ function pause() {
 }
 
 function resume() {
+  if (body.contains(document.activeElement)) document.activeElement.blur();
+  getSelection().removeAllRanges();
+  if (body.getBoundingClientRect().top < 0) scrollTo({ top: 0 });
   isPaused = false;
   show(waiting);
   waiting = [];
@@ -78,12 +81,11 @@ function look() {
 button.addEventListener("click", () => (isPaused ? resume() : pause()));
 pending.addEventListener("click", () => {
   resume();
-  scrollTo({ top: 0 });
   button.focus({ preventScroll: true });
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== " " || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-  if (event.target.closest("input, select, textarea, button, summary, a, dialog")) return;
+  if (event.target.closest("input, select, textarea, button, summary, dialog")) return;
   event.preventDefault();
   button.click();
 });
