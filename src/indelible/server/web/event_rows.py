@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-import msgspec
-
 from indelible.events import RecordedEvent
+
+from .json_tree import Literal as Number
+from .json_tree import parse
 
 _LINE = 160
 _LARGEST_PARSED = 64 * 1024
@@ -40,12 +41,6 @@ class EventRow:
     by: timedelta
 
 
-class _Number(str):
-    """A number with the digits that are stored."""
-
-    __slots__ = ()
-
-
 def rows_of(events: Iterable[RecordedEvent]) -> list[EventRow]:
     """Return the rows of some events."""
     return [
@@ -71,19 +66,10 @@ def stored_json(event: RecordedEvent) -> bytes:
     return bytes(event.data)
 
 
-def parsed(data: bytes) -> Any:
-    """Return data whose numbers keep their digits; see `kind_of`.
-
-    Raises:
-        RecursionError: it is nested too deeply.
-    """
-    return json.loads(data.decode(), parse_int=_Number, parse_float=_Number, parse_constant=_Number)
-
-
 def kind_of(value: Any) -> str:
-    """Return the kind of a value of `parsed` in the words of JSON."""
+    """Return the kind of a value that `parse` returned, in the words of JSON."""
     match value:
-        case _Number():
+        case Number():
             return "number"
         case str():
             return "text"
@@ -102,7 +88,7 @@ def first_line(data: bytes) -> str:
     if len(data) > _LARGEST_PARSED:
         return _cut(data[: 4 * _LINE].decode(errors="replace"))
     try:
-        value = parsed(data)
+        value = parse(data)
     except RecursionError:
         return _cut(data.decode())
     if not isinstance(value, dict):
@@ -116,17 +102,9 @@ def first_line(data: bytes) -> str:
     return _cut(" · ".join(parts))
 
 
-def indented(data: bytes) -> str:
-    """Return data as indented JSON with its digits; as one line if it is nested deeply."""
-    text = msgspec.json.format(data, indent=2) if len(data) <= _LARGEST_PARSED else data
-    return (text if len(text) <= 2 * _LARGEST_PARSED else data[:_LARGEST_PARSED]).decode(
-        errors="replace"
-    )
-
-
 def _text(value: Any) -> str:
     match value:
-        case _Number():
+        case Number():
             return str(value)
         case str():
             return json.dumps(value[: 2 * _LINE], ensure_ascii=False)

@@ -59,25 +59,17 @@ class EventFilter(msgspec.Struct, kw_only=True):
             return None
         return ValueFilter.parse(self.field, self.value or "")
 
-    def without_empty(self) -> Mapping[str, Any]:
-        """Return the parameters of the address, without those that are empty."""
-        given = {
-            "type": [each for each in self.types if each.strip()],
-            "tag": [each.strip() for each in self.tags if each.strip()],
+    def given(self) -> dict[str, Any]:
+        """Return the filters that are set, for the addresses of other pages."""
+        filters = {
+            "type": self.types,
+            "tag": self.tags,
             "channel": self.channel,
             "prefix": self.prefix,
             "field": self.field,
-            "value": self.value if self.field else None,
+            "value": self.value,
         }
-        return {name: value for name, value in given.items() if value not in (None, "", [])}
-
-    @property
-    def has_empty(self) -> bool:
-        """Whether a form sent fields that nobody filled in."""
-        texts = (self.channel, self.prefix, self.field, *self.types, *self.tags)
-        return any(text is not None and not text.strip() for text in texts) or (
-            self.value is not None and not self.field
-        )
+        return {name: value for name, value in filters.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

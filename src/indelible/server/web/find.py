@@ -114,3 +114,6 @@ def _stream(name: str) -> Choice:
 def _is_name(text: str) -> bool:
     """Return whether a stream may have this name."""
     return 0 < len(text) <= NAME_LENGTH and not any(each < " " or each == "\x7f" for each in text)
+
+
+pages = (find, find_names)

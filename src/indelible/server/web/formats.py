@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from .time_track import Stop
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -60,11 +63,6 @@ def visible(text: str) -> str:
     )
 
 
-def visible_lines(text: str) -> str:
-    """Return a text of several lines, each as `visible` shows it."""
-    return "\n".join(map(visible, text.split("\n")))
-
-
 def short(text: str, length: int = _LONG_NAME) -> str:
     """Return a name that is cut in the middle: ids differ at their end."""
     shown = visible(text)
@@ -79,6 +77,13 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
+def stops(track_stops: Sequence[Stop]) -> str:
+    """Return the stops of a lane as JSON, for a script: place, value, moment, count."""
+    return json.dumps(
+        [[each.x, each.value, exact(each.moment), each.count] for each in track_stops]
+    )
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "moment": moment,
@@ -86,7 +91,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "duration": duration,
     "size": size,
     "visible": visible,
-    "visible_lines": visible_lines,
     "short": short,
     "plural": plural,
+    "stops": stops,
 }

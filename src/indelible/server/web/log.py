@@ -93,11 +93,9 @@ async def show_log(call: Call[LogQuery, None]) -> Response:
     statement looks up names for the filters.
     """
     query = call.query
-    given = dict(query.without_empty())
-    if query.to is not None and query.to.strip():
+    given = query.given()
+    if query.to is not None:
         return see("/log", **given, before=await _position_of(call, query.to.strip()) + 1)
-    if query.has_empty or query.to is not None:
-        return see("/log", **given, before=query.before, after=query.after)
     if query.before is not None and query.after is not None:
         raise InvalidInput("before and after exclude each other: pass one of them")
     value = query.value_filter()
@@ -130,7 +128,7 @@ async def follow_log(call: Call[LiveQuery, None]) -> Response:
     wanted = call.query.query(call.principal)
     start = call.header("last-event-id") or call.query.after
     after = "head" if start is None else parameters.place("after", start)
-    given = call.query.without_empty()
+    given = call.query.given()
     messages = _nothing() if wanted is None else _news(call.store, wanted, after, given)
     return follow(call, messages)
 
@@ -296,3 +294,6 @@ def _html(events: Iterable[RecordedEvent], given: Mapping[str, Any], **facts: in
         skipped=facts.get("skipped", 0),
         position=facts.get("position", 0),
     )
+
+
+pages = (show_log, follow_log)

@@ -12,17 +12,16 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, find, log, rendering, streams, types
+from . import assets, find, groups, log, rendering, stream, streams, types
 from .page import Page
 
 _PAGES: Sequence[Page] = [
-    streams.show_streams,
-    find.find,
-    find.find_names,
-    log.show_log,
-    log.follow_log,
-    types.show_types,
-    types.show_type,
+    *stream.pages,
+    *groups.pages,
+    *streams.pages,
+    *log.pages,
+    *types.pages,
+    *find.pages,
 ]
 
 

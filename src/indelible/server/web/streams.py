@@ -25,7 +25,7 @@ from indelible.streams.stream_list import (
 
 from . import rendering
 from .addresses import address
-from .page import page, see
+from .page import page
 
 ROWS = 50
 """Streams of a page."""
@@ -37,7 +37,7 @@ class StreamsQuery(msgspec.Struct, kw_only=True):
 
     prefix: str | None = None
     channel: str | None = None
-    state: Literal["open", "closed", "archived", "erased", ""] | None = None
+    state: Literal["open", "closed", "archived", "erased"] | None = None
     after: str | None = None
     before: str | None = None
     tab: Literal["names", "recent"] = "names"
@@ -83,10 +83,8 @@ async def show_streams(call: Call[StreamsQuery, None]) -> Response:
     given = {
         name: value
         for name, value in msgspec.structs.asdict(query).items()
-        if value not in (None, "", "names")
+        if value not in (None, "names")
     }
-    if "" in (query.prefix, query.channel, query.state, query.after, query.before):
-        return see("/streams", **given)
     if query.tab == "recent":
         shown = await _recent(call)
     else:
@@ -145,7 +143,7 @@ async def _by_name(call: Call[StreamsQuery, None], given: dict[str, Any]) -> Str
                 parts,
                 after=None if query.before else query.after,
                 before=query.before,
-                state=query.state or None,
+                state=query.state,
                 limit=ROWS + 1,
             )
         )
@@ -177,3 +175,6 @@ async def _recent(call: Call[StreamsQuery, None]) -> StreamList:
         found = await call.store._engine.run(recent_streams(narrowed))
     rows = [StreamRow(each, state_of(each)) for each in found]
     return StreamList(rows, None, None, None, 0, [])
+
+
+pages = (show_streams,)

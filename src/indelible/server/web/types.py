@@ -26,8 +26,9 @@ from indelible.serialization.upcasting import UpcasterFailure
 from indelible.server.routing import Call
 
 from . import rendering
-from .event_rows import EventRow, indented, kind_of, parsed, rows_of, stored_json
+from .event_rows import EventRow, kind_of, rows_of, stored_json
 from .filters import search
+from .json_tree import Tree, parse, tree
 from .page import not_here, page
 
 SHOWN = 20
@@ -91,8 +92,8 @@ class Sample:
     """
 
     event: RecordedEvent
-    stored: str
-    read: list[tuple[str, str]] | None
+    stored: Tree
+    read: list[tuple[str, Tree]] | None
     fault: str
 
 
@@ -204,7 +205,7 @@ def fields_of(samples: Sequence[bytes]) -> Iterator[FieldRow]:
         if len(data) > _LARGEST:
             continue
         try:
-            value = parsed(data)
+            value = parse(data)
         except RecursionError:
             continue
         seen = set()
@@ -250,11 +251,9 @@ async def _faults(call: Call[Any, Any], codec: Codec | None, counts: TypeCounts)
 
 def _sample(codec: Codec | None, event: RecordedEvent) -> Sample:
     data = stored_json(event)
-    if len(data) > _LARGEST:
-        return Sample(event, data[:_LARGEST].decode(errors="replace"), None, "")
     if codec is None:
-        return Sample(event, indented(data), None, "")
-    read: list[tuple[str, str]] = []
+        return Sample(event, tree(data), None, "")
+    read: list[tuple[str, Tree]] = []
     fault = ""
     try:
         steps = codec.upcasting.steps
@@ -262,9 +261,12 @@ def _sample(codec: Codec | None, event: RecordedEvent) -> Sample:
             codec.upcast(event.type, data) if event.type in steps else [(event.type, data)]
         ):
             codec.decode(kind, each or b"null")
-            read.append((kind, indented(each or b"null")))
+            read.append((kind, tree(each or b"null")))
     except UpcasterFailure as failure:
         fault = f"{failure.upcaster}: {failure.reason}"
     except (UnknownEventType, DecodingFailed) as error:
         fault = str(error)
-    return Sample(event, indented(data), read, fault)
+    return Sample(event, tree(data), read, fault)
+
+
+pages = (show_types, show_type)
