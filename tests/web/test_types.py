@@ -102,6 +102,38 @@ def test_an_application_shows_how_an_event_is_read() -> None:
     assert types.path_of(codec, "Placed3") == ["Placed3"]
 
 
+def test_a_page_tells_what_the_application_can_read(
+    store: EventStore, site: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = Codec(
+        [
+            msgspec.defstruct("Placed2", [("total", int), ("by", str)]),
+            Upcaster("Placed", lambda data: {**data, "by": "nobody"}, into="Placed2"),
+            Upcaster("Beat", into=()),
+        ]
+    )
+    monkeypatch.setattr("indelible.server.web.types.application_codec", lambda call: codec)
+    for name, data in (
+        ("Placed", {"total": 1}),
+        ("Placed2", {"total": hostile.IMAGE}),
+        ("Beat", {}),
+        ("Unknown", {}),
+    ):
+        store.append("order-1", NewEvent(name, data), expected=ANY)
+    answer = site.get("/types")
+    hostile.check(answer.text)
+    text = _text(answer)
+    assert len(re.findall("✓ yes", text)) == 2
+    assert len(re.findall("✕ no", text)) == 2
+    assert "Placed → Placed2" in text
+    text = _text(site.get("/type?type=Placed"))
+    assert "Read as: Placed → Placed2" in text
+    assert 'by : "nobody"' in text
+    assert "It cannot be read" in site.get("/type?type=Placed2").text
+    assert "It cannot be read" in site.get("/type?type=Unknown").text
+    assert "An upcaster leaves it out" in site.get("/type?type=Beat").text
+
+
 def test_fields_keep_their_kinds() -> None:
     rows = list(
         types.fields_of([b'{"a": 1, "b": [{"c": true}, {"c": null}]}', b'{"a": "x", "d": {}}'])

@@ -175,8 +175,8 @@ async def show_type(call: Call[TypeQuery, None]) -> Response:
 
 def application_codec(call: Call[Any, Any]) -> Codec | None:
     """Return the codec of the application that the server was given; None without one."""
-    events = getattr(getattr(call.settings, "app", None), "events", None)
-    return None if events is None else Codec(events)
+    module = getattr(call.request.app.state, "module", None)
+    return None if module is None else Codec(module.events)
 
 
 def path_of(codec: Codec, name: str) -> list[str]:
