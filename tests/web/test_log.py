@@ -301,6 +301,36 @@ def test_live_rows_are_those_of_the_filters(
     expect(page.locator("table.log tbody tr")).to_have_count(1)
 
 
+def test_the_link_of_a_filtered_page_shows_the_same(
+    store: EventStore, site: httpx.Client, page: Any, chromium: Any
+) -> None:
+    for number in range(20):
+        tags = [f"order:{number % 2}"]
+        _append(store, NewEvent("Paid", {"customer": {"id": number % 4}}, tags=tags))
+        _append(store, NewEvent("Sent", {"customer": {"id": number % 4}}, tags=tags))
+    page.goto(f"{site.base_url}/log")
+    page.get_by_label("Type", exact=True).fill("Paid")
+    page.get_by_label("Tag", exact=True).fill("order:1")
+    page.get_by_label("Field", exact=True).fill("customer.id")
+    page.get_by_label("has value").fill("3")
+    page.get_by_role("button", name="Show", exact=True).click()
+    rows = page.locator("table.log tbody tr")
+    expect(rows).to_have_count(5)
+    context = chromium.new_context(java_script_enabled=False)
+    other = context.new_page()
+    other.goto(page.url)
+    shown = [
+        [row.get_attribute("data-position") for row in each.locator("table.log tbody tr").all()]
+        for each in (page, other)
+    ]
+    context.close()
+    assert shown[0] == shown[1]
+    page.get_by_role("link", name="tag order:1").click()
+    expect(rows).to_have_count(5)
+    page.get_by_role("link", name="value customer.id = 3").click()
+    expect(rows).to_have_count(20)
+
+
 def test_pause_counts_and_show_shows(store: EventStore, site: httpx.Client, page: Any) -> None:
     _append(store, _event(0))
     _live(page, f"{site.base_url}/log")

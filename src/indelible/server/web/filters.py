@@ -26,7 +26,8 @@ WINDOWS = 4
 """How many statements look for events in one request."""
 SECONDS = 1.0
 """Seconds after which no further statement begins to look for events."""
-_MOST = 1.7
+_MOST = 1.4
+"""Seconds after which the last statement ends: the page has two for all that it reads."""
 
 
 class EventFilter(msgspec.Struct, kw_only=True):
