@@ -1,3 +1,29 @@
+-- name: busiest
+-- One row per kind (stream, type, channel) and name, the busiest first: kind, name, number of events
+-- in a range of positions.
+WITH newest AS MATERIALIZED (
+    SELECT stream, type, channel
+    FROM indelible.recorded_events
+    WHERE position > %(after)s AND position <= %(upto)s
+),
+counted AS (
+    SELECT 'stream' AS kind, stream AS name, count(*) AS events FROM newest GROUP BY stream
+    UNION ALL
+    SELECT 'type', type, count(*) FROM newest GROUP BY type
+    UNION ALL
+    SELECT 'channel', channel, count(*) FROM newest GROUP BY channel
+),
+ranked AS (
+    SELECT
+        kind, name, events,
+        row_number() OVER (PARTITION BY kind ORDER BY events DESC, name) AS place
+    FROM counted
+)
+SELECT kind, name, events
+FROM ranked
+WHERE place <= %(most)s
+ORDER BY kind, place
+
 -- name: channels
 -- One row per channel, in order of name: channel, number of streams, number of events.
 SELECT channel, count(*), sum(version + 1)::bigint
@@ -66,6 +92,12 @@ SELECT
     (SELECT max(position) FROM indelible.log_windows)
 FROM indelible.log_window_contents
 GROUP BY type
+
+-- name: positions_over
+-- One row per moment, in the order given: its position, at or below a settled position.
+SELECT (indelible.position_at(given.moment, %(head)s)).position
+FROM unnest(%(moments)s::timestamptz[]) WITH ORDINALITY AS given (moment, ordinal)
+ORDER BY given.ordinal
 
 -- name: renew_epoch
 -- One row: the epoch that begins now.

@@ -28,6 +28,7 @@ from .problems import Problem, respond
 from .security import Guard
 from .settings import ServerSettings
 from .web import Site
+from .web.sampler import Sampler
 
 _ROUTES = [
     *health.routes,
@@ -80,6 +81,7 @@ def create_app(settings: ServerSettings) -> Guard:
             app.state.inline = InlineCheck(store)
             checks = asyncio.create_task(guard.end_invalid_streams())
             app.state.leases = Leases(store, stopping)
+            app.state.sampler = Sampler(store)
             try:
                 yield
             finally:
@@ -87,6 +89,7 @@ def create_app(settings: ServerSettings) -> Guard:
                 checks.cancel()
                 with suppress(asyncio.CancelledError):
                     await checks
+                await app.state.sampler.close()
                 await app.state.leases.close()
 
     app = Starlette(

@@ -19,16 +19,21 @@ _ROUNDING = 1e-9
 
 
 class RateLimit:
-    """A token bucket per key, in memory: so many requests per second, and as many at once.
+    """A token bucket per key, in memory: so many requests in a time, and as many at once.
 
     A full bucket is the same as none. So only the time at which it is full again is kept.
 
     Args:
-        rate: requests per second; 0 for no limit.
+        rate: requests in the time; 0 for no limit.
+        seconds: the time.
+        what: what is limited, for the message.
     """
 
-    def __init__(self, rate: int) -> None:
-        self._cost = 1 / rate if rate else 0.0
+    def __init__(self, rate: int, seconds: float = 1.0, what: str = "requests in a second") -> None:
+        self._rate = rate
+        self._seconds = seconds
+        self._what = what
+        self._cost = seconds / rate if rate else 0.0
         self._full_at: dict[str, float] = {}
 
     def take(self, key: str) -> None:
@@ -41,13 +46,13 @@ class RateLimit:
             return
         now = time.monotonic()
         until_full = max(self._full_at.get(key, now) - now, 0.0)
-        seconds = until_full + self._cost - 1
+        seconds = until_full + self._cost - self._seconds
         if seconds > _ROUNDING:
             problem = Problem(
                 429,
                 "too-many-requests",
-                f"more than {round(1 / self._cost):,} requests in a second: send the request again"
-                " later (Retry-After)",
+                f"more than {self._rate:,} {self._what}: send the request again later"
+                " (Retry-After)",
             )
             problem.headers["Retry-After"] = str(ceil(seconds))
             raise problem

@@ -40,20 +40,15 @@ async def open_session(call: Call[Any, None]) -> Response:
     if created is None:
         raise unknown("the token has expired or was revoked")
     begun = answer(SessionAnswer(created.expires_at), 201)
-    seconds = (created.expires_at - datetime.now(UTC)).total_seconds()
-    _set_cookie(call, begun, created.text, max(int(seconds), 1))
+    begin(call, begun, created)
     return begun
 
 
 @route("DELETE", "/session", "access", status=204)
 async def end_session(call: Call[Any, None]) -> Response:
     """End the session of the cookie, if there is one, and delete the cookie."""
-    session = call.principal.session
-    if session is not None:
-        await call.store._engine.run(sessions.end_session(session))
-        call.request.app.state.credentials.forget(session)
     ended = Response(status_code=204)
-    _set_cookie(call, ended, "", 0)
+    await end(call, ended)
     return ended
 
 
@@ -76,7 +71,22 @@ async def create_ticket(call: Call[Any, None]) -> Response:
 routes = [open_session, end_session, create_ticket]
 
 
-def _set_cookie(call: Call[Any, None], response: Response, text: str, seconds: int) -> None:
+def begin(call: Call[Any, Any], response: Response, created: sessions.NewSession) -> None:
+    """Put the cookie of a new session into an answer."""
+    seconds = (created.expires_at - datetime.now(UTC)).total_seconds()
+    _set_cookie(call, response, created.text, max(int(seconds), 1))
+
+
+async def end(call: Call[Any, Any], response: Response) -> None:
+    """End the session of a request, if it has one, and delete its cookie in an answer."""
+    session = call.principal.session
+    if session is not None:
+        await call.store._engine.run(sessions.end_session(session))
+        call.request.app.state.credentials.forget(session)
+    _set_cookie(call, response, "", 0)
+
+
+def _set_cookie(call: Call[Any, Any], response: Response, text: str, seconds: int) -> None:
     origin = call.header("origin") or ""
     # Behind a proxy, only the origin of the page tells that browsers use https.
     is_secure = call.request.url.scheme == "https" or origin.startswith("https://")

@@ -51,7 +51,7 @@ class Page(Route):
     async def _decoded(self, request: Request) -> Any:
         form = await request.body()
         try:
-            given = dict(parse_qsl(form.decode(), keep_blank_values=True, errors="strict"))
+            given = dict(parse_qsl(form.decode(), errors="strict"))  # fields left empty are none
         except UnicodeDecodeError:
             raise Problem(
                 400, "malformed-form", "the form contains text that is not UTF-8"

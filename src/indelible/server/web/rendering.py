@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from indelible.access import Principal
+from indelible.access import Principal, Verb
 from indelible.events import RecordedEvent
 from indelible.server import wire
 from indelible.server.problems import Problem
@@ -27,6 +27,8 @@ POLICY = (
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
+    # With no-referrer, browsers tell no origin with a form either.
+    "Referrer-Policy": "same-origin",
     "Vary": "HX-Request-Type, Cookie",
 }
 NAVIGATION = (
@@ -122,6 +124,7 @@ def _shell(request: Request) -> dict[str, Any]:
             "?"
         ),
         "principal": principal,
+        "may_all": principal is not None and all(map(principal.may_everywhere, Verb)),
         "is_guarded": request.app.state.settings.is_guarded,
         "csrf": form_token(principal),
         "theme": _one_of(cookies.get("theme"), "light", "dark"),

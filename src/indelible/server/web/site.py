@@ -12,12 +12,27 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, find, groups, log, rendering, stream, streams, types
+from . import (
+    assets,
+    find,
+    groups,
+    log,
+    overview,
+    rendering,
+    signin,
+    stream,
+    streams,
+    tokens,
+    types,
+)
 from .page import Page
 
 _PAGES: Sequence[Page] = [
+    *overview.pages,
     *stream.pages,
     *groups.pages,
+    *signin.pages,
+    *tokens.pages,
     *streams.pages,
     *log.pages,
     *types.pages,

@@ -1,0 +1,71 @@
+"""What happens in the log: how many events over time, and the busiest streams and types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indelible.core.operation import Operation, Statement
+from indelible.core.timestamps import validate_timestamp
+from indelible.streams.head import head
+
+NEWEST = 10_000
+"""How many of the newest positions are looked at for what is busiest."""
+_MOST_EDGES = 97
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A stream or an event type, and how many of the newest events it has."""
+
+    name: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busiest:
+    """What the newest events belong to.
+
+    Attributes:
+        looked_after: they are those after this position.
+        streams: the streams with most of them.
+        types: the types with most of them.
+        channels: the channels with most of them.
+    """
+
+    looked_after: int
+    streams: Sequence[Busy]
+    types: Sequence[Busy]
+    channels: Sequence[Busy]
+
+
+def positions_over(edges: Sequence[datetime]) -> Operation[list[int]]:
+    """Return the position of each moment; see `EventStore.position_at`.
+
+    The cost is a few look-ups per moment, whatever the length of the log.
+
+    Args:
+        edges: at most 97 moments, in order.
+    """
+    assert len(edges) <= _MOST_EDGES  # noqa: S101 - a fault of the caller
+    settled = yield from head()
+    moments = [validate_timestamp("edge", edge) for edge in edges]
+    rows = yield Statement("admin.positions_over", {"moments": moments, "head": settled})
+    return [position for (position,) in rows]
+
+
+def busiest(*, most: int = 8) -> Operation[Busiest]:
+    """Return the streams, types and channels of the newest 10,000 events.
+
+    Args:
+        most: how many of each.
+    """
+    settled = yield from head()
+    after = max(settled - NEWEST, 0)
+    rows = yield Statement("admin.busiest", {"after": after, "upto": settled, "most": most})
+
+    def of(kind: str) -> list[Busy]:
+        return [Busy(name, events) for found, name, events in rows if found == kind]
+
+    return Busiest(after, of("stream"), of("type"), of("channel"))
