@@ -45,6 +45,42 @@ WHERE position > %(after)s
     AND position <= %(upto)s
 GROUP BY type
 
+-- name: event_types_matching
+-- One row per event type of the events in a range of positions that match any of the items: how
+-- many there are, the first and the last position.
+SELECT found.type, count(*), min(found.position), max(found.position)
+FROM (
+    SELECT position, stream_id, type, tags
+    FROM indelible.recorded_events
+    WHERE position > %(after)s
+        AND position <= %(upto)s
+) AS found
+CROSS JOIN LATERAL (
+    SELECT stream, channel
+    FROM indelible.recorded_streams
+    WHERE recorded_streams.stream_id = found.stream_id
+    OFFSET 0
+) AS streams
+WHERE EXISTS (
+    SELECT
+    FROM indelible.matching_items(
+        items => %(items)s::jsonb, type => found.type, tags => found.tags,
+        channel => streams.channel, stream => streams.stream
+    )
+)
+GROUP BY found.type
+ORDER BY found.type
+
+-- name: event_type_of_windows
+-- One row: how many events of a type the windows of the log have, and up to where they are written.
+SELECT
+    (
+        SELECT coalesce(sum(events), 0)::bigint
+        FROM indelible.log_window_contents
+        WHERE type = %(type)s
+    ),
+    (SELECT coalesce(max(position), 0) FROM indelible.log_windows)
+
 -- name: event_types_of_windows
 -- One row per event type in the windows of the log: how many events it has, the first and the last
 -- position, and up to where windows are written.

@@ -12,7 +12,19 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, groups, overview, rendering, signin, stream, tokens
+from . import (
+    assets,
+    find,
+    groups,
+    log,
+    overview,
+    rendering,
+    signin,
+    stream,
+    streams,
+    tokens,
+    types,
+)
 from .page import Page
 
 _PAGES: Sequence[Page] = [
@@ -21,6 +33,10 @@ _PAGES: Sequence[Page] = [
     *groups.pages,
     *signin.pages,
     *tokens.pages,
+    *streams.pages,
+    *log.pages,
+    *types.pages,
+    *find.pages,
 ]
 
 
