@@ -891,3 +891,29 @@ def test_what_is_appended_and_imported_with_classes_has_their_tags(
         done = made(*wrong)
         assert done.returncode == 2
         assert "must not begin with '$'" in done.stderr
+
+
+_UNREADABLE = """
+from indelible import App, Decider, Upcaster
+
+app = App("shop", events=[Upcaster("A", into="B"), Upcaster("B", into="A")])
+orders = Decider(list, lambda state, event: state, dict)
+"""
+
+
+def test_a_module_that_cannot_be_served_ends_the_command_with_a_sentence(
+    made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no settings')")
+    (tmp_path / "unreadable.py").write_text(_UNREADABLE)
+    monkeypatch.chdir(tmp_path)
+    for given, sentence in (
+        ("nowhere", "module 'nowhere' not found"),
+        ("broken", "module 'broken' cannot be imported: RuntimeError: no settings"),
+        ("unreadable:orders", "'orders' in 'unreadable' is not an application"),
+        ("unreadable", "upcaster"),
+    ):
+        done = made("serve", given, "--port", "0", at=tmp_path)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert done.stdout == ""
