@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover test-server test-pages check generate bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover test-server test-pages pictures check generate bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
@@ -25,6 +25,8 @@ help:
 	@echo 'make bench   measure all workloads next to other stores  (ARGS="--only reads": some;'
 	@echo '             bench-quick: all with little data; bench-correctness: count lost events)'
 	@echo 'make docs    build the documentation into site/'
+	@echo 'make pictures'
+	@echo '             take the pictures of the page in the documentation, with chromium'
 	@echo 'make clean   remove everything that these commands created'
 
 demo: .venv/.ready-run
@@ -100,6 +102,9 @@ bench-correctness: .venv/.ready-bench
 docs: .venv/.ready-docs
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict --quiet
 	@echo 'site/index.html'
+
+pictures: .venv/.ready-dev
+	@$(PYTHON_IN_VENV) -m tests.web.pictures docs/assets/page
 
 clean:
 	@rm -rf .venv build dist site htmlcov .coverage .coverage.* .hypothesis \

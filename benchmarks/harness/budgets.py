@@ -101,3 +101,5 @@ HTTP_LATENCY_P50 = at_most(3, "p50 ms")
 """From append to server-sent event, at 1,000 events/s."""
 HTTP_MEMORY = at_most(200, "MiB")
 """Of the server, with 500 subscribers."""
+PAGE_P95 = at_most(200, "p95 ms")
+"""Of each screen of the page, among ten million events."""

@@ -17,6 +17,7 @@ from . import (
     head,
     http,
     mixed,
+    pages,
     production,
     projections,
     scans,
@@ -44,6 +45,7 @@ WORK: dict[str, Work] = {
     "head": head.run,
     "storage": storage.run,
     "http": http.run,
+    "pages": pages.run,
     "import": bulk_import.run,
     "growth": growth.run,
 }

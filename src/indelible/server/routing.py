@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -136,6 +136,8 @@ class Route:
     problems: tuple[int, ...] = ()
     example: Any = None
     links: tuple[Link, ...] = ()
+    keeps_blank: ClassVar[bool] = True
+    """Whether a parameter without text is one. A field of a form that is left empty is none."""
 
     @cached_property
     def _decoders(self) -> dict[str, msgspec.json.Decoder[Any]]:
@@ -177,7 +179,7 @@ class Route:
             state.settings,
             request.scope["principal"],
             {name: _unquoted(value) for name, value in request.path_params.items()},
-            _query(request, self.query),
+            _query(request, self.query, keep_blank=self.keeps_blank),
             None if self.body is None else await self._decoded(request),
             request,
         )
@@ -235,10 +237,10 @@ def _fields(kind: type) -> dict[str, msgspec.structs.FieldInfo]:
     return {each.encode_name: each for each in msgspec.structs.fields(kind)}
 
 
-def _query(request: Request, kind: type) -> Any:
+def _query(request: Request, kind: type, *, keep_blank: bool) -> Any:
     fields = _fields(kind)
     given: dict[str, Any] = {}
-    for name, value in _parameters(request):
+    for name, value in _parameters(request, keep_blank=keep_blank):
         known = fields.get(name)
         if known is None:
             names = ", ".join(fields) or "none"
@@ -255,10 +257,10 @@ def _query(request: Request, kind: type) -> Any:
         raise invalid(str(error)) from error
 
 
-def _parameters(request: Request) -> list[tuple[str, str]]:
+def _parameters(request: Request, *, keep_blank: bool) -> list[tuple[str, str]]:
     text = request.scope["query_string"].decode("latin-1")
     try:
-        return parse_qsl(text, keep_blank_values=True, errors="strict")
+        return parse_qsl(text, keep_blank_values=keep_blank, errors="strict")
     except UnicodeDecodeError:
         raise InvalidInput(f"the parameters contain text that is not UTF-8: {text!r}") from None
 

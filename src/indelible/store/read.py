@@ -12,9 +12,9 @@ from indelible.admin import epoch, event_types, statistics
 from indelible.admin.event_types import TypeCheck, TypeInfo
 from indelible.admin.statistics import StoreStats
 from indelible.core.timestamps import AsOf, TimeRange
-from indelible.events import HeadInfo
+from indelible.events import HeadInfo, RecordedEvent
 from indelible.query import Query
-from indelible.streams import head, recorded_time
+from indelible.streams import head, look_up, recorded_time
 from indelible.streams.iterators import StreamEvents
 from indelible.streams.log import Log
 from indelible.streams.read_log import BoundedLogReading, log_reading
@@ -233,6 +233,28 @@ class ReadMethods(StoreBase):
         No event can appear at or below it any more.
         """
         return self._engine.run(head.head())
+
+    def event(self, event_id: UUID) -> RecordedEvent | None:
+        """Return the event with an id, archived or not.
+
+        Args:
+            event_id: the id.
+
+        Returns:
+            The event; None if there is none. If an upcaster turns it into several events, the first
+            of them.
+
+        Raises:
+            UnknownEventType, DecodingFailed, UpcastingFailed: the event does not fit the registered
+                classes, or an upcaster fails on it.
+            InvalidInput: `event_id` is no UUID.
+
+        Example:
+            ```python
+            cause = store.event(UUID(event.metadata["causation_id"]))
+            ```
+        """
+        return self._engine.run(look_up.event_by_id(self._append_settings.codec, event_id))
 
     def position_at(self, moment: datetime) -> int:
         """Return the position up to which all events were recorded by a time.

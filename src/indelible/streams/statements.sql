@@ -612,6 +612,23 @@ ORDER BY requested.ordinal
 -- One row: the outcome: done or missing.
 SELECT indelible.reopen_stream(%(stream)s::text, %(reason)s::text)
 
+-- name: times
+-- One row per event of one stream between two versions, one of so many, in order of version.
+SELECT times.version, times.position, times.type, times.recorded_at, times.valid_at
+FROM generate_series(
+    %(from_version)s::bigint, %(to_version)s::bigint, %(step)s::bigint
+) AS wanted (version)
+CROSS JOIN LATERAL (
+    SELECT version, position, type, recorded_at, valid_at
+    FROM indelible.recorded_events
+    WHERE stream_id = (
+            SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s
+        )
+        AND recorded_events.version = wanted.version
+    OFFSET 0
+) AS times
+ORDER BY wanted.version ASC
+
 -- name: valid_time_order
 -- One row: the versions of the events of one stream between two keys of valid time and position, in
 -- order of valid time, then of position; null without such events.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from .time_track import Stop
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -74,6 +77,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
+def stops(track_stops: Sequence[Stop]) -> str:
+    """Return the stops of a lane as JSON, for a script: place, value, moment, count."""
+    return json.dumps([[each.x, each.value, exact(each.moment), each.count] for each in track_stops])
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "moment": moment,
@@ -83,4 +91,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "visible": visible,
     "short": short,
     "plural": plural,
+    "stops": stops,
 }

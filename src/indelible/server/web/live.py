@@ -42,7 +42,9 @@ def follow(call: Call[Any, Any], messages: AsyncIterator[Message]) -> Response:
     """
     state = call.request.app.state
     return StreamingResponse(
-        _parts(messages, state.stopping, call.settings.heartbeat), media_type=EVENT_STREAM
+        _parts(messages, state.stopping, call.settings.heartbeat),
+        media_type=EVENT_STREAM,
+        headers={"X-Accel-Buffering": "no"},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -28,6 +28,8 @@ SECONDS = 2.0
 @dataclass(frozen=True)
 class Page(Route):
     """A route that answers with HTML: a whole page, or the part of it that a script asked for."""
+
+    keeps_blank: ClassVar[bool] = False
 
     async def _answered(self, request: Request) -> Response:
         try:

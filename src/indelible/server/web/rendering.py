@@ -6,10 +6,13 @@ from functools import cache
 from typing import Any
 
 import jinja2
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from indelible.access import Principal
+from indelible.events import RecordedEvent
+from indelible.server import wire
 from indelible.server.problems import Problem
 
 from . import assets, formats
@@ -99,6 +102,11 @@ def error(request: Request, problem: Problem) -> Response:
 def fragment(template: str, **context: Any) -> str:
     """Render a part on its own, such as a row of a list that a live page adds."""
     return environment().get_template(template).render(context)
+
+
+def event_json(event: RecordedEvent) -> str:
+    """Return an event as JSON, as the API has it."""
+    return msgspec.json.format(msgspec.json.encode(wire.event_answer(event)), indent=2).decode()
 
 
 def _shell(request: Request) -> dict[str, Any]:
