@@ -12,8 +12,6 @@ from indelible.core.operation import Operation, Rows, Statement
 from indelible.core.timestamps import AsOf
 from indelible.events import RecordedEvent
 from indelible.serialization.codec import Codec
-from indelible.streams.read_options import StreamReadOptions
-from indelible.streams.recorded_time import RecordedTimeRange
 from indelible.streams.rows import json_of
 
 from .adapter import adapter_of

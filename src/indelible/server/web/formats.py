@@ -79,7 +79,9 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 def stops(track_stops: Sequence[Stop]) -> str:
     """Return the stops of a lane as JSON, for a script: place, value, moment, count."""
-    return json.dumps([[each.x, each.value, exact(each.moment), each.count] for each in track_stops])
+    return json.dumps(
+        [[each.x, each.value, exact(each.moment), each.count] for each in track_stops]
+    )
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
