@@ -148,7 +148,7 @@ class WaitForm(wire.Fields):
 async def list_groups(call: Call[Any, None]) -> Response:
     """List the consumer groups whose events one may read, consume or manage."""
     found = await call.store.groups()
-    return answer([_group_answer(info) for info in found if _may(call, info.settings.query)])
+    return answer([_group_answer(info) for info in found if may(call, info.settings.query)])
 
 
 @route(
@@ -168,17 +168,17 @@ async def create_group(call: Call[Any, GroupForm]) -> Response:
     """
     form, name = call.body, call.path["group"]
     query = None if form.query is None else wire.query_of(form.query)
-    if not _may(call, query, Verb.MANAGE):
-        raise _lacks(call, Verb.MANAGE)
+    if not may(call, query, Verb.MANAGE):
+        raise _lacks(call, name, Verb.MANAGE)
     group = call.store.group(name)
     if not call.principal.may_everywhere(Verb.MANAGE):
         with suppress(GroupNotFound):
             existing = await call.store._engine.run(admin_operations.settings_of(name))
-            if not _may(call, existing.query, Verb.MANAGE):
-                raise _lacks(call, Verb.MANAGE)
+            if not may(call, existing.query, Verb.MANAGE):
+                raise _lacks(call, name, Verb.MANAGE)
     is_new = await group.create(
         query,
-        start=await _start(call, "start", form.start),
+        start=await start_of(call, "start", form.start),
         partition_by=form.partition_by,
         max_attempts=form.max_attempts,
         retry_after=form.retry_after,
@@ -216,7 +216,7 @@ async def delete_group(call: Call[Any, None]) -> Response:
 async def reset_group(call: Call[Any, ResetForm]) -> Response:
     """Move a consumer group back or forward. All its leases end."""
     group = await allowed(call, Verb.MANAGE)
-    position = await group.reset(await _start(call, "to", call.body.to))
+    position = await group.reset(await start_of(call, "to", call.body.to))
     return answer(PositionAnswer(str(position)))
 
 
@@ -288,15 +288,14 @@ routes = [
 ]
 
 
-def _may(call: Call[Any, Any], query: Query | None, *verbs: Verb) -> bool:
+def may(call: Call[Any, Any], query: Query | None, *verbs: Verb) -> bool:
     """Return whether the principal may do one of the verbs with all events of a group."""
     return any(call.principal.covers(verb, query or Query()) for verb in verbs or _SEEING)
 
 
-def _lacks(call: Call[Any, Any], *verbs: Verb) -> Problem:
+def _lacks(call: Call[Any, Any], name: str, *verbs: Verb) -> Problem:
     return forbidden(
-        f"{call.principal.name} may not {' or '.join(verbs)} all events of group"
-        f" {call.path['group']!r}"
+        f"{call.principal.name} may not {' or '.join(verbs)} all events of group {name!r}"
     )
 
 
@@ -307,19 +306,29 @@ async def allowed(call: Call[Any, Any], *verbs: Verb) -> AsyncGroup[Any]:
         GroupNotFound: it does not exist, or the principal may not even see it.
         Problem: the principal may see the group, and lacks the right.
     """
-    group = call.store.group(call.path["group"])
+    return await allowed_group(call, call.path["group"], *verbs)
+
+
+async def allowed_group(call: Call[Any, Any], name: str, *verbs: Verb) -> AsyncGroup[Any]:
+    """Return a group by its name; see `allowed`."""
+    group = call.store.group(name)
     if any(call.principal.may_everywhere(verb) for verb in verbs):
         return group
     try:
         settings = await call.store._engine.run(admin_operations.settings_of(group.name))
     except GroupNotFound:
         raise GroupNotFound(group.name) from None  # without the names of the others
-    if _may(call, settings.query, *verbs):
+    if may(call, settings.query, *verbs):
         return group
-    raise _lacks(call, *verbs) if _may(call, settings.query) else GroupNotFound(group.name)
+    raise _lacks(call, name, *verbs) if may(call, settings.query) else GroupNotFound(group.name)
 
 
-async def _start(call: Call[Any, Any], name: str, text: str) -> GroupStart:
+async def start_of(call: Call[Any, Any], name: str, text: str) -> GroupStart:
+    """Return where a group begins; see `StartText`.
+
+    Raises:
+        InvalidInput: the text names no place in the log.
+    """
     match text:
         case "beginning":
             return "beginning"

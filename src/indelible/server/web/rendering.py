@@ -53,6 +53,9 @@ def environment() -> jinja2.Environment:
     )
     made.filters.update(formats.FILTERS)
     made.globals.update(static=assets.address, address=address, navigation=NAVIGATION)
+    # As globals, because a block that is rendered alone has no imports.
+    made.globals["kit"] = made.get_template("parts/kit.html").module
+    made.globals["json"] = made.get_template("parts/tree.html").module
     return made
 
 

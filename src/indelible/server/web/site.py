@@ -12,10 +12,10 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, rendering, stream
+from . import assets, groups, rendering, stream
 from .page import Page
 
-_PAGES: Sequence[Page] = [*stream.pages]
+_PAGES: Sequence[Page] = [*stream.pages, *groups.pages]
 
 
 class Site:

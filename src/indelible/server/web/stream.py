@@ -567,7 +567,7 @@ async def _read(
         type_names=None if event_type is None else [event_type],
     )
     reading = stream_reading(call.store._append_settings.codec, call.query.name, options)
-    return await call.store._engine.run(reading.next_window())
+    return await call.store._engine.run(reading.next_page())
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,12 @@ export function act(name, button) {
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy], [data-do], [data-dialog]");
+  const button = event.target.closest("[data-copy], [data-do], [data-dialog], dialog [data-close]");
   if (!button) return;
-  if (button.dataset.copy !== undefined) copy(button.dataset.copy, button);
+  if (button.dataset.close !== undefined) {
+    event.preventDefault();
+    button.closest("dialog").close();
+  } else if (button.dataset.copy !== undefined) copy(button.dataset.copy, button);
   else if (button.dataset.do) act(button.dataset.do, button);
   else if (!event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
