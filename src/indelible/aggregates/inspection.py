@@ -117,7 +117,7 @@ class InspectingLoader(StateLoader[Any]):
         versions, self._versions = self._versions, []
         for version, data in zip(versions, history, strict=True):
             try:
-                super()._fold([data])
+                self.state = self._subject.evolve(self.state, data)
             except Exception as error:
                 raise FoldFailed(version, error) from error
 
@@ -140,7 +140,7 @@ def fold(
         decider: a `Decider`, or a subclass of `Aggregate`.
         as_of: use only events recorded by this time or position.
         valid_at: use only facts that hold at this time, in order of valid time.
-        to_version: use only events up to this version.
+        to_version: use only events up to this version; -1 for the initial state.
         at_most: fold no more than this number of events behind the snapshot; None for any number.
 
     Returns:
@@ -150,6 +150,8 @@ def fold(
         FoldFailed: the code of the decider raised an error.
         StreamErased, UnknownEventType, DecodingFailed, InvalidInput: as for `EventStore.load`.
     """
+    if to_version is not None and to_version < 0:
+        return LoadedState(_initial(decider), -1)
     try:
         loader = InspectingLoader(
             codec,
@@ -164,6 +166,14 @@ def fold(
     except _TooMany as error:
         return NotFolded(error.events)
     return LoadedState(loader.state, loader.version)
+
+
+def _initial(decider: object) -> Any:
+    adapter = adapter_of(decider)
+    try:
+        return adapter.initial_state()
+    except Exception as error:
+        raise FoldFailed(None, error) from error
 
 
 def types_of_stream(stream: str) -> Operation[frozenset[str]]:

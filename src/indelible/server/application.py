@@ -106,6 +106,7 @@ def create_app(settings: ServerSettings) -> Guard:
     )
     app.state.settings = settings
     app.state.module = None if settings.app is None else find_all(settings.app)
+    app.state.folding = asyncio.Semaphore(1)  # one long fold at a time
     app.state.stopping = stopping
     app.state.requests = RequestCounts()
     app.state.description = openapi.document(_ROUTES)

@@ -12,10 +12,10 @@ from starlette.routing import BaseRoute, Mount
 
 from indelible.server.problems import Problem
 
-from . import assets, groups, rendering, stream
+from . import assets, correlation, groups, rendering, states, stream
 from .page import Page
 
-_PAGES: Sequence[Page] = [*stream.pages, *groups.pages]
+_PAGES: Sequence[Page] = [*stream.pages, *groups.pages, *states.pages, *correlation.pages]
 
 
 class Site:
