@@ -24,7 +24,7 @@ from indelible.events import RecordedEvent
 from indelible.query import Query
 from indelible.server.routing import Call
 
-from . import rendering
+from . import formats, rendering
 from .json_tree import parse
 from .page import page
 from .rights import readable
@@ -69,14 +69,14 @@ class Row:
         event: the event.
         depth: how far it is indented.
         cause: the event among them that caused it; None for none.
-        after: the time since the first.
+        after: the time since the first, for people.
         x, y: its place in the graph.
     """
 
     event: CorrelatedEvent
     depth: int
     cause: CorrelatedEvent | None
-    after: timedelta
+    after: str
     x: int
     y: int
 
@@ -152,7 +152,8 @@ async def show_correlation(call: Call[CorrelationQuery, None]) -> Response:
         rows=rows,
         graph=None if view == "list" else _graph(rows),
         streams=len({each.stream for each in found.events}),
-        span=last.recorded_at - first.recorded_at if first and last else timedelta(),
+        span=_duration(last.recorded_at - first.recorded_at) if first and last else "",
+        is_whole=_is_whole(found, upto),
         view=view,
         can_draw=len(rows) <= MOST,
         index_command=_index_command(call),
@@ -177,13 +178,14 @@ async def event_links(call: Call[Any, Any], event: RecordedEvent) -> Links | Non
     correlation, causation = fields_of(event)
     if correlation is None and causation is None:
         return None
+    upto = await call.store.head()
     found = await call.store._engine.run(
         links(
             event.id,
             position=event.position,
             correlation=correlation,
             causation=causation,
-            upto=await call.store.head(),
+            upto=upto,
             query=readable(call, Query()),
         )
     )
@@ -196,8 +198,20 @@ async def event_links(call: Call[Any, Any], event: RecordedEvent) -> Links | Non
         correlation,
         0 if together is None else max(len(together.events), 1),
         0 if together is None else max(len({each.stream for each in together.events}), 1),
-        is_part=together is not None and (together.is_cut or together.found_by == "near"),
+        is_part=together is not None and not _is_whole(together, upto),
     )
+
+
+def _is_whole(found: Correlation, head: int) -> bool:
+    """Whether all events of the correlation were found."""
+    if found.is_cut or found.found_by == "tag":
+        return False
+    return found.found_by == "index" or (found.after == 0 and found.upto >= head)
+
+
+def _duration(value: timedelta) -> str:
+    milliseconds = value.total_seconds() * 1000
+    return f"{milliseconds:.0f} ms" if abs(milliseconds) < 999.5 else formats.duration(value)
 
 
 def fields_of(event: RecordedEvent) -> tuple[str | None, str | None]:
@@ -247,7 +261,7 @@ def _rows(events: Sequence[CorrelatedEvent]) -> list[Row]:
                 each,
                 min(depth, _DEEPEST),
                 causes.get(each.id),
-                each.recorded_at - events[0].recorded_at,
+                _duration(each.recorded_at - events[0].recorded_at),
                 _NAMES + columns[each.id] * _STEP,
                 _TOP + lanes[each.stream] * _LANE,
             )
@@ -281,8 +295,8 @@ def _edge(cause: Row, effect: Row) -> str:
     if cause.y == effect.y:  # above the events in between
         above = cause.y - 22
         return f"M{begin} {cause.y}C{begin + 40} {above} {end - 40} {above} {end} {effect.y}"
-    middle = end - min(60, (end - begin) // 2)
-    return f"M{begin} {cause.y}C{middle} {cause.y} {begin + 20} {effect.y} {end} {effect.y}"
+    bend = min(72, (end - begin) // 2)
+    return f"M{begin} {cause.y}C{begin + bend} {cause.y} {end - bend} {effect.y} {end} {effect.y}"
 
 
 def _index_command(call: Call[Any, Any]) -> str:
