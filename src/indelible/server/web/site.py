@@ -14,12 +14,14 @@ from indelible.server.problems import Problem
 
 from . import (
     assets,
+    correlation,
     find,
     groups,
     log,
     overview,
     rendering,
     signin,
+    states,
     stream,
     streams,
     tokens,
@@ -29,14 +31,16 @@ from .page import Page
 
 _PAGES: Sequence[Page] = [
     *overview.pages,
-    *stream.pages,
-    *groups.pages,
-    *signin.pages,
-    *tokens.pages,
     *streams.pages,
+    *stream.pages,
+    *states.pages,
+    *correlation.pages,
     *log.pages,
     *types.pages,
     *find.pages,
+    *groups.pages,
+    *signin.pages,
+    *tokens.pages,
 ]
 
 
