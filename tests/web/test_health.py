@@ -80,7 +80,7 @@ def test_a_held_head_names_who_holds_it_and_how_to_end_it() -> None:
     )
     (check,) = [check for check in health.of_store(held, 0.01, timedelta()) if check.name == "Head"]
     assert "process 411 (billing, idle in transaction)" in check.value
-    assert "6 positions wait" in check.value
+    assert "6 positions behind it" in check.value
     assert check.command == "SELECT pg_terminate_backend(411);"
 
 

@@ -134,6 +134,66 @@ CROSS JOIN LATERAL (
 ) AS last
 WHERE streams.stream = %(stream)s
 
+-- name: known_names
+-- One row: the types and the channels of the windows of the log and of the newest events, in order,
+-- a bounded number. Each next name is one look-up in an index.
+SELECT
+    ARRAY(
+        WITH RECURSIVE names AS (
+            (SELECT type AS name FROM indelible.log_window_contents ORDER BY type LIMIT 1)
+            UNION ALL
+            SELECT (
+                SELECT contents.type
+                FROM indelible.log_window_contents AS contents
+                WHERE contents.type > names.name
+                ORDER BY contents.type
+                LIMIT 1
+            )
+            FROM names
+            WHERE names.name IS NOT NULL
+        )
+        (SELECT name FROM names WHERE name IS NOT NULL LIMIT %(most)s)
+        UNION
+        SELECT DISTINCT type
+        FROM indelible.recorded_events
+        WHERE position > %(after)s
+            AND position <= %(upto)s
+        ORDER BY 1
+        LIMIT %(most)s
+    ),
+    ARRAY(
+        WITH RECURSIVE names AS (
+            (SELECT channel AS name FROM indelible.log_window_contents ORDER BY channel LIMIT 1)
+            UNION ALL
+            SELECT (
+                SELECT contents.channel
+                FROM indelible.log_window_contents AS contents
+                WHERE contents.channel > names.name
+                ORDER BY contents.channel
+                LIMIT 1
+            )
+            FROM names
+            WHERE names.name IS NOT NULL
+        )
+        (SELECT name FROM names WHERE name <> '' LIMIT %(most)s)
+        UNION
+        SELECT streams.channel
+        FROM (
+            SELECT stream_id
+            FROM indelible.recorded_events
+            WHERE position > %(after)s
+                AND position <= %(upto)s
+        ) AS newest
+        CROSS JOIN LATERAL (
+            SELECT channel
+            FROM indelible.recorded_streams
+            WHERE recorded_streams.stream_id = newest.stream_id
+            OFFSET 0
+        ) AS streams
+        ORDER BY 1
+        LIMIT %(most)s
+    )
+
 -- name: life_cycles
 -- One row per stream of these names that was closed, reopened, archived or erased: stream, version,
 -- life cycle.
@@ -206,6 +266,83 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS last
 ORDER BY streams.stream
+
+-- name: list_page
+-- One row per stream in any part of the list, in order of name: the number of the part, then as in
+-- list. A part is a range of names, of which a bounded number is looked at. As row comparisons, its
+-- bounds do not make the planner expect few names, which it would sort.
+-- OFFSET 0 makes the planner look up each event by index.
+SELECT
+    streams.part,
+    streams.stream,
+    streams.channel,
+    streams.version,
+    last.position,
+    first.recorded_at AS created_at,
+    last.recorded_at,
+    streams.closed_at,
+    streams.archived_at,
+    streams.erased_at
+FROM (
+    SELECT
+        parts.number AS part, found.stream_id, found.stream, found.channel, found.version,
+        found.closed_at, found.archived_at, found.erased_at
+    FROM jsonb_array_elements(%(parts)s::jsonb) WITH ORDINALITY AS parts (part, number)
+    CROSS JOIN LATERAL (
+        SELECT
+            looked_at.stream_id, looked_at.stream, looked_at.channel, looked_at.version,
+            looked_at.closed_at, looked_at.archived_at, looked_at.erased_at
+        FROM (
+            SELECT stream_id, stream, channel, version, closed_at, archived_at, erased_at
+            FROM indelible.recorded_streams
+            WHERE (stream, 0) > (parts.part ->> 'low', (parts.part ->> 'step')::integer)
+                AND (stream, 0) < (parts.part ->> 'high', 0)
+            ORDER BY stream ASC
+            LIMIT %(most)s
+        ) AS looked_at
+        WHERE (parts.part ->> 'channel' IS NULL OR looked_at.channel = parts.part ->> 'channel')
+            AND (
+                %(state)s::text IS NULL
+                OR %(state)s::text = CASE
+                    WHEN looked_at.erased_at IS NOT NULL THEN 'erased'
+                    WHEN looked_at.closed_at IS NULL THEN 'open'
+                    WHEN looked_at.archived_at IS NULL THEN 'closed'
+                    ELSE 'archived'
+                END
+            )
+        ORDER BY looked_at.stream ASC
+        LIMIT %(limit)s
+    ) AS found
+    OFFSET 0
+) AS streams
+CROSS JOIN LATERAL (
+    SELECT recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = 0
+    OFFSET 0
+) AS first
+CROSS JOIN LATERAL (
+    SELECT position, recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = streams.version
+    OFFSET 0
+) AS last
+ORDER BY streams.part, streams.stream ASC
+
+-- name: list_reach
+-- One row per part of the list that has more names than are looked at: its number, and the last of
+-- these names.
+SELECT parts.number, reached.stream
+FROM jsonb_array_elements(%(parts)s::jsonb) WITH ORDINALITY AS parts (part, number)
+CROSS JOIN LATERAL (
+    SELECT stream
+    FROM indelible.recorded_streams
+    WHERE (stream, 0) > (parts.part ->> 'low', (parts.part ->> 'step')::integer)
+        AND (stream, 0) < (parts.part ->> 'high', 0)
+    ORDER BY stream ASC
+    OFFSET %(most)s - 1
+    LIMIT 1
+) AS reached
 
 -- name: matching_windows
 -- One row: up to where windows are written, and those between two positions that may have events
@@ -608,9 +745,191 @@ JOIN indelible.recorded_events AS recorded
     )
 ORDER BY requested.ordinal
 
+-- name: recently_changed
+-- One row per stream of the newest events between two positions that match any of the items, the
+-- last changed first: as in list.
+SELECT
+    streams.stream,
+    streams.channel,
+    streams.version,
+    last.position,
+    first.recorded_at AS created_at,
+    last.recorded_at,
+    streams.closed_at,
+    streams.archived_at,
+    streams.erased_at
+FROM (
+    SELECT stream_id, max(position) AS newest
+    FROM (
+        SELECT position, stream_id
+        FROM (
+            (
+                SELECT page.position, page.stream_id
+                FROM indelible.recorded_unarchived AS page
+                CROSS JOIN LATERAL (
+                    SELECT stream, channel
+                    FROM indelible.recorded_streams
+                    WHERE recorded_streams.stream_id = page.stream_id
+                    OFFSET 0
+                ) AS streams
+                WHERE page.position > %(after)s
+                    AND (page.position, 0) <= (%(upto)s, 0)
+                    AND (
+                        %(items)s::jsonb IS NULL
+                        OR EXISTS (
+                            SELECT
+                            FROM indelible.matching_items(
+                                items => %(items)s::jsonb, type => page.type, tags => page.tags,
+                                channel => streams.channel, stream => streams.stream
+                            )
+                        )
+                    )
+                ORDER BY page.position DESC
+                LIMIT %(events)s
+            )
+            UNION ALL
+            (
+                SELECT page.position, page.stream_id
+                FROM indelible.recorded_archived AS page
+                CROSS JOIN LATERAL (
+                    SELECT stream, channel
+                    FROM indelible.recorded_streams
+                    WHERE recorded_streams.stream_id = page.stream_id
+                    OFFSET 0
+                ) AS streams
+                WHERE page.position > %(after)s
+                    AND (page.position, 0) <= (%(upto)s, 0)
+                    AND (
+                        %(items)s::jsonb IS NULL
+                        OR EXISTS (
+                            SELECT
+                            FROM indelible.matching_items(
+                                items => %(items)s::jsonb, type => page.type, tags => page.tags,
+                                channel => streams.channel, stream => streams.stream
+                            )
+                        )
+                    )
+                ORDER BY page.position DESC
+                LIMIT %(events)s
+            )
+        ) AS merged
+        ORDER BY position DESC
+        LIMIT %(events)s
+    ) AS newest_events
+    GROUP BY stream_id
+    ORDER BY newest DESC
+    LIMIT %(limit)s
+) AS changed
+CROSS JOIN LATERAL (
+    SELECT stream_id, stream, channel, version, closed_at, archived_at, erased_at
+    FROM indelible.recorded_streams
+    WHERE recorded_streams.stream_id = changed.stream_id
+    OFFSET 0
+) AS streams
+CROSS JOIN LATERAL (
+    SELECT recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = 0
+    OFFSET 0
+) AS first
+CROSS JOIN LATERAL (
+    SELECT position, recorded_at
+    FROM indelible.recorded_events
+    WHERE recorded_events.stream_id = streams.stream_id AND recorded_events.version = streams.version
+    OFFSET 0
+) AS last
+ORDER BY changed.newest DESC
+
 -- name: reopen
 -- One row: the outcome: done or missing.
 SELECT indelible.reopen_stream(%(stream)s::text, %(reason)s::text)
+
+-- name: search_log
+-- One row per event of the log that has one of some values in a field of its data or metadata, and
+-- that matches any of the items, in order of position. A value in a list is found, too. The plan is
+-- that of read_log.
+(
+    SELECT
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM indelible.recorded_unarchived AS page
+    CROSS JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams
+    WHERE page.position > %(after)s
+        AND (page.position, 0) <= (%(upto)s, 0)
+        AND (
+            (
+                %(in_data)s::boolean
+                AND page.data #> %(path)s::text[] @> ANY(%(values)s::text[]::jsonb[])
+            )
+            OR (
+                %(in_metadata)s::boolean
+                AND page.metadata #> %(path)s::text[] @> ANY(%(values)s::text[]::jsonb[])
+            )
+        )
+        AND (
+            %(items)s::jsonb IS NULL
+            OR EXISTS (
+                SELECT
+                FROM indelible.matching_items(
+                    items => %(items)s::jsonb, type => page.type, tags => page.tags,
+                    channel => streams.channel, stream => streams.stream
+                )
+            )
+        )
+    ORDER BY page.position ASC
+    LIMIT %(limit)s
+)
+UNION ALL
+(
+    SELECT
+        page.position, streams.stream, page.version, page.id, page.type, page.data, page.metadata,
+        page.tags, streams.channel, page.recorded_at, page.valid_at
+    FROM indelible.recorded_archived AS page
+    CROSS JOIN LATERAL (
+        SELECT stream, channel
+        FROM indelible.recorded_streams
+        WHERE recorded_streams.stream_id = page.stream_id
+        OFFSET 0
+    ) AS streams
+    WHERE page.position > %(after)s
+        AND (page.position, 0) <= (%(upto)s, 0)
+        AND (
+            (
+                %(in_data)s::boolean
+                AND page.data #> %(path)s::text[] @> ANY(%(values)s::text[]::jsonb[])
+            )
+            OR (
+                %(in_metadata)s::boolean
+                AND page.metadata #> %(path)s::text[] @> ANY(%(values)s::text[]::jsonb[])
+            )
+        )
+        AND (
+            %(items)s::jsonb IS NULL
+            OR EXISTS (
+                SELECT
+                FROM indelible.matching_items(
+                    items => %(items)s::jsonb, type => page.type, tags => page.tags,
+                    channel => streams.channel, stream => streams.stream
+                )
+            )
+        )
+    ORDER BY page.position ASC
+    LIMIT %(limit)s
+)
+ORDER BY position ASC
+LIMIT %(limit)s
+-- Evaluated once, before the first row. As a condition of a branch it would keep the planner from
+-- memoizing streams.
+OFFSET (
+    SELECT CASE
+        WHEN indelible.check_reader_epoch(%(epoch)s::uuid, %(anchor)s::bigint, %(anchor_id)s::uuid) THEN 0
+    END
+)
 
 -- name: times
 -- One row per event of one stream between two versions, one of so many, in order of version.

@@ -123,10 +123,10 @@ def of_store(found: StoreHealth, seconds: float, apart: timedelta) -> list[Check
         _check(
             "Head",
             held <= HELD,
-            "not held back"
-            if not found.holders
-            else f"held back for {formats.duration(held)}, {formats.plural(behind, 'position')} wait"
-            f" behind it: {'; '.join(map(str, found.holders[:5]))}",
+            f"held back for {formats.duration(held)}, {formats.plural(behind, 'position')} behind"
+            f" it: {'; '.join(map(str, found.holders[:5]))}"
+            if found.holders
+            else "not held back",
             f"{HELD:.0f} s",
             "Readers get no later event until these transactions end. End them in the program that"
             " opened them, or in the database.",

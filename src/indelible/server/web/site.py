@@ -15,20 +15,32 @@ from indelible.server.problems import Problem
 from . import (
     about,
     assets,
+    correlation,
+    find,
     groups,
     health,
+    log,
     overview,
     projections,
     rendering,
     signin,
+    states,
     stream,
+    streams,
     tokens,
+    types,
 )
 from .page import Page
 
 _PAGES: Sequence[Page] = [
     *overview.pages,
+    *streams.pages,
     *stream.pages,
+    *states.pages,
+    *correlation.pages,
+    *log.pages,
+    *types.pages,
+    *find.pages,
     *groups.pages,
     *projections.pages,
     *health.pages,
