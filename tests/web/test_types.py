@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
+import psycopg
 import pytest
+from playwright.sync_api import expect
 
 from indelible import ANY, EventStore, NewEvent, Upcaster
 from indelible.serialization.codec import Codec
@@ -32,7 +35,7 @@ def test_types_are_listed_with_their_counts(store: EventStore, site: httpx.Clien
     text = _text(site.get("/types"))
     assert re.search(r"Placed 3 ", text)
     assert re.search(r"Paid 5 ", text)
-    assert "counted to the head, 8" in text
+    assert "Counted to the head, 8" in text
     assert "No application is given" in text
     by_events = site.get("/types?sort=events").text
     assert by_events.index("type=Paid") < by_events.index("type=Placed")
@@ -48,9 +51,38 @@ def test_a_long_log_is_counted_in_parts(
     monkeypatch.setattr("indelible.admin.event_types._WINDOW", 10)
     _append(store, "Placed", 40)
     text = _text(site.get("/types"))
-    assert "counted to position 10, 25 %" in text
+    assert "Counted to position 10, 25 %" in text
     assert "Not all of the log is counted yet" in text
     assert re.search(r"Placed 10 ", text)
+
+
+def test_an_open_page_counts_on(
+    store: EventStore,
+    site: httpx.Client,
+    page: Any,
+    connection: psycopg.Connection,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("indelible.admin.event_types._WINDOW", 10_000)
+    monkeypatch.setattr("indelible.streams.log_windows._WRITTEN_AT_ONCE", 10_000)
+    connection.execute(
+        f"INSERT INTO {schema}.streams (name, channel, version) VALUES ('a', 'a', 39999)"
+    )
+    connection.execute(
+        f"""
+        INSERT INTO {schema}.events (position, stream_id, version, recorded_at, id, type, data)
+        SELECT n, (SELECT min(id) FROM {schema}.streams), n - 1, now(), gen_random_uuid(),
+            'Placed', '{{}}'
+        FROM generate_series(1, 40000) AS n
+        """
+    )
+    connection.execute(f"SELECT setval('{schema}.events_position', 40000)")
+    page.goto(f"{site.base_url}/types")
+    expect(page.locator("#counts")).to_contain_text("Counted to position 20,000, 50 %")
+    expect(page.locator("#counts")).to_contain_text("Counted to the head, 40,000")
+    expect(page.locator("#counts[data-more]")).to_have_count(0)
+    expect(page.locator("#counts tbody .number")).to_have_text("40,000")
 
 
 def test_a_token_gets_the_types_of_what_it_may_read(store: EventStore, serve: Serve) -> None:
