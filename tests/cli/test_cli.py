@@ -891,3 +891,58 @@ def test_what_is_appended_and_imported_with_classes_has_their_tags(
         done = made(*wrong)
         assert done.returncode == 2
         assert "must not begin with '$'" in done.stderr
+
+
+_UNREADABLE = """
+from indelible import App, Decider, Upcaster
+
+app = App("shop", events=[Upcaster("A", into="B"), Upcaster("B", into="A")])
+orders = Decider(list, lambda state, event: state, dict)
+"""
+
+
+def test_a_module_that_cannot_be_served_ends_the_command_with_a_sentence(
+    made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no settings')")
+    (tmp_path / "unreadable.py").write_text(_UNREADABLE)
+    monkeypatch.chdir(tmp_path)
+    for given, sentence in (
+        ("nowhere", "module 'nowhere' not found"),
+        ("broken", "module 'broken' cannot be imported: RuntimeError: no settings"),
+        ("unreadable:orders", "'orders' in 'unreadable' is not an application"),
+        ("unreadable", "upcaster"),
+    ):
+        done = made("serve", given, "--port", "0", at=tmp_path)
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert done.stdout == ""
+
+
+def test_the_correlation_is_indexed_and_the_index_dropped_both_any_number_of_times(
+    made: Run, server_url: str, schema: str
+) -> None:
+    indexes = ["events_correlation_index", "archived_events_correlation_index"]
+    assert made("store", "index-correlation").stdout.splitlines() == [
+        f"made {name}" for name in indexes
+    ]
+    assert made("store", "index-correlation").stdout == "the index is up to date\n"
+
+    # An attempt that was interrupted leaves an incomplete index, which is made again.
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass",
+            [f"{schema}.events_correlation_index"],
+        )
+    assert made("store", "index-correlation").stdout == f"made {indexes[0]}\n"
+
+    dropped = made("store", "index-correlation", "--drop").stdout
+    assert sorted(dropped.splitlines()) == sorted(f"dropped {name}" for name in indexes)
+    assert made("store", "index-correlation", "--drop").stdout == "there is no index\n"
+
+
+def test_an_event_with_a_long_correlation_is_appended_beside_the_index(made: Run) -> None:
+    made("store", "index-correlation")
+    metadata = json.dumps({"correlation_id": os.urandom(50_000).hex()})
+    done = made("append", "order-1", "Placed", "{}", "-e", "any", "--metadata", metadata)
+    assert (done.returncode, done.stderr) == (0, "")

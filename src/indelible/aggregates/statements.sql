@@ -1,3 +1,10 @@
+-- name: first_types
+-- One row per type of the first 100 events of a stream.
+SELECT DISTINCT type
+FROM indelible.recorded_events
+WHERE stream_id = (SELECT stream_id FROM indelible.recorded_streams WHERE stream = %(stream)s)
+    AND version < 100
+
 -- name: load
 -- Rows as of an event. The first, without a position, tells of the stream and its snapshot; none for
 -- a stream never written.

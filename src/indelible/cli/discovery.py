@@ -1,19 +1,14 @@
-"""Find applications, event classes and projections in the user's modules."""
+"""Find the projections and the event classes that commands are given."""
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from indelible import App, AsyncApp, InvalidInput
+from indelible.app.discovery import find, find_application, find_module, is_projection
 from indelible.projections import Projection
 from indelible.serialization.event_classes import EventClasses
 
@@ -27,81 +22,6 @@ Application = Annotated[
         help="Find the projection's code here.",
     ),
 ]
-
-
-_IMPORTING = re.compile(r"<frozen importlib|[/\\]importlib[/\\]")
-
-
-def find_module(name: str) -> ModuleType:
-    """Find a module; it is looked for in the current folder, too.
-
-    Raises:
-        InvalidInput: there is none.
-    """
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise InvalidInput(
-                f"module {name!r} not found; run the command in the module's folder, or install it"
-            ) from error
-        sys.stderr.write(_own_traceback(error))
-        raise InvalidInput(
-            f"module {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _own_traceback(error: BaseException) -> str:
-    """The traceback of an import, without the frames of this command and of the import itself."""
-    told: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
-    first = told
-    while told is not None:
-        told.stack = traceback.StackSummary.from_list(
-            frame
-            for frame in told.stack
-            if frame.filename != __file__ and not _IMPORTING.search(frame.filename)
-        )
-        told = told.__cause__ or told.__context__
-    return "".join(first.format()) if first is not None else ""
-
-
-def find(text: str, what: str, form: str) -> Any:
-    """Find something in a module.
-
-    Args:
-        text: `module:name`.
-        what: what it is to be, for the error.
-        form: how it is written, for the error.
-
-    Returns:
-        It; None where the module has no such name.
-
-    Raises:
-        InvalidInput: there is no such module.
-    """
-    module_name, _, name = text.partition(":")
-    if not module_name or not name:
-        raise InvalidInput(f"{text!r} does not name {what}; write {form}")
-    return getattr(find_module(module_name), name, None)
-
-
-def find_application(application: str) -> App | AsyncApp:
-    """Find an application.
-
-    Args:
-        application: `module:app`; the module is looked for in the current folder, too.
-
-    Raises:
-        InvalidInput: there is none there.
-    """
-    found = find(application, "an application", "module:app")
-    if not isinstance(found, App | AsyncApp):
-        module_name, _, name = application.partition(":")
-        raise InvalidInput(
-            f"{name!r} in {module_name!r} is not an application; define {name} = App('my-group', …)"
-        )
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +61,7 @@ def find_projection(application: str, name: str) -> FoundProjection:
     app = find_application(application) if app_name else apps[0] if len(apps) == 1 else None
     if app is not None:
         held += [*app.projections, *app.inline]
-    known = {each.name: each for each in held if _is_projection(each)}
+    known = {each.name: each for each in held if is_projection(each)}
     if name not in known:
         there = ", ".join(sorted(known)) or "none"
         raise InvalidInput(f"{application!r} has no projection {name!r} (it has: {there})")
@@ -168,9 +88,3 @@ def registry(text: str) -> EventClasses:
 def event_classes(projection: Projection) -> list[type]:
     """The event classes that a projection handles: enough to read what it takes."""
     return [handled for handled in type(projection)._methods if isinstance(handled, type)]
-
-
-def _is_projection(given: Any) -> bool:
-    """Whether it is a projection that can run, or the class of one."""
-    made = given if isinstance(given, type) else type(given)
-    return issubclass(made, Projection) and hasattr(given, "name")

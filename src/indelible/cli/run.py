@@ -14,9 +14,9 @@ import msgspec
 import typer
 
 from indelible import App, AsyncApp, InvalidInput
+from indelible.app.discovery import find_application
 
 from . import arguments
-from .discovery import find_application
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

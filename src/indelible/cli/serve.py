@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from indelible import EventStore, InvalidInput
+from indelible.app.discovery import find_all
 
 from . import arguments, output
 from .run import LogFormat, log_to_stderr
@@ -18,6 +19,15 @@ _PORT = 7373
 
 
 def serve(
+    application: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODULE[:APP]",
+            envvar="INDELIBLE_APP",
+            show_envvar=True,
+            help="Fold states with the deciders of this module.",
+        ),
+    ] = None,
     *,
     host: Annotated[
         str,
@@ -173,7 +183,10 @@ def serve(
         max_connections=max_connections,
         max_streams=max_streams,
         trusted_proxies=tuple(trusted_proxy or ()),
+        app=application,
     )
+    if application is not None:
+        find_all(application)  # its errors before the demo fills a store
     if demo:
         from indelible.examples.food_delivery.program import fill
 

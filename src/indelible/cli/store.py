@@ -193,6 +193,31 @@ def stats(
             typer.echo(f"  {output.visible(str(holder))}")
 
 
+@app.command("index-correlation")
+def index_correlation(
+    *,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the index.")] = False,
+    url: arguments.Url = None,
+    schema: arguments.Schema = "indelible",
+) -> None:
+    """Make the index that finds all events of a correlation, or drop it.
+
+    It indexes the metadata fields correlation_id and $correlationId. Others read and append
+    meanwhile. Appends of events with such a field become slower. Running it again changes nothing.
+    """
+    from indelible.postgres import maintenance
+
+    with EventStore.connect(url, schema=schema):  # there is a store, and of this version
+        pass
+    with _settings(url, schema) as settings:
+        change = maintenance.drop_correlation_index if drop else maintenance.index_correlation
+        names = change(settings)
+    for name in names:
+        typer.echo(f"{'dropped' if drop else 'made'} {name}")
+    if not names:
+        typer.echo("there is no index" if drop else "the index is up to date")
+
+
 @app.command("epoch")
 def epoch(
     *,

@@ -48,10 +48,10 @@ def migrate_store(settings: Settings, *, roles: bool = False) -> list[str]:
         The applied migrations and functions, with their numbers.
     """
     with open_connection(settings) as connection:
-        with _changing(settings, _AS_OWNER):
+        with changing(settings, _AS_OWNER):
             applied = migrate(connection, settings.schema)
         if roles:
-            with _changing(settings, _AS_CREATOR_OF_ROLES):
+            with changing(settings, _AS_CREATOR_OF_ROLES):
                 create_roles(connection, settings.schema)
         return applied
 
@@ -84,13 +84,13 @@ def reset_store(settings: Settings) -> list[str]:
             )
         return applied
 
-    with _changing(settings, _AS_OWNER), open_connection(settings) as connection:
+    with changing(settings, _AS_OWNER), open_connection(settings) as connection:
         _check_server(connection, schema)
         return _retry_change(connection, schema, reset)
 
 
 @contextmanager
-def _changing(settings: Settings, advice: str) -> Iterator[None]:
+def changing(settings: Settings, advice: str) -> Iterator[None]:
     """Translate the errors of a change; a role that may not make it gets the advice."""
     try:
         with _located(settings):

@@ -1,7 +1,38 @@
+-- name: correlation_indexes
+-- One row per index on the correlation of events: its name, and whether it is complete.
+SELECT relname, indisvalid
+FROM pg_index
+JOIN pg_class ON pg_class.oid = indexrelid
+WHERE relnamespace = to_regnamespace(%(schema)s)
+    AND relname IN ('events_correlation_index', 'archived_events_correlation_index')
+
+-- name: drop_archived_events_correlation_index
+DROP INDEX CONCURRENTLY indelible.archived_events_correlation_index
+
+-- name: drop_events_correlation_index
+DROP INDEX CONCURRENTLY indelible.events_correlation_index
+
 -- name: function_set
 -- At most one row: the number of the set of functions that the store has, and the checksums of its
 -- files.
 SELECT number, checksums FROM indelible.function_sets ORDER BY number DESC LIMIT 1
+
+-- name: index_archived_events_correlation_index
+-- As for the other table.
+CREATE INDEX CONCURRENTLY archived_events_correlation_index ON indelible.archived_events (
+    left(coalesce(metadata ->> 'correlation_id', metadata ->> '$correlationId'), 255),
+    position
+)
+WHERE left(coalesce(metadata ->> 'correlation_id', metadata ->> '$correlationId'), 255) IS NOT NULL
+
+-- name: index_events_correlation_index
+-- The statement `correlated` of `admin` has the same expression. It is cut to 255 characters: an
+-- index takes no long text, and an append would fail.
+CREATE INDEX CONCURRENTLY events_correlation_index ON indelible.events (
+    left(coalesce(metadata ->> 'correlation_id', metadata ->> '$correlationId'), 255),
+    position
+)
+WHERE left(coalesce(metadata ->> 'correlation_id', metadata ->> '$correlationId'), 255) IS NOT NULL
 
 -- name: insert_function_set
 -- Notes that a set of functions was applied.

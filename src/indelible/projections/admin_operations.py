@@ -53,15 +53,16 @@ def statuses(name: str | None = None) -> Operation[list[ProjectionStatus]]:
     return result
 
 
-def left_out(name: str) -> Operation[list[SkippedEvent]]:
-    """List the events that a projection skips.
+def left_out(name: str, limit: int | None = None) -> Operation[list[SkippedEvent]]:
+    """List the events that a projection skips, all or the first of them.
 
     Raises:
         ProjectionNotFound: no projection has this name.
     """
     yield from registry.builds(validate_name("projection", name))
     return [
-        SkippedEvent(*row) for row in (yield Statement("projections.parked_events", {"name": name}))
+        SkippedEvent(*row)
+        for row in (yield Statement("projections.parked_events", {"name": name, "limit": limit}))
     ]
 
 

@@ -166,6 +166,7 @@ WHERE projections.name = %(name)s
     AND projections.state <> 'retired'
     AND parked.discarded_at IS NULL
 ORDER BY parked.position, projections.version, parked.partition
+LIMIT %(limit)s::bigint
 
 -- name: parked_positions
 -- One row per event that a build skips: its position, and the partition that skips it.

@@ -17,6 +17,7 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from indelible import AsyncEventStore
+from indelible.app.discovery import find_all
 from indelible.core.operation import Operation
 
 from . import group_leases, groups, health, log, openapi, projections, reference, sessions, streams
@@ -59,6 +60,9 @@ def create_app(settings: ServerSettings) -> Guard:
 
     Returns:
         The application, for any ASGI server. It opens the store when it starts.
+
+    Raises:
+        InvalidInput: the module of the settings cannot be imported, or has no such application.
 
     Example:
         ```python
@@ -104,6 +108,8 @@ def create_app(settings: ServerSettings) -> Guard:
         exception_handlers={HTTPException: _refuse},
     )
     app.state.settings = settings
+    app.state.module = None if settings.app is None else find_all(settings.app)
+    app.state.folding = asyncio.Semaphore(1)  # one long fold at a time
     app.state.stopping = stopping
     app.state.requests = RequestCounts()
     app.state.description = openapi.document(_ROUTES)

@@ -129,15 +129,15 @@ class DocumentsAnswer(msgspec.Struct):
 async def list_projections(call: Call[Any, None]) -> Response:
     """List the builds of the projections whose events one may read or manage."""
     found = await call.store.projection_statuses()
-    return answer([_build_answer(status) for status in found if _may(call, status.build.query)])
+    return answer([_build_answer(status) for status in found if may(call, status.build.query)])
 
 
 @route("GET", "/projections/{projection}", "projections", answer=list[BuildAnswer])
 async def show_projection(call: Call[Any, None]) -> Response:
     """Show the builds of a projection: state, checkpoint, lag, speed, workers and errors."""
-    await _build(call, None, Verb.READ, Verb.MANAGE)
+    await build_of(call, call.path["projection"], None, Verb.READ, Verb.MANAGE)
     found = await call.store.projection(call.path["projection"]).status()
-    return answer([_build_answer(status) for status in found if _may(call, status.build.query)])
+    return answer([_build_answer(status) for status in found if may(call, status.build.query)])
 
 
 @route(
@@ -155,7 +155,7 @@ async def rebuild_projection(call: Call[Any, RebuildForm]) -> Response:
     The server does not have its code. The daemons that have it build the projection, and then cut
     over in one transaction. Ask for the status to see the progress.
     """
-    build = await _build(call, call.body.version, Verb.MANAGE)
+    build = await build_of(call, call.path["projection"], call.body.version, Verb.MANAGE)
     ordered = await call.store._engine.run(rebuild.order(build.name, build.version))
     return answer(
         RebuildAnswer(str(ordered.id), ordered.name, ordered.version, str(ordered.checkpoint)),
@@ -229,12 +229,12 @@ routes = [
 ]
 
 
-def _may(call: Call[Any, Any], query: Query, *verbs: Verb) -> bool:
+def may(call: Call[Any, Any], query: Query, *verbs: Verb) -> bool:
     """Return whether the principal may do one of the verbs with all events of a projection."""
     return any(call.principal.covers(verb, query) for verb in verbs or (Verb.READ, Verb.MANAGE))
 
 
-async def _build(call: Call[Any, Any], version: int | None, *verbs: Verb) -> BuildInfo:
+async def build_of(call: Call[Any, Any], name: str, version: int | None, *verbs: Verb) -> BuildInfo:
     """Return the build that serves a version, if the principal may do one of the verbs with it.
 
     Without a version it is the newest one that serves, or else the newest one.
@@ -243,7 +243,6 @@ async def _build(call: Call[Any, Any], version: int | None, *verbs: Verb) -> Bui
         ProjectionNotFound: it does not exist, or the principal may not even see it.
         Problem: the principal may see it, and lacks the right.
     """
-    name = call.path["projection"]
     try:
         found = await call.store.projections(name)
     except ProjectionNotFound as error:
@@ -252,9 +251,9 @@ async def _build(call: Call[Any, Any], version: int | None, *verbs: Verb) -> Bui
         raise ProjectionNotFound(error.projection) from None  # without the names of the others
     candidates = [build for build in found if version in (None, build.version)]
     candidates.sort(key=lambda build: build.state == "serving")
-    if not candidates or not _may(call, candidates[-1].query):
+    if not candidates or not may(call, candidates[-1].query):
         raise ProjectionNotFound(name if version is None else f"{name}, version {version}")
-    if not _may(call, candidates[-1].query, *verbs):
+    if not may(call, candidates[-1].query, *verbs):
         raise forbidden(
             f"{call.principal.name} may not {' or '.join(verbs)} all events of projection {name!r}"
         )
@@ -267,7 +266,7 @@ async def _source(call: Call[Any, Any], version: int | None) -> StoredDocuments:
     Raises:
         InvalidInput: the projection has no documents.
     """
-    build = await _build(call, version, Verb.READ)
+    build = await build_of(call, call.path["projection"], version, Verb.READ)
     if build.kind != "documents":
         raise InvalidInput(
             f"projection {build.name!r} has no documents: its state is in tables or elsewhere"

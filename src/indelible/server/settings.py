@@ -43,6 +43,8 @@ class ServerSettings:
         heartbeat: seconds after which a subscription without events sends a comment.
         pool_size: the connections to the database of each worker.
         timeout: seconds that a request may wait for the database.
+        app: the module, or application, whose deciders fold the states that the page shows:
+            `shop` or `shop:app`. Each worker imports it.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +68,7 @@ class ServerSettings:
     heartbeat: float = 15.0
     pool_size: int = 10
     timeout: float = 10.0
+    app: str | None = None
 
     def __post_init__(self) -> None:
         if self.requires_token is False and not self.is_local:

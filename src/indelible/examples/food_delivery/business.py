@@ -109,7 +109,11 @@ class Business(AbstractContextManager["Business"]):
         )
         # command_id makes the command idempotent: a retry returns the first result.
         handled = self.orders.handle(
-            ordering.stream_of(order_id), ordering.orders, command, command_id=order_id
+            ordering.stream_of(order_id),
+            ordering.orders,
+            command,
+            command_id=order_id,
+            metadata={"correlation_id": str(order_id)},
         )
         assert handled.result is not None  # noqa: S101
         return order_id, handled.result.position
@@ -118,9 +122,12 @@ class Business(AbstractContextManager["Business"]):
         """Process the delivery of a placed order."""
         delivery_id = delivery.id_for(order_id)
         conflicts = 0
+        metadata = {"correlation_id": str(order_id)}
 
         def change(act: Callable[[Delivery], None]) -> None:
-            self.deliveries.handle(delivery.stream_of(delivery_id), Delivery, act)
+            self.deliveries.handle(
+                delivery.stream_of(delivery_id), Delivery, act, metadata=metadata
+            )
 
         change(lambda shipment: shipment.assign(line.courier))
         if line.course == "canceled":
@@ -137,7 +144,9 @@ class Business(AbstractContextManager["Business"]):
         is_canceled = shipment.state is delivery.State.CANCELED
         stream = ordering.stream_of(order_id)
         if is_canceled:
-            self.orders.handle(stream, ordering.orders, ordering.CancelOrder(line.reason))
+            cancel = ordering.CancelOrder(line.reason)
+            self.orders.handle(stream, ordering.orders, cancel, metadata=metadata)
         elif line.tip is not None:
-            self.orders.handle(stream, ordering.orders, ordering.TipCourier(line.tip))
+            tip = ordering.TipCourier(line.tip)
+            self.orders.handle(stream, ordering.orders, tip, metadata=metadata)
         return Outcome(order_id, delivery_id, line.course, conflicts, is_canceled)

@@ -34,7 +34,12 @@ class Dispatch:
                 order = event.data
                 delivery_id = delivery.id_for(order.order_id)
                 stream = delivery.stream_of(delivery_id)
-                with transaction.writing(delivery.Delivery, stream) as shipment:
+                # What belongs together, and what has caused what.
+                metadata = {
+                    "correlation_id": str(order.order_id),
+                    "causation_id": str(event.id),
+                }
+                with transaction.writing(delivery.Delivery, stream, metadata=metadata) as shipment:
                     shipment.create(delivery_id, order.order_id, order.address)
 
     def __enter__(self) -> Self:

@@ -27,13 +27,18 @@ SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Page(Route):
-    """A route that answers with HTML: a whole page, or the part of it that a script asked for."""
+    """A route that answers with HTML: a whole page, or the part of it that a script asked for.
 
+    Attributes:
+        seconds: how long it may read.
+    """
+
+    seconds: float = SECONDS
     keeps_blank: ClassVar[bool] = False
 
     async def _answered(self, request: Request) -> Response:
         try:
-            async with asyncio.timeout(None if self.media_types else SECONDS):
+            async with asyncio.timeout(None if self.media_types else self.seconds):
                 return await self._handled(request)
         except TimeoutError:
             return rendering.error(
@@ -41,8 +46,8 @@ class Page(Route):
                 Problem(
                     503,
                     "too-slow",
-                    f"This was stopped after {SECONDS:.0f} seconds. Choose less: a narrower filter,"
-                    " or a shorter stretch of the log.",
+                    f"This was stopped after {self.seconds:.0f} seconds. Choose less: a narrower"
+                    " filter, or a shorter stretch of the log.",
                 ),
             )
         except Exception as error:

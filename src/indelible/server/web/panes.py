@@ -5,12 +5,33 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from . import correlation, states
 from .addresses import address as address
 
 
 async def read(call: Any, query: Any, info: Any, times: Any, detail: Any) -> Any:
-    """Return what the chosen pane shows; None for the event itself."""
-    return None
+    """Return what the chosen pane shows: links of the event, or states.
+
+    Args:
+        call: the request.
+        query: its parameters.
+        info: the stream.
+        times: the two moments of the screen.
+        detail: the event in focus; None without one.
+    """
+    if query.pane == "event":
+        return None if detail is None else await correlation.event_links(call, detail.event)
+    if query.pane == "state":
+        return await states.state_panel(
+            call, info, fold_name=query.fold, as_of=times.as_of, valid_at=times.valid_at
+        )
+    at = info.version if detail is None else detail.event.version
+    before = at - 1
+    if query.pane == "compare":
+        before = min(query.with_ or 0, info.version)
+    return await states.diff_panel(
+        call, info, fold_name=query.fold, valid_at=times.valid_at, before=before, after=at
+    )
 
 
 def commands(

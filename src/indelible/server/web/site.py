@@ -13,13 +13,18 @@ from starlette.routing import BaseRoute, Mount
 from indelible.server.problems import Problem
 
 from . import (
+    about,
     assets,
+    correlation,
     find,
     groups,
+    health,
     log,
     overview,
+    projections,
     rendering,
     signin,
+    states,
     stream,
     streams,
     tokens,
@@ -29,14 +34,19 @@ from .page import Page
 
 _PAGES: Sequence[Page] = [
     *overview.pages,
-    *stream.pages,
-    *groups.pages,
-    *signin.pages,
-    *tokens.pages,
     *streams.pages,
+    *stream.pages,
+    *states.pages,
+    *correlation.pages,
     *log.pages,
     *types.pages,
     *find.pages,
+    *groups.pages,
+    *projections.pages,
+    *health.pages,
+    *about.pages,
+    *signin.pages,
+    *tokens.pages,
 ]
 
 
