@@ -44,9 +44,9 @@ def site(serve: Serve) -> Iterator[httpx.Client]:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser."""
+    """A browser. It ends with its module: its event loop would stop the async tests after it."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium")

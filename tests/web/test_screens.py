@@ -14,6 +14,9 @@ from .screens import addresses, fill_store
 
 Site = tuple[str, Mapping[str, str]]
 
+# Both stores need it: a fixture that is asked for by name gives a test no parameters.
+pytestmark = pytest.mark.usefixtures("server_url")
+
 _NAMES = (
     "overview",
     "streams",
@@ -54,6 +57,12 @@ def empty(indelible_stores: FreshStores, server_url: str) -> Iterator[Site]:
         yield address, addresses(server_url, store.schema)
 
 
+@pytest.fixture(scope="module")
+def sites(full: Site, empty: Site) -> Mapping[str, Site]:
+    """Both."""
+    return {"full": full, "empty": empty}
+
+
 def _contexts(chromium: Any, **options: Any) -> Any:
     return chromium.new_context(viewport={"width": 1280, "height": 900}, **options)
 
@@ -62,11 +71,11 @@ def _contexts(chromium: Any, **options: Any) -> Any:
 @pytest.mark.parametrize("content", ["full", "empty"])
 @pytest.mark.parametrize("name", _NAMES)
 def test_it_is_accessible(
-    chromium: Any, request: pytest.FixtureRequest, name: str, content: str, theme: str
+    chromium: Any, sites: Mapping[str, Site], name: str, content: str, theme: str
 ) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    address, screens = request.getfixturevalue(content)
+    address, screens = sites[content]
     # The policy would refuse the script that looks for faults.
     context = _contexts(chromium, bypass_csp=True, color_scheme=theme, reduced_motion="reduce")
     try:
@@ -87,9 +96,9 @@ def test_it_is_accessible(
 @pytest.mark.parametrize("content", ["full", "empty"])
 @pytest.mark.parametrize("name", _NAMES)
 def test_it_fits_keeps_the_policy_and_runs_without_faults(
-    chromium: Any, request: pytest.FixtureRequest, name: str, content: str
+    chromium: Any, sites: Mapping[str, Site], name: str, content: str
 ) -> None:
-    address, screens = request.getfixturevalue(content)
+    address, screens = sites[content]
     context = _contexts(chromium)
     faults: list[str] = []
     try:
