@@ -193,7 +193,7 @@ def _figures(sample: Sample, head: int) -> dict[str, str]:
         "events": formats.number(stats.events) if stats else "…",
         "streams": formats.number(stats.streams) if stats else "…",
         "rate": f"{sample.rate:,.0f} /s" if sample.rate >= 10 else f"{sample.rate:,.1f} /s",
-        "behind": f"{behind} of {formats.plural(len(sample.groups), 'group')}",
+        "behind": f"{behind} of {len(sample.groups)}",
         "parked": formats.number(sum(info.parked for info in sample.groups)),
         "size": formats.size(stats.bytes) if stats else "…",
         "counted": f"{counted}, {sample.failed}" if sample.failed else counted,
