@@ -15,8 +15,6 @@ from .screens import addresses, fill_store
 Site = tuple[str, Mapping[str, str]]
 
 # Both stores need it: a fixture that is asked for by name gives a test no parameters.
-pytestmark = pytest.mark.usefixtures("server_url")
-
 _NAMES = (
     "overview",
     "streams",
