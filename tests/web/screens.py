@@ -98,6 +98,7 @@ def addresses(url: str, schema: str) -> Mapping[str, str]:
         "group": ("/group", group),
         "group-parked": ("/group", {**group, "tab": "parked"}),
         "projections": ("/projections", {}),
+        "projection": ("/projection", {"name": "open-orders"}),
         "health": ("/health", {}),
         "about": ("/about", {}),
         "tokens": ("/tokens", {}),

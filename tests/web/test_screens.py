@@ -30,6 +30,7 @@ _NAMES = (
     "group",
     "group-parked",
     "projections",
+    "projection",
     "health",
     "about",
     "tokens",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,10 +80,16 @@ def shown(info: GroupInfo) -> Shown:
 
 async def readable_groups(call: Call[Any, Any]) -> list[Shown]:
     """Return the groups that the reader may see, the worst first."""
+    return worst_first(
+        shown(info) for info in await call.store.groups() if may(call, info.settings.query)
+    )
+
+
+def worst_first(groups: Iterable[Shown]) -> list[Shown]:
+    """Return groups, those that need attention first."""
     order = ("attention", "stopped", "working", "idle", "ok")
-    found = [shown(info) for info in await call.store.groups() if may(call, info.settings.query)]
     return sorted(
-        found,
+        groups,
         key=lambda each: (order.index(each.kind), -each.info.lag_events, each.info.name),
     )
 
@@ -110,7 +116,6 @@ async def show_group(call: Call[GroupQuery, None]) -> Response:
     parked: Sequence[ParkedEvent] = ()
     if query.tab == "parked":
         parked = await group.parked(stream=query.stream, limit=PARKED + 1)
-    sampler = getattr(call.request.app.state, "sampler", None)
     return rendering.render(
         call.request,
         "group.html",
@@ -120,7 +125,7 @@ async def show_group(call: Call[GroupQuery, None]) -> Response:
         group=shown(info),
         parked=parked[:PARKED],
         has_more=len(parked) > PARKED,
-        lags=sampler.lags(query.name) if sampler is not None else (),
+        lags=call.request.app.state.sampler.lags(query.name),
         may_manage=may(call, info.settings.query, Verb.MANAGE),
         done=query.done if query.done in _DONE else None,
     )
