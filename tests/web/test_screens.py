@@ -19,7 +19,7 @@ _NAMES = (
     "overview",
     "streams",
     "stream",
-    "stream-as-of",
+    "stream-both",
     "stream-state",
     "stream-hostile",
     "log",
