@@ -192,12 +192,16 @@ def _figures(sample: Sample, head: int) -> dict[str, str]:
         "head": formats.number(max(head, sample.head or 0)),
         "events": formats.number(stats.events) if stats else "…",
         "streams": formats.number(stats.streams) if stats else "…",
-        "rate": f"{sample.rate:,.0f} /s" if sample.rate >= 10 else f"{sample.rate:,.1f} /s",
+        "rate": "…" if sample.rate is None else _rate(sample.rate),
         "behind": f"{behind} of {len(sample.groups)}",
         "parked": formats.number(sum(info.parked for info in sample.groups)),
         "size": formats.size(stats.bytes) if stats else "…",
         "counted": f"{counted}, {sample.failed}" if sample.failed else counted,
     }
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f} /s" if rate >= 10 else f"{rate:,.1f} /s"
 
 
 async def _bars(call: Call[OverviewQuery, None], head: int) -> list[Bar] | None:
