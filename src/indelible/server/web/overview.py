@@ -65,7 +65,7 @@ class Attention:
 
 @page("GET", "/", query=OverviewQuery)
 async def show_overview(call: Call[OverviewQuery, None]) -> Response:
-    """Show the whole store, if the reader may read all of it, in at most 4 statements.
+    """Show the whole store, if the reader may read all of it, in at most 5 statements.
 
     The chart takes a few look-ups per bar; the busiest streams are those of 10,000 events. All
     other figures were counted before; see `Sampler`. Who reads a part of the store sees what of
