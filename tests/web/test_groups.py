@@ -7,12 +7,14 @@ import json
 import logging
 import re
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from indelible import EventStore, NewEvent, Query
+from indelible.server.web.groups import shown
 from tests.support.waiting import wait_until
 
 from .conftest import Serve
@@ -264,3 +266,16 @@ def test_the_audit_log_tells_what_was_done(
     (record,) = (each for each in caplog.records if each.name == "indelible.audit")
     assert record.getMessage() == "POST /group/discard"
     assert record.__dict__["form"] == {"name": "billing", "positions": position}
+
+
+@pytest.mark.parametrize(
+    ("lag", "words"),
+    [
+        (0, "0"),
+        (100_000, "100,000"),
+        (100_001, "> 100,000 positions"),
+        (2**62, "> 100,000 positions"),
+    ],
+)
+def test_a_long_lag_is_no_false_exact_figure(parked: EventStore, lag: int, words: str) -> None:
+    assert shown(replace(parked.group("billing").info(), lag_events=lag)).lag == words

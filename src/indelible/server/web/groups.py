@@ -76,7 +76,7 @@ def shown(info: GroupInfo) -> Shown:
         kind, word = "working", "catching up"
     else:
         kind, word = "ok", "caught up"
-    lag = formats.number(info.lag_events) if info.lag_events < _FAR else "> 100,000"
+    lag = formats.number(info.lag_events) if info.lag_events <= _FAR else "> 100,000 positions"
     return Shown(info, kind, word, lag)
 
 
