@@ -165,10 +165,10 @@ def test_a_log_without_an_index_by_time_is_indexed_in_steps(
 ) -> None:
     monkeypatch.setattr(activity, "_INDEXED_AT_ONCE", 1_000)
     monkeypatch.setattr(sampling, "_HEAD_SECONDS", 60.0)
-    for _ in range(3):
+    for _ in range(10):
         store.append("order-1", [NewEvent("OrderPlaced", {}) for _ in range(1_000)], expected=ANY)
     assert "is being indexed by time" in site.get("/").text
-    wait_until(lambda: "About 3,000 events" in site.get("/").text)
+    wait_until(lambda: "About 10,000 events" in site.get("/").text)
 
 
 def test_lags_of_a_chart_are_some_of_the_day_with_the_last_one() -> None:

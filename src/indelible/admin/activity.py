@@ -14,6 +14,8 @@ NEWEST = 10_000
 MOST_EDGES = 97
 """Moments that `positions_over` looks up at once."""
 _INDEXED_AT_ONCE = 200_000
+_MOST_UNINDEXED = 5_000
+"""Positions without the index that a look-up may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,10 @@ def positions_over(edges: Sequence[datetime], upto: int) -> Operation[list[int] 
         index, each look-up would read the log. Each call indexes some more of it.
     """
     assert len(edges) <= MOST_EDGES  # noqa: S101 - a fault of the caller
-    if (yield from index_times()):
+    yield from index_times()
+    # It may be another session that indexes, or the database that takes no writes.
+    ((indexed,),) = yield Statement("admin.indexed_up_to")
+    if upto - indexed > _MOST_UNINDEXED:
         return None
     moments = [validate_timestamp("edge", edge) for edge in edges]
     rows = yield Statement("admin.positions_over", {"moments": moments, "head": upto})

@@ -312,6 +312,10 @@ SELECT
 FROM indelible.log_window_contents
 GROUP BY type
 
+-- name: indexed_up_to
+-- One row: the position up to which the recorded times are indexed.
+SELECT indelible.indexed_up_to()
+
 -- name: positions_over
 -- One row per moment, in the order given: its position, at or below a settled position.
 SELECT (indelible.position_at(given.moment, %(head)s)).position

@@ -65,7 +65,7 @@ class Attention:
 
 @page("GET", "/", query=OverviewQuery)
 async def show_overview(call: Call[OverviewQuery, None]) -> Response:
-    """Show the whole store, if the reader may read all of it, in at most 4 statements.
+    """Show the whole store, if the reader may read all of it, in at most 5 statements.
 
     The chart takes a few look-ups per bar; the busiest streams are those of 10,000 events. All
     other figures were counted before; see `Sampler`. Who reads a part of the store sees what of
@@ -192,12 +192,16 @@ def _figures(sample: Sample, head: int) -> dict[str, str]:
         "head": formats.number(max(head, sample.head or 0)),
         "events": formats.number(stats.events) if stats else "…",
         "streams": formats.number(stats.streams) if stats else "…",
-        "rate": f"{sample.rate:,.0f} /s" if sample.rate >= 10 else f"{sample.rate:,.1f} /s",
+        "rate": "…" if sample.rate is None else _rate(sample.rate),
         "behind": f"{behind} of {len(sample.groups)}",
         "parked": formats.number(sum(info.parked for info in sample.groups)),
         "size": formats.size(stats.bytes) if stats else "…",
         "counted": f"{counted}, {sample.failed}" if sample.failed else counted,
     }
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f} /s" if rate >= 10 else f"{rate:,.1f} /s"
 
 
 async def _bars(call: Call[OverviewQuery, None], head: int) -> list[Bar] | None:

@@ -26,6 +26,7 @@ from indelible.projections.types import ProjectionStatus
 
 _HEAD_SECONDS = 2.0
 _READERS_SECONDS = 5.0
+_RATE_SECONDS = 20.0
 _STATS_SECONDS = 60.0
 _SHARE = 20
 """What takes long is counted again after this many times its own duration, at the least."""
@@ -48,7 +49,7 @@ class Sample:
     Attributes:
         since: when this process began to count.
         head: the head; None before the first time.
-        rate: events per second over the last seconds.
+        rate: events per second over the last seconds; None until that is known.
         stats: the size of the store.
         stats_at: when that was counted.
         groups: the consumer groups.
@@ -60,7 +61,7 @@ class Sample:
 
     since: datetime
     head: int | None = None
-    rate: float = 0.0
+    rate: float | None = None
     stats: StoreStats | None = None
     stats_at: datetime | None = None
     groups: Sequence[GroupInfo] = ()
@@ -173,7 +174,8 @@ class Sampler:
         before, at = self.sample.head, self._head_at
         head = await self._store.head()
         now = time.monotonic()
-        rate = 0.0 if before is None else max(head - before, 0) / max(now - at, 0.001)
+        is_known = before is not None and now - at < _RATE_SECONDS  # else it has rested
+        rate = max(head - (before or 0), 0) / max(now - at, 0.001) if is_known else None
         self._head_at = now
         self.sample = replace(self.sample, head=head, rate=rate)
 
