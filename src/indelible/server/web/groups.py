@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.responses import Response
@@ -28,7 +28,9 @@ _SEEING = (Verb.READ, Verb.CONSUME, Verb.MANAGE)
 _FAR = 100_000
 """A lag is looked at up to so many positions: more is shown as more."""
 _SECONDS = 5.0
-_DONE = {"replayed", "discarded", "reset", "deleted"}
+_DONE = {"replayed", "discarded", "reset", "deleted", "none-chosen"}
+_ACTING = 30.0
+"""Seconds that an action may take: it may touch all parked events."""
 
 
 class GroupsQuery(msgspec.Struct, kw_only=True):
@@ -74,7 +76,7 @@ def shown(info: GroupInfo) -> Shown:
         kind, word = "working", "catching up"
     else:
         kind, word = "ok", "caught up"
-    lag = formats.number(info.lag_events) if info.lag_events < _FAR else "> 100,000"
+    lag = formats.number(info.lag_events) if info.lag_events <= _FAR else "> 100,000 positions"
     return Shown(info, kind, word, lag)
 
 
@@ -160,10 +162,19 @@ async def follow_groups(call: Call[Any, None]) -> Response:
 
 
 class Selection(msgspec.Struct, kw_only=True):
-    """A group, and the parked events to act on: some positions; None for all."""
+    """A group, and the parked events to act on: some positions, or all.
+
+    Attributes:
+        name: the group.
+        position: the positions; none for all parked events.
+        chosen: whether the reader was to choose: then no position means that nothing was chosen.
+    """
 
     name: str
-    position: list[int] = msgspec.field(default_factory=list)
+    position: Annotated[list[int], msgspec.Meta(max_length=PARKED)] = msgspec.field(
+        default_factory=list
+    )
+    chosen: bool = False
 
 
 class ParkedForm(msgspec.Struct, kw_only=True):
@@ -176,8 +187,8 @@ class ParkedForm(msgspec.Struct, kw_only=True):
     reason: str = ""
 
 
-class GroupForm(msgspec.Struct, kw_only=True):
-    """A group to reset or delete, and how far it was when the reader looked."""
+class ResetForm(msgspec.Struct, kw_only=True):
+    """A group to reset, and how far it was when the reader looked."""
 
     name: str
     checkpoint: int
@@ -185,11 +196,21 @@ class GroupForm(msgspec.Struct, kw_only=True):
     to: str = ""
 
 
+class DeleteForm(msgspec.Struct, kw_only=True):
+    """A group to delete, and how many parked events it had when the reader looked."""
+
+    name: str
+    parked: int
+    typed: str = ""
+
+
 @page("GET", "/group/replay", query=Selection)
 async def confirm_replay(call: Call[Selection, None]) -> Response:
     """Ask whether to replay parked events."""
     group, info = await _manageable(call, call.query.name)
     positions = call.query.position
+    if call.query.chosen and not positions:
+        return see("/group", name=group.name, tab="parked", done="none-chosen")
     what = _what(info, positions)
     return confirm.ask(
         call,
@@ -205,16 +226,18 @@ async def confirm_replay(call: Call[Selection, None]) -> Response:
     )
 
 
-@page("POST", "/group/replay", body=ParkedForm)
+@page("POST", "/group/replay", body=ParkedForm, seconds=_ACTING)
 async def replay(call: Call[Any, ParkedForm]) -> Response:
     """Replay parked events."""
     form = call.body
     group, info = await _manageable(call, form.name)
     _check_parked(info, form.parked)
-    if not form.positions:
+    positions = _positions(form.positions)
+    if not positions:
         count = await group.replay()
     else:
-        count = sum([await group.replay(position=each) for each in _positions(form.positions)])
+        count = sum([await group.replay(position=each) for each in positions])
+    _check_any(form.name, count)
     return see("/group", name=form.name, tab="parked", done="replayed", count=count)
 
 
@@ -223,6 +246,8 @@ async def confirm_discard(call: Call[Selection, None]) -> Response:
     """Ask whether to discard parked events."""
     group, info = await _manageable(call, call.query.name)
     positions = call.query.position
+    if call.query.chosen and not positions:
+        return see("/group", name=group.name, tab="parked", done="none-chosen")
     what = _what(info, positions)
     return confirm.ask(
         call,
@@ -241,7 +266,7 @@ async def confirm_discard(call: Call[Selection, None]) -> Response:
     )
 
 
-@page("POST", "/group/discard", body=ParkedForm)
+@page("POST", "/group/discard", body=ParkedForm, seconds=_ACTING)
 async def discard(call: Call[Any, ParkedForm]) -> Response:
     """Discard parked events."""
     form = call.body
@@ -254,6 +279,7 @@ async def discard(call: Call[Any, ParkedForm]) -> Response:
         count = await group.discard()
     else:
         count = sum([await group.discard(position=each) for each in positions])
+    _check_any(form.name, count)
     return see("/group", name=form.name, tab="parked", done="discarded", count=count)
 
 
@@ -271,8 +297,8 @@ async def confirm_reset(call: Call[Selection, None]) -> Response:
     )
 
 
-@page("POST", "/group/reset", body=GroupForm)
-async def reset(call: Call[Any, GroupForm]) -> Response:
+@page("POST", "/group/reset", body=ResetForm, seconds=_ACTING)
+async def reset(call: Call[Any, ResetForm]) -> Response:
     """Move a group."""
     form = call.body
     group, info = await _manageable(call, form.name)
@@ -294,19 +320,20 @@ async def confirm_delete(call: Call[Selection, None]) -> Response:
         f" {formats.plural(info.parked, 'parked event')}. The events stay in the log.",
         "This cannot be undone.",
         verb="Delete",
-        seen={"name": group.name, "checkpoint": info.checkpoint},
+        seen={"name": group.name, "parked": info.parked},
         type_name=group.name,
         back=_back(group.name),
         nav="groups",
     )
 
 
-@page("POST", "/group/delete", body=GroupForm)
-async def delete(call: Call[Any, GroupForm]) -> Response:
+@page("POST", "/group/delete", body=DeleteForm, seconds=_ACTING)
+async def delete(call: Call[Any, DeleteForm]) -> Response:
     """Delete a group."""
     form = call.body
-    group, _ = await _manageable(call, form.name)
+    group, info = await _manageable(call, form.name)
     confirm.check_typed(form.name, form.typed)
+    _check_parked(info, form.parked)
     await group.delete()
     return see("/groups", done="deleted")
 
@@ -357,7 +384,7 @@ def _what(info: GroupInfo, positions: Sequence[int]) -> str:
 
 def _positions(text: str) -> list[int]:
     try:
-        return [int(each) for each in text.split(",") if each]
+        return [int(each) for each in text.split(",", PARKED) if each]
     except ValueError:
         raise Problem(
             422, "invalid-input", "positions must be numbers", field="positions"
@@ -369,14 +396,20 @@ def _check_parked(info: GroupInfo, seen: int) -> None:
         is_one = info.parked == 1
         raise changed(
             f"{formats.number(info.parked)} {'is' if is_one else 'are'} parked now,"
-            f" {formats.number(seen)} when you looked. Look at the group again."
+            f" {formats.number(seen)} when you looked.",
+            again=_back(info.name),
         )
+
+
+def _check_any(name: str, count: int) -> None:
+    if not count:
+        raise changed("What you chose is no longer parked.", again=_back(name))
 
 
 def _check_checkpoint(info: GroupInfo, seen: int) -> None:
     if info.checkpoint != seen:
         raise changed(
             f"The checkpoint is {formats.number(info.checkpoint)} now, and was"
-            f" {formats.number(seen)} when you looked. Stop the workers of the group first, and"
-            " look at the group again."
+            f" {formats.number(seen)} when you looked. Stop the workers of the group first.",
+            again=_back(info.name),
         )

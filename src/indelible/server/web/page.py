@@ -21,6 +21,8 @@ from .addresses import address
 from .forms import is_own_form
 
 FORM = "application/x-www-form-urlencoded"
+_AUDITED = ("name", "id", "version", "position", "positions", "partition", "to", "reason")
+"""The fields of forms that the audit log tells. A token is none of them."""
 SECONDS = 2.0
 """Seconds that a page may read. Then its statement is cancelled, and the reader asks for less."""
 
@@ -68,6 +70,7 @@ class Page(Route):
                 "This form was made for another session. Go back, reload the page, and send it"
                 " again.",
             )
+        request.scope["form"] = {name: given[name][:1_000] for name in _AUDITED if name in given}
         try:
             return msgspec.convert(given, self.body, strict=False)
         except msgspec.ValidationError as error:
