@@ -10,6 +10,7 @@ import pytest
 from kurrentdbclient import KurrentDBClient
 
 from indelible import EventStore
+from tests.support.kurrentdb_calls import Calls, calls_of
 from tests.support.kurrentdb_server import kurrentdb_served
 
 Serve = Callable[..., str]
@@ -45,3 +46,10 @@ def client(address: str) -> Iterator[KurrentDBClient]:
     opened = KurrentDBClient(address)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def calls(address: str) -> Iterator[Calls]:
+    """The calls of a server, without a client."""
+    with calls_of(address) as opened:
+        yield opened

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from indelible import AsyncEventStore, DuplicateEvent, NewEvent, StreamAppend, WrongExpectedVersion
-from indelible.errors import StreamClosed
+from indelible.errors import AppendRejected, StreamClosed
+from indelible.events import ANY, STREAM_EXISTS
 from indelible.streams.head import head_info
 
 from .expected import Expected, Written, WrongRevision, outcome_of
 from .failures import Failure, append_too_large, event_too_large
 from .settings import KurrentSettings
+from .wire import NAME_LENGTH
 
 _LONGEST_WAIT = 1.0
 """Seconds for which a read of the log waits for what was acknowledged."""
@@ -48,6 +50,8 @@ class ServedStore:
             else:
                 (result,) = await self.store.append_many([StreamAppend(stream, [], expected)])
         except (WrongExpectedVersion, DuplicateEvent, StreamClosed) as error:
+            if await self._has_metadata_only(stream, error, expected):
+                return await self.append(stream, ANY, events)
             ids = [event.id for event in events]
             outcome = await outcome_of(self.store, stream, expected, ids, error)
             if isinstance(outcome, Written):
@@ -55,6 +59,17 @@ class ServedStore:
             return outcome
         self._acknowledge(result.position)
         return Written(result.version, result.position or None)
+
+    async def _has_metadata_only(
+        self, stream: str, error: AppendRejected, expected: Expected
+    ) -> bool:
+        """Return whether a stream has metadata but no events, and an append wants it to exist."""
+        return (
+            expected is STREAM_EXISTS
+            and isinstance(error, WrongExpectedVersion)
+            and len(stream) <= NAME_LENGTH - 2
+            and await self.store.stream(f"$${stream}") is not None
+        )
 
     def check_sizes(self, events: Sequence[NewEvent], sizes: Sequence[int]) -> Failure | None:
         """Return the failure of an append that is too large, if it is."""

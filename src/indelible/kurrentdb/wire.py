@@ -13,7 +13,7 @@ from .proto.shared_pb2 import Nothing, Position, StreamIdentifier, Uuid
 
 END = 2**63
 """Positions and revisions from here on mean the end."""
-_NAME_LENGTH = 255
+NAME_LENGTH = 255
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,9 +54,9 @@ def stream_name(message: StreamIdentifier) -> str:
         name = message.stream_name.decode()
     except UnicodeDecodeError as error:
         raise bad_argument("the name of the stream is not UTF-8") from error
-    if not name or len(name) > _NAME_LENGTH:
+    if not name or len(name) > NAME_LENGTH:
         raise bad_argument(
-            f"the name of a stream must have 1 to {_NAME_LENGTH} characters; this one has"
+            f"the name of a stream must have 1 to {NAME_LENGTH} characters; this one has"
             f" {len(name)}"
         )
     if _UNSEEN.search(name):
