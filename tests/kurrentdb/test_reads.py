@@ -66,6 +66,7 @@ def positions(answers: Any) -> list[int]:
         ({"first": NOTHING}, {"read_direction": BACKWARDS}, [0]),
         ({"first": NOTHING}, {"count": 0}, []),
     ],
+    ids=str,
 )
 def test_a_stream_is_read_from_everywhere_both_ways(
     calls: Calls, store: EventStore, start: Any, fields: Any, expected: list[int]
@@ -180,24 +181,40 @@ def filtered(subject: str, **expression: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    ("selected", "matches"),
-    [
-        (filtered("event_type", prefix=["Ma"]), lambda event: event.type.startswith("Ma")),
-        (filtered("event_type", regex="^(Made|Sent)$"), lambda event: event.type in ("Made", "Sent")),
-        (filtered("event_type", regex=r"^(?!(\$.+$))"), lambda event: event.type[0] != "$"),
-        (filtered("event_type", regex="nothing"), lambda event: False),
-        (filtered("event_type", regex="^(?<kind>Sent)"), lambda event: event.type == "Sent"),
-        (filtered("stream_identifier", prefix=["order-", "$$"]),
-         lambda event: event.stream.startswith(("order-", "$$"))),
-        (filtered("stream_identifier", regex="-[12]$"), lambda event: event.stream[-2:] in ("-1", "-2")),
-        (filtered("stream_identifier", prefix=["nothing"]), lambda event: False),
-        (filtered("event_type"), lambda event: True),
-    ],
-)  # fmt: skip
-def test_a_filter_selects_events_both_ways(
-    calls: Calls, store: EventStore, selected: Any, matches: Callable[[Any], bool]
-) -> None:
+_FILTERS: dict[str, tuple[Any, Callable[[Any], bool]]] = {
+    "types by prefix": (
+        filtered("event_type", prefix=["Ma"]),
+        lambda event: event.type.startswith("Ma"),
+    ),
+    "types by pattern": (
+        filtered("event_type", regex="^(Made|Sent)$"),
+        lambda event: event.type in ("Made", "Sent"),
+    ),
+    "types by look-ahead": (
+        filtered("event_type", regex=r"^(?!(\$.+$))"),
+        lambda event: event.type[0] != "$",
+    ),
+    "types by a named group": (
+        filtered("event_type", regex="^(?<kind>Sent)"),
+        lambda event: event.type == "Sent",
+    ),
+    "no type": (filtered("event_type", regex="nothing"), lambda event: False),
+    "streams by prefix": (
+        filtered("stream_identifier", prefix=["order-", "$$"]),
+        lambda event: event.stream.startswith(("order-", "$$")),
+    ),
+    "streams by pattern": (
+        filtered("stream_identifier", regex="-[12]$"),
+        lambda event: event.stream[-2:] in ("-1", "-2"),
+    ),
+    "no stream": (filtered("stream_identifier", prefix=["nothing"]), lambda event: False),
+    "all": (filtered("event_type"), lambda event: True),
+}
+
+
+@pytest.mark.parametrize("name", _FILTERS)
+def test_a_filter_selects_events_both_ways(calls: Calls, store: EventStore, name: str) -> None:
+    selected, matches = _FILTERS[name]
     for number in range(3):
         for event_type in ("Made", "Sent", "Mailed"):
             fill(store, f"order-{number}", 1, event_type)
@@ -212,23 +229,23 @@ def test_a_filter_selects_events_both_ways(
     assert positions(calls.read(backwards)) == expected[::-1][:1]
 
 
-@pytest.mark.parametrize(
-    "selected",
-    [
-        filtered("event_type", regex="("),
-        filtered("event_type", regex="a" * 20_000),
-        streams_pb2.ReadRequest.Filter(count=NOTHING, checkpoint_interval_multiplier=1),
-        streams_pb2.ReadRequest.Filter(
-            event_type=streams_pb2.ReadRequest.Expression(), checkpoint_interval_multiplier=1
-        ),
-        streams_pb2.ReadRequest.Filter(
-            event_type=streams_pb2.ReadRequest.Expression(), count=NOTHING
-        ),
-    ],
-)
-def test_a_wrong_filter_is_refused(calls: Calls, selected: Any) -> None:
+_WRONG_FILTERS = {
+    "no pattern": filtered("event_type", regex="("),
+    "too long": filtered("event_type", regex="a" * 20_000),
+    "no subject": streams_pb2.ReadRequest.Filter(count=NOTHING, checkpoint_interval_multiplier=1),
+    "no window": streams_pb2.ReadRequest.Filter(
+        event_type=streams_pb2.ReadRequest.Expression(), checkpoint_interval_multiplier=1
+    ),
+    "no multiplier": streams_pb2.ReadRequest.Filter(
+        event_type=streams_pb2.ReadRequest.Expression(), count=NOTHING
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _WRONG_FILTERS)
+def test_a_wrong_filter_is_refused(calls: Calls, name: str) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        list(calls.read(log_options(filter=selected)))
+        list(calls.read(log_options(filter=_WRONG_FILTERS[name])))
 
     assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from tests.support.kurrentdb_calls import (
     proposed,
     stream_options,
 )
+from tests.support.kurrentdb_server import kurrentdb_served
 
 
 def fill(store: EventStore, stream: str, count: int, event_type: str = "Made") -> list[int]:
@@ -64,6 +66,7 @@ def events(answers: list[Any]) -> list[tuple[str, int]]:
         ({"end": NOTHING}, []),
         ({"revision": 2**64 - 1}, []),
     ],
+    ids=str,
 )
 def test_a_stream_is_followed_after_a_revision(
     calls: Calls, store: EventStore, start: Any, stored: list[int]
@@ -149,13 +152,18 @@ def selected(subject: str, **expression: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    "chosen", [selected("event_type", prefix=["Sent"]), selected("event_type", regex="^Sent$"),
-               selected("stream_identifier", prefix=["cart-"])]
-)  # fmt: skip
+_FILTERS = {
+    "types by prefix": selected("event_type", prefix=["Sent"]),
+    "types by pattern": selected("event_type", regex="^Sent$"),
+    "streams by prefix": selected("stream_identifier", prefix=["cart-"]),
+}
+
+
+@pytest.mark.parametrize("name", _FILTERS)
 def test_checkpoints_say_how_far_a_filter_has_looked(
-    calls: Calls, store: EventStore, chosen: Any
+    calls: Calls, store: EventStore, name: str
 ) -> None:
+    chosen = _FILTERS[name]
     fill(store, "order-1", 50)
     fill(store, "cart-1", 1, "Sent")
     made = fill(store, "order-1", 25)
@@ -199,16 +207,16 @@ def test_the_client_gets_events_checkpoints_and_caught_up(client: KurrentDBClien
 def test_a_subscription_goes_on_after_a_restart_of_the_server(
     url: str, schema: str, store: EventStore
 ) -> None:
-    from tests.support.kurrentdb_server import kurrentdb_served
-
-    with kurrentdb_served(url, schema) as address, calls_of(address) as calls:
-        fill(store, "order-1", 2)
-        answers = calls.read(log_options(subscription=NOTHING))
-        seen = take(answers, until="caught_up")
-        last = seen[-1].caught_up.position.commit_position
-        port = int(address.rpartition(":")[2].partition("?")[0])
-    with pytest.raises(grpc.RpcError) as raised:
-        take(answers)
+    with ExitStack() as clients:
+        with kurrentdb_served(url, schema) as address:
+            calls = clients.enter_context(calls_of(address))
+            fill(store, "order-1", 2)
+            answers = calls.read(log_options(subscription=NOTHING))
+            seen = take(answers, until="caught_up")
+            last = seen[-1].caught_up.position.commit_position
+            port = int(address.rpartition(":")[2].partition("?")[0])
+        with pytest.raises(grpc.RpcError) as raised:
+            take(answers)
     assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
     fill(store, "order-2", 2)
 

@@ -11,6 +11,7 @@ import pytest
 from indelible import EventStore
 from indelible.errors import InvalidInput
 from indelible.kurrentdb import KurrentSettings
+from indelible.kurrentdb.proto import streams_pb2
 from tests.support.kurrentdb_calls import (
     NOTHING,
     STREAMS,
@@ -97,7 +98,8 @@ def test_a_name_that_no_stream_can_have_is_refused(calls: Calls, name: bytes) ->
 
 @pytest.mark.parametrize("name", ["-", "-1", "order", "Straße-1", "日本-1", "a b", "%", "x" * 255])
 def test_any_other_name_is_fine(calls: Calls, store: EventStore, name: str) -> None:
-    assert calls.append(append_options(name, any=NOTHING), proposed()).success.current_revision == 0
+    answer = calls.append(append_options(name, any=NOTHING), proposed())
+    assert answer.success.current_revision == 0
     assert kinds(calls.read(stream_options(name))) == ["event"]
     store.close_stream(name, expected=0)
     with pytest.raises(grpc.RpcError) as raised:
@@ -107,25 +109,23 @@ def test_any_other_name_is_fine(calls: Calls, store: EventStore, name: str) -> N
     assert trailers["stream-name"].isascii()
 
 
-@pytest.mark.parametrize(
-    "requests",
-    [
-        [],
-        [proposed()],
-        [append_options("s-1")],
-        [append_options("s-1", revision=2**63)],
-        [append_options("s-1", any=NOTHING), append_options("s-1", any=NOTHING)],
-        [append_options("s-1", any=NOTHING), proposed(id="no id")],
-        [append_options("s-1", any=NOTHING), b"\xff\xff\xff"],
-        [b"\xff\xff\xff"],
-        [b"\x0a\x7f"],
-    ],
-)
-def test_a_malformed_append_is_refused_and_the_next_one_is_fine(
-    calls: Calls, requests: list[Any]
-) -> None:
+_MALFORMED: dict[str, list[Any]] = {
+    "nothing": [],
+    "an event first": [proposed()],
+    "no revision": [append_options("s-1")],
+    "no possible revision": [append_options("s-1", revision=2**63)],
+    "options twice": [append_options("s-1", any=NOTHING), append_options("s-1", any=NOTHING)],
+    "no id": [append_options("s-1", any=NOTHING), proposed(id="no id")],
+    "an event of noise": [append_options("s-1", any=NOTHING), b"\xff\xff\xff"],
+    "noise": [b"\xff\xff\xff"],
+    "cut off": [b"\x0a\x7f"],
+}
+
+
+@pytest.mark.parametrize("name", _MALFORMED)
+def test_a_malformed_append_is_refused_and_the_next_one_is_fine(calls: Calls, name: str) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        calls.append(*requests)
+        calls.append(*_MALFORMED[name])
 
     assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert (
@@ -133,7 +133,9 @@ def test_a_malformed_append_is_refused_and_the_next_one_is_fine(
     )
 
 
-@pytest.mark.parametrize("request_", [batch("s-1", event()), batch("", event())])
+@pytest.mark.parametrize(
+    "request_", [batch("s-1", event()), batch("", event())], ids=["no revision", "no options"]
+)
 def test_a_malformed_batch_is_one_answer_of_the_call(calls: Calls, request_: Any) -> None:
     from google.protobuf.empty_pb2 import Empty
 
@@ -149,8 +151,10 @@ def test_a_malformed_batch_is_one_answer_of_the_call(calls: Calls, request_: Any
         stream_options("s-1", uuid_option=None),
         log_options(uuid_option=None),
         log_options(subscription=NOTHING, read_direction=1),
-        log_options(start={}, count=1, subscription=None, uuid_option=None),
+        streams_pb2.ReadRequest.Options(count=1),
+        streams_pb2.ReadRequest.Options(),
     ],
+    ids=["stream without form", "log without form", "backwards", "no source", "nothing"],
 )
 def test_a_malformed_read_is_refused(calls: Calls, options: Any) -> None:
     with pytest.raises(grpc.RpcError) as raised:

@@ -89,15 +89,14 @@ class Reads:
         lowest = last if name.startswith(_METADATA) else 0
         lower, upper = _bounds(options.stream, is_backwards=is_backwards, last=last)
         count = 0
-        events = store.read(
-            name,
-            from_version=max(lower, lowest),
-            to_version=upper,
-            backwards=is_backwards,
-            limit=min(options.count, LAST_POSITION),
-        )
-        if upper >= lowest and lower <= LAST_POSITION:
-            async for event in events:
+        if lowest <= upper and lower <= upper:
+            async for event in store.read(
+                name,
+                from_version=max(lower, lowest),
+                to_version=upper,
+                backwards=is_backwards,
+                limit=min(options.count, LAST_POSITION),
+            ):
                 count += 1
                 yield writing.answer(event)
         if options.control_option.compatibility >= 1:
