@@ -74,9 +74,9 @@ def command(url: str, schema: str, *options: str) -> Iterator[tuple[str, subproc
         text=True,
     )
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("indelible serves kurrentdb://127.0.0.1:"), process.stderr
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("indelible serves kurrentdb://127.0.0.1:"), line
         yield line.split()[-1], process
     finally:
         process.kill()

@@ -69,6 +69,8 @@ class Transport:
         if self._service.running:
             await asyncio.wait(self._service.running, timeout=grace)
         self._server.close()
+        self._server.disconnect()
+        await asyncio.sleep(0)  # the connections are closed in the next turn of the loop
         await self._server.wait_closed()
 
 
@@ -84,21 +86,40 @@ class _Server(Server):
             config=Configuration(_keepalive_time=None),
         )
         self._max_calls = max_calls
+        self._connected: set[_Protocol] = set()
+
+    def disconnect(self) -> None:
+        """Close the connections, once they have sent what is written."""
+        for protocol in [*self._connected]:
+            protocol.connection.close()
 
     def _protocol_factory(self) -> H2Protocol:
         made = super()._protocol_factory()
-        return _Protocol(made.handler, made.config, made.h2_config, self._max_calls)
+        return _Protocol(
+            made.handler, made.config, made.h2_config, self._max_calls, self._connected
+        )
 
 
 class _Protocol(H2Protocol):
     def __init__(
-        self, handler: Any, config: Configuration, h2_config: h2.config.H2Configuration, calls: int
+        self,
+        handler: Any,
+        config: Configuration,
+        h2_config: h2.config.H2Configuration,
+        calls: int,
+        connected: set[_Protocol],
     ) -> None:
         super().__init__(handler, config, h2_config)
         self._calls = calls
+        self._connected = connected
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connected.discard(self)
+        super().connection_lost(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._connected.add(self)
         self.connection._connection.update_settings(
             {SettingCodes.MAX_CONCURRENT_STREAMS: self._calls}
         )
