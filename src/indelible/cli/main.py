@@ -31,6 +31,7 @@ from . import (
     demo,
     events,
     groups,
+    kurrentdb,
     output,
     projections,
     read,
@@ -56,6 +57,7 @@ app.command("read")(read.read)
 app.command("log")(read.log)
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
+app.command("kurrentdb")(kurrentdb.kurrentdb)
 app.command("demo")(demo.demo)
 app.add_typer(store.app, name="store")
 app.add_typer(streams.app, name="streams")

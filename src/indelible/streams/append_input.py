@@ -28,12 +28,23 @@ class AppendSettings:
         max_event_bytes: the largest data and metadata of an event, in bytes.
         metadata: returns metadata that every event gets, called once per append and stream; None
             for no such metadata.
+        takes_reserved_names: whether names of streams and event types may begin with `$`.
     """
 
     codec: Codec
     channel: str | None
     max_event_bytes: int
     metadata: Callable[[], Mapping[str, Any] | None] | None = None
+    takes_reserved_names: bool = False
+
+    def check_name(self, what: str, name: object) -> str:
+        """Check the name of a stream or an event type of an append.
+
+        Raises:
+            InvalidInput: the name is not valid, or is reserved for the store.
+        """
+        check = validate_name if self.takes_reserved_names else validate_new_name
+        return check(what, name)
 
 
 def check_append(
@@ -49,7 +60,7 @@ def check_append(
     Raises:
         InvalidInput: an argument is invalid.
     """
-    stream = validate_new_name("stream", stream)
+    stream = settings.check_name("stream", stream)
     if settings.metadata is not None:
         metadata = merge_metadata(settings.metadata(), metadata)
     if not isinstance(events, list | tuple):
@@ -128,7 +139,7 @@ def _event(
 ) -> EventPayload:
     codec = settings.codec
     if isinstance(value, NewEvent):
-        event_type = validate_new_name("event type", value.type)
+        event_type = settings.check_name("event type", value.type)
         data, metadata = encode_event(
             settings, event_type, value.data, value.metadata, common_metadata
         )

@@ -1,0 +1,1 @@
+"""The messages of the wire. `.ci/generate_proto.py` writes the modules from the `.proto` files."""

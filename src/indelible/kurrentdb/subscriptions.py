@@ -1,0 +1,148 @@
+"""Follow a stream or the log: what is stored, then what comes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from indelible import Query
+from indelible.events import RecordedEvent
+
+from .failures import invalid_position
+from .filters import Filter
+from .proto.streams_pb2 import ReadAnswer, ReadRequest
+from .served_store import ServedStore
+from .wire import END, now, position_message
+
+Answer = Callable[[RecordedEvent], ReadAnswer]
+
+
+async def follow_stream(
+    served: ServedStore, answer: Answer, name: str, options: ReadRequest.Options
+) -> AsyncIterator[ReadAnswer]:
+    """Follow a stream after a revision. One that does not exist is waited for."""
+    store = served.store
+    revision = -1
+    match options.stream.WhichOneof("start"):
+        case "revision":
+            revision = min(options.stream.revision, END)
+        case "end":
+            revision = END
+    is_at_end = revision >= END
+    place = await _last_event(served, name, None if is_at_end else revision)
+    if is_at_end:
+        revision = -1 if place is None else place.version
+    # The event at the revision may not be there yet. Then the wanted ones come after the last one.
+    after = 0 if place is None else place.position
+    seen = -1 if place is None else place.version
+    is_live = False
+    async with store.subscribe(Query(stream=name), after=after) as subscription:
+        if subscription.is_caught_up:
+            is_live = True
+            yield _caught_up(revision=seen)
+        async for batch in subscription.batches():
+            for event in batch.events:
+                seen = event.version
+                if event.version > revision:
+                    yield answer(event)
+            if batch.is_caught_up and not is_live:
+                is_live = True
+                yield _caught_up(revision=seen)
+
+
+async def follow_log(
+    served: ServedStore, answer: Answer, options: ReadRequest.Options, selected: Filter | None
+) -> AsyncIterator[ReadAnswer]:
+    """Follow the log after a position.
+
+    With a filter, checkpoints say how far it has looked: after so many events, matching or not, and
+    at the end of what is stored.
+    """
+    start = options.all.WhichOneof("start")
+    after: int | None = 0
+    if start == "end":
+        after = None
+    elif start == "position":
+        after = options.all.position.commit_position
+        if options.all.position.prepare_position > after:
+            raise invalid_position()
+        if after >= END:
+            after = None
+        elif not await served.was_assigned(after):
+            raise invalid_position()
+    if after is None:
+        after = await served.settled_head()
+    marks = _Marks(selected, after)
+    query = None if selected is None else selected.query
+    is_live = False
+    async with served.store.subscribe(query, after=after) as subscription:
+        if subscription.is_caught_up:
+            is_live = True
+            yield _caught_up(position=after)
+        async for batch in subscription.batches():
+            for event in batch.events:
+                if selected is None or selected.matches(event):
+                    yield answer(event)
+                if marks.pass_event(event.position, has_query=query is not None):
+                    yield marks.answer(event.position)
+            if query is not None and marks.pass_gap(batch.position):
+                yield marks.answer(batch.position)
+            if batch.is_caught_up and not is_live:
+                is_live = True
+                if selected is not None:
+                    yield marks.answer(batch.position)
+                yield _caught_up(position=batch.position)
+
+
+class _Marks:
+    """When the checkpoints of a subscription with a filter are due.
+
+    Args:
+        selected: the filter; None for no checkpoints.
+        after: where the subscription starts.
+    """
+
+    def __init__(self, selected: Filter | None, after: int) -> None:
+        self._interval = 0 if selected is None else selected.interval
+        self._looked_at = 0
+        self._last = after
+
+    def pass_event(self, position: int, *, has_query: bool) -> bool:
+        """Count an event; return whether a checkpoint is due. A query is counted by positions."""
+        if not self._interval:
+            return False
+        if has_query:
+            return self.pass_gap(position)
+        self._looked_at += 1
+        return self._looked_at >= self._interval
+
+    def pass_gap(self, position: int) -> bool:
+        """Return whether a checkpoint is due, since that many positions are passed."""
+        return bool(self._interval) and position - self._last >= self._interval
+
+    def answer(self, position: int) -> ReadAnswer:
+        """Return a checkpoint, and count again from here."""
+        self._looked_at, self._last = 0, position
+        return ReadAnswer(
+            checkpoint=ReadAnswer.Checkpoint(
+                commit_position=position, prepare_position=position, timestamp=now()
+            )
+        )
+
+
+async def _last_event(served: ServedStore, name: str, revision: int | None) -> RecordedEvent | None:
+    """Return the event of a stream at a revision, or the last one before it; None for none."""
+    if revision is not None and revision < 0:
+        return None
+    events = served.store.read(name, to_version=revision, backwards=True, limit=1)
+    async for event in events:
+        return event
+    return None
+
+
+def _caught_up(*, revision: int | None = None, position: int | None = None) -> ReadAnswer:
+    progress = ReadAnswer.Progress(timestamp=now())
+    if revision is not None and revision >= 0:
+        progress.stream_revision = revision
+    if position:
+        progress.position.CopyFrom(position_message(position))
+    return ReadAnswer(caught_up=progress)

@@ -1,0 +1,168 @@
+"""The command, and programs as the clients' documentation has them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from indelible import EventStore
+from indelible import NewEvent as NativeEvent
+from indelible.events import ANY
+from indelible.kurrentdb.proto import streams_pb2
+from tests.support.kurrentdb_calls import NOTHING, calls_of, log_options
+from tests.support.kurrentdb_server import kurrentdb_served
+
+_PYTHON = """
+from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
+client = KurrentDBClient("{address}")
+at = client.append_to_stream(
+    "order-1",
+    current_version=StreamState.NO_STREAM,
+    events=[NewEvent("OrderPlaced", b'{{"n": 1}}')],
+)
+for event in client.read_all(commit_position=at):
+    print(event.type, event.data)
+"""
+_NODE = """
+import {{ KurrentDBClient, jsonEvent, eventTypeFilter, NO_STREAM }}
+  from "@kurrent/kurrentdb-client";
+const client = KurrentDBClient.connectionString`{address}`;
+await client.appendToStream("order-1", jsonEvent({{ type: "OrderPlaced", data: {{ n: 1 }} }}));
+for await (const {{ event }} of client.readStream("order-1")) console.log(event.type, event.data.n);
+const again = jsonEvent({{ type: "OrderPlaced", data: {{ n: 2 }} }});
+try {{
+  await client.appendToStream("order-1", again, {{ streamState: NO_STREAM }});
+}} catch (error) {{
+  console.log(error.constructor.name);
+}}
+try {{
+  for await (const event of client.readStream("order-2"));
+}} catch (error) {{
+  console.log(error.constructor.name);
+}}
+const filter = eventTypeFilter({{ prefixes: ["Order"] }});
+for await (const {{ event }} of client.subscribeToAll({{ filter }})) {{
+  console.log("followed", event.type, event.data.n);
+  if (event.data.n === 3) break;
+  await client.appendToStream("order-3", jsonEvent({{ type: "OrderPlaced", data: {{ n: 3 }} }}));
+}}
+process.exit(0);
+"""
+# A folder with the package @kurrent/kurrentdb-client, as npm installs it.
+_NODE_FOLDER = os.environ.get("INDELIBLE_TEST_KURRENTDB_NODE")
+
+
+@contextmanager
+def command(url: str, schema: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `indelible kurrentdb --insecure`; give the connection string that it says."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "indelible", "kurrentdb", "--insecure", "--port", "0"),
+            *("--url", url, "--schema", schema, *options),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("indelible serves kurrentdb://127.0.0.1:"), line
+        yield line.split()[-1], process
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def test_a_python_program_runs_unchanged(url: str, schema: str, store: EventStore) -> None:
+    with command(url, schema) as (address, process):
+        done = subprocess.run(
+            [sys.executable, "-c", _PYTHON.format(address=address)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+    assert done.stdout == "OrderPlaced b'{\"n\":1}'\n", done.stderr
+    assert [event.data for event in store.read("order-1")] == [{"n": 1}]
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None or _NODE_FOLDER is None,
+    reason="needs node, and $INDELIBLE_TEST_KURRENTDB_NODE with @kurrent/kurrentdb-client",
+)
+def test_a_node_program_runs_unchanged(url: str, schema: str, store: EventStore) -> None:
+    with kurrentdb_served(url, schema) as address:
+        done = subprocess.run(
+            ["node", "--input-type=module", "-e", _NODE.format(address=address)],
+            cwd=Path(_NODE_FOLDER or ""),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    assert done.stdout.splitlines() == [
+        "OrderPlaced 1",
+        "WrongExpectedVersionError",
+        "StreamNotFoundError",
+        "followed OrderPlaced 1",
+        "followed OrderPlaced 3",
+    ], done.stderr
+
+
+def test_a_client_that_discovers_finds_the_server(url: str, schema: str, store: EventStore) -> None:
+    from kurrentdbclient import KurrentDBClient
+
+    with kurrentdb_served(url, schema) as address:
+        target = address.removeprefix("kurrentdb://").replace("127.0.0.1", "localhost")
+        client = KurrentDBClient(f"kurrentdb+discover://{target}")
+        assert list(client.read_all()) == []
+        client.close()
+
+
+def test_a_runaway_pattern_is_refused_and_the_server_goes_on(
+    url: str, schema: str, store: EventStore
+) -> None:
+    store.append("order-1", NativeEvent("a" * 60, {}), expected=ANY)
+    runaway = streams_pb2.ReadRequest.Filter(
+        event_type=streams_pb2.ReadRequest.Expression(regex="(a+)+$b"),
+        count=NOTHING,
+        checkpoint_interval_multiplier=1,
+    )
+    runaway.event_type.regex = "^(a|aa)+$b?c"
+
+    with command(url, schema) as (address, _), calls_of(address) as calls:
+        for options in (
+            log_options(filter=runaway),
+            log_options(filter=runaway, subscription=NOTHING),
+        ):
+            with pytest.raises(grpc.RpcError, match="takes too long") as raised:
+                list(calls.read(options))
+            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert calls.features().methods
+
+
+def test_two_servers_on_one_store_see_the_same(url: str, schema: str, store: EventStore) -> None:
+    from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
+
+    with kurrentdb_served(url, schema) as one, kurrentdb_served(url, schema) as two:
+        writer, reader = KurrentDBClient(one), KurrentDBClient(two)
+        subscription = reader.subscribe_to_stream("order-1")
+        writer.append_to_stream(
+            "order-1", current_version=StreamState.NO_STREAM, events=[NewEvent("Made", b"{}")]
+        )
+        assert next(subscription).type == "Made"
+        subscription.stop()
+        writer.close()
+        reader.close()
