@@ -183,3 +183,8 @@ def test_someone_signed_in_follows_a_link_at_once(
     page.goto(f"{address}/stream?name=order-1")
     assert page.url == f"{address}/stream?name=order-1"
     assert "order-1" in page.get_by_role("heading", level=1).inner_text()
+
+
+def test_the_form_has_the_width_of_the_page(serve: Serve, page: Any) -> None:
+    page.goto(f"{serve(requires_token=True)}/signin")
+    assert page.locator("main").bounding_box()["width"] > 1_000
