@@ -279,3 +279,19 @@ def test_the_audit_log_tells_what_was_done(
 )
 def test_a_long_lag_is_no_false_exact_figure(parked: EventStore, lag: int, words: str) -> None:
     assert shown(replace(parked.group("billing").info(), lag_events=lag)).lag == words
+
+
+def test_parked_events_are_shown_in_pages(
+    parked: EventStore, site: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indelible.server.web.groups.PARKED", 2)
+    first, second, third = (event.position for event in parked.group("billing").parked())
+    text = site.get("/group", params={"name": "billing"}).text
+    assert f'value="{second}"' in text
+    assert f'value="{third}"' not in text
+    following = re.search(r'rel="next" href="([^"]+)"', text)
+    assert following is not None
+    text = site.get(following[1].replace("&amp;", "&")).text
+    assert f'value="{third}"' in text
+    assert f'value="{first}"' not in text
+    assert 'rel="prev"' in text

@@ -45,6 +45,7 @@ class GroupQuery(msgspec.Struct, kw_only=True):
     name: str
     tab: Literal["lag", "workers", "parked", "settings"] = "parked"
     stream: str | None = None
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
     done: str | None = None
     count: int | None = None
 
@@ -117,7 +118,7 @@ async def show_group(call: Call[GroupQuery, None]) -> Response:
     info = await group.info()
     parked: Sequence[ParkedEvent] = ()
     if query.tab == "parked":
-        parked = await group.parked(stream=query.stream, limit=PARKED + 1)
+        parked = await group.parked(stream=query.stream, after=query.after, limit=PARKED + 1)
     return rendering.render(
         call.request,
         "group.html",
