@@ -295,3 +295,11 @@ def test_parked_events_are_shown_in_pages(
     assert f'value="{third}"' in text
     assert f'value="{first}"' not in text
     assert 'rel="prev"' in text
+
+
+def test_the_navigation_counts_parked_events(
+    parked: EventStore, site: httpx.Client, page: Any
+) -> None:
+    page.goto(f"{site.base_url}/")
+    page.locator(".rail .badge").wait_for()
+    assert page.locator(".rail .badge").inner_text() == "3"

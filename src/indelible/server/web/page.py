@@ -49,7 +49,8 @@ class Page(Route):
                     503,
                     "too-slow",
                     f"This was stopped after {self.seconds:.0f} seconds. Choose less: a narrower"
-                    " filter, or a shorter stretch of the log.",
+                    " filter, or a shorter stretch of the log. If every page stops, look at Health:"
+                    " the database may be away.",
                 ),
             )
         except Exception as error:
