@@ -113,9 +113,9 @@ class _Protocol(H2Protocol):
         self._calls = calls
         self._connected = connected
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: BaseException | None) -> None:
         self._connected.discard(self)
-        super().connection_lost(error)
+        super().connection_lost(exc)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
