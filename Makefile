@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN_VENV := .venv/bin/python
 TYPED := $(wildcard src tests examples benchmarks)
 
-.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover test-server test-pages pictures check generate bench bench-quick bench-correctness docs clean
+.PHONY: help demo test test-oldest test-given test-programs test-concurrency test-docs test-failover test-server test-kurrentdb test-pages pictures check generate bench bench-quick bench-correctness docs clean
 
 help:
 	@echo 'make demo    run the food delivery example on an embedded PostgreSQL'
@@ -17,10 +17,11 @@ help:
 	@echo 'make test-programs'
 	@echo '             run the long tests: make test-concurrency (races, kills and storms),'
 	@echo '             make test-failover (fail-overs and restores), make test-server (over HTTP),'
+	@echo '             make test-kurrentdb (clients of KurrentDB),'
 	@echo '             make test-pages (the page in a browser), and make test-docs (every page'
 	@echo '             of the documentation, as a reader runs it, twice)'
 	@echo 'make generate'
-	@echo '             write the sync modules that are generated from the async ones'
+	@echo '             write the sync modules from the async ones, and modules from .proto files'
 	@echo 'make check   check generated code, format, lint, types, imports and the built wheel'
 	@echo 'make bench   measure all workloads next to other stores  (ARGS="--only reads": some;'
 	@echo '             bench-quick: all with little data; bench-correctness: count lost events)'
@@ -36,7 +37,7 @@ demo: .venv/.ready-run
 IN_PARALLEL := --numprocesses=3 --dist=worksteal
 
 QUICK := --ignore=tests/concurrency --ignore=tests/docs --ignore=tests/failover \
-	--ignore=tests/server --ignore=tests/remote --ignore=tests/web
+	--ignore=tests/kurrentdb --ignore=tests/server --ignore=tests/remote --ignore=tests/web
 
 test: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=embedded,given $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) \
@@ -53,7 +54,7 @@ test-given: .venv/.ready-dev
 test-concurrency: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/concurrency $(ARGS)
 
-test-programs: test-concurrency test-docs test-failover test-server test-pages
+test-programs: test-concurrency test-docs test-failover test-server test-kurrentdb test-pages
 
 # Every page of the documentation, as a reader runs it.
 test-docs: .venv/.ready-pages
@@ -69,22 +70,30 @@ test-server: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/server $(ARGS)
 	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/remote $(ARGS)
 
+# The server for KurrentDB's clients, with two of them. That of Node is used if
+# $INDELIBLE_TEST_KURRENTDB_NODE is a folder where npm has installed @kurrent/kurrentdb-client.
+test-kurrentdb: .venv/.ready-dev
+	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/kurrentdb \
+		$(ARGS)
+
 # The page, in a browser. One version of PostgreSQL is enough for it.
 test-pages: .venv/.ready-dev
 	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/web $(ARGS)
 
 generate: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) .ci/generate_sync.py
+	@$(PYTHON_IN_VENV) .ci/generate_proto.py
 
 check: .venv/.ready-dev
 	@echo '== generated code'
 	@$(PYTHON_IN_VENV) .ci/generate_sync.py --check
+	@$(PYTHON_IN_VENV) .ci/generate_proto.py --check
 	@echo '== format'
 	@.venv/bin/ruff format --check .
 	@echo '== lint'
 	@.venv/bin/ruff check .
 	@echo '== types'
-	@$(PYTHON_IN_VENV) -m mypy $(TYPED) .ci/generate_sync.py
+	@$(PYTHON_IN_VENV) -m mypy $(TYPED) .ci/generate_sync.py .ci/generate_proto.py
 	@echo '== imports'
 	@.venv/bin/lint-imports --no-logo
 	@echo '== wheel'

@@ -51,6 +51,12 @@ def make(store: EventStore, state: str) -> str:
     return "order-1"
 
 
+def position_of(store: EventStore, stream: str) -> int:
+    found = store.stream(stream)
+    assert found is not None
+    return found.position
+
+
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("expected", EXPECTED)
 def test_an_append_succeeds_if_the_stream_is_at_the_expected_revision(
@@ -74,7 +80,7 @@ def test_an_append_succeeds_if_the_stream_is_at_the_expected_revision(
         answer = calls.append(request, proposed(), proposed())
         if succeeds.get(state):
             assert answer.success.current_revision == last + 2
-            assert answer.success.position.commit_position == store.stream(stream).position
+            assert answer.success.position.commit_position == position_of(store, stream)
         else:
             wrong = answer.wrong_expected_version
             if last < 0:
@@ -115,7 +121,7 @@ def test_a_batch_answers_as_an_append_does(
         )
     elif succeeds.get(state):
         assert answer.success.current_revision == last + 1
-        assert answer.success.position.commit_position == store.stream(stream).position
+        assert answer.success.position.commit_position == position_of(store, stream)
     else:
         assert (answer.error.code, answer.error.message) == (6, "WrongExpectedVersion")
         assert answer.error.details.type_url == (
@@ -394,7 +400,9 @@ def test_the_metadata_of_a_stream_is_a_stream_that_shows_its_last_event(
 
     assert client.get_stream_metadata("order-1") == ({"a": 2}, 1)
     assert kinds(calls.read(stream_options("$$order-1"))) == ["event"]
-    assert store.stream("$$order-1").channel == "order"
+    found = store.stream("$$order-1")
+    assert found is not None
+    assert found.channel == "order"
     assert kinds(calls.read(stream_options("order-1"))) == ["stream_not_found"]
 
 

@@ -297,4 +297,6 @@ def test_native_events_with_all_that_the_protocol_lacks_are_read(
     assert answer.event.event.data == b'{"a":1}'
     assert answer.event.event.custom_metadata == b'{"by":"ann"}'
     assert success.current_revision == 1
-    assert store.stream("order-1").channel == "shop"
+    found = store.stream("order-1")
+    assert found is not None
+    assert found.channel == "shop"

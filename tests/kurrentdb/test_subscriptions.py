@@ -82,7 +82,7 @@ def test_a_stream_is_followed_after_a_revision(
     answers.cancel()
 
     assert before[0].WhichOneof("content") == "confirmation"
-    assert UUID(before[0].confirmation.subscription_id)
+    assert str(UUID(subscription := before[0].confirmation.subscription_id)) == subscription
     assert events(before) == [("order-1", revision) for revision in stored]
     assert before[-1].caught_up.HasField("timestamp")
     assert before[-1].caught_up.stream_revision == 2
