@@ -188,3 +188,9 @@ def test_someone_signed_in_follows_a_link_at_once(
 def test_the_form_has_the_width_of_the_page(serve: Serve, page: Any) -> None:
     page.goto(f"{serve(requires_token=True)}/signin")
     assert page.locator("main").bounding_box()["width"] > 1_000
+
+
+def test_a_form_without_an_origin_is_refused(store: EventStore, site: httpx.Client) -> None:
+    del site.headers["Origin"]
+    assert site.post("/tokens", data={"name": "ann", "read": "1"}).status_code == 403
+    assert store.tokens() == []
