@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from indelible import Query
 from indelible.events import RecordedEvent
 
+from .expected import revision_of
 from .failures import invalid_position
 from .filters import Filter
 from .proto.streams_pb2 import ReadAnswer, ReadRequest
 from .served_store import ServedStore
+from .truncation import truncation_of
 from .wire import END, now, position_message
 
 Answer = Callable[[RecordedEvent], ReadAnswer]
@@ -28,6 +30,10 @@ async def follow_stream(
         case "end":
             revision = END
     is_at_end = revision >= END
+    if not is_at_end:
+        last = await revision_of(store, name)
+        truncation = await truncation_of(store, name)
+        revision = max(revision, await truncation.first_kept(store, name, last) - 1)
     place = await _last_event(served, name, None if is_at_end else revision)
     if is_at_end:
         revision = -1 if place is None else place.version
