@@ -2,8 +2,8 @@
 
 It runs away from the sources, in an environment with only the package, and needs only the standard
 library: `python -I smoke.py`. If the extra `embedded` is installed too, run
-`python -I smoke.py --server`; with the extra `server` as well, `python -I smoke.py --http`; with the
-extra `kurrentdb`, `python -I smoke.py --kurrentdb`.
+`python -I smoke.py --server`; with the extra `server` as well, `python -I smoke.py --http`; with
+the extra `kurrentdb`, `python -I smoke.py --kurrentdb`.
 """
 
 import os
