@@ -70,11 +70,15 @@ test-server: .venv/.ready-dev
 	@$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/server $(ARGS)
 	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/remote $(ARGS)
 
-# The server for KurrentDB's clients, with two of them. That of Node is used if
-# $INDELIBLE_TEST_KURRENTDB_NODE is a folder where npm has installed @kurrent/kurrentdb-client.
-test-kurrentdb: .venv/.ready-dev
-	@INDELIBLE_TEST_SERVERS=embedded $(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/kurrentdb \
-		$(ARGS)
+# The server for KurrentDB's clients, with those of Python and, if npm is there, of Node.
+test-kurrentdb: .venv/.ready-dev .venv/node
+	@INDELIBLE_TEST_SERVERS=embedded INDELIBLE_TEST_KURRENTDB_NODE=$(CURDIR)/.venv/node \
+		$(PYTHON_IN_VENV) -m pytest $(IN_PARALLEL) tests/kurrentdb $(ARGS)
+
+.venv/node: | .venv/.ready-dev
+	@mkdir -p $@
+	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix $@ \
+		@kurrent/kurrentdb-client@1.3.1 || echo 'The client of Node is not installed: its test is skipped.'
 
 # The page, in a browser. One version of PostgreSQL is enough for it.
 test-pages: .venv/.ready-dev

@@ -61,7 +61,7 @@ for await (const {{ event }} of client.subscribeToAll({{ filter }})) {{
 process.exit(0);
 """
 # A folder with the package @kurrent/kurrentdb-client, as npm installs it.
-_NODE_FOLDER = os.environ.get("INDELIBLE_TEST_KURRENTDB_NODE")
+_NODE_FOLDER = Path(os.environ.get("INDELIBLE_TEST_KURRENTDB_NODE", ".venv/node"))
 
 
 @contextmanager
@@ -102,14 +102,14 @@ def test_a_python_program_runs_unchanged(url: str, schema: str, store: EventStor
 
 
 @pytest.mark.skipif(
-    shutil.which("node") is None or _NODE_FOLDER is None,
-    reason="needs node, and $INDELIBLE_TEST_KURRENTDB_NODE with @kurrent/kurrentdb-client",
+    shutil.which("node") is None or not (_NODE_FOLDER / "node_modules/@kurrent").exists(),
+    reason="needs node, and @kurrent/kurrentdb-client in $INDELIBLE_TEST_KURRENTDB_NODE",
 )
 def test_a_node_program_runs_unchanged(url: str, schema: str, store: EventStore) -> None:
     with kurrentdb_served(url, schema) as address:
         done = subprocess.run(
             ["node", "--input-type=module", "-e", _NODE.format(address=address)],
-            cwd=Path(_NODE_FOLDER or ""),
+            cwd=_NODE_FOLDER,
             capture_output=True,
             text=True,
             timeout=60,

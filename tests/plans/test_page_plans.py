@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from indelible import EventStore, Query
+from indelible.admin.activity import NEWEST, busiest
 from indelible.admin.event_types import count_types
 from indelible.query import QueryItem
 from indelible.streams.log_search import LogSearch, ValueFilter
@@ -137,3 +138,8 @@ def test_pages_read_a_bounded_number_of_rows(
     assert sum(found.events for found in counts.types) == EVENTS
     narrow = run(count_types(Query(stream_prefix="a-09")))
     assert narrow.upto - narrow.after == 20_000
+
+    explained.read.clear()
+    found = run(busiest(EVENTS))
+    assert (len(found.streams), len(found.types)) == (8, 7)
+    assert explained.read["admin.busiest"] <= 2 * NEWEST + NEWEST // 3, explained.plans

@@ -23,7 +23,7 @@ from .screens import addresses, fill_store
 
 _APPLICATION = "indelible.examples.food_delivery"
 _SCHEMA = "indelible"
-_PICTURES = ("overview", "stream", "log", "group-parked")
+_PICTURES = ("overview", "stream-both", "log", "group-parked")
 _WIDTHS = {1280: 900, 390: 844}
 
 
@@ -35,23 +35,26 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=3_000)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    with _served(arguments.orders) as (address, screens), _browser() as browser:
+    with (
+        _served(arguments.orders, is_hostile=arguments.all) as (address, screens),
+        _browser() as browser,
+    ):
         if not arguments.all:
             _take(browser, address, screens, arguments.folder)
             return
         _take_all(browser, address, screens, arguments.folder, "full")
-    with _served(0) as (address, screens), _browser() as browser:
+    with _served(0, is_hostile=False) as (address, screens), _browser() as browser:
         _take_all(browser, address, screens, arguments.folder, "empty")
 
 
 @contextmanager
-def _served(orders: int) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _served(orders: int, *, is_hostile: bool) -> Iterator[tuple[str, Mapping[str, str]]]:
     with tempfile.TemporaryDirectory(prefix="indelible-pictures-") as folder, ExitStack() as stack:
         Path(folder).chmod(0o755)  # the server's account may be another one
         server = stack.enter_context(closing(embedded.start(Path(folder) / "postgres")))
         EventStore.connect(server.url, schema=_SCHEMA, migrate=True).close()
         if orders:
-            fill_store(server.url, _SCHEMA, orders=orders)
+            fill_store(server.url, _SCHEMA, orders=orders, is_hostile=is_hostile)
         with served(server.url, _SCHEMA, app=_APPLICATION) as address:
             yield address, addresses(server.url, _SCHEMA)
 

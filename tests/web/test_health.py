@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import tomllib
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from indelible import EventStore, NewEvent
+from indelible import EventStore, NewEvent, embedded
 from indelible.admin.health import StoreHealth
 from indelible.events import HeadHolder
 from indelible.postgres.migrations import newest_version
@@ -19,6 +21,7 @@ from indelible.server import ServerSettings
 from indelible.server.web import health
 from indelible.server.web.about import settings_of
 from indelible.server.web.sampler import Sample
+from tests.support.served import served
 from tests.support.waiting import wait_until
 
 from .conftest import Serve
@@ -141,5 +144,11 @@ def test_a_token_for_a_part_of_the_store_sees_neither(
 
 
 def test_a_database_that_is_away_is_a_failed_check() -> None:
-    (check,) = [health._away("nobody answers")]
-    assert (check.kind, check.word) == ("stopped", "away")
+    with tempfile.TemporaryDirectory(prefix="indelible-away-") as folder:
+        Path(folder).chmod(0o755)  # the server's account may be another one
+        with closing(embedded.start(Path(folder) / "postgres")) as server:
+            EventStore.connect(server.url, schema="indelible", migrate=True).close()
+            with served(server.url, "indelible") as address:
+                assert "away" not in httpx.get(f"{address}/health", timeout=30).text
+                server.close()
+                wait_until(lambda: "away" in httpx.get(f"{address}/health", timeout=30).text)

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from indelible import ANY, DocumentProjection, EventStore, NewEvent, Query, RecordedEvent, handles
 from indelible.errors import ProjectionNotFound
+from indelible.server.web.projections import Pace, percent
 from tests.support.daemons import Running
 from tests.support.waiting import wait_until
 
@@ -107,6 +108,19 @@ def _skipped(store: EventStore) -> list[Any]:
         return store.projection("other").parked()
     except ProjectionNotFound:
         return []
+
+
+def test_progress_tells_a_speed_only_when_it_is_known() -> None:
+    pace = Pace()
+    for second in range(5):
+        pace.add(float(second), 1_000 * second, 500 * second)
+        assert pace.sentence(0.63, 60_000) == "63 %"
+    pace.add(5.0, 5_000, 2_500)
+    assert pace.sentence(0.63, 60_000) == "63 %, 500 events/s, about 1 min left"
+    for second in range(6, 20):
+        pace.add(float(second), 5_000, 2_500)
+    assert pace.sentence(0.63, 60_000) == "63 %, 0 events/s"  # it stands still
+    assert percent(0.9999) == "99 %"
 
 
 def test_an_empty_store_says_how_to_make_a_projection(site: httpx.Client) -> None:

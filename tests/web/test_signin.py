@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from indelible import EventStore, NewEvent
 from indelible.server.web import signin
+from tests.support.waiting import wait_until
 
 from .conftest import Serve
 
@@ -29,7 +31,8 @@ def _client(address: str) -> httpx.Client:
 
 
 @contextmanager
-def _signed_in(address: str, token: str) -> Iterator[httpx.Client]:
+def signed_in(address: str, token: str) -> Iterator[httpx.Client]:
+    """A client with a session of a token."""
     with _client(address) as client:
         assert client.post("/signin", data={"token": token}).status_code == 303
         yield client
@@ -79,7 +82,7 @@ def test_signing_in_leads_to_own_pages_only(address: str) -> None:
 def test_a_form_of_another_site_is_refused(store: EventStore, serve: Serve) -> None:
     token = store.create_token("ann", can="read").text
     address = serve(requires_token=True)
-    with _signed_in(address, token) as client:
+    with signed_in(address, token) as client:
         other = client.post("/signout", headers={"Origin": "https://evil.example"})
         none = client.post("/signout", headers={"Origin": ""})
         unbound = client.post("/signout", data={"csrf": "0" * 64})
@@ -91,7 +94,7 @@ def test_a_form_of_another_site_is_refused(store: EventStore, serve: Serve) -> N
 
 def test_a_link_on_another_site_leads_to_the_page(store: EventStore, serve: Serve) -> None:
     token = store.create_token("ann", can="read").text
-    with _signed_in(serve(requires_token=True), token) as client:
+    with signed_in(serve(requires_token=True), token) as client:
         followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
         del client.headers["Origin"]
         document = client.get("/groups", headers={**followed, "Sec-Fetch-Dest": "document"})
@@ -104,7 +107,7 @@ def test_a_token_that_reads_sees_no_buttons(store: EventStore, serve: Serve) -> 
     store.append("order-1", NewEvent("OrderPlaced", {"total": 12}), expected=-1)
     store.group("billing").create()
     token = store.create_token("ann", can="read").text
-    with _signed_in(serve(requires_token=True), token) as client:
+    with signed_in(serve(requires_token=True), token) as client:
         assert "Close…" not in client.get("/stream", params={"name": "order-1"}).text
         assert "Reset…" not in client.get("/group", params={"name": "billing"}).text
         assert client.get("/stream/close", params={"name": "order-1"}).status_code == 403
@@ -119,7 +122,7 @@ def test_a_token_of_a_channel_sees_no_other(store: EventStore, serve: Serve) -> 
     event = next(iter(store.read("invoice-1")))
     store.group("billing").create()
     token = store.create_token("ann", can="read", channels="order").text
-    with _signed_in(serve(requires_token=True), token) as client:
+    with signed_in(serve(requires_token=True), token) as client:
         assert client.get("/stream", params={"name": "order-1"}).status_code == 200
         hidden = client.get("/stream", params={"name": "invoice-1"})
         missing = client.get("/stream", params={"name": "invoice-2"})
@@ -134,3 +137,54 @@ def test_a_server_without_tokens_asks_for_none(site: httpx.Client) -> None:
     assert site.get("/groups").status_code == 200
     assert "open on this machine" in site.get("/groups").text
     assert site.get("/signin").status_code == 404
+
+
+def test_signing_out_ends_the_session_and_what_is_live(store: EventStore, serve: Serve) -> None:
+    token = store.create_token("ann", can="read").text
+    with signed_in(serve(requires_token=True), token) as client:
+        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/groups").text)
+        assert found is not None
+        kept = dict(client.cookies)
+        with client.stream("GET", "/live/groups") as live:
+            lines = live.iter_lines()
+            next(lines)
+            out = client.post("/signout", data={"csrf": found[1]})
+            assert (out.status_code, out.headers["location"]) == (303, "/signin")
+            assert not client.cookies
+            for _ in lines:  # it ends within seconds; otherwise the time of the client is up
+                pass
+        client.cookies.update(kept)
+        asked = client.get("/groups")
+        assert (asked.status_code, asked.headers["location"]) == (303, "/signin?next=%2Fgroups")
+
+
+def test_no_token_gets_into_the_audit_log(
+    store: EventStore, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = store.create_token("ann", can="read").text
+    with (
+        caplog.at_level(logging.INFO, "indelible.audit"),
+        signed_in(serve(requires_token=True), token),
+    ):
+        wait_until(lambda: "POST /signin" in caplog.text)
+    assert token not in str([each.__dict__ for each in caplog.records])
+
+
+def test_someone_signed_in_follows_a_link_at_once(
+    store: EventStore, serve: Serve, page: Any
+) -> None:
+    store.append("order-1", NewEvent("OrderPlaced", {"total": 12}), expected=-1)
+    token = store.create_token("ann", can="read").text
+    address = serve(requires_token=True)
+    page.goto(f"{address}/signin")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{address}/")
+    page.goto(f"{address}/stream?name=order-1")
+    assert page.url == f"{address}/stream?name=order-1"
+    assert "order-1" in page.get_by_role("heading", level=1).inner_text()
+
+
+def test_the_form_has_the_width_of_the_page(serve: Serve, page: Any) -> None:
+    page.goto(f"{serve(requires_token=True)}/signin")
+    assert page.locator("main").bounding_box()["width"] > 1_000

@@ -8,11 +8,14 @@ from datetime import datetime
 
 from indelible.core.operation import Operation, Statement
 from indelible.core.timestamps import validate_timestamp
-from indelible.streams.head import head
 
 NEWEST = 10_000
 """How many of the newest positions are looked at for what is busiest."""
-_MOST_EDGES = 97
+MOST_EDGES = 97
+"""Moments that `positions_over` looks up at once."""
+_INDEXED_AT_ONCE = 200_000
+_MOST_UNINDEXED = 5_000
+"""Positions without the index that a look-up may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +43,45 @@ class Busiest:
     channels: Sequence[Busy]
 
 
-def positions_over(edges: Sequence[datetime]) -> Operation[list[int]]:
+def index_times() -> Operation[bool]:
+    """Index the recorded times of at most 200,000 positions, and return whether there are more."""
+    ((has_more,),) = yield Statement("streams.index_recorded_times", {"max_rows": _INDEXED_AT_ONCE})
+    return bool(has_more)
+
+
+def positions_over(edges: Sequence[datetime], upto: int) -> Operation[list[int] | None]:
     """Return the position of each moment; see `EventStore.position_at`.
 
     The cost is a few look-ups per moment, whatever the length of the log.
 
     Args:
         edges: at most 97 moments, in order.
+        upto: the head.
+
+    Returns:
+        The positions. None if the recorded times of the log are not indexed yet: without the
+        index, each look-up would read the log. Each call indexes some more of it.
     """
-    assert len(edges) <= _MOST_EDGES  # noqa: S101 - a fault of the caller
-    settled = yield from head()
+    assert len(edges) <= MOST_EDGES  # noqa: S101 - a fault of the caller
+    yield from index_times()
+    # It may be another session that indexes, or the database that takes no writes.
+    ((indexed,),) = yield Statement("admin.indexed_up_to")
+    if upto - indexed > _MOST_UNINDEXED:
+        return None
     moments = [validate_timestamp("edge", edge) for edge in edges]
-    rows = yield Statement("admin.positions_over", {"moments": moments, "head": settled})
+    rows = yield Statement("admin.positions_over", {"moments": moments, "head": upto})
     return [position for (position,) in rows]
 
 
-def busiest(*, most: int = 8) -> Operation[Busiest]:
+def busiest(upto: int, *, most: int = 8) -> Operation[Busiest]:
     """Return the streams, types and channels of the newest 10,000 events.
 
     Args:
+        upto: the head.
         most: how many of each.
     """
-    settled = yield from head()
-    after = max(settled - NEWEST, 0)
-    rows = yield Statement("admin.busiest", {"after": after, "upto": settled, "most": most})
+    after = max(upto - NEWEST, 0)
+    rows = yield Statement("admin.busiest", {"after": after, "upto": upto, "most": most})
 
     def of(kind: str) -> list[Busy]:
         return [Busy(name, events) for found, name, events in rows if found == kind]

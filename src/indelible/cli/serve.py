@@ -205,4 +205,4 @@ def _tell_address(log_format: LogFormat, address: str) -> None:
             "indelible serves", extra={"address": f"{address}/api/v1"}
         )
     else:
-        output.say(f"indelible serves {address}/api/v1")
+        output.say(f"indelible serves {address} (the page) and {address}/api/v1 (HTTP)")

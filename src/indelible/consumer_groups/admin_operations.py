@@ -137,7 +137,9 @@ def delete(name: str) -> Operation[None]:
         yield from not_found(name)
 
 
-def parked(name: str, *, key: str | None, limit: int | None) -> Operation[list[ParkedEvent]]:
+def parked(
+    name: str, *, key: str | None, after: int = 0, limit: int | None
+) -> Operation[list[ParkedEvent]]:
     """List the parked events of a group, in order of position."""
     yield from settings_of(name)
     rows = yield Statement(
@@ -145,6 +147,7 @@ def parked(name: str, *, key: str | None, limit: int | None) -> Operation[list[P
         {
             "group": name,
             "key": key,
+            "after": validate_integer("after", after),
             "limit": 2**62 if limit is None else validate_integer("limit", limit),
         },
     )

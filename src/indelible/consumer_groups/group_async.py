@@ -165,19 +165,22 @@ class AsyncGroup(Generic[Bound]):
         await self._engine.run(admin_operations.delete(self.name))
 
     async def parked(
-        self, *, stream: str | None = None, limit: int | None = None
+        self, *, stream: str | None = None, after: int = 0, limit: int | None = None
     ) -> list[ParkedEvent]:
         """List the parked events, in order of position.
 
         Args:
             stream: only the events with this key: a stream, or the tag or metadata value that the
                 group is partitioned by.
+            after: only events after this position, such as that of the last one of another list.
             limit: how many at most.
 
         Raises:
             GroupNotFound: the group does not exist.
         """
-        return await self._engine.run(admin_operations.parked(self.name, key=stream, limit=limit))
+        return await self._engine.run(
+            admin_operations.parked(self.name, key=stream, after=after, limit=limit)
+        )
 
     async def replay(self, *, position: int | None = None, stream: str | None = None) -> int:
         """Retry parked events, counting attempts from 1. The events queued behind them follow.

@@ -331,7 +331,7 @@ WHERE leases.expires_at <= clock_timestamp()
     OR cardinality(leases.finished) + cardinality(leases.failed) > known.count
 
 -- name: parked
--- One row per parked event of a group, in order of position.
+-- One row per parked event of a group after a position, in order of position.
 -- OFFSET 0 makes the planner look up each event by index.
 SELECT
     tracked.position,
@@ -359,6 +359,7 @@ CROSS JOIN LATERAL (
 ) AS recorded
 WHERE groups.name = %(group)s
     AND tracked.state = 'parked'
+    AND tracked.position > %(after)s
     AND (%(key)s::text IS NULL OR tracked.key = %(key)s::text)
 ORDER BY tracked.position
 LIMIT %(limit)s

@@ -236,6 +236,7 @@ def _parked(given: Parameters, _: bool) -> Operation[Rows]:
         return []
     selected = {
         "stream": given["key"],
+        "after": given["after"] or None,
         "limit": None if given["limit"] >= _ALL else given["limit"],
     }
     path = f"{_path(given['group'])}/parked"

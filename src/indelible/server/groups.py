@@ -106,6 +106,7 @@ class ParkedPart(msgspec.Struct, kw_only=True):
     stream: (
         Annotated[str, msgspec.Meta(description="Of this stream, or other partition key.")] | None
     ) = None
+    after: wire.Number | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, description="At most so many events.")] | None = None
 
 
@@ -224,7 +225,8 @@ async def reset_group(call: Call[Any, ResetForm]) -> Response:
 async def list_parked(call: Call[ParkedPart, None]) -> Response:
     """List the parked events (dead letters) of a group, in order of position."""
     group = await allowed(call, *_SEEING)
-    found = await group.parked(stream=call.query.stream, limit=call.query.limit)
+    query = call.query
+    found = await group.parked(stream=query.stream, after=int(query.after or 0), limit=query.limit)
     return answer([_parked_answer(event) for event in found])
 
 

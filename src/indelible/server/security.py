@@ -159,6 +159,7 @@ class Guard:
                         "principal": principal.name if principal else None,
                         "client": _client(scope) or None,
                         "status": answer.status,
+                        **({"form": scope["form"]} if scope.get("form") else {}),
                     },
                 )
 

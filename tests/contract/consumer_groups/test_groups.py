@@ -407,6 +407,24 @@ def test_discarded_events_are_gone_and_what_waited_follows(store: EventStore) ->
         assert handled(consumer, 1) == [2]
 
 
+def test_parked_events_are_listed_in_pages(store: EventStore) -> None:
+    for number in range(5):
+        append(store, f"a-{number}", number)
+    group = store.group("mails")
+    group.create()
+    with group.consume() as consumer:
+        for _ in range(5):
+            taken(consumer).park()
+
+    parked = group.parked()
+    assert [event.position for event in parked] == [1, 2, 3, 4, 5]
+    assert group.parked(limit=2) == parked[:2]
+    assert group.parked(after=2, limit=2) == parked[2:4]
+    assert group.parked(after=5) == []
+    with pytest.raises(InvalidInput, match="after"):
+        group.parked(after=-1)
+
+
 def test_parked_events_may_let_later_ones_pass(store: EventStore) -> None:
     append(store, "a-1", 1, 2)
     group = store.group("mails")

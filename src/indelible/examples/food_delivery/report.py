@@ -125,8 +125,11 @@ def commands(console: Console, command: str, url: str | None, schema: str) -> No
     console.print(f"\nTo explore the events, run{note}:", highlight=False)
     for arguments in ("streams list", "log --backwards --limit 10", "groups list"):
         console.print(f"  {command} {arguments}{options}", **_LITERALLY)
+    console.print("\nTo look at them in a browser, run this and open the address:", highlight=False)
+    console.print(f"  {command} serve {_APPLICATION}{options}", **_LITERALLY)
 
 
+_APPLICATION = "indelible.examples.food_delivery"
 _LITERALLY: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 

@@ -22,8 +22,8 @@ from indelible.server.settings import ServerSettings
 from . import rendering
 from .page import not_here, page
 
-_SECRET = frozenset({"url"})
-"""The address of the database may hold a password."""
+_LEFT_OUT = frozenset({"url", "requires_token", "tls_key"})
+"""The address of the database may hold a password; whether a token is needed is told as it is."""
 _PACKAGES = ("psycopg", "starlette", "uvicorn", "msgspec", "Jinja2")
 
 
@@ -81,9 +81,12 @@ pages = [show_about]
 def settings_of(settings: ServerSettings) -> dict[str, str]:
     """Return the settings of a server as text, without those that may hold a secret."""
     return {
-        field.name.replace("_", " "): _text(getattr(settings, field.name))
-        for field in dataclasses.fields(settings)
-        if field.name not in _SECRET
+        "needs a token": _text(settings.is_guarded),
+        **{
+            field.name.replace("_", " "): _text(getattr(settings, field.name))
+            for field in dataclasses.fields(settings)
+            if field.name not in _LEFT_OUT
+        },
     }
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from indelible.server.problems import Problem
 from indelible.server.routing import Call
 
-from . import rendering
+from . import formats, rendering
 
 
 def ask(
@@ -65,11 +65,16 @@ def ask(
     )
 
 
-def check_typed(name: str, typed: str) -> None:
+def check_typed(name: str, typed: str, *others: str) -> None:
     """Refuse an action whose name was not typed.
 
+    Args:
+        name: the name. Typed as it is shown will do, too: some characters are shown as escapes.
+        typed: what was typed.
+        *others: other texts that will do.
+
     Raises:
-        Problem: it was not.
+        Problem: none of them was typed.
     """
-    if typed != name:
+    if typed not in (name, formats.visible(name), *others):
         raise Problem(422, "not-confirmed", f"Type “{name}” to confirm. You typed “{typed}”.")

@@ -33,7 +33,7 @@ _GRAPH = 60
 """The largest number of events that are drawn unasked."""
 _EFFECTS = 5
 _DEEPEST = 12
-_LANE, _STEP, _NAMES, _TOP = 56, 148, 232, 28
+_LANE, _STEP, _NAMES, _TOP = 56, 140, 232, 36
 INDEX_COMMAND = "indelible store index-correlation"
 
 
@@ -288,15 +288,22 @@ def _graph(rows: Sequence[Row]) -> Graph:
 
 
 def _edge(cause: Row, effect: Row) -> str:
-    """A curve that leaves its cause to the right, and comes to its effect from the left."""
-    begin, end = cause.x + 7, effect.x - 7
-    if cause.y == effect.y and end - begin < _STEP:
-        return f"M{begin} {cause.y}H{end}"
-    if cause.y == effect.y:  # above the events in between
-        above = cause.y - 22
-        return f"M{begin} {cause.y}C{begin + 40} {above} {end - 40} {above} {end} {effect.y}"
-    bend = min(72, (end - begin) // 2)
-    return f"M{begin} {cause.y}C{begin + bend} {cause.y} {end - bend} {effect.y} {end} {effect.y}"
+    """A line from a cause to an effect that touches no other event.
+
+    It goes up or down in the column of the cause, which has no other event, and then below the
+    events of the effect's lane. Causes of different columns have lines of their own there.
+    """
+    if cause.y == effect.y and effect.x - cause.x == _STEP:
+        return f"M{cause.x + 6} {cause.y}H{effect.x - 6}"
+    track = effect.y + 10 + 3 * ((cause.x - _NAMES) // _STEP % 4)
+    end = f"H{effect.x - 16}Q{effect.x - 9} {track} {effect.x - 5} {effect.y + 4}"
+    if effect.y < cause.y:  # beside the name of the cause, which is above it
+        side = cause.x - 10
+        return (
+            f"M{cause.x - 6} {cause.y}Q{side} {cause.y} {side} {cause.y - 6}V{track + 5}"
+            f"Q{side} {track} {side + 6} {track}{end}"
+        )
+    return f"M{cause.x} {cause.y + 6}V{track - 5}Q{cause.x} {track} {cause.x + 6} {track}{end}"
 
 
 def _index_command(call: Call[Any, Any]) -> str:

@@ -24,7 +24,7 @@ from .addresses import address
 
 WINDOWS = 4
 """How many statements look for events in one request."""
-SECONDS = 1.0
+SECONDS = 0.1
 """Seconds after which no further statement begins to look for events."""
 _MOST = 1.4
 """Seconds after which the last statement ends: the page has two for all that it reads."""
@@ -130,7 +130,7 @@ async def search(
     after: int | None = None,
     limit: int,
 ) -> Found:
-    """Look for events: at most 5 statements, and about a second.
+    """Look for events: at most 5 statements, and no further one after a tenth of a second.
 
     Args:
         call: the request.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.responses import Response
@@ -28,7 +28,9 @@ _SEEING = (Verb.READ, Verb.CONSUME, Verb.MANAGE)
 _FAR = 100_000
 """A lag is looked at up to so many positions: more is shown as more."""
 _SECONDS = 5.0
-_DONE = {"replayed", "discarded", "reset", "deleted"}
+_DONE = {"replayed", "discarded", "reset", "deleted", "none-chosen"}
+_ACTING = 30.0
+"""Seconds that an action may take: it may touch all parked events."""
 
 
 class GroupsQuery(msgspec.Struct, kw_only=True):
@@ -43,6 +45,7 @@ class GroupQuery(msgspec.Struct, kw_only=True):
     name: str
     tab: Literal["lag", "workers", "parked", "settings"] = "parked"
     stream: str | None = None
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
     done: str | None = None
     count: int | None = None
 
@@ -74,16 +77,22 @@ def shown(info: GroupInfo) -> Shown:
         kind, word = "working", "catching up"
     else:
         kind, word = "ok", "caught up"
-    lag = formats.number(info.lag_events) if info.lag_events < _FAR else "> 100,000"
+    lag = formats.number(info.lag_events) if info.lag_events <= _FAR else "> 100,000 positions"
     return Shown(info, kind, word, lag)
 
 
 async def readable_groups(call: Call[Any, Any]) -> list[Shown]:
     """Return the groups that the reader may see, the worst first."""
+    return worst_first(
+        shown(info) for info in await call.store.groups() if may(call, info.settings.query)
+    )
+
+
+def worst_first(groups: Iterable[Shown]) -> list[Shown]:
+    """Return groups, those that need attention first."""
     order = ("attention", "stopped", "working", "idle", "ok")
-    found = [shown(info) for info in await call.store.groups() if may(call, info.settings.query)]
     return sorted(
-        found,
+        groups,
         key=lambda each: (order.index(each.kind), -each.info.lag_events, each.info.name),
     )
 
@@ -109,8 +118,7 @@ async def show_group(call: Call[GroupQuery, None]) -> Response:
     info = await group.info()
     parked: Sequence[ParkedEvent] = ()
     if query.tab == "parked":
-        parked = await group.parked(stream=query.stream, limit=PARKED + 1)
-    sampler = getattr(call.request.app.state, "sampler", None)
+        parked = await group.parked(stream=query.stream, after=query.after, limit=PARKED + 1)
     return rendering.render(
         call.request,
         "group.html",
@@ -120,7 +128,7 @@ async def show_group(call: Call[GroupQuery, None]) -> Response:
         group=shown(info),
         parked=parked[:PARKED],
         has_more=len(parked) > PARKED,
-        lags=sampler.lags(query.name) if sampler is not None else (),
+        lags=call.request.app.state.sampler.lags(query.name),
         may_manage=may(call, info.settings.query, Verb.MANAGE),
         done=query.done if query.done in _DONE else None,
     )
@@ -155,10 +163,19 @@ async def follow_groups(call: Call[Any, None]) -> Response:
 
 
 class Selection(msgspec.Struct, kw_only=True):
-    """A group, and the parked events to act on: some positions; None for all."""
+    """A group, and the parked events to act on: some positions, or all.
+
+    Attributes:
+        name: the group.
+        position: the positions; none for all parked events.
+        chosen: whether the reader was to choose: then no position means that nothing was chosen.
+    """
 
     name: str
-    position: list[int] = msgspec.field(default_factory=list)
+    position: Annotated[list[int], msgspec.Meta(max_length=PARKED)] = msgspec.field(
+        default_factory=list
+    )
+    chosen: bool = False
 
 
 class ParkedForm(msgspec.Struct, kw_only=True):
@@ -171,8 +188,8 @@ class ParkedForm(msgspec.Struct, kw_only=True):
     reason: str = ""
 
 
-class GroupForm(msgspec.Struct, kw_only=True):
-    """A group to reset or delete, and how far it was when the reader looked."""
+class ResetForm(msgspec.Struct, kw_only=True):
+    """A group to reset, and how far it was when the reader looked."""
 
     name: str
     checkpoint: int
@@ -180,11 +197,21 @@ class GroupForm(msgspec.Struct, kw_only=True):
     to: str = ""
 
 
+class DeleteForm(msgspec.Struct, kw_only=True):
+    """A group to delete, and how many parked events it had when the reader looked."""
+
+    name: str
+    parked: int
+    typed: str = ""
+
+
 @page("GET", "/group/replay", query=Selection)
 async def confirm_replay(call: Call[Selection, None]) -> Response:
     """Ask whether to replay parked events."""
     group, info = await _manageable(call, call.query.name)
     positions = call.query.position
+    if call.query.chosen and not positions:
+        return see("/group", name=group.name, tab="parked", done="none-chosen")
     what = _what(info, positions)
     return confirm.ask(
         call,
@@ -200,16 +227,18 @@ async def confirm_replay(call: Call[Selection, None]) -> Response:
     )
 
 
-@page("POST", "/group/replay", body=ParkedForm)
+@page("POST", "/group/replay", body=ParkedForm, seconds=_ACTING)
 async def replay(call: Call[Any, ParkedForm]) -> Response:
     """Replay parked events."""
     form = call.body
     group, info = await _manageable(call, form.name)
     _check_parked(info, form.parked)
-    if not form.positions:
+    positions = _positions(form.positions)
+    if not positions:
         count = await group.replay()
     else:
-        count = sum([await group.replay(position=each) for each in _positions(form.positions)])
+        count = sum([await group.replay(position=each) for each in positions])
+    _check_any(form.name, count)
     return see("/group", name=form.name, tab="parked", done="replayed", count=count)
 
 
@@ -218,6 +247,8 @@ async def confirm_discard(call: Call[Selection, None]) -> Response:
     """Ask whether to discard parked events."""
     group, info = await _manageable(call, call.query.name)
     positions = call.query.position
+    if call.query.chosen and not positions:
+        return see("/group", name=group.name, tab="parked", done="none-chosen")
     what = _what(info, positions)
     return confirm.ask(
         call,
@@ -236,7 +267,7 @@ async def confirm_discard(call: Call[Selection, None]) -> Response:
     )
 
 
-@page("POST", "/group/discard", body=ParkedForm)
+@page("POST", "/group/discard", body=ParkedForm, seconds=_ACTING)
 async def discard(call: Call[Any, ParkedForm]) -> Response:
     """Discard parked events."""
     form = call.body
@@ -249,6 +280,7 @@ async def discard(call: Call[Any, ParkedForm]) -> Response:
         count = await group.discard()
     else:
         count = sum([await group.discard(position=each) for each in positions])
+    _check_any(form.name, count)
     return see("/group", name=form.name, tab="parked", done="discarded", count=count)
 
 
@@ -266,8 +298,8 @@ async def confirm_reset(call: Call[Selection, None]) -> Response:
     )
 
 
-@page("POST", "/group/reset", body=GroupForm)
-async def reset(call: Call[Any, GroupForm]) -> Response:
+@page("POST", "/group/reset", body=ResetForm, seconds=_ACTING)
+async def reset(call: Call[Any, ResetForm]) -> Response:
     """Move a group."""
     form = call.body
     group, info = await _manageable(call, form.name)
@@ -289,19 +321,20 @@ async def confirm_delete(call: Call[Selection, None]) -> Response:
         f" {formats.plural(info.parked, 'parked event')}. The events stay in the log.",
         "This cannot be undone.",
         verb="Delete",
-        seen={"name": group.name, "checkpoint": info.checkpoint},
+        seen={"name": group.name, "parked": info.parked},
         type_name=group.name,
         back=_back(group.name),
         nav="groups",
     )
 
 
-@page("POST", "/group/delete", body=GroupForm)
-async def delete(call: Call[Any, GroupForm]) -> Response:
+@page("POST", "/group/delete", body=DeleteForm, seconds=_ACTING)
+async def delete(call: Call[Any, DeleteForm]) -> Response:
     """Delete a group."""
     form = call.body
-    group, _ = await _manageable(call, form.name)
+    group, info = await _manageable(call, form.name)
     confirm.check_typed(form.name, form.typed)
+    _check_parked(info, form.parked)
     await group.delete()
     return see("/groups", done="deleted")
 
@@ -352,7 +385,7 @@ def _what(info: GroupInfo, positions: Sequence[int]) -> str:
 
 def _positions(text: str) -> list[int]:
     try:
-        return [int(each) for each in text.split(",") if each]
+        return [int(each) for each in text.split(",", PARKED) if each]
     except ValueError:
         raise Problem(
             422, "invalid-input", "positions must be numbers", field="positions"
@@ -364,14 +397,20 @@ def _check_parked(info: GroupInfo, seen: int) -> None:
         is_one = info.parked == 1
         raise changed(
             f"{formats.number(info.parked)} {'is' if is_one else 'are'} parked now,"
-            f" {formats.number(seen)} when you looked. Look at the group again."
+            f" {formats.number(seen)} when you looked.",
+            again=_back(info.name),
         )
+
+
+def _check_any(name: str, count: int) -> None:
+    if not count:
+        raise changed("What you chose is no longer parked.", again=_back(name))
 
 
 def _check_checkpoint(info: GroupInfo, seen: int) -> None:
     if info.checkpoint != seen:
         raise changed(
             f"The checkpoint is {formats.number(info.checkpoint)} now, and was"
-            f" {formats.number(seen)} when you looked. Stop the workers of the group first, and"
-            " look at the group again."
+            f" {formats.number(seen)} when you looked. Stop the workers of the group first.",
+            again=_back(info.name),
         )

@@ -101,13 +101,15 @@ async def checks(call: Call[Any, Any]) -> list[Check]:
     return sorted(results, key=lambda check: _ORDER.index(check.kind))
 
 
-def of_store(found: StoreHealth, seconds: float, apart: timedelta) -> list[Check]:
+def of_store(
+    found: StoreHealth, seconds: float = 0.0, apart: timedelta = timedelta()
+) -> list[Check]:
     """Return the checks of the store and its database server.
 
     Args:
         found: what was found.
-        seconds: how long the answer took, for three statements.
-        apart: how far the clock of the server is from that of this process.
+        seconds: how long the answer took, for three statements; 0 if that is not of interest.
+        apart: how far the clock of the server is from that of this process, if that is known.
     """
     held = max((holder.seconds or 0.0 for holder in found.holders), default=0.0)
     behind = found.last_position - found.head

@@ -15,22 +15,23 @@ from starlette.responses import Response
 from indelible.access import Verb
 from indelible.admin.activity import Busiest, busiest, positions_over
 from indelible.consumer_groups import GroupInfo
-from indelible.projections.types import ProjectionStatus
 from indelible.server.groups import may
+from indelible.server.projections import may as may_see
 from indelible.server.routing import EVENT_STREAM, Call
 
-from . import formats, rendering
+from . import formats, projections, rendering
 from .addresses import address
-from .groups import Shown, shown
+from .groups import Shown, shown, worst_first
+from .health import of_store
 from .live import Message, follow
 from .page import page
 from .sampler import Sample, Sampler
 
 _RANGES = {
-    "1h": (timedelta(hours=1), 60, "%H:%M"),
-    "24h": (timedelta(hours=24), 96, "%H:%M"),
-    "7d": (timedelta(days=7), 84, "%d %b"),
-    "30d": (timedelta(days=30), 90, "%d %b"),
+    "1h": (timedelta(hours=1), 60),
+    "24h": (timedelta(hours=24), 96),
+    "7d": (timedelta(days=7), 84),
+    "30d": (timedelta(days=30), 90),
 }
 _BEHIND = 1_000
 """A reader is behind if it lags by more events than this."""
@@ -64,20 +65,27 @@ class Attention:
 
 @page("GET", "/", query=OverviewQuery)
 async def show_overview(call: Call[OverviewQuery, None]) -> Response:
-    """Show the whole store, if the reader may read all of it.
+    """Show the whole store, if the reader may read all of it, in at most 5 statements.
 
     The chart takes a few look-ups per bar; the busiest streams are those of 10,000 events. All
-    other figures were counted before; see `Sampler`.
+    other figures were counted before; see `Sampler`. Who reads a part of the store sees what of
+    these concerns that part alone.
     """
+    sample = await sampler_of(call).look()
     if not call.principal.may_everywhere(Verb.READ):
         return rendering.render(
-            call.request, "overview_part.html", title="Overview", nav="overview"
+            call.request,
+            "overview_part.html",
+            title="Overview",
+            nav="overview",
+            sample=sample,
+            groups=groups_of(call, sample),
+            projections=projections_of(call, sample),
+            attention=attention(call, sample),
         )
-    sample = await sampler_of(call).look()
     head = await call.store.head()
-    run = call.store._engine.run
-    bars = await _bars(call)
-    busy: Busiest = await run(busiest())
+    bars = await _bars(call, head)
+    busy: Busiest = await call.store._engine.run(busiest(head))
     return rendering.render(
         call.request,
         "overview.html",
@@ -89,7 +97,7 @@ async def show_overview(call: Call[OverviewQuery, None]) -> Response:
         sample=sample,
         figures=_figures(sample, head),
         bars=bars,
-        most=max([bar.events for bar in bars], default=0),
+        most=max([bar.events for bar in bars or ()], default=0),
         busiest=busy,
         groups=groups_of(call, sample),
         projections=projections_of(call, sample),
@@ -106,7 +114,9 @@ async def follow_overview(call: Call[Any, None]) -> Response:
     async def messages() -> AsyncIterator[Message]:
         while is_whole:
             sample = await sampler_of(call).look()
-            yield Message("figures", _figures(sample, sample.head or 0))
+            needs = [[each.kind, each.name, each.text] for each in attention(call, sample)]
+            told = {"figures": _figures(sample, sample.head or 0), "attention": needs}
+            yield Message("overview", told)
             await asyncio.sleep(_SECONDS)
 
     return follow(call, messages())
@@ -122,24 +132,30 @@ def sampler_of(call: Call[Any, Any]) -> Sampler:
 
 
 def groups_of(call: Call[Any, Any], sample: Sample) -> Sequence[Shown]:
-    """Return the groups that were counted, and that the reader may see."""
-    return [shown(info) for info in sample.groups if may(call, info.settings.query)]
+    """Return the groups that were counted, and that the reader may see, the worst first."""
+    return worst_first(shown(info) for info in sample.groups if may(call, info.settings.query))
 
 
-def projections_of(call: Call[Any, Any], sample: Sample) -> Sequence[ProjectionStatus]:
-    """Return the builds that were counted, and that the reader may see."""
-    return [
-        status
+def projections_of(call: Call[Any, Any], sample: Sample) -> Sequence[projections.Shown]:
+    """Return the builds that were counted, and that the reader may see, the worst first."""
+    return projections.worst_first(
+        projections.shown(status, sample.head or 0)
         for status in sample.projections
-        if may(call, status.build.query, Verb.READ, Verb.MANAGE)
-    ]
+        if may_see(call, status.build.query)
+    )
 
 
 def attention(call: Call[Any, Any], sample: Sample) -> list[Attention]:
     """Return what needs an operator, the worst first."""
     found = []
-    for status in projections_of(call, sample):
-        build = status.build
+    if sample.health is not None and call.principal.may_everywhere(Verb.READ):
+        found += [
+            Attention(check.kind, check.name, check.value, "/health")
+            for check in of_store(sample.health)
+            if check.kind != "ok"
+        ]
+    for each_build in projections_of(call, sample):
+        status, build = each_build.status, each_build.build
         to = address("/projection", name=build.name)
         if status.stopped:
             text = f"{formats.plural(status.stopped, 'partition')} stopped"
@@ -176,19 +192,26 @@ def _figures(sample: Sample, head: int) -> dict[str, str]:
         "head": formats.number(max(head, sample.head or 0)),
         "events": formats.number(stats.events) if stats else "…",
         "streams": formats.number(stats.streams) if stats else "…",
-        "rate": f"{sample.rate:,.0f} /s" if sample.rate >= 10 else f"{sample.rate:,.1f} /s",
-        "behind": f"{behind} of {formats.plural(len(sample.groups), 'group')}",
+        "rate": "…" if sample.rate is None else _rate(sample.rate),
+        "behind": f"{behind} of {len(sample.groups)}",
         "parked": formats.number(sum(info.parked for info in sample.groups)),
         "size": formats.size(stats.bytes) if stats else "…",
         "counted": f"{counted}, {sample.failed}" if sample.failed else counted,
     }
 
 
-async def _bars(call: Call[OverviewQuery, None]) -> list[Bar]:
-    span, count, _ = _RANGES[call.query.range]
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f} /s" if rate >= 10 else f"{rate:,.1f} /s"
+
+
+async def _bars(call: Call[OverviewQuery, None], head: int) -> list[Bar] | None:
+    """Return the bars of the chart; None if the log is not indexed by time yet."""
+    span, count = _RANGES[call.query.range]
     now = datetime.now(UTC)
     edges = [now - span + span * index / count for index in range(count + 1)]
-    positions = await call.store._engine.run(positions_over(edges))
+    positions = await call.store._engine.run(positions_over(edges, head))
+    if positions is None:
+        return None
     return [
         Bar(begin, end, max(last - first, 0))
         for (begin, end), (first, last) in zip(pairwise(edges), pairwise(positions), strict=True)

@@ -21,6 +21,8 @@ from .addresses import address
 from .forms import is_own_form
 
 FORM = "application/x-www-form-urlencoded"
+_AUDITED = ("name", "id", "version", "position", "positions", "partition", "to", "reason")
+"""The fields of forms that the audit log tells. A token is none of them."""
 SECONDS = 2.0
 """Seconds that a page may read. Then its statement is cancelled, and the reader asks for less."""
 
@@ -47,7 +49,8 @@ class Page(Route):
                     503,
                     "too-slow",
                     f"This was stopped after {self.seconds:.0f} seconds. Choose less: a narrower"
-                    " filter, or a shorter stretch of the log.",
+                    " filter, or a shorter stretch of the log. If every page stops, look at Health:"
+                    " the database may be away.",
                 ),
             )
         except Exception as error:
@@ -68,6 +71,7 @@ class Page(Route):
                 "This form was made for another session. Go back, reload the page, and send it"
                 " again.",
             )
+        request.scope["form"] = {name: given[name][:1_000] for name in _AUDITED if name in given}
         try:
             return msgspec.convert(given, self.body, strict=False)
         except msgspec.ValidationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Literal
@@ -161,15 +161,19 @@ async def readable_projections(call: Call[Any, Any]) -> list[Shown]:
 
     Of the lag of each, at most 100,000 positions are looked at.
     """
-    order = ("stopped", "attention", "working", "ok")
     head = await call.store.head()
-    found = [
+    return worst_first(
         shown(status, head)
         for status in await call.store.projection_statuses()
         if may(call, status.build.query)
-    ]
+    )
+
+
+def worst_first(builds: Iterable[Shown]) -> list[Shown]:
+    """Return builds, those that need attention first."""
+    order = ("stopped", "attention", "working", "ok")
     return sorted(
-        found, key=lambda each: (order.index(each.kind), each.build.name, -each.build.version)
+        builds, key=lambda each: (order.index(each.kind), each.build.name, -each.build.version)
     )
 
 
@@ -220,7 +224,7 @@ async def show_projection(call: Call[ProjectionQuery, None]) -> Response:
         documents=documents,
         wait=wait,
         has_documents=any(build.kind == "documents" for build in readable),
-        lags=call.request.app.state.sampler.lags(f"{serving.build.name} v{serving.build.version}"),
+        lags=call.request.app.state.sampler.lags(serving.build.id),
         may_manage=_may_manage(call, builds),
         done=query.done if query.done in _DONE else None,
     )

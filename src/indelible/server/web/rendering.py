@@ -126,10 +126,25 @@ def _shell(request: Request) -> dict[str, Any]:
         "principal": principal,
         "may_all": principal is not None and all(map(principal.may_everywhere, Verb)),
         "is_guarded": request.app.state.settings.is_guarded,
+        "badges": _badges(request, principal),
         "csrf": form_token(principal),
         "theme": _one_of(cookies.get("theme"), "light", "dark"),
         "density": _one_of(cookies.get("density"), "compact"),
         "zone": _one_of(cookies.get("zone"), "utc"),
+    }
+
+
+def _badges(request: Request, principal: Principal | None) -> dict[str, int]:
+    """Return what the navigation counts: from what was counted before, without a statement."""
+    if principal is None or not principal.may_everywhere(Verb.READ):
+        return {}
+    sampler = getattr(request.app.state, "sampler", None)
+    if sampler is None:
+        return {}
+    sample = sampler.sample
+    return {
+        "groups": sum(info.parked for info in sample.groups),
+        "projections": sum(status.stopped for status in sample.projections),
     }
 
 

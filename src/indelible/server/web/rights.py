@@ -43,6 +43,11 @@ def may_manage_stream(call: Call[Any, Any], info: StreamInfo) -> bool:
     return call.principal.may(Verb.MANAGE, info.stream, info.channel)
 
 
-def changed(what: str) -> Problem:
-    """Return the problem of an action on something that has changed since it was looked at."""
-    return Problem(409, "changed-meanwhile", what)
+def changed(what: str, *, again: str | None = None) -> Problem:
+    """Return the problem of an action on something that has changed since it was looked at.
+
+    Args:
+        what: what it is now, and what the reader saw.
+        again: the page that shows what it is now.
+    """
+    return Problem(409, "changed-meanwhile", what, again=again)

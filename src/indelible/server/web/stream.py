@@ -529,7 +529,9 @@ async def _detail(
     query = call.query
     at = query.at
     if at is None:
-        at = next((row.event.version for row in view.rows if row.event and row.is_known), None)
+        known = [row for row in view.rows if row.event and row.is_known]
+        first = next((row for row in known if row.holds), next(iter(known), None))
+        at = first.event.version if first is not None and first.event else None
     if at is None or at > info.version:
         return None
     events = await _read(call, at, at, None)

@@ -100,7 +100,7 @@ async def confirm_revoke(call: Call[TokenId, None]) -> Response:
 async def revoke_token(call: Call[Any, RevokeForm]) -> Response:
     """Revoke a token."""
     token = await _token(call, call.body.id)
-    confirm.check_typed(token.name, call.body.typed)
+    confirm.check_typed(token.name, call.body.typed, token.id)
     await call.store.revoke_token(token.id)
     return see("/tokens", done="revoked")
 

@@ -109,3 +109,5 @@ async function ask(address) {
 
 times(document);
 watchZone();
+// On a narrow screen, the current entry of the navigation may be beyond the edge.
+document.querySelector(".rail [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -30,6 +30,15 @@ function identity(id, state, kind) {
 
 let asked = null;
 
+async function load() {
+  const state = document.querySelector("[data-live-state]");
+  const here = new URL(location.href);
+  here.searchParams.delete("done");
+  here.searchParams.delete("count");
+  await window.htmx.ajax("GET", here.pathname + here.search, { target: "#main", swap: "innerHTML" });
+  document.querySelector("[data-live-state]")?.replaceWith(state);
+}
+
 function update(found) {
   const builds = [...document.querySelectorAll("[data-build]")];
   for (const build of builds) if (found[build.dataset.build]) show(build, found[build.dataset.build]);
@@ -37,10 +46,7 @@ function update(found) {
   const seen = builds.map(({ dataset }) => identity(dataset.build, dataset.state, dataset.kind)).sort().join();
   if (now === seen || now === asked || document.getElementById("dialog").open) return;
   asked = now;
-  const here = new URL(location.href);
-  here.searchParams.delete("done");
-  here.searchParams.delete("count");
-  window.htmx.ajax("GET", here.pathname + here.search, { target: "#main", swap: "innerHTML" });
+  load();
 }
 
 if (place) {
