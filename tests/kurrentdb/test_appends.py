@@ -409,3 +409,27 @@ def test_the_metadata_of_a_stream_is_a_stream_that_shows_its_last_event(
 def test_the_library_refuses_names_of_the_system(store: EventStore, address: str) -> None:
     with pytest.raises(ValueError, match="reserved"):
         store.append("$$order-1", NativeEvent("Made", {}), expected=ANY)
+
+
+def test_too_many_unfinished_appends_end_the_call(serve: Any) -> None:
+    with calls_of(serve(max_appends=4)) as calls:
+        unfinished = [batch("s-1", event(), is_final=False, any=Empty()) for _ in range(5)]
+        with pytest.raises(grpc.RpcError) as raised:
+            list(calls.batches(unfinished))
+        assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        many = [batch("s-1", event(), any=Empty()) for _ in range(40)]
+        assert len(list(calls.batches(many))) == 40
+
+
+def test_appends_of_one_call_to_one_stream_keep_their_order(calls: Calls) -> None:
+    requests = [
+        batch("s-1", event(), stream_position=number - 1)
+        if number
+        else batch("s-1", event(), no_stream=Empty())
+        for number in range(200)
+    ]
+
+    answers = list(calls.batches(requests))
+
+    assert [answer.success.current_revision for answer in answers] == list(range(200))
+    assert all(answer.WhichOneof("outcome") == "success" for answer in answers)

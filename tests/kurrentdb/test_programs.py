@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -20,6 +22,7 @@ from indelible.events import ANY
 from indelible.kurrentdb.proto import streams_pb2
 from tests.support.kurrentdb_calls import NOTHING, calls_of, log_options
 from tests.support.kurrentdb_server import kurrentdb_served
+from tests.support.waiting import wait_until
 
 _PYTHON = """
 from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
@@ -166,3 +169,47 @@ def test_two_servers_on_one_store_see_the_same(url: str, schema: str, store: Eve
         subscription.stop()
         writer.close()
         reader.close()
+
+
+def test_appends_that_are_repeated_over_a_killed_server_are_stored_once(
+    url: str, schema: str, store: EventStore
+) -> None:
+    from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
+    from kurrentdbclient.exceptions import KurrentDBClientError
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    events = [NewEvent("Made", b'{"n":%d}' % number) for number in range(400)]
+    done: list[int] = []
+    repeated = 0
+
+    def write() -> None:
+        nonlocal repeated
+        client = KurrentDBClient(f"kurrentdb://127.0.0.1:{port}?tls=false")
+        for event in events:
+            while True:
+                try:
+                    done.append(
+                        client.append_to_stream(
+                            "order-1", current_version=StreamState.ANY, events=event, timeout=5
+                        )
+                    )
+                    break
+                except KurrentDBClientError:
+                    repeated += 1
+        client.close()
+
+    with ExitStack() as servers:
+        _, process = servers.enter_context(command(url, schema, "--port", port))
+        thread = threading.Thread(target=write)
+        thread.start()
+        for count in (50, 150):
+            wait_until(lambda count=count: len(done) > count)  # type: ignore[misc]
+            process.kill()
+            process.wait(20)
+            _, process = servers.enter_context(command(url, schema, "--port", port))
+        thread.join(60)
+        assert not thread.is_alive()
+
+    assert [event.id for event in store.read("order-1")] == [event.id for event in events]
+    assert done == [event.position for event in store.read("order-1")]

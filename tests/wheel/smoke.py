@@ -2,7 +2,8 @@
 
 It runs away from the sources, in an environment with only the package, and needs only the standard
 library: `python -I smoke.py`. If the extra `embedded` is installed too, run
-`python -I smoke.py --server`; with the extra `server` as well, `python -I smoke.py --http`.
+`python -I smoke.py --server`; with the extra `server` as well, `python -I smoke.py --http`; with
+the extra `kurrentdb`, `python -I smoke.py --kurrentdb`.
 """
 
 import os
@@ -109,6 +110,24 @@ def the_http_server_answers_and_stops() -> None:
         within_ten_seconds(lambda: removed(folder))
 
 
+def the_server_for_kurrentdb_starts_and_stops() -> None:
+    folder = Path(tempfile.gettempdir()) / f"indelible-smoke-{uuid4().hex}"
+    server = subprocess.Popen(
+        [COMMAND, "kurrentdb", "--insecure", "--port", "0"],
+        env={**os.environ, "INDELIBLE_URL": f"embedded://{folder}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        assert "kurrentdb://127.0.0.1:" in line, line
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
+        within_ten_seconds(lambda: removed(folder))
+
+
 def answers(address: str) -> bool:
     try:
         with urlopen(address) as answer:
@@ -134,6 +153,8 @@ def main() -> None:
     checks = [the_package_is_whole, the_command_answers]
     if "--http" in sys.argv[1:]:
         checks.append(the_http_server_answers_and_stops)
+    elif "--kurrentdb" in sys.argv[1:]:
+        checks.append(the_server_for_kurrentdb_starts_and_stops)
     elif "--server" in sys.argv[1:]:
         checks.append(an_event_is_appended_and_read)
     else:

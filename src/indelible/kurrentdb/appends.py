@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -17,7 +17,14 @@ from indelible.events import ANY, NO_STREAM
 
 from .content import new_event
 from .expected import Expected, Written, WrongRevision, expected_of
-from .failures import Failure, Status, bad_argument, failure_of
+from .failures import (
+    Failure,
+    Status,
+    append_too_large,
+    bad_argument,
+    event_too_large,
+    failure_of,
+)
 from .methods import Call, Kind, Method
 from .proto.shared_pb2 import (
     BadRequest,
@@ -37,6 +44,7 @@ from .proto.streams_pb2 import (
     ProposedMessage,
 )
 from .served_store import ServedStore
+from .settings import KurrentSettings
 from .wire import NOTHING, identifier, position_message, stream_name, uuid_of
 
 STREAMS = "event_store.client.streams.Streams"
@@ -71,23 +79,34 @@ def methods(served: ServedStore) -> list[Method]:
 
 
 class Proposal:
-    """The events of an append, as they arrive."""
+    """The events of an append, as they arrive.
 
-    def __init__(self) -> None:
+    Args:
+        settings: the settings with the limits.
+    """
+
+    def __init__(self, settings: KurrentSettings) -> None:
+        self._settings = settings
+        self._size = 0
         self.events: list[NewEvent] = []
-        self.sizes: list[int] = []
 
     def add(self, message: ProposedMessage) -> None:
         """Add an event.
 
         Raises:
-            Failure: the event cannot be stored.
+            Failure: the event cannot be stored, or it or the append is too large.
         """
-        event = new_event(
-            uuid_of(message.id), message.metadata, message.data, message.custom_metadata
+        event_id = uuid_of(message.id)
+        size = len(message.data) + len(message.custom_metadata)
+        size += 2 * len(message.metadata.get("type", ""))
+        self._size += size
+        if size > self._settings.max_event_bytes:
+            raise event_too_large(event_id, size, self._settings.max_event_bytes)
+        if self._size > self._settings.max_append_bytes:
+            raise append_too_large(self._settings.max_append_bytes)
+        self.events.append(
+            new_event(event_id, message.metadata, message.data, message.custom_metadata)
         )
-        self.events.append(event)
-        self.sizes.append(len(message.data) + len(message.custom_metadata) + 2 * len(event.type))
 
 
 class Appends:
@@ -108,13 +127,11 @@ class Appends:
         options = first.options
         stream = stream_name(options.stream_identifier)
         expected = expected_of(options.WhichOneof("expected"), options.revision)
-        proposal = Proposal()
+        proposal = Proposal(self._served.settings)
         async for request in requests:
             if request.WhichOneof("content") != "proposed_message":
                 raise bad_argument("after its options an append has events only")
             proposal.add(request.proposed_message)
-            if failure := self._served.check_sizes(proposal.events, proposal.sizes):
-                raise failure
         outcome = await self._served.append(stream, expected, proposal.events)
         match outcome:
             case Failure():
@@ -138,6 +155,7 @@ class Appends:
                 if isinstance(answer, BaseException):
                     raise answer
                 yield answer
+                room.release()  # a client that takes no answers begins no more appends
         finally:
             taking.cancel()
             await asyncio.wait([taking])
@@ -154,16 +172,20 @@ class Appends:
         try:
             async for request in requests:
                 correlation = uuid_of(request.correlation_id)
-                batch = batches.setdefault(correlation, _Batch(request.correlation_id))
+                batch = batches.get(correlation)
+                if batch is None:
+                    if len(batches) >= self._served.settings.max_appends:
+                        raise Failure(
+                            Status.RESOURCE_EXHAUSTED,
+                            "too many appends of this call are unfinished",
+                        )
+                    batch = _Batch(request.correlation_id, Proposal(self._served.settings))
+                    batches[correlation] = batch
                 batch.add(request)
-                if batch.failure is None:
-                    batch.failure = self._served.check_sizes(
-                        batch.proposal.events, batch.proposal.sizes
-                    )
                 if request.is_final:
                     del batches[correlation]
                     await room.acquire()
-                    task = asyncio.create_task(self._run(batch, answers, room))
+                    task = asyncio.create_task(self._run(batch, answers))
                     running.add(task)
                     task.add_done_callback(running.discard)
             if running:
@@ -179,7 +201,6 @@ class Appends:
         self,
         batch: _Batch,
         answers: asyncio.Queue[BatchAppendAnswer | BaseException | None],
-        room: asyncio.Semaphore,
     ) -> None:
         try:
             outcome = await self._outcome(batch)
@@ -188,8 +209,6 @@ class Appends:
         except Exception as error:
             answers.put_nowait(error)
             return
-        finally:
-            room.release()
         if isinstance(outcome, Failure) and outcome.status == Status.UNAVAILABLE:
             answers.put_nowait(outcome)  # the client connects again, and repeats it
         else:
@@ -215,12 +234,12 @@ class _Batch:
     """One append of a call with many."""
 
     correlation_id: Uuid
+    proposal: Proposal
     options: BatchAppendRequest.Options | None = None
     stream: str = ""
     expected: Expected = ANY
     deadline: float | None = None
     failure: Failure | None = None
-    proposal: Proposal = field(default_factory=Proposal)
 
     @property
     def seconds_left(self) -> float | None:

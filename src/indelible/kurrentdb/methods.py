@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -43,11 +42,6 @@ class Call:
     peer: str = ""
     deadline: float | None = None
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the client gives up; None for no limit."""
-        return None if self.deadline is None else max(self.deadline - time.monotonic(), 0)
-
 
 Answerer = Callable[[Call, Any], Awaitable[Any]]
 """A handler that returns one message."""
@@ -75,7 +69,6 @@ class Method:
     request: Any
     handle: Answerer | Sender
     features: tuple[str, ...] = ()
-    is_served: bool = True
 
     @property
     def path(self) -> str:

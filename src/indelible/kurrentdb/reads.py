@@ -18,9 +18,8 @@ from .proto import streams_pb2 as messages
 from .proto.streams_pb2 import ReadAnswer, ReadEvent, ReadRequest
 from .served_store import ServedStore
 from .subscriptions import follow_log, follow_stream
+from .truncation import truncation_of
 from .wire import END, identifier, stream_name, ticks, uuid_message
-
-_METADATA = "$$"
 
 
 def methods(served: ServedStore) -> list[Method]:
@@ -80,13 +79,14 @@ class Reads:
     ) -> AsyncIterator[ReadAnswer]:
         store = self._served.store
         last = await revision_of(store, name)
-        if last < 0:
+        truncation = await truncation_of(store, name)
+        if last < 0 or truncation.hides_all:
             yield ReadAnswer(
                 stream_not_found=ReadAnswer.StreamNotFound(stream_identifier=identifier(name))
             )
             return
         is_backwards = options.read_direction == ReadRequest.BACKWARDS
-        lowest = last if name.startswith(_METADATA) else 0
+        lowest = await truncation.first_kept(store, name, last)
         lower, upper = _bounds(options.stream, is_backwards=is_backwards, last=last)
         count = 0
         if lowest <= upper and lower <= upper:

@@ -13,7 +13,7 @@ from indelible.events import ANY, STREAM_EXISTS
 from indelible.streams.head import head_info
 
 from .expected import Expected, Written, WrongRevision, outcome_of
-from .failures import Failure, append_too_large, event_too_large
+from .failures import Failure
 from .settings import KurrentSettings
 from .wire import NAME_LENGTH
 
@@ -71,15 +71,6 @@ class ServedStore:
             and await self.store.stream(f"$${stream}") is not None
         )
 
-    def check_sizes(self, events: Sequence[NewEvent], sizes: Sequence[int]) -> Failure | None:
-        """Return the failure of an append that is too large, if it is."""
-        for event, size in zip(events, sizes, strict=True):
-            if size > self.settings.max_event_bytes:
-                return event_too_large(event.id, size, self.settings.max_event_bytes)
-        if sum(sizes) > self.settings.max_append_bytes:
-            return append_too_large(self.settings.max_append_bytes)
-        return None
-
     async def settled_head(self) -> int:
         """Return the head, which has all that this server has acknowledged.
 
@@ -97,6 +88,8 @@ class ServedStore:
     async def was_assigned(self, position: int) -> bool:
         """Return whether a position is at or before the last one that any event got."""
         if position <= max(self._acknowledged, self._last_position):
+            return True
+        if position <= await self.store.head():
             return True
         info = await self.store._engine.run(head_info())
         self._last_position = info.last_position

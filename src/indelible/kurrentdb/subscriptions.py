@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Callable
 
 from indelible import Query
 from indelible.events import RecordedEvent
+from indelible.streams.recorded_time import LAST_POSITION
 
+from .expected import revision_of
 from .failures import invalid_position
 from .filters import Filter
 from .proto.streams_pb2 import ReadAnswer, ReadRequest
 from .served_store import ServedStore
+from .truncation import truncation_of
 from .wire import END, now, position_message
 
 Answer = Callable[[RecordedEvent], ReadAnswer]
@@ -21,19 +24,21 @@ async def follow_stream(
 ) -> AsyncIterator[ReadAnswer]:
     """Follow a stream after a revision. One that does not exist is waited for."""
     store = served.store
+    head = await store.head()  # before the stream is looked at: what it lacks then comes after it
+    last = await revision_of(store, name)
     revision = -1
     match options.stream.WhichOneof("start"):
-        case "revision":
-            revision = min(options.stream.revision, END)
-        case "end":
-            revision = END
-    is_at_end = revision >= END
-    place = await _last_event(served, name, None if is_at_end else revision)
-    if is_at_end:
-        revision = -1 if place is None else place.version
-    # The event at the revision may not be there yet. Then the wanted ones come after the last one.
-    after = 0 if place is None else place.position
-    seen = -1 if place is None else place.version
+        case "revision" if options.stream.revision < END:
+            revision = options.stream.revision
+        case "revision" | "end":
+            revision = last
+    truncation = await truncation_of(store, name)
+    revision = max(revision, await truncation.first_kept(store, name, last) - 1)
+    following = store.read(name, from_version=min(revision + 1, LAST_POSITION), limit=1)
+    after = head
+    async for event in following:
+        after = event.position - 1
+    seen = last
     is_live = False
     async with store.subscribe(Query(stream=name), after=after) as subscription:
         if subscription.is_caught_up:
@@ -127,16 +132,6 @@ class _Marks:
                 commit_position=position, prepare_position=position, timestamp=now()
             )
         )
-
-
-async def _last_event(served: ServedStore, name: str, revision: int | None) -> RecordedEvent | None:
-    """Return the event of a stream at a revision, or the last one before it; None for none."""
-    if revision is not None and revision < 0:
-        return None
-    events = served.store.read(name, to_version=revision, backwards=True, limit=1)
-    async for event in events:
-        return event
-    return None
 
 
 def _caught_up(*, revision: int | None = None, position: int | None = None) -> ReadAnswer:

@@ -64,10 +64,16 @@ class Transport:
             grace: seconds that calls may take to end.
         """
         self._is_stopping.set()
-        for task in self._service.running:
+        running = self._service.running
+        for task, kind in running.items():
+            if kind.sends_many:  # a subscription never ends by itself
+                task.cancel()
+        if running:
+            await asyncio.wait([*running], timeout=grace)
+        for task in running:
             task.cancel()
-        if self._service.running:
-            await asyncio.wait(self._service.running, timeout=grace)
+        if running:
+            await asyncio.wait([*running], timeout=1)
         self._server.close()
         self._server.disconnect()
         await asyncio.sleep(0)  # the connections are closed in the next turn of the loop
@@ -158,7 +164,7 @@ class _Service:
         self._methods = methods
         self._max_message_bytes = max_message_bytes
         self._stopping = stopping
-        self.running: set[asyncio.Task[Any]] = set()
+        self.running: dict[asyncio.Task[Any], Kind] = {}
 
     def __mapping__(self) -> Mapping[str, Handler]:
         return {
@@ -170,7 +176,7 @@ class _Service:
         async def serve(stream: Stream[bytes, bytes]) -> None:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - grpclib makes one for each call
-            self.running.add(task)
+            self.running[task] = method.kind
             try:
                 await self._serve(method, stream)
             except Failure as failure:
@@ -181,15 +187,15 @@ class _Service:
                 if not self._stopping.is_set():
                     raise
                 await _end(stream, unavailable())
-            except (TimeoutError, OSError):
-                raise  # the client is gone, or has waited long enough
+            except TimeoutError:
+                await _end(stream, Failure(Status.ABORTED, "Operation timed out"))
             except Exception as error:
                 if _is_gone(error):
                     raise
                 _log.exception("a call failed", extra={"method": method.path})
                 await _end(stream, Failure(Status.ABORTED, "the server failed: see its log"))
             finally:
-                self.running.discard(task)
+                del self.running[task]
 
         return serve
 
@@ -277,4 +283,4 @@ def _call(stream: Stream[bytes, bytes]) -> Call:
 
 def _is_gone(error: Exception) -> bool:
     """Whether an error says that the client has closed the call or the connection."""
-    return type(error).__module__.partition(".")[0] in ("grpclib", "h2")
+    return isinstance(error, OSError) or type(error).__module__.startswith(("grpclib.", "h2."))
