@@ -4,6 +4,8 @@ from __future__ import annotations
 
 EXCLUDED_MODULES = {
     "access/test_tokens": "tokens are administered in the database",
+    "admin/test_activity": "it looks at the whole log in the database, for the page",
+    "admin/test_correlation": "it looks at the whole log in the database, for the page",
     "aggregates/test_snapshots": "snapshots are in the database; states are loaded without them",
     "app/test_app": "an application runs projections",
     "bulk_import/test_import": "imports use COPY",
@@ -16,6 +18,7 @@ EXCLUDED_MODULES = {
     "projections/test_model": "projections run in the database",
     "projections/test_projections": "projections run in the database",
     "projections/test_rebuild": "projections run in the database",
+    "streams/test_look_up": "events are looked up by id in the database",
 }
 """Modules of `tests/contract`, and why none of their tests runs."""
 
