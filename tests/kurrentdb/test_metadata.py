@@ -11,7 +11,15 @@ from indelible import EventStore
 from indelible import NewEvent as NativeEvent
 from indelible.events import ANY
 from indelible.kurrentdb.proto import streams_pb2
-from tests.support.kurrentdb_calls import NOTHING, Calls, kinds, log_options, stream_options
+from tests.support.kurrentdb_calls import (
+    NOTHING,
+    Calls,
+    append_options,
+    kinds,
+    log_options,
+    proposed,
+    stream_options,
+)
 from tests.support.waiting import wait_until
 
 BACKWARDS = streams_pb2.ReadRequest.BACKWARDS
@@ -94,3 +102,21 @@ def test_a_stream_that_was_deleted_by_its_metadata_is_not_found(
     )
 
     assert kinds(calls.read(stream_options("order-1"))) == ["stream_not_found"]
+
+
+def test_events_after_a_delete_by_metadata_are_hidden_until_there_is_new_metadata(
+    calls: Calls,
+) -> None:
+    calls.append(append_options("order-1", any=NOTHING), proposed())
+    deleted = proposed(data=b'{"$tb":9223372036854775807}')
+    calls.append(append_options("$$order-1", any=NOTHING), deleted)
+
+    refused = calls.append(append_options("order-1", no_stream=NOTHING), proposed())
+    appended = calls.append(append_options("order-1", any=NOTHING), proposed())
+    hidden = kinds(calls.read(stream_options("order-1")))
+    calls.append(append_options("$$order-1", any=NOTHING), proposed(data=b'{"$tb":1}'))
+    shown = kinds(calls.read(stream_options("order-1")))
+
+    assert refused.HasField("wrong_expected_version")
+    assert appended.success.current_revision == 1
+    assert (hidden, shown) == (["stream_not_found"], ["event"])
