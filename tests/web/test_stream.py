@@ -288,3 +288,35 @@ def test_the_page_works_without_scripts(
         assert "3 of 4 events" in opened.locator(".sentence").inner_text()
     finally:
         context.close()
+
+
+@pytest.mark.parametrize("length", [130, 2_130])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"order": "up"},
+        {"type": "Renamed"},
+        {"type": "Renamed", "order": "up"},
+        {"as_of": "100"},
+    ],
+)
+def test_the_pages_have_each_event_once(
+    store: EventStore, site: httpx.Client, length: int, parameters: dict[str, str]
+) -> None:
+    types = ["Renamed" if version % 17 == 0 else "PriceSet" for version in range(length)]
+    store.append("menu-1", [NewEvent(each, {}) for each in types], expected=-1)
+    found: list[int] = []
+    address: str | None = str(httpx.URL("/stream", params={"name": "menu-1", **parameters}))
+    while address is not None:
+        text = site.get(address).text
+        found += _versions(text)
+        link = re.search(r'rel="next" href="([^"]+)"', text)
+        address = link and link[1].replace("&amp;", "&")
+    wanted = [
+        event.version
+        for event in store.read("menu-1")
+        if event.type == parameters.get("type", event.type)
+        and event.position <= int(parameters.get("as_of", length))
+    ]
+    assert found == (wanted if parameters.get("order") == "up" else wanted[::-1])
