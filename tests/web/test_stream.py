@@ -299,6 +299,7 @@ def test_the_page_works_without_scripts(
         {"type": "Renamed"},
         {"type": "Renamed", "order": "up"},
         {"as_of": "100"},
+        {"valid_at": "now"},
     ],
 )
 def test_the_pages_have_each_event_once(
