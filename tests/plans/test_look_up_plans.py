@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from indelible import NO_STREAM, EventStore, NewEvent
+from indelible.postgres.maintenance import index_correlation
 from indelible.postgres.statements import statements
 
 
@@ -56,3 +57,23 @@ def test_the_busiest_are_looked_for_in_the_newest_only(
 ) -> None:
     read = _rows_read(connection, schema, "admin.busiest", after=2_900, upto=3_000, most=8)
     assert read == 100
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_a_correlation_is_looked_up_by_its_index(
+    filled: EventStore,
+    connection: psycopg.Connection,
+    schema: str,
+    *,
+    is_analyzed: bool,
+) -> None:
+    """And not by a walk through the log in the order of the answer."""
+    index_correlation(filled._engine._settings)
+    for number in range(3):
+        event = NewEvent("Happened", {}, metadata={"correlation_id": "co-1"})
+        filled.append(f"b-{number}", event, expected=NO_STREAM)
+    if is_analyzed:
+        connection.execute(f"ANALYZE {schema}.events".encode())
+        connection.commit()
+    given = {"value": "co-1", "items": None, "upto": 4_000, "limit": 201}
+    assert _rows_read(connection, schema, "admin.correlated", **given) <= 10
