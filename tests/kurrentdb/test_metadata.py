@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
 from kurrentdbclient import KurrentDBClient, StreamState
 
@@ -93,30 +94,13 @@ def test_an_old_event_is_hidden_by_its_age(
     assert revisions(calls.read(stream_options("order-1"))) == [1]
 
 
-def test_a_stream_that_was_deleted_by_its_metadata_is_not_found(
-    calls: Calls, client: KurrentDBClient, store: EventStore
-) -> None:
-    store.append("order-1", NativeEvent("Made", {}), expected=ANY)
-    client.set_stream_metadata(
-        "order-1", metadata={"$tb": 2**63 - 1}, current_version=StreamState.NO_STREAM
-    )
-
-    assert kinds(calls.read(stream_options("order-1"))) == ["stream_not_found"]
-
-
-def test_events_after_a_delete_by_metadata_are_hidden_until_there_is_new_metadata(
-    calls: Calls,
-) -> None:
+def test_a_stream_is_not_deleted_by_its_metadata(calls: Calls, store: EventStore) -> None:
     calls.append(append_options("order-1", any=NOTHING), proposed())
     deleted = proposed(data=b'{"$tb":9223372036854775807}')
-    calls.append(append_options("$$order-1", any=NOTHING), deleted)
 
-    refused = calls.append(append_options("order-1", no_stream=NOTHING), proposed())
-    appended = calls.append(append_options("order-1", any=NOTHING), proposed())
-    hidden = kinds(calls.read(stream_options("order-1")))
-    calls.append(append_options("$$order-1", any=NOTHING), proposed(data=b'{"$tb":1}'))
-    shown = kinds(calls.read(stream_options("order-1")))
+    with pytest.raises(grpc.RpcError, match="cannot be deleted by its metadata yet") as raised:
+        calls.append(append_options("$$order-1", any=NOTHING), deleted)
 
-    assert refused.HasField("wrong_expected_version")
-    assert appended.success.current_revision == 1
-    assert (hidden, shown) == (["stream_not_found"], ["event"])
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert store.stream("$$order-1") is None
+    assert kinds(calls.read(stream_options("order-1"))) == ["event"]

@@ -13,8 +13,9 @@ from indelible.events import ANY, STREAM_EXISTS
 from indelible.streams.head import head_info
 
 from .expected import Expected, Written, WrongRevision, outcome_of
-from .failures import Failure
+from .failures import Failure, bad_argument
 from .settings import KurrentSettings
+from .truncation import deletes
 from .wire import NAME_LENGTH
 
 _LONGEST_WAIT = 1.0
@@ -41,6 +42,11 @@ class ServedStore:
         self, stream: str, expected: Expected, events: Sequence[NewEvent]
     ) -> Written | WrongRevision | Failure:
         """Append to a stream; without events, check its revision only."""
+        if deletes(stream, events):
+            return bad_argument(
+                "a stream cannot be deleted by its metadata yet ($tb = 2**63 - 1): close it with"
+                " `indelible streams close`, or hide its events with a $tb that is their number"
+            )
         channel = _channel(stream)
         try:
             if events:

@@ -6,12 +6,13 @@ only clients of this server see less of the stream. The log shows all events.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from indelible import AsyncEventStore
+from indelible import AsyncEventStore, NewEvent
 
 from .wire import NAME_LENGTH
 
@@ -61,14 +62,29 @@ async def truncation_of(store: AsyncEventStore, stream: str) -> Truncation:
     async for event in store.read(f"{METADATA}{stream}", backwards=True, limit=1):
         if event.is_erased:
             break
-        document = msgspec.json.decode(bytes(event.data))
-        if isinstance(document, dict):
-            return Truncation(
-                _number(document.get("$tb"), least=0) or 0,
-                _number(document.get("$maxCount"), least=1),
-                _number(document.get("$maxAge"), least=1, most=int(_LONGEST)),
-            )
+        return _truncation(bytes(event.data))
     return Truncation()
+
+
+def deletes(stream: str, events: Sequence[NewEvent]) -> bool:
+    """Return whether one of these events of metadata hides a whole stream for ever.
+
+    Later events of the stream would be acknowledged, and hidden, too.
+    """
+    if not stream.startswith(METADATA):
+        return False
+    return any(_truncation(bytes(event.data)).hides_all for event in events)
+
+
+def _truncation(data: bytes) -> Truncation:
+    document = msgspec.json.decode(data)
+    if not isinstance(document, dict):
+        return Truncation()
+    return Truncation(
+        _number(document.get("$tb"), least=0) or 0,
+        _number(document.get("$maxCount"), least=1),
+        _number(document.get("$maxAge"), least=1, most=int(_LONGEST)),
+    )
 
 
 def _number(value: object, *, least: int, most: int = _DELETED) -> int | None:
