@@ -113,6 +113,11 @@ class Principal:
             grant.channel is None and grant.stream_prefix is None for grant in self._grants(verb)
         )
 
+    @property
+    def may_everything(self) -> bool:
+        """Whether they may do everything with all streams, and so can give no right they lack."""
+        return all(map(self.may_everywhere, Verb))
+
     def channels(self, verb: Verb, stream: str) -> frozenset[str] | None:
         """Return the channels in which they may do something with a stream of that name.
 

@@ -20,9 +20,9 @@ class EventTimes(NamedTuple):
 
     version: int
     position: int
-    type: str
     recorded_at: datetime
     valid_at: datetime
+    type: str
 
 
 def event_by_id(codec: Codec, event_id: UUID) -> Operation[RecordedEvent | None]:

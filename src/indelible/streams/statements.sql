@@ -933,7 +933,7 @@ OFFSET (
 
 -- name: times
 -- One row per event of one stream between two versions, one of so many, in order of version.
-SELECT times.version, times.position, times.type, times.recorded_at, times.valid_at
+SELECT times.version, times.position, times.recorded_at, times.valid_at, times.type
 FROM generate_series(
     %(from_version)s::bigint, %(to_version)s::bigint, %(step)s::bigint
 ) AS wanted (version)

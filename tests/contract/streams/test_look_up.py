@@ -51,7 +51,7 @@ def test_the_times_of_a_stream_are_those_of_its_events(sync_store: EventStore) -
     run = sync_store._engine.run
     times = run(stream_times("a-1", from_version=1, to_version=3))
     assert times == [
-        (event.version, event.position, event.type, event.recorded_at, event.valid_at)
+        (event.version, event.position, event.recorded_at, event.valid_at, event.type)
         for event in list(sync_store.read("a-1"))[1:4]
     ]
     every_second = run(stream_times("a-1", from_version=0, to_version=4, step=2))

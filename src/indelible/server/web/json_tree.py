@@ -82,25 +82,18 @@ def tree(text: bytes | str) -> Tree:
             value = None
         else:
             if _depth(value) <= MOST_DEPTH:
-                return Tree(_Builder().node(None, value), "", len(content))
+                return Tree(TreeBuilder().node(None, value), "", len(content))
     return Tree(None, content[:SHOWN_BYTES].decode(errors="replace"), len(content))
 
 
-def tree_of(value: Any) -> Tree:
-    """Return the tree of a parsed value."""
-    if _depth(value) > MOST_DEPTH:
-        text = json.dumps(value, ensure_ascii=False)
-        return Tree(None, text[:SHOWN_BYTES], len(text.encode()))
-    return Tree(_Builder().node(None, value), "", 0)
-
-
-class _Builder:
+class TreeBuilder:
     """Makes nodes, as long as there are not too many of them."""
 
     def __init__(self) -> None:
         self._left = MOST_NODES
 
     def node(self, key: str | None, value: Any) -> Node:
+        """Return the node of a value."""
         self._left -= 1
         match value:
             case dict():

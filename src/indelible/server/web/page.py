@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
@@ -12,15 +12,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from indelible.access import Verb
 from indelible.server.problems import Problem, problem_of
-from indelible.server.routing import Call, Handler, Route, invalid
+from indelible.server.routing import Handler, Route, invalid
 
 from . import rendering
 from .addresses import address
 from .forms import is_own_form
 
-FORM = "application/x-www-form-urlencoded"
 _AUDITED = ("name", "id", "version", "position", "positions", "partition", "to", "reason")
 """The fields of forms that the audit log tells. A token is none of them."""
 SECONDS = 2.0
@@ -91,27 +89,3 @@ def see(path: str, **parameters: Any) -> Response:
 def not_here(what: str) -> Problem:
     """Return the problem of what does not exist, or that the reader may not see."""
     return Problem(404, "not-found", what)
-
-
-def may_manage(call: Call[Any, Any]) -> bool:
-    """Return whether the reader may administer groups and projections."""
-    return call.principal.may_everywhere(Verb.MANAGE)
-
-
-def check_may_manage(call: Call[Any, Any]) -> None:
-    """Refuse an action for a reader who may only look.
-
-    Raises:
-        Problem: they may not.
-    """
-    if not may_manage(call):
-        raise Problem(403, "forbidden", "Your token may look here, and not change anything.")
-
-
-def given_of(query: msgspec.Struct) -> Mapping[str, Any]:
-    """Return the parameters of a page that are given, for links to a variant of it."""
-    return {
-        name: value
-        for name, value in msgspec.structs.asdict(query).items()
-        if value not in (None, "", [], ())
-    }

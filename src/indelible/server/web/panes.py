@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from . import correlation, states
-from .addresses import address as address
+from .addresses import address
 
 
 async def read(call: Any, query: Any, info: Any, times: Any, detail: Any) -> Any:

@@ -124,7 +124,6 @@ def _shell(request: Request) -> dict[str, Any]:
             "?"
         ),
         "principal": principal,
-        "may_all": principal is not None and all(map(principal.may_everywhere, Verb)),
         "is_guarded": request.app.state.settings.is_guarded,
         "badges": _badges(request, principal),
         "csrf": form_token(principal),

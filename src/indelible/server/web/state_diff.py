@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .diff import written
-from .json_tree import MOST_NODES, Node, _Builder
+from .json_tree import MOST_NODES, Node, TreeBuilder
 
 Sign = Literal["same", "added", "removed", "changed"]
 _MISSING: Any = object()
@@ -50,7 +50,7 @@ def compare(before: Any, after: Any) -> DiffNode:
 
 class _Comparison:
     def __init__(self) -> None:
-        self._build = _Builder().node
+        self._build = TreeBuilder().node
         self._left = MOST_NODES
 
     def node(self, key: str | None, before: Any, after: Any) -> DiffNode:

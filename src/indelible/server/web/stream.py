@@ -13,23 +13,23 @@ from starlette.responses import Response
 
 from indelible import Query
 from indelible.access import Verb
-from indelible.errors import StreamClosed, WrongExpectedVersion
 from indelible.events import RecordedEvent
 from indelible.server.problems import Problem
 from indelible.server.routing import EVENT_STREAM, Call
 from indelible.streams.info import StreamChange, StreamInfo
-from indelible.streams.look_up import EventTimes, events_at, stream_times
+from indelible.streams.look_up import events_at, stream_times
 from indelible.streams.read_options import StreamReadOptions
 from indelible.streams.read_stream import stream_reading, version_bounds
 from indelible.streams.recorded_time import RecordedTimeRange
 
-from . import confirm, formats, panes, rendering
+from . import panes, rendering
+from .addresses import address
 from .diff import Change, differences
 from .json_tree import Tree, parse, tree
 from .live import Message, follow
 from .moments import as_of_position, moment_of
 from .page import not_here, page, see
-from .rights import changed, may_manage_stream, readable_stream
+from .rights import may_manage_stream, readable_stream
 from .time_track import Moments, Track, holds, is_known, track
 
 ROWS = 51
@@ -56,7 +56,6 @@ class StreamQuery(msgspec.Struct, kw_only=True):
     pane: Literal["event", "state", "change", "compare"] = "event"
     fold: str | None = None
     with_: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="with")
-    folds: Literal["all"] | None = None
     later: Literal["show", "hide"] = "hide"
     scale: Literal["even", "time"] = "even"
 
@@ -67,7 +66,7 @@ class StreamQuery(msgspec.Struct, kw_only=True):
             for name, value in {**self._given(), **changes}.items()
             if value is not None and _DEFAULTS.get(name) != value
         }
-        return panes.address("/stream", **given)
+        return address("/stream", **given)
 
     def _given(self) -> dict[str, Any]:
         return {each.encode_name: getattr(self, each.name) for each in msgspec.structs.fields(self)}
@@ -159,13 +158,9 @@ async def show_stream(call: Call[StreamQuery, None]) -> Response:
         known_to = await _version_at(call, times.as_of)
     low, high = _window(query, info.version, known_to, has_valid_time=times.valid_at is not None)
     run = call.store._engine.run
-    found = [
-        Moments(*_moments(each))
-        for each in await run(stream_times(query.name, from_version=low, to_version=high))
-    ]
-    changes = []
-    if info.closed_at or info.archived_at or info.erased_at or query.order:
-        changes = await call.store.stream_changes(query.name)
+    times_of = await run(stream_times(query.name, from_version=low, to_version=high))
+    found = [Moments(*each) for each in times_of]
+    changes = await call.store.stream_changes(query.name)
     matched = await _matched(call, low, high) if query.q else None
     view = _view(query, info, times, found, changes, matched, (low, high))
     detail = await _detail(call, info, view, times)
@@ -175,7 +170,7 @@ async def show_stream(call: Call[StreamQuery, None]) -> Response:
         ticks = await run(
             stream_times(query.name, from_version=0, to_version=info.version, step=step)
         )
-        shown = [Moments(*_moments(each)) for each in ticks]
+        shown = [Moments(*each) for each in ticks]
     drawn = track(shown, datetime.now(UTC), query.scale) if shown else None
     panel = await panes.read(call, query, info, times, detail)
     return rendering.render(
@@ -254,95 +249,7 @@ async def follow_stream(call: Call[StreamLive, None]) -> Response:
     return follow(call, messages())
 
 
-class StreamName(msgspec.Struct, kw_only=True):
-    """The stream to change."""
-
-    name: str
-
-
-class CloseForm(msgspec.Struct, kw_only=True):
-    """Why a stream is closed, and at which version its reader saw it."""
-
-    name: str
-    version: Annotated[int, msgspec.Meta(ge=0)]
-    reason: str = ""
-
-
-@page("GET", "/stream/close", query=StreamName)
-async def confirm_close(call: Call[StreamName, None]) -> Response:
-    """Ask whether to close a stream."""
-    info = await _manageable(call, call.query.name)
-    return confirm.ask(
-        call,
-        f"Close {formats.short(info.stream)}",
-        "/stream/close",
-        f"The stream has {formats.plural(info.version + 1, 'event')}. It takes no new events until"
-        " it is reopened. Its events can still be read.",
-        verb="Close",
-        seen={"name": info.stream, "version": info.version},
-        asks_reason=True,
-        back=panes.address("/stream", name=info.stream),
-    )
-
-
-@page("POST", "/stream/close", body=CloseForm)
-async def close(call: Call[Any, CloseForm]) -> Response:
-    """Close a stream, if it is as its reader saw it."""
-    form = call.body
-    info = await _manageable(call, form.name)
-    try:
-        await call.store.close_stream(form.name, expected=form.version, reason=form.reason or None)
-    except WrongExpectedVersion:
-        raise changed(
-            f"{formats.plural(info.version + 1, 'event')} now, {form.version + 1:,} when you"
-            " looked. Look at the stream again."
-        ) from None
-    return see("/stream", name=form.name)
-
-
-@page("GET", "/stream/reopen", query=StreamName)
-async def confirm_reopen(call: Call[StreamName, None]) -> Response:
-    """Ask whether to reopen a stream."""
-    info = await _manageable(call, call.query.name)
-    return confirm.ask(
-        call,
-        f"Reopen {formats.short(info.stream)}",
-        "/stream/reopen",
-        "The stream takes new events again.",
-        verb="Reopen",
-        seen={"name": info.stream, "version": info.version},
-        asks_reason=True,
-        back=panes.address("/stream", name=info.stream),
-    )
-
-
-@page("POST", "/stream/reopen", body=CloseForm)
-async def reopen(call: Call[Any, CloseForm]) -> Response:
-    """Reopen a stream."""
-    await _manageable(call, call.body.name)
-    try:
-        await call.store.reopen_stream(call.body.name, reason=call.body.reason or None)
-    except StreamClosed as error:
-        raise changed(str(error)) from None
-    return see("/stream", name=call.body.name)
-
-
-pages = [
-    show_stream,
-    show_event,
-    follow_stream,
-    confirm_close,
-    close,
-    confirm_reopen,
-    reopen,
-]
-
-
-async def _manageable(call: Call[Any, Any], name: str) -> StreamInfo:
-    info = await readable_stream(call, name)
-    if not may_manage_stream(call, info):
-        raise Problem(403, "forbidden", "Your token may look at this stream, and not change it.")
-    return info
+pages = [show_stream, show_event, follow_stream]
 
 
 async def _never_written(call: Call[StreamQuery, None]) -> Response:
@@ -393,10 +300,6 @@ def _window(
         return begin, min(begin + count - 1, version)
     end = min(known_to if query.from_ is None or has_valid_time else query.from_, version)
     return max(end - count + 1, 0), end
-
-
-def _moments(each: EventTimes) -> tuple[int, int, datetime, datetime, str]:
-    return each.version, each.position, each.recorded_at, each.valid_at, each.type
 
 
 async def _matched(call: Call[StreamQuery, None], low: int, high: int) -> set[int]:
