@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import tomllib
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
-from indelible.server.web import assets
+from indelible import EventStore
+from indelible.server.web import assets, groups
 
 _WEB = Path(assets.FOLDER).parent
 
@@ -69,3 +72,25 @@ def test_keys_are_listed(site: httpx.Client, page: Any) -> None:
     page.goto(f"{site.base_url}/nothing-here")
     page.keyboard.press("?")
     assert page.get_by_role("heading", name="Keys").is_visible()
+
+
+@pytest.mark.parametrize("form", ["name=ann&read=1&admin=1", "name=ann&read=1&name=bob"])
+def test_a_form_with_other_fields_is_refused(
+    store: EventStore, site: httpx.Client, form: str
+) -> None:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert site.post("/tokens", content=form, headers=kind).status_code == 422
+    assert store.tokens() == []
+
+
+def test_a_page_that_takes_too_long_is_stopped(
+    site: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read_for_ever(call: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(groups, "readable_groups", read_for_ever)
+    answer = site.get("/groups")
+    assert answer.status_code == 503
+    assert "This was stopped after 2 seconds." in answer.text
+    assert "Health" in answer.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, ClassVar, Generic, TypeVar
@@ -179,7 +179,7 @@ class Route:
             state.settings,
             request.scope["principal"],
             {name: _unquoted(value) for name, value in request.path_params.items()},
-            _query(request, self.query, keep_blank=self.keeps_blank),
+            converted(_parameters(request, keep_blank=self.keeps_blank), self.query),
             None if self.body is None else await self._decoded(request),
             request,
         )
@@ -237,10 +237,15 @@ def _fields(kind: type) -> dict[str, msgspec.structs.FieldInfo]:
     return {each.encode_name: each for each in msgspec.structs.fields(kind)}
 
 
-def _query(request: Request, kind: type, *, keep_blank: bool) -> Any:
+def converted(pairs: Iterable[tuple[str, str]], kind: type) -> Any:
+    """Return the parameters of an address, or the fields of a form, as a struct.
+
+    Raises:
+        Problem: one is not known, is given twice, or has another type.
+    """
     fields = _fields(kind)
     given: dict[str, Any] = {}
-    for name, value in _parameters(request, keep_blank=keep_blank):
+    for name, value in pairs:
         known = fields.get(name)
         if known is None:
             names = ", ".join(fields) or "none"

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from indelible.server.problems import Problem, problem_of
-from indelible.server.routing import Handler, Route, invalid
+from indelible.server.routing import Handler, Route, converted
 
 from . import rendering
 from .addresses import address
@@ -57,23 +56,21 @@ class Page(Route):
     async def _decoded(self, request: Request) -> Any:
         form = await request.body()
         try:
-            given = dict(parse_qsl(form.decode(), errors="strict"))  # fields left empty are none
+            fields = parse_qsl(form.decode(), errors="strict")  # those left empty are none
         except UnicodeDecodeError:
             raise Problem(
                 400, "malformed-form", "the form contains text that is not UTF-8"
             ) from None
-        if not is_own_form(request.scope["principal"], given.pop("csrf", "")):
+        bound = "".join(value for name, value in fields if name == "csrf")
+        if not is_own_form(request.scope["principal"], bound):
             raise Problem(
                 403,
                 "old-form",
                 "This form was made for another session. Go back, reload the page, and send it"
                 " again.",
             )
-        request.scope["form"] = {name: given[name][:1_000] for name in _AUDITED if name in given}
-        try:
-            return msgspec.convert(given, self.body, strict=False)
-        except msgspec.ValidationError as error:
-            raise invalid(str(error)) from error
+        request.scope["form"] = {name: value[:1_000] for name, value in fields if name in _AUDITED}
+        return converted([field for field in fields if field[0] != "csrf"], self.body)
 
 
 def page(method: str, path: str, **options: Any) -> Callable[[Handler], Page]:
